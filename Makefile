@@ -1,0 +1,65 @@
+# radixroute: `make help` lists the targets. Every target sets up what it needs.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.radixroute-ready
+export RAY_AUTH_MODE ?= token
+export RAY_USAGE_STATS_ENABLED ?= 0
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := help
+.PHONY: help dev demo check test test-slow e2e proto bench bench-demo bench-engine model clean
+
+help: ## List the targets
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+dev: $(STAMP) ## Create .venv with everything the project needs
+
+# torch goes first and alone: anything else that wants torch then finds it satisfied.
+$(STAMP): pyproject.toml constraints.txt
+	@test -L radixroute/radix || { echo "links in radixroute/ are missing: use a checkout that keeps symbolic links"; exit 1; }
+	@echo "==> creating $(VENV) (about 2 GB, some minutes the first time)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt pip setuptools wheel
+	@echo "==> installing torch"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@echo "==> installing radixroute and the rest"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray,worker,dev]'
+	@touch $@
+
+demo: $(STAMP) ## Two real workers behind the router; compares three policies (4-10 minutes)
+	@$(BIN)/python -m bench.demo
+
+bench-demo: $(STAMP) ## The demo over three seeds, each policy twice (about 30 minutes)
+	@$(BIN)/python -m bench.demo --repeat
+
+bench-engine: $(STAMP) ## Engine speed against transformers, cold and warm TTFT
+	@$(BIN)/python -m bench.engine
+
+bench: bench-engine bench-demo ## Every measurement the README quotes
+
+model: $(STAMP) ## Download and convert the demo's model into .cache/
+	@$(BIN)/python -m bench.model
+
+check: $(STAMP) ## Format, lint, imports, types, generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy radixroute tests bench
+	$(BIN)/python -m tests.tools.protoc --check
+
+test: $(STAMP) model ## Test suite: all but slow and gpu
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(STAMP) model ## The long tests
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+e2e: $(STAMP) model ## End-to-end tests only
+	$(BIN)/python -m pytest -m "e2e and not slow"
+
+proto: $(STAMP) ## Regenerate the stubs in protos/
+	$(BIN)/python -m tests.tools.protoc
+
+clean: ## Remove the environment and caches
+	rm -rf $(VENV) .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

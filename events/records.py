@@ -1,0 +1,93 @@
+"""What travels on an event stream, decoded. Frozen: every room may keep a reference.
+
+An *epoch* names one life of one worker's cache: 16 bytes, the controller's incarnation (u64 big
+endian) and a nonce (8 bytes). `seq` counts batches of one rank within an epoch from 0.
+"""
+
+from dataclasses import dataclass
+from typing import NewType, TypeAlias
+
+from radixroute.radix.ids import BlockKey, Keys, Tier
+
+Epoch = NewType("Epoch", bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksStored:
+    """A chain of blocks entered a tier: `keys[0]` follows `parent` (None: it begins a prompt)."""
+
+    parent: BlockKey | None
+    keys: Keys
+    tier: Tier = Tier.DEVICE
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksRemoved:
+    """One physical copy of each of these blocks left a tier."""
+
+    keys: Keys
+    tier: Tier = Tier.DEVICE
+
+
+@dataclass(frozen=True, slots=True)
+class CacheCleared:
+    """Every block of this rank left every tier."""
+
+
+Event: TypeAlias = BlocksStored | BlocksRemoved | CacheCleared
+
+
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """Events of one engine step, applied all or not at all."""
+
+    epoch: Epoch
+    rank: int
+    seq: int
+    events: tuple[Event, ...]
+    ts: float = 0.0  # Unix seconds at the publisher; display only, nothing is decided by it
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLoad:
+    """What a worker says about one router's requests on it."""
+
+    router_id: str
+    acknowledged_dispatch: int  # highest dispatch_seq its scheduler has seen
+    in_flight: int
+    queued_tokens: int  # uncached prompt tokens not computed yet
+    active_blocks: int  # KV blocks its running requests pin
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """A worker's load, carried by its heartbeat."""
+
+    step_age_ms: float  # since the engine last finished a step, or was last seen idle
+    kv_blocks_total: int
+    kv_blocks_used: int  # pinned or cached
+    sessions: tuple[SessionLoad, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Sent each 250 ms whatever happens: consumes no seq, proves that the index is up to date."""
+
+    epoch: Epoch
+    rank: int
+    last_seq: int | None  # None: no batch yet in this epoch
+    n_blocks: int  # distinct (key, tier) pairs resident
+    digest: int  # sum mod 2**64 of mixed (key, tier) over resident pairs
+    load: LoadReport
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPart:
+    """Part `index` of `count` of everything resident once batches 0..seq were applied."""
+
+    epoch: Epoch
+    rank: int
+    seq: int | None
+    index: int
+    count: int
+    runs: tuple[BlocksStored, ...]  # parents come before children over the whole snapshot

@@ -1,0 +1,32 @@
+"""How to choose tokens and when to stop, as the engine sees it: complete and validated."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class FinishReason(IntEnum):
+    """Why a request ended; values are those of the wire."""
+
+    STOP = 1
+    LENGTH = 2
+    ABORT = 3
+    ERROR = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """Complete sampling parameters: every default filled in. Build them with `limits.complete`."""
+
+    temperature: float = 1.0  # >= 0; 0 is greedy
+    top_p: float = 1.0  # (0, 1]
+    top_k: int = 0  # tokens; 0 is off
+    seed: int = 0  # u64: key of the RNG together with the absolute position
+    max_tokens: int = 256  # output tokens, >= 1
+    min_tokens: int = 0  # output tokens before a stop may end the request
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature == 0.0

@@ -1,0 +1,113 @@
+"""The `Engine` seam: plain messages in, step outputs out. No torch, no sockets, no clock here.
+
+`TorchEngine` (ours) and later `simulated` and foreign engines stand behind it. Only these records
+cross it, so that an engine may live in a process of its own.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from radixroute.events.records import Event
+from radixroute.radix.ids import Tokens
+from radixroute.request.sampling import FinishReason, SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One attempt at a request. `emitted` is output of earlier attempts: it counts as output."""
+
+    request_id: str
+    attempt: int
+    session_id: str  # the router (or client) whose outputs these are
+    prompt: Tokens
+    sampling: SamplingParams  # complete
+    emitted: Tokens  # shape (k,), k = 0 unless resumed
+    dispatch_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PromptReport:
+    """How the prompt was served; sent with the first token of an attempt. Counts are tokens."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    recomputed_tokens: int
+    queue_ms: float
+    prefill_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOutput:
+    """New tokens of one request: ids only, the face detokenises."""
+
+    request_id: str
+    attempt: int
+    session_id: str
+    position: int  # output tokens before these, resumed ones included
+    token_ids: tuple[int, ...]
+    finish: FinishReason | None = None
+    error: str = ""
+    prompt: PromptReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionProgress:
+    """Load of one session as the scheduler sees it; see `events.records.SessionLoad`."""
+
+    session_id: str
+    acknowledged_dispatch: int
+    in_flight: int
+    queued_tokens: int
+    active_blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStep:
+    """Everything one step did: outputs to deliver, cache events to publish, load to report."""
+
+    step: int
+    outputs: tuple[TokenOutput, ...]
+    events: tuple[Event, ...]
+    step_ms: float
+    prefill_tokens: int
+    decode_tokens: int
+    kv_blocks_used: int
+    sessions: tuple[SessionProgress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """Facts about an engine that do not change while it lives. Sizes in tokens or blocks."""
+
+    model: str
+    block_size: int
+    max_model_len: int
+    vocab_size: int
+    eos_token_ids: tuple[int, ...]
+    model_fingerprint: str
+    dtype: str
+    device: str
+    kv_blocks_total: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+
+
+class Engine(Protocol):
+    """One inference engine, driven by one thread. Not thread-safe: its loop owns it.
+
+    `submit` raises `InvalidRequest` for a request that could never run and leaves no trace of it.
+    `abort` of an unknown or finished request does nothing: it may have crossed its own end.
+    `step` runs one scheduling pass and one forward; with nothing to do it returns None.
+    """
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def has_work(self) -> bool: ...
+
+    def submit(self, request: EngineRequest, now_ns: int) -> None: ...
+
+    def abort(self, request_id: str, attempt: int) -> None: ...
+
+    def step(self, now_ns: int) -> EngineStep | None: ...

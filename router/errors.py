@@ -1,0 +1,79 @@
+"""Errors of the router, cut by what whoever sees them can do about it.
+
+    RouterError
+    ├── RequestRejected      change the request
+    │   ├── UnknownModel
+    │   ├── UnknownPolicy
+    │   └── UnknownRequest   Explain of an id that is not, or no longer, in the log
+    ├── TryLater             the same request may work in a moment, or at another router
+    │   ├── NoWorkers
+    │   └── QueueFull
+    ├── RequestFailed        the request was tried and will not be tried again
+    ├── FixConfig            an operator must change a setting
+    │   ├── UnsafeBind
+    │   ├── PortInUse
+    │   └── JoinRefused      a worker that does not belong to this router's fleet
+    └── BrokenInvariant      our bug
+
+Messages are fixed sentences with ids, numbers and names of settings: never prompt text.
+"""
+
+
+class RouterError(Exception):
+    """Any error of the router."""
+
+
+class RequestRejected(RouterError):
+    """The client must change the request."""
+
+
+class UnknownModel(RequestRejected):
+    """The cluster does not serve this model."""
+
+
+class UnknownPolicy(RequestRejected):
+    """No policy has this name."""
+
+
+class UnknownRequest(RequestRejected):
+    """The decision log does not hold this request."""
+
+
+class TryLater(RouterError):
+    """Nothing is wrong with the request; nobody can take it now."""
+
+
+class NoWorkers(TryLater):
+    """No live worker came up in time."""
+
+
+class QueueFull(TryLater):
+    """The bound on waiting or running requests is reached."""
+
+
+class RequestFailed(RouterError):
+    """The request was tried and failed for good."""
+
+
+class FixConfig(RouterError):
+    """An operator must change a setting."""
+
+
+class UnsafeBind(FixConfig):
+    """The address can be reached from other machines and nothing guards it."""
+
+
+class PortInUse(FixConfig):
+    """The port cannot be bound."""
+
+
+class JoinRefused(FixConfig):
+    """A worker does not match the fleet; `reason` says in what."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class BrokenInvariant(RouterError):
+    """A bug of ours: state that must not be."""

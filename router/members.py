@@ -1,0 +1,111 @@
+"""Members: which workers there are and where each stands in its life.
+
+Owns every `Member`; only verbs here change one. The transition table below is the whole truth about
+member life: an input that the table does not allow raises `BrokenInvariant`.
+Never opens a connection and never looks at a clock: `RouterCore` calls with `now_ns`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from radixroute.radix.ids import WorkerId
+from radixroute.router.errors import BrokenInvariant
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSpec:
+    """One worker as the controller lists it."""
+
+    worker_id: WorkerId
+    address: str  # host:port of its Engine service
+    incarnation: int  # the controller's count of its lives; a new one is a new worker process
+
+
+class MemberState(Enum):
+    """Where a member stands."""
+
+    JOINING = "joining"  # being connected and checked
+    LIVE = "live"
+    SUSPECT = "suspect"  # silent for a while: keeps its requests, gets no new ones
+    DRAINING = "draining"  # no longer listed: finishes its requests, gets no new ones
+    DEAD = "dead"  # its requests went elsewhere; it is being reconnected
+    REFUSED = "refused"  # does not match the fleet
+
+
+_S = MemberState
+# state -> states it may become. A member that is no longer listed and idle is forgotten.
+TRANSITIONS: dict[MemberState, frozenset[MemberState]] = {
+    _S.JOINING: frozenset({_S.LIVE, _S.REFUSED, _S.DEAD}),
+    _S.LIVE: frozenset({_S.SUSPECT, _S.DRAINING, _S.DEAD}),
+    _S.SUSPECT: frozenset({_S.LIVE, _S.DRAINING, _S.DEAD}),
+    _S.DRAINING: frozenset({_S.LIVE, _S.DEAD}),
+    _S.DEAD: frozenset({_S.JOINING, _S.LIVE, _S.REFUSED}),
+    _S.REFUSED: frozenset({_S.JOINING, _S.LIVE, _S.DEAD}),
+}
+CONNECTED = frozenset({_S.LIVE, _S.SUSPECT, _S.DRAINING})
+
+
+@dataclass(slots=True)
+class Member:
+    """One listed worker. Only `Members` may change it."""
+
+    spec: MemberSpec
+    state: MemberState = MemberState.JOINING
+    epoch: str = ""  # of the life that was accepted last, hexadecimal
+    last_heard_ns: int = 0
+    is_fresh: bool = False  # its event stream is applied up to date: its cache may be believed
+    next_dispatch: int = 1
+    kv_blocks_total: int = 0
+    kv_blocks_used: int = 0
+    max_batched_tokens: int = 0
+    step_age_ms: float = 0.0
+    deaths: int = 0
+    reason: str = ""
+
+    @property
+    def is_connected(self) -> bool:
+        return self.state in CONNECTED
+
+
+class Members:
+    """The listed workers, by id."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[WorkerId, Member] = {}
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, worker_id: WorkerId) -> Member | None:
+        return self._by_id.get(worker_id)
+
+    def add(self, spec: MemberSpec) -> Member:
+        if spec.worker_id in self._by_id:
+            raise BrokenInvariant(f"worker {spec.worker_id} is listed already")
+        member = Member(spec)
+        self._by_id[spec.worker_id] = member
+        # Kept in id order so that every walk over the fleet, hence every choice, is reproducible.
+        self._by_id = dict(sorted(self._by_id.items()))
+        return member
+
+    def forget(self, worker_id: WorkerId) -> None:
+        del self._by_id[worker_id]
+
+    def move(self, member: Member, state: MemberState, reason: str = "") -> None:
+        if state not in TRANSITIONS[member.state]:
+            raise BrokenInvariant(f"{member.spec.worker_id}: {member.state} cannot become {state}")
+        member.state = state
+        member.reason = reason
+        if state is MemberState.DEAD:
+            member.is_fresh = False
+
+    def check(self) -> None:
+        for worker_id, member in self._by_id.items():
+            if member.spec.worker_id != worker_id:
+                raise BrokenInvariant(f"member {worker_id} is filed under another id")
+            if member.is_fresh and not member.is_connected:
+                raise BrokenInvariant(f"member {worker_id} is fresh but not connected")

@@ -1,0 +1,37 @@
+"""Settings of one router: a frozen record with its defaults and units, and nothing else.
+
+Owned by whoever starts the router; the config file and the command line are built from the fields.
+Never reads the environment, never imports anything heavy.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """How one router listens, chooses, waits and gives up."""
+
+    host: str = "127.0.0.1"
+    port: int = 50051  # 0: one the system picks, reported by start()
+    insecure_bind: bool = False  # allow a host that others can reach, without credentials
+    policy: str = "radix"
+    seed: int = 0  # of ties and random choices: the same inputs then give the same choices
+    router_id: str = ""  # empty: drawn at start; workers report load under it
+    model: str = ""  # served model; empty: that of the first worker that joins
+    block_size: int = 0  # tokens; 0: that of the first worker that joins
+    cluster_secret: str = field(default="", repr=False)  # salts block keys; same on every worker
+    suspect_after_s: float = 1.0  # heartbeats come each 0.25 s: four lost ones
+    dead_after_s: float = 3.0  # a loaded machine must not declare healthy workers dead
+    no_worker_wait_s: float = 5.0  # how long a request waits for any worker
+    request_timeout_s: float = 600.0  # hard end of a request whose client set no deadline
+    lease_ttl_s: float = 30.0
+    expected_ttl_s: float = 30.0  # a dispatched prompt whose blocks never show up by then is lost
+    load_cap_factor: float = 1.5  # cache credit lifts no worker above this share of the mean load
+    max_waiting: int = 1024  # requests waiting for a worker
+    max_in_flight: int = 4096  # requests dispatched or waiting
+    decision_log_len: int = 4096  # requests whose decisions Explain can still show
+    max_message_bytes: int = 16 * 1024 * 1024
+    chunk_tokens: int = 65536  # prompt tokens in one message to a worker
+    reconnect_min_s: float = 0.1
+    reconnect_max_s: float = 2.0
+    connect_timeout_s: float = 5.0

@@ -1,0 +1,60 @@
+"""Errors of the worker, cut by what whoever sees them can do about it.
+
+    WorkerError
+    ├── FixConfig          an operator must change a setting, a file or the machine
+    │   ├── BadSetting     a value of `WorkerSettings` that can never work
+    │   ├── UnsafeBind     the address can be reached from other machines and nothing guards it
+    │   ├── PortInUse      the port cannot be bound
+    │   └── StartFailed    the engine process could not start; the text says what to do
+    ├── EngineDead         the engine process has ended: restart the worker, resume elsewhere
+    ├── EngineBroken       steps fail one after another: the engine gives up
+    ├── MalformedMessage   a message between face and engine process that is not ours
+    └── BrokenInvariant    our bug
+
+A request that is at fault is `radixroute.request.errors.InvalidRequest`. Messages are fixed
+sentences with ids, numbers and names of settings: never prompt text.
+"""
+
+
+class WorkerError(Exception):
+    """Any error of the worker."""
+
+
+class FixConfig(WorkerError):
+    """An operator must change a setting, a file or the machine."""
+
+
+class BadSetting(FixConfig):
+    """A setting has a value that can never work."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"worker.{name}: {problem}")
+        self.name = name
+
+
+class UnsafeBind(FixConfig):
+    """The address can be reached from other machines and nothing guards it."""
+
+
+class PortInUse(FixConfig):
+    """The port cannot be bound."""
+
+
+class StartFailed(FixConfig):
+    """The engine process could not start."""
+
+
+class EngineDead(WorkerError):
+    """The engine process has ended."""
+
+
+class EngineBroken(WorkerError):
+    """Several steps in a row failed: the engine cannot be trusted any more."""
+
+
+class MalformedMessage(WorkerError):
+    """Bytes between the face and the engine process that are not one of our messages."""
+
+
+class BrokenInvariant(WorkerError):
+    """A bug of ours: state that must not be."""

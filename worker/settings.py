@@ -1,0 +1,71 @@
+"""Settings of one worker: a frozen record with its defaults and units, and nothing else.
+
+Owned by whoever starts the worker; the config file and the command line are built from the fields.
+Never reads the environment, never imports anything heavy. What can be judged without a model or a
+machine is checked here; the engine process checks the rest when it starts.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from radixroute.worker.errors import BadSetting
+
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("auto", "float32", "bfloat16")
+PREEMPTION_ORDERS = ("youngest", "least_computed")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """One worker: its model, its KV pool, how it batches and where it listens."""
+
+    worker_id: str = "worker-0"
+    model: str = ""  # a Hugging Face directory or a .gguf file
+    served_model_name: str = ""  # empty: the last part of the model's path
+    device: str = "auto"  # auto, cpu or cuda; auto takes cuda where there is one
+    dtype: str = "auto"  # auto: bfloat16 where the CPU has AMX or AVX-512 bf16, else float32
+    block_size: int = 16  # tokens; the same on every worker of a cluster
+    kv_memory: int = 512 * 1024 * 1024  # bytes of the KV pool
+    max_model_len: int = 0  # tokens, prompt and output; 0: the model's limit or the pool's
+    max_num_seqs: int = 64  # requests that run at once
+    max_num_batched_tokens: int = 1024  # tokens computed in one step; more delays running decodes
+    watermark: float = 0.01  # share of the pool left free when a request is admitted; as in vLLM
+    preemption_order: str = "youngest"  # youngest, or least_computed: who gives way first
+    max_waiting: int = 1024  # requests queued before a submit is refused
+    torch_threads: int = 1  # two workers with two threads each on two cores collapse (measured)
+    host: str = "127.0.0.1"
+    port: int = 0  # gRPC; 0: one the system picks, announced through membership
+    insecure_bind: bool = False  # allow a host that others can reach, without credentials
+    cluster_secret: str = field(default="", repr=False)  # salts block keys; same on every worker
+    incarnation: int = 0  # given by the controller at each start; part of the epoch
+    unread_timeout_s: float = 10.0  # a session that reads nothing for so long loses its requests
+    max_message_bytes: int = 16 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        _one_of("device", self.device, DEVICES)
+        _one_of("dtype", self.dtype, DTYPES)
+        _one_of("preemption_order", self.preemption_order, PREEMPTION_ORDERS)
+        for name in ("block_size", "kv_memory", "max_num_seqs", "max_num_batched_tokens"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("max_waiting", "torch_threads"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("max_model_len", "port", "incarnation"):
+            _at_least(name, getattr(self, name), 0)
+        if not self.worker_id:
+            raise BadSetting("worker_id", "is empty; give each worker a name of its own")
+        if self.port > 65535:
+            raise BadSetting("port", f"{self.port} is not a port; use 0 to 65535")
+        if not 0.0 <= self.watermark < 1.0:
+            raise BadSetting("watermark", f"{self.watermark} is not a share; use 0 up to below 1")
+        if self.unread_timeout_s <= 0:
+            raise BadSetting("unread_timeout_s", "must be greater than 0 seconds")
+
+
+def _one_of(name: str, value: str, allowed: Collection[str]) -> None:
+    if value not in allowed:
+        raise BadSetting(name, f"{value!r} is not known; use one of {', '.join(allowed)}")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise BadSetting(name, f"{value} is too small; use {least} or more")

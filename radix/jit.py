@@ -1,0 +1,78 @@
+"""I own where compiled kernels are cached, and how a kernel function becomes machine code.
+
+numba's cache does not notice an edit in a callee that lives in another file, so our cache folder
+is named by a hash of every kernel source and of the numba version. Its files are loaded as code:
+only a folder that belongs to us is used, never a shared temporary one; with none, each process
+compiles anew. This is the one file of the room that touches the disk. Called by `kernels`.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+import numba.core.config
+
+_Kernel = TypeVar("_Kernel", bound=Callable[..., object])
+_config: Any = numba.core.config  # its settings are made at run time, unseen by type checkers
+
+# Every file with code that numba compiles: add yours here.
+KERNEL_SOURCES = ("kernels.py",)
+_HERE = Path(__file__).resolve().parent
+
+
+def kernel(signature: str) -> Callable[[_Kernel], _Kernel]:
+    """Compile eagerly for one signature, through the cache where there is one.
+
+    Eager, because read-only arrays (views of received bytes) would otherwise be a second type that
+    compiles at the first request that has one.
+    """
+
+    def decorate(function: _Kernel) -> _Kernel:
+        folder = cache_folder(_candidates())
+        before = _config.CACHE_DIR
+        # numba asks for the folder while it decorates; others' kernels keep their own setting.
+        _config.CACHE_DIR = str(folder) if folder else before
+        try:
+            compile_now = numba.njit(signature, nogil=True, cache=folder is not None)
+            return cast(_Kernel, compile_now(function))
+        finally:
+            _config.CACHE_DIR = before
+
+    return decorate
+
+
+def cache_folder(candidates: list[Path]) -> Path | None:
+    """The first candidate that can be ours, made; None when there is none."""
+    for base in candidates:
+        folder = base / f"kernels-{source_hash(_HERE)}"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if _is_ours(folder):
+            return folder
+    return None
+
+
+def source_hash(folder: Path) -> str:
+    """16 hex digits over the numba version and the bytes of every kernel source in `folder`."""
+    state = hashlib.blake2b(numba.__version__.encode(), digest_size=8)
+    for name in KERNEL_SOURCES:
+        state.update(hashlib.blake2b((folder / name).read_bytes()).digest())
+    return state.hexdigest()
+
+
+def _candidates() -> list[Path]:
+    if _config.CACHE_DIR:
+        return [Path(_config.CACHE_DIR) / "radixroute"]
+    user = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    return [_HERE / "__pycache__", Path(user) / "radixroute"]
+
+
+def _is_ours(folder: Path) -> bool:
+    status = folder.stat()
+    writable_by_others = status.st_mode & 0o022
+    return status.st_uid == os.geteuid() and not writable_by_others and os.access(folder, os.W_OK)

@@ -1,0 +1,70 @@
+"""I turn tokens into block keys: chained, so that one key names its whole prefix.
+
+`key[i] = SipHash-1-3(seed; key[i-1], tokens of block i)`, with 0 before the first block. Only full
+blocks have keys, and no key is 0. A collision may cost a worse routing choice, never a wrong
+answer: workers compare tokens before they reuse. Pure functions; numba is imported at first use.
+"""
+
+from collections.abc import Callable
+from functools import cache, lru_cache
+
+import numpy as np
+
+from radixroute.radix.errors import BrokenKernel, LocalMisuse
+from radixroute.radix.ids import BlockKey, Keys, Tokens
+
+# What stands before the first block of a prompt; no key has this value.
+_ROOT = 0
+_MASK = 2**64 - 1
+# SplitMix64's constants: they spread the 64-bit seed over SipHash's second key word.
+_GAMMA, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+_GOLDEN_SEED = np.uint64(0x0123456789ABCDEF)
+_GOLDEN_TOKENS = np.arange(1, 36, dtype=np.uint32) * np.uint32(2654435)
+_GOLDEN_KEYS = (0xF188270412F677F8, 0xD3DE921195471600)
+
+
+def block_keys(tokens: Tokens, block_size: int, seed: np.uint64) -> Keys:
+    """Keys of the full blocks of a prompt, shape (len(tokens) // block_size,). O(tokens)."""
+    return _chain(tokens, block_size, seed, _ROOT)
+
+
+def extend_keys(
+    previous: BlockKey | None, tokens: Tokens, block_size: int, seed: np.uint64
+) -> Keys:
+    """Keys of further full blocks after the block `previous` (None: at the start)."""
+    return _chain(tokens, block_size, seed, _ROOT if previous is None else previous)
+
+
+def warm() -> None:
+    """Compile or load the kernel and prove that it hashes as written. Raises `BrokenKernel`."""
+    got = tuple(block_keys(_GOLDEN_TOKENS, 16, _GOLDEN_SEED).tolist())
+    if got != _GOLDEN_KEYS:
+        raise BrokenKernel(f"block keys of the golden tokens are {got}, not {_GOLDEN_KEYS}")
+
+
+def _chain(tokens: Tokens, block_size: int, seed: np.uint64, previous: int) -> Keys:
+    if tokens.dtype != np.uint32 or tokens.ndim != 1:
+        raise LocalMisuse(f"tokens are uint32 of one dimension, not {tokens.dtype}{tokens.shape}")
+    if block_size < 1:
+        raise LocalMisuse(f"block_size is {block_size}")
+    # uint64 throughout: numba takes an exact match of types without a conversion (2 us saved).
+    k0, k1 = _siphash_key(seed)
+    keys: Keys = _kernel()(np.ascontiguousarray(tokens), block_size, np.uint64(previous), k0, k1)
+    return keys
+
+
+@cache
+def _kernel() -> Callable[..., Keys]:
+    from radixroute.radix.kernels import chain  # here: numba takes 0.5 s to import
+
+    return chain
+
+
+@lru_cache(maxsize=1024)
+def _siphash_key(seed: np.uint64) -> tuple[np.uint64, np.uint64]:
+    """SipHash has a key of two words: the seed, and SplitMix64 of it."""
+    z = (int(seed) + _GAMMA) & _MASK
+    z = ((z ^ (z >> 30)) * _MIX_1) & _MASK
+    z = ((z ^ (z >> 27)) * _MIX_2) & _MASK
+    return np.uint64(seed), np.uint64(z ^ (z >> 31))

@@ -36,12 +36,12 @@ class MemberState(Enum):
 _S = MemberState
 # state -> states it may become. A member that is no longer listed and idle is forgotten.
 TRANSITIONS: dict[MemberState, frozenset[MemberState]] = {
-    _S.JOINING: frozenset({_S.LIVE, _S.REFUSED, _S.DEAD}),
+    _S.JOINING: frozenset({_S.LIVE, _S.REFUSED}),
     _S.LIVE: frozenset({_S.SUSPECT, _S.DRAINING, _S.DEAD}),
     _S.SUSPECT: frozenset({_S.LIVE, _S.DRAINING, _S.DEAD}),
     _S.DRAINING: frozenset({_S.LIVE, _S.DEAD}),
     _S.DEAD: frozenset({_S.JOINING, _S.LIVE, _S.REFUSED}),
-    _S.REFUSED: frozenset({_S.JOINING, _S.LIVE, _S.DEAD}),
+    _S.REFUSED: frozenset({_S.JOINING, _S.LIVE}),
 }
 CONNECTED = frozenset({_S.LIVE, _S.SUSPECT, _S.DRAINING})
 
@@ -59,6 +59,7 @@ class Member:
     kv_blocks_total: int = 0
     kv_blocks_used: int = 0
     max_batched_tokens: int = 0
+    ranks: int = 1  # event streams
     step_age_ms: float = 0.0
     deaths: int = 0
     reason: str = ""
@@ -94,6 +95,12 @@ class Members:
 
     def forget(self, worker_id: WorkerId) -> None:
         del self._by_id[worker_id]
+
+    def relist(self, member: Member, spec: MemberSpec) -> None:
+        """Its next life, perhaps elsewhere, begins."""
+        if member.state is not MemberState.JOINING:
+            self.move(member, MemberState.JOINING)
+        member.spec = spec
 
     def move(self, member: Member, state: MemberState, reason: str = "") -> None:
         if state not in TRANSITIONS[member.state]:

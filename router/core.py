@@ -1,0 +1,167 @@
+"""RouterCore: the router without I/O. (state, input, now) -> actions, the same ones every time.
+
+Owns the composition of the router's parts; the service and simulations drive it. Every input is one
+method, takes the time in integer nanoseconds and returns what to do, in order. The only randomness
+is the generator passed in. Not thread-safe: one loop owns it.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+
+from radixroute.events.records import LoadReport
+from radixroute.radix.ids import Keys, WorkerId
+from radixroute.router.actions import Action
+from radixroute.router.counters import Count
+from radixroute.router.delivery import Delivery
+from radixroute.router.dispatcher import Dispatcher
+from radixroute.router.errors import BrokenInvariant, NoWorkers
+from radixroute.router.inputs import RequestSpec, StepReport, WorkerFacts
+from radixroute.router.leases import Lease
+from radixroute.router.load_book import BookingId
+from radixroute.router.members import MemberSpec
+from radixroute.router.membership import Membership
+from radixroute.router.requests import Request
+from radixroute.router.selection import PrefixBeliefs
+from radixroute.router.settings import RouterSettings
+from radixroute.router.state import NS_PER_S, RouterState, new_state
+from radixroute.router.watch import Watch
+
+
+class RouterCore:
+    """One router's decisions."""
+
+    def __init__(self, settings: RouterSettings, index: PrefixBeliefs, rng: random.Random) -> None:
+        self.state: RouterState = new_state(settings, index, rng)
+        self._lease_ttl_ns = round(settings.lease_ttl_s * NS_PER_S)
+        self._dispatcher = Dispatcher(self.state, max_in_flight=settings.max_in_flight)
+        self._delivery = Delivery(self.state, self._dispatcher)
+        self._membership = Membership(self.state, self._dispatcher)
+        self._watch = Watch(self.state, self._dispatcher, self._membership, settings)
+
+    # -- clients
+
+    def submit(self, spec: RequestSpec, now_ns: int) -> list[Action]:
+        """A client wants this streamed."""
+        return self._dispatcher.admit(spec, now_ns)
+
+    def abort(self, request_id: str, now_ns: int) -> list[Action]:
+        """A client is gone. Ended requests are no error: it may have crossed its own end."""
+        request = self.state.requests.get(request_id)
+        if request is None:
+            return []
+        worker_id = request.worker_id
+        actions = self._dispatcher.abort(request)
+        return [*actions, *self._membership.settle_drained(worker_id)]
+
+    def route(self, spec: RequestSpec, lease_id: str, now_ns: int) -> Lease:
+        """Books a worker for a client that streams from it. Raises NoWorkers."""
+        request = Request(spec, tuple(spec.keys.tolist()))
+        self.state.log.open(self._dispatcher.log_entry(spec))
+        chosen = self._dispatcher.choose(request)
+        if chosen is None:
+            self.state.log.ended(spec.request_id, "error")
+            self.state.counters.add(Count.NO_WORKERS)
+            raise NoWorkers("no live worker: try again in a moment")
+        decision, member = chosen
+        # Leases are no dispatches of ours: they count as seen once all before them are.
+        overlap = self._dispatcher.book(
+            BookingId(lease_id, 0), request, decision, now_ns=now_ns, seq=member.next_dispatch - 1
+        )
+        lease = Lease(
+            lease_id=lease_id,
+            request_id=spec.request_id,
+            worker_id=decision.worker_id,
+            end_ns=now_ns + self._lease_ttl_ns,
+            overlap_tokens=overlap,
+        )
+        self.state.leases.grant(lease)
+        self.state.log.ended(spec.request_id, "leased")
+        self.state.counters.add(Count.LEASES_GRANTED)
+        return lease
+
+    def release(self, lease_id: str) -> bool:
+        """False: the lease was unknown or had lapsed."""
+        lease = self.state.leases.end(lease_id)
+        if lease is None:
+            return False
+        self._membership.settle_lease(lease)
+        return True
+
+    # -- workers' outputs
+
+    def step(self, worker_id: WorkerId, report: StepReport, now_ns: int) -> list[Action]:
+        """One engine step's outputs, in the order in which the session gave them."""
+        member = self.state.members.get(worker_id)
+        if member is None or not member.is_connected:
+            self.state.counters.add(Count.REPORTS_UNKNOWN)
+            return []
+        self.state.speeds.observe(
+            worker_id,
+            step_ms=report.step_ms,
+            prefill_tokens=report.prefill_tokens,
+            decode_tokens=report.decode_tokens,
+        )
+        actions = self._membership.heard(member, now_ns)
+        for delta in report.deltas:
+            actions += self._delivery.deliver(member, delta, now_ns)
+        return [*actions, *self._membership.settle_drained(worker_id)]
+
+    # -- the fleet
+
+    def set_members(self, specs: Sequence[MemberSpec], now_ns: int) -> list[Action]:
+        """The controller's list; it replaces the one before."""
+        return self._membership.set_members(specs, now_ns)
+
+    def joined(self, facts: WorkerFacts, now_ns: int) -> list[Action]:
+        """A session with a worker that matches the fleet is open."""
+        return self._membership.joined(facts, now_ns)
+
+    def refused(self, worker_id: WorkerId, reason: str) -> None:
+        """It does not match the fleet."""
+        self._membership.refused(worker_id, reason)
+
+    def lost(self, worker_id: WorkerId, reason: str, now_ns: int) -> list[Action]:
+        """Its session broke, or somebody who knows says it is dead."""
+        return self._membership.lost(worker_id, reason, now_ns)
+
+    def heartbeat(self, worker_id: WorkerId, load: LoadReport, now_ns: int) -> list[Action]:
+        """A heartbeat of the accepted epoch."""
+        member = self.state.members.get(worker_id)
+        if member is None or not member.is_connected:
+            self.state.counters.add(Count.REPORTS_UNKNOWN)
+            return []
+        member.kv_blocks_total = load.kv_blocks_total
+        member.kv_blocks_used = load.kv_blocks_used
+        member.step_age_ms = load.step_age_ms
+        self.state.loads.report(worker_id, load.sessions)
+        return self._membership.heard(member, now_ns)
+
+    def cache_believed(self, worker_id: WorkerId, is_fresh: bool) -> None:
+        """Whether its event stream is applied up to date. If not, it serves without credit."""
+        member = self.state.members.get(worker_id)
+        if member is not None:
+            member.is_fresh = is_fresh and member.is_connected
+
+    def stored(self, worker_id: WorkerId, keys: Keys | Iterable[int]) -> None:
+        """These blocks are in the index now: no longer only expected."""
+        if self.state.expected.n_blocks(worker_id):
+            self.state.expected.stored(worker_id, (int(key) for key in keys))
+
+    # -- time
+
+    def tick(self, now_ns: int) -> list[Action]:
+        """Call it each 100 ms or so: silence, deadlines, leases, expectations."""
+        return self._watch.tick(now_ns)
+
+    def check(self) -> None:
+        """Raises BrokenInvariant when the parts do not agree."""
+        state = self.state
+        for part in (state.members, state.loads, state.expected, state.hits):
+            part.check()
+        booked = {request.booking for request in state.requests if request.worker_id is not None}
+        booked |= {lease.booking for lease in state.leases}
+        if len(booked) != len(state.loads):
+            raise BrokenInvariant("bookings and running requests differ")
+        waiting = {request.request_id for request in state.waiting}
+        if waiting != {r.request_id for r in state.requests if r.worker_id is None}:
+            raise BrokenInvariant("requests without a worker and waiting requests differ")

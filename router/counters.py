@@ -1,0 +1,57 @@
+"""Named counters: every drop and refusal has one.
+
+Owns the numbers; the names are a closed set so that a report always shows all of them, zeros too.
+"""
+
+from enum import StrEnum
+
+
+class Count(StrEnum):
+    """What is counted. Past tense: it happened."""
+
+    REQUESTS_ACCEPTED = "requests_accepted"
+    REQUESTS_FINISHED = "requests_finished"
+    REQUESTS_FAILED = "requests_failed"
+    REQUESTS_ABORTED = "requests_aborted_by_client"
+    REQUESTS_REJECTED = "requests_rejected"
+    REQUESTS_QUEUED = "requests_waited_for_a_worker"
+    REQUESTS_RESUMED = "requests_resumed"
+    QUEUE_OVERFLOWED = "requests_refused_queue_full"
+    NO_WORKERS = "requests_refused_no_workers"
+    DEADLINES_PASSED = "requests_past_deadline"
+    DEATHS_EXHAUSTED = "requests_failed_after_two_deaths"
+    WORKER_ERRORS = "requests_failed_by_worker"
+    FINISHES_SYNTHESISED = "finishes_synthesised"
+    WORKERS_DIED = "workers_died"
+    WORKERS_SUSPECTED = "workers_suspected"
+    JOINS_ACCEPTED = "joins_accepted"
+    JOINS_REFUSED = "joins_refused"
+    CONNECTS_FAILED = "connects_failed"
+    DELTAS_FENCED = "deltas_dropped_old_attempt"
+    DELTAS_DUPLICATE = "deltas_dropped_duplicate"
+    DELTAS_MISPLACED = "deltas_dropped_not_contiguous"
+    REPORTS_UNKNOWN = "reports_dropped_unknown_worker"
+    LEASES_GRANTED = "leases_granted"
+    LEASES_LAPSED = "leases_lapsed"
+    EXPECTED_LAPSED = "expected_blocks_lapsed"
+    TICKS_LATE = "ticks_late"
+    EVENTS_MALFORMED = "event_items_malformed"
+    EVENTS_UNKNOWN_HOLDER = "event_items_dropped_unknown_worker"
+    REMOVALS_UNKNOWN = "index_removals_unknown"
+    SENDS_DROPPED = "sends_dropped_no_session"
+
+
+class Counters:
+    """Counts by name."""
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(Count, 0)
+
+    def add(self, name: Count, n: int = 1) -> None:
+        self._counts[name] += n
+
+    def __getitem__(self, name: Count) -> int:
+        return self._counts[name]
+
+    def as_dict(self) -> dict[str, int]:
+        return {name.value: n for name, n in self._counts.items()}

@@ -1,0 +1,203 @@
+"""Dispatcher: gives requests to workers, takes them back when a worker is lost, and ends them.
+
+Owns the life of a request between acceptance and its one end; changes the parts of `RouterState`
+by their verbs. Booking happens in the same step as selection. No clock, no I/O: actions come back.
+"""
+
+from radixroute.radix.ids import WorkerId
+from radixroute.request.sampling import FinishReason
+from radixroute.router.actions import Abort, Action, Dispatch, Emit, Fail, Failure
+from radixroute.router.counters import Count
+from radixroute.router.decision_log import Decision, LoggedRequest
+from radixroute.router.errors import BrokenInvariant
+from radixroute.router.inputs import PackedTokens, RequestSpec
+from radixroute.router.load_book import BookingId
+from radixroute.router.members import Member
+from radixroute.router.requests import Request
+from radixroute.router.state import RouterState
+
+# Two: one death may be chance; a request that was there both times may be what kills.
+MAX_DEATHS = 2
+
+_FAILURE_COUNTS = {
+    Failure.NO_WORKERS: Count.NO_WORKERS,
+    Failure.QUEUE_FULL: Count.QUEUE_OVERFLOWED,
+    Failure.DEADLINE: Count.DEADLINES_PASSED,
+    Failure.TOO_MANY_DEATHS: Count.DEATHS_EXHAUSTED,
+    Failure.WORKER_ERROR: Count.WORKER_ERRORS,
+}
+
+
+class Dispatcher:
+    """One router's hand on its requests."""
+
+    def __init__(self, state: RouterState, *, max_in_flight: int) -> None:
+        self._state = state
+        self._max_in_flight = max_in_flight
+
+    def admit(self, spec: RequestSpec, now_ns: int) -> list[Action]:
+        """Dispatches it, lets it wait, or refuses it."""
+        state = self._state
+        if len(state.requests) >= self._max_in_flight:
+            return self._refuse(spec, Failure.QUEUE_FULL)
+        request = state.requests.open(spec, tuple(spec.keys.tolist()))
+        state.log.open(self.log_entry(spec))
+        state.counters.add(Count.REQUESTS_ACCEPTED)
+        if not len(state.waiting):
+            dispatched = self._dispatch(request, now_ns)
+            if dispatched is not None:
+                return [dispatched]
+        if state.waiting.is_full:
+            return self.fail(request, Failure.QUEUE_FULL)
+        self._wait(request, now_ns)
+        return []
+
+    def pump(self, now_ns: int) -> list[Action]:
+        """Hands waiting requests to workers for as long as any can take one."""
+        state, actions = self._state, list[Action]()
+        while len(state.waiting):
+            request = next(iter(state.waiting))
+            dispatched = self._dispatch(request, now_ns)
+            if dispatched is None:
+                break
+            actions.append(dispatched)
+        return actions
+
+    def lose_session(self, request: Request, member: Member, now_ns: int) -> list[Action]:
+        """Its attempt there is over without a finish: elsewhere, or a clean end."""
+        self.settle(request)
+        request.excluded.add((member.spec.worker_id, member.epoch))
+        request.deaths += 1
+        finish = request.implied_finish(self._state.serving.eos_token_ids)
+        if finish is not None:
+            self._state.counters.add(Count.FINISHES_SYNTHESISED)
+            return [self.finish(request, finish, PackedTokens(b""), "")]
+        request.worker_id = None
+        if request.deaths >= MAX_DEATHS:
+            return self.fail(request, Failure.TOO_MANY_DEATHS)
+        self._state.counters.add(Count.REQUESTS_RESUMED)
+        dispatched = None if len(self._state.waiting) else self._dispatch(request, now_ns)
+        if dispatched is not None:
+            return [dispatched]
+        self._wait(request, now_ns)
+        return []
+
+    def finish(
+        self, request: Request, finish: FinishReason, token_ids: PackedTokens, text: str
+    ) -> Emit:
+        """The last output; its booking is settled already."""
+        state = self._state
+        position = request.position
+        request.emit(token_ids, text)
+        state.speeds.answered(request.position)
+        state.log.ended(request.request_id, finish.name.lower())
+        state.counters.add(Count.REQUESTS_FINISHED)
+        state.requests.close(request)
+        return Emit(request.request_id, position, token_ids, text, finish, request.usage())
+
+    def fail(self, request: Request, failure: Failure) -> list[Action]:
+        """Ends it with an error, wherever it is."""
+        actions = self._leave(request)
+        self._state.log.ended(request.request_id, "error")
+        self._state.requests.close(request)
+        self._count_failure(failure)
+        return [*actions, Fail(request.request_id, failure)]
+
+    def abort(self, request: Request) -> list[Action]:
+        """Its client is gone."""
+        actions = self._leave(request)
+        self._state.log.ended(request.request_id, "abort")
+        self._state.counters.add(Count.REQUESTS_ABORTED)
+        self._state.requests.close(request)
+        return actions
+
+    def settle(self, request: Request) -> None:
+        """Its attempt holds no load and makes no blocks any more."""
+        self._state.loads.settle(request.booking)
+        self._state.expected.end(request.booking)
+
+    def choose(self, request: Request) -> tuple[Decision, Member] | None:
+        """A decision, logged; books nothing. None: nobody can take it now."""
+        state = self._state
+        decision = state.selector.select(request, request.spec.policy, state.serving.block_size)
+        if decision is None:
+            return None
+        member = state.members.get(decision.worker_id)
+        if member is None:
+            raise BrokenInvariant(f"{decision.worker_id} was chosen and is not a member")
+        state.log.decided(request.request_id, decision)
+        return decision, member
+
+    def book(
+        self, key: BookingId, request: Request, decision: Decision, *, now_ns: int, seq: int
+    ) -> int:
+        """Books load and expected blocks; returns the prompt tokens believed to be cached."""
+        candidate = decision.view.candidates[decision.choice.chosen]
+        cached = decision.view.cached_tokens(candidate.overlap_blocks)
+        self._state.loads.book(
+            key,
+            candidate.worker_id,
+            dispatch_seq=seq,
+            queued_tokens=decision.view.prompt_tokens - cached,
+        )
+        held = candidate.overlap_blocks - candidate.expected_blocks
+        self._state.expected.expect(
+            key, candidate.worker_id, request.key_list[held:], now_ns=now_ns
+        )
+        return min(cached, len(request.spec.prompt))
+
+    def _dispatch(self, request: Request, now_ns: int) -> Dispatch | None:
+        chosen = self.choose(request)
+        if chosen is None:
+            return None
+        decision, member = chosen
+        if request in self._state.waiting:
+            self._state.waiting.remove(request)
+        request.attempt += 1
+        request.worker_id = WorkerId(member.spec.worker_id)
+        seq = member.next_dispatch
+        member.next_dispatch += 1
+        cached = self.book(request.booking, request, decision, now_ns=now_ns, seq=seq)
+        if not request.is_counted:
+            request.predicted_tokens = cached
+        if request.dispatched_ns is None:
+            request.dispatched_ns = now_ns
+        return Dispatch(
+            worker_id=request.worker_id,
+            spec=request.spec,
+            attempt=request.attempt,
+            dispatch_seq=seq,
+            emitted=PackedTokens(bytes(request.emitted)),
+            emitted_text_len=request.text_len,
+        )
+
+    def _wait(self, request: Request, now_ns: int) -> None:
+        request.waiting_since_ns = now_ns
+        self._state.waiting.push(request)
+        self._state.counters.add(Count.REQUESTS_QUEUED)
+
+    def _leave(self, request: Request) -> list[Action]:
+        """Takes it from wherever it is; tells the worker that runs it."""
+        worker_id = request.worker_id
+        if worker_id is None:
+            if request in self._state.waiting:
+                self._state.waiting.remove(request)
+            return []
+        self.settle(request)
+        return [Abort(worker_id, request.request_id, request.attempt)]
+
+    def _refuse(self, spec: RequestSpec, failure: Failure) -> list[Action]:
+        self._count_failure(failure)
+        return [Fail(spec.request_id, failure)]
+
+    def _count_failure(self, failure: Failure) -> None:
+        self._state.counters.add(Count.REQUESTS_FAILED)
+        self._state.counters.add(_FAILURE_COUNTS[failure])
+
+    def log_entry(self, spec: RequestSpec) -> LoggedRequest:
+        return LoggedRequest(
+            request_id=spec.request_id,
+            policy=spec.policy,
+            prompt_tokens=len(spec.prompt),
+            block_size=self._state.serving.block_size,
+        )

@@ -1,0 +1,78 @@
+"""What goes into `RouterCore`: requests to route, workers' answers, facts about workers.
+
+Frozen records only. Token ids stay packed (little-endian u32 bytes, as on the wire): the router
+forwards tokens, it never computes with them, and a Python int per token would cost more than the
+rest of the proxy.
+"""
+
+from dataclasses import dataclass
+from typing import NewType
+
+from radixroute.radix.ids import Keys, Tokens, WorkerId
+from radixroute.request.sampling import FinishReason, SamplingParams
+
+PackedTokens = NewType("PackedTokens", bytes)
+TOKEN_BYTES = 4
+
+
+def packed_len(tokens: bytes | bytearray) -> int:
+    """How many tokens are packed in it."""
+    return len(tokens) // TOKEN_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSpec:
+    """One request as it was asked; validated, tokenised and hashed."""
+
+    request_id: str
+    prompt: Tokens
+    keys: Keys  # of the prompt's full blocks
+    sampling: SamplingParams
+    policy: str
+    arrival_ns: int
+    deadline_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """What the core needs to know of a worker that was accepted."""
+
+    worker_id: WorkerId
+    epoch: str  # hexadecimal
+    block_size: int  # tokens
+    eos_token_ids: frozenset[int]
+    kv_blocks_total: int
+    max_batched_tokens: int
+    ranks: int = 1  # event streams
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFacts:
+    """How an attempt's prompt was served, as its engine reports. Counts are tokens."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    recomputed_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """New output of one attempt."""
+
+    request_id: str
+    attempt: int
+    position: int  # output tokens before these
+    token_ids: PackedTokens
+    text: str
+    finish: FinishReason | None = None
+    prompt: PromptFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """All that one engine step produced for this router."""
+
+    step_ms: float
+    prefill_tokens: int
+    decode_tokens: int
+    deltas: tuple[Delta, ...]

@@ -1,0 +1,183 @@
+"""Load book: what this router has given each worker, and what the workers say they still have.
+
+Owns every booking. `book` happens in the same step as selection, `settle` exactly once. A worker's
+report covers the dispatches it acknowledges; later ones are added to it, so that nothing counts
+twice and other routers' requests are seen. No clock, no I/O; `RouterCore` calls.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from radixroute.events.records import SessionLoad
+from radixroute.radix.ids import WorkerId
+from radixroute.router.errors import BrokenInvariant
+
+
+class BookingId(NamedTuple):
+    """One attempt at a request, or one lease (attempt 0)."""
+
+    request_id: str
+    attempt: int
+
+
+@dataclass(slots=True)
+class _Booking:
+    worker_id: WorkerId
+    dispatch_seq: int
+    queued_tokens: int  # uncached prompt tokens; 0 once the first token came
+    has_first_token: bool = False
+    is_acknowledged: bool = False
+    is_settled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A worker's load as this router believes it."""
+
+    in_flight: int = 0  # requests, other routers' included
+    queued_tokens: int = 0  # uncached prompt tokens before a new request
+    decoding: int = 0  # requests that have their first token
+
+
+@dataclass(slots=True)
+class _Desk:
+    """One worker's bookings."""
+
+    bookings: dict[BookingId, _Booking] = field(default_factory=dict)
+    unacknowledged: deque[_Booking] = field(default_factory=deque)  # in dispatch order
+    acknowledged_tokens: int = 0
+    unacknowledged_tokens: int = 0
+    decoding: int = 0
+    reported_tokens: int | None = None  # ours, as last reported
+    foreign_in_flight: int = 0
+    foreign_tokens: int = 0
+
+
+class LoadBook:
+    """Bookings of all workers."""
+
+    def __init__(self, router_id: str) -> None:
+        self._router_id = router_id
+        self._desks: dict[WorkerId, _Desk] = {}
+        self._worker_by_id: dict[BookingId, WorkerId] = {}
+
+    def __len__(self) -> int:
+        return len(self._worker_by_id)
+
+    def book(
+        self, key: BookingId, worker_id: WorkerId, *, dispatch_seq: int, queued_tokens: int
+    ) -> None:
+        if key in self._worker_by_id:
+            raise BrokenInvariant(f"{key} is booked already")
+        desk = self._desks.setdefault(worker_id, _Desk())
+        booking = _Booking(worker_id, dispatch_seq, queued_tokens)
+        desk.bookings[key] = booking
+        desk.unacknowledged.append(booking)
+        desk.unacknowledged_tokens += queued_tokens
+        self._worker_by_id[key] = worker_id
+
+    def first_token(self, key: BookingId) -> None:
+        """Its prompt is computed: it decodes from now on."""
+        desk = self._desks[self._worker_by_id[key]]
+        booking = desk.bookings[key]
+        if not booking.has_first_token:
+            _take_tokens(desk, booking)
+            booking.has_first_token = True
+            desk.decoding += 1
+
+    def settle(self, key: BookingId) -> None:
+        """The attempt is over, however it ended."""
+        worker_id = self._worker_by_id.pop(key, None)
+        if worker_id is None:
+            raise BrokenInvariant(f"{key} is not booked: settled twice?")
+        desk = self._desks[worker_id]
+        booking = desk.bookings.pop(key)
+        _take_tokens(desk, booking)
+        booking.is_settled = True
+        desk.decoding -= booking.has_first_token
+        _acknowledge(desk, 0)  # drops what is settled from the head: the queue stays short
+
+    def report(self, worker_id: WorkerId, sessions: Iterable[SessionLoad]) -> None:
+        """A heartbeat's word on every session of this worker."""
+        desk = self._desks.setdefault(worker_id, _Desk())
+        desk.foreign_in_flight = desk.foreign_tokens = 0
+        desk.reported_tokens = None
+        for session in sessions:
+            if session.router_id == self._router_id:
+                desk.reported_tokens = session.queued_tokens
+                _acknowledge(desk, session.acknowledged_dispatch)
+            else:
+                desk.foreign_in_flight += session.in_flight
+                desk.foreign_tokens += session.queued_tokens
+
+    def forget_worker(self, worker_id: WorkerId) -> None:
+        """A new life of this worker begins: old reports say nothing about it."""
+        desk = self._desks.get(worker_id)
+        if desk is not None:
+            if desk.bookings:
+                raise BrokenInvariant(f"{worker_id} still has bookings")
+            del self._desks[worker_id]
+
+    def load(self, worker_id: WorkerId) -> Load:
+        desk = self._desks.get(worker_id)
+        if desk is None:
+            return Load()
+        own = desk.acknowledged_tokens
+        if desk.reported_tokens is not None:
+            # The report is the finer view (chunks done), the book the newer one (first tokens).
+            own = min(own, desk.reported_tokens)
+        return Load(
+            in_flight=len(desk.bookings) + desk.foreign_in_flight,
+            queued_tokens=own + desk.unacknowledged_tokens + desk.foreign_tokens,
+            decoding=desk.decoding + desk.foreign_in_flight,
+        )
+
+    def booked(self, worker_id: WorkerId) -> list[BookingId]:
+        """This router's live bookings on a worker, oldest first."""
+        desk = self._desks.get(worker_id)
+        return list(desk.bookings) if desk is not None else []
+
+    def n_booked(self, worker_id: WorkerId) -> int:
+        desk = self._desks.get(worker_id)
+        return len(desk.bookings) if desk is not None else 0
+
+    def check(self) -> None:
+        seen = {key: w for w, desk in self._desks.items() for key in desk.bookings}
+        if seen != self._worker_by_id:
+            raise BrokenInvariant("bookings and their directory differ")
+        for worker_id, desk in self._desks.items():
+            _check_desk(worker_id, desk)
+
+
+def _take_tokens(desk: _Desk, booking: _Booking) -> None:
+    if booking.is_acknowledged:
+        desk.acknowledged_tokens -= booking.queued_tokens
+    else:
+        desk.unacknowledged_tokens -= booking.queued_tokens
+    booking.queued_tokens = 0
+
+
+def _acknowledge(desk: _Desk, up_to: int) -> None:
+    while desk.unacknowledged and (
+        desk.unacknowledged[0].is_settled or desk.unacknowledged[0].dispatch_seq <= up_to
+    ):
+        booking = desk.unacknowledged.popleft()
+        if not booking.is_settled:
+            booking.is_acknowledged = True
+            desk.unacknowledged_tokens -= booking.queued_tokens
+            desk.acknowledged_tokens += booking.queued_tokens
+
+
+def _check_desk(worker_id: WorkerId, desk: _Desk) -> None:
+    live = desk.bookings.values()
+    acknowledged = sum(b.queued_tokens for b in live if b.is_acknowledged)
+    unacknowledged = sum(b.queued_tokens for b in live if not b.is_acknowledged)
+    decoding = sum(b.has_first_token for b in live)
+    if (acknowledged, unacknowledged, decoding) != (
+        desk.acknowledged_tokens,
+        desk.unacknowledged_tokens,
+        desk.decoding,
+    ):
+        raise BrokenInvariant(f"{worker_id}: the desk's totals differ from its bookings")

@@ -1,0 +1,71 @@
+"""Everything one router knows, in one record: the parts that `RouterCore`'s collaborators share.
+
+Owns nothing itself: each part is changed by its own verbs only. Built once by `RouterCore`.
+"""
+
+import random
+from dataclasses import dataclass, field
+
+from radixroute.router.counters import Counters
+from radixroute.router.decision_log import DecisionLog
+from radixroute.router.expected import ExpectedBlocks
+from radixroute.router.hits import HitCounters
+from radixroute.router.leases import Leases
+from radixroute.router.load_book import LoadBook
+from radixroute.router.members import Members
+from radixroute.router.requests import RequestTable
+from radixroute.router.selection import Fleet, PrefixBeliefs, Selector
+from radixroute.router.settings import RouterSettings
+from radixroute.router.speed import SpeedBook
+from radixroute.router.waiting import WaitingQueue
+
+NS_PER_S = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Serving:
+    """What the fleet serves: of the first worker that joined, and of all after it."""
+
+    block_size: int = 16
+    eos_token_ids: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RouterState:
+    """The parts of one router."""
+
+    members: Members
+    loads: LoadBook
+    speeds: SpeedBook
+    expected: ExpectedBlocks
+    requests: RequestTable
+    waiting: WaitingQueue
+    leases: Leases
+    hits: HitCounters
+    log: DecisionLog
+    counters: Counters
+    selector: Selector
+    serving: Serving = field(default_factory=Serving)
+
+
+def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random) -> RouterState:
+    fleet = Fleet(
+        members=Members(),
+        loads=LoadBook(settings.router_id),
+        speeds=SpeedBook(),
+        expected=ExpectedBlocks(round(settings.expected_ttl_s * NS_PER_S)),
+        index=index,
+    )
+    return RouterState(
+        members=fleet.members,
+        loads=fleet.loads,
+        speeds=fleet.speeds,
+        expected=fleet.expected,
+        requests=RequestTable(),
+        waiting=WaitingQueue(settings.max_waiting),
+        leases=Leases(),
+        hits=HitCounters(),
+        log=DecisionLog(settings.decision_log_len),
+        counters=Counters(),
+        selector=Selector(fleet, rng, settings.load_cap_factor),
+    )

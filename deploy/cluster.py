@@ -1,0 +1,185 @@
+"""A cluster as its driver sees it: create the controller, wait until all serves, take it down.
+
+Used by `LocalCluster` (a Ray of our own) and by `up`/`down` on a Ray that runs already. The caller
+has connected to Ray. Calls block; progress is reported as readable lines.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+from radixroute.deploy.controller import Controller
+from radixroute.deploy.errors import AlreadyRunning, NotRunning, PlacementError, StartError
+from radixroute.deploy.fleet import NAMESPACE
+from radixroute.deploy.placement import NodeRoom, check_room
+from radixroute.deploy.ray_env import (
+    GetTimeoutError,
+    NodeAffinitySchedulingStrategy,
+    RayError,
+    ray,
+)
+from radixroute.deploy.readiness import await_joined
+from radixroute.deploy.records import ActorStatus, ClusterStatus, Progress, SlotState
+from radixroute.deploy.settings import ClusterSettings
+
+POLL_S = 0.1
+# Ray's view of free resources lags behind an actor's end by its own report period (0.1 s) and more
+# on a loaded machine.
+ROOM_PATIENCE_S = 3.0
+CALL_TIMEOUT_S = 30.0
+
+
+class Cluster:
+    """One cluster's controller, seen from the driver."""
+
+    def __init__(self, settings: ClusterSettings, controller: Any) -> None:
+        self._settings = settings
+        self._controller = controller
+
+    @property
+    def status(self) -> ClusterStatus:
+        return cast(ClusterStatus, self._call(self._controller.status.remote(), CALL_TIMEOUT_S))
+
+    def await_ready(self, progress: Progress, deaths_before: Mapping[str, int]) -> ClusterStatus:
+        """Returns once every actor serves and the router has every worker.
+
+        Raises `StartError` with the actor's own reason as soon as one fails to start.
+        """
+        began_s = time.monotonic()
+        give_up_s = began_s + self._settings.start_timeout_s
+        seen: dict[str, ActorStatus] = {}
+        while not (status := self.status).is_live:
+            _report(status, seen, progress, time.monotonic() - began_s)
+            _raise_for_deaths(status, deaths_before)
+            if time.monotonic() > give_up_s:
+                raise StartError(self._overdue(status))
+            time.sleep(POLL_S)
+        _report(status, seen, progress, time.monotonic() - began_s)
+        await_joined(
+            status.router.address,
+            self._settings.workers,
+            lambda: time.monotonic() > give_up_s,
+            lambda: time.sleep(POLL_S),
+        )
+        return status
+
+    def restart(self, policy: str | None, progress: Progress) -> ClusterStatus:
+        """Fresh workers and a fresh router on the same port; returns once they serve."""
+        deaths = {actor.name: actor.deaths for actor in self.status.actors}
+        progress("restarting workers and router")
+        self._call(self._controller.restart.remote(policy), self._stop_limit_s)
+        return self.await_ready(progress, deaths)
+
+    def stop(self) -> None:
+        """Ends every actor, the controller last."""
+        try:
+            self._call(self._controller.stop.remote(), self._stop_limit_s)
+        finally:
+            ray.kill(self._controller, no_restart=True)
+
+    @property
+    def _stop_limit_s(self) -> float:
+        # Router, then workers, each within its own limit; then as much again for a busy machine.
+        return 4 * self._settings.stop_timeout_s
+
+    def _call(self, reference: Any, timeout_s: float) -> Any:
+        try:
+            return ray.get(reference, timeout=timeout_s)
+        except GetTimeoutError as error:
+            raise StartError(
+                f"the controller did not answer within {timeout_s:.0f} s: {_free()}"
+            ) from error
+        except RayError as error:
+            raise StartError(f"the controller failed: {error}") from error
+
+    def _overdue(self, status: ClusterStatus) -> str:
+        late = [actor.name for actor in status.actors if actor.state is not SlotState.LIVE]
+        return (
+            f"{', '.join(late)} did not start within {self._settings.start_timeout_s:.0f} s; "
+            f"{_free()}"
+        )
+
+
+def launch(settings: ClusterSettings, progress: Progress) -> Cluster:
+    """Creates the controller, which starts everything else; `await_ready` follows."""
+    if _find(settings.name) is not None:
+        raise AlreadyRunning(
+            f"cluster {settings.name!r} runs in this Ray already: take it down, or choose a name"
+        )
+    here = ray.get_runtime_context().get_node_id()
+    if not settings.wait_for_nodes:
+        _await_room(settings, here)
+    progress(f"starting {settings.workers} workers and a router ({settings.router.policy})")
+    controller = (
+        ray.remote(Controller)
+        .options(
+            name=_name(settings.name),
+            namespace=NAMESPACE,
+            lifetime="detached",
+            max_restarts=-1,
+            num_cpus=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
+        )
+        .remote(settings)
+    )
+    return Cluster(settings, controller)
+
+
+def attach(settings: ClusterSettings) -> Cluster:
+    """The cluster of that name in the Ray we are connected to."""
+    controller = _find(settings.name)
+    if controller is None:
+        raise NotRunning(f"no cluster {settings.name!r} runs in this Ray")
+    return Cluster(settings, controller)
+
+
+def _find(cluster: str) -> Any | None:
+    try:
+        return ray.get_actor(_name(cluster), namespace=NAMESPACE)
+    except ValueError:  # what Ray raises for a name nobody has
+        return None
+
+
+def _name(cluster: str) -> str:
+    return f"{cluster}:controller"
+
+
+def _await_room(settings: ClusterSettings, here: str) -> None:
+    give_up_s = time.monotonic() + ROOM_PATIENCE_S
+    while True:
+        try:
+            check_room(_rooms(), settings, here)
+            return
+        except PlacementError:
+            if time.monotonic() > give_up_s:
+                raise
+        time.sleep(POLL_S)
+
+
+def _rooms() -> list[NodeRoom]:
+    return [
+        NodeRoom(node_id, free.get("CPU", 0.0), free.get("GPU", 0.0))
+        for node_id, free in ray._private.state.available_resources_per_node().items()
+    ]
+
+
+def _free() -> str:
+    free = ray.available_resources()
+    return f"Ray has {free.get('CPU', 0):g} CPU and {free.get('GPU', 0):g} GPU free"
+
+
+def _report(
+    status: ClusterStatus, seen: dict[str, ActorStatus], progress: Progress, elapsed_s: float
+) -> None:
+    for actor in status.actors:
+        before = seen.get(actor.name)
+        if before is None or before.state is not actor.state:
+            where = f" at {actor.address}" if actor.address else ""
+            progress(f"{actor.name}: {actor.state.value}{where} ({elapsed_s:.1f} s)")
+        seen[actor.name] = actor
+
+
+def _raise_for_deaths(status: ClusterStatus, deaths_before: Mapping[str, int]) -> None:
+    for actor in status.actors:
+        if actor.deaths > deaths_before.get(actor.name, 0):
+            raise StartError(f"{actor.name} did not start: {actor.reason}")

@@ -1,0 +1,43 @@
+"""The controller actor: the supervisor's process. Detached, named, restarted by Ray at any death.
+
+A restarted controller reads the ledger, finds the actors that still live and goes on from there.
+It holds no resources (`num_cpus=0`), serves no traffic, and is the only one that starts or ends
+workers and routers.
+"""
+
+from radixroute.deploy.fleet import KvStore, RayFleet
+from radixroute.deploy.ledger import Ledger
+from radixroute.deploy.loop_thread import LoopThread
+from radixroute.deploy.ray_env import ray
+from radixroute.deploy.records import ClusterStatus
+from radixroute.deploy.settings import ClusterSettings
+from radixroute.deploy.supervisor import Supervisor
+
+
+class Controller:
+    """Owns the supervisor and the loop it lives on; Ray calls the methods."""
+
+    def __init__(self, settings: ClusterSettings) -> None:
+        self._store = KvStore(settings.name)
+        fleet = RayFleet(settings, ray.get_runtime_context().get_node_id())
+        self._supervisor = Supervisor(settings, fleet, Ledger.open(self._store))
+        self._loop = LoopThread("controller")
+        self._loop.start(self._begin())
+
+    async def status(self) -> ClusterStatus:
+        return await self._loop.call(self._status())
+
+    async def restart(self, policy: str | None) -> None:
+        await self._loop.call(self._supervisor.restart(policy))
+
+    async def stop(self) -> None:
+        """Ends every actor of the cluster; the caller then kills this one."""
+        await self._loop.call(self._supervisor.stop())
+        self._store.clear()
+
+    async def _begin(self) -> None:
+        self._supervisor.start()
+
+    async def _status(self) -> ClusterStatus:
+        self._supervisor.check()
+        return self._supervisor.status

@@ -1,0 +1,132 @@
+"""A cluster on a Ray of its own, which begins and ends with it: the demo, tests and `up` use it.
+
+`LocalCluster` owns that Ray: its temporary folder, its ports (loopback only) and its processes.
+Start it from a thread that lives as long as it does, best the main one: Ray's processes are tied to
+the life of the thread that started them. One at a time per process: Ray's client is global.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from types import TracebackType
+from typing import Self
+
+from radixroute.deploy.cluster import Cluster, launch
+from radixroute.deploy.errors import AlreadyRunning, DeployError, NotRunning, RayUnreachable
+from radixroute.deploy.fleet import NAMESPACE
+from radixroute.deploy.process_tree import ProcessId, children_named
+from radixroute.deploy.ray_env import ray
+from radixroute.deploy.records import ClusterStatus, Progress
+from radixroute.deploy.settings import ClusterSettings, settle, with_secret
+
+log = logging.getLogger(__name__)
+
+# Nothing of ours goes through Ray's object store; Ray refuses less than 75 MB.
+OBJECT_STORE_BYTES = 80_000_000
+RAY_PROCESSES = frozenset({"gcs_server", "raylet"})  # without one of these a Ray is over
+# Ray's socket paths end under this folder and may be 107 bytes long in all: keep it short.
+TEMP_PREFIX, TEMP_PARENT = "rr-", "/tmp"  # noqa: S108 - mkdtemp makes a fresh folder of mode 0700
+
+
+class LocalCluster:
+    """Starts, restarts and stops one cluster and the Ray under it."""
+
+    def __init__(self, settings: ClusterSettings) -> None:
+        self._settings = with_secret(settle(settings))
+        self._temp_dir: str | None = None
+        self._cluster: Cluster | None = None
+        self._status: ClusterStatus | None = None
+        self._ray: frozenset[ProcessId] = frozenset()
+
+    @property
+    def router_address(self) -> str:
+        """host:port of the router; the same after a restart."""
+        if self._status is None:
+            raise NotRunning("the cluster was not started")
+        return self._status.router.address
+
+    @property
+    def is_alive(self) -> bool:
+        """False once the Ray under it has ended."""
+        return bool(self._ray) and all(process.is_alive for process in self._ray)
+
+    @property
+    def status(self) -> ClusterStatus:
+        return self._running().status
+
+    def start(self, progress: Progress | None = None) -> None:
+        """Returns once the router serves with every worker; on failure nothing is left running."""
+        say = progress or _ignore
+        if self._cluster is not None or ray.is_initialized():
+            raise AlreadyRunning("this process is connected to a Ray already")
+        try:
+            self._start_ray()
+            say(f"Ray started with {ray.cluster_resources().get('CPU', 0):g} CPU")
+            self._cluster = launch(self._settings, say)
+            self._status = self._cluster.await_ready(say, {})
+        except BaseException:
+            self.stop()
+            raise
+
+    def restart(self, *, policy: str | None = None, progress: Progress | None = None) -> None:
+        """Fresh workers (new epochs, empty caches) and a fresh router on the same port."""
+        self._status = self._running().restart(policy, progress or _ignore)
+
+    def stop(self) -> None:
+        """Ends everything; harmless when nothing runs."""
+        cluster, self._cluster, self._status = self._cluster, None, None
+        try:
+            if cluster is not None:
+                cluster.stop()
+        except DeployError:
+            log.warning("the controller did not stop in order; ending its Ray", exc_info=True)
+        finally:
+            self._stop_ray()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _running(self) -> Cluster:
+        if self._cluster is None:
+            raise NotRunning("the cluster was not started")
+        return self._cluster
+
+    def _start_ray(self) -> None:
+        self._temp_dir = tempfile.mkdtemp(prefix=TEMP_PREFIX, dir=TEMP_PARENT)
+        try:
+            ray.init(
+                address="local",
+                namespace=NAMESPACE,
+                num_cpus=self._settings.num_cpus,
+                num_gpus=self._settings.num_gpus,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=self._temp_dir,
+                _node_ip_address="127.0.0.1",
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise RayUnreachable(f"Ray did not start: {error}") from error
+        self._ray = frozenset(children_named(os.getpid(), RAY_PROCESSES))
+
+    def _stop_ray(self) -> None:
+        if self._temp_dir is None:
+            return
+        ray.shutdown()
+        shutil.rmtree(self._temp_dir, ignore_errors=True)
+        self._temp_dir, self._ray = None, frozenset()
+
+
+def _ignore(_line: str) -> None:
+    """Progress that nobody watches."""

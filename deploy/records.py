@@ -1,0 +1,62 @@
+"""What crosses the doors of this room: status of a cluster, outcomes of starts. Frozen, no Ray."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+# Readable lines about what a start or stop is doing; called from the thread that asked for it.
+Progress: TypeAlias = Callable[[str], None]
+
+
+class SlotState(Enum):
+    """Where one actor's place stands."""
+
+    STARTING = "starting"
+    LIVE = "live"
+    WAITING = "waiting"  # between a death and the next start
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class StartOutcome:
+    """An actor's answer to `start`: where it serves, or why it cannot."""
+
+    host: str = ""
+    port: int = 0
+    pid: int | None = None
+    error: str | None = None
+
+    @property
+    def address(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ActorStatus:
+    """One actor as its supervisor sees it."""
+
+    name: str
+    state: SlotState
+    incarnation: int = 0  # of the current life; 0 before the first
+    address: str = ""  # host:port while live
+    pid: int | None = None
+    deaths: int = 0
+    reason: str = ""  # of the last death or failed start
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """A whole cluster at one moment."""
+
+    router: ActorStatus
+    workers: tuple[ActorStatus, ...]
+
+    @property
+    def actors(self) -> tuple[ActorStatus, ...]:
+        return (*self.workers, self.router)
+
+    @property
+    def is_live(self) -> bool:
+        return all(actor.state is SlotState.LIVE for actor in self.actors)

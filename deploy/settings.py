@@ -1,0 +1,98 @@
+"""How a cluster is laid out: how many workers, on which Ray, with which resources.
+
+Frozen and free of Ray and torch, so that the command line can show it without either. The worker's
+and the router's own settings are carried as templates: the controller fills in what differs from
+one actor to the next (worker id, incarnation, host, port).
+"""
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from radixroute.deploy.errors import ConfigError
+from radixroute.router.settings import RouterSettings
+from radixroute.worker.settings import WorkerSettings
+
+SECRET_BYTES = 16
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """One cluster: a router and its workers under one controller."""
+
+    name: str = "default"  # several clusters may share a machine or a Ray under different names
+    workers: int = 2
+    worker: WorkerSettings = field(default_factory=WorkerSettings)
+    router: RouterSettings = field(default_factory=RouterSettings)
+    address: str | None = None  # a running Ray to join: "auto" or host:port; None starts one
+    num_cpus: int | None = None  # CPUs a Ray of our own offers; None: those of the machine
+    num_gpus: int | None = None  # GPUs a Ray of our own offers; None: those Ray finds
+    num_cpus_per_worker: float = 1.0
+    num_gpus_per_worker: float = 0.0
+    spread: bool = False  # workers on any node, bound to its address; False: beside the router
+    wait_for_nodes: bool = False  # the Ray joined scales up: missing resources are not an error
+    # A cold start imports torch and reads the weights: 10 s for 135 M parameters on a slow disk.
+    start_timeout_s: float = 180.0
+    stop_timeout_s: float = 10.0
+    runtime_dir: str = ""  # state files and logs; empty: a directory of this user in /tmp
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"cluster name {self.name!r}: use 1-32 lower-case letters, digits and dashes"
+            )
+        if self.workers < 1:
+            raise ConfigError(f"workers is {self.workers}; a cluster needs at least 1")
+        if self.num_cpus_per_worker < 0 or self.num_gpus_per_worker < 0:
+            raise ConfigError("num_cpus_per_worker and num_gpus_per_worker cannot be negative")
+        if self.start_timeout_s <= 0 or self.stop_timeout_s <= 0:
+            raise ConfigError("start_timeout_s and stop_timeout_s must be greater than 0")
+        if self.spread and not self.worker.insecure_bind:
+            raise ConfigError(
+                "spread binds workers to their nodes' addresses; allow it with worker.insecure_bind"
+            )
+
+
+def settle(settings: ClusterSettings) -> ClusterSettings:
+    """Settings that mean the same in any working directory on this machine.
+
+    Raises `ConfigError` when the model is not here: better now than after Ray has started.
+    """
+    if not settings.worker.model:
+        raise ConfigError(
+            "worker.model is empty: give a Hugging Face directory or a .gguf file (--model PATH)"
+        )
+    model = Path(settings.worker.model).expanduser().absolute()
+    if not model.exists():
+        raise ConfigError(f"worker.model: there is no {model}")
+    return replace(settings, worker=replace(settings.worker, model=str(model)))
+
+
+def with_secret(settings: ClusterSettings) -> ClusterSettings:
+    """One secret for router and workers: that of the settings, or one drawn for this life."""
+    secret = (
+        settings.router.cluster_secret
+        or settings.worker.cluster_secret
+        or secrets.token_hex(SECRET_BYTES)
+    )
+    return replace(
+        settings,
+        worker=replace(settings.worker, cluster_secret=secret),
+        router=replace(settings.router, cluster_secret=secret),
+    )
+
+
+def from_record(record: Mapping[str, Any]) -> ClusterSettings:
+    """The inverse of `dataclasses.asdict`, for settings that came as JSON."""
+    fields = dict(record)
+    return ClusterSettings(
+        **fields
+        | {
+            "worker": WorkerSettings(**fields["worker"]),
+            "router": RouterSettings(**fields["router"]),
+        }
+    )

@@ -1,0 +1,174 @@
+"""One actor's place: keeps it filled, life after life.
+
+A slot starts an actor, waits until it is lost, and starts the next one after a pause that grows
+while lives stay short. It runs as one task on the controller's loop and knows Ray only through the
+`Spawner` and `Actor` seams. It never tells anyone but its listener what happened.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Protocol
+
+from radixroute.deploy.errors import ActorLost
+from radixroute.deploy.ledger import Ledger
+from radixroute.deploy.records import ActorStatus, SlotState, StartOutcome
+
+# A process that dies at once must not be started in a tight loop; a single death should cost
+# little beside the seconds that loading a model takes. Judgement.
+BACKOFF_FIRST_S = 0.25
+BACKOFF_MAX_S = 15.0
+# A life of this length counts as healthy: the next pause is the first one again. Judgement.
+HEALTHY_LIFE_S = 30.0
+# A dead process is known at once; pings find a stuck one. A loaded machine must not lose healthy
+# workers, and the router stops using a silent one long before (3 s), so there is no hurry.
+PING_EVERY_S = 5.0
+PING_TIMEOUT_S = 30.0
+
+
+class Actor(Protocol):
+    """One running actor. Every verb raises `ActorLost` once its process is gone."""
+
+    async def start(self) -> StartOutcome:
+        """Starts its service; an actor that serves already answers the same again."""
+
+    async def wait_failed(self) -> str:
+        """Returns the reason once its service has failed."""
+
+    async def ping(self) -> None:
+        """Returns once its event loop has turned."""
+
+    async def stop(self) -> None:
+        """Ends its service in order."""
+
+    def kill(self) -> None:
+        """Ends its process at once; harmless when it is gone."""
+
+
+class Spawner(Protocol):
+    """Makes the actors of one slot."""
+
+    def spawn(self, incarnation: int) -> Actor: ...
+
+    def find(self, incarnation: int) -> Actor | None:
+        """The actor of that life if it still runs: a restarted controller adopts it."""
+
+
+class SlotListener(Protocol):
+    """Hears what becomes of a slot's actors, on the slot's own loop."""
+
+    def actor_up(self, slot: "Slot") -> None: ...
+
+    def actor_down(self, slot: "Slot") -> None: ...
+
+
+class Slot:
+    """Keeps one actor alive. Owned by the supervisor; all methods run on its loop."""
+
+    def __init__(self, name: str, spawner: Spawner, ledger: Ledger, listener: SlotListener) -> None:
+        self.name = name
+        self.actor: Actor | None = None
+        self._spawner = spawner
+        self._ledger = ledger
+        self._listener = listener
+        self._task: asyncio.Task[None] | None = None
+        self._status = ActorStatus(name, SlotState.STOPPED)
+        self._short_lives = 0
+
+    @property
+    def status(self) -> ActorStatus:
+        return self._status
+
+    def open(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Begins to keep the slot filled."""
+        self._task = asyncio.get_running_loop().create_task(self._keep(sleep), name=self.name)
+
+    async def close(self, timeout_s: float) -> None:
+        """Ends the actor: in order within the time, by force after it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+        if self.actor is not None:
+            await _stop(self.actor, timeout_s)
+            self.actor = None
+        self._ledger.retire(self.name)
+        self._status = replace(self._status, state=SlotState.STOPPED, address="", pid=None)
+
+    async def _keep(self, sleep: Callable[[float], Awaitable[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        actor = self._adopt()
+        while True:
+            began_s = loop.time()
+            self.actor = actor or self._spawn()
+            reason = await self._live(self.actor)
+            self.actor.kill()
+            self.actor = actor = None
+            self._mark_down(reason)
+            self._listener.actor_down(self)
+            await sleep(self._pause_s(loop.time() - began_s))
+
+    async def _live(self, actor: Actor) -> str:
+        """One life, to its end; returns the reason of it."""
+        try:
+            outcome = await actor.start()
+            if outcome.error is not None:
+                return outcome.error
+            self._status = replace(
+                self._status, state=SlotState.LIVE, address=outcome.address, pid=outcome.pid
+            )
+            self._listener.actor_up(self)
+            return await _watch(actor)
+        except ActorLost as lost:
+            return str(lost)
+
+    def _adopt(self) -> Actor | None:
+        incarnation = self._ledger.incarnation_by_name.get(self.name)
+        actor = None if incarnation is None else self._spawner.find(incarnation)
+        if incarnation is not None and actor is not None:
+            self._mark_starting(incarnation)
+        return actor
+
+    def _spawn(self) -> Actor:
+        incarnation = self._ledger.issue(self.name)
+        self._mark_starting(incarnation)
+        return self._spawner.spawn(incarnation)
+
+    def _mark_starting(self, incarnation: int) -> None:
+        self._status = replace(self._status, state=SlotState.STARTING, incarnation=incarnation)
+
+    def _mark_down(self, reason: str) -> None:
+        self._status = replace(
+            self._status,
+            state=SlotState.WAITING,
+            address="",
+            pid=None,
+            deaths=self._status.deaths + 1,
+            reason=reason,
+        )
+
+    def _pause_s(self, life_s: float) -> float:
+        self._short_lives = 0 if life_s >= HEALTHY_LIFE_S else self._short_lives + 1
+        return float(min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** max(0, self._short_lives - 1)))
+
+
+async def _watch(actor: Actor) -> str:
+    """Returns why `actor` has to be replaced, once it has."""
+    failure = asyncio.ensure_future(actor.wait_failed())
+    try:
+        while not (await asyncio.wait([failure], timeout=PING_EVERY_S))[0]:
+            await asyncio.wait_for(actor.ping(), PING_TIMEOUT_S)
+        return failure.result()
+    except TimeoutError:
+        return f"its event loop has not answered for {PING_TIMEOUT_S:.0f} s"
+    finally:
+        failure.cancel()
+
+
+async def _stop(actor: Actor, timeout_s: float) -> None:
+    try:
+        with suppress(ActorLost, TimeoutError):  # it is killed below either way
+            await asyncio.wait_for(actor.stop(), timeout_s)
+    finally:
+        actor.kill()

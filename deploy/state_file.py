@@ -1,0 +1,79 @@
+"""Where a daemon's cluster is written down for `down` and for whoever asks what runs.
+
+One JSON file per cluster name in a folder of the user's own (0700; files 0600). A file whose
+process is gone is stale and counts as absent. Holds no secrets.
+"""
+
+import json
+import os
+import stat
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from radixroute.deploy.errors import ConfigError
+from radixroute.deploy.process_tree import ProcessId
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterState:
+    """A running cluster. `process` is None when it lives in a Ray that somebody else runs."""
+
+    name: str
+    router_address: str  # host:port
+    process: ProcessId | None
+    log_path: str = ""
+    ray_address: str = ""  # of the Ray joined; empty: one of its own
+
+
+def runtime_dir(configured: str) -> Path:
+    """The folder for state files and logs, made if absent. Raises `ConfigError` if it is unsafe."""
+    # /tmp rather than $XDG_RUNTIME_DIR: that is absent over plain ssh, where `ray up` runs us.
+    folder = Path(configured or f"{tempfile.gettempdir()}/radixroute-{os.getuid()}")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise ConfigError(
+            f"{folder} must be a directory of your own with mode 0700: "
+            "fix it, or name another with runtime_dir"
+        )
+    return folder
+
+
+def write_state(folder: Path, state: ClusterState) -> None:
+    """Replaces the file in one step: a reader sees the old one or the new one."""
+    path = _path(folder, state.name)
+    descriptor, fresh = tempfile.mkstemp(dir=folder, prefix=f".{state.name}.")  # mode 0600
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(asdict(state), file, indent=2)
+    Path(fresh).replace(path)
+
+
+def read_state(folder: Path, name: str) -> ClusterState | None:
+    """The running cluster of that name; a stale or torn file is removed and counts as none."""
+    path = _path(folder, name)
+    try:
+        record = json.loads(path.read_text())
+        process = ProcessId(**record.pop("process"))
+        state = ClusterState(process=process, **record)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError):
+        remove_state(folder, name)
+        return None
+    if not process.is_alive:
+        remove_state(folder, name)
+        return None
+    return state
+
+
+def remove_state(folder: Path, name: str) -> None:
+    _path(folder, name).unlink(missing_ok=True)
+
+
+def log_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.log"
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.json"

@@ -1,0 +1,111 @@
+"""The seam of the router's prefix index: what every implementation takes, gives and promises.
+
+I own no state. `PrefixIndex` implements `Index` for production, `ReferenceIndex` for tests, and
+one contract suite runs against both.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radixroute.radix.ids import BlockKey, Holder, Keys, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A chain of resident blocks in one tier; the same as a stored event."""
+
+    parent: BlockKey | None  # None: `keys[0]` begins a prompt
+    keys: Keys
+    tier: Tier
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overlaps:
+    """For every joined holder, the longest leading run of blocks all of which it holds."""
+
+    holders: tuple[Holder, ...]  # in the order they joined
+    blocks: NDArray[np.int32]  # shape (holders,): length of the run, whatever the tiers
+    tiers: NDArray[np.int32]  # shape (holders, tiers): its blocks by their fastest tier
+    _row_by_holder: Mapping[Holder, int] = field(repr=False)
+
+    def blocks_of(self, holder: Holder) -> int:
+        """0 for a holder that has not joined: no credit is the safe answer."""
+        row = self._row_by_holder.get(holder)
+        return 0 if row is None else int(self.blocks[row])
+
+    def by_tier(self, holder: Holder) -> tuple[int, ...]:
+        """Blocks of the run on device, host and disk, each counted in its fastest tier."""
+        row = self._row_by_holder.get(holder)
+        return (0,) * len(Tier) if row is None else tuple(self.tiers[row].tolist())
+
+    @property
+    def best(self) -> int:
+        """Blocks of the longest run; 0 with no holders."""
+        return int(self.blocks.max(initial=0))
+
+
+class Index(Protocol):
+    """Which holder has which blocks, as their events tell.
+
+    Any order of events is legal: holes (a removed or never-seen parent under a held child),
+    repeated stores, moves between tiers. Copies are counted for each (holder, tier, key): a block
+    stored twice is gone after two removals. One writer, no locks, no I/O; readers are pure.
+    Everything that names a holder, but `join`, raises `UnknownHolder` for one that has not joined.
+    """
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        """In the order they joined."""
+        ...
+
+    def join(self, holder: Holder) -> None:
+        """Begin with an empty cache. Raises `HolderExists`."""
+        ...
+
+    def leave(self, holder: Holder) -> None:
+        """Forget the holder and all it holds, at once."""
+        ...
+
+    def clear(self, holder: Holder) -> None:
+        """Every block left every tier of this holder."""
+        ...
+
+    def store(self, holder: Holder, parent: BlockKey | None, keys: Keys, tier: Tier) -> None:
+        """A chain of blocks entered a tier, one copy each; `keys[0]` follows `parent`."""
+        ...
+
+    def remove(self, holder: Holder, keys: Keys, tier: Tier) -> int:
+        """One copy of each block left a tier; returns how many were not held there."""
+        ...
+
+    def overlaps(self, keys: Keys) -> Overlaps:
+        """Exact, for every joined holder. Keys are those of a prompt, from its start."""
+        ...
+
+    def holds(self, holder: Holder, key: BlockKey) -> bool:
+        """In any tier."""
+        ...
+
+    def n_blocks(self, holder: Holder) -> int:
+        """Distinct (key, tier) pairs resident."""
+        ...
+
+    def digest(self, holder: Holder) -> int:
+        """Sum of `digest.mix` over the resident (key, tier) pairs, modulo 2**64."""
+        ...
+
+    def dump(self, holder: Holder) -> list[Run]:
+        """All it holds, copies included; no run comes before one that holds its parent."""
+        ...
+
+    def restore(self, holder: Holder, runs: Iterable[Run]) -> None:
+        """Replace all it holds by a dump."""
+        ...
+
+    def check(self) -> None:
+        """Raise `BrokenInvariant` unless everything agrees with everything. Slow."""
+        ...

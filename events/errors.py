@@ -1,0 +1,20 @@
+"""What can go wrong with an event stream, cut by whose fault it is.
+
+EventError
+  LocalEventError    we misused this room or misconfigured it: fix the caller
+  RemoteEventError   a peer sent bytes that are not of the protocol: count, resync that peer, go on
+
+A decoder raises `RemoteEventError` for any bytes it cannot accept, and nothing else.
+"""
+
+
+class EventError(Exception):
+    """Base of this room's errors."""
+
+
+class LocalEventError(EventError):
+    """Our own misuse: an impossible record, an endpoint that cannot be bound."""
+
+
+class RemoteEventError(EventError):
+    """A peer's bytes. The message names the shape that was wrong, never the content."""

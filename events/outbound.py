@@ -1,0 +1,132 @@
+"""The sending half of a native stream without its sockets: seq, replay ring, mirror, heartbeat.
+
+What the heartbeat says and what was sent agree because one caller does both, in order. Owned by
+the publisher's thread; tests pair it with a `StreamSession` over a fake link.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from radixroute.events.control import ReplayDone, ReplayRequest, encode_part, encode_replay_done
+from radixroute.events.errors import LocalEventError
+from radixroute.events.mirror import StreamMirror
+from radixroute.events.native import MAX_PAYLOAD_BYTES, encode_batch
+from radixroute.events.records import Epoch, Event, EventBatch, Heartbeat, LoadReport
+
+
+@dataclass(slots=True)
+class OutboundCounters:
+    """Batches by what became of them."""
+
+    sent: int = 0
+    dropped: int = 0  # consumed a seq, reached the mirror, were never sent
+    too_big: int = 0  # of these, refused for their size
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    seq: int
+    frames: tuple[bytes, ...]
+
+
+class OutboundStream:
+    """One epoch of one rank. `record` and `drop` both follow the events: the mirror never lies."""
+
+    def __init__(
+        self, epoch: Epoch, rank: int, *, ring_batches: int, ring_bytes: int, part_blocks: int
+    ) -> None:
+        self._epoch = epoch
+        self._rank = rank
+        self._mirror = StreamMirror()
+        self._next_seq = 0
+        self._ring: deque[_Kept] = deque(maxlen=ring_batches)
+        self._ring_bytes = 0
+        self._max_ring_bytes = ring_bytes
+        self._part_blocks = part_blocks
+        self.counters = OutboundCounters()
+
+    @property
+    def epoch(self) -> Epoch:
+        return self._epoch
+
+    @property
+    def last_seq(self) -> int | None:
+        """Seq of the newest batch; None before the first."""
+        return self._next_seq - 1 if self._next_seq else None
+
+    @property
+    def n_blocks(self) -> int:
+        return self._mirror.n_blocks
+
+    def record(self, events: tuple[Event, ...], ts: float) -> tuple[bytes, ...] | None:
+        """Follows a batch, keeps it for replay and returns its frames; None if it was dropped.
+
+        A dropped batch consumes its seq all the same, so that every subscriber sees the gap.
+        """
+        batch = EventBatch(self._epoch, self._rank, self._next_seq, events, ts)
+        frames = tuple(encode_batch(batch))
+        if len(frames[-1]) > MAX_PAYLOAD_BYTES:
+            self.counters.too_big += 1
+            self.drop(events)
+            return None
+        self._follow(events)
+        self._keep(_Kept(batch.seq, frames))
+        self.counters.sent += 1
+        return frames
+
+    def drop(self, events: tuple[Event, ...]) -> None:
+        """Follows a batch that will not be sent."""
+        self._follow(events)
+        self.counters.dropped += 1
+
+    def heartbeat(self, load: LoadReport) -> Heartbeat:
+        """What is true after the newest batch."""
+        return Heartbeat(
+            epoch=self._epoch,
+            rank=self._rank,
+            last_seq=self.last_seq,
+            n_blocks=self._mirror.n_blocks,
+            digest=self._mirror.digest,
+            load=load,
+        )
+
+    def replay(self, request: ReplayRequest) -> Iterator[tuple[bytes, ...]]:
+        """Frames of every kept batch asked for, oldest first, then the end mark."""
+        wanted = [k for k in self._ring if request.from_seq <= k.seq <= request.to_seq]
+        for kept in wanted:
+            yield kept.frames
+        yield tuple(encode_replay_done(ReplayDone(self._epoch, request.from_seq)))
+
+    def snapshot(self) -> Iterator[tuple[bytes, ...]]:
+        """Frames of everything resident now; stays so however long it is read."""
+        parts = self._mirror.copy().snapshot_parts(
+            self._epoch, self._rank, seq=self.last_seq, max_blocks=self._part_blocks
+        )
+        return (tuple(encode_part(part)) for part in parts)
+
+    def check(self) -> None:
+        """Raises on a broken invariant."""
+        self._mirror.check()
+        seqs = [kept.seq for kept in self._ring]
+        if seqs != sorted(set(seqs)) or (seqs and seqs[-1] >= self._next_seq):
+            raise LocalEventError("replay ring is out of order")
+        if self._ring_bytes != sum(map(_size, self._ring)):
+            raise LocalEventError("replay ring is mismeasured")
+
+    def _follow(self, events: tuple[Event, ...]) -> None:
+        for event in events:
+            self._mirror.apply(event)
+        self._next_seq += 1
+
+    def _keep(self, kept: _Kept) -> None:
+        if len(self._ring) == self._ring.maxlen:
+            self._ring_bytes -= _size(self._ring.popleft())
+        self._ring.append(kept)
+        self._ring_bytes += _size(kept)
+        while self._ring_bytes > self._max_ring_bytes:
+            self._ring_bytes -= _size(self._ring.popleft())
+
+
+def _size(kept: _Kept) -> int:
+    return sum(map(len, kept.frames))

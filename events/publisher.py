@@ -1,0 +1,263 @@
+"""Publishes one rank's native stream over ZeroMQ, from a thread of its own.
+
+Owns the PUB and ROUTER sockets, the `OutboundStream` and the queue between the caller and the
+thread. The thread alone sends, follows the mirror and beats the heart, so what a heartbeat says
+and what was sent agree; it beats whatever the engine does. `publish` and `report_load` never
+block: a full queue costs sending, never truth. Called by the worker's service from its loop.
+"""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+
+import zmq
+
+from radixroute.events.control import Endpoints, ReplayRequest, SnapshotRequest, decode_request
+from radixroute.events.errors import LocalEventError, RemoteEventError
+from radixroute.events.native import encode_heartbeat
+from radixroute.events.outbound import OutboundCounters, OutboundStream
+from radixroute.events.records import Epoch, Event, LoadReport
+from radixroute.events.settings import PublisherSettings
+from radixroute.events.transfers import Transfers
+from radixroute.events.wake import WakeSignal
+
+# Requests are tens of bytes; whoever sends more is not one of ours.
+_MAX_REQUEST_BYTES = 4096
+# Batches sent before the thread looks at its other duties: a few milliseconds' worth.
+_BATCHES_A_TURN = 256
+_REQUESTS_A_TURN = 8
+# A peer that takes no more is tried again after this; batches and heartbeats go on meanwhile.
+_BUSY_PEER_WAIT_MS = 5
+_STOP_TIMEOUT_S = 5.0
+
+
+@dataclass(slots=True)
+class PublisherCounters:
+    """What was refused; batches sent and dropped are counted by the stream."""
+
+    malformed_requests: int = 0
+    refused_requests: int = 0  # the peer has a transfer already, or too many run
+    after_stop: int = 0  # batches published when nobody sends any more
+    failed_transfers: int = 0  # the peer went away or took nothing for too long
+
+
+class EventPublisher:
+    """One epoch of one rank: `start`, any number of `publish` and `report_load`, `stop`."""
+
+    def __init__(
+        self, epoch: Epoch, rank: int = 0, settings: PublisherSettings | None = None
+    ) -> None:
+        self._settings = settings or PublisherSettings()
+        _require_safe_host(self._settings)
+        self._stream = OutboundStream(
+            epoch,
+            rank,
+            ring_batches=self._settings.ring_batches,
+            ring_bytes=self._settings.ring_bytes,
+            part_blocks=self._settings.snapshot_part_blocks,
+        )
+        # Guards the stream and the queue's order; held for one batch or one mirror copy at most.
+        self._lock = threading.Lock()
+        self._queue: deque[tuple[Event, ...]] = deque()
+        # One tuple, replaced whole: the thread never sees a report with another's time.
+        self._load = (LoadReport(0.0, kv_blocks_total=0, kv_blocks_used=0), time.monotonic_ns())
+        self._endpoints: Endpoints | None = None
+        self._thread: threading.Thread | None = None
+        self._wake = WakeSignal()
+        self._stopping = threading.Event()
+        self.counters = PublisherCounters()
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where to subscribe; known once started."""
+        if self._endpoints is None:
+            raise LocalEventError("the publisher has not been started")
+        return self._endpoints
+
+    @property
+    def stream_counters(self) -> OutboundCounters:
+        return self._stream.counters
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs; without it the router sees silence."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Binds both sockets here, so that a taken port is the caller's error, and starts."""
+        if self._thread is not None:
+            raise LocalEventError("the publisher was started before")
+        context = zmq.Context(io_threads=1)
+        try:
+            events, control = _bind(context, self._settings)
+        except zmq.ZMQError as error:
+            context.destroy(linger=0)
+            raise LocalEventError(f"cannot bind the event sockets: {error.strerror}") from error
+        self._endpoints = Endpoints(
+            _advertised(events, self._settings), _advertised(control, self._settings)
+        )
+        self._thread = threading.Thread(
+            target=self._run, args=(context, events, control), name="event-publisher", daemon=True
+        )
+        self._thread.start()
+
+    def publish(self, events: tuple[Event, ...]) -> None:
+        """Queues the events of one engine step. Never blocks; no events, no batch."""
+        if not events:
+            return
+        if self._stopping.is_set():
+            self.counters.after_stop += 1
+            return
+        if len(self._queue) >= self._settings.max_queued_batches:
+            self._drop_queued()
+        self._queue.append(events)
+        self._wake.set()
+
+    def report_load(self, report: LoadReport) -> None:
+        """What heartbeats say about load from here on."""
+        self._load = (report, time.monotonic_ns())
+
+    def stop(self) -> None:
+        """Sends what is queued and closes the sockets. Idempotent."""
+        if self._thread is None or self._stopping.is_set():
+            return
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(_STOP_TIMEOUT_S)
+        if self._thread.is_alive():
+            raise LocalEventError("the publisher's thread did not stop")
+        self._wake.close()
+
+    def _drop_queued(self) -> None:
+        # The thread is far behind. Sending is given up, following is not: the queue empties into
+        # the mirror here, and every subscriber sees the gap.
+        with self._lock:
+            while self._queue:
+                self._stream.drop(self._queue.popleft())
+
+    # -- the thread --------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        events: zmq.Socket[bytes],
+        control: zmq.Socket[bytes],
+    ) -> None:
+        transfers = Transfers(control, self._settings.max_transfers)
+        poller = zmq.Poller()
+        poller.register(control, zmq.POLLIN)
+        poller.register(self._wake.fileno(), zmq.POLLIN)
+        try:
+            self._beat_until_stopped(events, transfers, poller)
+        finally:
+            # Lets a last batch leave; a subscriber that takes nothing cannot hold the stop up.
+            context.destroy(linger=200)
+
+    def _beat_until_stopped(
+        self, events: zmq.Socket[bytes], transfers: Transfers, poller: zmq.Poller
+    ) -> None:
+        interval_ns = int(self._settings.heartbeat_interval_s * 1e9)
+        next_beat_ns = time.monotonic_ns()
+        while not self._stopping.is_set():
+            self._wake.clear()
+            has_more = self._send_queued(events)
+            now_ns = time.monotonic_ns()
+            if now_ns >= next_beat_ns:
+                self._beat(events, now_ns)
+                next_beat_ns = now_ns + interval_ns
+            self._serve(transfers)
+            is_busy = transfers.advance(now_ns)
+            self.counters.failed_transfers = transfers.failed
+            wait_ms = max(0, (next_beat_ns - time.monotonic_ns()) // 1_000_000 + 1)
+            if transfers.active:
+                wait_ms = min(wait_ms, _BUSY_PEER_WAIT_MS if is_busy else 0)
+            poller.poll(0 if has_more else wait_ms)
+        while self._send_queued(events):
+            pass
+
+    def _send_queued(self, events: zmq.Socket[bytes]) -> bool:
+        """Sends a turn's worth; whether more is queued."""
+        for _ in range(_BATCHES_A_TURN):
+            with self._lock:
+                if not self._queue:
+                    return False
+                frames = self._stream.record(self._queue.popleft(), time.time())
+            if frames is not None:
+                events.send_multipart(frames)  # a PUB socket drops rather than blocks
+        return True
+
+    def _beat(self, events: zmq.Socket[bytes], now_ns: int) -> None:
+        with self._lock:
+            beat = self._stream.heartbeat(self._aged_load(now_ns))
+        events.send_multipart(encode_heartbeat(beat))
+
+    def _aged_load(self, now_ns: int) -> LoadReport:
+        # An engine with requests that reports nothing has not finished a step since. An idle one
+        # has no step to finish: its silence is no age.
+        report, reported_ns = self._load
+        if not any(session.in_flight for session in report.sessions):
+            return report
+        return replace(report, step_age_ms=report.step_age_ms + (now_ns - reported_ns) / 1e6)
+
+    def _serve(self, transfers: Transfers) -> None:
+        for _ in range(_REQUESTS_A_TURN):
+            received = transfers.receive()
+            if received is None:
+                return
+            peer, frames = received
+            try:
+                request = decode_request(frames)
+            except RemoteEventError:
+                self.counters.malformed_requests += 1
+                continue
+            if not transfers.may_start(peer):
+                self.counters.refused_requests += 1
+                continue
+            self._answer(transfers, peer, request)
+
+    def _answer(
+        self, transfers: Transfers, peer: bytes, request: ReplayRequest | SnapshotRequest
+    ) -> None:
+        with self._lock:
+            if isinstance(request, SnapshotRequest):
+                messages = self._stream.snapshot()
+            else:
+                messages = self._stream.replay(request)
+        transfers.start(peer, messages, time.monotonic_ns())
+
+
+def _require_safe_host(settings: PublisherSettings) -> None:
+    is_loopback = settings.host in ("127.0.0.1", "::1", "localhost")
+    if not is_loopback and not settings.insecure_bind:
+        raise LocalEventError(
+            f"events on {settings.host} would be readable by anyone who can connect: "
+            "bind 127.0.0.1, or set insecure_bind on a network you trust"
+        )
+
+
+def _bind(
+    context: zmq.Context[zmq.Socket[bytes]], settings: PublisherSettings
+) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
+    events, control = context.socket(zmq.PUB), context.socket(zmq.ROUTER)
+    events.setsockopt(zmq.SNDHWM, settings.send_high_water_mark)
+    control.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST_BYTES)
+    # A full or vanished peer is an error to act on, not a silent drop.
+    control.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    for socket, port in ((events, settings.events_port), (control, settings.control_port)):
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
+        socket.setsockopt(zmq.IPV6, 1 if ":" in settings.host else 0)
+        socket.bind(f"tcp://{_bracketed(settings.host)}:{port or '*'}")
+    return events, control
+
+
+def _advertised(socket: zmq.Socket[bytes], settings: PublisherSettings) -> str:
+    bound = bytes(socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+    if not settings.advertise_host:
+        return bound
+    return f"tcp://{_bracketed(settings.advertise_host)}:{bound.rpartition(':')[2]}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,231 @@
+"""Receives native streams over ZeroMQ, from a thread of its own.
+
+Owns a SUB and a DEALER socket for each holder and the bounded queue towards the consumer. Decodes
+what arrives and hands it over in lists; decides nothing: sessions do. One socket pair a holder, so
+that an item's origin is where it came from and never what it says.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import zmq
+
+from radixroute.events.control import (
+    Delivery,
+    Endpoints,
+    Malformed,
+    ReplayRequest,
+    SnapshotRequest,
+    StreamItem,
+    decode_reply,
+    encode_request,
+)
+from radixroute.events.errors import LocalEventError, RemoteEventError
+from radixroute.events.inbox import Inbox
+from radixroute.events.native import MAX_PAYLOAD_BYTES, TOPIC_BATCH, decode_frames
+from radixroute.events.settings import SubscriberSettings
+from radixroute.events.wake import WakeSignal
+from radixroute.radix.ids import Holder
+
+# Messages of one holder before the others have their turn.
+_MESSAGES_A_TURN = 256
+_RECONNECT_MS = 100
+_RECONNECT_MAX_MS = 1000
+_STOP_TIMEOUT_S = 5.0
+
+
+@dataclass(slots=True)
+class SubscriberCounters:
+    """What the subscriber could not pass on. Counts since it began."""
+
+    malformed: int = 0
+    unsent_requests: int = 0  # the holder is unknown or takes nothing: the session asks again
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    holder: Holder
+    events: zmq.Socket[bytes]
+    control: zmq.Socket[bytes]
+
+
+def _at_once(deliver: Callable[[], None]) -> None:
+    deliver()
+
+
+class EventSubscriber:
+    """Streams of many holders. All methods may be called from any thread and return at once.
+
+    `on_items` gets lists of deliveries. `call_soon` says where it runs: pass
+    `loop.call_soon_threadsafe` to have it on the loop; by default it runs on this thread. At most
+    one call is scheduled at a time, and what waits for it is bounded: beyond the bound items are
+    dropped and counted, and the sessions see gaps.
+    """
+
+    def __init__(
+        self,
+        on_items: Callable[[list[Delivery]], None],
+        call_soon: Callable[[Callable[[], None]], object] = _at_once,
+        settings: SubscriberSettings | None = None,
+    ) -> None:
+        self._settings = settings or SubscriberSettings()
+        self._inbox = Inbox(on_items, call_soon, self._settings)
+        self._commands: deque[Callable[[], None]] = deque()
+        self._wake = WakeSignal()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._context = zmq.Context(io_threads=1)
+        self._context.set(zmq.MAX_SOCKETS, self._settings.max_sockets)
+        self._poller = zmq.Poller()
+        self._links: dict[Holder, _Link] = {}
+        self._link_by_socket: dict[zmq.Socket[bytes], _Link] = {}
+        self.counters = SubscriberCounters()
+
+    @property
+    def dropped_items(self) -> int:
+        """Items lost because the consumer was too slow."""
+        return self._inbox.dropped
+
+    def start(self) -> None:
+        """Starts the thread."""
+        if self._thread is not None:
+            raise LocalEventError("the subscriber was started before")
+        self._thread = threading.Thread(target=self._run, name="event-subscriber", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread and closes every socket. Idempotent."""
+        if self._thread is None or self._stopping.is_set():
+            return
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(_STOP_TIMEOUT_S)
+        if self._thread.is_alive():
+            raise LocalEventError("the subscriber's thread did not stop")
+        self._wake.close()
+
+    def add(self, holder: Holder, endpoints: Endpoints) -> None:
+        """Subscribes to a holder; its old endpoints, if any, are left."""
+        self._do(lambda: self._connect(holder, endpoints))
+
+    def remove(self, holder: Holder) -> None:
+        """Leaves a holder. Items already decoded may still be delivered."""
+        self._do(lambda: self._disconnect(holder))
+
+    def request_replay(self, holder: Holder, from_seq: int, to_seq: int) -> None:
+        """Asks for batches again; they arrive like live ones, then a `ReplayDone`."""
+        frames = encode_request(ReplayRequest(from_seq, to_seq))
+        self._do(lambda: self._send(holder, frames))
+
+    def request_snapshot(self, holder: Holder) -> None:
+        """Asks for everything resident; it arrives as `SnapshotPart` items."""
+        self._do(lambda: self._send(holder, encode_request(SnapshotRequest())))
+
+    def _do(self, command: Callable[[], None]) -> None:
+        if self._stopping.is_set():
+            return
+        self._commands.append(command)
+        self._wake.set()
+
+    # -- the thread --------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._poller.register(self._wake.fileno(), zmq.POLLIN)
+        try:
+            while not self._stopping.is_set():
+                ready = self._poller.poll()
+                self._wake.clear()
+                while self._commands:
+                    self._commands.popleft()()
+                for socket, _ in ready:
+                    self._drain(socket)
+                self._inbox.flush()
+        finally:
+            self._context.destroy(linger=0)
+
+    def _connect(self, holder: Holder, endpoints: Endpoints) -> None:
+        self._disconnect(holder)
+        link = _Link(holder, self._context.socket(zmq.SUB), self._context.socket(zmq.DEALER))
+        link.events.setsockopt(zmq.SUBSCRIBE, TOPIC_BATCH)  # a prefix of every topic of ours
+        try:
+            for socket, endpoint in (
+                (link.events, endpoints.events),
+                (link.control, endpoints.control),
+            ):
+                self._configure(socket)
+                socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            _close(link)
+            self._reject(holder, f"cannot connect: {error.strerror}")
+            return
+        self._links[holder] = link
+        for socket in (link.events, link.control):
+            self._link_by_socket[socket] = link
+            self._poller.register(socket, zmq.POLLIN)
+
+    def _disconnect(self, holder: Holder) -> None:
+        link = self._links.pop(holder, None)
+        if link is None:
+            return
+        for socket in (link.events, link.control):
+            self._poller.unregister(socket)
+            del self._link_by_socket[socket]
+        _close(link)
+
+    def _configure(self, socket: zmq.Socket[bytes]) -> None:
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.IPV6, 1),
+            (zmq.RCVHWM, self._settings.receive_high_water_mark),
+            (zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES),
+            (zmq.HANDSHAKE_IVL, 5000),
+            (zmq.RECONNECT_IVL, _RECONNECT_MS),
+            (zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS),
+        ):
+            socket.setsockopt(option, value)
+
+    def _send(self, holder: Holder, frames: list[bytes]) -> None:
+        link = self._links.get(holder)
+        try:
+            if link is not None:
+                link.control.send_multipart(frames, zmq.NOBLOCK)
+                return
+        except zmq.Again:
+            pass
+        self.counters.unsent_requests += 1
+
+    def _drain(self, socket: zmq.Socket[bytes]) -> None:
+        link = self._link_by_socket.get(socket)
+        if link is None:
+            return  # the wake signal, or a holder removed in this turn
+        decode = decode_frames if socket is link.events else decode_reply
+        for _ in range(_MESSAGES_A_TURN):
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._accept(link.holder, frames, decode)
+
+    def _accept(
+        self,
+        holder: Holder,
+        frames: list[bytes],
+        decode: Callable[[list[bytes]], StreamItem],
+    ) -> None:
+        try:
+            item = decode(frames)
+        except RemoteEventError as error:
+            self._reject(holder, str(error))
+            return
+        self._inbox.put(Delivery(holder, item), sum(map(len, frames)))
+
+    def _reject(self, holder: Holder, reason: str) -> None:
+        self.counters.malformed += 1
+        self._inbox.put(Delivery(holder, Malformed(reason)), len(reason))
+
+
+def _close(link: _Link) -> None:
+    for socket in (link.events, link.control):
+        socket.close(linger=0)

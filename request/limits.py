@@ -1,0 +1,187 @@
+"""What a request may ask for: one set of rules for the router and the worker.
+
+Owns the limits and every check against them. Pure: no model, no tokenizer, no I/O. The router
+calls `validate_text_size` before it parses, `validate_prompt` after it tokenised and `complete` to
+fill in defaults; the worker calls `validate_prompt` and `validate_sampling` again, since it trusts
+no router.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from radixroute.radix.ids import Tokens
+from radixroute.request.errors import InvalidRequest
+from radixroute.request.sampling import SamplingParams
+
+DEFAULT_TEMPERATURE = 1.0
+DEFAULT_TOP_P = 1.0
+DEFAULT_TOP_K = 0
+DEFAULT_MAX_TOKENS = 256
+DEFAULT_MIN_TOKENS = 0
+# Below this, logits divided by the temperature leave float32's range for ordinary models; vLLM
+# clamps at 0.01. We refuse instead of changing what was asked.
+MIN_TEMPERATURE = 1e-3
+SEED_END = 2**64
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one model and one deployment accept. The caps are judgements, the model's are facts."""
+
+    max_model_len: int  # tokens, prompt and output together
+    vocab_size: int  # token ids are below it
+    # A 131,072-token prompt is about 0.6 MB of English; tokenising runs at some 5 MB/s.
+    max_prompt_bytes: int = 2 * 1024 * 1024  # of text, before it is parsed
+    # Every stop string is searched in every step's text; OpenAI's API allows 4.
+    max_stop_strings: int = 16
+    max_stop_len: int = 256  # characters of one stop string
+    max_stop_token_ids: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PartialSampling:
+    """Sampling parameters as a client gave them; None is "not given"."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    min_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+
+
+def validate_text_size(size_bytes: int, limits: Limits) -> None:
+    """Refuses text that is too large to be worth tokenising. Call it before parsing."""
+    if size_bytes > limits.max_prompt_bytes:
+        raise InvalidRequest(
+            "prompt",
+            f"has {size_bytes} bytes of text; shorten it to at most {limits.max_prompt_bytes}",
+        )
+
+
+def validate_prompt(tokens: Tokens, limits: Limits) -> None:
+    """Refuses a prompt that is empty, too long to leave room for one token, or out of range."""
+    if tokens.size == 0:
+        raise InvalidRequest("prompt", "is empty; give at least one token")
+    longest = limits.max_model_len - 1
+    if tokens.size > longest:
+        raise InvalidRequest(
+            "prompt",
+            f"has {tokens.size} tokens; the model takes {limits.max_model_len} with the answer, "
+            f"so shorten the prompt to at most {longest}",
+        )
+    if int(tokens.max()) >= limits.vocab_size:
+        raise InvalidRequest(
+            "prompt",
+            f"contains a token id outside the vocabulary; ids must be below {limits.vocab_size}",
+        )
+
+
+def complete(
+    partial: PartialSampling, limits: Limits, *, prompt_len: int, seed: int
+) -> SamplingParams:
+    """Fills in every default and checks the result. `seed` is used when the client gave none.
+
+    `max_tokens` is an upper bound: it is cut to what the model has room for after the prompt, and
+    the answer then ends with LENGTH, as the wire contract says of the context limit.
+    """
+    room = limits.max_model_len - prompt_len
+    wanted = _or(partial.max_tokens, DEFAULT_MAX_TOKENS)
+    sampling = SamplingParams(
+        temperature=_or(partial.temperature, DEFAULT_TEMPERATURE),
+        top_p=_or(partial.top_p, DEFAULT_TOP_P),
+        top_k=_or(partial.top_k, DEFAULT_TOP_K),
+        seed=_or(partial.seed, seed),
+        max_tokens=min(wanted, room),
+        min_tokens=_or(partial.min_tokens, DEFAULT_MIN_TOKENS),
+        stop=partial.stop,
+        stop_token_ids=partial.stop_token_ids,
+        ignore_eos=partial.ignore_eos,
+    )
+    validate_sampling(sampling, limits, prompt_len=prompt_len)
+    return sampling
+
+
+def validate_sampling(sampling: SamplingParams, limits: Limits, *, prompt_len: int) -> None:
+    """Checks complete parameters, each alone and against one another. `prompt_len`: no output."""
+    _check_distribution(sampling)
+    _check_lengths(sampling, limits.max_model_len - prompt_len)
+    _check_stops(sampling.stop, limits)
+    _check_stop_ids(sampling.stop_token_ids, limits)
+    if not 0 <= sampling.seed < SEED_END:
+        raise InvalidRequest("seed", "is out of range; use 0 up to 2^64 - 1")
+
+
+def _check_distribution(sampling: SamplingParams) -> None:
+    temperature = sampling.temperature
+    if not math.isfinite(temperature) or temperature < 0:
+        raise InvalidRequest(
+            "temperature", f"is {temperature}; use 0 for greedy or a positive number"
+        )
+    if 0 < temperature < MIN_TEMPERATURE:
+        raise InvalidRequest(
+            "temperature",
+            f"is {temperature:g}; use 0 for greedy or at least {MIN_TEMPERATURE:g}",
+        )
+    if not 0 < sampling.top_p <= 1:  # false for NaN too
+        raise InvalidRequest(
+            "top_p", f"is {sampling.top_p}; use a number above 0 and up to 1 (1 is off)"
+        )
+    if sampling.top_k < 0:
+        raise InvalidRequest("top_k", f"is {sampling.top_k}; use 0 (off) or a positive number")
+
+
+def _check_lengths(sampling: SamplingParams, room: int) -> None:
+    if sampling.max_tokens < 1:
+        raise InvalidRequest("max_tokens", f"is {sampling.max_tokens}; use 1 or more")
+    if sampling.max_tokens > room:
+        raise InvalidRequest(
+            "max_tokens",
+            f"is {sampling.max_tokens}; after this prompt the model has room for {room}",
+        )
+    if sampling.min_tokens < 0:
+        raise InvalidRequest("min_tokens", f"is {sampling.min_tokens}; use 0 or more")
+    if sampling.min_tokens > sampling.max_tokens:
+        raise InvalidRequest(
+            "min_tokens",
+            f"is {sampling.min_tokens}, more than the {sampling.max_tokens} tokens that may be "
+            f"generated (max_tokens, cut to the {room} the model has room for); lower it",
+        )
+
+
+def _check_stops(stop: Sequence[str], limits: Limits) -> None:
+    if len(stop) > limits.max_stop_strings:
+        raise InvalidRequest(
+            "stop", f"has {len(stop)} strings; give at most {limits.max_stop_strings}"
+        )
+    for number, text in enumerate(stop, start=1):
+        if not text:
+            raise InvalidRequest("stop", f"string {number} is empty; leave it out")
+        if len(text) > limits.max_stop_len:
+            raise InvalidRequest(
+                "stop",
+                f"string {number} has {len(text)} characters; use at most {limits.max_stop_len}",
+            )
+
+
+def _check_stop_ids(token_ids: Sequence[int], limits: Limits) -> None:
+    if len(token_ids) > limits.max_stop_token_ids:
+        raise InvalidRequest(
+            "stop_token_ids",
+            f"has {len(token_ids)} ids; give at most {limits.max_stop_token_ids}",
+        )
+    if any(not 0 <= token_id < limits.vocab_size for token_id in token_ids):
+        raise InvalidRequest(
+            "stop_token_ids", f"contains an id out of range; use 0 up to {limits.vocab_size - 1}"
+        )
+
+
+def _or(value: Value | None, default: Value) -> Value:
+    return default if value is None else value

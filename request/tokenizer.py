@@ -1,0 +1,188 @@
+"""Text and chats to token ids and back, from a Hugging Face tokenizer's files.
+
+Owns one loaded tokenizer and the exact bytes of its files, so that a worker can hand them to a
+router and both agree by fingerprint. Reads a directory once; never writes, never downloads. Called
+by the router (encode) and the worker (detokenise). Immutable after construction, safe for threads.
+"""
+
+import datetime
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import tokenizers
+
+from radixroute.radix.ids import Tokens
+from radixroute.request.chat import ChatMessage, ChatTemplate
+from radixroute.request.errors import InvalidRequest, TokenizerError
+from radixroute.request.token_bytes import TokenBytes
+
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+TEMPLATE_FILE = "chat_template.jinja"
+GENERATION_FILE = "generation_config.json"
+MODEL_FILE = "config.json"
+FILE_NAMES = (TOKENIZER_FILE, CONFIG_FILE, TEMPLATE_FILE, GENERATION_FILE, MODEL_FILE)
+# The largest public tokenizer.json (Gemma 3) has 33 MB.
+MAX_FILE_BYTES = 64 * 1024 * 1024
+FINGERPRINT_BYTES = 16
+
+
+class Tokenizer:
+    """A model's tokenizer with its chat template and its end-of-sequence tokens."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        """Raises `TokenizerError` for files that are missing, torn or of an unknown kind."""
+        self._files = {name: files[name] for name in FILE_NAMES if name in files}
+        spec = self._json(TOKENIZER_FILE)
+        if not spec:
+            raise TokenizerError(f"{TOKENIZER_FILE} is missing or empty")
+        config = self._json(CONFIG_FILE)
+        self._backend = _load_backend(self._files[TOKENIZER_FILE])
+        self._specials = _special_tokens(config)
+        self._adds_bos = _adds_bos(config, self._specials)
+        self._template = self._load_template(config)
+        self.token_bytes = TokenBytes(self._backend, spec)
+        self.vocab_size = max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
+        self.eos_token_ids = self._find_eos()
+        self.fingerprint = _fingerprint(self._files)
+
+    @classmethod
+    def from_dir(cls, path: str | Path) -> Self:
+        """Reads the tokenizer's files of a model directory."""
+        folder = Path(path)
+        if not folder.is_dir():
+            raise TokenizerError(f"{folder} is not a directory; give a model directory")
+        try:
+            return cls({name: _read(folder / name) for name in FILE_NAMES if _has(folder / name)})
+        except OSError as error:
+            raise TokenizerError(f"cannot read the tokenizer in {folder}: {error}") from error
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> Self:
+        """The other side of `files`; names it does not know are ignored."""
+        return cls(files)
+
+    def files(self) -> dict[str, bytes]:
+        """The exact files this tokenizer was built from, by name."""
+        return dict(self._files)
+
+    def encode(self, text: str) -> Tokens:
+        """Raw text, with the special tokens `transformers` would add (a BOS where it is due).
+
+        Special tokens written out in the text are read as such, as in `transformers`.
+        """
+        if self._adds_bos is None:
+            return _tokens(self._backend.encode(text).ids)
+        ids = self._backend.encode(text, add_special_tokens=False).ids
+        bos = self._backend.token_to_id(self._specials["bos_token"]) if self._adds_bos else None
+        return _tokens(ids if bos is None else [bos, *ids])
+
+    def encode_chat(
+        self, messages: Sequence[ChatMessage], *, today: datetime.date | None = None
+    ) -> Tokens:
+        """A conversation through the chat template; see `ChatTemplate.render` for `today`."""
+        if self._template is None:
+            raise InvalidRequest(
+                "messages", "this model has no chat template; send text or token_ids"
+            )
+        text = self._template.render(messages, today=today)
+        return _tokens(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, token_ids: Iterable[int]) -> str:
+        """Whole text of a whole answer, special tokens left out."""
+        return str(self._backend.decode([int(i) for i in token_ids], skip_special_tokens=True))
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            value = json.loads(self._files.get(name, b"{}"))
+        except ValueError as error:
+            raise TokenizerError(f"{name} is not valid JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise TokenizerError(f"{name} is not a JSON object")
+        return value
+
+    def _load_template(self, config: Mapping[str, Any]) -> ChatTemplate | None:
+        if TEMPLATE_FILE in self._files:
+            source: str | None = self._files[TEMPLATE_FILE].decode("utf-8", "replace")
+        else:
+            source = _configured_template(config.get("chat_template"))
+        return None if source is None else ChatTemplate(source, self._specials)
+
+    def _find_eos(self) -> tuple[int, ...]:
+        """What ends an answer: generation config, else model config, and the tokenizer's own."""
+        stated = self._json(GENERATION_FILE).get("eos_token_id")
+        if stated is None:
+            stated = self._json(MODEL_FILE).get("eos_token_id")
+        found = set(stated if isinstance(stated, list) else [] if stated is None else [stated])
+        if "eos_token" in self._specials:
+            found.add(self._backend.token_to_id(self._specials["eos_token"]))
+        return tuple(sorted(token_id for token_id in found if isinstance(token_id, int)))
+
+
+def _load_backend(data: bytes) -> tokenizers.Tokenizer:
+    try:  # the backend raises bare Exception for bad files
+        backend = tokenizers.Tokenizer.from_buffer(data)
+    except Exception as error:
+        raise TokenizerError(f"{TOKENIZER_FILE} cannot be loaded: {error}") from error
+    # Some published files carry the settings of their training run.
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
+    """`bos_token` and friends, as templates name them; a string or an added-token record each."""
+    found = {}
+    for name in ("bos_token", "eos_token", "unk_token", "pad_token"):
+        value = config.get(name)
+        text = value.get("content") if isinstance(value, dict) else value
+        if isinstance(text, str):
+            found[name] = text
+    return found
+
+
+def _adds_bos(config: Mapping[str, Any], specials: Mapping[str, str]) -> bool | None:
+    """The config's word; None leaves it to the post-processor in tokenizer.json."""
+    stated = config.get("add_bos_token")
+    if not isinstance(stated, bool):
+        return None
+    return stated and "bos_token" in specials
+
+
+def _configured_template(stated: object) -> str | None:
+    """A template, or a list of named ones of which `default` is for chats."""
+    if isinstance(stated, str):
+        return stated
+    if isinstance(stated, list):
+        by_name = {one.get("name"): one.get("template") for one in stated if isinstance(one, dict)}
+        template = by_name.get("default")
+        return template if isinstance(template, str) else None
+    return None
+
+
+def _fingerprint(files: Mapping[str, bytes]) -> str:
+    """Hexadecimal BLAKE2b over names and contents, each length-prefixed, in a fixed order."""
+    digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES, person=b"rr-tokenizer")
+    for name in sorted(files):
+        for part in (name.encode(), files[name]):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def _has(path: Path) -> bool:
+    return path.is_file()
+
+
+def _read(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise TokenizerError(f"{path.name} has {size} bytes; at most {MAX_FILE_BYTES} are read")
+    return path.read_bytes()
+
+
+def _tokens(ids: Sequence[int]) -> Tokens:
+    return np.array(ids, dtype=np.uint32)

@@ -1,0 +1,131 @@
+"""Between the wire's messages and this room's records: token ids, sampling, chat messages.
+
+Owns the packed form of token ids. Never validates beyond what the conversion itself needs: limits
+do that. Called by the router's and the worker's gRPC faces and by clients.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.radix.ids import Tokens
+from radixroute.request.chat import ChatMessage
+from radixroute.request.errors import InvalidRequest
+from radixroute.request.limits import PartialSampling
+from radixroute.request.sampling import FinishReason, SamplingParams
+
+BYTES_PER_TOKEN = 4
+_LITTLE_ENDIAN = np.dtype("<u4")
+_ALWAYS_SET = ("temperature", "top_p", "top_k", "seed", "max_tokens", "min_tokens")
+
+
+def pack_tokens(tokens: Tokens | Iterable[int]) -> bytes:
+    """Packed little-endian u32, as every `bytes` field of token ids carries them."""
+    array = tokens if isinstance(tokens, np.ndarray) else np.fromiter(tokens, np.uint32)
+    return array.astype(_LITTLE_ENDIAN, copy=False).tobytes()
+
+
+def unpack_tokens(data: bytes, *, field: str = "token_ids") -> Tokens:
+    """A fresh, writable array. Raises `InvalidRequest` for a torn last id."""
+    if len(data) % BYTES_PER_TOKEN:
+        raise InvalidRequest(
+            field,
+            f"has {len(data)} bytes; token ids are packed little-endian u32, 4 bytes each",
+        )
+    return np.frombuffer(data, _LITTLE_ENDIAN).astype(np.uint32)
+
+
+def partial_sampling_from_proto(message: pb.SamplingParams) -> PartialSampling:
+    """A client's parameters: what it did not set is None."""
+    return PartialSampling(
+        temperature=message.temperature if message.HasField("temperature") else None,
+        top_p=message.top_p if message.HasField("top_p") else None,
+        top_k=message.top_k if message.HasField("top_k") else None,
+        seed=message.seed if message.HasField("seed") else None,
+        max_tokens=message.max_tokens if message.HasField("max_tokens") else None,
+        min_tokens=message.min_tokens if message.HasField("min_tokens") else None,
+        stop=tuple(message.stop),
+        stop_token_ids=tuple(message.stop_token_ids),
+        ignore_eos=message.ignore_eos,
+    )
+
+
+def partial_sampling_to_proto(partial: PartialSampling) -> pb.SamplingParams:
+    """The other way: None stays unset."""
+    return pb.SamplingParams(
+        temperature=partial.temperature,
+        top_p=partial.top_p,
+        top_k=partial.top_k,
+        seed=partial.seed,
+        max_tokens=partial.max_tokens,
+        min_tokens=partial.min_tokens,
+        stop=partial.stop,
+        stop_token_ids=partial.stop_token_ids,
+        ignore_eos=partial.ignore_eos,
+    )
+
+
+def sampling_from_proto(message: pb.SamplingParams) -> SamplingParams:
+    """Complete parameters, as routers send them to workers; an unset field is refused."""
+    given = {field.name for field, _ in message.ListFields()}
+    for name in _ALWAYS_SET:
+        if name not in given:
+            raise InvalidRequest(
+                f"sampling.{name}", "is not set; a worker takes complete sampling parameters only"
+            )
+    return SamplingParams(
+        temperature=message.temperature,
+        top_p=message.top_p,
+        top_k=message.top_k,
+        seed=message.seed,
+        max_tokens=message.max_tokens,
+        min_tokens=message.min_tokens,
+        stop=tuple(message.stop),
+        stop_token_ids=tuple(message.stop_token_ids),
+        ignore_eos=message.ignore_eos,
+    )
+
+
+def sampling_to_proto(sampling: SamplingParams) -> pb.SamplingParams:
+    """Every field set, so that the worker needs no defaults of its own."""
+    return pb.SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=sampling.seed,
+        max_tokens=sampling.max_tokens,
+        min_tokens=sampling.min_tokens,
+        stop=sampling.stop,
+        stop_token_ids=sampling.stop_token_ids,
+        ignore_eos=sampling.ignore_eos,
+    )
+
+
+def finish_from_proto(value: int) -> FinishReason | None:
+    """None for "not finished"; a value of a newer wire reads as ERROR, never as "not finished"."""
+    if value == pb.FINISH_REASON_UNSPECIFIED:
+        return None
+    try:
+        return FinishReason(value)
+    except ValueError:
+        return FinishReason.ERROR
+
+
+def finish_to_proto(finish: FinishReason | None) -> pb.FinishReason.ValueType:
+    """The two enums share their values; a test holds them together."""
+    if finish is None:
+        return pb.FINISH_REASON_UNSPECIFIED
+    return pb.FinishReason.ValueType(finish.value)
+
+
+def messages_from_proto(message: pb.ChatMessages) -> tuple[ChatMessage, ...]:
+    """A conversation, oldest message first."""
+    return tuple(ChatMessage(one.role, one.content) for one in message.messages)
+
+
+def messages_to_proto(messages: Iterable[ChatMessage]) -> pb.ChatMessages:
+    """The other way."""
+    return pb.ChatMessages(
+        messages=[pb.ChatMessage(role=one.role, content=one.content) for one in messages]
+    )

@@ -1,0 +1,270 @@
+"""A cache that emits events, a link that loses, repeats, delays and mangles, and a router's end.
+
+Time is virtual (integer nanoseconds); everything follows from one `random.Random`.
+"""
+
+import heapq
+import random
+from collections import Counter
+from dataclasses import dataclass
+
+import msgpack
+import numpy as np
+
+from radixroute.events.actions import Apply, RequestReplay, RequestSnapshot, Reset
+from radixroute.events.control import (
+    Malformed,
+    ReplayRequest,
+    SnapshotRequest,
+    decode_reply,
+    decode_request,
+    encode_request,
+)
+from radixroute.events.epoch import make_epoch
+from radixroute.events.errors import RemoteEventError
+from radixroute.events.native import TOPIC_BATCH, decode_frames, encode_heartbeat
+from radixroute.events.outbound import OutboundStream
+from radixroute.events.records import (
+    BlocksRemoved,
+    BlocksStored,
+    CacheCleared,
+    LoadReport,
+)
+from radixroute.events.session import StreamSession
+from radixroute.events.settings import SessionSettings
+from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
+
+MS = 1_000_000
+HOLDER = Holder(WorkerId("w0"), 0)
+LOAD = LoadReport(step_age_ms=0.0, kv_blocks_total=100, kv_blocks_used=0)
+
+
+def keys(*values: int):
+    return np.array(values, dtype=np.uint64)
+
+
+def stored(parent, *values: int, tier: Tier = Tier.DEVICE) -> BlocksStored:
+    return BlocksStored(None if parent is None else BlockKey(parent), keys(*values), tier)
+
+
+def removed(*values: int, tier: Tier = Tier.DEVICE) -> BlocksRemoved:
+    return BlocksRemoved(keys(*values), tier)
+
+
+class FakeCache:
+    """Emits what an engine's cache might: growing chains, second copies, evictions, clears."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self.truth: Counter[tuple[int, Tier]] = Counter()
+        self._parents: dict[int, int | None] = {}
+
+    def step(self):
+        return tuple(self._event() for _ in range(self._rng.randint(1, 3)))
+
+    def _event(self):
+        choice = self._rng.random()
+        if choice < 0.02:
+            self.truth.clear()
+            self._parents.clear()
+            return CacheCleared()
+        if choice < 0.3 and self.truth:
+            return self._evict()
+        if choice < 0.4 and self.truth:
+            return self._store_again()
+        return self._grow()
+
+    def _grow(self):
+        parent = self._rng.choice([None, *self._parents])
+        chain = [self._rng.getrandbits(64) for _ in range(self._rng.randint(1, 4))]
+        tier = self._rng.choice([Tier.DEVICE, Tier.DEVICE, Tier.HOST])
+        for before, key in zip([parent, *chain], chain, strict=False):
+            self._parents[key] = before
+            self.truth[key, tier] += 1
+        return stored(parent, *chain, tier=tier)
+
+    def _store_again(self):
+        key, _ = self._rng.choice(list(self.truth))
+        tier = self._rng.choice(list(Tier))
+        self.truth[key, tier] += 1
+        return stored(self._parents[key], key, tier=tier)
+
+    def _evict(self):
+        key, tier = self._rng.choice(list(self.truth))
+        self.truth[key, tier] -= 1
+        self.truth += Counter()  # drops what reached zero
+        return removed(key, tier=tier)
+
+
+@dataclass
+class Faults:
+    """Chances for each message."""
+
+    lose: float = 0.0
+    repeat: float = 0.0
+    delay: float = 0.0
+    mangle: float = 0.0
+    garbage: float = 0.0
+
+
+class FakeLink:
+    """Messages in flight, ordered by when they arrive."""
+
+    def __init__(self, rng: random.Random, faults: Faults) -> None:
+        self._rng = rng
+        self.faults = faults
+        self._in_flight: list[tuple[int, int, object]] = []
+        self._count = 0
+        self.cut_until_ns = 0
+
+    def send(self, frames, now_ns: int) -> None:
+        rng, faults = self._rng, self.faults
+        if now_ns < self.cut_until_ns or rng.random() < faults.lose:
+            return
+        if rng.random() < faults.mangle:
+            frames = mangled(frames, rng)
+        if rng.random() < faults.garbage:
+            frames = [*frames[:-1], rng.randbytes(rng.randint(0, 20))]
+        for _ in range(2 if rng.random() < faults.repeat else 1):
+            wait_ms = rng.randint(1, 300) if rng.random() < faults.delay else 1
+            self._count += 1
+            heapq.heappush(self._in_flight, (now_ns + wait_ms * MS, self._count, frames))
+
+    def arrived(self, now_ns: int):
+        while self._in_flight and self._in_flight[0][0] <= now_ns:
+            yield heapq.heappop(self._in_flight)[2]
+
+
+def mangled(frames, rng: random.Random):
+    """A batch whose bytes are well formed and say something else: one event is missing."""
+    if frames[0] != TOPIC_BATCH:
+        return frames
+    payload = msgpack.unpackb(frames[-1])
+    if payload[1]:
+        payload[1].pop(rng.randrange(len(payload[1])))
+    return [*frames[:-1], msgpack.packb(payload)]
+
+
+class RouterEnd:
+    """Carries out a session's actions on a plain index: copies per (key, tier)."""
+
+    def __init__(self, session: StreamSession) -> None:
+        self.session = session
+        self.index: Counter[tuple[int, Tier]] = Counter()
+        self.asked: list[RequestReplay | RequestSnapshot] = []
+        self.states = []
+
+    def carry_out(self, actions) -> None:
+        for action in actions:
+            if isinstance(action, Apply):
+                for event in action.events:
+                    self._apply(event)
+            elif isinstance(action, Reset):
+                self.index.clear()
+            elif isinstance(action, RequestReplay | RequestSnapshot):
+                self.asked.append(action)
+            else:
+                self.states.append(action.new)
+
+    def _apply(self, event) -> None:
+        if isinstance(event, CacheCleared):
+            self.index.clear()
+            return
+        sign = 1 if isinstance(event, BlocksStored) else -1
+        for key in event.keys.tolist():
+            self.index[key, event.tier] = max(0, self.index[key, event.tier] + sign)
+        self.index += Counter()
+
+
+SETTINGS = SessionSettings(max_buffered_batches=32, max_replay_batches=32)
+
+
+class World:
+    """One worker, one router, two links between them, one seed."""
+
+    def __init__(self, seed: int, session: StreamSession | None = None) -> None:
+        self.rng = random.Random(seed)
+        self.now_ns = 0
+        faults = Faults(
+            lose=self.rng.choice([0.0, 0.05, 0.3]),
+            repeat=self.rng.choice([0.0, 0.2]),
+            delay=self.rng.choice([0.0, 0.0, 0.3]),
+            mangle=self.rng.choice([0.0, 0.0, 0.03]),
+            garbage=self.rng.choice([0.0, 0.0, 0.02]),
+        )
+        self.events = FakeLink(self.rng, faults)
+        self.control_up = FakeLink(self.rng, Faults(lose=faults.lose))
+        self.control_down = FakeLink(self.rng, Faults(lose=faults.lose, delay=faults.delay))
+        self.router = RouterEnd(session or StreamSession(0, SETTINGS))
+        self._lives = 0
+        self._confirm_at_ns: int | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """The worker comes back empty, under a new epoch that the router learns a little later."""
+        self._lives += 1
+        epoch = make_epoch(self._lives, self.rng.randbytes(8))
+        self.cache = FakeCache(self.rng)
+        self.stream = OutboundStream(
+            epoch, 0, ring_batches=self.rng.choice([2, 20]), ring_bytes=1 << 20, part_blocks=7
+        )
+        self._confirm_at_ns = self.now_ns + self.rng.randint(0, 200) * MS
+
+    def run(self, steps: int, *, is_busy: bool) -> None:
+        for _ in range(steps):
+            self.now_ns += 10 * MS
+            if is_busy:
+                self._work()
+            if self.now_ns % (250 * MS) == 0:
+                self.events.send(encode_heartbeat(self.stream.heartbeat(LOAD)), self.now_ns)
+            self._serve()
+            self._receive()
+
+    def quieten(self) -> None:
+        """No faults and no work from here on."""
+        for link in (self.events, self.control_up, self.control_down):
+            link.faults = Faults()
+        self.run(2000, is_busy=False)
+
+    def _work(self) -> None:
+        if self.rng.random() < 0.005:
+            self.restart()
+        if self.rng.random() < 0.003:  # longer than a stream may be silent
+            self.events.cut_until_ns = self.now_ns + self.rng.randint(1000, 2500) * MS
+        if self.rng.random() < 0.5:
+            events = self.cache.step()
+            if self.rng.random() < 0.03:
+                self.stream.drop(events)
+                return
+            frames = self.stream.record(events, 0.0)
+            assert frames is not None
+            self.events.send(frames, self.now_ns)
+
+    def _serve(self) -> None:
+        for frames in self.control_up.arrived(self.now_ns):
+            request = decode_request(frames)
+            is_snapshot = isinstance(request, SnapshotRequest)
+            answer = self.stream.snapshot() if is_snapshot else self.stream.replay(request)
+            for reply in answer:
+                self.control_down.send(reply, self.now_ns)
+
+    def _receive(self) -> None:
+        session, router = self.router.session, self.router
+        if self._confirm_at_ns is not None and self.now_ns >= self._confirm_at_ns:
+            self._confirm_at_ns = None
+            router.carry_out(session.confirm_epoch(self.stream.epoch, self.now_ns))
+        for link, decode in ((self.events, decode_frames), (self.control_down, decode_reply)):
+            for frames in link.arrived(self.now_ns):
+                try:
+                    item = decode(frames)
+                except RemoteEventError as error:
+                    item = Malformed(str(error))
+                router.carry_out(session.deliver(item, self.now_ns))
+        router.carry_out(session.tick(self.now_ns))
+        for asked in router.asked:
+            is_snapshot = isinstance(asked, RequestSnapshot)
+            request = (
+                SnapshotRequest() if is_snapshot else ReplayRequest(asked.from_seq, asked.to_seq)
+            )
+            self.control_up.send(encode_request(request), self.now_ns)
+        router.asked.clear()

@@ -97,6 +97,7 @@ class Engine(Protocol):
 
     `submit` raises `InvalidRequest` for a request that could never run and leaves no trace of it.
     `abort` of an unknown or finished request does nothing: it may have crossed its own end.
+    `end_session` aborts all requests of a session whose stream is gone, and forgets it.
     `step` runs one scheduling pass and one forward; with nothing to do it returns None.
     """
 
@@ -109,5 +110,7 @@ class Engine(Protocol):
     def submit(self, request: EngineRequest, now_ns: int) -> None: ...
 
     def abort(self, request_id: str, attempt: int) -> None: ...
+
+    def end_session(self, session_id: str) -> None: ...
 
     def step(self, now_ns: int) -> EngineStep | None: ...

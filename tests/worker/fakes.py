@@ -1,0 +1,146 @@
+"""A model that really reads its context through the paged pool, without torch.
+
+Every slot of the pool stores the (token, position) written to it; the next token is a hash of all
+that a sequence sees through its block table. A wrong table, a stale or garbage block, or a token
+computed twice or never changes every later token.
+"""
+
+import hashlib
+
+import numpy as np
+
+from radixroute.request.sampling import SamplingParams
+from radixroute.worker.engine import EngineRequest
+from radixroute.worker.inference import InferenceEngine
+from radixroute.worker.runner import ModelFacts, StepPlan
+from radixroute.worker.settings import WorkerSettings
+
+EOS = 0
+VOCAB = 97
+NOWHERE = -1
+
+
+class FakeRunner:
+    """Deterministic; `fail_steps` names executions (from 0) that raise half-way."""
+
+    def __init__(self, n_blocks=64, block_size=4, vocab_size=VOCAB, max_model_len=256):
+        self._facts = ModelFacts(
+            model="fake",
+            block_size=block_size,
+            max_model_len=max_model_len,
+            vocab_size=vocab_size,
+            eos_token_ids=(EOS,),
+            fingerprint="fa4e",
+            dtype="float32",
+            device="cpu",
+            kv_blocks_total=n_blocks,
+        )
+        self.pool = np.full((n_blocks, block_size, 2), NOWHERE, dtype=np.int64)
+        self.plans: list[StepPlan] = []
+        self.fail_steps: set[int] = set()
+        self.n_computed = 0
+
+    @property
+    def facts(self) -> ModelFacts:
+        return self._facts
+
+    def execute(self, plan: StepPlan) -> tuple[int, ...]:
+        step = len(self.plans)
+        self.plans.append(plan)
+        written = set()
+        for part in plan.slices:
+            for offset, token in enumerate(part.token_ids.tolist()):
+                slot = self._slot(part, part.start + offset)
+                assert slot not in written, "two slices write one slot in one step"
+                written.add(slot)
+                self.pool[slot] = (token, part.start + offset)
+                self.n_computed += 1
+            if step in self.fail_steps:
+                self.pool[part.block_table[part.start // self.facts.block_size :]] = NOWHERE
+        if step in self.fail_steps:
+            raise RuntimeError("the fake was told to fail")
+        return tuple(self._sample(part) for part in plan.slices if part.sampling is not None)
+
+    def _slot(self, part, position):
+        size = self.facts.block_size
+        return int(part.block_table[position // size]), position % size
+
+    def _sample(self, part):
+        size = self.facts.block_size
+        end = part.start + len(part.token_ids)
+        assert len(part.block_table) == -(-end // size)
+        seen = self.pool[part.block_table].reshape(-1, 2)[:end]
+        assert (seen[:, 1] == np.arange(end)).all(), "a slot holds no or another position's KV"
+        return next_token(seen[:, 0].tolist(), part.sampling.seed, self.facts.vocab_size)
+
+
+def next_token(context, seed=0, vocab_size=VOCAB):
+    """What the fake model says after these tokens."""
+    raw = np.array([seed, *context], dtype=np.uint64).tobytes()
+    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little") % vocab_size
+
+
+def alone(prompt, sampling, emitted=()):
+    """The output ids of a request that has the engine to itself."""
+    output = list(emitted)
+    while True:
+        if output and len(output) >= sampling.min_tokens:
+            is_eos = output[-1] == EOS and not sampling.ignore_eos
+            if is_eos or output[-1] in sampling.stop_token_ids:
+                return output
+        if len(output) >= sampling.max_tokens:
+            return output
+        output.append(next_token([*prompt, *output], sampling.seed))
+
+
+class FakeClock:
+    """Nanoseconds that only move when told, or by `tick_ns` at each reading."""
+
+    def __init__(self, tick_ns=0):
+        self.now_ns = 0
+        self.tick_ns = tick_ns
+
+    def __call__(self):
+        self.now_ns += self.tick_ns
+        return self.now_ns
+
+
+def make_engine(runner=None, **settings):
+    runner = runner or FakeRunner()
+    engine = InferenceEngine(WorkerSettings(**settings), runner, FakeClock(tick_ns=1000))
+    return engine, runner
+
+
+def request(request_id, prompt, session_id="s", emitted=(), attempt=1, dispatch_seq=0, **sampling):
+    return EngineRequest(
+        request_id=request_id,
+        attempt=attempt,
+        session_id=session_id,
+        prompt=np.array(prompt, dtype=np.uint32),
+        sampling=SamplingParams(**{"max_tokens": 8, **sampling}),
+        emitted=np.array(emitted, dtype=np.uint32),
+        dispatch_seq=dispatch_seq,
+    )
+
+
+def drain(engine, limit=10_000):
+    """Step until nothing is left; every output by request id, and all steps."""
+    outputs, steps = {}, []
+    for now in range(limit):
+        step = engine.step(now)
+        if step is None:
+            return outputs, steps
+        steps.append(step)
+        for output in step.outputs:
+            outputs.setdefault(output.request_id, []).append(output)
+    raise AssertionError("the engine never came to rest")
+
+
+def ids(outputs):
+    return [token for output in outputs for token in output.token_ids]
+
+
+def make_runner(settings: WorkerSettings) -> FakeRunner:
+    """The runner factory that engine processes of tests are started with."""
+    n_blocks = settings.kv_memory // (settings.block_size * 8)
+    return FakeRunner(n_blocks=n_blocks, block_size=settings.block_size, max_model_len=4096)

@@ -1,0 +1,230 @@
+"""The prefix cache: which KV blocks hold which tokens, and what the router is told about it.
+
+I own the `RadixTree`, the `BlockAllocator` and the key of each cached block; a running sequence
+holds a `Lease` of me. Blocks enter the tree when their tokens are scheduled, so that a request of
+the same pass already shares them; `retract` takes them back when the step fails. Sharing compares
+tokens; keys are only names for the router. I never choose who runs. Called by the scheduler; one
+thread, no torch.
+
+A lease while its sequence runs:
+
+    table:   [ shared with the tree ......... | own, not full yet ]
+                                    n_shared ^
+    `duplicates` are own blocks inside the shared part: another sequence's copy is in the tree, and
+    this step still writes to ours. `settle` swaps them when the step is done.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from radixroute.events.records import BlocksRemoved, BlocksStored, Event
+from radixroute.radix.ids import BlockKey, Keys, Tokens
+from radixroute.radix.keys import extend_keys
+from radixroute.radix.tree import NodeRef, RadixTree
+from radixroute.worker.blocks import BlockAllocator
+from radixroute.worker.errors import BrokenInvariant
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """One sequence's blocks. Only `PrefixCache` changes it."""
+
+    ref: NodeRef[bytes]
+    table: list[int]
+    n_shared: int  # leading blocks that are in the tree, pinned by `ref`
+    last_key: BlockKey | None  # of the last shared block
+    n_fresh: int = 0  # shared blocks that entered the tree in the step being made
+    duplicates: list[tuple[int, int]] = field(default_factory=list)  # table index, block in tree
+
+
+@dataclass(slots=True)
+class CacheCounters:
+    """What the cache did since it began, in blocks."""
+
+    stored: int = 0
+    evicted: int = 0
+    retracted: int = 0
+    deduplicated: int = 0
+
+
+class PrefixCache:
+    """Leases of KV blocks with every shared prefix stored once."""
+
+    def __init__(self, n_blocks: int, block_size: int, seed: np.uint64) -> None:
+        self.block_size = block_size
+        self.counters = CacheCounters()
+        self._seed = seed
+        self._blocks = BlockAllocator(n_blocks)
+        self._tree: RadixTree[bytes] = RadixTree()
+        self._key_by_block: dict[int, BlockKey] = {}
+        self._leases: set[Lease] = set()
+        self._events: list[Event] = []
+
+    @property
+    def n_blocks(self) -> int:
+        return self._blocks.n_blocks
+
+    @property
+    def n_used(self) -> int:
+        """Blocks pinned or cached."""
+        return self._blocks.n_blocks - self._blocks.n_free
+
+    @property
+    def n_available(self) -> int:
+        """Blocks that are free or could be by eviction."""
+        return self._blocks.n_free + self._tree.n_evictable
+
+    def blocks_for(self, n_tokens: int) -> int:
+        return -(-n_tokens // self.block_size)
+
+    def cached_tokens(self, tokens: Tokens) -> int:
+        """Leading tokens a sequence would not have to compute. Pure. O(blocks)."""
+        return self._tree.match(self._reusable(tokens)).length * self.block_size
+
+    def acquire(self, tokens: Tokens) -> Lease:
+        """A lease of the longest cached prefix, pinned; at least one token stays uncovered."""
+        match = self._tree.match(self._reusable(tokens))
+        table = list(match.blocks)
+        self._blocks.retain(table)
+        lease = Lease(self._tree.lock(match), table, len(table), self._key_of_last(table))
+        self._leases.add(lease)
+        return lease
+
+    def advance(self, lease: Lease, tokens: Tokens) -> int:
+        """Take what others have cached of `tokens` since; returns the leading tokens shared."""
+        match = self._tree.match(self._reusable(tokens))
+        if match.length > lease.n_shared:
+            gained = match.blocks[lease.n_shared :]
+            self._blocks.retain(gained)
+            old = lease.ref
+            lease.ref = self._tree.lock(match)
+            self._tree.unlock(old)
+            self._blocks.release(lease.table[lease.n_shared :])
+            lease.table[lease.n_shared :] = gained
+            lease.n_shared = match.length
+            lease.last_key = self._key_of_last(lease.table)
+        return lease.n_shared * self.block_size
+
+    def can_grow(self, lease: Lease, n_tokens: int) -> bool:
+        return self.blocks_for(n_tokens) - len(lease.table) <= self.n_available
+
+    def grow(self, lease: Lease, n_tokens: int) -> None:
+        """Give the lease blocks for its first `n_tokens` tokens, evicting where none is free."""
+        wanted = self.blocks_for(n_tokens) - len(lease.table)
+        if wanted <= 0:
+            return
+        short = wanted - self._blocks.n_free
+        if short > 0:
+            evicted = self._tree.evict(short)
+            self.counters.evicted += len(evicted)
+            self._forget(evicted)
+        lease.table.extend(self._blocks.allocate(wanted))
+
+    def publish(self, lease: Lease, tokens: Tokens, n_tokens: int) -> None:
+        """Put the blocks filled by the first `n_tokens` tokens into the tree."""
+        full = n_tokens // self.block_size
+        if full <= lease.n_shared:
+            return
+        filled = tokens[lease.n_shared * self.block_size : full * self.block_size]
+        keys = extend_keys(lease.last_key, filled, self.block_size, self._seed)
+        own = lease.table[lease.n_shared : full]
+        extension = self._tree.extend(lease.ref, self._symbols(filled), own)
+        # A reference of our own until `settle`: the step still writes to our copy.
+        self._blocks.retain(extension.existing)
+        lease.duplicates.extend(enumerate(extension.existing, start=lease.n_shared))
+        self._store(lease.last_key, keys, extension.stored)
+        lease.n_fresh += len(extension.stored)
+        lease.n_shared = full
+        lease.last_key = BlockKey(int(keys[-1]))
+
+    def settle(self, lease: Lease) -> None:
+        """The step is done: give up own copies of blocks that the tree already had."""
+        for index, block in lease.duplicates:
+            self._blocks.release((lease.table[index],))
+            lease.table[index] = block
+        self.counters.deduplicated += len(lease.duplicates)
+        lease.duplicates.clear()
+        lease.n_fresh = 0
+
+    def retract(self, lease: Lease) -> None:
+        """The step failed: what it put into the tree holds nothing. Only `release` may follow.
+
+        Leases of one step are retracted and released in the reverse order of their slices: a later
+        one may pin, or stand below, what an earlier one put into the tree.
+        """
+        lost = self._tree.retract(lease.ref, lease.n_fresh)
+        self.counters.retracted += len(lost)
+        self._forget(lost)
+        lease.n_fresh = 0
+        self._blocks.release(block for _, block in lease.duplicates)
+        lease.duplicates.clear()
+
+    def touch(self, lease: Lease, now_ns: int) -> None:
+        self._tree.touch(lease.ref, now_ns)
+
+    def release(self, lease: Lease) -> None:
+        """Unpin the lease's blocks: those in the tree stay cached, its own are free."""
+        if lease.duplicates or lease.n_fresh:
+            raise BrokenInvariant("a lease is released inside a step")
+        self._leases.remove(lease)
+        self._tree.unlock(lease.ref)
+        self._blocks.release(lease.table)
+
+    def take_events(self) -> tuple[Event, ...]:
+        """What changed since the last call, in order."""
+        events = tuple(self._events)
+        self._events.clear()
+        return events
+
+    def resident_keys(self) -> set[BlockKey]:
+        """Keys of all blocks in the tree: what a perfect listener believes. For checks."""
+        return set(self._key_by_block.values())
+
+    def check(self) -> None:
+        """Raises on a broken invariant. Between steps only. O(blocks)."""
+        self._tree.check()
+        users = dict.fromkeys(self._key_by_block, 1)
+        for lease in self._leases:
+            for block in lease.table:
+                users[block] = users.get(block, 0) + 1
+            if any(block not in self._key_by_block for block in lease.table[: lease.n_shared]):
+                raise BrokenInvariant("a shared block has no key")
+        self._blocks.check(users)
+        if len(self._key_by_block) != self._tree.n_blocks:
+            raise BrokenInvariant("blocks in the tree and blocks with a key differ")
+        if not self._leases and self._tree.n_evictable != self._tree.n_blocks:
+            raise BrokenInvariant("blocks are pinned though nobody holds a lease")
+
+    def _reusable(self, tokens: Tokens) -> list[bytes]:
+        """Symbols of the full blocks that leave at least one token to compute."""
+        full = max(0, len(tokens) - 1) // self.block_size
+        return self._symbols(tokens[: full * self.block_size])
+
+    def _symbols(self, tokens: Tokens) -> list[bytes]:
+        raw, step = tokens.tobytes(), 4 * self.block_size
+        return [raw[start : start + step] for start in range(0, len(raw), step)]
+
+    def _key_of_last(self, table: Sequence[int]) -> BlockKey | None:
+        return self._key_by_block[table[-1]] if table else None
+
+    def _store(self, parent: BlockKey | None, keys: Keys, stored: Sequence[int]) -> None:
+        """Blocks that entered the tree: the last ones of a run with these keys after `parent`."""
+        if not stored:
+            return
+        n_before = len(keys) - len(stored)
+        before = BlockKey(int(keys[n_before - 1])) if n_before else parent
+        for block, key in zip(stored, keys[n_before:].tolist(), strict=True):
+            self._key_by_block[block] = BlockKey(key)
+        self._blocks.retain(stored)
+        self.counters.stored += len(stored)
+        self._events.append(BlocksStored(before, keys[n_before:]))
+
+    def _forget(self, blocks: Sequence[int]) -> None:
+        """Blocks that left the tree: the cache's reference and their keys go."""
+        if not blocks:
+            return
+        keys = [self._key_by_block.pop(block) for block in blocks]
+        self._blocks.release(blocks)
+        self._events.append(BlocksRemoved(np.array(keys, dtype=np.uint64)))

@@ -1,0 +1,183 @@
+"""Our `Engine`: a scheduler over the prefix cache, and a model runner that computes its plans.
+
+I own both and turn one pass into one `EngineStep`. I hold no socket and read no clock but the one
+given to me, which only measures. The runner may be torch or a fake: nothing here imports torch.
+Driven by the engine process's loop, tests and benchmarks; one thread.
+"""
+
+import logging
+from collections.abc import Callable
+from collections.abc import Sequence as Run
+
+from radixroute.radix.ids import BlockKey
+from radixroute.radix.scope import Scope
+from radixroute.worker.cache import CacheCounters, PrefixCache
+from radixroute.worker.engine import (
+    EngineInfo,
+    EngineRequest,
+    EngineStep,
+    SessionProgress,
+    TokenOutput,
+)
+from radixroute.worker.errors import BadSetting, EngineBroken
+from radixroute.worker.runner import ModelFacts, ModelRunner
+from radixroute.worker.scheduler import Scheduler
+from radixroute.worker.session_book import SessionBook
+from radixroute.worker.settings import WorkerSettings
+from radixroute.worker.step import SchedulerCounters, SchedulerLimits, SchedulerPass
+
+# One failing step may be one bad batch; three in a row with different requests are the machine.
+MAX_FAILED_STEPS = 3
+
+_log = logging.getLogger(__name__)
+
+
+class InferenceEngine:
+    """Implements `radixroute.worker.engine.Engine`."""
+
+    def __init__(
+        self, settings: WorkerSettings, runner: ModelRunner, clock_ns: Callable[[], int]
+    ) -> None:
+        facts = runner.facts
+        self._info = _engine_info(settings, facts)
+        self._runner = runner
+        self._clock_ns = clock_ns
+        seed = engine_scope(settings, self._info).seed
+        self._cache = PrefixCache(facts.kv_blocks_total, facts.block_size, seed)
+        self._scheduler = Scheduler(self._cache, _limits(settings, self._info))
+        self._sessions = SessionBook()
+        self._step = 0
+        self._failed_in_a_row = 0
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._info
+
+    @property
+    def has_work(self) -> bool:
+        return self._scheduler.has_work
+
+    @property
+    def scheduler_counters(self) -> SchedulerCounters:
+        return self._scheduler.counters
+
+    @property
+    def cache_counters(self) -> CacheCounters:
+        return self._cache.counters
+
+    def resident_keys(self) -> set[BlockKey]:
+        return self._cache.resident_keys()
+
+    def submit(self, request: EngineRequest, now_ns: int) -> None:
+        self._sessions.acknowledge(request.session_id, request.dispatch_seq)
+        self._scheduler.submit(request, now_ns)
+
+    def abort(self, request_id: str, attempt: int) -> None:
+        self._scheduler.abort(request_id, attempt)
+
+    def end_session(self, session_id: str) -> None:
+        """Abort all requests of a session whose stream is gone, and forget it."""
+        for sequence in list(self._scheduler.sequences()):
+            if sequence.request.session_id == session_id:
+                self._scheduler.abort(*sequence.key)
+        self._sessions.forget(session_id)
+
+    def step(self, now_ns: int) -> EngineStep | None:
+        """One pass and one forward. Raises `EngineBroken` when steps fail again and again."""
+        if not self._scheduler.has_work:
+            return None
+        began_ns = self._clock_ns()
+        outputs = self._scheduler.take_ended()
+        planned = self._scheduler.schedule(now_ns)
+        if planned is not None:
+            outputs += self._execute(planned, now_ns, began_ns)
+        self._step += 1
+        step_ms = (self._clock_ns() - began_ns) / 1e6
+        return self._report(outputs, planned, step_ms)
+
+    def check(self) -> None:
+        """Raises on a broken invariant. O(blocks)."""
+        self._scheduler.check()
+
+    def _execute(self, planned: SchedulerPass, now_ns: int, began_ns: int) -> list[TokenOutput]:
+        try:
+            sampled: Run[int] = self._runner.execute(planned.plan)
+        except Exception as error:
+            # Whatever broke, the blocks of this step hold nothing and its requests must end.
+            _log.exception("step %d failed with %d requests", self._step, len(planned.slots))
+            self._failed_in_a_row += 1
+            outputs = self._scheduler.fail()
+            if self._failed_in_a_row >= MAX_FAILED_STEPS:
+                raise EngineBroken(f"{MAX_FAILED_STEPS} steps failed in a row") from error
+            return outputs
+        self._failed_in_a_row = 0
+        return self._scheduler.commit(sampled, now_ns + self._clock_ns() - began_ns)
+
+    def _report(
+        self, outputs: list[TokenOutput], planned: SchedulerPass | None, step_ms: float
+    ) -> EngineStep:
+        return EngineStep(
+            step=self._step,
+            outputs=tuple(outputs),
+            events=self._cache.take_events(),
+            step_ms=step_ms,
+            prefill_tokens=0 if planned is None else planned.prefill_tokens,
+            decode_tokens=0 if planned is None else planned.decode_tokens,
+            kv_blocks_used=self._cache.n_used,
+            sessions=self._progress(),
+        )
+
+    def _progress(self) -> tuple[SessionProgress, ...]:
+        return self._sessions.progress(self._scheduler.sequences())
+
+
+def engine_scope(settings: WorkerSettings, info: EngineInfo) -> Scope:
+    """What this worker's block keys are salted with."""
+    return Scope(
+        model_fingerprint=info.model_fingerprint,
+        block_size=info.block_size,
+        kv_dtype=info.dtype,
+        cluster_secret=settings.cluster_secret.encode(),
+    )
+
+
+def _engine_info(settings: WorkerSettings, facts: ModelFacts) -> EngineInfo:
+    """The facts of this engine; a context longer than the pool is cut, or refused if asked for."""
+    pool_tokens = facts.kv_blocks_total * facts.block_size
+    wanted = settings.max_model_len
+    if wanted > facts.max_model_len:
+        raise BadSetting(
+            "max_model_len", f"{wanted} is above the model's limit of {facts.max_model_len} tokens"
+        )
+    if wanted > pool_tokens:
+        raise BadSetting(
+            "max_model_len",
+            f"{wanted} tokens do not fit the KV pool of {pool_tokens}; raise worker.kv_memory",
+        )
+    if pool_tokens < 2:
+        raise BadSetting("kv_memory", f"{settings.kv_memory} bytes hold not even one block of KV")
+    return EngineInfo(
+        model=settings.served_model_name or facts.model,
+        block_size=facts.block_size,
+        max_model_len=wanted or min(facts.max_model_len, pool_tokens),
+        vocab_size=facts.vocab_size,
+        eos_token_ids=facts.eos_token_ids,
+        model_fingerprint=facts.fingerprint,
+        dtype=facts.dtype,
+        device=facts.device,
+        kv_blocks_total=facts.kv_blocks_total,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+    )
+
+
+def _limits(settings: WorkerSettings, info: EngineInfo) -> SchedulerLimits:
+    return SchedulerLimits(
+        max_model_len=info.max_model_len,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_waiting=settings.max_waiting,
+        watermark_blocks=int(settings.watermark * info.kv_blocks_total),
+        preemption_order=settings.preemption_order,
+        eos_token_ids=frozenset(info.eos_token_ids),
+    )

@@ -1,0 +1,63 @@
+"""The seam between scheduling and computing: what one step asks of a model.
+
+I own the records of a step and the `ModelRunner` Protocol; no torch, no logic. The scheduler's side
+makes a `StepPlan`, a runner (torch, or a fake in tests) computes it. Within a step every layer
+writes K and V of all slices before attention reads, so a slice may attend to blocks that an earlier
+slice fills in the same step.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radixroute.radix.ids import Tokens
+from radixroute.request.sampling import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSlice:
+    """One sequence's share of a step."""
+
+    token_ids: Tokens  # shape (q,): the tokens to compute now
+    # Absolute position of token_ids[0]. KV of positions before it is in the pool, or is written in
+    # this same step by an earlier slice.
+    start: int
+    block_table: NDArray[np.int32]  # shape (ceil((start + q) / block_size),): block ids
+    # None: no token is sampled (an inner prefill chunk); else one is, from the last token's
+    # logits, with the RNG keyed by (seed, start + q).
+    sampling: SamplingParams | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """Everything one step computes."""
+
+    slices: tuple[SequenceSlice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the scheduler's side must know of a loaded model. Lengths in tokens or blocks."""
+
+    model: str
+    block_size: int
+    max_model_len: int
+    vocab_size: int
+    eos_token_ids: tuple[int, ...]
+    fingerprint: str  # hexadecimal, of the weights and the configuration
+    dtype: str  # of the KV pool
+    device: str
+    kv_blocks_total: int
+
+
+class ModelRunner(Protocol):
+    """A model with its KV pool."""
+
+    @property
+    def facts(self) -> ModelFacts: ...
+
+    def execute(self, plan: StepPlan) -> tuple[int, ...]:
+        """One id for each slice that samples, in slice order."""
+        ...

@@ -1,0 +1,267 @@
+"""Which tokens of which requests the next step computes: continuous batching, chunked prefill.
+
+I own the queues of waiting and running requests and move blocks through the `PrefixCache`. Sans-I/O
+and deterministic: (state, inputs) -> plan; no clock, no torch. One token budget for each step:
+running requests first, oldest first, then waiting ones first come first served. Too little memory
+preempts the youngest running request, which is recomputed later; the oldest one is never preempted,
+so something always ends. Called by `InferenceEngine`: `schedule`, then `commit` or `fail`.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from collections.abc import Sequence as Run
+from dataclasses import replace
+
+import numpy as np
+
+from radixroute.request.errors import InvalidRequest
+from radixroute.request.sampling import FinishReason
+from radixroute.worker.cache import PrefixCache
+from radixroute.worker.engine import EngineRequest, TokenOutput
+from radixroute.worker.errors import BrokenInvariant
+from radixroute.worker.runner import SequenceSlice, StepPlan
+from radixroute.worker.sequence import Sequence
+from radixroute.worker.step import SchedulerCounters, SchedulerLimits, SchedulerPass, Slot
+
+STEP_FAILED = "the engine failed on a step with this request; sending it again may work"
+
+
+class Scheduler:
+    """Requests from submit to finish."""
+
+    def __init__(self, cache: PrefixCache, limits: SchedulerLimits) -> None:
+        self.counters = SchedulerCounters()
+        self._cache = cache
+        self._limits = limits
+        self._sequences: dict[tuple[str, int], Sequence] = {}
+        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []  # in order of admission
+        self._ended: list[TokenOutput] = []  # ends that no step produced
+        self._open: SchedulerPass | None = None
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._sequences or self._ended)
+
+    def sequences(self) -> Iterator[Sequence]:
+        return iter(self._sequences.values())
+
+    def submit(self, request: EngineRequest, now_ns: int) -> None:
+        """Queue a request. Raises `InvalidRequest` for one that could never run."""
+        try:
+            self._refuse_impossible(request)
+        except InvalidRequest:
+            self.counters.refused += 1
+            raise
+        sequence = Sequence(request, now_ns)
+        finish = self._already_done(sequence)
+        if finish is not None:
+            self._ended.append(sequence.output((), finish))
+            return
+        sequence.likely_cached = self._cache.cached_tokens(sequence.tokens)
+        self.counters.resumed += len(request.emitted) > 0
+        self._sequences[sequence.key] = sequence
+        self._waiting.append(sequence)
+
+    def abort(self, request_id: str, attempt: int) -> None:
+        """End a request now and free its blocks; an unknown one has ended already."""
+        sequence = self._sequences.get((request_id, attempt))
+        if sequence is None:
+            self.counters.unknown_aborts += 1
+            return
+        self._drop(sequence)
+        self.counters.aborted += 1
+        self._ended.append(sequence.output((), FinishReason.ABORT))
+
+    def take_ended(self) -> list[TokenOutput]:
+        """Ends since the last call that belong to no step: aborts, and resumes already complete."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def schedule(self, now_ns: int) -> SchedulerPass | None:
+        """Choose the next step's work; None when there is none."""
+        if self._open is not None:
+            raise BrokenInvariant("a pass is scheduled inside another")
+        slots: list[Slot] = []
+        slices: list[SequenceSlice] = []
+        budget = self._limits.max_num_batched_tokens
+        preempted = self.counters.preemptions
+        index = 0
+        while index < len(self._running) and budget:
+            sequence = self._running[index]
+            wanted = self._next_tokens(sequence, budget)
+            if not self._make_room(sequence, index, wanted):
+                break  # it gave way itself; nobody stands behind it
+            slots.append(self._place(sequence, wanted, slices))
+            budget -= wanted
+            index += 1
+        while budget and self.counters.preemptions == preempted and self._admit_next(now_ns):
+            sequence = self._running[-1]
+            wanted = min(sequence.n_remaining, budget)
+            slots.append(self._place(sequence, wanted, slices))
+            budget -= wanted
+        if not slots:
+            return None
+        self._open = SchedulerPass(tuple(slots), StepPlan(tuple(slices)))
+        return self._open
+
+    def commit(self, sampled: Run[int], now_ns: int) -> list[TokenOutput]:
+        """The open pass was computed; `sampled` has one id for each slot that samples."""
+        done = self._close()
+        if len(sampled) != sum(slot.samples for slot in done.slots):
+            raise BrokenInvariant(f"{len(sampled)} ids sampled for {len(done.slots)} slots")
+        ids = iter(sampled)
+        outputs = []
+        for slot in done.slots:
+            slot.sequence.n_computed += slot.n_tokens
+            self._cache.settle(slot.sequence.held)
+            self._cache.touch(slot.sequence.held, now_ns)
+            if slot.samples:
+                outputs.append(self._extend(slot.sequence, int(next(ids)), now_ns))
+        return outputs
+
+    def fail(self) -> list[TokenOutput]:
+        """The open pass was not computed: its requests end in error, its blocks hold nothing."""
+        lost = self._close()
+        for slot in reversed(lost.slots):
+            self._cache.retract(slot.sequence.held)
+            self._drop(slot.sequence)
+        self.counters.failed += len(lost.slots)
+        error = FinishReason.ERROR
+        return [slot.sequence.output((), error, STEP_FAILED) for slot in lost.slots]
+
+    def check(self) -> None:
+        """Raises on a broken invariant. Between steps only."""
+        self._cache.check()
+        if len(self._sequences) != len(self._waiting) + len(self._running):
+            raise BrokenInvariant("a request is neither waiting nor running, or both")
+        if any(sequence.lease is not None for sequence in self._waiting):
+            raise BrokenInvariant("a waiting request holds blocks")
+        for sequence in self._running:
+            if not 0 <= sequence.n_computed < sequence.n_tokens:
+                raise BrokenInvariant("a running request has nothing left to compute")
+            if len(sequence.held.table) < self._cache.blocks_for(sequence.n_computed):
+                raise BrokenInvariant("computed tokens have no blocks")
+
+    def _refuse_impossible(self, request: EngineRequest) -> None:
+        key = (request.request_id, request.attempt)
+        if key in self._sequences:
+            raise InvalidRequest("request_id", f"{key[0]} attempt {key[1]} is running already")
+        if len(self._waiting) >= self._limits.max_waiting:
+            raise InvalidRequest("request", "the worker's queue is full; try another worker")
+        n_prompt, n_most = len(request.prompt), request.sampling.max_tokens
+        if n_prompt == 0:
+            raise InvalidRequest("prompt", "is empty; send at least one token")
+        if n_prompt + n_most > self._limits.max_model_len:
+            limit = self._limits.max_model_len
+            raise InvalidRequest(
+                "max_tokens", f"prompt {n_prompt} + max_tokens {n_most} exceed {limit} tokens"
+            )
+        # The last token sampled is never computed, so it needs no slot.
+        if self._cache.blocks_for(n_prompt + n_most - 1) > self._cache.n_blocks:
+            raise InvalidRequest(
+                "max_tokens",
+                f"{n_prompt + n_most} tokens do not fit the KV pool of {self._cache.n_blocks} "
+                f"blocks of {self._cache.block_size}; lower max_tokens or raise kv_memory",
+            )
+
+    def _already_done(self, sequence: Sequence) -> FinishReason | None:
+        """A resume may carry the very tokens that end it."""
+        emitted = sequence.request.emitted
+        return self._finish_after(sequence, int(emitted[-1])) if len(emitted) else None
+
+    def _next_tokens(self, sequence: Sequence, budget: int) -> int:
+        if sequence.n_remaining > 1:
+            # Others may have computed part of this prompt meanwhile: never compute it again, and
+            # never write to a block that is shared already.
+            shared = self._cache.advance(sequence.held, sequence.tokens)
+            sequence.n_computed = max(sequence.n_computed, shared)
+        return min(sequence.n_remaining, budget)
+
+    def _make_room(self, sequence: Sequence, index: int, wanted: int) -> bool:
+        """Preempt from behind until the next tokens fit; False when `sequence` had to go itself."""
+        while not self._cache.can_grow(sequence.held, sequence.n_computed + wanted):
+            victim = self._victim(index)
+            self._preempt(victim)
+            if victim is sequence:
+                return False
+        return True
+
+    def _victim(self, index: int) -> Sequence:
+        behind = self._running[index + 1 :]
+        if not behind:
+            if index == 0:
+                raise BrokenInvariant("the oldest request does not fit an otherwise empty pool")
+            return self._running[index]
+        if self._limits.preemption_order == "least_computed":
+            return min(reversed(behind), key=lambda sequence: sequence.n_computed)
+        return behind[-1]
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._running.remove(sequence)
+        self._cache.release(sequence.preempt())
+        self._waiting.appendleft(sequence)
+        self.counters.preemptions += 1
+
+    def _admit_next(self, now_ns: int) -> bool:
+        """Move the head of the queue to the running ones if all its known tokens fit."""
+        if not self._waiting or len(self._running) >= self._limits.max_num_seqs:
+            return False
+        sequence = self._waiting[0]
+        lease = self._cache.acquire(sequence.tokens)
+        wanted = self._cache.blocks_for(sequence.n_tokens) - len(lease.table)
+        spare = self._limits.watermark_blocks if self._running else 0
+        if wanted + spare > self._cache.n_available:
+            self._cache.release(lease)
+            return False
+        self._waiting.popleft()
+        self._running.append(sequence)
+        sequence.admit(lease, len(lease.table) * self._cache.block_size, now_ns)
+        return True
+
+    def _place(self, sequence: Sequence, wanted: int, slices: list[SequenceSlice]) -> Slot:
+        start, end = sequence.n_computed, sequence.n_computed + wanted
+        samples = end == sequence.n_tokens
+        lease = sequence.held
+        self._cache.grow(lease, end)
+        self._cache.publish(lease, sequence.tokens, end)
+        table = np.array(lease.table[: self._cache.blocks_for(end)], dtype=np.int32)
+        sampling = sequence.request.sampling if samples else None
+        slices.append(SequenceSlice(sequence.tokens[start:end], start, table, sampling))
+        return Slot(sequence, wanted, samples, samples and wanted == 1 and sequence.has_output)
+
+    def _extend(self, sequence: Sequence, token_id: int, now_ns: int) -> TokenOutput:
+        """One more token; ends the request where it should."""
+        sequence.append(token_id)
+        finish = self._finish_after(sequence, token_id)
+        output = sequence.output((token_id,), finish)
+        if not sequence.has_output:
+            sequence.has_output = True
+            output = replace(output, prompt=sequence.report(now_ns))
+        if finish is not None:
+            self.counters.finished += 1
+            self._drop(sequence)
+        return output
+
+    def _finish_after(self, sequence: Sequence, token_id: int) -> FinishReason | None:
+        sampling = sequence.request.sampling
+        if sequence.n_output >= sampling.min_tokens:
+            is_eos = token_id in self._limits.eos_token_ids and not sampling.ignore_eos
+            if is_eos or token_id in sampling.stop_token_ids:
+                return FinishReason.STOP
+        return FinishReason.LENGTH if sequence.n_output >= sampling.max_tokens else None
+
+    def _drop(self, sequence: Sequence) -> None:
+        del self._sequences[sequence.key]
+        if sequence.lease is None:
+            self._waiting.remove(sequence)
+            return
+        self._running.remove(sequence)
+        self._cache.release(sequence.lease)
+        sequence.lease = None
+
+    def _close(self) -> SchedulerPass:
+        if self._open is None:
+            raise BrokenInvariant("no pass is open")
+        closed, self._open = self._open, None
+        return closed

@@ -1,0 +1,135 @@
+"""One request while the scheduler has it: its tokens, how far it is computed, its blocks.
+
+I own the growing token buffer and the counts of the prompt report. I decide nothing: the scheduler
+moves me between waiting and running and is the only one who calls me. No clock, no torch.
+
+    tokens:  [ prompt | emitted before (resume) | generated here ......... free ]
+                                  n_resumed ^ = n_prompt + len(emitted)
+    0 <= n_computed < n_tokens always: the last token's logits choose the next one.
+"""
+
+import numpy as np
+
+from radixroute.radix.ids import Tokens
+from radixroute.request.sampling import FinishReason
+from radixroute.worker.cache import Lease
+from radixroute.worker.engine import EngineRequest, PromptReport, TokenOutput
+from radixroute.worker.errors import BrokenInvariant
+
+
+class Sequence:
+    """Mutable state of one attempt at a request."""
+
+    __slots__ = (
+        "_buffer",
+        "arrived_ns",
+        "cached_tokens",
+        "first_scheduled_ns",
+        "has_output",
+        "lease",
+        "likely_cached",
+        "n_computed",
+        "n_lost",
+        "n_tokens",
+        "recomputed_tokens",
+        "request",
+    )
+
+    def __init__(self, request: EngineRequest, now_ns: int) -> None:
+        n_known = len(request.prompt) + len(request.emitted)
+        n_most = max(n_known, len(request.prompt) + request.sampling.max_tokens)
+        self.request = request
+        self._buffer: Tokens = np.empty(n_most, dtype=np.uint32)
+        self._buffer[: len(request.prompt)] = request.prompt
+        self._buffer[len(request.prompt) : n_known] = request.emitted
+        self.n_tokens = n_known
+        self.n_computed = 0
+        self.lease: Lease | None = None
+        self.arrived_ns = now_ns
+        self.first_scheduled_ns: int | None = None
+        self.likely_cached = 0  # tokens the cache held at submit; for load reports only
+        self.cached_tokens: int | None = None  # None: never admitted
+        self.recomputed_tokens = 0
+        self.n_lost = 0  # tokens computed before the last preemption
+        self.has_output = False  # of this attempt
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return (self.request.request_id, self.request.attempt)
+
+    @property
+    def tokens(self) -> Tokens:
+        """Everything known: prompt, emitted and generated tokens. A view."""
+        return self._buffer[: self.n_tokens]
+
+    @property
+    def n_output(self) -> int:
+        return self.n_tokens - len(self.request.prompt)
+
+    @property
+    def n_remaining(self) -> int:
+        """Tokens to compute before the next one can be sampled; at least 1."""
+        return self.n_tokens - self.n_computed
+
+    @property
+    def n_queued(self) -> int:
+        """Uncached tokens not computed yet, as far as known."""
+        if self.has_output and self.n_remaining == 1:
+            return 0
+        return self.n_tokens - max(self.n_computed, self.likely_cached)
+
+    @property
+    def held(self) -> Lease:
+        if self.lease is None:
+            raise BrokenInvariant(f"request {self.request.request_id} runs without blocks")
+        return self.lease
+
+    def admit(self, lease: Lease, n_cached: int, now_ns: int) -> None:
+        """Blocks are here and `n_cached` leading tokens need no computing."""
+        self.lease = lease
+        self.n_computed = n_cached
+        n_prompt = len(self.request.prompt)
+        if self.cached_tokens is None:
+            self.cached_tokens = min(n_cached, n_prompt)
+            self.first_scheduled_ns = now_ns
+            self.recomputed_tokens = self.n_tokens - max(n_cached, n_prompt)
+        else:
+            self.recomputed_tokens += max(0, self.n_lost - n_cached)
+        self.likely_cached = 0
+
+    def preempt(self) -> Lease:
+        """Give the blocks up; everything is computed again later."""
+        lease = self.held
+        self.lease = None
+        self.n_lost = self.n_computed
+        self.n_computed = 0
+        return lease
+
+    def append(self, token_id: int) -> None:
+        self._buffer[self.n_tokens] = token_id
+        self.n_tokens += 1
+
+    def output(
+        self, token_ids: tuple[int, ...], finish: FinishReason | None, error: str = ""
+    ) -> TokenOutput:
+        """`token_ids` are the last tokens of the buffer."""
+        return TokenOutput(
+            request_id=self.request.request_id,
+            attempt=self.request.attempt,
+            session_id=self.request.session_id,
+            position=self.n_output - len(token_ids),
+            token_ids=token_ids,
+            finish=finish,
+            error=error,
+        )
+
+    def report(self, now_ns: int) -> PromptReport:
+        """How the prompt was served, at the first token."""
+        first = self.arrived_ns if self.first_scheduled_ns is None else self.first_scheduled_ns
+        return PromptReport(
+            prompt_tokens=len(self.request.prompt),
+            cached_tokens=self.cached_tokens or 0,
+            recomputed_tokens=self.recomputed_tokens,
+            queue_ms=(first - self.arrived_ns) / 1e6,
+            prefill_ms=(now_ns - first) / 1e6,
+        )

@@ -1,0 +1,61 @@
+"""What one step of the engine computes, and the records around the scheduler that makes it.
+
+Frozen but for the counters; no decisions, no torch. Made by `Scheduler`, read by `InferenceEngine`.
+"""
+
+from dataclasses import dataclass
+
+from radixroute.worker.runner import StepPlan
+from radixroute.worker.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLimits:
+    """The scheduler's knobs, named as in vLLM. Lengths in tokens."""
+
+    max_model_len: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_waiting: int
+    watermark_blocks: int
+    preemption_order: str  # youngest or least_computed
+    eos_token_ids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One sequence's part of a pass: its next `n_tokens` uncomputed tokens."""
+
+    sequence: Sequence
+    n_tokens: int
+    samples: bool  # all known tokens are computed then: the next one is sampled
+    is_decode: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerPass:
+    """What one step computes, in the order of the plan's slices."""
+
+    slots: tuple[Slot, ...]
+    plan: StepPlan
+
+    @property
+    def prefill_tokens(self) -> int:
+        return sum(slot.n_tokens for slot in self.slots if not slot.is_decode)
+
+    @property
+    def decode_tokens(self) -> int:
+        return sum(slot.n_tokens for slot in self.slots if slot.is_decode)
+
+
+@dataclass(slots=True)
+class SchedulerCounters:
+    """What happened since the scheduler began."""
+
+    preemptions: int = 0
+    resumed: int = 0
+    finished: int = 0
+    aborted: int = 0
+    failed: int = 0
+    refused: int = 0
+    unknown_aborts: int = 0  # crossed the end of their request

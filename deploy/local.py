@@ -16,7 +16,7 @@ from radixroute.deploy.cluster import Cluster, launch
 from radixroute.deploy.errors import AlreadyRunning, DeployError, NotRunning, RayUnreachable
 from radixroute.deploy.fleet import NAMESPACE
 from radixroute.deploy.process_tree import ProcessId, children_named
-from radixroute.deploy.ray_env import ray
+from radixroute.deploy.ray_env import enter_loopback, leave_loopback, ray
 from radixroute.deploy.records import ClusterStatus, Progress
 from radixroute.deploy.settings import ClusterSettings, settle, with_secret
 
@@ -103,6 +103,7 @@ class LocalCluster:
 
     def _start_ray(self) -> None:
         self._temp_dir = tempfile.mkdtemp(prefix=TEMP_PREFIX, dir=TEMP_PARENT)
+        enter_loopback()
         try:
             ray.init(
                 address="local",
@@ -114,7 +115,6 @@ class LocalCluster:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 _temp_dir=self._temp_dir,
-                _node_ip_address="127.0.0.1",
             )
         except (OSError, RuntimeError, ValueError) as error:
             raise RayUnreachable(f"Ray did not start: {error}") from error
@@ -124,6 +124,7 @@ class LocalCluster:
         if self._temp_dir is None:
             return
         ray.shutdown()
+        leave_loopback()
         shutil.rmtree(self._temp_dir, ignore_errors=True)
         self._temp_dir, self._ray = None, frozenset()
 

@@ -25,6 +25,7 @@ for _name, _value in RAY_ENVIRONMENT.items():
 
 try:
     import ray
+    from ray._private import ray_constants
     from ray.exceptions import GetTimeoutError, RayError
     from ray.experimental import internal_kv
     from ray.util import get_node_ip_address
@@ -34,12 +35,32 @@ except ImportError as error:
         "Ray is not installed; install it with: pip install 'radixroute[ray]'"
     ) from error
 
+# Ray's name for "this Ray may have other nodes". When it may not, Ray takes 127.0.0.1 for the
+# node's address and binds every port to it; otherwise its ports listen on all interfaces, and
+# `_node_ip_address="127.0.0.1"` is replaced by the machine's outer address (2.60, tried).
+_MAY_HAVE_NODES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+
+def enter_loopback() -> None:
+    """The next Ray started by this process is reachable from this machine only."""
+    os.environ[_MAY_HAVE_NODES] = "0"  # for the processes it starts
+    ray_constants.ENABLE_RAY_CLUSTER = False  # for this one, which read it while importing
+
+
+def leave_loopback() -> None:
+    """Undoes `enter_loopback` once that Ray has ended."""
+    os.environ.pop(_MAY_HAVE_NODES, None)
+    ray_constants.ENABLE_RAY_CLUSTER = True
+
+
 __all__ = [
     "RAY_ENVIRONMENT",
     "GetTimeoutError",
     "NodeAffinitySchedulingStrategy",
     "RayError",
+    "enter_loopback",
     "get_node_ip_address",
     "internal_kv",
+    "leave_loopback",
     "ray",
 ]

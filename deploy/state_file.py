@@ -58,7 +58,7 @@ def read_state(folder: Path, name: str) -> ClusterState | None:
         state = ClusterState(process=process, **record)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         remove_state(folder, name)
         return None
     if not process.is_alive:

@@ -1,0 +1,65 @@
+"""Cluster settings: impossible ones are refused, records survive JSON."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from radixroute.deploy.errors import ConfigError
+from radixroute.deploy.settings import ClusterSettings, from_record, settle, with_secret
+from radixroute.router.settings import RouterSettings
+from radixroute.worker.settings import WorkerSettings
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "../x"},
+        {"name": ""},
+        {"workers": 0},
+        {"num_cpus_per_worker": -1.0},
+        {"start_timeout_s": 0.0},
+        {"spread": True},
+    ],
+)
+def test_settings_that_can_never_work_are_refused(wrong: dict[str, object]):
+    with pytest.raises(ConfigError):
+        ClusterSettings(**wrong)
+
+
+def test_a_record_survives_json():
+    settings = ClusterSettings(
+        name="a",
+        workers=3,
+        worker=WorkerSettings(model="/m", kv_memory=7),
+        router=RouterSettings(port=0, policy="random"),
+        address="auto",
+    )
+    assert from_record(json.loads(json.dumps(asdict(settings)))) == settings
+
+
+def test_a_relative_model_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    settled = settle(ClusterSettings(worker=WorkerSettings(model="model")))
+    assert settled.worker.model == str(tmp_path / "model")
+
+
+@pytest.mark.parametrize("model", ["", "/nowhere/at/all"])
+def test_a_model_that_is_not_here_is_refused_before_anything_starts(model: str):
+    with pytest.raises(ConfigError, match=r"worker\.model"):
+        settle(ClusterSettings(worker=WorkerSettings(model=model)))
+
+
+def test_router_and_workers_get_one_secret():
+    drawn = with_secret(ClusterSettings())
+    assert drawn.router.cluster_secret == drawn.worker.cluster_secret != ""
+    given = with_secret(ClusterSettings(worker=WorkerSettings(cluster_secret="s")))
+    assert given.router.cluster_secret == given.worker.cluster_secret == "s"
+
+
+def test_a_secret_does_not_show_in_the_representation():
+    assert "hush" not in repr(
+        with_secret(ClusterSettings(router=RouterSettings(cluster_secret="hush")))
+    )

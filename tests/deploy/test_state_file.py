@@ -1,0 +1,89 @@
+"""State files: private, replaced whole, and worth nothing once their process is gone."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from radixroute.deploy.errors import ConfigError
+from radixroute.deploy.process_tree import (
+    ProcessId,
+    await_gone,
+    children_named,
+    descendants,
+    identify,
+)
+from radixroute.deploy.state_file import (
+    ClusterState,
+    read_state,
+    remove_state,
+    runtime_dir,
+    write_state,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return runtime_dir(str(tmp_path / "run"))
+
+
+def _mine() -> ProcessId:
+    me = identify(os.getpid())
+    assert me is not None
+    return me
+
+
+def test_a_state_is_read_back_while_its_process_lives(folder: Path):
+    state = ClusterState("a", "127.0.0.1:1", _mine(), "/log")
+    write_state(folder, state)
+    assert read_state(folder, "a") == state
+    assert stat.S_IMODE((folder / "a.json").stat().st_mode) == 0o600
+    remove_state(folder, "a")
+    assert read_state(folder, "a") is None
+
+
+def test_a_reused_pid_is_not_taken_for_the_daemon(folder: Path):
+    reused = ProcessId(os.getpid(), _mine().started_ticks - 1)
+    write_state(folder, ClusterState("a", "127.0.0.1:1", reused))
+    assert read_state(folder, "a") is None
+    assert not (folder / "a.json").exists()
+
+
+@pytest.mark.parametrize("torn", ["", "{", "[]", '{"name": "a"}', "null"])
+def test_a_torn_file_counts_as_none(folder: Path, torn: str):
+    (folder / "a.json").write_text(torn)
+    assert read_state(folder, "a") is None
+
+
+def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path):
+    (tmp_path / "open").mkdir(mode=0o755)
+    with pytest.raises(ConfigError, match="0700"):
+        runtime_dir(str(tmp_path / "open"))
+
+
+def test_a_link_is_not_a_folder_of_ours(tmp_path: Path):
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(ConfigError):
+        runtime_dir(str(tmp_path / "link"))
+
+
+def test_descendants_are_found_at_any_depth_and_gone_when_they_end():
+    script = "import subprocess; subprocess.run(['sleep', '60'])"
+    child = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        found: set[ProcessId] = set()
+        while len(found) < 2:
+            found = {p for p in descendants(os.getpid()) if p.pid == child.pid} | descendants(
+                child.pid
+            )
+        assert {p.pid for p in children_named(child.pid, {"sleep"})} < {p.pid for p in found}
+    finally:
+        for process in sorted(found, key=lambda p: p.pid, reverse=True):
+            os.kill(process.pid, 9)
+        child.wait()
+    assert await_gone(found, 5.0) == set()
+    assert identify(child.pid) is None

@@ -1,0 +1,192 @@
+"""The supervisor: desired state kept, incarnations issued once, the router told in time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from radixroute.deploy import slot as slot_module
+from radixroute.deploy.errors import BrokenInvariant
+from radixroute.deploy.ledger import Ledger, MemoryStore
+from radixroute.deploy.records import SlotState
+from radixroute.deploy.settings import ClusterSettings
+from radixroute.deploy.supervisor import Supervisor
+from tests.deploy.fakes import FakeFleet
+
+SETTINGS = ClusterSettings(workers=2, stop_timeout_s=1.0)
+
+
+class Bed:
+    """A supervisor over fake actors; `until` turns the loop until a claim holds."""
+
+    def __init__(self, store: MemoryStore | None = None, fleet: FakeFleet | None = None) -> None:
+        self.store = store or MemoryStore()
+        self.fleet = fleet or FakeFleet()
+        self.ledger = Ledger.open(self.store)
+        self.supervisor = Supervisor(SETTINGS, self.fleet, self.ledger)
+
+    async def until(self, claim: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not claim():
+                self.supervisor.check()
+                await asyncio.sleep(0)
+
+    async def up(self) -> None:
+        self.supervisor.start()
+        await self.until(lambda: self.supervisor.status.is_live)
+        await self.until(lambda: len(self.members()) == 2)
+
+    def members(self) -> tuple[object, ...]:
+        router = self.fleet.current("router")
+        return router.pushes[-1] if router.pushes else ()
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slot_module, "BACKOFF_FIRST_S", 0.001)
+
+
+@pytest.fixture
+async def bed() -> AsyncIterator[Bed]:
+    made = Bed()
+    yield made
+    await made.supervisor.stop()
+
+
+async def test_every_actor_comes_up_and_the_router_hears_of_every_worker(bed: Bed):
+    await bed.up()
+    assert [member.worker_id for member in bed.members()] == ["worker-0", "worker-1"]
+    assert {member.address for member in bed.members()} == {
+        worker.address for worker in bed.supervisor.status.workers
+    }
+
+
+async def test_a_killed_worker_comes_back_with_a_higher_incarnation(bed: Bed):
+    await bed.up()
+    before = bed.supervisor.status.workers[0]
+    bed.fleet.current("worker-0").die()
+    await bed.until(lambda: bed.supervisor.status.workers[0].incarnation > before.incarnation)
+    await bed.until(lambda: bed.supervisor.status.is_live)
+    after = bed.supervisor.status.workers[0]
+    assert after.deaths == 1
+    assert after.incarnation > max(
+        actor.incarnation for actor in bed.supervisor.status.actors if actor != after
+    )
+
+
+async def test_the_router_hears_of_a_death_before_the_membership_without_that_worker(bed: Bed):
+    await bed.up()
+    router = bed.fleet.current("router")
+    router.calls.clear()
+    bed.fleet.current("worker-1").die()
+    await bed.until(lambda: len(router.calls) >= 2)
+    assert router.calls[:2] == ["report_dead", "set_members"]
+    assert router.dead == ["worker-1"]
+
+
+async def test_an_engine_that_fails_leaves_its_reason(bed: Bed):
+    await bed.up()
+    bed.fleet.current("worker-0").fail("engine process ended with status 9")
+    await bed.until(lambda: bed.supervisor.status.workers[0].deaths == 1)
+    assert "status 9" in bed.supervisor.status.workers[0].reason
+    assert bed.fleet.lives["worker-0"][0].is_killed
+
+
+async def test_a_new_router_takes_over_the_port_and_gets_the_membership(bed: Bed):
+    await bed.up()
+    before = bed.supervisor.status.router
+    bed.fleet.current("router").die()
+    await bed.until(lambda: len(bed.fleet.lives["router"]) == 2 and len(bed.members()) == 2)
+    assert bed.supervisor.status.router.address == before.address
+
+
+async def test_restart_replaces_every_actor_and_sets_the_policy(bed: Bed):
+    await bed.up()
+    before = bed.supervisor.status
+    await bed.supervisor.restart("random")
+    await bed.until(lambda: bed.supervisor.status.is_live and len(bed.members()) == 2)
+    after = bed.supervisor.status
+    assert bed.fleet.policies == [None, "random"]
+    assert after.router.address == before.router.address
+    assert min(actor.incarnation for actor in after.actors) > max(
+        actor.incarnation for actor in before.actors
+    )
+    for lives in bed.fleet.lives.values():
+        assert lives[0].is_stopped
+        assert lives[0].is_killed
+
+
+async def test_a_worker_that_cannot_start_says_why_and_is_tried_again(bed: Bed):
+    bed.fleet.start_errors["worker-1"] = "model is torn"
+    bed.supervisor.start()
+    await bed.until(lambda: bed.supervisor.status.workers[1].deaths >= 2)
+    assert bed.supervisor.status.workers[1].reason == "model is torn"
+    del bed.fleet.start_errors["worker-1"]
+    await bed.until(lambda: bed.supervisor.status.is_live)
+
+
+async def test_pauses_between_short_lives_grow_up_to_a_limit():
+    pauses: list[float] = []
+    enough = asyncio.Event()
+
+    async def record(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 30:
+            enough.set()
+            await asyncio.Event().wait()
+
+    bed = Bed()
+    bed.fleet.start_errors["router"] = "port in use"
+    router = bed.supervisor._router
+    router.open(record)
+    await asyncio.wait_for(enough.wait(), 5)
+    await router.close(1.0)
+    assert pauses[:3] == [0.001, 0.002, 0.004]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == slot_module.BACKOFF_MAX_S
+
+
+async def test_a_stuck_actor_is_replaced(bed: Bed, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(slot_module, "PING_EVERY_S", 0.001)
+    monkeypatch.setattr(slot_module, "PING_TIMEOUT_S", 0.01)
+    await bed.up()
+    bed.fleet.current("worker-0").is_stuck = True
+    await bed.until(lambda: bed.supervisor.status.workers[0].deaths == 1)
+    assert bed.fleet.lives["worker-0"][0].is_killed
+
+
+async def test_a_restarted_controller_adopts_the_living_and_replaces_the_dead():
+    first = Bed()
+    await first.up()
+    before = first.supervisor.status
+    first.fleet.current("worker-1").kill()
+    for slot in (first.supervisor._router, *first.supervisor._workers):
+        assert slot._task is not None
+        slot._task.cancel()  # what kill -9 of the controller does to its tasks
+    second = Bed(first.store, first.fleet)
+    await second.up()
+    after = second.supervisor.status
+    assert after.router.incarnation == before.router.incarnation
+    assert after.workers[0].incarnation == before.workers[0].incarnation
+    assert after.workers[1].incarnation > before.workers[1].incarnation
+    assert [len(second.fleet.lives[name]) for name in ("router", "worker-0", "worker-1")] == [
+        1,
+        1,
+        2,
+    ]
+    await second.supervisor.stop()
+
+
+async def test_after_stop_nothing_lives(bed: Bed):
+    await bed.up()
+    await bed.supervisor.stop()
+    assert all(actor.state is SlotState.STOPPED for actor in bed.supervisor.status.actors)
+    assert all(life.is_killed for lives in bed.fleet.lives.values() for life in lives)
+
+
+async def test_check_finds_an_incarnation_that_was_never_issued(bed: Bed):
+    await bed.up()
+    bed.ledger.last_incarnation = 0
+    with pytest.raises(BrokenInvariant):
+        bed.supervisor.check()
+    bed.ledger.last_incarnation = 3

@@ -9,6 +9,7 @@
     │   ├── NoWorkers
     │   └── QueueFull
     ├── RequestFailed        the request was tried and will not be tried again
+    │   └── DeadlinePassed
     ├── FixConfig            an operator must change a setting
     │   ├── UnsafeBind
     │   ├── PortInUse
@@ -53,6 +54,10 @@ class QueueFull(TryLater):
 
 class RequestFailed(RouterError):
     """The request was tried and failed for good."""
+
+
+class DeadlinePassed(RequestFailed):
+    """Its own time limit, or the router's, is over."""
 
 
 class FixConfig(RouterError):

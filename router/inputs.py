@@ -20,9 +20,9 @@ def packed_len(tokens: bytes | bytearray) -> int:
     return len(tokens) // TOKEN_BYTES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RequestSpec:
-    """One request as it was asked; validated, tokenised and hashed."""
+    """One request as it was asked; validated, tokenised and hashed. Equal only to itself."""
 
     request_id: str
     prompt: Tokens

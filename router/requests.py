@@ -25,7 +25,7 @@ class Placement(Enum):
     MISPLACED = "misplaced"  # it would leave a hole or tear a token run: the attempt is broken
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """One request until it ends. Only `RequestTable` and the core change it."""
 

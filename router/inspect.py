@@ -1,0 +1,135 @@
+"""Inspect: the router's state as the wire's messages. Pure readers; changes nothing."""
+
+from radixroute import __version__
+from radixroute.protos import API_VERSION
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.radix.ids import WorkerId
+from radixroute.router.candidates import Candidate, Score
+from radixroute.router.decision_log import Decision, LoggedRequest
+from radixroute.router.members import Member
+from radixroute.router.runtime import RouterRuntime
+
+
+def list_workers(runtime: RouterRuntime) -> pb.ListWorkersResponse:
+    members = runtime.core.state.members
+    return pb.ListWorkersResponse(workers=[_worker_status(runtime, m) for m in members])
+
+
+def hit_rates(runtime: RouterRuntime) -> pb.HitRatesResponse:
+    state = runtime.core.state
+    listed = {member.spec.worker_id for member in state.members}
+    workers = [_worker_hits(runtime, w) for w in sorted(listed | set(state.hits.workers()))]
+    total = pb.WorkerHits(worker_id="")
+    for hits in workers:
+        for name in _SUMMED:
+            setattr(total, name, getattr(total, name) + getattr(hits, name))
+    kv_total = sum(member.kv_blocks_total for member in state.members)
+    kv_used = sum(member.kv_blocks_used for member in state.members)
+    total.kv_use = kv_used / kv_total if kv_total else 0.0
+    return pb.HitRatesResponse(workers=workers, total=total)
+
+
+def explain(entry: LoggedRequest) -> pb.ExplainResponse:
+    return pb.ExplainResponse(
+        request_id=entry.request_id,
+        policy=entry.policy,
+        prompt_tokens=entry.prompt_tokens,
+        block_size=entry.block_size,
+        attempts=[_attempt(decision) for decision in entry.decisions],
+        outcome=entry.outcome,
+        cached_tokens=entry.cached_tokens,
+    )
+
+
+def router_info(runtime: RouterRuntime, policy: str) -> pb.RouterInfoResponse:
+    fleet = runtime.fleet
+    return pb.RouterInfoResponse(
+        api_version=API_VERSION,
+        version=__version__,
+        model=fleet.model if fleet is not None else "",
+        policy=policy,
+        block_size=fleet.block_size if fleet is not None else 0,
+        scope_fingerprint=fleet.scope_fingerprint if fleet is not None else "",
+        counters=runtime.core.state.counters.as_dict(),
+    )
+
+
+_SUMMED = (
+    "requests",
+    "prompt_tokens",
+    "cached_tokens",
+    "predicted_tokens",
+    "in_flight",
+    "resumed_requests",
+    "recomputed_tokens",
+)
+
+
+def _worker_status(runtime: RouterRuntime, member: Member) -> pb.WorkerStatus:
+    worker_id = member.spec.worker_id
+    load = runtime.core.state.loads.load(worker_id)
+    status = pb.WorkerStatus(
+        worker_id=worker_id,
+        address=member.spec.address,
+        state=member.state.value,
+        epoch=member.epoch,
+        in_flight=runtime.core.state.loads.n_booked(worker_id),
+        queued_tokens=load.queued_tokens,
+        kv_blocks_total=member.kv_blocks_total,
+        kv_blocks_used=member.kv_blocks_used,
+        step_age_ms=member.step_age_ms,
+        deaths=member.deaths,
+        reason=member.reason,
+    )
+    stream = runtime.events.status(worker_id)
+    if stream is not None:
+        status.stream_state = stream.state
+        status.applied_seq = stream.applied_seq
+        status.indexed_blocks = stream.indexed_blocks
+        status.rejected_batches = stream.rejected_batches
+    return status
+
+
+def _worker_hits(runtime: RouterRuntime, worker_id: str) -> pb.WorkerHits:
+    state = runtime.core.state
+    member = state.members.get(WorkerId(worker_id))
+    hits = state.hits.of(WorkerId(worker_id))
+    total = member.kv_blocks_total if member is not None else 0
+    used = member.kv_blocks_used if member is not None else 0
+    return pb.WorkerHits(
+        worker_id=worker_id,
+        requests=hits.requests,
+        prompt_tokens=hits.prompt_tokens,
+        cached_tokens=hits.cached_tokens,
+        predicted_tokens=hits.predicted_tokens,
+        in_flight=state.loads.n_booked(WorkerId(worker_id)),
+        kv_use=used / total if total else 0.0,
+        resumed_requests=hits.resumed_requests,
+        recomputed_tokens=hits.recomputed_tokens,
+    )
+
+
+def _attempt(decision: Decision) -> pb.AttemptDecision:
+    pairs = zip(decision.view.candidates, decision.choice.scores, strict=True)
+    excluded = [
+        pb.CandidateTerms(worker_id=e.worker_id, eligible=False, excluded_because=e.because)
+        for e in decision.excluded
+    ]
+    return pb.AttemptDecision(
+        attempt=decision.attempt,
+        chosen=decision.worker_id,
+        reason=decision.choice.reason,
+        candidates=[*(_candidate(c, s) for c, s in pairs), *excluded],
+    )
+
+
+def _candidate(candidate: Candidate, score: Score) -> pb.CandidateTerms:
+    return pb.CandidateTerms(
+        worker_id=candidate.worker_id,
+        eligible=True,
+        overlap_blocks=candidate.overlap_blocks,
+        expected_blocks=candidate.expected_blocks,
+        in_flight=candidate.load.in_flight,
+        terms=[pb.Term(name=t.name, value=t.value, unit=t.unit) for t in score.terms],
+        score=score.total,
+    )

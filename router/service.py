@@ -1,0 +1,180 @@
+"""RouterService: one whole router in the running event loop. The composition root of the room.
+
+Owns the clock, the random generators, the gRPC server, the event subscriber and the ticking task;
+everything below gets them passed in. Whoever starts it chooses the loop (uvloop or not) and tells
+it the members.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import random
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from radixroute.events.subscriber import EventSubscriber
+from radixroute.protos import radixroute_pb2_grpc as rpc
+from radixroute.radix import keys
+from radixroute.radix.ids import WorkerId
+from radixroute.radix.index import PrefixIndex
+from radixroute.router.channel import server_options
+from radixroute.router.core import RouterCore
+from radixroute.router.errors import PortInUse, UnsafeBind
+from radixroute.router.members import MemberSpec, MemberState
+from radixroute.router.policies import policy_named
+from radixroute.router.runtime import RouterRuntime
+from radixroute.router.server import InspectFace, RouterFace
+from radixroute.router.settings import RouterSettings
+
+_log = logging.getLogger(__name__)
+
+TICK_S = 0.1
+STOP_GRACE_S = 0.5
+SERVICE_NAME = "radixroute.v1.Router"
+
+
+@dataclass(frozen=True, slots=True)
+class RouterAddress:
+    """Where the router listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class RouterService:
+    """One router. `start` may be tried again after it raised; `stop` is final."""
+
+    def __init__(self, settings: RouterSettings) -> None:
+        policy_named(settings.policy)
+        router_id = settings.router_id or f"router-{secrets.token_hex(4)}"
+        self._settings = replace(settings, router_id=router_id)
+        self._server: grpc.aio.Server | None = None
+        self._runtime: RouterRuntime | None = None
+        self._subscriber: EventSubscriber | None = None
+        self._ticking: asyncio.Task[None] | None = None
+        self._health = health.aio.HealthServicer()
+        self._is_serving: bool | None = None
+
+    @property
+    def runtime(self) -> RouterRuntime:
+        """For inspection in the same process."""
+        if self._runtime is None:
+            raise RuntimeError("the router has not been started")
+        return self._runtime
+
+    async def start(self) -> RouterAddress:
+        """Raises UnsafeBind and PortInUse; nothing is left running then."""
+        settings = self._settings
+        _check_bind(settings)
+        # Compiling kernels takes seconds the first time; never in the loop, never in a request.
+        await asyncio.to_thread(keys.warm)
+        index = PrefixIndex()
+        rng = random.Random(settings.seed)  # noqa: S311 - choices must be reproducible, not secret
+        core = RouterCore(settings, index, rng)
+        runtime = RouterRuntime(settings, core, index, time.monotonic_ns)
+        server, port = await self._serve(runtime)
+        loop = asyncio.get_running_loop()
+        self._subscriber = EventSubscriber(runtime.receive_events, loop.call_soon_threadsafe)
+        runtime.listen(self._subscriber)
+        self._subscriber.start()
+        self._runtime, self._server = runtime, server
+        await server.start()
+        self._ticking = asyncio.create_task(self._tick(runtime), name="router tick")
+        self._ticking.add_done_callback(_log_end)
+        _log.info("router %s listens on %s:%d", settings.router_id, settings.host, port)
+        return RouterAddress(settings.host, port)
+
+    def set_members(self, members: Sequence[MemberSpec]) -> None:
+        """The whole list; it replaces the one before. In the router's loop."""
+        self.runtime.set_members(list(members))
+
+    def report_dead(self, worker_id: WorkerId) -> None:
+        """Somebody who knows says so: do not wait for its silence. In the router's loop."""
+        self.runtime.report_dead(worker_id)
+
+    async def wait_failed(self) -> str:
+        """Returns why, when the router cannot go on."""
+        if self._ticking is None:
+            raise RuntimeError("the router has not been started")
+        await asyncio.wait([self._ticking])
+        return "the router's tick ended"
+
+    async def stop(self) -> None:
+        """Ends every stream and connection. Idempotent."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.gather(self._ticking, return_exceptions=True)
+            self._ticking = None
+        if self._server is not None:
+            await self._server.stop(STOP_GRACE_S)
+            self._server = None
+        if self._runtime is not None:
+            await self._runtime.close()
+        if self._subscriber is not None:
+            await asyncio.to_thread(self._subscriber.stop)
+            self._subscriber = None
+
+    async def _serve(self, runtime: RouterRuntime) -> tuple[grpc.aio.Server, int]:
+        settings = self._settings
+        server = grpc.aio.server(options=server_options(settings.max_message_bytes))
+        face = RouterFace(runtime, settings, random.SystemRandom())
+        rpc.add_RouterServicer_to_server(face, server)
+        rpc.add_InspectServicer_to_server(InspectFace(runtime, settings), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        target = str(RouterAddress(settings.host, settings.port))
+        try:
+            port = server.add_insecure_port(target)
+        except RuntimeError as error:
+            await server.stop(None)
+            raise PortInUse(
+                f"cannot listen on {target}: another process uses the port, or the host is not of"
+                " this machine; choose another with router.port (--port)"
+            ) from error
+        return server, port
+
+    async def _tick(self, runtime: RouterRuntime) -> None:
+        while True:
+            runtime.tick()
+            await self._show_health(runtime)
+            await asyncio.sleep(TICK_S)
+
+    async def _show_health(self, runtime: RouterRuntime) -> None:
+        members = runtime.core.state.members
+        is_serving = any(member.state is MemberState.LIVE for member in members)
+        if is_serving != self._is_serving:
+            self._is_serving = is_serving
+            codes = health_pb2.HealthCheckResponse
+            status = codes.SERVING if is_serving else codes.NOT_SERVING
+            for name in ("", SERVICE_NAME):
+                await self._health.set(name, status)
+
+
+def _check_bind(settings: RouterSettings) -> None:
+    if settings.insecure_bind or _is_loopback(settings.host):
+        return
+    raise UnsafeBind(
+        f"router.host {settings.host!r} can be reached from other machines and nothing guards it:"
+        " bind 127.0.0.1, or allow it with router.insecure_bind (--insecure-bind)"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _log_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("the router's tick failed", exc_info=task.exception())

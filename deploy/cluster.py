@@ -16,6 +16,7 @@ from radixroute.deploy.ray_env import (
     GetTimeoutError,
     NodeAffinitySchedulingStrategy,
     RayError,
+    free_by_node,
     ray,
 )
 from radixroute.deploy.readiness import await_joined
@@ -159,13 +160,14 @@ def _await_room(settings: ClusterSettings, here: str) -> None:
 def _rooms() -> list[NodeRoom]:
     return [
         NodeRoom(node_id, free.get("CPU", 0.0), free.get("GPU", 0.0))
-        for node_id, free in ray._private.state.available_resources_per_node().items()
+        for node_id, free in free_by_node().items()
     ]
 
 
 def _free() -> str:
-    free = ray.available_resources()
-    return f"Ray has {free.get('CPU', 0):g} CPU and {free.get('GPU', 0):g} GPU free"
+    rooms = _rooms()
+    cpus, gpus = sum(room.cpus for room in rooms), sum(room.gpus for room in rooms)
+    return f"Ray has {cpus:g} CPU and {gpus:g} GPU free"
 
 
 def _report(

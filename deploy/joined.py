@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from radixroute.deploy.cluster import attach, launch
 from radixroute.deploy.errors import ConfigError, RayUnreachable
 from radixroute.deploy.fleet import NAMESPACE
-from radixroute.deploy.ray_env import ray
+from radixroute.deploy.ray_env import ray, total_cpus
 from radixroute.deploy.records import Progress
 from radixroute.deploy.settings import ClusterSettings, with_secret
 from radixroute.deploy.state_file import ClusterState
@@ -25,7 +25,7 @@ AUTO = "auto"
 def join(settings: ClusterSettings, progress: Progress) -> ClusterState:
     """Starts the cluster there and returns once it serves; on failure takes back what it began."""
     with _connected(settings):
-        progress(f"joined Ray with {ray.cluster_resources().get('CPU', 0):g} CPU")
+        progress(f"joined Ray with {total_cpus():g} CPU")
         cluster = launch(with_secret(settings), progress)
         try:
             status = cluster.await_ready(progress, {})

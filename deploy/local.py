@@ -16,7 +16,7 @@ from radixroute.deploy.cluster import Cluster, launch
 from radixroute.deploy.errors import AlreadyRunning, DeployError, NotRunning, RayUnreachable
 from radixroute.deploy.fleet import NAMESPACE
 from radixroute.deploy.process_tree import ProcessId, children_named
-from radixroute.deploy.ray_env import enter_loopback, leave_loopback, ray
+from radixroute.deploy.ray_env import enter_loopback, leave_loopback, ray, total_cpus
 from radixroute.deploy.records import ClusterStatus, Progress
 from radixroute.deploy.settings import ClusterSettings, settle, with_secret
 
@@ -62,7 +62,7 @@ class LocalCluster:
             raise AlreadyRunning("this process is connected to a Ray already")
         try:
             self._start_ray()
-            say(f"Ray started with {ray.cluster_resources().get('CPU', 0):g} CPU")
+            say(f"Ray started with {total_cpus():g} CPU")
             self._cluster = launch(self._settings, say)
             self._status = self._cluster.await_ready(say, {})
         except BaseException:

@@ -53,14 +53,27 @@ def leave_loopback() -> None:
     ray_constants.ENABLE_RAY_CLUSTER = True
 
 
+def total_cpus() -> float:
+    """CPUs of the whole Ray we are connected to."""
+    return float(ray.cluster_resources().get("CPU", 0.0))  # type: ignore[no-untyped-call]
+
+
+def free_by_node() -> dict[str, dict[str, float]]:
+    """What each live node has left, by node id and resource name."""
+    free = ray._private.state.available_resources_per_node()  # type: ignore[no-untyped-call]
+    return {str(node): dict(resources) for node, resources in free.items()}
+
+
 __all__ = [
     "RAY_ENVIRONMENT",
     "GetTimeoutError",
     "NodeAffinitySchedulingStrategy",
     "RayError",
     "enter_loopback",
+    "free_by_node",
     "get_node_ip_address",
     "internal_kv",
     "leave_loopback",
     "ray",
+    "total_cpus",
 ]

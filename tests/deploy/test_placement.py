@@ -1,5 +1,7 @@
 """Room is judged before any actor is made."""
 
+from typing import Any
+
 import pytest
 
 from radixroute.deploy.errors import PlacementError
@@ -7,7 +9,7 @@ from radixroute.deploy.placement import NodeRoom, check_room
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.worker.settings import WorkerSettings
 
-SPREAD = {"spread": True, "worker": WorkerSettings(insecure_bind=True)}
+SPREAD: dict[str, Any] = {"spread": True, "worker": WorkerSettings(insecure_bind=True)}
 
 
 def _room(node: str, cpus: float, gpus: float = 0.0) -> NodeRoom:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from radixroute.worker.settings import WorkerSettings
         {"spread": True},
     ],
 )
-def test_settings_that_can_never_work_are_refused(wrong: dict[str, object]):
+def test_settings_that_can_never_work_are_refused(wrong: dict[str, Any]):
     with pytest.raises(ConfigError):
         ClusterSettings(**wrong)
 

@@ -11,6 +11,7 @@ from radixroute.deploy.ledger import Ledger, MemoryStore
 from radixroute.deploy.records import SlotState
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.supervisor import Supervisor
+from radixroute.router.members import MemberSpec
 from tests.deploy.fakes import FakeFleet
 
 SETTINGS = ClusterSettings(workers=2, stop_timeout_s=1.0)
@@ -36,7 +37,7 @@ class Bed:
         await self.until(lambda: self.supervisor.status.is_live)
         await self.until(lambda: len(self.members()) == 2)
 
-    def members(self) -> tuple[object, ...]:
+    def members(self) -> tuple[MemberSpec, ...]:
         router = self.fleet.current("router")
         return router.pushes[-1] if router.pushes else ()
 

@@ -1,0 +1,238 @@
+"""A fake worker: real gRPC server, real events; its tokens are a pure function of the prompt.
+
+A resumed stream can therefore be checked token by token: what comes out does not depend on which
+worker made it or how often it moved.
+"""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, field
+
+import grpc
+
+from radixroute.events.epoch import epoch_to_hex, make_epoch
+from radixroute.events.publisher import EventPublisher
+from radixroute.events.records import BlocksStored, LoadReport, SessionLoad
+from radixroute.protos import API_VERSION
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.protos import radixroute_pb2_grpc as rpc
+from radixroute.radix.ids import BlockKey
+from radixroute.radix.keys import block_keys
+from radixroute.radix.scope import Scope
+from radixroute.request.tokenizer import Tokenizer
+from radixroute.request.wire import pack_tokens, unpack_tokens
+from radixroute.router.members import MemberSpec
+from tests.request.samples import byte_level_json
+
+FIRST_ID, N_IDS = 10, 200
+SECRET = "s3cret"
+
+
+def token_at(prompt: list[int], position: int) -> int:
+    """The answer's token at a position: of the whole prompt, and of nothing else."""
+    text = ",".join(map(str, prompt)) + f"|{position}"
+    return FIRST_ID + int.from_bytes(hashlib.blake2b(text.encode()).digest()[:4]) % N_IDS
+
+
+def answer(prompt: list[int], n: int) -> list[int]:
+    return [token_at(prompt, position) for position in range(n)]
+
+
+def text_of(token_ids: list[int]) -> str:
+    """One letter a token: text lengths and positions agree."""
+    return "".join(chr(97 + token_id % 26) for token_id in token_ids)
+
+
+def tiny_tokenizer() -> Tokenizer:
+    return Tokenizer.from_files({"tokenizer.json": byte_level_json()})
+
+
+@dataclass
+class _Live:
+    request_id: str
+    attempt: int
+    prompt: list[int]
+    max_tokens: int
+    emitted: int
+    text_len: int
+    is_whole: bool
+    has_reported: bool = False
+
+
+@dataclass
+class FakeWorker:
+    """One worker's Engine service on loopback."""
+
+    worker_id: str
+    incarnation: int = 1
+    block_size: int = 4
+    secret: str = SECRET
+    model: str = "tiny"
+    step_s: float = 0.001
+    hold_after: int | None = None  # stop producing once a request has this many tokens
+    never_prefill: bool = False
+    api_version: int = API_VERSION
+    heartbeats: bool = True
+    host_port: int = 0
+    seen: list[pb.SubmitRequest] = field(default_factory=list)
+    aborted: list[str] = field(default_factory=list)
+
+    async def start(self) -> MemberSpec:
+        self.tokenizer = tiny_tokenizer()
+        nonce = hashlib.blake2b(f"{self.worker_id}/{id(self)}".encode(), digest_size=8).digest()
+        self.epoch = make_epoch(self.incarnation, nonce)
+        self.scope = Scope(
+            model_fingerprint="m" * 8,
+            block_size=self.block_size,
+            cluster_secret=self.secret.encode(),
+        )
+        self.cached: set[int] = set()
+        self.live: dict[tuple[str, int], _Live] = {}
+        self.acknowledged = 0
+        self.router_id = ""
+        self.publisher = EventPublisher(self.epoch)
+        self.publisher.start()
+        self.publisher.report_load(LoadReport(0.0, 1000, 0))
+        self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        rpc.add_EngineServicer_to_server(self, self.server)
+        self.port = self.server.add_insecure_port(f"127.0.0.1:{self.host_port}")
+        await self.server.start()
+        return self.spec
+
+    @property
+    def spec(self) -> MemberSpec:
+        return MemberSpec(self.worker_id, f"127.0.0.1:{self.port}", self.incarnation)
+
+    async def kill(self) -> None:
+        await asyncio.to_thread(self.publisher.stop)
+        await self.server.stop(None)
+
+    async def GetInfo(self, request, context):
+        if not self.heartbeats:
+            endpoints = ("tcp://127.0.0.1:9", "tcp://127.0.0.1:9")
+        else:
+            endpoints = (self.publisher.endpoints.events, self.publisher.endpoints.control)
+        return pb.GetInfoResponse(
+            api_version=self.api_version,
+            version="test",
+            worker_id=self.worker_id,
+            epoch=epoch_to_hex(self.epoch),
+            model=self.model,
+            block_size=self.block_size,
+            max_model_len=512,
+            vocab_size=400,
+            eos_token_ids=[2],
+            scope_fingerprint=self.scope.fingerprint,
+            tokenizer_fingerprint=self.tokenizer.fingerprint,
+            kv_blocks_total=1000,
+            max_num_seqs=8,
+            max_num_batched_tokens=64,
+            events_endpoint=endpoints[0],
+            replay_endpoint=endpoints[1],
+            ranks=1,
+            scope=pb.Scope(model_fingerprint="m" * 8, kv_dtype="float32"),
+        )
+
+    async def GetTokenizer(self, request, context):
+        for name, data in self.tokenizer.files().items():
+            half = len(data) // 2
+            await context.write(pb.TokenizerChunk(file_name=name, data=data[:half]))
+            await context.write(pb.TokenizerChunk(data=data[half:], last=True))
+
+    async def Generate(self, request, context):
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not in this fake")
+
+    async def Session(self, request_iterator, context):
+        first = await anext(aiter(request_iterator))
+        self.router_id = first.open.router_id
+        if first.open.api_version != API_VERSION:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "api version")
+        await context.write(pb.StepOutput(opened=True))
+        reader = asyncio.create_task(self._read(request_iterator))
+        try:
+            step = 0
+            while not reader.done():
+                await asyncio.sleep(self.step_s)
+                output = self._step()
+                if output is not None:
+                    step += 1
+                    output.step = step
+                    await context.write(output)
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            self.live.clear()
+
+    async def _read(self, request_iterator):
+        async for message in request_iterator:
+            match message.WhichOneof("kind"):
+                case "submit":
+                    self._submit(message.submit)
+                case "chunk":
+                    live = self.live[message.chunk.request_id, message.chunk.attempt]
+                    live.prompt += unpack_tokens(message.chunk.prompt_token_ids).tolist()
+                    live.is_whole = not message.chunk.more_chunks
+                case "abort":
+                    self.aborted.append(message.abort.request_id)
+                    self.live.pop((message.abort.request_id, message.abort.attempt), None)
+
+    def _submit(self, submit: pb.SubmitRequest) -> None:
+        self.seen.append(submit)
+        self.acknowledged = submit.dispatch_seq
+        self.live[submit.request_id, submit.attempt] = _Live(
+            submit.request_id,
+            submit.attempt,
+            unpack_tokens(submit.prompt_token_ids).tolist(),
+            submit.sampling.max_tokens,
+            emitted=len(submit.resume.emitted_token_ids) // 4,
+            text_len=submit.resume.emitted_text_len,
+            is_whole=not submit.more_chunks,
+        )
+
+    def _step(self) -> pb.StepOutput | None:
+        deltas = [d for live in list(self.live.values()) if (d := self._advance(live)) is not None]
+        ours = SessionLoad(self.router_id, self.acknowledged, len(self.live), 0, 0)
+        self.publisher.report_load(LoadReport(0.0, 1000, len(self.cached), (ours,)))
+        if not deltas:
+            return None
+        return pb.StepOutput(
+            deltas=deltas, step_ms=1.0, prefill_tokens=0, decode_tokens=len(deltas)
+        )
+
+    def _advance(self, live: _Live) -> pb.TokenDelta | None:
+        if not live.is_whole or self.never_prefill:
+            return None
+        if self.hold_after is not None and live.emitted >= self.hold_after:
+            return None
+        token_id = token_at(live.prompt, live.emitted)
+        delta = pb.TokenDelta(
+            request_id=live.request_id,
+            attempt=live.attempt,
+            position=live.emitted,
+            token_ids=pack_tokens([token_id]),
+            text=text_of([token_id]),
+        )
+        if not live.has_reported:
+            live.has_reported = True
+            cached = self._prefill(live.prompt)
+            delta.prompt.prompt_tokens = len(live.prompt)
+            delta.prompt.cached_tokens = cached
+            delta.prompt.recomputed_tokens = live.emitted
+        live.emitted += 1
+        if live.emitted >= live.max_tokens:
+            delta.finish_reason = pb.FINISH_REASON_LENGTH
+            del self.live[live.request_id, live.attempt]
+        return delta
+
+    def _prefill(self, prompt: list[int]) -> int:
+        tokens = unpack_tokens(pack_tokens(prompt))
+        keys = block_keys(tokens, self.block_size, self.scope.seed)
+        listed = keys.tolist()
+        held = 0
+        while held < len(listed) and listed[held] in self.cached:
+            held += 1
+        if held < len(listed):
+            parent = BlockKey(listed[held - 1]) if held else None
+            self.publisher.publish((BlocksStored(parent, keys[held:]),))
+            self.cached.update(listed)
+        return min(held, (len(prompt) - 1) // self.block_size) * self.block_size

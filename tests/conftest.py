@@ -1,5 +1,6 @@
-"""Hooks of the whole suite."""
+"""Hooks and fixtures of the whole suite."""
 
 from tests.e2e.skips import pytest_runtest_makereport
+from tests.e2e.wheel import wheel
 
-__all__ = ["pytest_runtest_makereport"]
+__all__ = ["pytest_runtest_makereport", "wheel"]

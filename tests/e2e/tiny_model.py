@@ -1,8 +1,8 @@
 """A tiny random Llama with a byte-level tokenizer, written as a Hugging Face directory.
 
 Two layers of 64: a step takes about a millisecond, so whole-path tests spend their time on the
-path. Weights are large enough for greedy decoding to have clear winners: the same prompt gives the same
-tokens however it was batched, chunked, cached or resumed.
+path. Weights are large enough for greedy decoding to have clear winners: the same prompt gives the
+same tokens however it was batched, chunked, cached or resumed.
 """
 
 import json

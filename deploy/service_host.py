@@ -1,0 +1,119 @@
+"""A service in an actor: one loop thread, one service on it, and an exit when it fails.
+
+Ray runs an actor's methods on a loop of its own, where they only wait: the service is made, used
+and ended on this host's loop alone, as grpc.aio demands. Requests, tokens and events go over the
+service's own sockets and never through Ray. No Ray import.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from radixroute.deploy.errors import BrokenInvariant
+from radixroute.deploy.loop_thread import LoopThread
+from radixroute.deploy.records import StartOutcome
+from radixroute.router.errors import PortInUse
+
+log = logging.getLogger(__name__)
+
+# After a failure is known the process stays this long, so that the controller hears the reason
+# before it hears of the death.
+FAREWELL_S = 1.0
+EXIT_FAILED = 70  # sysexits.h: internal software error
+# A port just given up by a dead router may need a moment; more would hide a foreign owner.
+PORT_PATIENCE_S = 3.0
+PORT_RETRY_S = 0.2
+
+
+class Address(Protocol):
+    """Where a service listens."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+
+class Service(Protocol):
+    """What `WorkerService` and `RouterService` have in common."""
+
+    async def start(self) -> Address: ...
+
+    async def wait_failed(self) -> str: ...
+
+    async def stop(self) -> None: ...
+
+
+S = TypeVar("S", bound=Service)
+
+
+class ServiceHost(Generic[S]):
+    """Owns the loop thread and the service made by `make`."""
+
+    def __init__(self, name: str, make: Callable[[], S]) -> None:
+        self._loop = LoopThread(name)
+        self._make = make
+        self._service: S | None = None
+        self._starting: asyncio.Task[StartOutcome] | None = None
+
+    async def start(self) -> StartOutcome:
+        """Idempotent: a controller that was restarted asks again."""
+        return await self._loop.call(self._start_once())
+
+    async def wait_failed(self) -> str:
+        return await self._loop.call(self._running().wait_failed())
+
+    async def ping(self) -> None:
+        await self._loop.call(asyncio.sleep(0))
+
+    async def apply(self, change: Callable[[S], None]) -> None:
+        """Runs `change` on the service, on its loop."""
+        await self._loop.call(self._apply(change))
+
+    async def stop(self) -> None:
+        if self._service is not None:
+            await self._loop.call(self._service.stop())
+
+    def _running(self) -> S:
+        if self._service is None:
+            raise BrokenInvariant("the service was not started")
+        return self._service
+
+    async def _apply(self, change: Callable[[S], None]) -> None:
+        change(self._running())
+
+    async def _start_once(self) -> StartOutcome:
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+        return await asyncio.shield(self._starting)
+
+    async def _start(self) -> StartOutcome:
+        give_up_s = time.monotonic() + PORT_PATIENCE_S
+        while True:
+            try:
+                self._service = self._service or self._make()
+                address = await self._service.start()
+                break
+            except PortInUse as error:
+                if time.monotonic() >= give_up_s:
+                    return _refusal(error)
+            except Exception as error:  # noqa: BLE001 - whatever stops a start reaches the operator
+                return _refusal(error)
+            await asyncio.sleep(PORT_RETRY_S)
+        self._loop.start(self._leave_when_failed(self._service))
+        return StartOutcome(address.host, address.port, os.getpid())
+
+    async def _leave_when_failed(self, service: S) -> None:
+        """Ends this process after its service: a new life needs a new incarnation."""
+        log.error("service failed: %s", await service.wait_failed())
+        await asyncio.sleep(FAREWELL_S)
+        os._exit(EXIT_FAILED)
+
+
+def _refusal(error: Exception) -> StartOutcome:
+    log.error("start failed", exc_info=error)
+    return StartOutcome(error=f"{type(error).__name__}: {error}")

@@ -1,0 +1,154 @@
+"""kill -9 of a worker under load: every stream ends whole, and the worker comes back empty."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+import pytest
+
+from radixroute.deploy.local import LocalCluster
+from radixroute.deploy.records import SlotState
+from radixroute.deploy.settings import ClusterSettings
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.protos import radixroute_pb2_grpc as rpc
+from radixroute.router.settings import RouterSettings
+from radixroute.worker.settings import WorkerSettings
+from tests.e2e.tiny_model import write_tiny_model
+
+STREAMS = 9  # never a multiple of the workers
+TOKENS = 300
+REJOIN_S = 30.0
+POLL_S = 0.05
+
+pytestmark = [pytest.mark.e2e, pytest.mark.torch]
+
+
+@dataclass
+class Answer:
+    """What one client saw of its stream."""
+
+    positions: list[int] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    finish: int = 0
+    usage: pb.Usage | None = None
+
+    def take(self, message: pb.GenerateResponse) -> None:
+        ids = np.frombuffer(message.token_ids, dtype="<u4").tolist()
+        self.positions.extend(range(message.position, message.position + len(ids)))
+        self.token_ids.extend(ids)
+        self.finish = message.finish_reason or self.finish
+        if message.HasField("usage"):
+            self.usage = message.usage
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    model = write_tiny_model(tmp_path_factory.mktemp("tiny"))
+    cluster = LocalCluster(
+        ClusterSettings(
+            num_cpus=2,
+            worker=WorkerSettings(
+                model=str(model), device="cpu", dtype="float32", kv_memory=16 * 1024 * 1024
+            ),
+            router=RouterSettings(port=0, policy="round_robin"),
+        )
+    )
+    with cluster:
+        yield cluster
+
+
+def _request(index: int) -> pb.GenerateRequest:
+    return pb.GenerateRequest(
+        text=f"Story {index}: " + "once upon a time there was a router. " * 4,
+        sampling=pb.SamplingParams(temperature=0.0, max_tokens=TOKENS, ignore_eos=True),
+    )
+
+
+async def _stream(router: rpc.RouterStub, index: int, answer: Answer) -> None:
+    async for message in router.Generate(_request(index), timeout=90):
+        answer.take(message)
+
+
+async def _all_answers(address: str, kill_pid: int | None) -> list[Answer]:
+    """Every stream at once; the kill comes when all have begun and none has ended."""
+    answers = [Answer() for _ in range(STREAMS)]
+    async with grpc.aio.insecure_channel(address) as channel, asyncio.TaskGroup() as streams:
+        router = rpc.RouterStub(channel)
+        for index, answer in enumerate(answers):
+            streams.create_task(_stream(router, index, answer))
+        if kill_pid is not None:
+            while not all(answer.token_ids for answer in answers):
+                await asyncio.sleep(0.005)
+            assert not any(answer.finish for answer in answers), "too late to kill: ask for more"
+            os.kill(kill_pid, 9)
+    return answers
+
+
+def _status_of(address: str, worker_id: str) -> pb.WorkerStatus:
+    with grpc.insecure_channel(address) as channel:
+        listed = rpc.InspectStub(channel).ListWorkers(pb.ListWorkersRequest(), timeout=5)
+    found = {worker.worker_id: worker for worker in listed.workers}
+    return found.get(worker_id, pb.WorkerStatus(worker_id=worker_id))
+
+
+def _await_rejoin(address: str, before: pb.WorkerStatus) -> pb.WorkerStatus:
+    give_up_s = time.monotonic() + REJOIN_S
+    while time.monotonic() < give_up_s:
+        now = _status_of(address, before.worker_id)
+        if now.state == "live" and now.epoch != before.epoch:
+            return now
+        time.sleep(POLL_S)
+    raise AssertionError(f"{before.worker_id} did not rejoin: {now}")
+
+
+def test_streams_survive_a_killed_worker_and_it_rejoins_empty(cluster: LocalCluster):
+    address = cluster.router_address
+    undisturbed = asyncio.run(_all_answers(address, None))
+    victim = cluster.status.workers[0]
+    before = _status_of(address, victim.name)
+    assert before.indexed_blocks > 0, "the index must have something to lose"
+
+    disturbed = asyncio.run(_all_answers(address, victim.pid))
+
+    for calm, stirred in zip(undisturbed, disturbed, strict=True):
+        assert stirred.finish == pb.FINISH_REASON_LENGTH
+        assert stirred.positions == list(range(TOKENS))
+        assert stirred.token_ids == calm.token_ids
+    moved = [a for a in disturbed if a.usage is not None and a.usage.attempts > 1]
+    assert moved, "no stream was on the killed worker"
+    after = _await_rejoin(address, before)
+    assert after.indexed_blocks == 0
+    assert after.epoch != before.epoch
+
+
+def test_a_killed_router_comes_back_on_its_port_with_its_workers(cluster: LocalCluster):
+    address = cluster.router_address
+    before = cluster.status.router
+    assert before.pid is not None
+    os.kill(before.pid, 9)
+    give_up_s = time.monotonic() + REJOIN_S
+    while cluster.status.router.incarnation == before.incarnation or not cluster.status.is_live:
+        assert time.monotonic() < give_up_s
+        time.sleep(POLL_S)
+    assert cluster.status.router.address == address
+    assert cluster.status.router.state is SlotState.LIVE
+    (answer, *_) = asyncio.run(_all_answers(address, None))
+    assert answer.positions == list(range(TOKENS))
+
+
+def test_restart_gives_fresh_workers_and_another_policy_at_the_same_address(
+    cluster: LocalCluster,
+):
+    address, before = cluster.router_address, cluster.status
+    cluster.restart(policy="random")
+    after = cluster.status
+    assert cluster.router_address == address
+    assert not {actor.pid for actor in before.actors} & {actor.pid for actor in after.actors}
+    with grpc.insecure_channel(address) as channel:
+        info = rpc.InspectStub(channel).RouterInfo(pb.RouterInfoRequest(), timeout=5)
+    assert info.policy == "random"
+    assert [_status_of(address, worker.name).indexed_blocks for worker in after.workers] == [0, 0]

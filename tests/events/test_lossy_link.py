@@ -1,11 +1,11 @@
-"""Publisher and session over a link that loses, repeats, delays and mangles; seeds, virtual time."""
+"""Publisher and session over a lossy, repeating, delaying, mangling link: seeds, virtual time."""
 
 import pytest
-from tests.events.fakes import SETTINGS, World
 
 from radixroute.events.records import Heartbeat
 from radixroute.events.session import StreamSession
 from radixroute.events.states import StreamState
+from tests.events.fakes import SETTINGS, World
 
 SEEDS = 1500
 CHUNK = 100

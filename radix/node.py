@@ -21,7 +21,7 @@ class Node(Generic[S]):
     blocks: list[int]
     parent: "Node[S] | None"
     locks: int = 0  # refs that end at this node's end or below it
-    touched_ns: int = 0  # never less than a child's
+    touched_ns: int = 0  # never less than a child's; the root's stays 0
     children: "dict[S, Node[S]]" = field(default_factory=dict)  # by first symbol
     queued: "tuple[int, int, Node[S]] | None" = None  # my entry while I am in the queue
 

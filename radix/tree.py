@@ -115,7 +115,7 @@ class RadixTree(Generic[S]):
         """Insert `symbols` below a locked path, and move the lock to their end.
 
         What another request inserted there meanwhile is kept and shared. New blocks begin with
-        the recency of the block above them. O(symbols).
+        the recency of the block above them, at the root with 0: touch the path. O(symbols).
         """
         self._must_be_live(ref)
         if len(symbols) != len(blocks):
@@ -160,7 +160,7 @@ class RadixTree(Generic[S]):
     def touch(self, ref: NodeRef[S], now_ns: int) -> None:
         """A locked path is in use now. O(nodes)."""
         self._must_be_live(ref)
-        for node in upwards(ref._node):
+        for node in upwards(ref._node, until=self._root):  # the root's own stays 0
             if node.touched_ns >= now_ns:
                 return  # and so were all above it
             node.touched_ns = now_ns

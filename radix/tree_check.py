@@ -18,6 +18,7 @@ def check_tree(
     _must(not root.symbols and not root.blocks and root.parent is None, "the root owns nothing")
     for node in below_root:
         _check_run(node)
+    _must(root.touched_ns == 0, "new prompts would begin as recently used")
     for node in nodes:
         _check_children(node)
     _check_locks(nodes, ref_ends)
@@ -42,7 +43,8 @@ def _check_children(node: Node[S]) -> None:
         _must(child.parent is node, "a child has another parent")
         # A dict holds one child for each first symbol, if it is filed under the right one.
         _must(child.symbols[0] == first, "a child is filed under another symbol")
-        _must(child.touched_ns <= node.touched_ns, "a child is more recent than its parent")
+        is_newer = child.touched_ns > node.touched_ns and node.parent is not None
+        _must(not is_newer, "a child is more recent than its parent")
 
 
 def _check_locks(nodes: list[Node[S]], ref_ends: list[Node[S]]) -> None:

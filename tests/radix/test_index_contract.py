@@ -254,7 +254,7 @@ def test_a_loop_of_parents_told_by_a_faulty_worker_ends():
     assert sorted(key for _, key, _ in pairs_of(index.dump(A))) == [1, 2]
 
 
-def pairs_of(runs: list[Run]) -> list[tuple]:
+def pairs_of(runs: list[Run]) -> list[tuple[int | None, int, Tier]]:
     """(parent, key, tier) of every copy, sorted."""
     found = []
     for run in runs:

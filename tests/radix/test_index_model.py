@@ -52,7 +52,7 @@ class IndexMachine(RuleBasedStateMachine):
         for holder in HOLDERS[:2]:
             self.both(lambda index, holder=holder: index.join(holder))
 
-    def both(self, act) -> list:
+    def both(self, act):
         return [act(self.index), act(self.reference)]
 
     def joined(self, holder: Holder) -> bool:

@@ -69,6 +69,14 @@ def test_every_file_that_numba_compiles_is_a_kernel_source():
     assert uses_numba - {"jit.py"} == set(jit.KERNEL_SOURCES)
 
 
+def test_the_package_comes_first_and_the_users_cache_next(monkeypatch, tmp_path):
+    monkeypatch.setattr(jit._config, "CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert jit._candidates() == [ROOM / "__pycache__", tmp_path / "radixroute"]
+    monkeypatch.setattr(jit._config, "CACHE_DIR", str(tmp_path / "numba"))
+    assert jit._candidates() == [tmp_path / "numba" / "radixroute"]
+
+
 def test_a_read_only_folder_is_passed_over(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")  # a folder cannot be made below a file, even by root

@@ -1,5 +1,7 @@
 """`RadixTree` against the naive model, over histories of requests that hypothesis makes up."""
 
+from collections.abc import Hashable
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -16,9 +18,9 @@ class TreeMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tree: RadixTree[str] = RadixTree()
+        self.tree: RadixTree[Hashable] = RadixTree()
         self.model = ReferenceTree()
-        self.refs: dict[int, NodeRef[str]] = {}
+        self.refs: dict[int, NodeRef[Hashable]] = {}
         self.n_refs = 0
         self.n_blocks = 0
         self.now_ns = 0
@@ -26,8 +28,7 @@ class TreeMachine(RuleBasedStateMachine):
     def pick(self, number: int) -> int:
         return sorted(self.refs)[number % len(self.refs)]
 
-    @rule(text=TEXT)
-    def lock(self, text):
+    def do_lock(self, text):
         match = self.tree.match(text)
         before = self.tree.n_evictable
         ref = self.tree.lock(match)
@@ -35,24 +36,47 @@ class TreeMachine(RuleBasedStateMachine):
         self.model.lock(self.n_refs, text)
         self.refs[self.n_refs] = ref
         self.n_refs += 1
+        return self.n_refs - 1
 
-    @precondition(lambda self: self.refs)
-    @rule(number=PICK)
-    def unlock(self, number):
-        name = self.pick(number)
+    def do_unlock(self, name):
         self.tree.unlock(self.refs.pop(name))
         self.model.unlock(name)
 
-    @precondition(lambda self: self.refs)
-    @rule(number=PICK, text=TEXT)
-    def extend(self, number, text):
-        name = self.pick(number)
+    def do_extend(self, name, text):
         blocks = list(range(self.n_blocks, self.n_blocks + len(text)))
         self.n_blocks += len(text)
         done = self.tree.extend(self.refs[name], text, blocks)
         existing = self.model.extend(name, text, blocks)
         assert list(done.existing) == existing
         assert list(done.stored) == blocks[len(existing) :]
+
+    def do_touch(self, name, pause):
+        self.now_ns += pause
+        self.tree.touch(self.refs[name], self.now_ns)
+        self.model.touch(name, self.now_ns)
+
+    @rule(text=TEXT)
+    def lock(self, text):
+        self.do_lock(text)
+
+    @rule(text=TEXT, use=st.booleans())
+    def serve(self, text, use):
+        """A whole request at once."""
+        name = self.do_lock(text)
+        self.do_extend(name, text[self.refs[name].length :])
+        if use:
+            self.do_touch(name, 1)
+        self.do_unlock(name)
+
+    @precondition(lambda self: self.refs)
+    @rule(number=PICK)
+    def unlock(self, number):
+        self.do_unlock(self.pick(number))
+
+    @precondition(lambda self: self.refs)
+    @rule(number=PICK, text=TEXT)
+    def extend(self, number, text):
+        self.do_extend(self.pick(number), text)
 
     @precondition(lambda self: self.refs)
     @rule(number=PICK, n=st.integers(0, 9))
@@ -66,10 +90,7 @@ class TreeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.refs)
     @rule(number=PICK, pause=st.integers(0, 1))
     def touch(self, number, pause):
-        name = self.pick(number)
-        self.now_ns += pause
-        self.tree.touch(self.refs[name], self.now_ns)
-        self.model.touch(name, self.now_ns)
+        self.do_touch(self.pick(number), pause)
 
     @rule(n=st.integers(0, 6))
     def evict(self, n):
@@ -119,5 +140,5 @@ class TreeMachine(RuleBasedStateMachine):
 
 TestTree = TreeMachine.TestCase
 TestTree.settings = settings(
-    max_examples=150, stateful_step_count=40, derandomize=True, deadline=None
+    max_examples=400, stateful_step_count=40, derandomize=True, deadline=None
 )

@@ -11,14 +11,7 @@ from dataclasses import dataclass
 
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.personas import Persona, fill, load_personas
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a chat. `role` is "system", "user" or "assistant"."""
-
-    role: str
-    content: str
+from radixroute.request.chat import ChatMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +33,14 @@ class Chat:
     start_s: float  # arrival, from the start of the replay
     turns: tuple[Turn, ...]
 
-    def messages(self, answers: Sequence[str]) -> tuple[Message, ...]:
+    def messages(self, answers: Sequence[str]) -> tuple[ChatMessage, ...]:
         """The prompt of the turn that follows `answers`: system, whole history, new question."""
         if len(answers) >= len(self.turns):
             raise InvalidShape(f"{self.chat_id} has {len(self.turns)} turns only")
-        told = [Message("system", self.system)]
+        told = [ChatMessage("system", self.system)]
         for turn, answer in zip(self.turns, answers, strict=False):
-            told += [Message("user", turn.user), Message("assistant", answer)]
-        return (*told, Message("user", self.turns[len(answers)].user))
+            told += [ChatMessage("user", turn.user), ChatMessage("assistant", answer)]
+        return (*told, ChatMessage("user", self.turns[len(answers)].user))
 
 
 @dataclass(frozen=True, slots=True)

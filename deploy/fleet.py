@@ -16,6 +16,7 @@ from radixroute.deploy.ledger import Ledger
 from radixroute.deploy.ray_env import (
     NodeAffinitySchedulingStrategy,
     RayError,
+    RayTaskError,
     get_node_ip_address,
     internal_kv,
     ray,
@@ -151,6 +152,8 @@ def _options(name: str) -> dict[str, object]:
 async def _answer(reference: Awaitable[T]) -> T:
     try:
         return await reference
+    except RayTaskError as error:
+        raise ActorLost(f"{type(error.cause).__name__}: {error.cause}") from error
     except RayError as error:
         # The first line names the cause; the rest is Ray's table of ids.
         raise ActorLost(str(error).strip().partition("\n")[0]) from error

@@ -26,7 +26,7 @@ for _name, _value in RAY_ENVIRONMENT.items():
 try:
     import ray
     from ray._private import ray_constants
-    from ray.exceptions import GetTimeoutError, RayError
+    from ray.exceptions import GetTimeoutError, RayError, RayTaskError
     from ray.experimental import internal_kv
     from ray.util import get_node_ip_address
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -69,6 +69,7 @@ __all__ = [
     "GetTimeoutError",
     "NodeAffinitySchedulingStrategy",
     "RayError",
+    "RayTaskError",
     "enter_loopback",
     "free_by_node",
     "get_node_ip_address",

@@ -59,8 +59,9 @@ def test_a_base_install_imports_without_torch_and_ray(wheel: Path, tmp_path: Pat
     environment = tmp_path / "clean"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     python = environment / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, "-c", ROOT / "constraints.txt", wheel], check=True, cwd=tmp_path)
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    constraints = ["-c", str(ROOT / "constraints.txt"), str(wheel)]
+    subprocess.run([*install, *constraints], check=True, cwd=tmp_path)
     script = (
         "import importlib, importlib.util as u, sys\n"
         "assert u.find_spec('torch') is None and u.find_spec('ray') is None\n"

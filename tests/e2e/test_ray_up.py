@@ -20,6 +20,7 @@ from tests.e2e.tiny_model import write_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("unshare", "sshd", "ssh", "ssh-keygen", "rsync", "ip", "mount", "ps")
+MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
 TIME_LIMIT_S = 150
 
 pytestmark = [
@@ -27,10 +28,7 @@ pytestmark = [
     pytest.mark.torch,
     pytest.mark.timeout(TIME_LIMIT_S + 30),
     pytest.mark.skipif(os.getuid() != 0, reason="namespaces and sshd need root"),
-    pytest.mark.skipif(
-        missing := [tool for tool in TOOLS if shutil.which(tool) is None],
-        reason=f"not installed: {missing}",
-    ),
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {MISSING}"),
 ]
 
 SSHD_CONFIG = """

@@ -35,11 +35,14 @@ class Answer:
     token_ids: list[int] = field(default_factory=list)
     finish: int = 0
     usage: pb.Usage | None = None
+    has_begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self, message: pb.GenerateResponse) -> None:
         ids = np.frombuffer(message.token_ids, dtype="<u4").tolist()
         self.positions.extend(range(message.position, message.position + len(ids)))
         self.token_ids.extend(ids)
+        if ids:
+            self.has_begun.set()
         self.finish = message.finish_reason or self.finish
         if message.HasField("usage"):
             self.usage = message.usage
@@ -81,8 +84,7 @@ async def _all_answers(address: str, kill_pid: int | None) -> list[Answer]:
         for index, answer in enumerate(answers):
             streams.create_task(_stream(router, index, answer))
         if kill_pid is not None:
-            while not all(answer.token_ids for answer in answers):
-                await asyncio.sleep(0.005)
+            await asyncio.gather(*(answer.has_begun.wait() for answer in answers))
             assert not any(answer.finish for answer in answers), "too late to kill: ask for more"
             os.kill(kill_pid, 9)
     return answers
@@ -91,7 +93,7 @@ async def _all_answers(address: str, kill_pid: int | None) -> list[Answer]:
 def _status_of(address: str, worker_id: str) -> pb.WorkerStatus:
     with grpc.insecure_channel(address) as channel:
         listed = rpc.InspectStub(channel).ListWorkers(pb.ListWorkersRequest(), timeout=5)
-    found = {worker.worker_id: worker for worker in listed.workers}
+    found: dict[str, pb.WorkerStatus] = {worker.worker_id: worker for worker in listed.workers}
     return found.get(worker_id, pb.WorkerStatus(worker_id=worker_id))
 
 

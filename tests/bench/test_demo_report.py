@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -34,9 +35,9 @@ def make_run(policy, rate, mean_ms, seed=1, pool=60):
 
 
 def printed(table):
-    console = Console(file=io.StringIO(), width=120)
-    console.print(table)
-    return console.file.getvalue()
+    shown = io.StringIO()
+    Console(file=shown, width=120).print(table)
+    return shown.getvalue()
 
 
 def test_summary_shows_the_median_and_the_worst_of_each():
@@ -128,7 +129,7 @@ def asked(worker="worker-0", **changes):
     return Asked(**fields | changes)
 
 
-SOUND = {
+SOUND: dict[str, Any] = {
     "replayed": Replayed((asked(), asked("worker-1")), 0, 1.0, 1.0),
     "hits": {"worker-0": Hits(1, 100, 16), "worker-1": Hits(1, 100, 16)},
     "bound": Ceiling(200, 40, 10),

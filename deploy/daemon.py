@@ -8,6 +8,7 @@ controller is detached there and no daemon is needed. This module imports Ray on
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,13 +41,12 @@ def up(settings: ClusterSettings, progress: Progress) -> ClusterState:
 
         return join(settings, progress)
     folder = runtime_dir(settings.runtime_dir)
-    running = read_state(folder, settings.name)
-    if running is not None and running.process is not None:
-        raise AlreadyRunning(
-            f"cluster {settings.name!r} is up (pid {running.process.pid}, router "
-            f"{running.router_address}): `radixroute down` ends it, --name starts another"
-        )
     settings = settle(settings)
+    if (running := _live_state(folder, settings.name, progress)) is not None:
+        raise AlreadyRunning(
+            f"cluster {settings.name!r} is up (router {running.router_address}): "
+            "`radixroute down` ends it, --name starts another"
+        )
     return _await_daemon(_spawn(settings, folder), settings, progress, folder)
 
 
@@ -57,7 +57,7 @@ def down(settings: ClusterSettings, progress: Progress) -> None:
 
         return leave(settings, progress)
     folder = runtime_dir(settings.runtime_dir)
-    state = read_state(folder, settings.name)
+    state = _live_state(folder, settings.name, progress)
     if state is None or state.process is None:
         raise NotRunning(f"no cluster {settings.name!r} is up here")
     family = {state.process} | descendants(state.process.pid)
@@ -73,6 +73,23 @@ def down(settings: ClusterSettings, progress: Progress) -> None:
     if left:
         raise DeployError(f"these processes cannot be ended: {sorted(p.pid for p in left)}")
     progress("stopped")
+    return None
+
+
+def _live_state(folder: Path, name: str, progress: Progress) -> ClusterState | None:
+    """The running cluster of that name. What a killed daemon left behind is ended on the way."""
+    state = read_state(folder, name)
+    if state is None or state.is_live:
+        return state
+    left = [process for process in state.family if process.is_alive]
+    if left:
+        progress(f"ending {len(left)} processes of a cluster whose daemon was killed")
+    for process in left:
+        process.send(signal.SIGKILL)
+    await_gone(left, KILL_WAIT_S)
+    if state.temp_dir:
+        shutil.rmtree(state.temp_dir, ignore_errors=True)
+    remove_state(folder, name)
     return None
 
 

@@ -17,11 +17,15 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from radixroute.deploy.errors import AlreadyRunning, DeployError, StartError
 from radixroute.deploy.process_tree import await_gone, descendants, identify
 from radixroute.deploy.settings import ClusterSettings, from_record
 from radixroute.deploy.state_file import ClusterState, log_path, remove_state, write_state
+
+if TYPE_CHECKING:
+    from radixroute.deploy.local import LocalCluster
 
 log = logging.getLogger(__name__)
 
@@ -71,13 +75,7 @@ def _serve(folder: Path, settings: ClusterSettings) -> None:
     try:
         cluster.start(lambda line: _say("progress", line))
         ending = _await_signals()
-        me = identify(os.getpid())
-        write_state(
-            folder,
-            ClusterState(
-                settings.name, cluster.router_address, me, str(log_path(folder, settings.name))
-            ),
-        )
+        write_state(folder, _state(folder, settings.name, cluster))
         _say("router_address", cluster.router_address)
         _close_stdout()
         while not ending.wait(CHECK_S):
@@ -86,6 +84,17 @@ def _serve(folder: Path, settings: ClusterSettings) -> None:
     finally:
         remove_state(folder, settings.name)
         cluster.stop()
+
+
+def _state(folder: Path, name: str, cluster: "LocalCluster") -> ClusterState:
+    return ClusterState(
+        name,
+        cluster.router_address,
+        identify(os.getpid()),
+        log_path=str(log_path(folder, name)),
+        family=tuple(sorted(descendants(os.getpid()), key=lambda process: process.pid)),
+        temp_dir=cluster.temp_dir,
+    )
 
 
 def _await_signals() -> threading.Event:

@@ -47,6 +47,11 @@ class LocalCluster:
         return self._status.router.address
 
     @property
+    def temp_dir(self) -> str:
+        """Ray's folder; empty while nothing runs."""
+        return self._temp_dir or ""
+
+    @property
     def is_alive(self) -> bool:
         """False once the Ray under it has ended."""
         return bool(self._ray) and all(process.is_alive for process in self._ray)

@@ -1,7 +1,7 @@
 """Where a daemon's cluster is written down for `down` and for whoever asks what runs.
 
 One JSON file per cluster name in a folder of the user's own (0700; files 0600). A file whose
-process is gone is stale and counts as absent. Holds no secrets.
+process is gone is stale: it says what a daemon that was killed may have left. Holds no secrets.
 """
 
 import json
@@ -24,6 +24,12 @@ class ClusterState:
     process: ProcessId | None
     log_path: str = ""
     ray_address: str = ""  # of the Ray joined; empty: one of its own
+    family: tuple[ProcessId, ...] = ()  # everything below `process` when it had started
+    temp_dir: str = ""  # Ray's
+
+    @property
+    def is_live(self) -> bool:
+        return self.process is not None and self.process.is_alive
 
 
 def runtime_dir(configured: str) -> Path:
@@ -50,21 +56,17 @@ def write_state(folder: Path, state: ClusterState) -> None:
 
 
 def read_state(folder: Path, name: str) -> ClusterState | None:
-    """The running cluster of that name; a stale or torn file is removed and counts as none."""
-    path = _path(folder, name)
+    """What the file of that name says, live or stale; a torn file counts as none."""
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(_path(folder, name).read_text())
         process = ProcessId(**record.pop("process"))
-        state = ClusterState(process=process, **record)
+        family = tuple(ProcessId(**member) for member in record.pop("family"))
+        return ClusterState(process=process, family=family, **record)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, AttributeError):
         remove_state(folder, name)
         return None
-    if not process.is_alive:
-        remove_state(folder, name)
-        return None
-    return state
 
 
 def remove_state(folder: Path, name: str) -> None:

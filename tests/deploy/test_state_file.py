@@ -1,6 +1,7 @@
 """State files: private, replaced whole, and worth nothing once their process is gone."""
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from radixroute.deploy.errors import ConfigError
+from radixroute.deploy.daemon import down
+from radixroute.deploy.errors import ConfigError, NotRunning
 from radixroute.deploy.process_tree import (
     ProcessId,
     await_gone,
@@ -16,6 +18,7 @@ from radixroute.deploy.process_tree import (
     descendants,
     identify,
 )
+from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state_file import (
     ClusterState,
     read_state,
@@ -37,9 +40,10 @@ def _mine() -> ProcessId:
 
 
 def test_a_state_is_read_back_while_its_process_lives(folder: Path):
-    state = ClusterState("a", "127.0.0.1:1", _mine(), "/log")
+    state = ClusterState("a", "127.0.0.1:1", _mine(), "/log", family=(_mine(),), temp_dir="/t")
     write_state(folder, state)
     assert read_state(folder, "a") == state
+    assert state.is_live
     assert stat.S_IMODE((folder / "a.json").stat().st_mode) == 0o600
     remove_state(folder, "a")
     assert read_state(folder, "a") is None
@@ -48,8 +52,35 @@ def test_a_state_is_read_back_while_its_process_lives(folder: Path):
 def test_a_reused_pid_is_not_taken_for_the_daemon(folder: Path):
     reused = ProcessId(os.getpid(), _mine().started_ticks - 1)
     write_state(folder, ClusterState("a", "127.0.0.1:1", reused))
+    stale = read_state(folder, "a")
+    assert stale is not None
+    assert not stale.is_live
+
+
+def test_down_ends_what_a_killed_daemon_left(folder: Path, tmp_path: Path):
+    dead = ProcessId(os.getpid(), _mine().started_ticks - 1)
+    orphan = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    orphan_id = identify(orphan.pid)
+    assert orphan_id is not None
+    (tmp_path / "ray").mkdir()
+    write_state(
+        folder,
+        ClusterState("a", "127.0.0.1:1", dead, family=(orphan_id,), temp_dir=f"{tmp_path}/ray"),
+    )
+    said: list[str] = []
+    with pytest.raises(NotRunning):
+        down(ClusterSettings(name="a", runtime_dir=str(folder)), said.append)
+    assert orphan.wait(5) == -signal.SIGKILL
+    assert said
+    assert not (tmp_path / "ray").exists()
     assert read_state(folder, "a") is None
-    assert not (folder / "a.json").exists()
+
+
+def test_a_reused_pid_in_the_family_is_left_alone(folder: Path):
+    dead = ProcessId(os.getpid(), _mine().started_ticks - 1)
+    write_state(folder, ClusterState("a", "127.0.0.1:1", dead, family=(dead,)))
+    with pytest.raises(NotRunning):
+        down(ClusterSettings(name="a", runtime_dir=str(folder)), lambda _line: None)
 
 
 @pytest.mark.parametrize("torn", ["", "{", "[]", '{"name": "a"}', "null"])

@@ -92,21 +92,6 @@ class PrefixCache:
         self._leases.add(lease)
         return lease
 
-    def advance(self, lease: Lease, tokens: Tokens) -> int:
-        """Take what others have cached of `tokens` since; returns the leading tokens shared."""
-        match = self._tree.match(self._reusable(tokens))
-        if match.length > lease.n_shared:
-            gained = match.blocks[lease.n_shared :]
-            self._blocks.retain(gained)
-            old = lease.ref
-            lease.ref = self._tree.lock(match)
-            self._tree.unlock(old)
-            self._blocks.release(lease.table[lease.n_shared :])
-            lease.table[lease.n_shared :] = gained
-            lease.n_shared = match.length
-            lease.last_key = self._key_of_last(lease.table)
-        return lease.n_shared * self.block_size
-
     def can_grow(self, lease: Lease, n_tokens: int) -> bool:
         return self.blocks_for(n_tokens) - len(lease.table) <= self.n_available
 

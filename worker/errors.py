@@ -5,10 +5,12 @@
     │   ├── BadSetting     a value of `WorkerSettings` that can never work
     │   ├── UnsafeBind     the address can be reached from other machines and nothing guards it
     │   ├── PortInUse      the port cannot be bound
+    │   ├── ModelError     a model file is missing, torn, or of a kind this engine cannot run
     │   └── StartFailed    the engine process could not start; the text says what to do
     ├── EngineDead         the engine process has ended: restart the worker, resume elsewhere
     ├── EngineBroken       steps fail one after another: the engine gives up
     ├── MalformedMessage   a message between face and engine process that is not ours
+    ├── NotStarted         a worker was asked for something before `start`
     └── BrokenInvariant    our bug
 
 A request that is at fault is `radixroute.request.errors.InvalidRequest`. Messages are fixed
@@ -40,6 +42,10 @@ class PortInUse(FixConfig):
     """The port cannot be bound."""
 
 
+class ModelError(FixConfig):
+    """A model file is missing, torn, or of a kind this engine cannot run."""
+
+
 class StartFailed(FixConfig):
     """The engine process could not start."""
 
@@ -54,6 +60,10 @@ class EngineBroken(WorkerError):
 
 class MalformedMessage(WorkerError):
     """Bytes between the face and the engine process that are not one of our messages."""
+
+
+class NotStarted(WorkerError):
+    """Asked too early: the caller must `start` first."""
 
 
 class BrokenInvariant(WorkerError):

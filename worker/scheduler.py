@@ -89,7 +89,7 @@ class Scheduler:
         index = 0
         while index < len(self._running) and budget:
             sequence = self._running[index]
-            wanted = self._next_tokens(sequence, budget)
+            wanted = min(sequence.n_remaining, budget)
             if not self._make_room(sequence, index, wanted):
                 break  # it gave way itself; nobody stands behind it
             slots.append(self._place(sequence, wanted, slices))
@@ -169,14 +169,6 @@ class Scheduler:
         """A resume may carry the very tokens that end it."""
         emitted = sequence.request.emitted
         return self._finish_after(sequence, int(emitted[-1])) if len(emitted) else None
-
-    def _next_tokens(self, sequence: Sequence, budget: int) -> int:
-        if sequence.n_remaining > 1:
-            # Others may have computed part of this prompt meanwhile: never compute it again, and
-            # never write to a block that is shared already.
-            shared = self._cache.advance(sequence.held, sequence.tokens)
-            sequence.n_computed = max(sequence.n_computed, shared)
-        return min(sequence.n_remaining, budget)
 
     def _make_room(self, sequence: Sequence, index: int, wanted: int) -> bool:
         """Preempt from behind until the next tokens fit; False when `sequence` had to go itself."""

@@ -6,11 +6,19 @@ computed twice or never changes every later token.
 """
 
 import hashlib
+import json
+import os
+import time
+from typing import Any
 
 import numpy as np
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
 
 from radixroute.request.sampling import SamplingParams
+from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.engine import EngineRequest
+from radixroute.worker.errors import StartFailed
 from radixroute.worker.inference import InferenceEngine
 from radixroute.worker.runner import ModelFacts, StepPlan
 from radixroute.worker.settings import WorkerSettings
@@ -125,7 +133,8 @@ def request(request_id, prompt, session_id="s", emitted=(), attempt=1, dispatch_
 
 def drain(engine, limit=10_000):
     """Step until nothing is left; every output by request id, and all steps."""
-    outputs, steps = {}, []
+    outputs: dict[str, Any] = {}
+    steps: list[Any] = []
     for now in range(limit):
         step = engine.step(now)
         if step is None:
@@ -144,3 +153,44 @@ def make_runner(settings: WorkerSettings) -> FakeRunner:
     """The runner factory that engine processes of tests are started with."""
     n_blocks = settings.kv_memory // (settings.block_size * 8)
     return FakeRunner(n_blocks=n_blocks, block_size=settings.block_size, max_model_len=4096)
+
+
+def make_tokenizer():
+    """97 byte-level tokens: id 0 ends an answer, 1 to 94 are printable, two are half characters."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())[: VOCAB - 1]
+    vocab = {"<eos>": EOS, **{piece: index + 1 for index, piece in enumerate(alphabet)}}
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([tokenizers.AddedToken("<eos>", special=True)])
+    config = json.dumps({"eos_token": "<eos>"}).encode()
+    return Tokenizer({"tokenizer.json": backend.to_str().encode(), "tokenizer_config.json": config})
+
+
+FAKE_RUNNER = "tests.worker.fakes:make_runner"
+
+
+def broken_runner(settings: WorkerSettings) -> FakeRunner:
+    raise StartFailed("no model here; put one there")
+
+
+def slow_runner(settings: WorkerSettings) -> FakeRunner:
+    """A step takes long enough that requests overlap in tests."""
+
+    class Slow(FakeRunner):
+        def execute(self, plan):
+            time.sleep(0.002)
+            return super().execute(plan)
+
+    n_blocks = settings.kv_memory // (settings.block_size * 8)
+    return Slow(n_blocks=n_blocks, block_size=settings.block_size, max_model_len=4096)
+
+
+def failing_runner(settings: WorkerSettings) -> FakeRunner:
+    runner = make_runner(settings)
+    runner.fail_steps = set(range(1000))
+    return runner
+
+
+def dying_runner(settings: WorkerSettings) -> FakeRunner:
+    os._exit(3)

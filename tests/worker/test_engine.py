@@ -1,5 +1,7 @@
 """The engine over a fake model that reads its context through the paged pool."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -65,7 +67,7 @@ def test_a_second_prompt_with_the_same_prefix_computes_only_the_rest():
 
 def test_at_least_one_token_of_a_fully_cached_prompt_is_computed():
     engine, _ = make_engine()
-    outputs = {}
+    outputs: dict[str, Any] = {}
     for name in ("a", "b"):
         engine.submit(request(name, SHARED, max_tokens=2, ignore_eos=True), 0)
         outputs |= drain(engine)[0]
@@ -76,7 +78,7 @@ def test_at_least_one_token_of_a_fully_cached_prompt_is_computed():
 
 
 def test_requests_of_one_pass_share_a_cold_prefix():
-    engine, runner = make_engine()
+    engine, _ = make_engine()
     for name in "abc":
         engine.submit(request(name, [*SHARED, ord(name)], max_tokens=3, ignore_eos=True), 0)
     outputs, steps = drain(engine)
@@ -89,7 +91,7 @@ def test_requests_of_one_pass_share_a_cold_prefix():
 
 
 def test_a_long_prompt_is_computed_in_chunks_while_others_decode():
-    engine, runner = make_engine(max_num_batched_tokens=8)
+    engine, _ = make_engine(max_num_batched_tokens=8)
     engine.submit(request("short", [1, 2, 3], max_tokens=20, ignore_eos=True), 0)
     engine.step(0)
     engine.submit(request("long", SHARED, max_tokens=2, ignore_eos=True), 0)
@@ -101,7 +103,7 @@ def test_a_long_prompt_is_computed_in_chunks_while_others_decode():
     )
 
 
-def test_a_prompt_that_others_computed_meanwhile_is_not_computed_again():
+def test_a_prompt_that_is_being_computed_in_chunks_is_not_computed_by_the_next_request():
     engine, runner = make_engine(max_num_batched_tokens=16)
     for name in "ab":
         engine.submit(request(name, [*SHARED, ord(name)], max_tokens=1), 0)
@@ -110,7 +112,7 @@ def test_a_prompt_that_others_computed_meanwhile_is_not_computed_again():
 
 
 def test_generated_blocks_are_cached_too():
-    engine, runner = make_engine()
+    engine, _ = make_engine()
     engine.submit(request("a", SHARED, max_tokens=17, ignore_eos=True), 0)
     outputs, _ = drain(engine)
     turn = [*SHARED, *ids(outputs["a"]), 5, 6]
@@ -332,7 +334,9 @@ def test_whatever_happens_outputs_equal_those_of_a_request_alone(
         preemption_order=order,
     )
     runner.fail_steps = failing
-    listener, outputs, wanted = Listener(), {}, {}
+    listener = Listener()
+    outputs: dict[str, Any] = {}
+    wanted: dict[str, Any] = {}
     for now in range(2_000):
         for job in jobs:
             if job["at"] == now:

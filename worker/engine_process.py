@@ -1,0 +1,91 @@
+"""The engine process: `python -m radixroute.worker.engine_process --fd N --runner NAME`.
+
+I build the runner that the settings ask for and drive the engine; whatever stops me travels back
+as a sentence that says what to do. I never outlive the face: I die with my parent, and I end when
+the pipe closes. Started by `EngineProcess` alone.
+"""
+
+import argparse
+import ctypes
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+
+from radixroute.radix.keys import warm
+from radixroute.worker.engine_loop import EngineLoop, Pipe, PipeClosed
+from radixroute.worker.errors import MalformedMessage, WorkerError
+from radixroute.worker.inference import InferenceEngine
+from radixroute.worker.messages import Failed, Ready, Start
+from radixroute.worker.runner import ModelRunner
+from radixroute.worker.settings import WorkerSettings
+
+_PR_SET_PDEATHSIG = 1
+_log = logging.getLogger("radixroute.worker.engine_process")
+
+
+def main(arguments: list[str]) -> int:
+    """Runs until the face goes away; the exit code is 0 only then."""
+    parser = argparse.ArgumentParser(prog="radixroute.worker.engine_process")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--runner", required=True, help="module:function(settings)")
+    options = parser.parse_args(arguments)
+    _die_with(options.parent)
+    # Ctrl-C goes to the whole group: the face stops us in its own order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(format="%(levelname)s engine[%(process)d] %(message)s")
+    os.set_inheritable(options.fd, False)
+    pipe = Pipe(socket.socket(fileno=options.fd))
+    try:
+        return _serve(pipe, options.runner)
+    except PipeClosed:
+        return 0
+
+
+def _serve(pipe: Pipe, runner: str) -> int:
+    """Start, run and, if it comes to that, say why it ended."""
+    try:
+        engine = _build(pipe, runner)
+        pipe.send(Ready(engine.info))
+        EngineLoop(engine, pipe, time.monotonic_ns).run()
+    except PipeClosed:
+        raise
+    except WorkerError as error:
+        pipe.send(Failed(str(error)))
+    except MemoryError:
+        pipe.send(Failed("not enough memory: lower worker.kv_memory or take a smaller model"))
+    except Exception as error:  # noqa: BLE001  # the process ends; the face hears why
+        _log.exception("the engine process ends")
+        pipe.send(Failed(f"{type(error).__name__}: {error}"))
+    return 1
+
+
+def _build(pipe: Pipe, runner: str) -> InferenceEngine:
+    first, *early = pipe.receive(wait=True)
+    if not isinstance(first, Start) or early:
+        raise MalformedMessage("the first message must be the settings")
+    warm()
+    return InferenceEngine(first.settings, _load_runner(runner, first.settings), time.monotonic_ns)
+
+
+def _load_runner(name: str, settings: WorkerSettings) -> ModelRunner:
+    """Imports the one module that may bring torch in."""
+    module, _, function = name.partition(":")
+    runner: ModelRunner = getattr(importlib.import_module(module), function)(settings)
+    return runner
+
+
+def _die_with(parent: int) -> None:
+    """SIGKILL when the parent dies; it may have died before we asked."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,112 @@
+"""From the wire to the engine: one session's submits and prompt chunks become checked requests.
+
+I own prompts that have not arrived whole, bounded in number and length, and the checks that the
+worker makes whatever a router checked before. I raise `InvalidRequest` and nothing else. Called by
+the gRPC face for each message of a session; no I/O.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.radix.ids import Tokens
+from radixroute.request.errors import InvalidRequest
+from radixroute.request.limits import Limits, validate_prompt, validate_sampling
+from radixroute.request.sampling import SamplingParams
+from radixroute.request.wire import sampling_from_proto, unpack_tokens
+
+# Prompts of one session that may be half here: routers send a prompt's chunks one after another.
+MAX_PARTIAL_PROMPTS = 64
+# Ids are names in maps and logs; ours have 32 characters.
+MAX_ID_LEN = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A request that is whole and passed the checks."""
+
+    request_id: str
+    attempt: int
+    dispatch_seq: int
+    prompt: Tokens
+    sampling: SamplingParams
+    emitted: Tokens
+    emitted_text_len: int
+
+
+@dataclass(slots=True)
+class _Partial:
+    message: pb.SubmitRequest
+    parts: list[bytes]
+    size: int
+
+
+class Intake:
+    """Half-received prompts of one session."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._partial: dict[tuple[str, int], _Partial] = {}
+
+    def submit(self, message: pb.SubmitRequest) -> Submission | None:
+        """None: chunks follow."""
+        if not 0 < len(message.request_id) <= MAX_ID_LEN:
+            raise InvalidRequest("request_id", f"must have 1 to {MAX_ID_LEN} characters")
+        if not message.more_chunks:
+            return self._whole(message, message.prompt_token_ids)
+        key = (message.request_id, message.attempt)
+        if key in self._partial:
+            raise InvalidRequest("request_id", "its prompt is being received already")
+        if len(self._partial) >= MAX_PARTIAL_PROMPTS:
+            raise InvalidRequest("more_chunks", "too many prompts are half sent; finish some first")
+        self._partial[key] = _Partial(message, [], 0)
+        self._append(key, message.prompt_token_ids)
+        return None
+
+    def chunk(self, message: pb.PromptChunk) -> Submission | None:
+        """None: more follow, or the request was refused or aborted before."""
+        key = (message.request_id, message.attempt)
+        if key not in self._partial:
+            return None
+        self._append(key, message.prompt_token_ids)
+        if message.more_chunks:
+            return None
+        partial = self._partial.pop(key)
+        return self._whole(partial.message, b"".join(partial.parts))
+
+    def forget(self, request_id: str, attempt: int) -> bool:
+        """An abort; True if the prompt was only half here."""
+        return self._partial.pop((request_id, attempt), None) is not None
+
+    def _append(self, key: tuple[str, int], data: bytes) -> None:
+        partial = self._partial[key]
+        partial.parts.append(data)
+        partial.size += len(data)
+        if partial.size > 4 * self._limits.max_model_len:
+            del self._partial[key]
+            limit = self._limits.max_model_len
+            raise InvalidRequest("prompt", f"is longer than the model's limit of {limit} tokens")
+
+    def _whole(self, message: pb.SubmitRequest, data: bytes) -> Submission:
+        prompt = unpack_tokens(data, field="prompt_token_ids")
+        validate_prompt(prompt, self._limits)
+        sampling = sampling_from_proto(message.sampling)
+        validate_sampling(sampling, self._limits, prompt_len=len(prompt))
+        emitted = unpack_tokens(message.resume.emitted_token_ids, field="resume.emitted_token_ids")
+        self._check_emitted(emitted, sampling)
+        return Submission(
+            request_id=message.request_id,
+            attempt=message.attempt,
+            dispatch_seq=message.dispatch_seq,
+            prompt=prompt,
+            sampling=sampling,
+            emitted=emitted,
+            emitted_text_len=message.resume.emitted_text_len,
+        )
+
+    def _check_emitted(self, emitted: Tokens, sampling: SamplingParams) -> None:
+        if len(emitted) > sampling.max_tokens:
+            raise InvalidRequest("resume.emitted_token_ids", "has more tokens than max_tokens")
+        if len(emitted) and int(np.max(emitted)) >= self._limits.vocab_size:
+            raise InvalidRequest("resume.emitted_token_ids", "has a token id out of range")

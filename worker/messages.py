@@ -1,0 +1,245 @@
+"""What crosses the pipe between a worker's face and its engine process, as bytes.
+
+Each message is a MessagePack array whose first item names it; no pickle, no ext types. I own both
+directions' records and their codec; transports only move the bytes. Whatever is not one of our
+messages is `MalformedMessage`. Token ids and keys travel as raw little-endian arrays.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import msgpack
+import numpy as np
+
+from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared, Event
+from radixroute.radix.ids import BlockKey, Keys, Tier, Tokens
+from radixroute.request.sampling import FinishReason, SamplingParams
+from radixroute.worker.engine import (
+    EngineInfo,
+    EngineRequest,
+    EngineStep,
+    PromptReport,
+    SessionProgress,
+    TokenOutput,
+)
+from radixroute.worker.errors import MalformedMessage
+from radixroute.worker.settings import WorkerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """First message to the engine process."""
+
+    settings: WorkerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A request to queue."""
+
+    request: EngineRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """A request whose answer nobody wants any more."""
+
+    request_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndSession:
+    """A session whose stream is gone."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The engine process's first answer: the model is loaded."""
+
+    info: EngineInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The engine process ends; `reason` says what to do about it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """All that one engine step did."""
+
+    step: EngineStep
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A submitted request could never run; `output` ends it."""
+
+    output: TokenOutput
+
+
+Message: TypeAlias = Start | Submit | Abort | EndSession | Ready | Failed | Stepped | Refused
+
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+def encode_message(message: Message) -> bytes:
+    kind, to_row = _ENCODERS[type(message)]
+    packed: bytes = msgpack.packb([kind, to_row(message)])
+    return packed
+
+
+def decode_message(data: bytes) -> Message:
+    """Raises `MalformedMessage` for any bytes that `encode_message` did not make."""
+    try:
+        kind, row = msgpack.unpackb(data, use_list=False)
+        return _DECODERS[kind](row)
+    except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
+        raise MalformedMessage(f"a message of {len(data)} bytes is not ours") from error
+
+
+def _request_row(request: EngineRequest) -> list[Any]:
+    return [
+        request.request_id,
+        request.attempt,
+        request.session_id,
+        _raw(request.prompt, "<u4"),
+        asdict(request.sampling),
+        _raw(request.emitted, "<u4"),
+        request.dispatch_seq,
+    ]
+
+
+def _request(row: Row) -> EngineRequest:
+    request_id, attempt, session_id, prompt, sampling, emitted, dispatch_seq = row
+    return EngineRequest(
+        request_id=request_id,
+        attempt=attempt,
+        session_id=session_id,
+        prompt=_tokens(prompt),
+        sampling=SamplingParams(**sampling),
+        emitted=_tokens(emitted),
+        dispatch_seq=dispatch_seq,
+    )
+
+
+def _step_row(step: EngineStep) -> list[Any]:
+    return [
+        step.step,
+        [_output_row(output) for output in step.outputs],
+        [_event_row(event) for event in step.events],
+        step.step_ms,
+        step.prefill_tokens,
+        step.decode_tokens,
+        step.kv_blocks_used,
+        [
+            [p.session_id, p.acknowledged_dispatch, p.in_flight, p.queued_tokens, p.active_blocks]
+            for p in step.sessions
+        ],
+    ]
+
+
+def _step(row: Row) -> EngineStep:
+    step, outputs, events, step_ms, prefill_tokens, decode_tokens, blocks_used, sessions = row
+    return EngineStep(
+        step=step,
+        outputs=tuple(map(_output, outputs)),
+        events=tuple(map(_event, events)),
+        step_ms=step_ms,
+        prefill_tokens=prefill_tokens,
+        decode_tokens=decode_tokens,
+        kv_blocks_used=blocks_used,
+        sessions=tuple(SessionProgress(*progress) for progress in sessions),
+    )
+
+
+def _output_row(output: TokenOutput) -> list[Any]:
+    prompt = output.prompt
+    return [
+        output.request_id,
+        output.attempt,
+        output.session_id,
+        output.position,
+        output.token_ids,
+        None if output.finish is None else int(output.finish),
+        output.error,
+        None if prompt is None else asdict(prompt),
+    ]
+
+
+def _output(row: Row) -> TokenOutput:
+    request_id, attempt, session_id, position, token_ids, finish, error, prompt = row
+    return TokenOutput(
+        request_id=request_id,
+        attempt=attempt,
+        session_id=session_id,
+        position=position,
+        token_ids=token_ids,
+        finish=None if finish is None else FinishReason(finish),
+        error=error,
+        prompt=None if prompt is None else PromptReport(**prompt),
+    )
+
+
+def _event_row(event: Event) -> list[Any]:
+    match event:
+        case BlocksStored(parent, keys, tier):
+            return ["S", parent, _raw(keys, "<u8"), int(tier)]
+        case BlocksRemoved(keys, tier):
+            return ["R", _raw(keys, "<u8"), int(tier)]
+        case CacheCleared():
+            return ["C"]
+
+
+def _event(row: Row) -> Event:
+    match row:
+        case ("S", parent, keys, tier):
+            before = None if parent is None else BlockKey(parent)
+            return BlocksStored(before, _keys(keys), Tier(tier))
+        case ("R", keys, tier):
+            return BlocksRemoved(_keys(keys), Tier(tier))
+        case ("C",):
+            return CacheCleared()
+    raise ValueError("no such event")
+
+
+def _raw(array: Tokens | Keys, dtype: str) -> bytes:
+    return array.astype(dtype, copy=False).tobytes()
+
+
+def _tokens(raw: bytes) -> Tokens:
+    return np.frombuffer(raw, "<u4").astype(np.uint32, copy=False)
+
+
+def _keys(raw: bytes) -> Keys:
+    return np.frombuffer(raw, "<u8").astype(np.uint64, copy=False)
+
+
+_ENCODERS: dict[type, tuple[str, Callable[[Any], object]]] = {
+    Start: ("start", lambda message: asdict(message.settings)),
+    Submit: ("submit", lambda message: _request_row(message.request)),
+    Abort: ("abort", lambda message: [message.request_id, message.attempt]),
+    EndSession: ("end_session", lambda message: message.session_id),
+    Ready: ("ready", lambda message: asdict(message.info)),
+    Failed: ("failed", lambda message: message.reason),
+    Stepped: ("stepped", lambda message: _step_row(message.step)),
+    Refused: ("refused", lambda message: _output_row(message.output)),
+}
+
+_DECODERS: dict[str, Callable[[Any], Message]] = {
+    "start": lambda row: Start(WorkerSettings(**row)),
+    "submit": lambda row: Submit(_request(row)),
+    "abort": lambda row: Abort(*row),
+    "end_session": EndSession,
+    "ready": lambda row: Ready(EngineInfo(**row)),
+    "failed": Failed,
+    "stepped": lambda row: Stepped(_step(row)),
+    "refused": lambda row: Refused(_output(row)),
+}

@@ -1,0 +1,185 @@
+"""The face's side of the engine process: starts it, talks to it, notices its end at once.
+
+I own the child process and the socket pair to it. Messages go out without waiting; what comes back
+goes to one `EngineListener`, in order, on the event loop. I never restart anything: whoever owns
+me decides. Called by `WorkerService`.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import subprocess
+import sys
+from typing import Protocol
+
+from radixroute.worker.engine import EngineInfo, EngineRequest, EngineStep, TokenOutput
+from radixroute.worker.engine_loop import HEADER, MAX_MESSAGE_BYTES
+from radixroute.worker.errors import EngineDead, MalformedMessage, StartFailed
+from radixroute.worker.messages import (
+    Abort,
+    EndSession,
+    Failed,
+    Message,
+    Ready,
+    Refused,
+    Start,
+    Stepped,
+    Submit,
+    decode_message,
+    encode_message,
+)
+from radixroute.worker.settings import WorkerSettings
+
+TORCH_RUNNER = "radixroute.worker.torch_runner:load_runner"
+# Enough for a few dozen steps: a face that is busy for a moment does not stop the engine.
+_SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
+_STOP_TIMEOUT_S = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class EngineListener(Protocol):
+    """Who hears the engine. Called on the event loop; must not block."""
+
+    def on_step(self, step: EngineStep) -> None: ...
+
+    def on_refused(self, output: TokenOutput) -> None: ...
+
+    def on_dead(self, reason: str) -> None: ...
+
+
+class EngineProcess:
+    """One life of one engine: `start` once, then submit and abort, then `stop`."""
+
+    def __init__(
+        self, settings: WorkerSettings, listener: EngineListener, runner: str = TORCH_RUNNER
+    ) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._runner = runner
+        self._child: subprocess.Popen[bytes] | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._is_stopping = False
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._child is None else self._child.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._listening is not None and not self._listening.done()
+
+    async def start(self) -> EngineInfo:
+        """Load the model; raises `StartFailed` with what to do. The process is gone then."""
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
+        with theirs:
+            self._child = self._spawn(theirs)
+        self._reader, self._writer = await asyncio.open_unix_connection(sock=ours)
+        try:
+            self._send(Start(self._settings))
+            first = await self._receive(self._reader)
+        except BaseException:
+            await self.stop()
+            raise
+        if isinstance(first, Ready):
+            self._listening = asyncio.create_task(self._listen(self._reader))
+            return first.info
+        await self.stop()
+        reason = first.reason if isinstance(first, Failed) else self._how_it_ended()
+        raise StartFailed(reason)
+
+    def submit(self, request: EngineRequest) -> None:
+        """Raises `EngineDead`. A refusal comes back through the listener."""
+        if not self.is_alive:
+            raise EngineDead("the engine process has ended")
+        self._send(Submit(request))
+
+    def abort(self, request_id: str, attempt: int) -> None:
+        self._send(Abort(request_id, attempt))
+
+    def end_session(self, session_id: str) -> None:
+        self._send(EndSession(session_id))
+
+    async def stop(self) -> None:
+        """Close the pipe, which ends the process; kill it when that takes too long. Idempotent."""
+        self._is_stopping = True
+        if self._writer is not None:
+            self._writer.close()
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+        if self._child is not None:
+            await asyncio.get_running_loop().run_in_executor(None, _reap, self._child)
+
+    def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        threads = str(self._settings.torch_threads)
+        command = [sys.executable, "-m", "radixroute.worker.engine_process"]
+        command += ["--fd", str(theirs.fileno()), "--parent", str(os.getpid())]
+        command += ["--runner", self._runner]
+        # OpenMP reads its thread count when torch is loaded, before any setting can reach it.
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        return subprocess.Popen(  # noqa: S603  # our own interpreter and module
+            command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=environment
+        )
+
+    def _send(self, message: Message) -> None:
+        # Nobody is left to hear it once the pipe is closed; the listener was told.
+        if self._writer is None or self._writer.is_closing():
+            return
+        data = encode_message(message)
+        self._writer.write(HEADER.pack(len(data)) + data)
+
+    async def _receive(self, reader: asyncio.StreamReader) -> Message | None:
+        """The next message; None when the process has ended."""
+        try:
+            (size,) = HEADER.unpack(await reader.readexactly(HEADER.size))
+            if size > MAX_MESSAGE_BYTES:
+                raise MalformedMessage(f"a message announces {size} bytes")
+            return decode_message(await reader.readexactly(size))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        reason: str | None = None
+        try:
+            while (message := await self._receive(reader)) is not None:
+                match message:
+                    case Stepped(step):
+                        self._listener.on_step(step)
+                    case Refused(output):
+                        self._listener.on_refused(output)
+                    case Failed(why):
+                        reason = why
+                    case _:
+                        raise MalformedMessage(f"{type(message).__name__} is not for the face")
+        except MalformedMessage as error:
+            reason = str(error)
+        if self._writer is not None:
+            self._writer.close()
+        if not self._is_stopping:
+            await asyncio.get_running_loop().run_in_executor(None, self._await_exit)
+            self._listener.on_dead(reason or self._how_it_ended())
+
+    def _await_exit(self) -> None:
+        if self._child is not None:
+            _reap(self._child)
+
+    def _how_it_ended(self) -> str:
+        code = None if self._child is None else self._child.returncode
+        if code is not None and code < 0:
+            return f"the engine process was killed by signal {-code}"
+        return f"the engine process ended with exit code {code}; its log says more"
+
+
+def _reap(child: subprocess.Popen[bytes]) -> None:
+    try:
+        child.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        _log.warning("engine process %d does not end: killing it", child.pid)
+        child.kill()
+        child.wait()

@@ -1,0 +1,237 @@
+"""One worker, whole: engine process, event publisher and gRPC face, started and stopped together.
+
+I compose and route: outputs to sessions, cache events and load to the publisher. I decide nothing
+and restart nothing; my owner learns from `wait_failed` that the engine is gone. On one event loop.
+Called by `deploy`'s worker actor, by tests and by benchmarks.
+"""
+
+import asyncio
+import logging
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from radixroute import __version__
+from radixroute.events.epoch import NONCE_BYTES, epoch_to_hex, make_epoch
+from radixroute.events.publisher import EventPublisher
+from radixroute.events.records import Epoch, LoadReport
+from radixroute.events.settings import PublisherSettings
+from radixroute.protos import API_VERSION
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.request.tokenizer import Tokenizer
+from radixroute.worker.engine import (
+    EngineInfo,
+    EngineRequest,
+    EngineStep,
+    SessionProgress,
+    TokenOutput,
+)
+from radixroute.worker.errors import BadSetting, NotStarted
+from radixroute.worker.inference import engine_scope
+from radixroute.worker.process import TORCH_RUNNER, EngineProcess
+from radixroute.worker.server import EngineFace, WorkerServer, require_safe_host
+from radixroute.worker.sessions import SessionTable
+from radixroute.worker.settings import WorkerSettings
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAddress:
+    """Where the worker's gRPC face listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class WorkerService:
+    """`start` once, then `wait_failed`, then `stop`. Tests bring a runner and tokenizer along."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        runner: str = TORCH_RUNNER,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        require_safe_host(settings)
+        self._settings = settings
+        self._tokenizer = tokenizer
+        self._engine = EngineProcess(settings, self, runner)
+        self._epoch: Epoch = make_epoch(settings.incarnation, secrets.token_bytes(NONCE_BYTES))
+        self._info: EngineInfo | None = None
+        self._table: SessionTable | None = None
+        self._publisher: EventPublisher | None = None
+        self._face: EngineFace | None = None
+        self._server: WorkerServer | None = None
+        self._address: WorkerAddress | None = None
+        self._failure: asyncio.Future[str] | None = None
+        self._n_blocks_used = 0
+        self._is_idle = True
+        self._dying: asyncio.Task[None] | None = None  # keeps the last words alive
+
+    @property
+    def epoch(self) -> Epoch:
+        return self._epoch
+
+    @property
+    def address(self) -> WorkerAddress:
+        """Known once started."""
+        if self._address is None:
+            raise NotStarted("the worker was not started")
+        return self._address
+
+    @property
+    def unread_sessions(self) -> int:
+        """Sessions closed because their caller read nothing for too long."""
+        return 0 if self._face is None else self._face.unread_sessions
+
+    @property
+    def engine_pid(self) -> int | None:
+        return self._engine.pid
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that callers wait for."""
+        return 0 if self._table is None else self._table.in_flight
+
+    @property
+    def kv_blocks_used(self) -> int:
+        """Blocks pinned or cached after the last step."""
+        return self._n_blocks_used
+
+    async def start(self) -> WorkerAddress:
+        """Load the model and listen. Raises `FixConfig` with what to do; nothing runs then."""
+        self._failure = asyncio.get_running_loop().create_future()
+        try:
+            port = await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+        self._address = WorkerAddress(self._settings.host, port)
+        return self._address
+
+    async def wait_failed(self) -> str:
+        """Why the engine ended; waits until it does."""
+        if self._failure is None:
+            raise NotStarted("the worker was not started")
+        return await asyncio.shield(self._failure)
+
+    async def stop(self) -> None:
+        """End everything, whatever had been started. Idempotent."""
+        if self._table is not None:
+            self._table.close_all()
+        if self._server is not None:
+            await self._server.stop()
+        await self._engine.stop()
+        if self._publisher is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._publisher.stop)
+
+    # -- what sessions ask of the engine -----------------------------------------------------------
+
+    def submit(self, request: EngineRequest) -> None:
+        self._engine.submit(request)
+        if self._is_idle:
+            # Until its first step ends an engine says nothing: from here on silence has an age.
+            self._is_idle = False
+            first = SessionProgress(request.session_id, 0, 1, len(request.prompt), 0)
+            self._report_load((first,))
+
+    def abort(self, request_id: str, attempt: int) -> None:
+        self._engine.abort(request_id, attempt)
+
+    def end_session(self, session_id: str) -> None:
+        self._engine.end_session(session_id)
+
+    # -- what the engine says ----------------------------------------------------------------------
+
+    def on_step(self, step: EngineStep) -> None:
+        # Events first: a router that sees the first token should find the blocks soon after.
+        if self._publisher is not None:
+            self._publisher.publish(step.events)
+        self._n_blocks_used = step.kv_blocks_used
+        self._is_idle = not any(progress.in_flight for progress in step.sessions)
+        if self._table is not None:
+            self._table.deliver(step)
+        self._report_load(step.sessions)
+
+    def on_refused(self, output: TokenOutput) -> None:
+        if self._table is not None:
+            self._table.deliver_refusal(output)
+
+    def on_dead(self, reason: str) -> None:
+        _log.error("worker %s: engine dead: %s", self._settings.worker_id, reason)
+        if self._table is not None:
+            self._table.close_all()
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_result(reason)
+        if self._server is not None:
+            self._dying = asyncio.create_task(self._server.report_dead())
+
+    async def _start(self) -> int:
+        loop = asyncio.get_running_loop()
+        if self._tokenizer is None:
+            self._tokenizer = await loop.run_in_executor(None, _load_tokenizer, self._settings)
+        self._info = await self._engine.start()
+        self._publisher = EventPublisher(self._epoch, settings=_publisher_settings(self._settings))
+        await loop.run_in_executor(None, self._publisher.start)
+        self._report_load(())
+        self._table = SessionTable(self._tokenizer, self)
+        message = self._describe(self._info, self._tokenizer, self._publisher)
+        self._face = EngineFace(self._table, message, self._settings.unread_timeout_s)
+        self._server = WorkerServer(self._settings, self._face)
+        return await self._server.start()
+
+    def _report_load(self, progress: tuple[SessionProgress, ...]) -> None:
+        if self._publisher is None or self._info is None:
+            return
+        sessions = () if self._table is None else self._table.load(progress)
+        report = LoadReport(0.0, self._info.kv_blocks_total, self._n_blocks_used, sessions)
+        self._publisher.report_load(report)
+
+    def _describe(
+        self, info: EngineInfo, tokenizer: Tokenizer, publisher: EventPublisher
+    ) -> pb.GetInfoResponse:
+        scope = engine_scope(self._settings, info)
+        return pb.GetInfoResponse(
+            api_version=API_VERSION,
+            version=__version__,
+            worker_id=self._settings.worker_id,
+            epoch=epoch_to_hex(self._epoch),
+            model=info.model,
+            block_size=info.block_size,
+            max_model_len=info.max_model_len,
+            vocab_size=info.vocab_size,
+            eos_token_ids=info.eos_token_ids,
+            scope_fingerprint=scope.fingerprint,
+            tokenizer_fingerprint=tokenizer.fingerprint,
+            kv_blocks_total=info.kv_blocks_total,
+            max_num_seqs=info.max_num_seqs,
+            max_num_batched_tokens=info.max_num_batched_tokens,
+            events_endpoint=publisher.endpoints.events,
+            replay_endpoint=publisher.endpoints.control,
+            ranks=1,
+            scope=pb.Scope(
+                model_fingerprint=scope.model_fingerprint,
+                kv_dtype=scope.kv_dtype,
+                lora=scope.lora,
+            ),
+            dtype=info.dtype,
+            device=info.device,
+        )
+
+
+def _publisher_settings(settings: WorkerSettings) -> PublisherSettings:
+    return PublisherSettings(host=settings.host, insecure_bind=settings.insecure_bind)
+
+
+def _load_tokenizer(settings: WorkerSettings) -> Tokenizer:
+    if not settings.model:
+        raise BadSetting("model", "is not set; give a Hugging Face directory or a .gguf file")
+    path = Path(settings.model)
+    if not path.exists():
+        raise BadSetting("model", f"{path} does not exist; check the path")
+    return Tokenizer.from_dir(path)

@@ -1,0 +1,250 @@
+"""Who gets which output: sessions, their requests, and what waits to be sent to each.
+
+I own every session from open to close and the `AnswerStream` of each of its requests. Engine ids
+are mine (session and a counter), so that requests of different callers can never meet. I tell the
+engine of submits, aborts and ended sessions through one `EngineDoor`; I do no I/O and read no
+clock. Called by the gRPC face and by the engine's listener, on one event loop.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from radixroute.events.records import SessionLoad
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.request.sampling import FinishReason
+from radixroute.request.tokenizer import Tokenizer
+from radixroute.request.wire import finish_to_proto, pack_tokens
+from radixroute.worker.engine import (
+    EngineRequest,
+    EngineStep,
+    PromptReport,
+    SessionProgress,
+    TokenOutput,
+)
+from radixroute.worker.intake import Submission
+from radixroute.worker.streams import AnswerStream, Piece
+
+
+class EngineDoor(Protocol):
+    """What a session may ask of the engine. Raises `EngineDead` on submit only."""
+
+    def submit(self, request: EngineRequest) -> None: ...
+
+    def abort(self, request_id: str, attempt: int) -> None: ...
+
+    def end_session(self, session_id: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    request_id: str  # the caller's
+    stream: AnswerStream
+
+
+class CallerSession:
+    """One caller's stream: what it asked for and what waits for it."""
+
+    def __init__(self, session_id: str, router_id: str, table: "SessionTable") -> None:
+        self.session_id = session_id
+        self.router_id = router_id
+        self._table = table
+        self._answers: dict[tuple[str, int], _Answer] = {}  # by engine id and attempt
+        self._engine_ids: dict[tuple[str, int], str] = {}  # by the caller's id and attempt
+        self._n_submitted = 0
+        self._acknowledged = 0
+        self._outbox: deque[pb.StepOutput] = deque()
+        self._arrived = asyncio.Event()
+        self._is_closed = False
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._answers)
+
+    def submit(self, submission: Submission) -> None:
+        """Hand a checked request to the engine; its outputs come through `next_output`."""
+        caller_key = (submission.request_id, submission.attempt)
+        if caller_key in self._engine_ids:
+            self.refuse(*caller_key, "request_id: this attempt is running already")
+            return
+        self._n_submitted += 1
+        request = EngineRequest(
+            request_id=f"{self.session_id}.{self._n_submitted}",
+            attempt=submission.attempt,
+            session_id=self.session_id,
+            prompt=submission.prompt,
+            sampling=submission.sampling,
+            emitted=submission.emitted,
+            dispatch_seq=submission.dispatch_seq,
+        )
+        stream = AnswerStream(self._table.tokenizer, request, submission.emitted_text_len)
+        self._table.engine.submit(request)
+        self._engine_ids[caller_key] = request.request_id
+        key = (request.request_id, submission.attempt)
+        self._answers[key] = _Answer(submission.request_id, stream)
+
+    def refuse(self, request_id: str, attempt: int, reason: str) -> None:
+        """A request that never reaches the engine ends at once."""
+        error = pb.TokenDelta(
+            request_id=request_id,
+            attempt=attempt,
+            finish_reason=finish_to_proto(FinishReason.ERROR),
+            error=reason,
+        )
+        self._put(pb.StepOutput(deltas=[error], acknowledged_dispatch=self._acknowledged))
+
+    def abort(self, request_id: str, attempt: int) -> None:
+        """The engine confirms with an ABORT; an unknown request has crossed its own end."""
+        engine_id = self._engine_ids.get((request_id, attempt))
+        if engine_id is not None:
+            self._table.engine.abort(engine_id, attempt)
+
+    async def next_output(self) -> pb.StepOutput | None:
+        """What to send next; None when the session is closed. Waits."""
+        while not self._outbox:
+            if self._is_closed:
+                return None
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._outbox.popleft()
+
+    def close(self) -> None:
+        """Nothing more is sent; every request that still runs is aborted. Idempotent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._outbox.clear()
+        self._arrived.set()
+        self._table.forget(self)
+
+    def deliver(self, step: EngineStep, outputs: Iterable[TokenOutput], acknowledged: int) -> None:
+        """Queue what a step did for this session; nothing if it did nothing."""
+        deltas = [delta for output in outputs if (delta := self._delta(output)) is not None]
+        if not deltas and acknowledged == self._acknowledged:
+            return
+        self._acknowledged = acknowledged
+        self._put(
+            pb.StepOutput(
+                step=step.step,
+                deltas=deltas,
+                step_ms=step.step_ms,
+                prefill_tokens=step.prefill_tokens,
+                decode_tokens=step.decode_tokens,
+                acknowledged_dispatch=acknowledged,
+            )
+        )
+
+    def deliver_refusal(self, output: TokenOutput) -> None:
+        """The engine would not take a request."""
+        delta = self._delta(output)
+        if delta is not None:
+            self._put(pb.StepOutput(deltas=[delta], acknowledged_dispatch=self._acknowledged))
+
+    def _delta(self, output: TokenOutput) -> pb.TokenDelta | None:
+        key = (output.request_id, output.attempt)
+        answer = self._answers.get(key)
+        if answer is None:
+            return None  # cut at a stop string before: this is the engine's word on the abort
+        piece = answer.stream.take(output)
+        if piece.finish is not None:
+            del self._answers[key]
+            del self._engine_ids[(answer.request_id, output.attempt)]
+        if piece.cut and output.finish is None:
+            self._table.engine.abort(*key)
+        return _token_delta(answer.request_id, output, piece)
+
+    def _put(self, message: pb.StepOutput) -> None:
+        if not self._is_closed:
+            self._outbox.append(message)
+            self._arrived.set()
+
+
+class SessionTable:
+    """All open sessions of a worker."""
+
+    def __init__(self, tokenizer: Tokenizer, engine: EngineDoor) -> None:
+        self.tokenizer = tokenizer
+        self.engine = engine
+        self._sessions: dict[str, CallerSession] = {}
+        self._n_opened = 0
+        self.is_open = True  # the engine lives
+
+    @property
+    def in_flight(self) -> int:
+        return sum(session.in_flight for session in self._sessions.values())
+
+    def open(self, router_id: str) -> CallerSession:
+        """A session of its own, even for a router that has one: that one may be dying."""
+        self._n_opened += 1
+        session = CallerSession(f"s{self._n_opened}", router_id, self)
+        self._sessions[session.session_id] = session
+        return session
+
+    def forget(self, session: CallerSession) -> None:
+        """Called by `CallerSession.close`."""
+        if self._sessions.pop(session.session_id, None) is not None:
+            self.engine.end_session(session.session_id)
+
+    def close_all(self) -> None:
+        """The engine is gone: every session ends, and no new one makes sense."""
+        self.is_open = False
+        for session in list(self._sessions.values()):
+            session.close()
+
+    def deliver(self, step: EngineStep) -> None:
+        """Share a step's outputs out; those of closed sessions have nobody to go to."""
+        outputs: dict[str, list[TokenOutput]] = {}
+        for output in step.outputs:
+            outputs.setdefault(output.session_id, []).append(output)
+        for progress in step.sessions:
+            session = self._sessions.get(progress.session_id)
+            if session is not None:
+                mine = outputs.get(progress.session_id, ())
+                session.deliver(step, mine, progress.acknowledged_dispatch)
+
+    def deliver_refusal(self, output: TokenOutput) -> None:
+        session = self._sessions.get(output.session_id)
+        if session is not None:
+            session.deliver_refusal(output)
+
+    def load(self, progress: Iterable[SessionProgress]) -> tuple[SessionLoad, ...]:
+        """Load by router. A router's newest session says what was acknowledged."""
+        load: dict[str, SessionLoad] = {}
+        for entry in progress:
+            session = self._sessions.get(entry.session_id)
+            if session is None:
+                continue
+            before = load.get(session.router_id)
+            load[session.router_id] = SessionLoad(
+                router_id=session.router_id,
+                acknowledged_dispatch=entry.acknowledged_dispatch,
+                in_flight=entry.in_flight + (before.in_flight if before else 0),
+                queued_tokens=entry.queued_tokens + (before.queued_tokens if before else 0),
+                active_blocks=entry.active_blocks + (before.active_blocks if before else 0),
+            )
+        return tuple(load.values())
+
+
+def _token_delta(request_id: str, output: TokenOutput, piece: Piece) -> pb.TokenDelta:
+    return pb.TokenDelta(
+        request_id=request_id,
+        attempt=output.attempt,
+        position=output.position,
+        token_ids=pack_tokens(piece.token_ids),
+        text=piece.text,
+        finish_reason=finish_to_proto(piece.finish),
+        error=output.error,
+        prompt=None if output.prompt is None else _prompt_report(output.prompt),
+    )
+
+
+def _prompt_report(report: PromptReport) -> pb.PromptReport:
+    return pb.PromptReport(
+        prompt_tokens=report.prompt_tokens,
+        cached_tokens=report.cached_tokens,
+        recomputed_tokens=report.recomputed_tokens,
+        queue_ms=report.queue_ms,
+        prefill_ms=report.prefill_ms,
+    )

@@ -1,0 +1,86 @@
+"""One request's answer as text: detokenised, cut at stop strings, continued after a resume.
+
+I own the detokenizer, the stop strings and the count of output tokens of one request, and turn the
+engine's ids into what the client may see. I never talk to the engine: whoever calls me aborts it
+when I end an answer early. Called by `SessionTable` for each output; pure but for my own state.
+"""
+
+from dataclasses import dataclass
+
+from radixroute.request.detokenizer import IncrementalDetokenizer
+from radixroute.request.sampling import FinishReason
+from radixroute.request.stopping import StopStrings
+from radixroute.request.tokenizer import Tokenizer
+from radixroute.worker.engine import EngineRequest, TokenOutput
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one engine output adds to an answer."""
+
+    token_ids: tuple[int, ...]
+    text: str
+    finish: FinishReason | None
+    cut: bool  # a stop string ended the answer: the engine does not know yet
+
+
+class AnswerStream:
+    """The visible side of one request."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, request: EngineRequest, emitted_text_len: int = 0
+    ) -> None:
+        self._min_tokens = request.sampling.min_tokens
+        self._detokenizer = IncrementalDetokenizer(tokenizer, request.prompt[-4:].tolist())
+        self._stops = StopStrings(request.sampling.stop)
+        self._n_output = 0
+        self._is_over = False
+        # The client has the first `emitted_text_len` characters of what the emitted ids make; what
+        # was held back when the other worker died goes out with the first piece.
+        self._to_skip = emitted_text_len
+        self._unsent = ""
+        for token_id in request.emitted.tolist():
+            self._unsent += self._read(token_id)
+
+    def take(self, output: TokenOutput) -> Piece:
+        """The next output of the engine, in order. After a cut nothing more may come."""
+        shown = 0
+        text, self._unsent = self._unsent, ""
+        for token_id in output.token_ids:
+            if self._is_over:
+                break
+            shown += 1
+            is_end_token = output.finish is FinishReason.STOP and shown == len(output.token_ids)
+            # A token that ends the answer is reported, but it is not text.
+            text += self._count() if is_end_token else self._read(token_id)
+        if self._is_over:
+            return Piece(output.token_ids[:shown], self._visible(text), FinishReason.STOP, True)
+        finish = output.finish
+        if finish in (FinishReason.STOP, FinishReason.LENGTH):
+            text += self._flush()
+            finish = FinishReason.STOP if self._is_over else finish
+        return Piece(output.token_ids, self._visible(text), finish, False)
+
+    def _count(self) -> str:
+        self._n_output += 1
+        return ""
+
+    def _read(self, token_id: int) -> str:
+        """One more output token; the text that may be shown now."""
+        self._n_output += 1
+        text = self._detokenizer.push((token_id,))
+        if self._n_output < self._min_tokens:
+            return text
+        scan = self._stops.push(text)
+        self._is_over = scan.matched is not None
+        return scan.text
+
+    def _flush(self) -> str:
+        scan = self._stops.push(self._detokenizer.flush())
+        self._is_over = scan.matched is not None
+        return scan.text + self._stops.flush()
+
+    def _visible(self, text: str) -> str:
+        skipped = min(self._to_skip, len(text))
+        self._to_skip -= skipped
+        return text[skipped:]

@@ -1,0 +1,187 @@
+"""Clients of a router: requests in, answers streamed out; and its inspection. Blocking and asyncio.
+
+Own one gRPC channel each and translate its errors, once, into `radixroute.errors`. Never retry: a
+failed request stays visible. Used by the command line, the demo and whoever writes Python. A client
+belongs to one thread or one event loop.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from radixroute.answer import Delta, Prompt, delta_of, request_of
+from radixroute.errors import FrontDoorError, RequestFailed, RequestRefused, RouterUnreachable
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.protos import radixroute_pb2_grpc
+from radixroute.request.limits import PartialSampling
+
+INSPECT_TIMEOUT_S = 10.0
+GENERATE_TIMEOUT_S = 600.0  # as the router's own hard end of a request
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # as the router accepts
+OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),  # a proxy of the environment is not for the own cluster
+)
+_STUBS: Any = radixroute_pb2_grpc  # generated without annotations
+_REFUSALS = ("INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE")
+# How gRPC itself words UNAVAILABLE when there was no connection; a router's own words differ.
+_NO_CONNECTION = ("failed to connect", "DNS resolution failed", "name resolver")
+_CONNECTION_LOST = ("Socket closed", "Connection reset", "Broken pipe", "GOAWAY")
+
+
+class RouterClient:
+    """Blocking client. `with RouterClient("127.0.0.1:50051") as router: ...`"""
+
+    def __init__(self, address: str, *, timeout_s: float = GENERATE_TIMEOUT_S) -> None:
+        self._address, self._timeout_s = address, timeout_s
+        self._channel = grpc.insecure_channel(address, options=OPTIONS)
+        self._router = _STUBS.RouterStub(self._channel)
+        self._inspect = _STUBS.InspectStub(self._channel)
+
+    def generate(
+        self,
+        prompt: Prompt,
+        sampling: PartialSampling | None = None,
+        *,
+        policy: str = "",
+        session_key: str = "",
+        model: str = "",
+    ) -> Iterator[Delta]:
+        """The answer as it comes. Leaving the loop early, or closing it, aborts the request."""
+        request = request_of(prompt, sampling, policy, session_key, model)
+        call = self._router.Generate(request, timeout=self._timeout_s)
+        try:
+            for response in call:
+                yield delta_of(response)
+        except grpc.RpcError as error:
+            raise translated(error, self._address) from error
+        finally:
+            call.cancel()
+
+    def list_workers(self) -> pb.ListWorkersResponse:
+        answer: pb.ListWorkersResponse = self._ask("ListWorkers", pb.ListWorkersRequest())
+        return answer
+
+    def hit_rates(self) -> pb.HitRatesResponse:
+        answer: pb.HitRatesResponse = self._ask("HitRates", pb.HitRatesRequest())
+        return answer
+
+    def explain(self, request_id: str) -> pb.ExplainResponse:
+        """Why a request went where it went. Raises `RequestRefused` for an id not in the log."""
+        request = pb.ExplainRequest(request_id=request_id)
+        answer: pb.ExplainResponse = self._ask("Explain", request)
+        return answer
+
+    def router_info(self) -> pb.RouterInfoResponse:
+        answer: pb.RouterInfoResponse = self._ask("RouterInfo", pb.RouterInfoRequest())
+        return answer
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _ask(self, method: str, request: object) -> Any:
+        try:
+            return getattr(self._inspect, method)(request, timeout=INSPECT_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise translated(error, self._address) from error
+
+
+class AsyncRouterClient:
+    """The same for asyncio. Make it inside the running loop and close it there."""
+
+    def __init__(self, address: str, *, timeout_s: float = GENERATE_TIMEOUT_S) -> None:
+        self._address, self._timeout_s = address, timeout_s
+        self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+        self._router = _STUBS.RouterStub(self._channel)
+        self._inspect = _STUBS.InspectStub(self._channel)
+
+    async def generate(
+        self,
+        prompt: Prompt,
+        sampling: PartialSampling | None = None,
+        *,
+        policy: str = "",
+        session_key: str = "",
+        model: str = "",
+    ) -> AsyncIterator[Delta]:
+        """The answer as it comes. Closing the iterator, or cancelling its task, aborts it."""
+        request = request_of(prompt, sampling, policy, session_key, model)
+        call = self._router.Generate(request, timeout=self._timeout_s)
+        try:
+            async for response in call:
+                yield delta_of(response)
+        except grpc.RpcError as error:
+            raise translated(error, self._address) from error
+        finally:
+            call.cancel()
+
+    async def list_workers(self) -> pb.ListWorkersResponse:
+        answer: pb.ListWorkersResponse = await self._ask("ListWorkers", pb.ListWorkersRequest())
+        return answer
+
+    async def hit_rates(self) -> pb.HitRatesResponse:
+        answer: pb.HitRatesResponse = await self._ask("HitRates", pb.HitRatesRequest())
+        return answer
+
+    async def explain(self, request_id: str) -> pb.ExplainResponse:
+        """Why a request went where it went. Raises `RequestRefused` for an id not in the log."""
+        request = pb.ExplainRequest(request_id=request_id)
+        answer: pb.ExplainResponse = await self._ask("Explain", request)
+        return answer
+
+    async def router_info(self) -> pb.RouterInfoResponse:
+        answer: pb.RouterInfoResponse = await self._ask("RouterInfo", pb.RouterInfoRequest())
+        return answer
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _ask(self, method: str, request: object) -> Any:
+        try:
+            return await getattr(self._inspect, method)(request, timeout=INSPECT_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise translated(error, self._address) from error
+
+
+def translated(error: Any, address: str) -> FrontDoorError:
+    """A gRPC error as ours, by what the caller can do about it."""
+    code, details = error.code().name, error.details() or "no reason given"
+    if code == "UNAVAILABLE" and any(words in details for words in _NO_CONNECTION):
+        return RouterUnreachable(
+            f"no router answers at {address}: start one with `radixroute up`, "
+            "or give another address with --router HOST:PORT"
+        )
+    if code == "UNAVAILABLE" and any(words in details for words in _CONNECTION_LOST):
+        return RequestFailed(f"lost the router at {address} before the answer was complete")
+    if code in _REFUSALS:
+        return RequestRefused(details)
+    if code == "DEADLINE_EXCEEDED":
+        return RequestFailed(f"the router at {address} did not answer in time; try again")
+    if code == "UNIMPLEMENTED":
+        return RouterUnreachable(f"what answers at {address} is not a radixroute router")
+    return RequestFailed(f"{details} ({code})")

@@ -1,0 +1,192 @@
+"""The commands about a cluster as a whole: `up`, `down`, `config`, `warm`."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from radixroute.commands_shared import JsonOption, context_of
+from radixroute.config import DEFAULT, Config, Given, assignment, flag
+from radixroute.console import cell, show, show_json, show_table, table_of, tell
+from radixroute.deploy.errors import ConfigError, DeployError
+from radixroute.deploy.settings import ClusterSettings
+from radixroute.errors import BadConfig, FrontDoorError
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any setting; may be repeated."),
+]
+NameOption = Annotated[str | None, typer.Option(help="The cluster's name, for more than one.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help='A running Ray to join: "auto" or HOST:PORT. Default: a Ray of its own.'),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(config)
+    app.command()(warm)
+
+
+def up(  # noqa: PLR0913 - every parameter is an option of the command line
+    ctx: typer.Context,
+    *,
+    model: Annotated[
+        str | None, typer.Option(help="A Hugging Face directory or a .gguf file.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="How many workers.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Routing policy.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address the router listens on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the router.")] = None,
+    kv_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="KV pool of each worker, e.g. 512MiB.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    num_gpus_per_worker: Annotated[
+        float | None, typer.Option(help="GPUs Ray sets aside for each worker.")
+    ] = None,
+    insecure_bind: Annotated[
+        bool, typer.Option("--insecure-bind", help="Allow addresses that others can reach.")
+    ] = False,
+    address: AddressOption = None,
+    name: NameOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Start Ray, the workers and the router; they stay up until `radixroute down`.
+
+    Example: [bold]radixroute up --model .cache/models/SmolLM2-135M-Instruct --workers 2[/]
+    """
+    flags = {
+        "--model": ("worker.model", model),
+        "--workers": ("cluster.workers", workers),
+        "--policy": ("router.policy", policy),
+        "--host": ("router.host", host),
+        "--port": ("router.port", port),
+        "--kv-memory": ("worker.kv_memory", kv_memory),
+        "--device": ("worker.device", device),
+        "--num-gpus-per-worker": ("cluster.num_gpus_per_worker", num_gpus_per_worker),
+        "--address": ("cluster.address", address),
+        "--name": ("cluster.name", name),
+    }
+    given = [flag(key, value, typed) for typed, (key, value) in flags.items() if value is not None]
+    if insecure_bind:
+        given += [flag(f"{one}.insecure_bind", True, "--insecure-bind") for one in _LISTENERS]
+    cluster = _runnable(_config(ctx, given, settings).cluster)
+    from radixroute.deploy import daemon
+
+    with _reported():
+        state = daemon.up(cluster, tell)
+    show(f"router at [bold]{cell(state.router_address)}[/]; ask it something:")
+    show(f'  radixroute submit "What is a radix tree?" --router {cell(state.router_address)}')
+
+
+def down(
+    ctx: typer.Context,
+    *,
+    address: AddressOption = None,
+    name: NameOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Stop the cluster that `up` started, and everything below it.
+
+    Example: [bold]radixroute down[/]
+    """
+    flags = {"--address": ("cluster.address", address), "--name": ("cluster.name", name)}
+    given = [flag(key, value, typed) for typed, (key, value) in flags.items() if value is not None]
+    cluster = _config(ctx, given, settings).cluster
+    from radixroute.deploy import daemon
+
+    with _reported():
+        daemon.down(cluster, tell)
+
+
+def config(
+    ctx: typer.Context,
+    *,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Leave out what is at its default.")
+    ] = False,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show every setting with its value and where that came from; secrets are masked.
+
+    Example: [bold]RADIXROUTE_WORKER_KV_MEMORY=1GiB radixroute config --changed[/]
+    """
+    shown = [
+        one for one in _config(ctx, [], settings).settings() if not changed or one.source != DEFAULT
+    ]
+    if as_json:
+        show_json({one.key: {"value": one.shown, "source": one.source} for one in shown})
+        return
+    table = table_of("", ("setting", "value", "from"), left=("setting", "value", "from"))
+    section = None
+    for one in shown:
+        if section not in (None, one.key.split(".")[0]):
+            table.add_section()
+        section = one.key.split(".")[0]
+        table.add_row(
+            cell(one.key),
+            cell(_readable(one.shown)),
+            cell(one.source),
+            style="dim" if one.source == DEFAULT else "",
+        )
+    show_table(table)
+
+
+def warm() -> None:
+    """Compile the index's kernels now, so that the first request does not wait for it.
+
+    Example: [bold]radixroute warm[/]
+    """
+    from radixroute.radix import keys
+
+    started = time.perf_counter()
+    keys.warm()
+    show(f"kernels are ready ({time.perf_counter() - started:.1f} s)")
+
+
+_LISTENERS = ("router", "worker")
+
+
+def _config(ctx: typer.Context, given: list[Given], settings: list[str] | None) -> Config:
+    return context_of(ctx).config([*given, *(assignment(text) for text in settings or ())])
+
+
+def _runnable(cluster: ClusterSettings) -> ClusterSettings:
+    """With a model, by its full path: the daemon runs elsewhere."""
+    model = cluster.worker.model
+    if not model:
+        raise BadConfig(
+            "no model: give --model DIRECTORY (`make model` fetches a small one into "
+            ".cache/models), or set worker.model"
+        )
+    path = Path(model)
+    if cluster.address is None and not path.exists():
+        raise BadConfig(f"worker.model: {model} does not exist; give a directory or a .gguf file")
+    full = str(path.resolve()) if path.exists() else model
+    return dataclasses.replace(cluster, worker=dataclasses.replace(cluster.worker, model=full))
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """What `deploy` says, with our exit codes."""
+    try:
+        yield
+    except ConfigError as error:
+        raise BadConfig(str(error)) from error
+    except DeployError as error:
+        raise FrontDoorError(str(error)) from error
+
+
+def _readable(value: object) -> object:
+    if value is None:
+        return "none"
+    return '""' if value == "" else value

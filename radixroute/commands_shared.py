@@ -1,0 +1,67 @@
+"""What several commands need: the settings file that was named, and where the router is.
+
+Owns the order in which a router is looked for: `--router`, `client.router`, the cluster that runs
+on this machine, and last the configured host and port.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from radixroute.config import Config, Given, flag, load, router_address
+from radixroute.deploy.errors import DeployError
+from radixroute.deploy.settings import ClusterSettings
+from radixroute.deploy.state_file import read_state, runtime_dir
+
+RouterOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--router",
+        metavar="HOST:PORT",
+        help="The router's address. Default: the cluster running here, else the configured one.",
+    ),
+]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, not tables.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What stands before the command."""
+
+    config_path: Path | None
+
+    def config(self, flags: Sequence[Given] = ()) -> Config:
+        return load(path=self.config_path, flags=flags)
+
+
+def context_of(ctx: typer.Context) -> Context:
+    """The record the application put there."""
+    found = ctx.find_object(Context)
+    return Context(config_path=None) if found is None else found
+
+
+def config_for(ctx: typer.Context, router: str | None) -> Config:
+    """The settings of a command that talks to a router."""
+    return context_of(ctx).config(
+        [] if router is None else [flag("client.router", router, "--router")]
+    )
+
+
+def find_router(config: Config) -> str:
+    """host:port to talk to."""
+    if config.client.router is None:
+        running = _running_router(config.cluster)
+        if running is not None:
+            return running
+    return router_address(config)
+
+
+def _running_router(settings: ClusterSettings) -> str | None:
+    try:
+        state = read_state(runtime_dir(settings.runtime_dir), settings.name)
+    except (DeployError, OSError):
+        return None  # a folder we may not use holds no cluster of ours
+    return None if state is None else state.router_address

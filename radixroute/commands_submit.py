@@ -1,0 +1,171 @@
+"""The command `submit`: a prompt in, the answer streamed out, then where it ran and its cost.
+
+Owns what the terminal shows of one answer: text alone on stdout, everything about it on stderr.
+"""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from radixroute.commands_shared import RouterOption, config_for, find_router
+from radixroute.console import share, tell
+from radixroute.errors import BadInput, RequestFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from radixroute.answer import Delta, Prompt, Usage
+    from radixroute.request.chat import ChatMessage
+
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What is known when an answer is complete."""
+
+    request_id: str
+    reason: str
+    usage: "Usage | None"
+    first_token_s: float | None  # at this client
+    total_s: float
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(submit)
+
+
+def submit(  # noqa: PLR0913 - every parameter is an option of the command line
+    ctx: typer.Context,
+    prompt: Annotated[
+        str | None, typer.Argument(help="The prompt; without it, or with -, stdin is read.")
+    ] = None,
+    *,
+    messages: Annotated[
+        Path | None,
+        typer.Option(help='A conversation instead: JSON, [{"role": "user", "content": "..."}].'),
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Send the text as it is, without the chat template.")
+    ] = False,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens to generate at most.")] = None,
+    min_tokens: Annotated[
+        int | None, typer.Option(help="Tokens before a stop may end the answer.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Probability mass in (0, 1].")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Most likely tokens to keep; 0 is off.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same answer.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="Text that ends the answer; may be repeated.")
+    ] = None,
+    policy: Annotated[str, typer.Option(help="Routing policy for this request alone.")] = "",
+    router: RouterOption = None,
+) -> None:
+    """Send a prompt, stream the answer, then say which worker served it and what was cached.
+
+    Example: [bold]radixroute submit "What is a radix tree?" --max-tokens 64[/]
+    """
+    from radixroute.client import RouterClient
+    from radixroute.request.limits import PartialSampling
+
+    config = config_for(ctx, router)
+    content = _content(prompt, messages, raw)
+    sampling = PartialSampling(
+        temperature=temperature,
+        top_p=top_p,
+        top_k=_unsigned("--top-k", top_k, 32),
+        seed=_unsigned("--seed", seed, 64),
+        max_tokens=_unsigned("--max-tokens", max_tokens, 32),
+        min_tokens=_unsigned("--min-tokens", min_tokens, 32),
+        stop=tuple(stop or ()),
+    )
+    with RouterClient(find_router(config), timeout_s=config.client.timeout_s) as client:
+        _report(_stream(client.generate(content, sampling, policy=policy)))
+
+
+def _content(prompt: str | None, messages: Path | None, raw: bool) -> "Prompt":
+    """What to send: a conversation file, or the text as a user's one message, or as it is."""
+    from radixroute.request.chat import ChatMessage
+
+    if messages is not None:
+        if prompt is not None or raw:
+            raise BadInput("give either a prompt or --messages, not both")
+        return _conversation(messages)
+    text = _stdin() if prompt is None or prompt == STDIN else prompt
+    if not text.strip():
+        raise BadInput("the prompt is empty; give some text")
+    return text if raw else (ChatMessage("user", text),)
+
+
+def _stdin() -> str:
+    if sys.stdin.isatty():
+        raise BadInput("no prompt: give it as an argument, on stdin, or with --messages FILE")
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise BadInput("stdin is not UTF-8 text") from error
+
+
+def _conversation(path: Path) -> "tuple[ChatMessage, ...]":
+    from radixroute.request.chat import ChatMessage
+
+    try:
+        turns = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(ChatMessage(str(one["role"]), str(one["content"])) for one in turns)
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInput(
+            f'{path} is not a conversation; write [{{"role": "user", "content": "..."}}]'
+        ) from error
+
+
+def _unsigned(name: str, value: int | None, bits: int) -> int | None:
+    """The wire has no room for anything else; what is in range is the router's to judge."""
+    if value is not None and not 0 <= value < 2**bits:
+        raise BadInput(f"{name} is {value}; use 0 or a positive number below 2^{bits}")
+    return value
+
+
+def _stream(deltas: "Iterable[Delta]") -> Finished:
+    """Prints text as it comes."""
+    started = time.perf_counter()
+    first: float | None = None
+    usage: Usage | None = None
+    for delta in deltas:
+        if first is None and delta.token_ids:
+            first = time.perf_counter() - started
+        usage = delta.usage or usage
+        sys.stdout.write(delta.text)
+        sys.stdout.flush()
+        if delta.finish is not None:
+            sys.stdout.write("\n")
+            total = time.perf_counter() - started
+            return Finished(delta.request_id, delta.finish.name.lower(), usage, first, total)
+    raise RequestFailed("the stream ended before the answer was complete; try again")
+
+
+def _report(finished: Finished) -> None:
+    """One line on stderr: stdout has the answer alone."""
+    usage = finished.usage
+    parts = []
+    if usage is not None:
+        parts += [
+            usage.worker_id,
+            f"{usage.cached_tokens} of {usage.prompt_tokens} prompt tokens cached "
+            f"({share(usage.cached_tokens, usage.prompt_tokens)})",
+        ]
+    if finished.first_token_s is not None:
+        parts.append(f"TTFT {1000 * finished.first_token_s:.0f} ms")
+    if usage is not None:
+        parts.append(f"{usage.output_tokens} tokens in {finished.total_s:.2f} s")
+    if usage is not None and usage.attempts > 1:
+        parts.append(f"{usage.attempts} attempts")
+    tell(" \u00b7 ".join([*parts, finished.reason, f"request {finished.request_id}"]))

@@ -1,0 +1,76 @@
+"""How the command line looks: tables, and one line for an error. Decides nothing, asks nobody.
+
+Answers and tables go to stdout, progress and errors to stderr, so that a pipe gets only the answer.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def complain(message: str) -> None:
+    """One line on stderr."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"[bold red]radixroute:[/] {escape(message)}"
+    )
+
+
+def tell(line: str) -> None:
+    """Progress, on stderr."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[dim]{escape(line)}[/]")
+
+
+def show(text: str) -> None:
+    """A result line with markup, on stdout."""
+    Console(soft_wrap=True, highlight=False).print(text)
+
+
+def show_table(table: Table) -> None:
+    """A table on stdout; piped, it is as wide as it needs to be."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=max(console.measure(table).maximum, 40))
+    console.print(table)
+
+
+def show_json(value: object) -> None:
+    """Machine-readable, one document on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table_of(title: str, columns: Sequence[str], *, left: Sequence[str] = ()) -> Table:
+    """A table whose columns hold numbers unless they are named in `left`."""
+    table = Table(title=escape(title) or None, title_justify="left", header_style="bold")
+    for name in columns:
+        table.add_column(name, justify="left" if name in left else "right", no_wrap=name in left)
+    return table
+
+
+def cell(value: object) -> str:
+    """Text from outside, shown as it stands: it may hold what looks like markup."""
+    return escape(str(value))
+
+
+def share(part: float, whole: float) -> str:
+    """A percentage, or a dash where there is nothing to divide by."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def plain(message: Any) -> dict[str, Any]:
+    """A wire message as JSON values: every field, numbers as numbers (also those of 64 bits)."""
+    return {one.name: _plain_field(message, one) for one in message.DESCRIPTOR.fields}
+
+
+def _plain_field(message: Any, field: Any) -> Any:
+    value = getattr(message, field.name)
+    if field.message_type is None:
+        return list(value) if field.is_repeated else value
+    if field.message_type.GetOptions().map_entry:
+        return dict(value)
+    if field.is_repeated:
+        return [plain(one) for one in value]
+    return plain(value) if message.HasField(field.name) else None

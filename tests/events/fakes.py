@@ -32,6 +32,7 @@ from radixroute.events.records import (
 )
 from radixroute.events.session import StreamSession
 from radixroute.events.settings import SessionSettings
+from radixroute.events.states import StreamState
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
 
 MS = 1_000_000
@@ -152,7 +153,7 @@ class RouterEnd:
         self.session = session
         self.index: Counter[tuple[int, Tier]] = Counter()
         self.asked: list[RequestReplay | RequestSnapshot] = []
-        self.states = []
+        self.states: list[StreamState] = []
 
     def carry_out(self, actions) -> None:
         for action in actions:
@@ -174,6 +175,19 @@ class RouterEnd:
         for key in event.keys.tolist():
             self.index[key, event.tier] = max(0, self.index[key, event.tier] + sign)
         self.index += Counter()
+
+
+def item_of(decode, frames):
+    try:
+        return decode(frames)
+    except RemoteEventError as error:
+        return Malformed(str(error))
+
+
+def request_of(action) -> ReplayRequest | SnapshotRequest:
+    if isinstance(action, RequestSnapshot):
+        return SnapshotRequest()
+    return ReplayRequest(action.from_seq, action.to_seq)
 
 
 SETTINGS = SessionSettings(max_buffered_batches=32, max_replay_batches=32)
@@ -243,8 +257,10 @@ class World:
     def _serve(self) -> None:
         for frames in self.control_up.arrived(self.now_ns):
             request = decode_request(frames)
-            is_snapshot = isinstance(request, SnapshotRequest)
-            answer = self.stream.snapshot() if is_snapshot else self.stream.replay(request)
+            if isinstance(request, SnapshotRequest):
+                answer = self.stream.snapshot()
+            else:
+                answer = self.stream.replay(request)
             for reply in answer:
                 self.control_down.send(reply, self.now_ns)
 
@@ -255,16 +271,8 @@ class World:
             router.carry_out(session.confirm_epoch(self.stream.epoch, self.now_ns))
         for link, decode in ((self.events, decode_frames), (self.control_down, decode_reply)):
             for frames in link.arrived(self.now_ns):
-                try:
-                    item = decode(frames)
-                except RemoteEventError as error:
-                    item = Malformed(str(error))
-                router.carry_out(session.deliver(item, self.now_ns))
+                router.carry_out(session.deliver(item_of(decode, frames), self.now_ns))
         router.carry_out(session.tick(self.now_ns))
         for asked in router.asked:
-            is_snapshot = isinstance(asked, RequestSnapshot)
-            request = (
-                SnapshotRequest() if is_snapshot else ReplayRequest(asked.from_seq, asked.to_seq)
-            )
-            self.control_up.send(encode_request(request), self.now_ns)
+            self.control_up.send(encode_request(request_of(asked)), self.now_ns)
         router.asked.clear()

@@ -35,6 +35,14 @@ EPOCH = make_epoch(3, b"noncenon")
 TOP = 2**64 - 1
 
 
+def received(frames):
+    return decode_frames(frames)
+
+
+def answered(frames):
+    return decode_reply(frames)
+
+
 def plain(event):
     """An event as a comparable tuple."""
     if isinstance(event, CacheCleared):
@@ -56,7 +64,7 @@ def test_a_batch_comes_back_as_it_was():
         seq=2**64 - 2,
         rank=3,
     )
-    got = decode_frames(encode_batch(sent))
+    got = received(encode_batch(sent))
     assert isinstance(got, EventBatch)
     assert (got.epoch, got.rank, got.seq, got.ts) == (EPOCH, 3, 2**64 - 2, 1.5)
     assert [plain(event) for event in got.events] == [plain(event) for event in sent.events]
@@ -102,14 +110,14 @@ def test_a_heartbeat_carries_the_load():
 
 
 def test_decoded_keys_are_writable_and_own_their_memory():
-    got = decode_frames(encode_batch(batch(stored(None, 1))))
+    got = received(encode_batch(batch(stored(None, 1))))
     assert got.events[0].keys.flags.writeable
     assert got.events[0].keys.dtype == np.uint64
 
 
 def test_snapshot_parts_and_control_messages_come_back_as_they_were():
     part = SnapshotPart(EPOCH, 2, None, 1, 3, (stored(4, 5, 6, tier=Tier.HOST),))
-    got = decode_reply(encode_part(part))
+    got = answered(encode_part(part))
     assert (got.epoch, got.rank, got.seq, got.index, got.count) == (EPOCH, 2, None, 1, 3)
     assert [plain(run) for run in got.runs] == [plain(run) for run in part.runs]
     done = ReplayDone(EPOCH, 5)
@@ -239,5 +247,5 @@ def test_an_epoch_is_shown_and_read_back():
 
 
 def test_removed_keys_may_repeat_for_two_copies():
-    got = decode_frames(encode_batch(batch(BlocksRemoved(keys(4, 4)))))
+    got = received(encode_batch(batch(BlocksRemoved(keys(4, 4)))))
     assert got.events[0].keys.tolist() == [4, 4]

@@ -143,7 +143,7 @@ def test_an_interrupted_up_leaves_nothing(front: Front):
     [
         ({"RADIXROUTE_CLUSTER_NUM_CPUS": "1"}, "room for 1 of 2 workers"),
         ({"RADIXROUTE_CLUSTER_ADDRESS": "127.0.0.1:1"}, "no Ray cluster answers"),
-        ({"RADIXROUTE_WORKER_MODEL": "absent"}, "there is no"),
+        ({"RADIXROUTE_WORKER_MODEL": "absent"}, "does not exist"),
     ],
 )
 def test_a_start_that_cannot_work_ends_with_the_reason(

@@ -2,16 +2,21 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 
+from radixroute.deploy.errors import DeployError
 from radixroute.deploy.local import LocalCluster
-from radixroute.deploy.records import SlotState
+from radixroute.deploy.process_tree import ProcessId, descendants
+from radixroute.deploy.records import ClusterStatus, SlotState
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
@@ -140,6 +145,39 @@ def test_a_killed_router_comes_back_on_its_port_with_its_workers(cluster: LocalC
     assert cluster.status.router.state is SlotState.LIVE
     (answer, *_) = asyncio.run(_all_answers(address, None))
     assert answer.positions == list(range(TOKENS))
+
+
+def test_a_killed_controller_is_replaced_and_adopts_the_living(cluster: LocalCluster):
+    address, before = cluster.router_address, cluster.status
+    (controller,) = (
+        process for process in descendants(os.getpid()) if _command(process) == "ray::Controller"
+    )
+    controller.send(signal.SIGKILL)
+    (answer, *_) = asyncio.run(_all_answers(address, None))  # nobody needs it for serving
+    assert answer.positions == list(range(TOKENS))
+    assert _settled_status(cluster).actors == before.actors
+    assert before.workers[1].pid is not None
+    os.kill(before.workers[1].pid, 9)
+    give_up_s = time.monotonic() + REJOIN_S
+    while cluster.status.workers[1].incarnation <= before.workers[1].incarnation:
+        assert time.monotonic() < give_up_s
+        time.sleep(POLL_S)
+    _await_rejoin(address, _status_of(address, "worker-1"))
+
+
+def _settled_status(cluster: LocalCluster) -> ClusterStatus:
+    """The status once a controller answers again."""
+    give_up_s = time.monotonic() + REJOIN_S
+    while time.monotonic() < give_up_s:
+        with suppress(DeployError):
+            if (status := cluster.status).is_live:
+                return status
+        time.sleep(POLL_S)
+    raise AssertionError("no controller answers")
+
+
+def _command(process: ProcessId) -> str:
+    return Path(f"/proc/{process.pid}/cmdline").read_text().rstrip("\0 ")
 
 
 def test_restart_gives_fresh_workers_and_another_policy_at_the_same_address(

@@ -40,7 +40,8 @@ TRANSITIONS: dict[MemberState, frozenset[MemberState]] = {
     _S.LIVE: frozenset({_S.SUSPECT, _S.DRAINING, _S.DEAD}),
     _S.SUSPECT: frozenset({_S.LIVE, _S.DRAINING, _S.DEAD}),
     _S.DRAINING: frozenset({_S.LIVE, _S.DEAD}),
-    _S.DEAD: frozenset({_S.JOINING, _S.LIVE, _S.REFUSED}),
+    # SUSPECT: it went silent and opens sessions again; a heartbeat must come first.
+    _S.DEAD: frozenset({_S.JOINING, _S.LIVE, _S.SUSPECT, _S.REFUSED}),
     _S.REFUSED: frozenset({_S.JOINING, _S.LIVE}),
 }
 CONNECTED = frozenset({_S.LIVE, _S.SUSPECT, _S.DRAINING})
@@ -61,6 +62,7 @@ class Member:
     max_batched_tokens: int = 0
     ranks: int = 1  # event streams
     step_age_ms: float = 0.0
+    fell_silent: bool = False  # its last session ended for want of heartbeats
     deaths: int = 0
     reason: str = ""
 

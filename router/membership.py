@@ -15,6 +15,8 @@ from radixroute.router.leases import Lease
 from radixroute.router.members import Member, MemberSpec, MemberState
 from radixroute.router.state import RouterState
 
+SILENT = "no heartbeat"
+
 
 class Membership:
     """The fleet's comings and goings."""
@@ -40,7 +42,12 @@ class Membership:
             return []
         if member.is_connected:
             return []
-        state.members.move(member, MemberState.LIVE)
+        # A life that fell silent must be heard first, or each rejoin would cost requests a death.
+        is_mute = member.fell_silent and member.epoch == facts.epoch
+        if is_mute:
+            state.members.move(member, MemberState.SUSPECT, SILENT)
+        else:
+            state.members.move(member, MemberState.LIVE)
         member.epoch = facts.epoch
         member.ranks = facts.ranks
         member.kv_blocks_total = facts.kv_blocks_total
@@ -68,6 +75,7 @@ class Membership:
         was_listed = member.state is not MemberState.DRAINING
         self._state.members.move(member, MemberState.DEAD, reason)
         member.deaths += 1
+        member.fell_silent = reason == SILENT
         self._state.counters.add(Count.WORKERS_DIED)
         actions: list[Action] = [Drop(worker_id), *self._take_back(member, now_ns)]
         if not was_listed:
@@ -84,7 +92,7 @@ class Membership:
 
     def suspect(self, member: Member) -> None:
         """Silent for a while."""
-        self._state.members.move(member, MemberState.SUSPECT, "no heartbeat")
+        self._state.members.move(member, MemberState.SUSPECT, SILENT)
         self._state.counters.add(Count.WORKERS_SUSPECTED)
 
     def settle_drained(self, worker_id: WorkerId | None) -> list[Action]:

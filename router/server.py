@@ -17,7 +17,7 @@ from radixroute.request.errors import InvalidRequest
 from radixroute.request.wire import pack_tokens, sampling_to_proto
 from radixroute.router import inspect
 from radixroute.router.counters import Count
-from radixroute.router.errors import NoWorkers, RouterError
+from radixroute.router.errors import NoWorkers, RequestRejected, RouterError
 from radixroute.router.inputs import RequestSpec
 from radixroute.router.policies import policy_named
 from radixroute.router.prompts import PromptReader
@@ -119,7 +119,7 @@ class RouterFace:
         try:
             yield
         except (RouterError, InvalidRequest) as error:
-            if isinstance(error, InvalidRequest):
+            if isinstance(error, (InvalidRequest, RequestRejected)):
                 self._runtime.core.state.counters.add(Count.REQUESTS_REJECTED)
             await context.abort(*status_of(error, request_id))
         except Exception as error:  # noqa: BLE001 - gRPC would send the text of whatever it is

@@ -62,6 +62,7 @@ class RouterService:
         self._ticking: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         self._is_serving: bool | None = None
+        self._address: RouterAddress | None = None
 
     @property
     def runtime(self) -> RouterRuntime:
@@ -69,6 +70,13 @@ class RouterService:
         if self._runtime is None:
             raise RuntimeError("the router has not been started")
         return self._runtime
+
+    @property
+    def address(self) -> RouterAddress:
+        """Where clients connect; known once started."""
+        if self._address is None:
+            raise RuntimeError("the router has not been started")
+        return self._address
 
     async def start(self) -> RouterAddress:
         """Raises UnsafeBind and PortInUse; nothing is left running then."""
@@ -90,7 +98,8 @@ class RouterService:
         self._ticking = asyncio.create_task(self._tick(runtime), name="router tick")
         self._ticking.add_done_callback(_log_end)
         _log.info("router %s listens on %s:%d", settings.router_id, settings.host, port)
-        return RouterAddress(settings.host, port)
+        self._address = RouterAddress(settings.host, port)
+        return self._address
 
     def set_members(self, members: Sequence[MemberSpec]) -> None:
         """The whole list; it replaces the one before. In the router's loop."""

@@ -8,7 +8,7 @@ from radixroute.router.actions import Action, Failure
 from radixroute.router.counters import Count
 from radixroute.router.dispatcher import Dispatcher
 from radixroute.router.members import Member, MemberState
-from radixroute.router.membership import Membership
+from radixroute.router.membership import SILENT, Membership
 from radixroute.router.settings import RouterSettings
 from radixroute.router.state import NS_PER_S, RouterState
 
@@ -62,7 +62,7 @@ class Watch:
     def _watch_silence(self, member: Member, now_ns: int) -> list[Action]:
         silent_ns = now_ns - member.last_heard_ns
         if silent_ns >= self._dead_after_ns:
-            return self._membership.lost(member.spec.worker_id, "no heartbeat", now_ns)
+            return self._membership.lost(member.spec.worker_id, SILENT, now_ns)
         if silent_ns >= self._suspect_after_ns and member.state is MemberState.LIVE:
             self._membership.suspect(member)
         return []

@@ -1,0 +1,117 @@
+"""Load book: nothing counts twice, nothing is forgotten, reports and bookings add up."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from radixroute.events.records import SessionLoad
+from radixroute.router.errors import BrokenInvariant
+from radixroute.router.load_book import BookingId, Load, LoadBook
+
+
+def booking(n: int) -> BookingId:
+    return BookingId(f"r{n}", 1)
+
+
+def book_with(*tokens: int) -> LoadBook:
+    book = LoadBook("me")
+    for n, queued in enumerate(tokens, start=1):
+        book.book(booking(n), "w", dispatch_seq=n, queued_tokens=queued)
+    return book
+
+
+def session(router: str, ack: int, in_flight: int, queued: int) -> SessionLoad:
+    return SessionLoad(router, ack, in_flight, queued, 0)
+
+
+def test_booked_load_counts_at_once():
+    assert book_with(100, 50).load("w") == Load(in_flight=2, queued_tokens=150, decoding=0)
+
+
+def test_the_first_token_ends_the_wait_and_begins_decoding():
+    book = book_with(100, 50)
+    book.first_token(booking(1))
+    book.first_token(booking(1))
+    assert book.load("w") == Load(in_flight=2, queued_tokens=50, decoding=1)
+
+
+def test_settling_takes_everything_back():
+    book = book_with(100, 50)
+    book.first_token(booking(1))
+    book.settle(booking(1))
+    book.settle(booking(2))
+    assert book.load("w") == Load()
+    book.check()
+
+
+def test_settling_twice_is_a_bug():
+    book = book_with(10)
+    book.settle(booking(1))
+    with pytest.raises(BrokenInvariant):
+        book.settle(booking(1))
+
+
+def test_booking_twice_is_a_bug():
+    with pytest.raises(BrokenInvariant):
+        book_with(10).book(booking(1), "w", dispatch_seq=2, queued_tokens=1)
+
+
+def test_a_report_replaces_what_it_acknowledges_and_nothing_else():
+    book = book_with(100, 50)
+    book.report("w", [session("me", ack=1, in_flight=1, queued=30)])
+    # 70 of the first 100 tokens are computed; the second dispatch was not seen yet.
+    assert book.load("w").queued_tokens == 30 + 50
+
+
+def test_a_report_older_than_a_first_token_adds_nothing():
+    book = book_with(100)
+    book.report("w", [session("me", ack=1, in_flight=1, queued=100)])
+    book.first_token(booking(1))
+    assert book.load("w").queued_tokens == 0
+
+
+def test_other_routers_requests_are_seen_and_replaced_by_the_next_report():
+    book = book_with(10)
+    book.report("w", [session("you", ack=9, in_flight=3, queued=200)])
+    assert book.load("w") == Load(in_flight=4, queued_tokens=210, decoding=3)
+    book.report("w", [session("you", ack=9, in_flight=0, queued=0)])
+    assert book.load("w") == Load(in_flight=1, queued_tokens=10)
+
+
+def test_a_worker_with_bookings_cannot_be_forgotten():
+    book = book_with(10)
+    with pytest.raises(BrokenInvariant):
+        book.forget_worker("w")
+    book.settle(booking(1))
+    book.report("w", [session("you", ack=1, in_flight=3, queued=200)])
+    book.forget_worker("w")
+    assert book.load("w") == Load()
+
+
+STEP = st.tuples(
+    st.sampled_from(["book", "first", "settle", "report"]), st.integers(0, 30), st.integers(0, 2)
+)
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(st.lists(STEP, max_size=60))
+def test_totals_always_agree_with_the_bookings(steps):
+    book, live, seq = LoadBook("me"), {}, 0
+    for verb, n, w in steps:
+        worker = f"w{w}"
+        if verb == "book" and booking(n) not in live:
+            seq += 1
+            live[booking(n)] = worker
+            book.book(booking(n), worker, dispatch_seq=seq, queued_tokens=n * 10)
+        elif verb == "first" and booking(n) in live:
+            book.first_token(booking(n))
+        elif verb == "settle" and booking(n) in live:
+            book.settle(booking(n))
+            del live[booking(n)]
+        elif verb == "report":
+            book.report(worker, [session("me", ack=n, in_flight=1, queued=n)])
+        book.check()
+        assert len(book) == len(live)
+        for name in ("w0", "w1", "w2"):
+            assert book.load(name).in_flight == sum(v == name for v in live.values())
+            assert book.load(name).queued_tokens >= 0

@@ -139,6 +139,14 @@ def test_a_stale_match_is_refused(tree):
     assert tree.lock(tree.match("ab")).length == 2
 
 
+def test_a_match_whose_node_was_split_is_refused(tree):
+    finish(tree, run(tree, "abcd", 0))
+    match = tree.match("abcd")
+    tree.lock(tree.match("ab"))
+    with pytest.raises(StaleMatch):
+        tree.lock(match)
+
+
 def test_a_dead_ref_or_one_of_another_tree_is_refused(tree):
     ref = run(tree, "ab", 0)
     stranger = run(RadixTree(), "ab", 0)

@@ -18,7 +18,7 @@ from bench.demo_series import Demo, run_demo, started
 from bench.demo_signals import Interrupted, interruptible
 from bench.demo_table import run_table, summary_markdown, summary_table
 from bench.machine import machine, versions
-from bench.model import ensure_model
+from bench.model import ModelUnavailable, ensure_model
 from radixroute.deploy.errors import DeployError
 from radixroute.deploy.local import LocalCluster
 from radixroute.deploy.settings import ClusterSettings
@@ -90,13 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as interrupted:
         screen.say(f"interrupted: {interrupted}")
         return interrupted.exit_code
-    except (AskFailed, DeployError, BadPlan, OSError) as error:
+    except (AskFailed, DeployError, BadPlan, ModelUnavailable, OSError) as error:
         screen.say(f"failed: {error}")
         return FAULTY
 
 
 def _main(options: argparse.Namespace, screen: TerminalScreen) -> int:
-    model = ensure_model()
+    model = ensure_model(screen.say)
     seeds = REPEAT_SEEDS if options.repeat else DEMO_SEEDS
     demo, sizes = plan_demo(seeds, options.repeat, model, screen)
     with started(LocalCluster(cluster_settings(model, demo.plan, sizes)), screen) as cluster:

@@ -5,17 +5,17 @@ each cache no policy could lose; with none of it none could win. Two workers tog
 more than everything once, and by far not everything twice.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from bench.machine import cpu_flags
 from radixroute.radix.ids import Tokens
 from radixroute.replay.ceiling import Ceiling, Exchange, ceiling
 from radixroute.replay.chats import Workload
 from radixroute.request.chat import ChatMessage
+from radixroute.worker.model_config import load_config
 
 POLICIES = ("round_robin", "random", "radix")
 BASELINE, OURS = POLICIES[0], POLICIES[-1]
@@ -68,11 +68,8 @@ def planned_working_set(workload: Workload, tokenizer: ChatTokenizer, block_size
 
 def kv_memory(model: Path, blocks: int, block_size: int, dtype: str) -> int:
     """Bytes of a pool of `blocks`: K and V of every layer."""
-    config: dict[str, Any] = json.loads((model / "config.json").read_text())
-    heads = config["num_attention_heads"]
-    head_dim = config.get("head_dim") or config["hidden_size"] // heads
-    per_token = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * head_dim
-    return blocks * block_size * int(per_token) * {"bfloat16": 2, "float32": 4}[dtype]
+    itemsize = {"bfloat16": 2, "float32": 4}[dtype]
+    return blocks * block_size * load_config(model).kv_bytes_per_token(itemsize)
 
 
 def demo_dtype() -> str:

@@ -1,25 +1,24 @@
-"""The demo's way to the router: plain gRPC, as any client would use it.
+"""The demo's way to the router: the client that everybody uses.
 
 One connection for one policy's run. A failed request becomes `AskFailed` with the router's own
 words; nothing is retried here, so that no failure stays unseen.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
-import grpc
-import numpy as np
-
-from radixroute.protos import radixroute_pb2 as pb
-from radixroute.protos import radixroute_pb2_grpc
+from radixroute.answer import Delta
+from radixroute.client import AsyncRouterClient
+from radixroute.errors import FrontDoorError
 from radixroute.request.chat import ChatMessage
+from radixroute.request.limits import PartialSampling
+from radixroute.request.sampling import FinishReason
 
-_STUBS: Any = radixroute_pb2_grpc  # generated without annotations
 # Far above any answer of the demo; a request that needs longer has been lost.
 REQUEST_TIMEOUT_S = 180.0
-INSPECT_TIMEOUT_S = 10.0
 
 
 class AskFailed(Exception):
@@ -70,9 +69,7 @@ class RouterPort:
     """A `Port` over gRPC, and the router's inspection beside it."""
 
     def __init__(self, address: str) -> None:
-        self._channel = grpc.aio.insecure_channel(address)
-        self._router = _STUBS.RouterStub(self._channel)
-        self._inspect = _STUBS.InspectStub(self._channel)
+        self._client = AsyncRouterClient(address, timeout_s=REQUEST_TIMEOUT_S)
 
     async def __aenter__(self) -> Self:
         return self
@@ -83,25 +80,19 @@ class RouterPort:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._channel.close()
+        await self._client.close()
 
     async def ask(self, messages: Sequence[ChatMessage], max_tokens: int) -> AsyncIterator[Piece]:
         """Greedy, so that the same prompt gets the same answer under every policy."""
-        request = pb.GenerateRequest(
-            messages=pb.ChatMessages(
-                messages=[pb.ChatMessage(role=m.role, content=m.content) for m in messages]
-            ),
-            sampling=pb.SamplingParams(temperature=0.0, max_tokens=max_tokens),
-        )
-        try:
-            async for answer in self._router.Generate(request, timeout=REQUEST_TIMEOUT_S):
-                yield _piece(answer)
-        except grpc.aio.AioRpcError as failed:
-            raise AskFailed(f"{failed.code().name}: {failed.details()}") from failed
+        sampling = PartialSampling(temperature=0.0, max_tokens=max_tokens)
+        with _failing_as_asked():
+            async for delta in self._client.generate(messages, sampling):
+                yield _piece(delta)
 
     async def hits(self) -> dict[str, Hits]:
         """Counters by worker id, since the router's start."""
-        answer = await _inspected(self._inspect.HitRates, pb.HitRatesRequest())
+        with _failing_as_asked():
+            answer = await self._client.hit_rates()
         return {
             row.worker_id: Hits(
                 row.requests,
@@ -115,31 +106,35 @@ class RouterPort:
 
     async def pool_blocks(self) -> dict[str, int]:
         """Size of each worker's KV pool, in blocks."""
-        answer = await _inspected(self._inspect.ListWorkers, pb.ListWorkersRequest())
+        with _failing_as_asked():
+            answer = await self._client.list_workers()
         return {row.worker_id: row.kv_blocks_total for row in answer.workers}
 
     async def policy(self) -> str:
-        answer = await _inspected(self._inspect.RouterInfo, pb.RouterInfoRequest())
-        return str(answer.policy)
+        with _failing_as_asked():
+            answer = await self._client.router_info()
+        return answer.policy
 
 
-async def _inspected(method: Any, request: object) -> Any:
+@contextmanager
+def _failing_as_asked() -> Iterator[None]:
     try:
-        return await method(request, timeout=INSPECT_TIMEOUT_S)
-    except grpc.aio.AioRpcError as failed:
-        raise AskFailed(f"{failed.code().name}: {failed.details()}") from failed
+        yield
+    except FrontDoorError as failed:
+        raise AskFailed(str(failed)) from failed
 
 
-def _piece(answer: pb.GenerateResponse) -> Piece:
-    if answer.finish_reason in (pb.FINISH_REASON_ABORT, pb.FINISH_REASON_ERROR):
-        raise AskFailed(f"ended with {pb.FinishReason.Name(answer.finish_reason)}")
+def _piece(delta: Delta) -> Piece:
+    if delta.finish is FinishReason.ABORT:
+        raise AskFailed("the answer was aborted")
+    usage = delta.usage
     return Piece(
-        token_ids=tuple(np.frombuffer(answer.token_ids, dtype="<u4").tolist()),
-        text=answer.text,
-        position=answer.position,
-        finished=answer.finish_reason != pb.FINISH_REASON_UNSPECIFIED,
-        worker_id=answer.usage.worker_id,
-        prompt_tokens=answer.usage.prompt_tokens,
-        cached_tokens=answer.usage.cached_tokens,
-        attempts=answer.usage.attempts,
+        token_ids=delta.token_ids,
+        text=delta.text,
+        position=delta.position,
+        finished=delta.finish is not None,
+        worker_id=usage.worker_id if usage else "",
+        prompt_tokens=usage.prompt_tokens if usage else 0,
+        cached_tokens=usage.cached_tokens if usage else 0,
+        attempts=usage.attempts if usage else 0,
     )

@@ -88,6 +88,11 @@ def test_in_flight_must_not_be_a_multiple_of_the_workers():
 @pytest.fixture
 def model(tmp_path):
     config = {
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": 49152,
+        "rms_norm_eps": 1e-5,
+        "intermediate_size": 1536,
+        "max_position_embeddings": 8192,
         "num_hidden_layers": 30,
         "num_attention_heads": 9,
         "num_key_value_heads": 3,

@@ -93,7 +93,7 @@ class PrefixIndex:
             run_len = run_by_bit.get(lane.bit, 0)
             if run_len:
                 blocks[row] = run_len
-                tiers[row] = _by_fastest_tier(lane, wanted[:run_len])
+                tiers[row] = _by_fastest_tier(lane, wanted, run_len)
         blocks.flags.writeable = tiers.flags.writeable = False
         return Overlaps(self._holders, blocks, tiers, self._row_by_holder)
 
@@ -201,12 +201,12 @@ def _note(run_by_bit: dict[int, int], mask: int, run_len: int) -> None:
         mask ^= bit
 
 
-def _by_fastest_tier(lane: Lane, run: list[int]) -> list[int]:
+def _by_fastest_tier(lane: Lane, wanted: list[int], run_len: int) -> list[int]:
     counts = [0] * len(Tier)
     if lane.is_only_on_device:
-        counts[Tier.DEVICE] = len(run)
+        counts[Tier.DEVICE] = run_len
         return counts
-    for key in run:
+    for key in wanted[:run_len]:
         counts[next(tier for tier in Tier if key in lane.copies[tier])] += 1
     return counts
 

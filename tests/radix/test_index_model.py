@@ -122,7 +122,7 @@ class IndexMachine(RuleBasedStateMachine):
 
 TestIndex = IndexMachine.TestCase
 TestIndex.settings = settings(
-    max_examples=200, stateful_step_count=40, derandomize=True, deadline=None
+    max_examples=120, stateful_step_count=40, derandomize=True, deadline=None
 )
 
 

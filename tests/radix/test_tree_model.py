@@ -140,5 +140,5 @@ class TreeMachine(RuleBasedStateMachine):
 
 TestTree = TreeMachine.TestCase
 TestTree.settings = settings(
-    max_examples=400, stateful_step_count=40, derandomize=True, deadline=None
+    max_examples=250, stateful_step_count=40, derandomize=True, deadline=None
 )

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from radixroute.protos import radixroute_pb2 as pb
 
 CHOSEN = "[bold green]\u2192[/]"
-_WORKER_COLUMNS = tuple(
-    "worker,state,events,in flight,queued,KV blocks,indexed,deaths,address,reason".split(",")
+_WORKER_COLUMNS = (
+    *("worker", "state", "events", "in flight", "queued", "KV blocks", "indexed", "deaths"),
+    *("address", "reason"),
 )
-_HITS_COLUMNS = tuple(
-    "worker,requests,prompt tokens,cached tokens,hit rate,predicted,KV use,in flight,resumed,"
-    "recomputed tokens".split(",")
+_HITS_COLUMNS = (
+    *("worker", "requests", "prompt tokens", "cached tokens", "hit rate", "predicted", "KV use"),
+    *("in flight", "resumed", "recomputed tokens"),
 )
 _CANDIDATE_COLUMNS = ("", "worker", "overlap", "expected", "in flight")
 _STATE_COLOURS = {"live": "green", "suspect": "yellow", "dead": "red", "stale": "yellow"}

@@ -27,10 +27,14 @@ _FACTORS = {
 _SIZE_ENDINGS = ("_bytes", "_memory")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _NONE = "none"
+_KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
 
 
 class WrongType(ValueError):
-    """The value is not what the field declares; the text says what it takes."""
+    """The value is not what the field declares; the text says what it takes, and never quotes it.
+
+    A value may be a secret in the wrong place.
+    """
 
 
 def from_toml(value: object, declared: Any, name: str) -> object:
@@ -45,7 +49,7 @@ def from_toml(value: object, declared: Any, name: str) -> object:
     if typing.get_origin(inner) is tuple and isinstance(value, list):
         item, *_ = typing.get_args(inner)
         return tuple(from_toml(one, item, name) for one in value)
-    raise WrongType(f"takes {describe(declared, name)}, not {_short(value)}")
+    raise WrongType(f"takes {describe(declared, name)}, not {_KINDS.get(type(value), 'this')}")
 
 
 def from_text(text: str, declared: Any, name: str) -> object:
@@ -56,7 +60,7 @@ def from_text(text: str, declared: Any, name: str) -> object:
     try:
         return _parse(text, inner, name)
     except ValueError:
-        raise WrongType(f"takes {describe(declared, name)}, not {_short(text)}") from None
+        raise WrongType(f"takes {describe(declared, name)}") from None
 
 
 def describe(declared: Any, name: str) -> str:
@@ -69,9 +73,12 @@ def describe(declared: Any, name: str) -> str:
     elif typing.get_origin(inner) is tuple:
         words = "a list"
     else:
-        words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[
-            inner
-        ]
+        words = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a finite number",
+            str: "text",
+        }[inner]
     return f'{words} or "{_NONE}"' if optional else words
 
 
@@ -108,7 +115,7 @@ def _parse_size(text: str) -> int:
 
 def _finite(value: float) -> float:
     if not math.isfinite(value):
-        raise WrongType("takes a finite number")
+        raise WrongType("takes a finite number, not this")
     return value
 
 
@@ -126,8 +133,3 @@ def _is_enum(inner: Any) -> bool:
 
 def _is_size(inner: Any, name: str) -> bool:
     return inner is int and name.endswith(_SIZE_ENDINGS)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+WIDEST = 1000  # columns of a table that goes into a pipe
+
 
 def complain(message: str) -> None:
     """One line on stderr."""
@@ -33,7 +35,8 @@ def show_table(table: Table) -> None:
     """A table on stdout; piped, it is as wide as it needs to be."""
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=max(console.measure(table).maximum, 40))
+        needed = Console(width=WIDEST).measure(table).maximum
+        console = Console(highlight=False, width=needed)
     console.print(table)
 
 

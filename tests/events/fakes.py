@@ -206,6 +206,7 @@ class World:
             mangle=self.rng.choice([0.0, 0.0, 0.03]),
             garbage=self.rng.choice([0.0, 0.0, 0.02]),
         )
+        self._mangles = faults.mangle > 0
         self.events = FakeLink(self.rng, faults)
         self.control_up = FakeLink(self.rng, Faults(lose=faults.lose))
         self.control_down = FakeLink(self.rng, Faults(lose=faults.lose, delay=faults.delay))
@@ -222,23 +223,43 @@ class World:
         self.stream = OutboundStream(
             epoch, 0, ring_batches=self.rng.choice([2, 20]), ring_bytes=1 << 20, part_blocks=7
         )
+        self.held_after: list[set[tuple[int, Tier]]] = []  # by seq
         self._confirm_at_ns = self.now_ns + self.rng.randint(0, 200) * MS
+
+    @property
+    def is_believed_right(self) -> bool:
+        """Credited streams are right up to the last applied batch, at any moment.
+
+        Only a mangled batch can fool a session, and only until the next heartbeat.
+        """
+        session = self.router.session
+        if self._mangles or session.epoch != self.stream.epoch or not session.state.is_credited:
+            return True
+        seq = session.applied_seq
+        return set(self.router.index) == (set() if seq is None else self.held_after[seq])
 
     def run(self, steps: int, *, is_busy: bool) -> None:
         for _ in range(steps):
             self.now_ns += 10 * MS
             if is_busy:
                 self._work()
+                assert self.is_believed_right
             if self.now_ns % (250 * MS) == 0:
                 self.events.send(encode_heartbeat(self.stream.heartbeat(LOAD)), self.now_ns)
             self._serve()
             self._receive()
 
     def quieten(self) -> None:
-        """No faults and no work from here on."""
+        """No faults and no work from here on, until two heartbeats changed nothing."""
         for link in (self.events, self.control_up, self.control_down):
             link.faults = Faults()
-        self.run(2000, is_busy=False)
+        self.run(100, is_busy=False)
+        for _ in range(40):
+            before = len(self.router.states)
+            self.run(55, is_busy=False)
+            is_settled = len(self.router.states) == before
+            if is_settled and self.router.session.state is StreamState.LIVE:
+                return
 
     def _work(self) -> None:
         if self.rng.random() < 0.005:
@@ -247,6 +268,7 @@ class World:
             self.events.cut_until_ns = self.now_ns + self.rng.randint(1000, 2500) * MS
         if self.rng.random() < 0.5:
             events = self.cache.step()
+            self.held_after.append(set(self.cache.truth))
             if self.rng.random() < 0.03:
                 self.stream.drop(events)
                 return

@@ -2,17 +2,47 @@
 
 import pytest
 
-from radixroute.events.records import Heartbeat
+from radixroute.events.actions import Apply, Reset
+from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared, Heartbeat
 from radixroute.events.session import StreamSession
 from radixroute.events.states import StreamState
-from tests.events.fakes import SETTINGS, World
+from radixroute.radix.ids import BlockKey
+from radixroute.radix.index import PrefixIndex
+from tests.events.fakes import HOLDER, SETTINGS, RouterEnd, World
 
 SEEDS = 1500
 CHUNK = 100
 
 
-def run_world(seed: int, session: StreamSession | None = None) -> World:
-    world = World(seed, session)
+class IndexEnd(RouterEnd):
+    """A router's end that keeps a `PrefixIndex` too."""
+
+    def __init__(self, session: StreamSession) -> None:
+        super().__init__(session)
+        self.prefixes = PrefixIndex()
+        self.prefixes.join(HOLDER)
+
+    def carry_out(self, actions) -> None:
+        super().carry_out(actions)
+        for action in actions:
+            if isinstance(action, Reset):
+                self.prefixes.clear(HOLDER)
+            elif isinstance(action, Apply):
+                for event in action.events:
+                    self._follow(event)
+
+    def _follow(self, event) -> None:
+        match event:
+            case BlocksStored(parent, keys, tier):
+                self.prefixes.store(HOLDER, parent, keys, tier)
+            case BlocksRemoved(keys, tier):
+                self.prefixes.remove(HOLDER, keys, tier)
+            case CacheCleared():
+                self.prefixes.clear(HOLDER)
+
+
+def run_world(seed, session=None, world=None):
+    world = world or World(seed, session)
     for _ in range(4):
         world.run(40, is_busy=True)
         world.router.session.check()
@@ -36,6 +66,19 @@ def test_after_quiet_the_index_is_the_truth(first):
         assert session.state is StreamState.LIVE, f"seed {seed}"
         assert is_right(world), f"seed {seed}"
         assert session.n_blocks == len(world.cache.truth), f"seed {seed}"
+
+
+@pytest.mark.parametrize("first", range(0, 100, 25))
+def test_the_real_index_follows_as_well(first):
+    for seed in range(first, first + 25):
+        world = World(seed)
+        world.router = IndexEnd(world.router.session)
+        run_world(seed, world=world)
+        index, truth = world.router.prefixes, world.cache.truth
+        index.check()
+        assert index.digest(HOLDER) == world.router.session.digest, f"seed {seed}"
+        assert index.n_blocks(HOLDER) == len(truth), f"seed {seed}"
+        assert all(index.holds(HOLDER, BlockKey(key)) for key, _ in truth), f"seed {seed}"
 
 
 def test_the_same_seed_gives_the_same_run():

@@ -9,70 +9,20 @@ from typing import Any
 import pytest
 import zmq
 
-from radixroute.events.actions import RequestReplay, RequestSnapshot
-from radixroute.events.control import Delivery, Endpoints, Malformed
+from radixroute.events.control import Endpoints, Malformed
 from radixroute.events.epoch import make_epoch
 from radixroute.events.errors import LocalEventError
 from radixroute.events.publisher import EventPublisher
 from radixroute.events.records import EventBatch, Heartbeat, LoadReport, SessionLoad
-from radixroute.events.session import StreamSession
-from radixroute.events.settings import PublisherSettings, SessionSettings, SubscriberSettings
+from radixroute.events.settings import PublisherSettings
 from radixroute.events.states import StreamState
 from radixroute.events.subscriber import EventSubscriber
 from radixroute.radix.ids import Holder, WorkerId
-from tests.events.fakes import HOLDER, RouterEnd, keys, removed, stored
+from tests.events.fakes import HOLDER, keys, removed, stored
+from tests.events.receiver import PATIENCE_S, Receiver
 
 # Short beats, so that the tests wait little.
 FAST = PublisherSettings(heartbeat_interval_s=0.02, snapshot_part_blocks=16)
-PATIENCE_S = 10.0
-
-
-class Receiver:
-    """A router's receiving half: subscriber, session, plain index; driven by the test's thread."""
-
-    def __init__(self, call_soon=lambda call: call(), **settings) -> None:
-        self.items: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.seen: list[Delivery] = []
-        self.subscriber = EventSubscriber(
-            lambda deliveries: self.items.put(deliveries),
-            call_soon,
-            settings=SubscriberSettings(**settings),
-        )
-        self.session = StreamSession(0, SessionSettings(stale_after_s=0.5))
-        self.router = RouterEnd(self.session)
-        self.subscriber.start()
-
-    @property
-    def index(self):
-        return {key for key, _ in self.router.index}
-
-    def join(self, publisher, epoch, holder=HOLDER) -> None:
-        self.subscriber.add(holder, publisher.endpoints)
-        self._carry_out(self.session.confirm_epoch(epoch, time.monotonic_ns()))
-
-    def until(self, is_reached) -> None:
-        """Handles what arrives until the condition holds."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not is_reached():
-            assert time.monotonic() < deadline, (self.session.state, self.session.counters)
-            self._carry_out(self.session.tick(time.monotonic_ns()))
-            try:
-                deliveries = self.items.get(timeout=0.02)
-            except queue.Empty:
-                continue
-            for delivery in deliveries:
-                self.seen.append(delivery)
-                if delivery.holder == HOLDER:
-                    self._carry_out(self.session.deliver(delivery.item, time.monotonic_ns()))
-
-    def _carry_out(self, actions) -> None:
-        self.router.carry_out(actions)
-        for asked in self.router.asked:
-            if isinstance(asked, RequestSnapshot):
-                self.subscriber.request_snapshot(HOLDER)
-            elif isinstance(asked, RequestReplay):
-                self.subscriber.request_replay(HOLDER, asked.from_seq, asked.to_seq)
-        self.router.asked.clear()
 
 
 @pytest.fixture

@@ -144,22 +144,20 @@ def engine_scope(settings: WorkerSettings, info: EngineInfo) -> Scope:
 def _engine_info(settings: WorkerSettings, facts: ModelFacts) -> EngineInfo:
     """The facts of this engine; a context longer than the pool is cut, or refused if asked for."""
     pool_tokens = facts.kv_blocks_total * facts.block_size
-    wanted = settings.max_model_len
-    if wanted > facts.max_model_len:
-        raise BadSetting(
-            "max_model_len", f"{wanted} is above the model's limit of {facts.max_model_len} tokens"
-        )
-    if wanted > pool_tokens:
-        raise BadSetting(
-            "max_model_len",
-            f"{wanted} tokens do not fit the KV pool of {pool_tokens}; raise worker.kv_memory",
-        )
     if pool_tokens < 2:
         raise BadSetting("kv_memory", f"{settings.kv_memory} bytes hold not even one block of KV")
+    longest = min(facts.max_model_len, pool_tokens)
+    wanted = settings.max_model_len
+    if wanted > longest:
+        raise BadSetting(
+            "max_model_len",
+            f"{wanted} is too long: the model takes {facts.max_model_len} tokens and the KV pool "
+            f"{pool_tokens}; lower it, or raise worker.kv_memory",
+        )
     return EngineInfo(
         model=settings.served_model_name or facts.model,
         block_size=facts.block_size,
-        max_model_len=wanted or min(facts.max_model_len, pool_tokens),
+        max_model_len=wanted or longest,
         vocab_size=facts.vocab_size,
         eos_token_ids=facts.eos_token_ids,
         model_fingerprint=facts.fingerprint,

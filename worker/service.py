@@ -28,6 +28,7 @@ from radixroute.worker.engine import (
 )
 from radixroute.worker.errors import BadSetting, NotStarted
 from radixroute.worker.inference import engine_scope
+from radixroute.worker.model_folder import model_folder
 from radixroute.worker.process import TORCH_RUNNER, EngineProcess
 from radixroute.worker.server import EngineFace, WorkerServer, require_safe_host
 from radixroute.worker.sessions import SessionTable
@@ -231,7 +232,5 @@ def _publisher_settings(settings: WorkerSettings) -> PublisherSettings:
 def _load_tokenizer(settings: WorkerSettings) -> Tokenizer:
     if not settings.model:
         raise BadSetting("model", "is not set; give a Hugging Face directory or a .gguf file")
-    path = Path(settings.model)
-    if not path.exists():
-        raise BadSetting("model", f"{path} does not exist; check the path")
-    return Tokenizer.from_dir(path)
+    # Converts a GGUF file the first time; the engine process finds the same folder.
+    return Tokenizer.from_dir(model_folder(Path(settings.model)))

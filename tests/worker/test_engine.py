@@ -146,7 +146,7 @@ def test_a_context_that_does_not_fit_the_pool_is_cut_or_refused():
     assert engine.info.max_model_len == 32
     with pytest.raises(BadSetting, match="kv_memory"):
         make_engine(FakeRunner(n_blocks=8, max_model_len=4096), max_model_len=100)
-    with pytest.raises(BadSetting, match="model's limit"):
+    with pytest.raises(BadSetting, match="takes 50 tokens"):
         make_engine(FakeRunner(max_model_len=50), max_model_len=100)
 
 

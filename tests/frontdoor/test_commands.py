@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from radixroute import __version__
+from radixroute.console import plain
 from radixroute.deploy import daemon
 from radixroute.deploy.errors import ConfigError, NotRunning, StartError
 from radixroute.deploy.process_tree import identify
@@ -94,6 +95,8 @@ def test_sampling_options_reach_the_router(cli, router, script):
     [
         (["submit", "  "], "prompt is empty"),
         (["submit", "x", "--top-k", "-1"], "--top-k is -1"),
+        (["submit", "x", "--max-tokens", 2**32], "--max-tokens is 4294967296"),
+        (["submit", "x", "--seed", 2**64], "--seed is 18446744073709551616"),
         (["submit", "x", "--messages", "nowhere.json"], "not both"),
         (["submit", "--messages", "nowhere.json"], "cannot read nowhere.json"),
         (["submit", "--messages", "bad.json"], "bad.json is not a conversation"),
@@ -159,6 +162,13 @@ def test_json_has_numbers_as_numbers(cli, router):
     assert (workers[0]["kv_blocks_total"], workers[1]["deaths"]) == (1000, 1)
     explained = json.loads(cli("explain", REQUEST_ID, "--json", "--router", router).stdout)
     assert explained["attempts"][0]["candidates"][1]["terms"][1]["value"] == 2.0
+
+
+def test_maps_of_the_wire_become_json_objects():
+    info = pb.RouterInfoResponse(policy="radix", counters={"late_deltas": 2**60})
+    shown = plain(info)
+    assert shown["counters"] == {"late_deltas": 2**60}
+    assert shown["model"] == ""  # a field at its default is shown too
 
 
 def test_the_router_is_taken_from_the_settings(cli, router):

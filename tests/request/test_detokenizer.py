@@ -66,6 +66,12 @@ def test_special_tokens_are_no_text():
     assert "".join(stream(IncrementalDetokenizer(BYTE_LEVEL), [ids])) == "hello"
 
 
+def test_added_tokens_outside_the_byte_alphabet_are_text_as_they_stand():
+    ids = [int(i) for i in BYTE_LEVEL.encode("a two words<think>é")]
+    assert BYTE_LEVEL.vocab_size - 1 in ids
+    assert IncrementalDetokenizer(BYTE_LEVEL).push(ids) == "a two words<think>é"
+
+
 def test_the_first_space_goes_only_where_a_sentence_begins():
     ids = [int(i) for i in SENTENCE_PIECE.encode("the the")]
     assert IncrementalDetokenizer(SENTENCE_PIECE).push(ids) == "the the"

@@ -1,0 +1,140 @@
+"""A `ModelRunner` in torch: loads a model folder, owns its KV pool, computes step plans.
+
+I choose device and dtype, and size the pool. No scheduling, no clock, no sockets; the engine's loop
+is my only caller. `load_runner` is what the engine process names by default.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from radixroute.worker.attention import SdpaBackend
+from radixroute.worker.errors import StartFailed
+from radixroute.worker.kv_pool import KVPool, blocks_that_fit, new_pool
+from radixroute.worker.llama import Llama
+from radixroute.worker.model_config import ModelConfig, load_config
+from radixroute.worker.model_folder import model_folder
+from radixroute.worker.runner import ModelFacts, SequenceSlice, StepPlan
+from radixroute.worker.sampler import sample
+from radixroute.worker.settings import WorkerSettings
+from radixroute.worker.weights import Weights, fingerprint
+
+
+class TorchRunner:
+    """A loaded model with its KV pool."""
+
+    def __init__(self, model: Llama, pool: KVPool, facts: ModelFacts) -> None:
+        self._model = model
+        self._pool = pool
+        self._facts = facts
+        self._attention = SdpaBackend(pool)
+
+    @property
+    def facts(self) -> ModelFacts:
+        return self._facts
+
+    @property
+    def pool(self) -> KVPool:
+        """The pool itself, for tests that damage it."""
+        return self._pool
+
+    @torch.inference_mode()
+    def execute(self, plan: StepPlan) -> tuple[int, ...]:
+        """One id for each slice that samples, in slice order."""
+        slices = plan.slices
+        if not slices:
+            return ()
+        self._attention.plan(slices)
+        hidden = self._model.forward(
+            self._tensor(np.concatenate([s.token_ids for s in slices]).astype(np.int64)),
+            self._tensor(_positions(slices)),
+            self._attention,
+        )
+        ends = np.cumsum([len(s.token_ids) for s in slices])
+        rows = [int(end) - 1 for end, s in zip(ends, slices, strict=True) if s.sampling]
+        if not rows:
+            return ()
+        logits = self._model.logits(hidden[self._tensor(np.array(rows))])
+        choices = [(s.sampling, s.start + len(s.token_ids)) for s in slices if s.sampling]
+        return sample(logits, choices)
+
+    def _tensor(self, array: "np.typing.NDArray[np.int64]") -> torch.Tensor:
+        return torch.from_numpy(array).to(self._pool.k.device)
+
+
+def load_runner(settings: WorkerSettings) -> TorchRunner:
+    """Load the model that the settings name. Raises `ModelError` or `StartFailed`."""
+    torch.set_num_threads(settings.torch_threads)
+    device = choose_device(settings.device)
+    dtype = choose_dtype(settings.dtype, device)
+    folder = model_folder(Path(settings.model))
+    config = load_config(folder)
+    n_blocks = blocks_that_fit(
+        config,
+        kv_memory=settings.kv_memory,
+        block_size=settings.block_size,
+        itemsize=dtype.itemsize,
+    )
+    if device.type == "cpu":
+        _must_fit_in_memory(settings.kv_memory)
+    with torch.inference_mode():
+        model = Llama(config, Weights(folder, dtype=dtype, device=device))
+        pool = new_pool(config, n_blocks, settings.block_size, dtype=dtype, device=device)
+    return TorchRunner(model, pool, _facts(settings, config, folder, pool))
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes CUDA where there is one. Raises `StartFailed` for CUDA without a device."""
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        raise StartFailed("device is cuda, but torch sees none: use device = cpu or auto")
+    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the device computes it in hardware, else float32."""
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    # The kernel's list: torch's own queries have no public name. Elsewhere than Linux: no.
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16"}.intersection(flags))
+
+
+def _must_fit_in_memory(kv_memory: int) -> None:
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if kv_memory > physical:
+        raise StartFailed(
+            f"kv_memory is {kv_memory} bytes, but the machine has {physical}: lower it"
+        )
+
+
+def _facts(settings: WorkerSettings, config: ModelConfig, folder: Path, pool: KVPool) -> ModelFacts:
+    # The pool bounds a request too: one that can never fit is refused at submit.
+    limit = min(config.max_position, pool.n_blocks * pool.block_size)
+    return ModelFacts(
+        model=settings.served_model_name or Path(settings.model).name,
+        block_size=settings.block_size,
+        max_model_len=min(settings.max_model_len or limit, limit),
+        vocab_size=config.vocab_size,
+        eos_token_ids=config.eos_token_ids,
+        fingerprint=fingerprint(folder),
+        dtype=str(pool.k.dtype).removeprefix("torch."),
+        device=pool.k.device.type,
+        kv_blocks_total=pool.n_blocks,
+    )
+
+
+def _positions(slices: Sequence[SequenceSlice]) -> "np.typing.NDArray[np.int64]":
+    return np.concatenate([np.arange(s.start, s.start + len(s.token_ids)) for s in slices])

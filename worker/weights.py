@@ -1,0 +1,84 @@
+"""Weights of a Hugging Face folder: tensors by name, checked, and the fingerprint of a model.
+
+I own reading safetensors (one file or sharded). I never guess: a missing, misshapen or torn tensor
+is an error that names the file. Called by the runner's start only. Needs torch and safetensors.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from radixroute.worker.errors import ModelError
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+class Weights:
+    """Tensors of one model folder, read on demand; each may be taken once."""
+
+    def __init__(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> None:
+        self._dtype, self._device = dtype, device
+        self._files = weight_files(folder)
+        self._file_by_name: dict[str, Path] = {}
+        for path in self._files:
+            with _opened(path) as file:
+                self._file_by_name.update(dict.fromkeys(file.keys(), path))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file_by_name
+
+    def take(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        """The tensor in the engine's dtype and on its device. Raises `ModelError`."""
+        path = self._file_by_name.get(name)
+        if path is None:
+            raise ModelError(f"{self._files[0].parent} has no tensor {name}: fetch the model again")
+        with _opened(path) as file:
+            tensor: torch.Tensor = file.get_tensor(name)
+        if tuple(tensor.shape) != shape:
+            raise ModelError(
+                f"{path}: {name} has shape {tuple(tensor.shape)}, config.json says {shape}"
+            )
+        return tensor.to(self._device, self._dtype)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder, in name order; every one exists."""
+    index = folder / INDEX
+    if index.exists():
+        try:
+            shards: Mapping[str, str] = json.loads(index.read_text())["weight_map"]
+            names = sorted(set(shards.values()))
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ModelError(f"{index} cannot be read: fetch the model again") from error
+    else:
+        names = [SINGLE]
+    paths = [folder / name for name in names]
+    for path in paths:
+        if not path.is_file():
+            raise ModelError(f"{path} is missing: point `model` at a complete model folder")
+    return paths
+
+
+def fingerprint(folder: Path) -> str:
+    """32 hex digits over the configuration and every byte of the weights. About 1 s per GB.
+
+    Two folders that differ in one weight must not share block keys, so nothing is sampled.
+    """
+    state = hashlib.blake2b(digest_size=16)
+    for path in (folder / "config.json", *weight_files(folder)):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "blake2b")
+        state.update(path.name.encode() + b"\0" + content.digest())
+    return state.hexdigest()
+
+
+def _opened(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is torn or no safetensors file: fetch the model again") from error

@@ -26,10 +26,10 @@ from tests.e2e.tiny_model import write_tiny_model
 
 STREAMS = 9  # never a multiple of the workers
 TOKENS = 300
-REJOIN_S = 30.0
+REJOIN_S = 60.0
 POLL_S = 0.05
 
-pytestmark = [pytest.mark.e2e, pytest.mark.torch]
+pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.timeout(400)]
 
 
 @dataclass

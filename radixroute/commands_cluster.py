@@ -168,7 +168,7 @@ def _runnable(cluster: ClusterSettings) -> ClusterSettings:
             "no model: give --model DIRECTORY (`make model` fetches a small one into "
             ".cache/models), or set worker.model"
         )
-    path = Path(model)
+    path = Path(model).expanduser()
     if cluster.address is None and not path.exists():
         raise BadConfig(f"worker.model: {model} does not exist; give a directory or a .gguf file")
     full = str(path.resolve()) if path.exists() else model

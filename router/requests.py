@@ -15,6 +15,8 @@ from radixroute.router.errors import BrokenInvariant
 from radixroute.router.inputs import TOKEN_BYTES, Delta, PackedTokens, RequestSpec, packed_len
 from radixroute.router.load_book import BookingId
 
+_GIVEN_UP = (FinishReason.ABORT, FinishReason.ERROR)
+
 
 class Placement(Enum):
     """Where a delta stands relative to what was emitted."""
@@ -63,6 +65,8 @@ class Request:
         """Pure."""
         if self.worker_id is None or delta.attempt != self.attempt:
             return Placement.OLD_ATTEMPT
+        if delta.finish in _GIVEN_UP and not delta.token_ids:
+            return Placement.NEXT  # it carries no output, so its position says nothing
         n = packed_len(delta.token_ids)
         if delta.position == self.position:
             return Placement.NEXT

@@ -12,9 +12,12 @@ from radixroute.router.candidates import Candidate, Score, Term, View
 # streams costs its reader a pause, not the start; a quarter keeps a shared trunk from starving
 # workers (the trunk trap) and still lets a real match win. A judgement, to be tuned by replay.
 DECODE_HARM_WEIGHT = 0.25
-# Chance that an evicted block would have been asked for again before it aged out anyway. Prefill
-# weights of 1 to 1.2 in all measured best, so what is evicted counts for at most a fifth.
-EVICTED_REUSE_CHANCE = 0.2
+# Time spent computing is time that whoever comes next must wait. Total weights of 1 to 1.2 on the
+# own prefill measured best, so this and eviction together stay near a quarter. Without it a burst
+# of one cold prefix scatters: on an idle worker, computing it again is no slower than waiting.
+COMPUTE_HARM_WEIGHT = 0.15
+# Chance that an evicted block would have been asked for again before it aged out anyway.
+EVICTED_REUSE_CHANCE = 0.15
 
 
 def radix_score(view: View, candidate: Candidate) -> Score:
@@ -31,6 +34,7 @@ def radix_score(view: View, candidate: Candidate) -> Score:
             Term("queue", queue_ms, "ms"),
             Term("prefill", prefill_ms, "ms"),
             Term("steps", shared_ms, "ms"),
+            Term("compute", COMPUTE_HARM_WEIGHT * prefill_ms, "ms"),
             Term("slow_down", _slow_down_ms(view, candidate, prefill_ms), "ms"),
             Term("evict", _evict_ms(view, candidate, uncached), "ms"),
         )

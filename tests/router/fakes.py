@@ -16,7 +16,7 @@ from radixroute.events.records import BlocksStored, LoadReport, SessionLoad
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
-from radixroute.radix.ids import BlockKey
+from radixroute.radix.ids import BlockKey, WorkerId
 from radixroute.radix.keys import block_keys
 from radixroute.radix.scope import Scope
 from radixroute.request.tokenizer import Tokenizer
@@ -101,7 +101,7 @@ class FakeWorker:
 
     @property
     def spec(self) -> MemberSpec:
-        return MemberSpec(self.worker_id, f"127.0.0.1:{self.port}", self.incarnation)
+        return MemberSpec(WorkerId(self.worker_id), f"127.0.0.1:{self.port}", self.incarnation)
 
     async def kill(self) -> None:
         await asyncio.to_thread(self.publisher.stop)

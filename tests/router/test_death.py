@@ -61,6 +61,8 @@ async def test_a_report_of_death_moves_streams_at_once():
         await until(lambda: next(iter(a.live.values())).emitted == 3)
         service.report_dead("a")
         assert_whole(await call, PROMPT, N)
+        # Its session is closed too, so that the worker stops working for nobody.
+        await until(lambda: not a.live)
 
 
 async def test_a_silent_worker_is_suspected_then_given_up():

@@ -5,8 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radixroute.events.records import SessionLoad
+from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
 from radixroute.router.load_book import BookingId, Load, LoadBook
+
+W = WorkerId("w")
 
 
 def booking(n: int) -> BookingId:
@@ -16,7 +19,7 @@ def booking(n: int) -> BookingId:
 def book_with(*tokens: int) -> LoadBook:
     book = LoadBook("me")
     for n, queued in enumerate(tokens, start=1):
-        book.book(booking(n), "w", dispatch_seq=n, queued_tokens=queued)
+        book.book(booking(n), W, dispatch_seq=n, queued_tokens=queued)
     return book
 
 
@@ -25,14 +28,14 @@ def session(router: str, ack: int, in_flight: int, queued: int) -> SessionLoad:
 
 
 def test_booked_load_counts_at_once():
-    assert book_with(100, 50).load("w") == Load(in_flight=2, queued_tokens=150, decoding=0)
+    assert book_with(100, 50).load(W) == Load(in_flight=2, queued_tokens=150, decoding=0)
 
 
 def test_the_first_token_ends_the_wait_and_begins_decoding():
     book = book_with(100, 50)
     book.first_token(booking(1))
     book.first_token(booking(1))
-    assert book.load("w") == Load(in_flight=2, queued_tokens=50, decoding=1)
+    assert book.load(W) == Load(in_flight=2, queued_tokens=50, decoding=1)
 
 
 def test_settling_takes_everything_back():
@@ -40,7 +43,7 @@ def test_settling_takes_everything_back():
     book.first_token(booking(1))
     book.settle(booking(1))
     book.settle(booking(2))
-    assert book.load("w") == Load()
+    assert book.load(W) == Load()
     book.check()
 
 
@@ -53,39 +56,39 @@ def test_settling_twice_is_a_bug():
 
 def test_booking_twice_is_a_bug():
     with pytest.raises(BrokenInvariant):
-        book_with(10).book(booking(1), "w", dispatch_seq=2, queued_tokens=1)
+        book_with(10).book(booking(1), W, dispatch_seq=2, queued_tokens=1)
 
 
 def test_a_report_replaces_what_it_acknowledges_and_nothing_else():
     book = book_with(100, 50)
-    book.report("w", [session("me", ack=1, in_flight=1, queued=30)])
+    book.report(W, [session("me", ack=1, in_flight=1, queued=30)])
     # 70 of the first 100 tokens are computed; the second dispatch was not seen yet.
-    assert book.load("w").queued_tokens == 30 + 50
+    assert book.load(W).queued_tokens == 30 + 50
 
 
 def test_a_report_older_than_a_first_token_adds_nothing():
     book = book_with(100)
-    book.report("w", [session("me", ack=1, in_flight=1, queued=100)])
+    book.report(W, [session("me", ack=1, in_flight=1, queued=100)])
     book.first_token(booking(1))
-    assert book.load("w").queued_tokens == 0
+    assert book.load(W).queued_tokens == 0
 
 
 def test_other_routers_requests_are_seen_and_replaced_by_the_next_report():
     book = book_with(10)
-    book.report("w", [session("you", ack=9, in_flight=3, queued=200)])
-    assert book.load("w") == Load(in_flight=4, queued_tokens=210, decoding=3)
-    book.report("w", [session("you", ack=9, in_flight=0, queued=0)])
-    assert book.load("w") == Load(in_flight=1, queued_tokens=10)
+    book.report(W, [session("you", ack=9, in_flight=3, queued=200)])
+    assert book.load(W) == Load(in_flight=4, queued_tokens=210, decoding=3)
+    book.report(W, [session("you", ack=9, in_flight=0, queued=0)])
+    assert book.load(W) == Load(in_flight=1, queued_tokens=10)
 
 
 def test_a_worker_with_bookings_cannot_be_forgotten():
     book = book_with(10)
     with pytest.raises(BrokenInvariant):
-        book.forget_worker("w")
+        book.forget_worker(W)
     book.settle(booking(1))
-    book.report("w", [session("you", ack=1, in_flight=3, queued=200)])
-    book.forget_worker("w")
-    assert book.load("w") == Load()
+    book.report(W, [session("you", ack=1, in_flight=3, queued=200)])
+    book.forget_worker(W)
+    assert book.load(W) == Load()
 
 
 STEP = st.tuples(
@@ -98,7 +101,7 @@ STEP = st.tuples(
 def test_totals_always_agree_with_the_bookings(steps):
     book, live, seq = LoadBook("me"), {}, 0
     for verb, n, w in steps:
-        worker = f"w{w}"
+        worker = WorkerId(f"w{w}")
         if verb == "book" and booking(n) not in live:
             seq += 1
             live[booking(n)] = worker
@@ -112,6 +115,6 @@ def test_totals_always_agree_with_the_bookings(steps):
             book.report(worker, [session("me", ack=n, in_flight=1, queued=n)])
         book.check()
         assert len(book) == len(live)
-        for name in ("w0", "w1", "w2"):
+        for name in map(WorkerId, ("w0", "w1", "w2")):
             assert book.load(name).in_flight == sum(v == name for v in live.values())
             assert book.load(name).queued_tokens >= 0

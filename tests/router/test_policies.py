@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from radixroute.radix.ids import WorkerId
 from radixroute.router.candidates import Candidate, View
 from radixroute.router.errors import UnknownPolicy
 from radixroute.router.load_book import Load
@@ -17,7 +18,7 @@ from radixroute.router.speed import Speed
 
 def candidate(name: str, overlap: int = 0, **changes) -> Candidate:
     load = Load(changes.pop("in_flight", 0), changes.pop("queued", 0), changes.pop("decoding", 0))
-    return Candidate(name, overlap, 0, load, Speed(0.5, 10.0, 1.0), **changes)
+    return Candidate(WorkerId(name), overlap, 0, load, Speed(0.5, 10.0, 1.0), **changes)
 
 
 def view(*candidates: Candidate, tokens: int = 1000, **changes) -> View:
@@ -159,6 +160,7 @@ def test_a_score_is_the_sum_of_its_terms_in_milliseconds():
     assert by_name["queue"] == 50.0
     assert by_name["prefill"] == (1000 - 160) * 0.5
     assert by_name["steps"] == 11.0
+    assert by_name["compute"] == pytest.approx(0.15 * 420)
     assert by_name["slow_down"] == pytest.approx(0.25 * 2 * (420 + 32))
     assert {term.unit for term in score.terms} == {"ms"}
     assert score.total == pytest.approx(sum(by_name.values()))

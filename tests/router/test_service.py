@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from typing import Any
 
 import grpc
 import pytest
@@ -179,7 +180,7 @@ async def test_the_routers_own_time_limit_is_a_clean_error():
         await until(lambda: not worker.live)
 
 
-MISFITS = {
+MISFITS: dict[str, dict[str, Any]] = {
     "block size": {"block_size": 8},
     "scope": {"secret": "another"},
     "model": {"model": "huge"},

@@ -4,11 +4,14 @@ import random
 
 import pytest
 
+from radixroute.radix.ids import WorkerId
 from radixroute.router.speed import PRIOR_MS_PER_PREFILL_TOKEN, Speed, SpeedBook, SpeedMeter
+
+A = WorkerId("a")
 
 
 def test_without_steps_the_prior_stands():
-    assert SpeedBook().speed("w") == Speed()
+    assert SpeedBook().speed(A) == Speed()
 
 
 @pytest.mark.parametrize("truth", [Speed(0.05, 5.0, 0.2), Speed(2.0, 30.0, 3.0)])
@@ -61,8 +64,8 @@ def test_empty_steps_teach_nothing():
 def test_an_unknown_worker_is_thought_to_be_like_the_others():
     book = SpeedBook()
     for _ in range(50):
-        book.observe("a", step_ms=100.0, prefill_tokens=1000, decode_tokens=0)
-    assert book.speed("new") == book.speed("a")
+        book.observe(A, step_ms=100.0, prefill_tokens=1000, decode_tokens=0)
+    assert book.speed(WorkerId("new")) == book.speed(A)
 
 
 def test_answers_are_expected_to_be_as_long_as_the_last_ones():

@@ -1,0 +1,459 @@
+"""RouterCore: one behaviour a test, in a world without I/O or real time."""
+
+import pytest
+
+from radixroute.radix.ids import WorkerId
+from radixroute.request.sampling import FinishReason
+from radixroute.router.actions import Abort, Connect, Disconnect, Dispatch, Drop, Fail, Failure
+from radixroute.router.counters import Count
+from radixroute.router.errors import BrokenInvariant, NoWorkers
+from radixroute.router.inputs import Delta
+from radixroute.router.members import MemberState
+from tests.router.worlds import MS, S, World, facts, packed, request, spec, token
+
+
+def state_of(world: World, w: str) -> MemberState:
+    member = world.core.state.members.get(WorkerId(w))
+    assert member is not None
+    return member.state
+
+
+def test_a_burst_of_one_cold_prefix_does_not_scatter():
+    """Nobody holds it when the first arrives; the next ones go where it is being computed."""
+    world = World("a", "b")
+    for n in range(3):
+        world.submit(request(f"r{n}", prefix=7, blocks=64, shared=64))
+    assert sorted(len(world.on(w)) for w in "ab") == [0, 3]
+
+
+def test_a_burst_of_one_cold_prefix_is_still_bounded_by_the_cap():
+    world = World("a", "b", "c", "d")
+    for n in range(12):
+        world.submit(request(f"r{n}", prefix=7, blocks=64, shared=64))
+    assert max(len(world.on(w)) for w in "abcd") <= 5
+
+
+def test_expected_blocks_end_with_the_stored_event():
+    world = World("a", "b")
+    world.submit(request("r0", prefix=7, n=100))
+    holder = "a" if world.on("a") else "b"
+    assert world.core.state.expected.n_blocks(WorkerId(holder)) == 8
+    world.step(holder)
+    assert world.core.state.expected.n_blocks(WorkerId(holder)) == 0
+
+
+def test_a_stale_worker_serves_without_cache_credit():
+    world = World("a", "b")
+    keys = request("x", prefix=7).keys
+    world.index.held[WorkerId("a")].update(keys.tolist())
+    world.core.cache_believed(WorkerId("a"), False)
+    served = [world.submit(request(f"r{n}", prefix=7, n=1)) for n in range(4)]
+    for w in "ab" * 4:
+        world.step(w)
+    assert all(client.end is FinishReason.LENGTH for client in served)
+    for n in range(4):
+        decision = world.core.state.log.get(f"r{n}").decisions[0]
+        by_worker = {c.worker_id: c.overlap_blocks for c in decision.view.candidates}
+        assert by_worker[WorkerId("a")] == 0
+
+
+def test_load_is_booked_with_the_selection():
+    """A burst in one instant spreads: each choice sees the ones before it."""
+    world = World("a", "b", "c")
+    for n in range(9):
+        world.submit(request(f"r{n}", prefix=n, policy="least_loaded"))
+    assert [len(world.on(w)) for w in "abc"] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("emitted", range(6))
+def test_a_death_at_any_position_leaves_the_stream_whole(emitted):
+    world = World("a", "b")
+    client = world.submit(request("r", n=6))
+    first = "a" if world.on("a") else "b"
+    for _ in range(emitted):
+        world.step(first)
+    world.kill(first)
+    other = {"a": "b", "b": "a"}[first]
+    assert world.on(other) == ["r"]
+    for _ in range(6 - emitted):
+        world.step(other)
+    assert (client.end, client.got) == (FinishReason.LENGTH, 6)
+
+
+def test_a_finish_that_the_dead_worker_owed_is_made_up_once():
+    world = World("a", "b")
+    client = world.submit(request("r", n=1))
+    first = "a" if world.on("a") else "b"
+    world.deliver(first, [Delta("r", 1, 0, packed(token("r", 0)), "x")])
+    assert len(world.core.state.requests) == 1
+    world.kill(first)
+    assert client.end is FinishReason.LENGTH
+    assert world.core.state.counters[Count.FINISHES_SYNTHESISED] == 1
+
+
+def test_an_end_token_that_was_emitted_is_not_continued():
+    world = World("a", "b")
+    world.submit(request("r", n=9))
+    state = world.core.state.requests.get("r")
+    assert state is not None
+    state.emit(packed(2), "x")
+    assert state.implied_finish(frozenset({2})) is FinishReason.STOP
+    assert state.implied_finish(frozenset()) is None
+
+
+def test_two_deaths_end_a_request_cleanly():
+    world = World("a", "b", "c")
+    client = world.submit(request("r", n=9))
+    for _ in range(2):
+        world.kill(next(w for w in "abc" if world.on(w)))
+    assert client.end is Failure.TOO_MANY_DEATHS
+    assert world.core.state.counters[Count.DEATHS_EXHAUSTED] == 1
+
+
+def test_a_session_that_was_lost_is_avoided_while_others_can_serve():
+    world = World("a", "b")
+    world.submit(request("r", n=9))
+    first = "a" if world.on("a") else "b"
+    other = {"a": "b", "b": "a"}[first]
+    world.kill(other)
+    world.kill(first)
+    assert len(world.core.state.waiting) == 1
+    world.workers[first].is_up = world.workers[other].is_up = True
+    # The first comes back in the same life: it alone is better than no answer.
+    world.join(first)
+    assert world.on(first) == ["r"]
+
+
+def test_outputs_of_an_old_attempt_are_fenced_and_counted():
+    world = World("a", "b")
+    client = world.submit(request("r", n=6))
+    first = "a" if world.on("a") else "b"
+    world.step(first)
+    world.kill(first)
+    world.revive(first)
+    world.deliver(first, [Delta("r", 1, 1, packed(token("r", 1)), "x")])
+    assert client.got == 1
+    assert world.core.state.counters[Count.DELTAS_FENCED] == 1
+
+
+def test_an_old_attempt_on_the_same_worker_is_fenced_too():
+    world = World("a")
+    client = world.submit(request("r", n=6))
+    world.deliver("a", [Delta("r", 1, 0, packed(), "", FinishReason.ABORT)])
+    assert ("r", 2) in world.workers["a"].running
+    world.deliver("a", [Delta("r", 1, 0, packed(token("r", 0)), "x")])
+    assert client.got == 0
+    assert world.core.state.counters[Count.DELTAS_FENCED] == 1
+
+
+def test_a_worker_that_gave_a_request_up_is_not_asked_again_for_its_cache():
+    world = World("a", "b")
+    made = request("r", n=6)
+    world.index.held[WorkerId("a")].update(made.keys.tolist())
+    world.submit(made)
+    assert world.on("a") == ["r"]
+    world.workers["a"].running.clear()
+    world.deliver("a", [Delta("r", 1, 0, packed(), "", FinishReason.ABORT)])
+    assert world.on("b") == ["r"]
+
+
+@pytest.mark.parametrize("finish", [FinishReason.ERROR, FinishReason.ABORT])
+def test_a_resumed_attempt_may_be_refused_without_a_position(finish):
+    world = World("a", "b")
+    client = world.submit(request("r", n=6))
+    first = "a" if world.on("a") else "b"
+    world.step(first)
+    world.kill(first)
+    other = {"a": "b", "b": "a"}[first]
+    world.deliver(other, [Delta("r", 2, 0, packed(), "", finish)])
+    failures = {
+        FinishReason.ERROR: Failure.WORKER_ERROR,
+        FinishReason.ABORT: Failure.TOO_MANY_DEATHS,
+    }
+    assert client.end is failures[finish]
+    assert world.core.state.counters[Count.DELTAS_MISPLACED] == 0
+
+
+def test_repeated_positions_are_dropped_and_counted():
+    world = World("a")
+    client = world.submit(request("r", n=6))
+    world.step("a")
+    world.deliver("a", world.workers["a"].last)
+    assert client.got == 1
+    assert world.core.state.counters[Count.DELTAS_DUPLICATE] == 1
+
+
+def test_a_hole_in_the_positions_breaks_the_attempt_not_the_stream():
+    world = World("a", "b")
+    client = world.submit(request("r", n=3))
+    first = "a" if world.on("a") else "b"
+    world.deliver(first, [Delta("r", 1, 2, packed(token("r", 2)), "x")])
+    assert world.core.state.counters[Count.DELTAS_MISPLACED] == 1
+    assert world.on(first) == []
+    for _ in range(3):
+        world.step({"a": "b", "b": "a"}[first])
+    assert client.end is FinishReason.LENGTH
+
+
+def test_a_worker_that_gives_a_request_up_is_not_the_end_of_it():
+    world = World("a", "b")
+    client = world.submit(request("r", n=3))
+    first = "a" if world.on("a") else "b"
+    world.deliver(first, [Delta("r", 1, 0, packed(), "", FinishReason.ABORT)])
+    for _ in range(3):
+        world.step({"a": "b", "b": "a"}[first])
+    assert client.end is FinishReason.LENGTH
+
+
+def test_an_error_of_the_worker_is_a_clean_error_of_the_request():
+    world = World("a", "b")
+    client = world.submit(request("r"))
+    first = "a" if world.on("a") else "b"
+    world.deliver(first, [Delta("r", 1, 0, packed(), "", FinishReason.ERROR)])
+    assert client.end is Failure.WORKER_ERROR
+    assert len(world.core.state.loads) == 0
+
+
+def test_silence_makes_suspect_then_dead_and_moves_the_streams():
+    world = World("a", "b")
+    client = world.submit(request("r", n=4))
+    first = "a" if world.on("a") else "b"
+    other = {"a": "b", "b": "a"}[first]
+    world.workers[first].is_mute = True
+    world.pass_time(1100 * MS)
+    assert state_of(world, first) is MemberState.SUSPECT
+    world.submit(request("new", policy="round_robin"))
+    assert world.on(other) == ["new"]
+    world.pass_time(1800 * MS)
+    assert world.on(first) == ["r"]
+    world.pass_time(200 * MS)
+    assert state_of(world, first) is MemberState.DEAD
+    assert sorted(world.on(other)) == ["new", "r"]
+    for _ in range(5):
+        world.step(other)
+    assert client.end is FinishReason.LENGTH
+
+
+def test_a_suspect_that_is_heard_again_is_live_and_gets_what_waits():
+    world = World("a")
+    world.workers["a"].is_mute = True
+    world.pass_time(1100 * MS)
+    world.submit(request("r"))
+    assert world.on("a") == []
+    world.workers["a"].is_mute = False
+    world.beat("a")
+    assert state_of(world, "a") is MemberState.LIVE
+    assert world.on("a") == ["r"]
+
+
+def test_a_worker_that_fell_silent_must_be_heard_before_it_serves_again():
+    world = World("a")
+    world.workers["a"].is_mute = True
+    world.pass_time(3100 * MS)
+    assert state_of(world, "a") is MemberState.DEAD
+    world.workers["a"].is_up = True
+    world.join("a")
+    assert state_of(world, "a") is MemberState.SUSPECT
+    world.workers["a"].is_mute = False
+    world.beat("a")
+    assert state_of(world, "a") is MemberState.LIVE
+
+
+def test_a_pause_of_the_router_itself_kills_nobody():
+    world = World("a")
+    world.pass_time(500 * MS)
+    world.now_ns += 60 * S
+    world.do(world.core.tick(world.now_ns))
+    assert state_of(world, "a") is MemberState.LIVE
+    assert world.core.state.counters[Count.TICKS_LATE] == 1
+
+
+def test_without_workers_requests_wait_in_order_and_then_fail():
+    world = World("a")
+    world.kill("a")
+    early = world.submit(request("r0"))
+    world.pass_time(3 * S)
+    late = world.submit(request("r1", now_ns=world.now_ns))
+    world.pass_time(2 * S)
+    assert (early.end, late.end) == (Failure.NO_WORKERS, None)
+    world.revive("a")
+    assert world.on("a") == ["r1"]
+
+
+def test_a_waiting_request_ends_at_its_deadline_if_that_is_sooner():
+    world = World("a")
+    world.kill("a")
+    client = world.submit(request("r0", deadline_ns=S))
+    world.pass_time(1100 * MS)
+    assert client.end is Failure.DEADLINE
+
+
+def test_resumed_requests_go_before_new_ones():
+    world = World("a")
+    world.submit(request("old", n=9))
+    world.step("a")
+    world.workers["a"].is_up = False
+    world.kill("a")
+    world.submit(request("new"))
+    world.revive("a")
+    assert world.on("a") == ["old", "new"]
+
+
+def test_the_queue_is_bounded():
+    world = World("a", max_waiting=2)
+    world.kill("a")
+    clients = [world.submit(request(f"r{n}")) for n in range(3)]
+    assert [c.end for c in clients] == [None, None, Failure.QUEUE_FULL]
+    assert world.core.state.counters[Count.QUEUE_OVERFLOWED] == 1
+
+
+def test_an_abort_reaches_the_worker_and_settles():
+    world = World("a")
+    world.submit(request("r"))
+    world.abort("r")
+    assert world.on("a") == []
+    assert len(world.core.state.loads) == 0
+    assert world.core.state.expected.n_blocks(WorkerId("a")) == 0
+    assert world.core.abort("r", world.now_ns) == []
+
+
+def test_an_abort_while_waiting_leaves_nothing():
+    world = World("a")
+    world.kill("a")
+    world.submit(request("r"))
+    world.abort("r")
+    assert len(world.core.state.waiting) == 0
+
+
+def test_a_deadline_in_flight_aborts_on_the_worker():
+    world = World("a")
+    client = world.submit(request("r", n=99, deadline_ns=S))
+    world.pass_time(1100 * MS)
+    assert client.end is Failure.DEADLINE
+    assert world.on("a") == []
+
+
+def test_a_lease_books_and_lapses():
+    world = World("a")
+    lease = world.core.route(request("r", prefix=3), "lease", world.now_ns)
+    assert world.core.state.loads.load(WorkerId("a")).in_flight == 1
+    assert world.core.state.expected.n_blocks(WorkerId("a")) == 8
+    world.pass_time(29 * S)
+    assert world.core.state.loads.load(WorkerId("a")).in_flight == 1
+    world.pass_time(2 * S)
+    assert world.core.state.loads.load(WorkerId("a")).in_flight == 0
+    assert world.core.state.counters[Count.LEASES_LAPSED] == 1
+    assert not world.core.release(lease.lease_id)
+
+
+def test_a_release_ends_a_lease_once():
+    world = World("a")
+    world.core.route(request("r"), "lease", world.now_ns)
+    assert world.core.release("lease")
+    assert not world.core.release("lease")
+    assert world.core.state.expected.n_blocks(WorkerId("a")) == 0
+    world.core.check()
+
+
+def test_a_lease_ends_with_its_worker():
+    world = World("a")
+    world.core.route(request("r"), "lease", world.now_ns)
+    world.kill("a")
+    assert len(world.core.state.leases) == len(world.core.state.loads) == 0
+
+
+def test_routing_without_workers_is_refused_at_once():
+    world = World("a")
+    world.kill("a")
+    with pytest.raises(NoWorkers):
+        world.core.route(request("r"), "lease", world.now_ns)
+
+
+def test_an_unlisted_worker_drains_and_goes():
+    world = World("a", "b")
+    world.submit(request("r", n=3))
+    first = "a" if world.on("a") else "b"
+    other = {"a": "b", "b": "a"}[first]
+    assert world.do(world.core.set_members([spec(other)], world.now_ns)) == []
+    assert state_of(world, first) is MemberState.DRAINING
+    world.submit(request("new", policy="round_robin"))
+    assert world.on(other) == ["new"]
+    for _ in range(3):
+        world.step(first)
+    assert world.log[-1] == repr(Disconnect(WorkerId(first)))
+    assert world.core.state.members.get(WorkerId(first)) is None
+
+
+def test_an_unlisted_idle_worker_goes_at_once_and_may_come_back():
+    world = World("a", "b")
+    assert world.do(world.core.set_members([spec("a")], 0)) == [Disconnect(WorkerId("b"))]
+    assert world.do(world.core.set_members([spec("a"), spec("b")], 0)) == [Connect(spec("b"))]
+
+
+def test_a_new_incarnation_replaces_the_old_life():
+    world = World("a", "b")
+    client = world.submit(request("r", n=3))
+    first = "a" if world.on("a") else "b"
+    other = {"a": "b", "b": "a"}[first]
+    actions = world.do(world.core.set_members([spec(first, 2), spec(other)], world.now_ns))
+    kinds = [type(action) for action in actions]
+    assert kinds == [Drop, Dispatch, Disconnect, Connect]
+    for _ in range(3):
+        world.step(other)
+    assert client.end is FinishReason.LENGTH
+
+
+def test_a_refused_worker_gets_nothing_and_says_why():
+    world = World("a")
+    world.do(world.core.set_members([spec("a"), spec("b")], 0))
+    world.core.refused(WorkerId("b"), "block size 8 is not 16")
+    world.core.refused(WorkerId("b"), "block size 8 is not 16")
+    assert state_of(world, "b") is MemberState.REFUSED
+    assert world.core.state.counters[Count.JOINS_REFUSED] == 1
+    world.submit(request("r"))
+    decision = world.core.state.log.get("r").decisions[0]
+    assert [(e.worker_id, e.because) for e in decision.excluded] == [("b", "it is refused")]
+    world.do(world.core.joined(facts("b"), 0))
+    assert state_of(world, "b") is MemberState.LIVE
+
+
+def test_hits_count_each_request_once_whatever_happens_to_it():
+    world = World("a", "b")
+    world.submit(request("r", n=4))
+    first = "a" if world.on("a") else "b"
+    other = {"a": "b", "b": "a"}[first]
+    world.step(first)
+    world.kill(first)
+    for _ in range(3):
+        world.step(other)
+    hits = world.core.state.hits
+    assert (hits.of(WorkerId(first)).requests, hits.of(WorkerId(other)).requests) == (1, 0)
+    assert hits.of(WorkerId(other)).resumed_requests == 1
+    # The whole prompt and one emitted token were computed again.
+    assert hits.of(WorkerId(other)).recomputed_tokens == 8 * 16 + 3 + 1
+
+
+def test_the_decision_log_is_bounded():
+    world = World("a", decision_log_len=3)
+    for n in range(5):
+        world.submit(request(f"r{n}", n=1))
+        world.step("a")
+    assert len(world.core.state.log) == 3
+    assert world.core.state.log.get("r4").outcome == "length"
+
+
+def test_an_impossible_transition_is_a_bug():
+    world = World("a")
+    member = world.core.state.members.get(WorkerId("a"))
+    assert member is not None
+    with pytest.raises(BrokenInvariant):
+        world.core.state.members.move(member, MemberState.JOINING)
+
+
+def test_failures_of_requests_are_counted_by_name():
+    world = World("a", max_in_flight=1)
+    world.submit(request("r0"))
+    actions = world.core.submit(request("r1"), 0)
+    assert actions == [Fail("r1", Failure.QUEUE_FULL)]
+    assert world.core.state.counters[Count.REQUESTS_FAILED] == 1
+    assert isinstance(world.core.abort("r0", 0)[0], Abort)

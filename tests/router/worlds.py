@@ -1,0 +1,301 @@
+"""A simulated world around RouterCore: workers that compute tokens, clients that check them.
+
+No I/O and no real time. Whatever the world does (deaths, silence, aborts, late and repeated
+messages), every client's stream must come out whole and end once.
+"""
+
+import random
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from radixroute.events.records import LoadReport, SessionLoad
+from radixroute.radix.ids import Holder, Keys, WorkerId
+from radixroute.request.sampling import FinishReason, SamplingParams
+from radixroute.router.actions import (
+    Abort,
+    Action,
+    Connect,
+    Disconnect,
+    Dispatch,
+    Drop,
+    Emit,
+    Fail,
+    Failure,
+)
+from radixroute.router.core import RouterCore
+from radixroute.router.inputs import (
+    Delta,
+    PackedTokens,
+    PromptFacts,
+    RequestSpec,
+    StepReport,
+    WorkerFacts,
+)
+from radixroute.router.members import MemberSpec
+from radixroute.router.settings import RouterSettings
+
+MS = 1_000_000
+S = 1000 * MS
+
+
+def spec(worker_id: str, incarnation: int = 1) -> MemberSpec:
+    return MemberSpec(WorkerId(worker_id), f"{worker_id}:1", incarnation)
+
+
+def facts(worker_id: str, epoch: str = "e1") -> WorkerFacts:
+    return WorkerFacts(
+        worker_id=WorkerId(worker_id),
+        epoch=epoch,
+        block_size=16,
+        eos_token_ids=frozenset({2}),
+        kv_blocks_total=1000,
+        max_batched_tokens=512,
+    )
+
+
+def packed(*token_ids: int) -> PackedTokens:
+    return PackedTokens(np.array(token_ids, np.uint32).tobytes())
+
+
+def token(request_id: str, position: int) -> int:
+    """Of the request and the position only: a move must not change it."""
+    return 10 + (sum(request_id.encode()) * 31 + position * 7) % 200
+
+
+def request(
+    request_id: str, prefix: int = 0, *, n: int = 5, blocks: int = 8, now_ns: int = 0, **more
+) -> RequestSpec:
+    """`blocks` full blocks and a bit; requests of one prefix share half of them, or `shared`."""
+    shared = more.get("shared", blocks // 2)
+    keys = [(prefix << 20) + i + 1 for i in range(shared)]
+    keys += [(1 << 40) + hash_of(request_id) + i for i in range(blocks - shared)]
+    return RequestSpec(
+        request_id=request_id,
+        prompt=np.zeros(blocks * 16 + 3, np.uint32),
+        keys=np.array(keys, np.uint64),
+        sampling=SamplingParams(max_tokens=n),
+        policy=more.get("policy", "radix"),
+        arrival_ns=now_ns,
+        deadline_ns=more.get("deadline_ns", now_ns + 600 * S),
+    )
+
+
+def hash_of(text: str) -> int:
+    return int.from_bytes(text.encode()[:4].ljust(4, b"\0")) << 8
+
+
+class FakeIndex:
+    """Exact overlaps by brute force over sets of keys."""
+
+    def __init__(self) -> None:
+        self.held: dict[WorkerId, set[int]] = defaultdict(set)
+
+    def overlaps(self, keys: Keys) -> "FakeOverlaps":
+        return FakeOverlaps(self, keys.tolist())
+
+
+@dataclass
+class FakeOverlaps:
+    index: FakeIndex
+    keys: list[int]
+
+    def blocks_of(self, holder: Holder) -> int:
+        held, n = self.index.held[holder.worker], 0
+        while n < len(self.keys) and self.keys[n] in held:
+            n += 1
+        return n
+
+
+@dataclass
+class Client:
+    """One request's client; checks what it gets."""
+
+    spec: RequestSpec
+    got: int = 0
+    end: FinishReason | Failure | str | None = None
+
+    def take(self, emit: Emit) -> None:
+        assert self.end is None, "output after the end"
+        assert emit.position == self.got, "positions are not contiguous"
+        ids = np.frombuffer(emit.token_ids, np.uint32).tolist()
+        rid = self.spec.request_id
+        assert ids == [token(rid, p) for p in range(self.got, self.got + len(ids))]
+        self.got += len(ids)
+        if emit.finish is not None:
+            self.close(emit.finish)
+            assert self.got == self.spec.sampling.max_tokens
+            assert emit.usage is not None
+
+    def close(self, how: FinishReason | Failure | str) -> None:
+        assert self.end is None, "a second end"
+        self.end = how
+
+
+@dataclass
+class Running:
+    spec: RequestSpec
+    attempt: int
+    position: int
+    has_reported: bool = False
+
+
+@dataclass
+class Worker:
+    running: dict[tuple[str, int], Running] = field(default_factory=dict)
+    epoch: int = 1
+    is_up: bool = True
+    is_mute: bool = False
+    seen: int = 0
+    last: list[Delta] = field(default_factory=list)
+
+
+class World:
+    """Performs the core's actions and makes its inputs."""
+
+    def __init__(self, *worker_ids: str, seed: int = 0, **settings) -> None:
+        self.index = FakeIndex()
+        self.settings = RouterSettings(router_id="me", **settings)
+        self.core = RouterCore(self.settings, self.index, random.Random(seed))
+        self.now_ns = 0
+        self.clients: dict[str, Client] = {}
+        self.workers = {w: Worker() for w in worker_ids}
+        self.log: list[str] = []
+        self.do(self.core.set_members([spec(w) for w in worker_ids], 0))
+        for w in worker_ids:
+            self.join(w)
+
+    def do(self, actions: list[Action]) -> list[Action]:
+        for action in actions:
+            self.log.append(_told(action))
+            self._perform(action)
+        self.core.check()
+        self._check_cap_of_bookings()
+        return actions
+
+    def join(self, w: str, *, is_fresh: bool = True) -> None:
+        self.do(self.core.joined(facts(w, f"e{self.workers[w].epoch}"), self.now_ns))
+        self.core.cache_believed(WorkerId(w), is_fresh)
+
+    def submit(self, what: RequestSpec) -> Client:
+        client = self.clients[what.request_id] = Client(what)
+        self.do(self.core.submit(what, self.now_ns))
+        return client
+
+    def abort(self, request_id: str) -> None:
+        client = self.clients[request_id]
+        if client.end is None:
+            client.close("aborted")
+        self.do(self.core.abort(request_id, self.now_ns))
+
+    def step(self, w: str) -> None:
+        """One engine step: a token for each request on it."""
+        worker = self.workers[w]
+        if not worker.is_up or not worker.running:
+            return
+        deltas = [self._advance(w, running) for running in list(worker.running.values())]
+        worker.last = deltas
+        self.deliver(w, deltas)
+
+    def deliver(self, w: str, deltas: list[Delta]) -> None:
+        report = StepReport(5.0, 0, len(deltas), tuple(deltas))
+        self.do(self.core.step(WorkerId(w), report, self.now_ns))
+
+    def beat(self, w: str) -> None:
+        worker = self.workers[w]
+        if worker.is_up and not worker.is_mute:
+            mine = SessionLoad("me", worker.seen, len(worker.running), 0, 0)
+            load = LoadReport(0.0, 1000, 10, (mine,))
+            self.do(self.core.heartbeat(WorkerId(w), load, self.now_ns))
+
+    def kill(self, w: str) -> None:
+        worker = self.workers[w]
+        worker.is_up, worker.running = False, {}
+        self.index.held[WorkerId(w)].clear()
+        self.do(self.core.lost(WorkerId(w), "broken", self.now_ns))
+
+    def revive(self, w: str) -> None:
+        worker = self.workers[w]
+        if not worker.is_up:
+            worker.is_up, worker.is_mute = True, False
+            worker.epoch += 1
+            self.join(w)
+
+    def pass_time(self, ns: int, tick_ns: int = 100 * MS) -> None:
+        end = self.now_ns + ns
+        while self.now_ns < end:
+            self.now_ns = min(end, self.now_ns + tick_ns)
+            for w in self.workers:
+                self.beat(w)
+            self.do(self.core.tick(self.now_ns))
+
+    def settle(self) -> None:
+        """Everybody comes back and works until nothing is left."""
+        for w in self.workers:
+            self.workers[w].is_mute = False
+            self.revive(w)
+        for _ in range(200):
+            self.pass_time(100 * MS)
+            for w in self.workers:
+                self.step(w)
+
+    def on(self, w: str) -> list[str]:
+        return [request_id for request_id, _ in self.workers[w].running]
+
+    def _advance(self, w: str, running: Running) -> Delta:
+        rid, position = running.spec.request_id, running.position
+        report = None
+        if not running.has_reported:
+            running.has_reported = True
+            held = self.index.overlaps(running.spec.keys).blocks_of(Holder(WorkerId(w)))
+            report = PromptFacts(len(running.spec.prompt), held * 16, position)
+            self.index.held[WorkerId(w)].update(running.spec.keys.tolist())
+            self.core.stored(WorkerId(w), running.spec.keys)
+        running.position += 1
+        is_last = running.position == running.spec.sampling.max_tokens
+        if is_last:
+            del self.workers[w].running[rid, running.attempt]
+        finish = FinishReason.LENGTH if is_last else None
+        return Delta(
+            rid, running.attempt, position, packed(token(rid, position)), "x", finish, report
+        )
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Emit():
+                self.clients[action.request_id].take(action)
+            case Fail():
+                self.clients[action.request_id].close(action.failure)
+            case Dispatch():
+                worker = self.workers[action.worker_id]
+                worker.seen = action.dispatch_seq
+                if worker.is_up:
+                    key = action.spec.request_id, action.attempt
+                    emitted = len(action.emitted) // 4
+                    assert action.emitted_text_len == emitted
+                    worker.running[key] = Running(action.spec, action.attempt, emitted)
+            case Abort():
+                key = action.request_id, action.attempt
+                self.workers[action.worker_id].running.pop(key, None)
+            case Drop() | Disconnect():
+                worker = self.workers[action.worker_id]
+                worker.running.clear()
+                worker.is_up = False
+            case Connect():
+                pass
+
+    def _check_cap_of_bookings(self) -> None:
+        open_now = [c for c in self.clients.values() if c.end is None]
+        assert len(self.core.state.requests) == len(open_now)
+
+
+def _told(action: Action) -> str:
+    """Everything that must be reproducible about an action, in one line."""
+    match action:
+        case Dispatch():
+            return f"dispatch {action.spec.request_id}/{action.attempt} to {action.worker_id}"
+        case Emit():
+            return f"emit {action.request_id} {action.position} {action.finish} {action.usage}"
+        case _:
+            return repr(action)

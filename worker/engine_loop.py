@@ -106,8 +106,8 @@ class EngineLoop:
 
     def _take(self, message: Message) -> None:
         match message:
-            case Submit(request):
-                self._submit(request)
+            case Submit(request, arrived_ns):
+                self._submit(request, arrived_ns)
             case Abort(request_id, attempt):
                 self._engine.abort(request_id, attempt)
             case EndSession(session_id):
@@ -115,9 +115,10 @@ class EngineLoop:
             case _:
                 raise MalformedMessage(f"{type(message).__name__} is not for the engine")
 
-    def _submit(self, request: EngineRequest) -> None:
+    def _submit(self, request: EngineRequest, arrived_ns: int) -> None:
+        # It may have waited in the pipe for as long as a step takes: that is queueing too.
         try:
-            self._engine.submit(request, self._clock_ns())
+            self._engine.submit(request, arrived_ns)
         except InvalidRequest as error:
             self._pipe.send(Refused(refusal(request, str(error))))
 

@@ -39,6 +39,7 @@ class Submit:
     """A request to queue."""
 
     request: EngineRequest
+    arrived_ns: int  # at the face, on the monotonic clock both processes share
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,7 @@ def _keys(raw: bytes) -> Keys:
 
 _ENCODERS: dict[type, tuple[str, Callable[[Any], object]]] = {
     Start: ("start", lambda message: asdict(message.settings)),
-    Submit: ("submit", lambda message: _request_row(message.request)),
+    Submit: ("submit", lambda message: [_request_row(message.request), message.arrived_ns]),
     Abort: ("abort", lambda message: [message.request_id, message.attempt]),
     EndSession: ("end_session", lambda message: message.session_id),
     Ready: ("ready", lambda message: asdict(message.info)),
@@ -235,7 +236,7 @@ _ENCODERS: dict[type, tuple[str, Callable[[Any], object]]] = {
 
 _DECODERS: dict[str, Callable[[Any], Message]] = {
     "start": lambda row: Start(WorkerSettings(**row)),
-    "submit": lambda row: Submit(_request(row)),
+    "submit": lambda row: Submit(_request(row[0]), row[1]),
     "abort": lambda row: Abort(*row),
     "end_session": EndSession,
     "ready": lambda row: Ready(EngineInfo(**row)),

@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from typing import Protocol
 
 from radixroute.worker.engine import EngineInfo, EngineRequest, EngineStep, TokenOutput
@@ -97,7 +98,7 @@ class EngineProcess:
         """Raises `EngineDead`. A refusal comes back through the listener."""
         if not self.is_alive:
             raise EngineDead("the engine process has ended")
-        self._send(Submit(request))
+        self._send(Submit(request, time.monotonic_ns()))
 
     def abort(self, request_id: str, attempt: int) -> None:
         self._send(Abort(request_id, attempt))
@@ -145,25 +146,33 @@ class EngineProcess:
             return None
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        reason: str | None = None
         try:
-            while (message := await self._receive(reader)) is not None:
-                match message:
-                    case Stepped(step):
-                        self._listener.on_step(step)
-                    case Refused(output):
-                        self._listener.on_refused(output)
-                    case Failed(why):
-                        reason = why
-                    case _:
-                        raise MalformedMessage(f"{type(message).__name__} is not for the face")
+            reason = await self._relay(reader)
         except MalformedMessage as error:
             reason = str(error)
+        except Exception:  # noqa: BLE001  # our bug: an engine that nobody hears must not go on
+            _log.exception("the engine's listener failed")
+            reason = "the worker could not take a step of its engine"
         if self._writer is not None:
             self._writer.close()
         if not self._is_stopping:
             await asyncio.get_running_loop().run_in_executor(None, self._await_exit)
             self._listener.on_dead(reason or self._how_it_ended())
+
+    async def _relay(self, reader: asyncio.StreamReader) -> str | None:
+        """Pass on what comes until the process ends; its last words, if it had any."""
+        reason: str | None = None
+        while (message := await self._receive(reader)) is not None:
+            match message:
+                case Stepped(step):
+                    self._listener.on_step(step)
+                case Refused(output):
+                    self._listener.on_refused(output)
+                case Failed(why):
+                    reason = why
+                case _:
+                    raise MalformedMessage(f"{type(message).__name__} is not for the face")
+        return reason
 
     def _await_exit(self) -> None:
         if self._child is not None:

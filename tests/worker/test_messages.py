@@ -46,9 +46,10 @@ def test_a_message_comes_back_as_it_went(message):
 
 def test_a_request_comes_back_with_its_arrays_and_sampling():
     sent = request("r", [1, 2**32 - 1], emitted=[3], stop=("x",), stop_token_ids=(4,), seed=2**63)
-    message = decode_message(encode_message(Submit(sent)))
+    message = decode_message(encode_message(Submit(sent, 5)))
     assert isinstance(message, Submit)
     got = message.request
+    assert message.arrived_ns == 5
     assert (got.prompt.tolist(), got.emitted.tolist()) == ([1, 2**32 - 1], [3])
     assert got.prompt.dtype == np.uint32
     assert got.sampling == sent.sampling

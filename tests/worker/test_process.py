@@ -137,6 +137,19 @@ async def test_a_killed_engine_is_noticed_within_a_second():
     await engine.stop()
 
 
+async def test_a_listener_that_breaks_ends_the_engine_and_hears_of_it():
+    class Clumsy(Ear):
+        def on_step(self, step):
+            raise ZeroDivisionError
+
+    ear = Clumsy()
+    engine = EngineProcess(SETTINGS, ear, FAKE_RUNNER)
+    await engine.start()
+    engine.submit(request("a", [1]))
+    assert "could not take a step" in await asyncio.wait_for(ear.death, 10)
+    await engine.stop()
+
+
 async def test_a_failed_start_says_why_and_leaves_nothing():
     before = len(psutil.Process().children())
     with pytest.raises(StartFailed, match="put one there"):

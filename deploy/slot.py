@@ -158,7 +158,9 @@ async def _watch(actor: Actor) -> str:
     failure = asyncio.ensure_future(actor.wait_failed())
     try:
         while not (await asyncio.wait([failure], timeout=PING_EVERY_S))[0]:
-            await asyncio.wait_for(actor.ping(), PING_TIMEOUT_S)
+            # Not `wait_for`: Python 3.11's can lose a cancellation, and `close` would wait on.
+            async with asyncio.timeout(PING_TIMEOUT_S):
+                await actor.ping()
         return failure.result()
     except TimeoutError:
         return f"its event loop has not answered for {PING_TIMEOUT_S:.0f} s"
@@ -169,6 +171,7 @@ async def _watch(actor: Actor) -> str:
 async def _stop(actor: Actor, timeout_s: float) -> None:
     try:
         with suppress(ActorLost, TimeoutError):  # it is killed below either way
-            await asyncio.wait_for(actor.stop(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await actor.stop()
     finally:
         actor.kill()

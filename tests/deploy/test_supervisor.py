@@ -156,6 +156,17 @@ async def test_a_stuck_actor_is_replaced(bed: Bed, monkeypatch: pytest.MonkeyPat
     assert bed.fleet.lives["worker-0"][0].is_killed
 
 
+async def test_closing_between_pings_never_waits_for_ever(monkeypatch: pytest.MonkeyPatch):
+    """`asyncio.wait_for` of Python 3.11 swallows a cancellation that meets a finished call."""
+    monkeypatch.setattr(slot_module, "PING_EVERY_S", 0.0)
+    for turns in range(30):
+        bed = Bed()
+        await bed.up()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(bed.supervisor.stop(), 5)
+
+
 async def test_a_restarted_controller_adopts_the_living_and_replaces_the_dead():
     first = Bed()
     await first.up()

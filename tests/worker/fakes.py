@@ -15,6 +15,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
+from radixroute.events.records import BlocksRemoved, BlocksStored
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.engine import EngineRequest
@@ -99,6 +100,32 @@ def alone(prompt, sampling, emitted=()):
         if len(output) >= sampling.max_tokens:
             return output
         output.append(next_token([*prompt, *output], sampling.seed))
+
+
+class Listener:
+    """What a router believes that only hears the events."""
+
+    def __init__(self):
+        self.keys = set()
+
+    def hear(self, events):
+        for event in events:
+            if isinstance(event, BlocksStored):
+                assert event.parent is None or event.parent in self.keys
+                fresh = set(event.keys.tolist())
+                assert not fresh & self.keys, "a block is stored that was there already"
+                self.keys |= fresh
+            else:
+                assert isinstance(event, BlocksRemoved)
+                gone = set(event.keys.tolist())
+                assert gone <= self.keys, "a block is removed that was not there"
+                self.keys -= gone
+
+
+def assert_at_rest(engine):
+    engine.check()
+    assert not engine.has_work
+    assert engine.step(0) is None
 
 
 class FakeClock:

@@ -1,0 +1,99 @@
+"""Random workloads: whatever happens, each request's output is the one it has alone."""
+
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from radixroute.request.sampling import FinishReason
+from tests.worker.fakes import (
+    FakeRunner,
+    Listener,
+    alone,
+    assert_at_rest,
+    make_engine,
+    request,
+)
+
+
+@st.composite
+def _workload(draw):
+    """Requests with shared beginnings, and what happens to them between steps."""
+    trunk = draw(st.lists(st.integers(1, 3), min_size=0, max_size=24))
+    jobs = []
+    for index in range(draw(st.integers(1, 7))):
+        cut = draw(st.integers(0, len(trunk)))
+        tail = draw(st.lists(st.integers(1, 3), min_size=1, max_size=12))
+        jobs.append(
+            {
+                "at": draw(st.integers(0, 12)),
+                "prompt": trunk[:cut] + tail,
+                "max_tokens": draw(st.integers(1, 14)),
+                "resume": draw(st.integers(0, 6)),
+                "abort_at": draw(st.none() | st.integers(0, 25)),
+                "name": f"r{index}",
+            }
+        )
+    return jobs
+
+
+@settings(
+    max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+@given(
+    jobs=_workload(),
+    n_blocks=st.integers(13, 30),
+    budget=st.integers(1, 40),
+    seqs=st.integers(1, 5),
+    order=st.sampled_from(["youngest", "least_computed"]),
+    failing=st.sets(st.integers(0, 60), max_size=1),
+)
+def test_whatever_happens_outputs_equal_those_of_a_request_alone(
+    jobs, n_blocks, budget, seqs, order, failing
+):
+    engine, runner = make_engine(
+        FakeRunner(n_blocks=n_blocks),
+        max_num_batched_tokens=budget,
+        max_num_seqs=seqs,
+        preemption_order=order,
+    )
+    runner.fail_steps = failing
+    listener = Listener()
+    outputs: dict[str, Any] = {}
+    wanted: dict[str, Any] = {}
+    for now in range(2_000):
+        for job in jobs:
+            if job["at"] == now:
+                sampling = request("x", [1], max_tokens=job["max_tokens"]).sampling
+                wanted[job["name"]] = alone(job["prompt"], sampling)
+                emitted = wanted[job["name"]][: job["resume"]]
+                engine.submit(
+                    request(
+                        job["name"], job["prompt"], emitted=emitted, max_tokens=job["max_tokens"]
+                    ),
+                    now,
+                )
+                outputs[job["name"]] = [list(emitted), None]
+            if job["abort_at"] == now:
+                engine.abort(job["name"], 1)
+        step = engine.step(now)
+        engine.check()
+        if step is None:
+            if now > 30:
+                break
+            continue
+        listener.hear(step.events)
+        assert listener.keys == engine.resident_keys()
+        for output in step.outputs:
+            seen = outputs[output.request_id]
+            assert seen[1] is None, "output after the end"
+            assert output.position == len(seen[0])
+            seen[0] += output.token_ids
+            seen[1] = output.finish
+    for name, (tokens, finish) in outputs.items():
+        assert finish is not None, "a request never ended"
+        if finish in (FinishReason.STOP, FinishReason.LENGTH):
+            assert tokens == wanted[name]
+        else:
+            assert tokens == wanted[name][: len(tokens)]
+    assert_at_rest(engine)

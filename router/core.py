@@ -101,6 +101,7 @@ class RouterCore:
             prefill_tokens=report.prefill_tokens,
             decode_tokens=report.decode_tokens,
         )
+        member.step_age_ms = 0.0
         actions = self._membership.heard(member, now_ns)
         for delta in report.deltas:
             actions += self._delivery.deliver(member, delta, now_ns)
@@ -132,9 +133,8 @@ class RouterCore:
             return []
         member.kv_blocks_total = load.kv_blocks_total
         member.kv_blocks_used = load.kv_blocks_used
-        member.step_age_ms = load.step_age_ms
         self.state.loads.report(worker_id, load.sessions)
-        return self._membership.heard(member, now_ns)
+        return self._watch.heartbeat(member, load.step_age_ms, now_ns)
 
     def cache_believed(self, worker_id: WorkerId, is_fresh: bool) -> None:
         """Whether its event stream is applied up to date. If not, it serves without credit."""

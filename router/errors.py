@@ -11,6 +11,7 @@
     ├── RequestFailed        the request was tried and will not be tried again
     │   └── DeadlinePassed
     ├── FixConfig            an operator must change a setting
+    │   ├── BadSetting
     │   ├── UnsafeBind
     │   ├── PortInUse
     │   └── JoinRefused      a worker that does not belong to this router's fleet
@@ -62,6 +63,14 @@ class DeadlinePassed(RequestFailed):
 
 class FixConfig(RouterError):
     """An operator must change a setting."""
+
+
+class BadSetting(FixConfig):
+    """A setting has a value that can never work."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"router.{name}: {problem}")
+        self.name = name
 
 
 class UnsafeBind(FixConfig):

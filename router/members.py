@@ -62,7 +62,7 @@ class Member:
     max_batched_tokens: int = 0
     ranks: int = 1  # event streams
     step_age_ms: float = 0.0
-    fell_silent: bool = False  # its last session ended for want of heartbeats
+    fell_silent: bool = False  # its last session ended for want of heartbeats or steps
     deaths: int = 0
     reason: str = ""
 

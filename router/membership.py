@@ -16,6 +16,7 @@ from radixroute.router.members import Member, MemberSpec, MemberState
 from radixroute.router.state import RouterState
 
 SILENT = "no heartbeat"
+STUCK = "its engine finishes no step"
 
 
 class Membership:
@@ -75,7 +76,7 @@ class Membership:
         was_listed = member.state is not MemberState.DRAINING
         self._state.members.move(member, MemberState.DEAD, reason)
         member.deaths += 1
-        member.fell_silent = reason == SILENT
+        member.fell_silent = reason in (SILENT, STUCK)
         self._state.counters.add(Count.WORKERS_DIED)
         actions: list[Action] = [Drop(worker_id), *self._take_back(member, now_ns)]
         if not was_listed:
@@ -90,9 +91,9 @@ class Membership:
         self._state.members.move(member, MemberState.LIVE)
         return self._dispatcher.pump(now_ns)
 
-    def suspect(self, member: Member) -> None:
-        """Silent for a while."""
-        self._state.members.move(member, MemberState.SUSPECT, SILENT)
+    def suspect(self, member: Member, reason: str) -> None:
+        """Not well for a while: no new requests."""
+        self._state.members.move(member, MemberState.SUSPECT, reason)
         self._state.counters.add(Count.WORKERS_SUSPECTED)
 
     def settle_drained(self, worker_id: WorkerId | None) -> list[Action]:

@@ -6,6 +6,8 @@ Never reads the environment, never imports anything heavy.
 
 from dataclasses import dataclass, field
 
+from radixroute.router.errors import BadSetting
+
 
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
@@ -22,6 +24,8 @@ class RouterSettings:
     cluster_secret: str = field(default="", repr=False)  # salts block keys; same on every worker
     suspect_after_s: float = 1.0  # heartbeats come each 0.25 s: four lost ones
     dead_after_s: float = 3.0  # a loaded machine must not declare healthy workers dead
+    stuck_suspect_after_s: float = 5.0  # no engine step finished: a long one takes about a second
+    stuck_dead_after_s: float = 30.0  # a compile or a swapped-out machine may take this long
     no_worker_wait_s: float = 5.0  # how long a request waits for any worker
     request_timeout_s: float = 600.0  # hard end of a request whose client set no deadline
     lease_ttl_s: float = 30.0
@@ -35,3 +39,43 @@ class RouterSettings:
     reconnect_min_s: float = 0.1
     reconnect_max_s: float = 2.0
     connect_timeout_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                raise BadSetting(name, "must be greater than 0")
+        for name in ("port", "block_size"):
+            if getattr(self, name) < 0:
+                raise BadSetting(name, "must not be negative")
+        if self.port > 65535:
+            raise BadSetting("port", "is not a port; use 0 to 65535")
+        if self.load_cap_factor < 1:
+            raise BadSetting("load_cap_factor", "must be at least 1: the mean load must fit below")
+        for low, high in _ORDERED:
+            if getattr(self, low) > getattr(self, high):
+                raise BadSetting(low, f"must not be greater than {high}")
+
+
+_POSITIVE = (
+    "suspect_after_s",
+    "dead_after_s",
+    "stuck_suspect_after_s",
+    "stuck_dead_after_s",
+    "no_worker_wait_s",
+    "request_timeout_s",
+    "lease_ttl_s",
+    "expected_ttl_s",
+    "max_waiting",
+    "max_in_flight",
+    "decision_log_len",
+    "max_message_bytes",
+    "chunk_tokens",
+    "reconnect_min_s",
+    "reconnect_max_s",
+    "connect_timeout_s",
+)
+_ORDERED = (
+    ("suspect_after_s", "dead_after_s"),
+    ("stuck_suspect_after_s", "stuck_dead_after_s"),
+    ("reconnect_min_s", "reconnect_max_s"),
+)

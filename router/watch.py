@@ -8,7 +8,7 @@ from radixroute.router.actions import Action, Failure
 from radixroute.router.counters import Count
 from radixroute.router.dispatcher import Dispatcher
 from radixroute.router.members import Member, MemberState
-from radixroute.router.membership import SILENT, Membership
+from radixroute.router.membership import SILENT, STUCK, Membership
 from radixroute.router.settings import RouterSettings
 from radixroute.router.state import NS_PER_S, RouterState
 
@@ -32,8 +32,22 @@ class Watch:
         self._membership = membership
         self._suspect_after_ns = round(settings.suspect_after_s * NS_PER_S)
         self._dead_after_ns = round(settings.dead_after_s * NS_PER_S)
+        self._stuck_suspect_ms = settings.stuck_suspect_after_s * 1000
+        self._stuck_dead_ms = settings.stuck_dead_after_s * 1000
         self._no_worker_wait_ns = round(settings.no_worker_wait_s * NS_PER_S)
         self._last_tick_ns: int | None = None
+
+    def heartbeat(self, member: Member, step_age_ms: float, now_ns: int) -> list[Action]:
+        """The process lives; whether its engine does shows in the age of its last step."""
+        member.step_age_ms = step_age_ms
+        if step_age_ms < self._stuck_suspect_ms:
+            return self._membership.heard(member, now_ns)
+        member.last_heard_ns = now_ns
+        if step_age_ms >= self._stuck_dead_ms:
+            return self._membership.lost(member.spec.worker_id, STUCK, now_ns)
+        if member.state is MemberState.LIVE:
+            self._membership.suspect(member, STUCK)
+        return []
 
     def tick(self, now_ns: int) -> list[Action]:
         self._excuse_own_pause(now_ns)
@@ -64,7 +78,7 @@ class Watch:
         if silent_ns >= self._dead_after_ns:
             return self._membership.lost(member.spec.worker_id, SILENT, now_ns)
         if silent_ns >= self._suspect_after_ns and member.state is MemberState.LIVE:
-            self._membership.suspect(member)
+            self._membership.suspect(member, SILENT)
         return []
 
     def _watch_requests(self, now_ns: int) -> list[Action]:

@@ -147,6 +147,7 @@ class Worker:
     epoch: int = 1
     is_up: bool = True
     is_mute: bool = False
+    step_age_ms: float = 0.0
     seen: int = 0
     last: list[Delta] = field(default_factory=list)
 
@@ -206,7 +207,7 @@ class World:
         worker = self.workers[w]
         if worker.is_up and not worker.is_mute:
             mine = SessionLoad("me", worker.seen, len(worker.running), 0, 0)
-            load = LoadReport(0.0, 1000, 10, (mine,))
+            load = LoadReport(worker.step_age_ms, 1000, 10, (mine,))
             self.do(self.core.heartbeat(WorkerId(w), load, self.now_ns))
 
     def kill(self, w: str) -> None:

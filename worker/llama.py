@@ -64,9 +64,9 @@ class Llama:
             qk = _rotate(qkv[:, :rotated], cos, sin)
             attention.write(i, qk[:, config.n_heads :], qkv[:, rotated:])
             seen = attention.read(i, qk[:, : config.n_heads])
-            x = x + layer.output(seen.reshape(len(x), -1))
+            x += layer.output(seen.view(len(x), -1))
             gate, up = layer.gate_up(self._rms(x, layer.post_norm)).chunk(2, dim=-1)
-            x = x + layer.down(functional.silu(gate) * up)
+            x += layer.down(functional.silu(gate).mul_(up))
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -1,0 +1,116 @@
+"""The engine proof: shared, evicted and preempted, its ids are those of `transformers`."""
+
+import time
+
+import pytest
+
+from radixroute.worker.settings import WorkerSettings
+from tests.worker.proof import (
+    MODEL,
+    N_NEW,
+    N_PROMPTS,
+    judge,
+    load_cases,
+    make_prompts,
+    reference_cases,
+    run_engine,
+)
+
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.skipif(not MODEL.is_dir(), reason="no model: run `make model`"),
+]
+
+# 2,240 tokens: less than two of the longest prompts, so that requests give way to one another.
+POOL_BLOCKS = 140
+FLOAT32_BLOCK_BYTES = 16 * 46_080
+
+
+def load(**changes):
+    from radixroute.worker.inference import InferenceEngine
+    from radixroute.worker.torch_runner import load_runner
+
+    settings = WorkerSettings(
+        model=str(MODEL),
+        dtype="float32",
+        device="cpu",
+        kv_memory=POOL_BLOCKS * FLOAT32_BLOCK_BYTES,
+        watermark=0.0,
+        **changes,
+    )
+    runner = load_runner(settings)
+    return InferenceEngine(settings, runner, time.monotonic_ns), runner
+
+
+@pytest.mark.timeout(300)
+def test_batched_ids_equal_each_prompt_alone(capsys):
+    # Longest first: what runs together then grows together, and somebody must give way.
+    cases = sorted(load_cases(), key=lambda case: -len(case.prompt))
+    assert len(cases) == N_PROMPTS
+    assert all(len(case.ids) == N_NEW for case in cases)
+    engine, _ = load()
+    outcome = run_engine(engine, [case.prompt for case in cases])
+    assert outcome.cached_prefixes >= 20
+    assert outcome.evicted_blocks >= 100
+    assert outcome.preemptions >= 10
+    ties, differences = judge(cases, outcome.ids)
+    with capsys.disabled():
+        print(
+            f"\n{N_PROMPTS} prompts: {outcome.cached_prefixes} cached prefixes, "
+            f"{outcome.evicted_blocks} evicted blocks, {outcome.preemptions} preemptions; "
+            f"ties: {ties or 'none'}"
+        )
+    assert differences == []
+    assert len(ties) <= 1
+
+
+def short_cases():
+    """A few prompts that share a prefix: enough for a mutation to show."""
+    return [case for case in load_cases() if 100 <= len(case.prompt) <= 220][:5]
+
+
+def test_the_short_cases_pass_unharmed():
+    cases = short_cases()
+    engine, _ = load()
+    run_engine(engine, [case.prompt for case in cases])
+    again = run_engine(engine, [case.prompt for case in cases])
+    assert again.cached_prefixes == len(cases)
+    assert judge(cases, again.ids)[1] == []
+
+
+def test_one_zeroed_cached_block_is_found_out():
+    import torch
+
+    cases = short_cases()
+    engine, runner = load()
+    run_engine(engine, [case.prompt for case in cases])
+    # The first block of the pool to be filled: the head of the first prompt, still cached.
+    used = runner.pool.k.abs().sum(dim=(0, 2, 3, 4)).nonzero().flatten().tolist()
+    with torch.inference_mode():
+        runner.pool.k[:, used[0]] = 0
+        runner.pool.v[:, used[0]] = 0
+    again = run_engine(engine, [case.prompt for case in cases])
+    assert again.cached_prefixes == len(cases)
+    assert judge(cases, again.ids)[1] != []
+
+
+def test_one_dropped_token_is_found_out():
+    cases = short_cases()
+    engine, _ = load()
+    harmed = [case.prompt[:40] + case.prompt[41:] for case in cases]
+    outcome = run_engine(engine, harmed)
+    assert judge(cases, outcome.ids)[1] != []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_committed_reference_is_what_transformers_says():
+    from radixroute.request.tokenizer import Tokenizer
+
+    committed = load_cases()
+    prompts = make_prompts(Tokenizer.from_dir(MODEL))
+    assert prompts == [case.prompt for case in committed]
+    fresh = reference_cases(prompts)
+    ties, differences = judge(committed, [case.ids for case in fresh])
+    assert differences == []
+    assert len(ties) <= 1

@@ -29,6 +29,7 @@ class AskFailed(Exception):
 class Piece:
     """New output of one request; the counts are there once the worker has reported them."""
 
+    request_id: str
     token_ids: tuple[int, ...]
     text: str
     position: int  # output tokens before these
@@ -129,6 +130,7 @@ def _piece(delta: Delta) -> Piece:
         raise AskFailed("the answer was aborted")
     usage = delta.usage
     return Piece(
+        request_id=delta.request_id,
         token_ids=delta.token_ids,
         text=delta.text,
         position=delta.position,

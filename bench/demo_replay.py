@@ -46,6 +46,7 @@ class Asked:
     in_flight: int  # this one included
     first_ns: int | None = None
     end_ns: int | None = None
+    request_id: str = ""  # the router's: what `radixroute explain` takes
     token_ids: list[int] = field(default_factory=list)
     text: str = ""
     worker_id: str = ""
@@ -71,7 +72,9 @@ class Replayed:
 
     @property
     def errors(self) -> tuple[str, ...]:
-        return tuple(f"{a.chat_id}.{a.turn}: {a.error}" for a in self.asked if a.error)
+        return tuple(
+            f"{a.chat_id}.{a.turn} {a.request_id}: {a.error}" for a in self.asked if a.error
+        )
 
 
 Watcher = Callable[[int, int, int], None]  # requests done, requests in flight, requests failed
@@ -153,6 +156,7 @@ class ChatReplay:
                 )
             if piece.token_ids and asked.first_ns is None:
                 asked.first_ns = self._clock.now_ns()
+            asked.request_id = piece.request_id
             asked.token_ids.extend(piece.token_ids)
             asked.text += piece.text
             asked.finished = piece.finished

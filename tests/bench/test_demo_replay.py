@@ -33,7 +33,9 @@ class FakePort:
                 await asyncio.sleep(0.01)
                 if position == 1 and self.fail(number):
                     raise AskFailed("UNAVAILABLE: as told")
-                yield Piece((7,), f"{number}.", position, position == 2, "w0", 100, 64, 1)
+                yield Piece(
+                    f"id-{number}", (7,), f"{number}.", position, position == 2, "w0", 100, 64, 1
+                )
         finally:
             self.open -= 1
 
@@ -107,7 +109,7 @@ def test_a_failed_turn_is_counted_and_ends_its_chat():
     port = FakePort(fail=lambda number: number == 0)
     replayed = replay(port, watch=lambda *state: watched.append(state))
     first = WORKLOAD.chats[0]
-    assert replayed.errors == (f"{first.chat_id}.0: UNAVAILABLE: as told",)
+    assert replayed.errors == (f"{first.chat_id}.0 id-0: UNAVAILABLE: as told",)
     assert replayed.unsent == len(first.turns) - 1
     assert watched[-1] == (len(replayed.asked), 0, 1)
 
@@ -128,10 +130,10 @@ class TornPort(FakePort):
     "pieces",
     [
         [],
-        [Piece((1,), "a", 0, False)],
-        [Piece((), "", 0, True)],
-        [Piece((1,), "a", 0, False), Piece((2,), "b", 2, True)],
-        [Piece((1, 2), "ab", 0, False), Piece((2,), "b", 1, True)],
+        [Piece("r", (1,), "a", 0, False)],
+        [Piece("r", (), "", 0, True)],
+        [Piece("r", (1,), "a", 0, False), Piece("r", (2,), "b", 2, True)],
+        [Piece("r", (1, 2), "ab", 0, False), Piece("r", (2,), "b", 1, True)],
     ],
     ids=["nothing", "no end", "no token", "a lost token", "a repeated token"],
 )

@@ -59,6 +59,7 @@ class ServiceHost(Generic[S]):
         self._make = make
         self._service: S | None = None
         self._starting: asyncio.Task[StartOutcome] | None = None
+        self._is_stopping = False
 
     async def start(self) -> StartOutcome:
         """Idempotent: a controller that was restarted asks again."""
@@ -75,6 +76,7 @@ class ServiceHost(Generic[S]):
         await self._loop.call(self._apply(change))
 
     async def stop(self) -> None:
+        self._is_stopping = True
         if self._service is not None:
             await self._loop.call(self._service.stop())
 
@@ -109,7 +111,10 @@ class ServiceHost(Generic[S]):
 
     async def _leave_when_failed(self, service: S) -> None:
         """Ends this process after its service: a new life needs a new incarnation."""
-        log.error("service failed: %s", await service.wait_failed())
+        reason = await service.wait_failed()
+        if self._is_stopping:
+            return
+        log.error("service failed: %s", reason)
         await asyncio.sleep(FAREWELL_S)
         os._exit(EXIT_FAILED)
 

@@ -109,6 +109,22 @@ async def test_a_failed_service_takes_its_process_along(monkeypatch: pytest.Monk
     assert await asyncio.wait_for(exits.get(), 5) == EXIT_FAILED
 
 
+async def test_a_service_that_ends_because_it_was_stopped_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    exits: list[int] = []
+    monkeypatch.setattr(os, "_exit", exits.append)
+    service = FakeService()
+    host = ServiceHost("test", lambda: service)
+    await host.start()
+    await host.stop()
+    await host.apply(lambda one: one.fail("stopped"))
+    for _ in range(20):
+        await host.ping()
+    assert exits == []
+    assert "service failed" not in caplog.text
+
+
 async def test_stop_before_start_does_nothing():
     await ServiceHost("test", FakeService).stop()
 

@@ -24,6 +24,10 @@ from radixroute.worker.runner import ModelRunner
 from radixroute.worker.settings import WorkerSettings
 
 _PR_SET_PDEATHSIG = 1
+# glibc's mallopt. By default it hands large freed blocks back to the kernel, and each layer of each
+# step faults the same few MB in again: 8 decodes at 1,400 tokens took 229 ms a step instead of 79.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEEP_FREED_BYTES = 1 << 30  # far above what one step allocates
 _log = logging.getLogger("radixroute.worker.engine_process")
 
 
@@ -35,6 +39,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--runner", required=True, help="module:function(settings)")
     options = parser.parse_args(arguments)
     _die_with(options.parent)
+    _keep_freed_memory()
     # Ctrl-C goes to the whole group: the face stops us in its own order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(format="%(levelname)s engine[%(process)d] %(message)s")
@@ -85,6 +90,14 @@ def _die_with(parent: int) -> None:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)
+
+
+def _keep_freed_memory() -> None:
+    """Memory that a step has freed serves the next one. Only glibc knows this call."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _KEEP_FREED_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEEP_FREED_BYTES)
 
 
 if __name__ == "__main__":

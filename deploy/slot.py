@@ -6,6 +6,7 @@ while lives stay short. It runs as one task on the controller's loop and knows R
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -15,12 +16,17 @@ from radixroute.deploy.errors import ActorLost
 from radixroute.deploy.ledger import Ledger
 from radixroute.deploy.records import ActorStatus, SlotState, StartOutcome
 
+log = logging.getLogger(__name__)
+
 # A process that dies at once must not be started in a tight loop; a single death should cost
 # little beside the seconds that loading a model takes. Judgement.
 BACKOFF_FIRST_S = 0.25
 BACKOFF_MAX_S = 15.0
 # A life of this length counts as healthy: the next pause is the first one again. Judgement.
 HEALTHY_LIFE_S = 30.0
+# Ray makes a process for an actor in 1-10 s (two cores, load 0-15). Seen twice in some fifty starts
+# under load: none was ever made, nothing was said, and the next actor came up at once.
+SPAWN_LIMIT_S = 40.0
 # A dead process is known at once; pings find a stuck one. A loaded machine must not lose healthy
 # workers, and the router stops using a silent one long before (3 s), so there is no hurry.
 PING_EVERY_S = 5.0
@@ -66,12 +72,22 @@ class SlotListener(Protocol):
 class Slot:
     """Keeps one actor alive. Owned by the supervisor; all methods run on its loop."""
 
-    def __init__(self, name: str, spawner: Spawner, ledger: Ledger, listener: SlotListener) -> None:
+    def __init__(
+        self,
+        name: str,
+        spawner: Spawner,
+        ledger: Ledger,
+        listener: SlotListener,
+        *,
+        is_patient: bool = False,
+    ) -> None:
+        """`is_patient`: actors may stay unplaced, for the nodes they need are only coming up."""
         self.name = name
         self.actor: Actor | None = None
         self._spawner = spawner
         self._ledger = ledger
         self._listener = listener
+        self._spawn_limit_s = None if is_patient else SPAWN_LIMIT_S
         self._task: asyncio.Task[None] | None = None
         self._status = ActorStatus(name, SlotState.STOPPED)
         self._short_lives = 0
@@ -102,12 +118,27 @@ class Slot:
         while True:
             began_s = loop.time()
             self.actor = actor or self._spawn()
+            while not await self._is_placed(self.actor):
+                log.warning("%s: Ray made no process for it; spawning another", self.name)
+                self.actor.kill()
+                self.actor = self._spawn()
             reason = await self._live(self.actor)
             self.actor.kill()
             self.actor = actor = None
             self._mark_down(reason)
             self._listener.actor_down(self)
             await sleep(self._pause_s(loop.time() - began_s))
+
+    async def _is_placed(self, actor: Actor) -> bool:
+        """Whether it has a process; one that died already had one, and `_live` learns why."""
+        try:
+            async with asyncio.timeout(self._spawn_limit_s):
+                await actor.ping()
+        except ActorLost:
+            return True
+        except TimeoutError:
+            return False
+        return True
 
     async def _live(self, actor: Actor) -> str:
         """One life, to its end; returns the reason of it."""

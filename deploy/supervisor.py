@@ -46,8 +46,9 @@ class Supervisor:
         self._settings = settings
         self._ledger = ledger
         self._router = Slot(ROUTER, fleet.router_spawner(ledger), ledger, self)
+        patient = settings.wait_for_nodes
         self._workers = tuple(
-            Slot(name, fleet.worker_spawner(name), ledger, self)
+            Slot(name, fleet.worker_spawner(name), ledger, self, is_patient=patient)
             for name in map(_worker_id, range(settings.workers))
         )
         self._changed = asyncio.Event()

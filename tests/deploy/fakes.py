@@ -78,6 +78,7 @@ class FakeFleet:
         self.lives: dict[str, list[FakeActor]] = {}
         self.start_errors: dict[str, str] = {}
         self.policies: list[str | None] = []
+        self.unplaced: list[str] = []  # the next life of each of these gets no process
 
     def worker_spawner(self, worker_id: WorkerId) -> Spawner:
         return _FakeSpawner(self, worker_id, None)
@@ -103,6 +104,9 @@ class _FakeSpawner:
         actor = FakeActor(
             self.name, incarnation, port, start_error=self.fleet.start_errors.get(self.name)
         )
+        if self.name in self.fleet.unplaced:
+            self.fleet.unplaced.remove(self.name)
+            actor.is_stuck = True
         self.fleet.lives.setdefault(self.name, []).append(actor)
         return actor
 

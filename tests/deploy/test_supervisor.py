@@ -156,6 +156,19 @@ async def test_a_stuck_actor_is_replaced(bed: Bed, monkeypatch: pytest.MonkeyPat
     assert bed.fleet.lives["worker-0"][0].is_killed
 
 
+async def test_an_actor_that_never_gets_a_process_is_spawned_again_and_no_death(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(slot_module, "SPAWN_LIMIT_S", 0.01)
+    bed = Bed()
+    bed.fleet.unplaced = ["router", "worker-1"]
+    await bed.up()
+    assert [len(bed.fleet.lives[name]) for name in ("router", "worker-0", "worker-1")] == [2, 1, 2]
+    assert bed.fleet.lives["router"][0].is_killed
+    assert [actor.deaths for actor in bed.supervisor.status.actors] == [0, 0, 0]
+    await bed.supervisor.stop()
+
+
 async def test_closing_between_pings_never_waits_for_ever(monkeypatch: pytest.MonkeyPatch):
     """`asyncio.wait_for` of Python 3.11 swallows a cancellation that meets a finished call."""
     monkeypatch.setattr(slot_module, "PING_EVERY_S", 0.0)

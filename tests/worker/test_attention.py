@@ -1,0 +1,129 @@
+"""The SDPA backend against attention written out for one token and one head at a time."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from radixroute.worker.attention import MAX_PADDING, SdpaBackend, _grouped
+from radixroute.worker.kv_pool import KVPool
+from radixroute.worker.runner import SequenceSlice
+
+pytestmark = pytest.mark.torch
+
+LAYERS, BLOCK_SIZE, HEADS, KV_HEADS, HEAD_DIM = 2, 4, 6, 2, 8
+N_BLOCKS = 90
+GARBAGE = 1e4  # far beyond any score: one slot too many decides everything
+
+
+def new_backend():
+    shape = (LAYERS, N_BLOCKS, BLOCK_SIZE, KV_HEADS, HEAD_DIM)
+    pool = KVPool(torch.full(shape, GARBAGE), torch.full(shape, GARBAGE), BLOCK_SIZE)
+    return SdpaBackend(pool)
+
+
+class Sequence:
+    """K and V of every position and layer, and the blocks they belong in."""
+
+    def __init__(self, n_tokens, blocks, seed, like=None, n_shared=0):
+        draw = torch.Generator().manual_seed(seed)
+        self.k, self.v = (
+            torch.randn(LAYERS, n_tokens, KV_HEADS, HEAD_DIM, generator=draw) for _ in range(2)
+        )
+        self.q = torch.randn(LAYERS, n_tokens, HEADS, HEAD_DIM, generator=draw)
+        if like is not None:
+            self.k[:, :n_shared], self.v[:, :n_shared] = like.k[:, :n_shared], like.v[:, :n_shared]
+        self.blocks = np.array(blocks, dtype=np.int32)
+
+    def part(self, start, stop):
+        n_blocks = -(-stop // BLOCK_SIZE)
+        tokens = np.zeros(stop - start, dtype=np.uint32)
+        return SequenceSlice(tokens, start, self.blocks[:n_blocks], None)
+
+    def expected(self, layer, start, stop):
+        rows = []
+        for position in range(start, stop):
+            for head in range(HEADS):
+                k = self.k[layer, : position + 1, head * KV_HEADS // HEADS].double()
+                v = self.v[layer, : position + 1, head * KV_HEADS // HEADS].double()
+                scores = k @ self.q[layer, position, head].double() / math.sqrt(HEAD_DIM)
+                rows.append(torch.softmax(scores, 0) @ v)
+        return torch.stack(rows).view(stop - start, HEADS, HEAD_DIM).float()
+
+
+def run(backend, *work):
+    """One step over (sequence, start, stop); every layer is compared."""
+    backend.plan([sequence.part(start, stop) for sequence, start, stop in work])
+    cuts = [stop - start for _, start, stop in work]
+    for layer in range(LAYERS):
+        q, k, v = (
+            torch.cat([getattr(s, name)[layer, start:stop] for s, start, stop in work])
+            for name in "qkv"
+        )
+        backend.write(layer, k, v)
+        found = backend.read(layer, q).split(cuts)
+        for (sequence, start, stop), seen in zip(work, found, strict=True):
+            expected = sequence.expected(layer, start, stop)
+            torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-5)
+
+
+def scattered(n_tokens, seed=0):
+    return np.random.default_rng(seed).permutation(N_BLOCKS)[: -(-n_tokens // BLOCK_SIZE)]
+
+
+@pytest.mark.parametrize("n_tokens", [1, 2, 4, 5, 23])
+def test_a_fresh_prompt_sees_itself_up_to_each_token(n_tokens):
+    run(new_backend(), (Sequence(n_tokens, scattered(n_tokens), seed=1), 0, n_tokens))
+
+
+@pytest.mark.parametrize("blocks", [range(7, 20), scattered(50)], ids=["in a row", "scattered"])
+def test_chunks_and_decodes_see_what_earlier_steps_wrote(blocks):
+    backend, sequence = new_backend(), Sequence(50, blocks, seed=2)
+    for start, stop in pairwise([0, 7, 8, 9, 24, 40, 48, 49, 50]):
+        run(backend, (sequence, start, stop))
+
+
+def test_a_later_slice_sees_blocks_that_an_earlier_one_writes_in_the_same_step():
+    backend = new_backend()
+    first = Sequence(20, range(10, 15), seed=3)
+    second = Sequence(21, [10, 11, 12, 13, 40, 41], seed=4, like=first, n_shared=16)
+    third = Sequence(17, [10, 11, 12, 13, 50], seed=5, like=first, n_shared=16)
+    run(backend, (first, 0, 20), (second, 16, 21), (third, 16, 17))
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 30), st.sampled_from([1, 1, 1, 2, 5, 9])), min_size=1, max_size=8
+    )
+)
+def test_any_mixture_of_slices_in_a_step_is_computed_as_if_alone(shapes):
+    backend, free = new_backend(), list(scattered(N_BLOCKS * BLOCK_SIZE, seed=6))
+    work = []
+    for seed, (start, n_tokens) in enumerate(shapes):
+        n_blocks = -(-(start + n_tokens) // BLOCK_SIZE)
+        blocks, free = free[:n_blocks], free[n_blocks:]
+        sequence = Sequence(start + n_tokens, blocks, seed)
+        if start:
+            run(backend, (sequence, 0, start))
+        work.append((sequence, start, start + n_tokens))
+    run(backend, *work)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.lists(st.integers(1, 2000), min_size=1, max_size=70))
+def test_batches_hold_every_sequence_once_and_little_padding(lengths):
+    groups = _grouped(list(range(len(lengths))), lengths)
+    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
+    for group in groups:
+        longest, real = max(lengths[i] for i in group), sum(lengths[i] for i in group)
+        assert longest * len(group) <= MAX_PADDING * real
+    if max(lengths) <= 1.2 * min(lengths):
+        assert len(groups) == 1

@@ -51,6 +51,8 @@ class Llama:
         self._norm = weights.take("model.norm.weight", (config.hidden,))
         tied = config.tied_embeddings or "lm_head.weight" not in weights
         self._head = self._embedding if tied else weights.take("lm_head.weight", shape)
+        # A tied model may carry its head a second time.
+        weights.must_be_used_up("lm_head.weight")
         self._cos, self._sin = _rope_table(config, self._embedding)
 
     def forward(self, token_ids: Tensor, positions: Tensor, attention: AttentionBackend) -> Tensor:

@@ -13,6 +13,10 @@ from torch import Tensor
 
 from radixroute.request.sampling import SamplingParams
 
+# Sorting a whole vocabulary costs milliseconds a token; the best few hundred nearly always hold
+# top_p. When they do not, everything is sorted.
+_NUCLEUS_WIDTH = 512
+
 
 def sample(logits: Tensor, choices: Sequence[tuple[SamplingParams, int]]) -> tuple[int, ...]:
     """One token id a row. Shape (n, vocab), float32; `choices` has (parameters, position) a row."""
@@ -30,18 +34,43 @@ def uniform(seed: int, position: int) -> float:
 
 
 def _draw(logits: Tensor, params: SamplingParams, position: int) -> int:
-    """Inverse of the cumulative distribution, most likely tokens first."""
     scaled = logits.double() / params.temperature
-    kept = params.top_k if 0 < params.top_k < len(scaled) else len(scaled)
-    # Stable and in order of ids among equals: the same logits give the same token everywhere.
-    values, ids = torch.sort(scaled, descending=True, stable=True)
-    probabilities = torch.softmax(values[:kept], dim=-1)
+    point = uniform(params.seed, position)
+    if 0 < params.top_k < len(scaled):
+        values, ids = _best(scaled, params.top_k)
+        probabilities = torch.softmax(values, dim=-1)
+    elif params.top_p < 1.0:
+        probabilities, ids = _nucleus(scaled, params.top_p)
+    else:
+        return _invert(torch.softmax(scaled, dim=-1).cumsum(dim=-1), point)
     cumulative = probabilities.cumsum(dim=-1)
-    if params.top_p < 1.0:
-        # Tokens whose predecessors hold top_p already are out; the first always stays.
-        kept = int(((cumulative - probabilities) < params.top_p).sum())
-    mass = float(cumulative[kept - 1])
-    at = int(
-        torch.searchsorted(cumulative[:kept], uniform(params.seed, position) * mass, right=True)
-    )
-    return int(ids[min(at, kept - 1)])
+    # Tokens whose predecessors hold top_p already are out; the first always stays.
+    kept = int(((cumulative - probabilities) < params.top_p).sum())
+    return int(ids[_invert(cumulative[:kept], point)])
+
+
+def _best(scaled: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The n best, best first, equals in order of ids: what a stable sort of all would give."""
+    least = scaled.topk(n).values[-1]
+    ids = (scaled >= least).nonzero().flatten()
+    values, order = scaled[ids].sort(descending=True, stable=True)
+    return values[:n], ids[order[:n]]
+
+
+def _nucleus(scaled: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Probabilities and ids of enough tokens, best first, to hold top_p of the mass."""
+    total = scaled.logsumexp(dim=-1)
+    for n in (min(_NUCLEUS_WIDTH, len(scaled)), len(scaled)):
+        values, ids = _best(scaled, n)
+        probabilities = (values - total).exp()
+        if float(probabilities.sum()) >= top_p:
+            break
+    return probabilities, ids
+
+
+def _invert(cumulative: Tensor, point: float) -> int:
+    """The first place whose cumulative mass is above `point` of the whole."""
+    mass = float(cumulative[-1])
+    at = int(torch.searchsorted(cumulative, point * mass, right=True))
+    # Rounding can push the point onto the whole mass: then the last token that has any.
+    return min(at, int(torch.searchsorted(cumulative, mass)))

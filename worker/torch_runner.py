@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from radixroute.worker.attention import SdpaBackend
 from radixroute.worker.errors import StartFailed
@@ -61,7 +62,7 @@ class TorchRunner:
         choices = [(s.sampling, s.start + len(s.token_ids)) for s in slices if s.sampling]
         return sample(logits, choices)
 
-    def _tensor(self, array: "np.typing.NDArray[np.int64]") -> torch.Tensor:
+    def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(array).to(self._pool.k.device)
 
 
@@ -121,12 +122,10 @@ def _must_fit_in_memory(kv_memory: int) -> None:
 
 
 def _facts(settings: WorkerSettings, config: ModelConfig, folder: Path, pool: KVPool) -> ModelFacts:
-    # The pool bounds a request too: one that can never fit is refused at submit.
-    limit = min(config.max_position, pool.n_blocks * pool.block_size)
     return ModelFacts(
         model=settings.served_model_name or Path(settings.model).name,
         block_size=settings.block_size,
-        max_model_len=min(settings.max_model_len or limit, limit),
+        max_model_len=config.max_position,
         vocab_size=config.vocab_size,
         eos_token_ids=config.eos_token_ids,
         fingerprint=fingerprint(folder),
@@ -136,5 +135,5 @@ def _facts(settings: WorkerSettings, config: ModelConfig, folder: Path, pool: KV
     )
 
 
-def _positions(slices: Sequence[SequenceSlice]) -> "np.typing.NDArray[np.int64]":
+def _positions(slices: Sequence[SequenceSlice]) -> NDArray[np.int64]:
     return np.concatenate([np.arange(s.start, s.start + len(s.token_ids)) for s in slices])

@@ -16,15 +16,18 @@ from radixroute.worker.errors import ModelError
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+# Buffers that old checkpoints carry; they follow from the configuration.
+_DERIVED = ".rotary_emb.inv_freq"
 
 
 class Weights:
-    """Tensors of one model folder, read on demand; each may be taken once."""
+    """Tensors of one model folder, read on demand."""
 
     def __init__(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> None:
         self._dtype, self._device = dtype, device
         self._files = weight_files(folder)
         self._file_by_name: dict[str, Path] = {}
+        self._taken: set[str] = set()
         for path in self._files:
             with _opened(path) as file:
                 self._file_by_name.update(dict.fromkeys(file.keys(), path))
@@ -43,7 +46,18 @@ class Weights:
             raise ModelError(
                 f"{path}: {name} has shape {tuple(tensor.shape)}, config.json says {shape}"
             )
+        self._taken.add(name)
         return tensor.to(self._device, self._dtype)
+
+    def must_be_used_up(self, *unused: str) -> None:
+        """Raises `ModelError` for a tensor nobody took: it would change what the model computes."""
+        left = self._file_by_name.keys() - self._taken - set(unused)
+        strange = sorted(name for name in left if not name.endswith(_DERIVED))
+        if strange:
+            raise ModelError(
+                f"{self._files[0].parent} has {len(strange)} tensors this engine does not know, "
+                f"such as {strange[0]}: it is another kind of model"
+            )
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -53,7 +67,7 @@ def weight_files(folder: Path) -> list[Path]:
         try:
             shards: Mapping[str, str] = json.loads(index.read_text())["weight_map"]
             names = sorted(set(shards.values()))
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{index} cannot be read: fetch the model again") from error
     else:
         names = [SINGLE]

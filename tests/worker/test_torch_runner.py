@@ -1,0 +1,121 @@
+"""The runner: which slices give a token, what it says of itself, what it refuses to start with."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from radixroute.request.sampling import SamplingParams
+from radixroute.worker.errors import StartFailed
+from radixroute.worker.kv_pool import blocks_that_fit
+from radixroute.worker.model_config import load_config
+from radixroute.worker.runner import StepPlan
+from radixroute.worker.torch_runner import choose_device, choose_dtype
+from tests.worker.tiny import (
+    BLOCK_SIZE,
+    GREEDY,
+    VOCAB,
+    assert_same,
+    blocks_from,
+    part,
+    reference_logits,
+    tokens_of,
+    write_model,
+)
+from tests.worker.tiny_runner import last_logits, runner_of
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("llama")
+    return write_model(folder), folder
+
+
+def test_only_slices_that_sample_give_an_id_and_in_their_order(llama):
+    model, folder = llama
+    runner = runner_of(folder)
+    one, inner, three = tokens_of(9, 1), tokens_of(6, 2), tokens_of(13, 3)
+    plan = StepPlan(
+        (
+            part(one, blocks_from(1, 9), sampling=GREEDY),
+            part(inner, blocks_from(4, 6)),
+            part(three, blocks_from(6, 13), sampling=GREEDY),
+        )
+    )
+    expected = tuple(int(reference_logits(model, run)[-1].argmax()) for run in (one, three))
+    assert runner.execute(plan) == expected
+    assert runner.execute(StepPlan((part(inner, blocks_from(4, 6)),))) == ()
+    assert runner.execute(StepPlan(())) == ()
+
+
+def test_a_drawn_token_is_the_same_alone_and_in_a_batch(llama):
+    runner = runner_of(llama[1])
+    warm = SamplingParams(temperature=2.0, seed=11)
+    runs = [tokens_of(n, seed=n) for n in (4, 9, 17, 30)]
+    tables = [blocks_from(first, 30) for first in (0, 8, 16, 24)]
+    parts = [part(run, table, sampling=warm) for run, table in zip(runs, tables, strict=True)]
+    together = runner.execute(StepPlan(tuple(parts)))
+    alone = tuple(runner.execute(StepPlan((one,)))[0] for one in parts)
+    assert together == alone
+    other = SamplingParams(temperature=2.0, seed=12)
+    again = [part(run, table, sampling=other) for run, table in zip(runs, tables, strict=True)]
+    assert runner.execute(StepPlan(tuple(again))) != together
+
+
+def test_a_sharded_folder_computes_what_a_single_file_does(tmp_path, monkeypatch):
+    model = write_model(tmp_path, shard_size="50KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    ids = tokens_of(50)
+    logits = last_logits(
+        runner_of(tmp_path), monkeypatch, part(ids, blocks_from(0, 50), sampling=GREEDY)
+    )
+    assert_same(logits[0], reference_logits(model, ids)[-1])
+
+
+def test_facts_say_what_was_loaded(llama):
+    facts = runner_of(llama[1], served_model_name="tiny").facts
+    assert (facts.model, facts.vocab_size) == ("tiny", VOCAB)
+    assert (facts.dtype, facts.device) == ("float32", "cpu")
+    assert (facts.kv_blocks_total, facts.block_size) == (64, BLOCK_SIZE)
+    assert facts.max_model_len == 256
+    assert len(facts.fingerprint) == 32
+    half = runner_of(llama[1], dtype="bfloat16").facts
+    assert half.dtype == "bfloat16"
+
+
+def test_bfloat16_runs_through_the_pool(llama, monkeypatch):
+    runner = runner_of(llama[1], dtype="bfloat16")
+    ids, table = tokens_of(40), blocks_from(5, 40)
+    runner.execute(StepPlan((part(ids[:39], table),)))
+    logits = last_logits(runner, monkeypatch, part(ids, table, start=39, sampling=GREEDY))[0]
+    exact = reference_logits(llama[0], ids)[-1]
+    assert float(torch.corrcoef(torch.stack([logits, exact]))[0, 1]) > 0.99
+    assert logits.dtype is torch.float32
+    assert np.isfinite(logits.numpy()).all()
+
+
+def test_a_pool_too_small_or_too_big_says_what_to_change(llama):
+    config = load_config(llama[1])
+    with pytest.raises(StartFailed, match="at least"):
+        blocks_that_fit(config, kv_memory=1000, block_size=16, itemsize=4)
+    with pytest.raises(StartFailed, match="lower it"):
+        runner_of(llama[1], n_blocks=10**10)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_without_a_device_is_refused():
+    with pytest.raises(StartFailed, match="use device"):
+        choose_device("cuda")
+    assert choose_device("auto").type == "cpu"
+
+
+@pytest.mark.parametrize(("has_bf16", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_dtype_auto_follows_the_processor(monkeypatch, has_bf16, expected):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr("radixroute.worker.torch_runner._cpu_has_bf16", lambda: has_bf16)
+    assert choose_dtype("auto", cpu) is expected
+    assert choose_dtype("float32", cpu) is torch.float32

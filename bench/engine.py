@@ -28,6 +28,7 @@ from bench.engine_plan import (
 from bench.engine_rows import Row, record, write_record
 from bench.machine import load_average, machine, versions
 from bench.model import CACHE, ModelUnavailable, ensure_model
+from radixroute.worker.engine_process import keep_freed_memory
 from radixroute.worker.errors import WorkerError
 
 RESULTS = Path(__file__).parent / "results" / "engine.json"
@@ -105,6 +106,8 @@ def facts(load_before: float) -> dict[str, object]:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     console = Console(highlight=False)
+    # As the engine's own process does; here it serves both sides.
+    keep_freed_memory()
     # At the end of a worker gRPC tells of connections that we close on purpose.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     torch.set_num_threads(THREADS)

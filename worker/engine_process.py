@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--runner", required=True, help="module:function(settings)")
     options = parser.parse_args(arguments)
     _die_with(options.parent)
-    _keep_freed_memory()
+    keep_freed_memory()
     # Ctrl-C goes to the whole group: the face stops us in its own order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(format="%(levelname)s engine[%(process)d] %(message)s")
@@ -92,7 +92,7 @@ def _die_with(parent: int) -> None:
         sys.exit(1)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Memory that a step has freed serves the next one. Only glibc knows this call."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

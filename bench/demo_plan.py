@@ -43,7 +43,7 @@ class DemoPlan:
     workers: int = 2
     # Odd: with a multiple of the workers round robin would find each worker equally loaded.
     in_flight: int = 9
-    pool_share: float = 0.58
+    pool_share: float = 0.55
     block_size: int = 16  # tokens
     policies: tuple[str, ...] = POLICIES
 

@@ -26,8 +26,8 @@ SAMPLE = (
     ChatMessage("user", "Why is the sky blue? Please explain it to a child."),
 )
 SAMPLE_TOKENS = 48
-WARM_UP_ROUNDS = 3
-WARM_UP_TOKENS = 16
+WARM_UP_ROUNDS = 2
+WARM_UP_TOKENS = 12
 # The settled counters of the last answers may reach the inspection a moment after the answers.
 SETTLE_TRIES, SETTLE_PAUSE_S = 20, 0.1
 

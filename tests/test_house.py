@@ -118,5 +118,5 @@ def test_structure_page_names_only_real_classes():
     assert sorted(named - defined) == [], "docs/structure.md names classes that do not exist"
 
 
-def _pyproject() -> dict:
+def _pyproject():
     return tomllib.loads((ROOT / "pyproject.toml").read_text())

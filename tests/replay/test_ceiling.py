@@ -1,5 +1,7 @@
 """The infinite-cache ceiling against brute force, and the rules it must keep."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,8 @@ def exchange(prompt, output=()):
 
 def brute_force(exchanges, block_size):
     """Longest common prefix with anything computed before, in full blocks, less the last token."""
-    seen, cached, blocks = [], 0, set()
+    seen: list[tuple[int, ...]] = []
+    cached, blocks = 0, set()
     for one in exchanges:
         prompt = tuple(one.prompt.tolist())
         best = 0
@@ -74,7 +77,8 @@ def test_no_requests_make_no_rate():
 
 def test_strided_and_signed_token_ids_are_read_by_value():
     cache = InfiniteCache(2)
-    cache.store(np.array([1, 9, 2, 9, 3, 9, 4, 9], dtype=np.int64)[::2])
+    signed: Any = np.array([1, 9, 2, 9, 3, 9, 4, 9], dtype=np.int64)[::2]
+    cache.store(signed)
     assert cache.n_blocks == 2
     assert cache.cached_tokens(np.array([1, 2, 3, 4, 5], dtype=np.uint32)) == 4
 

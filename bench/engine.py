@@ -6,7 +6,6 @@ writes `bench/results/engine.json`; `--quick` takes one round a row and writes u
 
 import argparse
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -108,8 +107,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     # As the engine's own process does; here it serves both sides.
     keep_freed_memory()
-    # At the end of a worker gRPC tells of connections that we close on purpose.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     torch.set_num_threads(THREADS)
     load_before = load_average()
     try:

@@ -5,6 +5,7 @@ bookkeeping of `generate`.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,20 @@ from bench.engine_rows import Lap, Stopwatch
 from radixroute.radix.ids import Tokens
 
 
+@dataclass(frozen=True, slots=True)
+class _Prefilled:
+    """One batch of prompts, kept: rounds that decode after it need not compute it again."""
+
+    prompts: Sequence[Tokens]
+    cache: DynamicCache
+    first: torch.Tensor
+
+
 class PeerModel:
     """One loaded model in this process."""
 
     def __init__(self, model: Path, dtype: str) -> None:
+        self._prefilled: _Prefilled | None = None
         untyped_logging: Any = logging
         untyped_logging.disable_progress_bar()
         untyped_model: Any = AutoModelForCausalLM
@@ -36,13 +47,21 @@ class PeerModel:
 
     def decode(self, prompts: Sequence[Tokens], n_steps: int) -> Lap:
         """Output tokens of all sequences together, after their prompts."""
-        cache = self._cache()
-        token_ids = self._next(_batch(prompts), cache)
+        cache, token_ids = self._after(prompts)
         watch = Stopwatch()
         for _ in range(n_steps):
             token_ids = self._next(token_ids, cache)
             token_ids.tolist()
         return watch.lap(n_steps * len(prompts))
+
+    def _after(self, prompts: Sequence[Tokens]) -> tuple[DynamicCache, torch.Tensor]:
+        """A cache that holds just the prompts, and the first tokens. Computed once for a batch."""
+        if self._prefilled is None or self._prefilled.prompts is not prompts:
+            cache = self._cache()
+            self._prefilled = _Prefilled(prompts, cache, self._next(_batch(prompts), cache))
+        cache = self._prefilled.cache
+        cache.crop(len(prompts[0]) - cache.get_seq_length())  # what the last round decoded
+        return cache, self._prefilled.first
 
     def _cache(self) -> DynamicCache:
         return DynamicCache(config=self._model.config)

@@ -116,6 +116,7 @@ def run_record(run: PolicyRun) -> dict[str, object]:
         "working_set_blocks": run.ceiling.distinct_blocks,
         "elapsed_s": round(replayed.elapsed_s, 1),
         "mean_in_flight": round(replayed.mean_in_flight, 2),
+        "peak_in_flight": max((asked.in_flight for asked in replayed.asked), default=0),
         "load_before": run.load_before,
         "errors": len(replayed.errors) + replayed.unsent,
     }

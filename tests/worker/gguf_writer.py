@@ -9,7 +9,7 @@ from tokenizers import pre_tokenizers
 
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 SPECIALS = ["<|im_start|>", "<|im_end|>"]
-MERGES = ["h e", "l l", "he ll", "Ġ w"]
+MERGES = ["h e", "l l", "he ll", "Ġ w", "1 2"]
 TOKENS = [*ALPHABET, *(m.replace(" ", "") for m in MERGES), *SPECIALS]
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
 

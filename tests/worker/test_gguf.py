@@ -75,6 +75,7 @@ def test_quantised_matrices_come_out_as_gguf_dequantises_them(tmp_path, source, 
 def test_the_tokenizer_and_chat_template_come_along(tmp_path, source):
     folder = model_folder(write_gguf(tmp_path / "tiny.gguf", llama(source)))
     tokenizer = Tokenizer.from_dir(folder)
+    # "12" is a merge, but SmolLM's pre-tokenizer keeps digits apart.
     assert [TOKENS[i] for i in tokenizer.encode("hello w12")] == ["hell", "o", "Ġw", "1", "2"]
     assert TOKENS[tokenizer.encode("<|im_end|>")[0]] == "<|im_end|>"
     config = json.loads((folder / "tokenizer_config.json").read_text())

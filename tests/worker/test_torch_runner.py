@@ -12,6 +12,7 @@ from radixroute.worker.errors import StartFailed
 from radixroute.worker.kv_pool import blocks_that_fit
 from radixroute.worker.model_config import load_config
 from radixroute.worker.runner import StepPlan
+from radixroute.worker.sampler import sample
 from radixroute.worker.torch_runner import choose_device, choose_dtype
 from tests.worker.tiny import (
     BLOCK_SIZE,
@@ -64,6 +65,31 @@ def test_a_drawn_token_is_the_same_alone_and_in_a_batch(llama):
     other = SamplingParams(temperature=2.0, seed=12)
     again = [part(run, table, sampling=other) for run, table in zip(runs, tables, strict=True)]
     assert runner.execute(StepPlan(tuple(again))) != together
+
+
+def test_the_random_number_of_a_token_is_keyed_by_its_absolute_position(llama, monkeypatch):
+    runner, table = runner_of(llama[1]), blocks_from(1, 20)
+    ids, warm = tokens_of(20), SamplingParams(temperature=3.0, seed=5)
+    runner.execute(StepPlan((part(ids[:12], table),)))
+    found = runner.execute(StepPlan((part(ids, table, start=12, sampling=warm),)))
+    logits = last_logits(runner, monkeypatch, part(ids, table, start=12, sampling=warm))
+    by_position = {at: sample(logits, [(warm, at)]) for at in range(30)}
+    assert found == by_position[20]
+    assert len(set(by_position.values())) > 10
+
+
+def test_a_resumed_request_goes_on_as_it_would_have(llama):
+    warm, table = SamplingParams(temperature=1.5, seed=77), blocks_from(1, 40)
+    ids = tokens_of(10)
+    first = runner_of(llama[1])
+    start, whole = 0, ids
+    for _ in range(12):
+        (token,) = first.execute(StepPlan((part(whole, table, start, sampling=warm),)))
+        start, whole = len(whole), np.append(whole, np.uint32(token))
+    other = runner_of(llama[1])
+    for n in range(len(ids), len(whole)):
+        resumed = other.execute(StepPlan((part(whole[:n], table, sampling=warm),)))
+        assert resumed == (whole[n],)
 
 
 def test_a_sharded_folder_computes_what_a_single_file_does(tmp_path, monkeypatch):

@@ -12,7 +12,16 @@ from safetensors.torch import load_file, save_file
 from radixroute.worker.errors import ModelError
 from radixroute.worker.model_config import load_config
 from radixroute.worker.weights import fingerprint
-from tests.worker.tiny import write_model
+from tests.worker.tiny import (
+    VOCAB,
+    Ours,
+    assert_same,
+    blocks_from,
+    part,
+    reference_logits,
+    tokens_of,
+    write_model,
+)
 from tests.worker.tiny_runner import runner_of
 
 pytestmark = pytest.mark.torch
@@ -61,6 +70,14 @@ def test_rotary_buffers_of_old_checkpoints_are_no_strangers(folder):
     name = "model.layers.0.self_attn.rotary_emb.inv_freq"
     rewrite(folder, lambda tensors: tensors.update({name: torch.ones(8)}))
     runner_of(folder)
+
+
+def test_a_tied_model_uses_its_embedding_even_when_it_carries_a_head(tmp_path):
+    model = write_model(tmp_path, tie_word_embeddings=True)
+    rewrite(tmp_path, lambda tensors: tensors.update({"lm_head.weight": torch.zeros(VOCAB, 48)}))
+    ids = tokens_of(9)
+    (logits,) = Ours(tmp_path).step(part(ids, blocks_from(0, 9)))
+    assert_same(logits, reference_logits(model, ids))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])

@@ -1,0 +1,72 @@
+"""Attention by tiles equals attention in one piece, across tile borders and cached prefixes."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch.nn import functional
+
+from radixroute.worker.attention import SdpaBackend
+from radixroute.worker.kv_pool import KVPool
+from radixroute.worker.runner import SequenceSlice
+from radixroute.worker.tiled_attention import TILE, tiled_attention
+
+pytestmark = pytest.mark.torch
+
+KV_HEADS, GROUP, HEAD_DIM = 2, 3, 16
+
+
+def drawn(start, n, dtype=torch.float32):
+    draw = torch.Generator().manual_seed(start * 10_000 + n)
+    q = torch.randn(n, KV_HEADS, GROUP, HEAD_DIM, generator=draw)
+    k, v = (torch.randn(start + n, KV_HEADS, HEAD_DIM, generator=draw) for _ in range(2))
+    return q.to(dtype), k.to(dtype), v.to(dtype)
+
+
+def in_one_piece(q, k, v, start):
+    """(tokens, kv_heads, group, head_dim), float64."""
+    hidden = torch.full((len(q), len(k)), float("-inf"), dtype=torch.float64).triu(start + 1)
+    shared = (KV_HEADS, GROUP, len(k), HEAD_DIM)
+    seen = functional.scaled_dot_product_attention(
+        q.double().permute(1, 2, 0, 3),
+        k.double().transpose(0, 1)[:, None].expand(shared),
+        v.double().transpose(0, 1)[:, None].expand(shared),
+        attn_mask=hidden,
+    )
+    return seen.permute(2, 0, 1, 3)
+
+
+@pytest.mark.parametrize("start", [0, 1, 90])
+@pytest.mark.parametrize("n", [1, 2, TILE - 1, TILE, TILE + 1, 2 * TILE + 44])
+def test_tiles_see_what_one_piece_sees(start, n):
+    q, k, v = drawn(start, n)
+    out = torch.empty_like(q)
+    tiled_attention(q, k, v, start, out)
+    torch.testing.assert_close(out.double(), in_one_piece(q, k, v, start), rtol=1e-4, atol=1e-5)
+
+
+def test_a_bfloat16_pool_on_a_cpu_is_read_by_tiles_and_stays_close(monkeypatch):
+    n, cached = TILE + 40, 64
+    calls = []
+
+    def counted(*given):
+        calls.append(given[3])
+        tiled_attention(*given)
+
+    monkeypatch.setattr("radixroute.worker.attention.tiled_attention", counted)
+    shape = (1, 16, 16, KV_HEADS, HEAD_DIM)
+    pool = KVPool(*(torch.zeros(shape, dtype=torch.bfloat16) for _ in range(2)), block_size=16)
+    backend = SdpaBackend(pool)
+    q, k, v = drawn(0, n, torch.bfloat16)
+    table = np.random.default_rng(1).permutation(16).astype(np.int32)
+    found = []
+    for start, stop in ((0, cached), (cached, n)):
+        tokens = np.zeros(stop - start, dtype=np.uint32)
+        backend.plan([SequenceSlice(tokens, start, table[: -(-stop // 16)], None)])
+        backend.write(0, k[start:stop], v[start:stop])
+        found.append(backend.read(0, q[start:stop].flatten(1, 2)))
+    assert calls == [0, cached]
+    seen = torch.cat(found).view(n, KV_HEADS, GROUP, HEAD_DIM)
+    torch.testing.assert_close(seen.double(), in_one_piece(q, k, v, 0), rtol=0.02, atol=0.02)

@@ -51,16 +51,17 @@ class ChatShape:
     The medians are shorter than a real user's, so that a run fits into a minute.
     """
 
-    chats: int = 13  # odd, so that round robin does not pair chats with workers by accident
+    chats: int = 15  # odd, so that round robin does not pair chats with workers by accident
     min_turns: int = 5
     max_turns: int = 6
     min_answer_tokens: int = 16
     max_answer_tokens: int = 32
     paste_share: float = 0.9  # turns that carry pasted context
     arrivals_s: float = 5.0  # chats arrive uniformly over this time
-    median_think_s: float = 3.0
+    # Short for people, as these chats are: so that 8 and more stay in flight on two CPU workers.
+    median_think_s: float = 1.5
     think_sigma: float = 0.6
-    longest_think_s: float = 10.0
+    longest_think_s: float = 6.0
 
     def __post_init__(self) -> None:
         if self.chats < 1 or self.chats % 2 == 0:

@@ -57,7 +57,8 @@ def test_a_bfloat16_pool_on_a_cpu_is_read_by_tiles_and_stays_close(monkeypatch):
 
     monkeypatch.setattr("radixroute.worker.attention.tiled_attention", counted)
     shape = (1, 16, 16, KV_HEADS, HEAD_DIM)
-    pool = KVPool(*(torch.zeros(shape, dtype=torch.bfloat16) for _ in range(2)), block_size=16)
+    k_pages, v_pages = (torch.zeros(shape, dtype=torch.bfloat16) for _ in range(2))
+    pool = KVPool(k_pages, v_pages, block_size=16)
     backend = SdpaBackend(pool)
     q, k, v = drawn(0, n, torch.bfloat16)
     table = np.random.default_rng(1).permutation(16).astype(np.int32)

@@ -14,7 +14,7 @@ from radixroute.deploy.errors import ConfigError, RayUnreachable
 from radixroute.deploy.fleet import NAMESPACE
 from radixroute.deploy.ray_env import ray, total_cpus
 from radixroute.deploy.records import Progress
-from radixroute.deploy.settings import ClusterSettings, with_secret
+from radixroute.deploy.settings import ClusterSettings, check_startable, with_secret
 from radixroute.deploy.state_file import ClusterState
 
 # Ray's own attempt to reach a dead address takes a minute and ends the process: ask first.
@@ -24,6 +24,7 @@ AUTO = "auto"
 
 def join(settings: ClusterSettings, progress: Progress) -> ClusterState:
     """Starts the cluster there and returns once it serves; on failure takes back what it began."""
+    check_startable(settings)
     with _connected(settings):
         progress(f"joined Ray with {total_cpus():g} CPU")
         cluster = launch(with_secret(settings), progress)

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from radixroute.deploy.errors import ConfigError
+from radixroute.events.bind import is_loopback
+from radixroute.router.errors import UnknownPolicy
+from radixroute.router.policies import policy_named
 from radixroute.router.settings import RouterSettings
 from radixroute.worker.settings import WorkerSettings
 
@@ -60,8 +63,10 @@ class ClusterSettings:
 def settle(settings: ClusterSettings) -> ClusterSettings:
     """Settings that mean the same in any working directory on this machine.
 
-    Raises `ConfigError` when the model is not here: better now than after Ray has started.
+    Raises `ConfigError` for what the actors would refuse, a model that is not here among it:
+    better now than after Ray has started.
     """
+    check_startable(settings)
     if not settings.worker.model:
         raise ConfigError(
             "worker.model is empty: give a Hugging Face directory or a .gguf file (--model PATH)"
@@ -70,6 +75,24 @@ def settle(settings: ClusterSettings) -> ClusterSettings:
     if not model.exists():
         raise ConfigError(f"worker.model: there is no {model}")
     return replace(settings, worker=replace(settings.worker, model=str(model)))
+
+
+def check_startable(settings: ClusterSettings) -> None:
+    """Raises `ConfigError` for an unknown policy and for a bind that others could reach."""
+    try:
+        policy_named(settings.router.policy)
+    except UnknownPolicy as error:
+        raise ConfigError(f"router.policy {settings.router.policy!r}: {error}") from None
+    listeners: dict[str, RouterSettings | WorkerSettings] = {
+        "router": settings.router,
+        "worker": settings.worker,
+    }
+    for section, one in listeners.items():
+        if not one.insecure_bind and not is_loopback(one.host):
+            raise ConfigError(
+                f"{section}.host {one.host!r} can be reached from other machines and nothing "
+                f"guards it: use 127.0.0.1, or allow it with --insecure-bind"
+            )
 
 
 def with_secret(settings: ClusterSettings) -> ClusterSettings:

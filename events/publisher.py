@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import zmq
 
+from radixroute.events.bind import is_loopback
 from radixroute.events.control import Endpoints, ReplayRequest, SnapshotRequest, decode_request
 from radixroute.events.errors import LocalEventError, RemoteEventError
 from radixroute.events.native import encode_heartbeat
@@ -228,8 +229,7 @@ class EventPublisher:
 
 
 def _require_safe_host(settings: PublisherSettings) -> None:
-    is_loopback = settings.host in ("127.0.0.1", "::1", "localhost")
-    if not is_loopback and not settings.insecure_bind:
+    if not settings.insecure_bind and not is_loopback(settings.host):
         raise LocalEventError(
             f"events on {settings.host} would be readable by anyone who can connect: "
             "bind 127.0.0.1, or set insecure_bind on a network you trust"

@@ -6,7 +6,6 @@ it the members.
 """
 
 import asyncio
-import ipaddress
 import logging
 import random
 import secrets
@@ -17,6 +16,7 @@ from dataclasses import dataclass, replace
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from radixroute.events.bind import is_loopback
 from radixroute.events.subscriber import EventSubscriber
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix import keys
@@ -167,21 +167,12 @@ class RouterService:
 
 
 def _check_bind(settings: RouterSettings) -> None:
-    if settings.insecure_bind or _is_loopback(settings.host):
+    if settings.insecure_bind or is_loopback(settings.host):
         return
     raise UnsafeBind(
         f"router.host {settings.host!r} can be reached from other machines and nothing guards it:"
         " bind 127.0.0.1, or allow it with router.insecure_bind (--insecure-bind)"
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _log_end(task: asyncio.Task[None]) -> None:

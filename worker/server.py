@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
+from radixroute.events.bind import is_loopback
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
@@ -35,8 +36,6 @@ _KEEPALIVE = (
 )
 _ENGINE_GONE = "the engine has ended; send the request to another worker"
 _log = logging.getLogger(__name__)
-
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class EngineFace(rpc.EngineServicer):
@@ -211,7 +210,7 @@ class WorkerServer:
 
 def require_safe_host(settings: WorkerSettings) -> None:
     """Refuse a bind that others can reach, unless it was asked for in so many words."""
-    if settings.host not in _LOOPBACK and not settings.insecure_bind:
+    if not settings.insecure_bind and not is_loopback(settings.host):
         raise UnsafeBind(
             f"{settings.host} can be reached from other machines and nothing guards this worker: "
             "use 127.0.0.1, or set insecure_bind on a network you trust"

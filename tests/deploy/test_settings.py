@@ -1,13 +1,14 @@
 """Cluster settings: impossible ones are refused, records survive JSON."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from radixroute.deploy.errors import ConfigError
+from radixroute.deploy.joined import join
 from radixroute.deploy.settings import ClusterSettings, from_record, settle, with_secret
 from radixroute.router.settings import RouterSettings
 from radixroute.worker.settings import WorkerSettings
@@ -51,6 +52,32 @@ def test_a_relative_model_path_is_made_absolute(tmp_path: Path, monkeypatch: pyt
 def test_a_model_that_is_not_here_is_refused_before_anything_starts(model: str):
     with pytest.raises(ConfigError, match=r"worker\.model"):
         settle(ClusterSettings(worker=WorkerSettings(model=model)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (ClusterSettings(router=RouterSettings(policy="best")), "least_loaded"),
+        (ClusterSettings(router=RouterSettings(host="0.0.0.0")), r"router\.host.*insecure-bind"),
+        (ClusterSettings(worker=WorkerSettings(host="example.org")), r"worker\.host"),
+    ],
+)
+def test_what_the_actors_would_refuse_is_refused_before_anything_starts(
+    settings: ClusterSettings, says: str, tmp_path: Path
+):
+    here = replace(settings, worker=replace(settings.worker, model=str(tmp_path)))
+    with pytest.raises(ConfigError, match=says):
+        settle(here)
+    with pytest.raises(ConfigError, match=says):
+        join(replace(here, address="127.0.0.1:1"), print)
+
+
+def test_a_wide_bind_may_be_asked_for(tmp_path: Path):
+    wide = ClusterSettings(
+        worker=WorkerSettings(model=str(tmp_path), host="0.0.0.0", insecure_bind=True),
+        router=RouterSettings(host="::", insecure_bind=True),
+    )
+    assert settle(wide).router.host == "::"
 
 
 def test_router_and_workers_get_one_secret():

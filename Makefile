@@ -26,6 +26,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	@echo "==> installing radixroute and the rest"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray,worker,dev]'
+	@echo "==> compiling the index's kernels"
+	$(BIN)/radixroute warm
 	@touch $@
 
 demo: $(STAMP) ## Two real workers behind the router; compares three policies (4-10 minutes)

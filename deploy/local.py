@@ -19,6 +19,7 @@ from radixroute.deploy.process_tree import ProcessId, children_named
 from radixroute.deploy.ray_env import enter_loopback, leave_loopback, ray, total_cpus
 from radixroute.deploy.records import ClusterStatus, Progress
 from radixroute.deploy.settings import ClusterSettings, settle, with_secret
+from radixroute.radix.warm import warm
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class LocalCluster:
         say = progress or _ignore
         if self._cluster is not None or ray.is_initialized():
             raise AlreadyRunning("this process is connected to a Ray already")
+        say("loading the kernels of the index (compiling them takes half a minute, once)")
+        warm()
         try:
             self._start_ray()
             say(f"Ray started with {total_cpus():g} CPU")

@@ -2,7 +2,7 @@
 
 Frames of a batch: `rr1`, seq (u64 big endian), MessagePack `[ts, events, rank, epoch]` with events
 `["S", parent|nil, keys, tier]`, `["R", keys, tier]`, `["C"]`; of a heartbeat: `rr1.hb`,
-`[epoch, last_seq|nil, n_blocks, digest, load, rank]`. `keys` is a bin of packed little-endian u64.
+`[epoch, last_seq|nil, n_copies, digest, load, rank]`. `keys` is a bin of packed little-endian u64.
 No token ids: events would be prompts in the clear. Pure; called by publisher and subscriber.
 msgpack encodes, msgspec decodes, so that each checks the other in the tests.
 """
@@ -28,6 +28,7 @@ from radixroute.events.records import (
     LoadReport,
     SessionLoad,
 )
+from radixroute.radix.digest import Account
 from radixroute.radix.ids import BlockKey, Keys, Tier
 
 TOPIC_BATCH = b"rr1"
@@ -91,7 +92,7 @@ class _Load(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 class _Heartbeat(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     epoch: EpochBytes
     last_seq: int | None
-    n_blocks: _Count
+    n_copies: _Count
     digest: int
     load: _Load
     rank: RankNumber
@@ -119,9 +120,7 @@ def encode_heartbeat(beat: Heartbeat) -> list[bytes]:
         for s in load.sessions[:MAX_SESSIONS]
     ]
     wire_load = [float(load.step_age_ms), load.kv_blocks_total, load.kv_blocks_used, sessions]
-    payload = msgpack.packb(
-        [beat.epoch, beat.last_seq, beat.n_blocks, beat.digest, wire_load, beat.rank]
-    )
+    payload = msgpack.packb([beat.epoch, beat.last_seq, *beat.account, wire_load, beat.rank])
     return [TOPIC_HEARTBEAT, payload]
 
 
@@ -207,8 +206,7 @@ def _decode_heartbeat(payload: bytes) -> Heartbeat:
         epoch=Epoch(wire.epoch),
         rank=wire.rank,
         last_seq=None if wire.last_seq is None else require_seq(wire.last_seq),
-        n_blocks=wire.n_blocks,
-        digest=require_u64(wire.digest, "digest"),
+        account=Account(wire.n_copies, require_u64(wire.digest, "digest")),
         load=load,
     )
 

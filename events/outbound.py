@@ -64,13 +64,12 @@ class OutboundStream:
 
         A dropped batch consumes its seq all the same, so that every subscriber sees the gap.
         """
-        batch = EventBatch(self._epoch, self._rank, self._next_seq, events, ts)
+        batch = EventBatch(self._epoch, self._rank, self._next_seq, self._follow(events), ts)
         frames = tuple(encode_batch(batch))
         if len(frames[-1]) > MAX_PAYLOAD_BYTES:
             self.counters.too_big += 1
-            self.drop(events)
+            self.counters.dropped += 1
             return None
-        self._follow(events)
         self._keep(_Kept(batch.seq, frames))
         self.counters.sent += 1
         return frames
@@ -86,8 +85,7 @@ class OutboundStream:
             epoch=self._epoch,
             rank=self._rank,
             last_seq=self.last_seq,
-            n_blocks=self._mirror.n_blocks,
-            digest=self._mirror.digest,
+            account=self._mirror.account,
             load=load,
         )
 
@@ -100,7 +98,7 @@ class OutboundStream:
 
     def snapshot(self) -> Iterator[tuple[bytes, ...]]:
         """Frames of everything resident now; stays so however long it is read."""
-        parts = self._mirror.copy().snapshot_parts(
+        parts = self._mirror.snapshot_parts(
             self._epoch, self._rank, seq=self.last_seq, max_blocks=self._part_blocks
         )
         return (tuple(encode_part(part)) for part in parts)
@@ -114,10 +112,10 @@ class OutboundStream:
         if self._ring_bytes != sum(map(_size, self._ring)):
             raise LocalEventError("replay ring is mismeasured")
 
-    def _follow(self, events: tuple[Event, ...]) -> None:
-        for event in events:
-            self._mirror.apply(event)
+    def _follow(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
+        """What may be sent of them."""
         self._next_seq += 1
+        return tuple(self._mirror.apply(event) for event in events)
 
     def _keep(self, kept: _Kept) -> None:
         if len(self._ring) == self._ring.maxlen:

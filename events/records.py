@@ -7,6 +7,7 @@ endian) and a nonce (8 bytes). `seq` counts batches of one rank within an epoch 
 from dataclasses import dataclass
 from typing import NewType, TypeAlias
 
+from radixroute.radix.digest import Account
 from radixroute.radix.ids import BlockKey, Keys, Tier
 
 Epoch = NewType("Epoch", bytes)
@@ -76,8 +77,7 @@ class Heartbeat:
     epoch: Epoch
     rank: int
     last_seq: int | None  # None: no batch yet in this epoch
-    n_blocks: int  # distinct (key, tier) pairs resident
-    digest: int  # sum mod 2**64 of mixed (key, tier) over resident pairs
+    account: Account  # of what was sent up to `last_seq`
     load: LoadReport
 
 

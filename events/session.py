@@ -1,13 +1,16 @@
 """One native event stream, sans I/O: what to do with what arrived, and when to ask for more.
 
 Owns one holder's stream state: which epoch counts, which batch comes next, what is buffered, the
-mirror whose digest each heartbeat is compared with, the one outstanding request. Never touches a
-socket, a clock or the index: callers pass `now_ns` (monotonic) and carry out the returned actions
-in order. The router keeps one for each (worker, rank) and calls it from its loop only.
+one outstanding request. Each heartbeat is compared with the account of what the caller applied.
+Never touches a socket, a clock or the index: callers pass `now_ns` (monotonic) and carry out the
+returned actions in order. The router keeps one for each (worker, rank) and calls it from its loop
+only.
 
 Invariants: LIVE means that every batch known to exist is applied and nothing is buffered; a
 request is outstanding only in SYNCING and RESYNC (a snapshot) and GAP (a replay).
 """
+
+from collections.abc import Callable
 
 from radixroute.events.actions import (
     Action,
@@ -20,28 +23,36 @@ from radixroute.events.actions import (
 from radixroute.events.assembly import SnapshotAssembly
 from radixroute.events.control import Malformed, ReplayDone, StreamItem
 from radixroute.events.errors import LocalEventError
-from radixroute.events.mirror import StreamMirror
 from radixroute.events.order import BatchOrder
 from radixroute.events.records import Epoch, Event, EventBatch, Heartbeat, SnapshotPart
 from radixroute.events.requests import RequestClock
 from radixroute.events.session_counters import SessionCounters
 from radixroute.events.settings import SessionSettings
 from radixroute.events.states import Cause, StreamState, follow
+from radixroute.radix.digest import Account
 
 _AWAITING_SNAPSHOT = (StreamState.SYNCING, StreamState.RESYNC)
 
 
 class StreamSession:
-    """State of one (worker, rank). Every input returns the actions it leads to."""
+    """State of one (worker, rank). Every input returns the actions it leads to.
 
-    def __init__(self, rank: int = 0, settings: SessionSettings | None = None) -> None:
+    `account` says what the caller has applied; actions are carried out before the next input.
+    """
+
+    def __init__(
+        self,
+        account: Callable[[], Account],
+        rank: int = 0,
+        settings: SessionSettings | None = None,
+    ) -> None:
+        self._account = account
         self._rank = rank
         self._settings = settings or SessionSettings()
         self._stale_after_ns = int(self._settings.stale_after_s * 1e9)
         self.counters = SessionCounters()
         self._state = StreamState.SYNCING
         self._epoch: Epoch | None = None
-        self._mirror = StreamMirror()
         self._requests = RequestClock(self._settings)
         self._assembly = SnapshotAssembly()
         self._order = BatchOrder(self._settings.max_buffered_batches)
@@ -63,15 +74,6 @@ class StreamSession:
         """Last batch applied; None when there is none."""
         return self._order.last_seq if self._is_based else None
 
-    @property
-    def n_blocks(self) -> int:
-        """Distinct (key, tier) pairs the stream says are resident."""
-        return self._mirror.n_blocks
-
-    @property
-    def digest(self) -> int:
-        return self._mirror.digest
-
     # -- inputs ------------------------------------------------------------------------------------
 
     def confirm_epoch(self, epoch: Epoch, now_ns: int) -> list[Action]:
@@ -80,7 +82,6 @@ class StreamSession:
             return []
         self._epoch = epoch
         self._heard_ns = now_ns
-        self._mirror.clear()
         self._order.clear()
         self._assembly.clear()
         self._requests.reset()
@@ -149,10 +150,8 @@ class StreamSession:
             return []
         runs = self._assembly.take()
         self.counters.snapshots_applied += 1
-        self._mirror.clear()
-        apply = self._apply(runs)
         next_seq = 0 if part.seq is None else part.seq + 1
-        return [Reset(), *apply, *self._rebase(next_seq)]
+        return [Reset(), *_apply(runs), *self._rebase(next_seq)]
 
     def replay_done(self, done: ReplayDone, now_ns: int) -> list[Action]:
         """The publisher sent all it had of a replay: what is missing now needs a snapshot."""
@@ -201,7 +200,6 @@ class StreamSession:
 
     def check(self) -> None:
         """Raises on a broken invariant. O(blocks)."""
-        self._mirror.check()
         self._order.check()
         if self._state is StreamState.LIVE and self._order.is_behind:
             raise LocalEventError("a live stream misses batches")
@@ -230,9 +228,9 @@ class StreamSession:
         return [*actions, *self._ask(now_ns)]
 
     def _rebase(self, next_seq: int) -> list[Action]:
-        """The mirror is the state before `next_seq`: go on from there.
+        """What is applied is the state before `next_seq`: go on from there.
 
-        For seq 0 that is the empty mirror: nothing was resident before an epoch's first batch.
+        For seq 0 that is nothing: no block was resident before an epoch's first batch.
         """
         self._is_based, self._is_distrusted = True, False
         self._requests.finish()
@@ -276,12 +274,7 @@ class StreamSession:
 
     def _apply_batches(self, batches: list[EventBatch]) -> list[Action]:
         self.counters.applied += len(batches)
-        return [action for batch in batches for action in self._apply(batch.events)]
-
-    def _apply(self, events: tuple[Event, ...]) -> list[Action]:
-        for event in events:
-            self._mirror.apply(event)
-        return [Apply(events)] if events else []
+        return [action for batch in batches for action in _apply(batch.events)]
 
     # -- readers -----------------------------------------------------------------------------------
 
@@ -300,10 +293,11 @@ class StreamSession:
         return self._order.is_waiting(seq) or (counts and seq < self._order.next_seq)
 
     def _is_contradicted_by(self, beat: Heartbeat) -> bool:
-        return beat.last_seq == self.applied_seq and not self._agrees_with(beat)
+        return beat.last_seq == self.applied_seq and beat.account != self._account()
 
     def _is_confirmed_by(self, beat: Heartbeat) -> bool:
-        return beat.last_seq == self.applied_seq and self._agrees_with(beat)
+        return beat.last_seq == self.applied_seq and beat.account == self._account()
 
-    def _agrees_with(self, beat: Heartbeat) -> bool:
-        return beat.n_blocks == self._mirror.n_blocks and beat.digest == self._mirror.digest
+
+def _apply(events: tuple[Event, ...]) -> list[Action]:
+    return [Apply(events)] if events else []

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from radixroute.radix.digest import Account
 from radixroute.radix.ids import BlockKey, Holder, Keys, Tier
 
 
@@ -29,8 +30,18 @@ class Overlaps:
 
     holders: tuple[Holder, ...]  # in the order they joined
     blocks: NDArray[np.int32]  # shape (holders,): length of the run, whatever the tiers
-    tiers: NDArray[np.int32]  # shape (holders, tiers): its blocks by their fastest tier
     _row_by_holder: Mapping[Holder, int] = field(repr=False)
+    _tiers: NDArray[np.int32] | None = field(default=None, repr=False)  # None: all on device
+
+    @property
+    def tiers(self) -> NDArray[np.int32]:
+        """Shape (holders, tiers): the blocks of each run by their fastest tier."""
+        if self._tiers is not None:
+            return self._tiers
+        tiers = np.zeros((len(self.blocks), len(Tier)), np.int32)
+        tiers[:, Tier.DEVICE] = self.blocks
+        tiers.flags.writeable = False
+        return tiers
 
     def blocks_of(self, holder: Holder) -> int:
         """0 for a holder that has not joined: no credit is the safe answer."""
@@ -94,8 +105,8 @@ class Index(Protocol):
         """Distinct (key, tier) pairs resident."""
         ...
 
-    def digest(self, holder: Holder) -> int:
-        """Sum of `digest.mix` over the resident (key, tier) pairs, modulo 2**64."""
+    def account(self, holder: Holder) -> Account:
+        """Sums over what was told since it joined or cleared, resident or not."""
         ...
 
     def dump(self, holder: Holder) -> list[Run]:

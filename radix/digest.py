@@ -1,11 +1,13 @@
-"""I reduce a set of resident (key, tier) pairs to 64 bits that do not depend on order.
+"""I reduce the copies of blocks in a cache to 64 bits that do not depend on order.
 
-The digest is the sum modulo 2**64 of `mix` over the pairs, so adding and removing one pair are one
-addition and one subtraction. Used by the index and by the publisher's mirror; pure functions. It
-finds losses and bugs, not forgery: a publisher is believed about its own cache.
+The digest is the sum modulo 2**64 of `mix` over all copies stored, less that over all removed: one
+addition for each event, and nothing to look up. So it needs no memory of what is resident, an
+index that forgets keeps it, and a stream's loss, doubling or invention of any event shows. Used by
+the index on both ends of a stream; pure functions. It finds losses and bugs, not forgery: a
+publisher is believed about its own cache.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -16,6 +18,13 @@ DIGEST_MASK: Final = 2**64 - 1
 _GAMMA: Final = 0x9E3779B97F4A7C15
 _MIX_1: Final = 0xBF58476D1CE4E5B9
 _MIX_2: Final = 0x94D049BB133111EB
+
+
+class Account(NamedTuple):
+    """What somebody was told about one cache, to be compared with what was said."""
+
+    n_copies: int  # stored less removed; negative after removals of nothing
+    digest: int  # of these copies
 
 
 def mix(key: int, tier: Tier) -> int:

@@ -12,6 +12,27 @@ WorkerId = NewType("WorkerId", str)
 
 # Keys of consecutive blocks, shape (blocks,), dtype uint64.
 Keys: TypeAlias = NDArray[np.uint64]
+# The arrays of a prefix index (`layout`): its arena, the directory of its table, its lanes, and
+# small numbers.
+Cells: TypeAlias = NDArray[np.uint64]
+Directory: TypeAlias = NDArray[np.int64]
+Lanes: TypeAlias = NDArray[np.int64]
+Numbers: TypeAlias = NDArray[np.int64]
+
+
+class Arrays(NamedTuple):
+    """The four arrays of one prefix index."""
+
+    cells: Cells
+    directory: Directory
+    lanes: Lanes
+    head: Numbers
+
+
+# One mark for each of some blocks.
+Flags: TypeAlias = NDArray[np.uint8]
+# Blocks of a prompt, one number a holder.
+Runs: TypeAlias = NDArray[np.int32]
 # Token ids, shape (tokens,), dtype uint32.
 Tokens: TypeAlias = NDArray[np.uint32]
 

@@ -1,36 +1,69 @@
 """I own the router's belief about caches: which holder has which blocks.
 
-Exact for every order of events, holes included: an overlap probes the keys of a prompt one by one
-until no holder is left. Since a key names its whole prefix, no tree is walked. What a cache really
-holds is its worker's business; I believe the events. Pure and synchronous: the router's event task
-writes, its requests read between awaits, so there are no locks.
+Exact for every order of events, holes included, as long as nothing had to be forgotten. Since a key
+names its whole prefix, no tree is walked: an overlap probes a hash table where the sets of holders
+can change. What a cache really holds is its worker's business; I believe the events. Pure and
+synchronous: the router's event task writes, its requests read between awaits, so no locks.
 
-A holder that clears or leaves is masked at once; what it held is swept in small steps, at least
-one block for each block stored, so that the dead never outgrow the living.
+Memory is one arena whose size is the budget, taken from the system as it fills. When it is full I
+forget blocks that nobody stored again for long, from the ends of prompts inwards: overlaps may then
+be too short, never too long, and `n_forgotten` counts why. A holder that clears or leaves is masked
+at once; what it held is swept in small steps, with each store and whenever `sweep` is called.
 """
 
+import contextlib
+import mmap
 from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
+from radixroute.radix import layout as at
 from radixroute.radix.contract import Overlaps, Run
-from radixroute.radix.errors import BrokenInvariant, HolderExists, UnknownHolder
-from radixroute.radix.ids import BlockKey, Holder, Keys, Tier
-from radixroute.radix.lane import Lane
-from radixroute.radix.runs import Counts, ordered_runs
+from radixroute.radix.digest import DIGEST_MASK, Account
+from radixroute.radix.errors import BrokenInvariant, HolderExists, LocalMisuse, UnknownHolder
+from radixroute.radix.ids import BlockKey, Cells, Holder, Keys, Tier
+
+DEFAULT_BYTES = 2 << 30  # about 40 million blocks that one worker each holds
+MIN_BYTES = 1 << 17
+_PAGE_BYTES = 8 * at.PAGE_WORDS
+# Rows looked at for each block stored while something is to be swept: a pass ends before the live
+# blocks have grown by half.
+_SWEEP_A_BLOCK = 4
+_NO_FLAGS = np.empty(0, np.uint8)
+# Copies of a block by tier.
+_Counts = tuple[int, int, int]
 
 
 class PrefixIndex:
-    """Implements `contract.Index` over dicts; lane sets are bit masks."""
+    """Implements `contract.Index` over flat arrays and compiled kernels.
 
-    def __init__(self) -> None:
-        self._lane_by_holder: dict[Holder, Lane] = {}
-        self._mask_by_key: dict[int, int] = {}  # lanes that hold it in any tier, swept or not
-        self._parent_by_key: dict[int, BlockKey | None] = {}  # as first told; same keys as above
-        self._live = 0  # mask of the lanes of joined holders
-        self._retired: list[Lane] = []
-        self._free_bits: list[int] = []
-        self._n_bits = 0
+    `max_bytes` holds hard, for everything that grows with blocks. Raises `LocalMisuse` below
+    `MIN_BYTES` and for more than `layout.MAX_HOLDERS` holders.
+    """
+
+    def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
+        if max_bytes < MIN_BYTES:
+            raise LocalMisuse(f"an index of {max_bytes} bytes; give it {MIN_BYTES} or more")
+        from radixroute.radix import index_kernels, matching  # here: numba takes 0.5 s to import
+
+        self._kernels: Any = index_kernels
+        self._match = matching.match
+        self._split_by_tier = matching.split_by_tier
+        n_pages = max_bytes // _PAGE_BYTES
+        self._cells = _arena(n_pages * at.PAGE_WORDS)
+        self._directory = np.zeros((1 << at.MAX_DEPTH) + n_pages, np.int64)
+        self._lanes = np.zeros((at.MAX_LANES, at.LANE_LEN), np.int64)
+        self._lanes[:, at.OUT_ROW] = -1
+        self._head = np.zeros(at.HEAD_LEN, np.int64)
+        self._head[at.PAGES_FROM] = len(self._cells)
+        self._arrays = (self._cells, self._directory, self._lanes, self._head)
+        self._kernels.start(*self._arrays)
+        self._lane_by_holder: dict[Holder, int] = {}
+        self._retired: list[int] = []  # lanes that wait for a pass
+        self._swept: list[int] = []  # lanes the running pass takes away
+        self._free: list[int] = []
         self._holders: tuple[Holder, ...] = ()
         self._row_by_holder: dict[Holder, int] = {}
 
@@ -40,12 +73,32 @@ class PrefixIndex:
 
     @property
     def n_unswept(self) -> int:
-        """Pairs of retired lanes that still take memory. O(retired lanes)."""
-        return sum(len(held) for lane in self._retired for held in lane.copies)
+        """Entries of retired lanes that still take memory. O(1)."""
+        return int(self._head[at.N_UNSWEPT])
+
+    @property
+    def n_forgotten(self) -> int:
+        """(holder, block, tier) the byte budget has cost since the start, clears included."""
+        return int(self._head[at.FORGOTTEN])
+
+    @property
+    def n_conflicts(self) -> int:
+        """Times a block was told with another parent than before."""
+        return int(self._head[at.CONFLICTS])
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the arena in use: rows, table and entries."""
+        head = self._head
+        rows = at.ROW_WORDS * (int(head[at.N_ROWS]) + 1)
+        pages = len(self._cells) - int(head[at.PAGES_FROM])
+        return 8 * (rows + pages)
 
     def join(self, holder: Holder) -> None:
         if holder in self._lane_by_holder:
             raise HolderExists(str(holder))
+        if len(self._lane_by_holder) == at.MAX_HOLDERS:
+            raise LocalMisuse(f"an index takes {at.MAX_HOLDERS} holders; run a second router")
         self._lane_by_holder[holder] = self._new_lane()
         self._renumber()
 
@@ -57,62 +110,73 @@ class PrefixIndex:
 
     def clear(self, holder: Holder) -> None:
         """O(1), however much it held."""
-        self._retire(self._lane(holder))
-        self._lane_by_holder[holder] = self._new_lane()
+        old = self._lane(holder)
+        row = self._lanes[old, at.OUT_ROW]
+        self._retire(old)
+        self._lane_by_holder[holder] = lane = self._new_lane()
+        self._lanes[lane, at.OUT_ROW] = row
 
     def store(self, holder: Holder, parent: BlockKey | None, keys: Keys, tier: Tier) -> None:
         lane = self._lane(holder)
-        bit = lane.bit
-        masks, parents = self._mask_by_key, self._parent_by_key
-        above = parent
-        for key in keys.tolist():
-            lane.add(key, tier)
-            masks[key] = masks.get(key, 0) | bit
-            parents.setdefault(key, above)
-            above = key
-        if self._retired:
-            self.sweep(len(keys))
+        self._kernels.store(*self._arrays, lane, np.uint64(parent or 0), keys, tier)
+        if self._retired or self._swept:
+            self.sweep(_SWEEP_A_BLOCK * len(keys))
 
     def remove(self, holder: Holder, keys: Keys, tier: Tier) -> int:
         lane = self._lane(holder)
-        unknown = 0
-        for key in keys.tolist():
-            if not lane.take(key, tier):
-                unknown += 1
-            elif not lane.holds(key):
-                self._unmask(key, lane.bit)
+        unknown: int = self._kernels.remove(*self._arrays, lane, keys, tier, _NO_FLAGS)
         return unknown
 
+    def remove_known(self, holder: Holder, keys: Keys, tier: Tier) -> Keys:
+        """Like `remove`, but unknown removals do not count in the account; returns the known."""
+        is_known = np.zeros(len(keys), np.uint8)
+        lane = self._lane(holder)
+        if not self._kernels.remove(*self._arrays, lane, keys, tier, is_known):
+            return keys
+        return keys[is_known.astype(np.bool_)]
+
     def overlaps(self, keys: Keys) -> Overlaps:
-        """O(longest run + holders), and O(run) more for each holder with slower tiers."""
-        wanted = keys.tolist()
-        run_by_bit = self._runs(wanted)
+        """O(log(blocks) * changes of the set of holders); O(run) for holders with holes."""
         blocks = np.zeros(len(self._holders), np.int32)
-        tiers = np.zeros((len(self._holders), len(Tier)), np.int32)
-        for row, lane in enumerate(self._lane_by_holder.values()):
-            run_len = run_by_bit.get(lane.bit, 0)
-            if run_len:
-                blocks[row] = run_len
-                tiers[row] = _by_fastest_tier(lane, wanted, run_len)
-        blocks.flags.writeable = tiers.flags.writeable = False
-        return Overlaps(self._holders, blocks, tiers, self._row_by_holder)
+        self._match(*self._arrays, keys, blocks)
+        tiers = None
+        if self._head[at.N_SLOW]:
+            tiers = self._split_by_tier(*self._arrays, keys, blocks)
+            tiers.flags.writeable = False
+        blocks.flags.writeable = False
+        return Overlaps(self._holders, blocks, self._row_by_holder, tiers)
 
     def holds(self, holder: Holder, key: BlockKey) -> bool:
-        return self._lane(holder).holds(key)
+        return any(self._counts(self._lane(holder), key))
 
     def n_blocks(self, holder: Holder) -> int:
-        return self._lane(holder).n_pairs
+        lane = self._lane(holder)
+        return int(self._lanes[lane, at.PAIRS : at.PAIRS + len(Tier)].sum())
 
-    def digest(self, holder: Holder) -> int:
-        return self._lane(holder).digest
+    def n_holes(self, holder: Holder) -> int:
+        """Blocks it holds whose parent it does not. O(1)."""
+        return int(self._lanes[self._lane(holder), at.HOLES])
+
+    def account(self, holder: Holder) -> Account:
+        fields = self._lanes[self._lane(holder)]
+        return Account(int(fields[at.N_COPIES]), int(fields[at.DIGEST]) & DIGEST_MASK)
 
     def dump(self, holder: Holder) -> list[Run]:
-        """O(blocks it holds)."""
-        lane = self._lane(holder)
-        counts_by_key: dict[int, Counts] = {
-            key: lane.counts(key) for held in lane.copies for key in held
-        }
-        return ordered_runs(counts_by_key, self._parent_by_key)
+        """O(all blocks of the index)."""
+        keys, parents, words = self._kernels.collect(*self._arrays, self._lane(holder))
+        copies = words & at.COPIES
+        breaks = (parents[1:] != keys[:-1]) | (copies[1:] != copies[:-1])
+        edges = [0, *(breaks.nonzero()[0] + 1).tolist(), len(keys)]
+        keys.flags.writeable = False
+        runs: list[Run] = []
+        for start, end in pairwise(edges):
+            if start == end:
+                continue
+            parent = int(parents[start])
+            first = BlockKey(parent) if parent else None
+            for tier, n in zip(Tier, _counts_of(int(copies[start])), strict=True):
+                runs += [Run(first, keys[start:end], tier)] * n
+        return runs
 
     def restore(self, holder: Holder, runs: Iterable[Run]) -> None:
         self.clear(holder)
@@ -120,95 +184,101 @@ class PrefixIndex:
             self.store(holder, run.parent, run.keys, run.tier)
 
     def sweep(self, budget: int) -> int:
-        """Reclaim up to `budget` blocks of retired lanes; returns how many. Call it when idle."""
+        """Goes on with taking away what retired lanes held; looks at up to about `budget` rows.
+
+        Returns how many it looked at: less than `budget` when there is nothing left to do.
+        """
         done = 0
-        while self._retired and done < budget:
-            lane = self._retired[-1]
-            key = lane.pop()
-            if key is None:
-                self._free_bits.append(lane.bit)
-                self._retired.pop()
-            else:
-                self._unmask(key, lane.bit)
-                done += 1
+        while done < budget:
+            if not self._swept:
+                if not self._retired:
+                    break
+                self._swept, self._retired = self._retired, []
+                self._lanes[self._swept, at.STATE] = at.SWEPT
+                self._head[at.SWEEP_ROW] = 1
+            done += max(1, self._kernels.sweep(*self._arrays, budget - done))
+            if self._head[at.SWEEP_ROW] == 0:
+                self._lanes[self._swept, at.STATE] = at.FREE_LANE
+                self._free += self._swept
+                self._swept = []
         return done
 
+    def mean_probes(self, keys: Keys) -> float:
+        """Buckets (cache lines) of the table read to find one of these keys, on average."""
+        total: int = self._kernels.probes(*self._arrays, keys)
+        return total / max(1, len(keys))
+
     def check(self) -> None:
-        expected: dict[int, int] = {}
-        for lane in (*self._lane_by_holder.values(), *self._retired):
-            for key in {key for held in lane.copies for key in held}:
-                expected[key] = expected.get(key, 0) | lane.bit
-        _must(expected == self._mask_by_key, "masks differ from the lanes")
-        _must(self._parent_by_key.keys() == expected.keys(), "parents of other blocks")
-        live = [lane.bit for lane in self._lane_by_holder.values()]
-        _must(sum(live) == self._live, "the mask of live lanes is wrong")
-        bits = [*live, *(lane.bit for lane in self._retired), *self._free_bits]
-        _must(sorted(bits) == [1 << i for i in range(self._n_bits)], "a lane is lost or shared")
+        """Raises `BrokenInvariant` unless everything agrees with everything. Slow."""
+        from radixroute.radix.index_check import check_arrays
+
+        check_arrays(*self._arrays)
+        live = sorted(self._lane_by_holder.values())
+        lanes = [*live, *self._retired, *self._swept, *self._free]
+        n_lanes = int(self._head[at.N_LANES])
+        _must(sorted(lanes) == list(range(1, n_lanes + 1)), "a lane is lost or shared")
+        out = [int(self._lanes[lane, at.OUT_ROW]) for lane in self._lane_by_holder.values()]
+        _must(out == list(range(len(self._holders))), "results go to wrong places")
         _must(self._holders == tuple(self._lane_by_holder), "holders differ from their lanes")
-        for lane in self._lane_by_holder.values():
-            lane.check()
 
-    def _runs(self, wanted: list[int]) -> dict[int, int]:
-        """Length of the leading run by lane bit; lanes with none may be left out."""
-        run_by_bit: dict[int, int] = {}
-        alive = self._live
-        masks = self._mask_by_key
-        for i, key in enumerate(wanted):
-            still = alive & masks.get(key, 0)
-            if still != alive:
-                _note(run_by_bit, alive ^ still, i)
-                alive = still
-                if not alive:
-                    break
-        _note(run_by_bit, alive, len(wanted))
-        return run_by_bit
+    def _counts(self, lane: int, key: BlockKey) -> _Counts:
+        return _counts_of(int(self._kernels.word_of(*self._arrays, lane, np.uint64(key))))
 
-    def _lane(self, holder: Holder) -> Lane:
+    def _lane(self, holder: Holder) -> int:
         lane = self._lane_by_holder.get(holder)
         if lane is None:
             raise UnknownHolder(str(holder))
         return lane
 
-    def _new_lane(self) -> Lane:
-        if not self._free_bits:
-            self._free_bits.append(1 << self._n_bits)
-            self._n_bits += 1
-        lane = Lane(self._free_bits.pop())
-        self._live |= lane.bit
+    def _new_lane(self) -> int:
+        if not self._free and self._head[at.N_LANES] == at.MAX_LANES - 1:
+            self._finish_sweeping()
+        if self._free:
+            lane = self._free.pop()
+        else:
+            self._head[at.N_LANES] += 1
+            lane = int(self._head[at.N_LANES])
+        self._lanes[lane] = 0
+        self._lanes[lane, at.OUT_ROW] = -1
+        self._lanes[lane, at.STATE] = at.LIVE
         return lane
 
-    def _retire(self, lane: Lane) -> None:
-        self._live &= ~lane.bit
-        self._retired.append(lane)
+    def _finish_sweeping(self) -> None:
+        """The one unbounded step: 12,000 clears within one pass have used up the lanes."""
+        while not self._free:
+            self.sweep(1 << 20)
 
-    def _unmask(self, key: int, bit: int) -> None:
-        mask = self._mask_by_key[key] & ~bit
-        if mask:
-            self._mask_by_key[key] = mask
-        else:
-            del self._mask_by_key[key], self._parent_by_key[key]
+    def _retire(self, lane: int) -> None:
+        fields, head = self._lanes[lane], self._head
+        if fields[at.HOLES] or fields[at.IS_DISTRUSTED]:
+            head[at.N_DIRTY] -= 1
+        if fields[at.PAIRS + Tier.HOST] or fields[at.PAIRS + Tier.DISK]:
+            head[at.N_SLOW] -= 1
+        head[at.N_UNSWEPT] += fields[at.N_ENTRIES]
+        fields[at.STATE] = at.RETIRED
+        fields[at.OUT_ROW] = -1
+        self._retired.append(lane)
 
     def _renumber(self) -> None:
         # New objects: earlier `Overlaps` keep theirs.
         self._holders = tuple(self._lane_by_holder)
         self._row_by_holder = {holder: row for row, holder in enumerate(self._holders)}
+        self._lanes[list(self._lane_by_holder.values()), at.OUT_ROW] = np.arange(len(self._holders))
 
 
-def _note(run_by_bit: dict[int, int], mask: int, run_len: int) -> None:
-    while mask:
-        bit = mask & -mask
-        run_by_bit[bit] = run_len
-        mask ^= bit
+def _arena(n_words: int) -> Cells:
+    """Zeroed words, taken from the system as they are touched, in large pages where it has any.
+
+    Large pages make a probe of a table of gigabytes cheaper by a page walk.
+    """
+    memory = mmap.mmap(-1, 8 * n_words)
+    with contextlib.suppress(OSError):  # a kernel without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint64)
 
 
-def _by_fastest_tier(lane: Lane, wanted: list[int], run_len: int) -> list[int]:
-    counts = [0] * len(Tier)
-    if lane.is_only_on_device:
-        counts[Tier.DEVICE] = run_len
-        return counts
-    for key in wanted[:run_len]:
-        counts[next(tier for tier in Tier if key in lane.copies[tier])] += 1
-    return counts
+def _counts_of(word: int) -> _Counts:
+    return (word >> 40 & 1023, word >> 32 & 255, word >> 24 & 255)
 
 
 def _must(holds: bool, claim: str) -> None:

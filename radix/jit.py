@@ -16,18 +16,30 @@ import numba
 import numba.core.config
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., object])
+_njit: Any = numba.njit  # its stubs lack the options that are not for everybody
 _config: Any = numba.core.config  # its settings are made at run time, unseen by type checkers
 
 # Every file with code that numba compiles: add yours here.
-KERNEL_SOURCES = ("kernels.py",)
+KERNEL_SOURCES = (
+    "jit.py",
+    "kernels.py",
+    "layout.py",
+    "arena.py",
+    "table.py",
+    "entries.py",
+    "changes.py",
+    "index_kernels.py",
+    "matching.py",
+)
 _HERE = Path(__file__).resolve().parent
 
 
-def kernel(signature: str) -> Callable[[_Kernel], _Kernel]:
+def kernel(signature: str, *, makes_arrays: bool = False) -> Callable[[_Kernel], _Kernel]:
     """Compile eagerly for one signature, through the cache where there is one.
 
     Eager, because read-only arrays (views of received bytes) would otherwise be a second type that
-    compiles at the first request that has one.
+    compiles at the first request that has one. Without `makes_arrays` nothing counts references:
+    those are atomic operations, and with them a store took four times as long.
     """
 
     def decorate(function: _Kernel) -> _Kernel:
@@ -36,12 +48,25 @@ def kernel(signature: str) -> Callable[[_Kernel], _Kernel]:
         # numba asks for the folder while it decorates; others' kernels keep their own setting.
         _config.CACHE_DIR = str(folder) if folder else before
         try:
-            compile_now = numba.njit(signature, nogil=True, cache=folder is not None)
+            compile_now = _njit(signature, nogil=True, cache=folder is not None, _nrt=makes_arrays)
             return cast(_Kernel, compile_now(function))
         finally:
             _config.CACHE_DIR = before
 
     return decorate
+
+
+def helper(function: _Kernel) -> _Kernel:
+    """A function that kernels call: compiled into each of them, never called from Python.
+
+    A call would pass each array as seven values: that was more than half of a store's time.
+    """
+    return cast(_Kernel, _njit(_nrt=False, forceinline=True)(function))
+
+
+def rare_helper(function: _Kernel) -> _Kernel:
+    """The same for what is seldom called or long: a call of its own keeps the kernels short."""
+    return cast(_Kernel, _njit(_nrt=False)(function))
 
 
 def cache_folder(candidates: list[Path]) -> Path | None:

@@ -36,7 +36,10 @@ def _round(v0, v1, v2, v3):  # type: ignore[no-untyped-def]  # numba infers
     return v0, v1, v2, v3
 
 
-@kernel("uint64[::1](Array(uint32, 1, 'C', readonly=True), int64, uint64, uint64, uint64)")
+@kernel(
+    "uint64[::1](Array(uint32, 1, 'C', readonly=True), int64, uint64, uint64, uint64)",
+    makes_arrays=True,
+)
 def chain(
     tokens: Tokens, block_size: int, previous: np.uint64, k0: np.uint64, k1: np.uint64
 ) -> Keys:

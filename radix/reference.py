@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from radixroute.radix.contract import Overlaps, Run
-from radixroute.radix.digest import mix
+from radixroute.radix.digest import Account, mix
 from radixroute.radix.errors import BrokenInvariant, HolderExists, UnknownHolder
 from radixroute.radix.ids import BlockKey, Holder, Keys, Tier
 
@@ -21,6 +21,7 @@ class ReferenceIndex:
     def __init__(self) -> None:
         self._bags: dict[Holder, Counter[tuple[int, Tier]]] = {}
         self._parents: dict[int, BlockKey | None] = {}  # of all blocks ever stored
+        self._told: dict[Holder, list[tuple[int, int]]] = {}  # (copies, digest) of each event
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -30,6 +31,7 @@ class ReferenceIndex:
         if holder in self._bags:
             raise HolderExists(str(holder))
         self._bags[holder] = Counter()
+        self._told[holder] = []
 
     def leave(self, holder: Holder) -> None:
         self._bag(holder)
@@ -37,9 +39,11 @@ class ReferenceIndex:
 
     def clear(self, holder: Holder) -> None:
         self._bag(holder).clear()
+        self._told[holder] = []
 
     def store(self, holder: Holder, parent: BlockKey | None, keys: Keys, tier: Tier) -> None:
         bag = self._bag(holder)
+        self._told[holder] += [(1, mix(key, tier)) for key in keys.tolist()]
         for key in keys.tolist():
             bag[key, tier] += 1
             self._parents.setdefault(key, parent)
@@ -48,6 +52,7 @@ class ReferenceIndex:
     def remove(self, holder: Holder, keys: Keys, tier: Tier) -> int:
         bag = self._bag(holder)
         unknown = 0
+        self._told[holder] += [(-1, -mix(key, tier)) for key in keys.tolist()]
         for key in keys.tolist():
             if bag[key, tier] > 0:
                 bag[key, tier] -= 1
@@ -66,7 +71,7 @@ class ReferenceIndex:
         rows = {holder: row for row, holder in enumerate(self._bags)}
         blocks = tiers.sum(axis=1, dtype=np.int32)
         blocks.flags.writeable = tiers.flags.writeable = False
-        return Overlaps(self.holders, blocks, tiers, rows)
+        return Overlaps(self.holders, blocks, rows, tiers)
 
     def holds(self, holder: Holder, key: BlockKey) -> bool:
         return any(self._bag(holder)[key, tier] > 0 for tier in Tier)
@@ -74,8 +79,10 @@ class ReferenceIndex:
     def n_blocks(self, holder: Holder) -> int:
         return len(self._resident(holder))
 
-    def digest(self, holder: Holder) -> int:
-        return sum(mix(key, tier) for key, tier in self._resident(holder)) % 2**64
+    def account(self, holder: Holder) -> Account:
+        self._bag(holder)
+        told = self._told[holder]
+        return Account(sum(n for n, _ in told), sum(weight for _, weight in told) % 2**64)
 
     def dump(self, holder: Holder) -> list[Run]:
         """Runs of one block."""

@@ -146,10 +146,10 @@ def warm() -> None:
 
     Example: [bold]radixroute warm[/]
     """
-    from radixroute.radix import keys
+    from radixroute.radix.warm import warm as warm_kernels
 
     started = time.perf_counter()
-    keys.warm()
+    warm_kernels()
     show(f"kernels are ready ({time.perf_counter() - started:.1f} s)")
 
 

@@ -7,6 +7,7 @@ streams prove: life, load, stored blocks, and whether a worker's cache may be be
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from radixroute.events import actions as events
@@ -20,6 +21,7 @@ from radixroute.events.records import (
     Heartbeat,
 )
 from radixroute.events.session import StreamSession
+from radixroute.radix.digest import Account
 from radixroute.radix.ids import BlockKey, Holder, Keys, Tier, WorkerId
 from radixroute.router.actions import Action
 from radixroute.router.core import RouterCore
@@ -35,6 +37,11 @@ class WritableIndex(Protocol):
     def store(self, holder: Holder, parent: BlockKey | None, keys: Keys, tier: Tier) -> None: ...
     def remove(self, holder: Holder, keys: Keys, tier: Tier) -> int: ...
     def n_blocks(self, holder: Holder) -> int: ...
+    def account(self, holder: Holder) -> Account: ...
+    @property
+    def n_forgotten(self) -> int: ...
+    @property
+    def n_conflicts(self) -> int: ...
 
 
 class EventTransport(Protocol):
@@ -73,7 +80,8 @@ class EventLink:
             if holder in self._sessions:
                 self._leave(holder)
             self._index.join(holder)
-            self._sessions[holder] = StreamSession(holder.rank)
+            account = partial(self._index.account, holder)
+            self._sessions[holder] = StreamSession(account, holder.rank)
             self._transport.add(holder, endpoints)
             self._perform(holder, self._sessions[holder].confirm_epoch(epoch, now_ns))
 
@@ -101,6 +109,12 @@ class EventLink:
     def tick(self, now_ns: int) -> None:
         for holder, session in self._sessions.items():
             self._perform(holder, session.tick(now_ns))
+        counters, index = self._core.state.counters, self._index
+        for name, n in (
+            (Count.BLOCKS_FORGOTTEN, index.n_forgotten),
+            (Count.PARENT_CONFLICTS, index.n_conflicts),
+        ):
+            counters.add(name, n - counters[name])
 
     def status(self, worker_id: WorkerId) -> StreamStatus | None:
         """None: it has no streams now."""

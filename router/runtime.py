@@ -39,8 +39,8 @@ from radixroute.router.wire import abort_message, dispatch_messages, step_report
 
 _log = logging.getLogger(__name__)
 
-# Rows of workers that left, swept in each tick; about a millisecond's work.
-SWEEP_BLOCKS = 5000
+# Rows looked at in each tick for what workers that left held; about a millisecond's work.
+SWEEP_ROWS = 50_000
 
 
 class RouterRuntime:
@@ -110,7 +110,7 @@ class RouterRuntime:
         now_ns = self.now_ns()
         self.events.tick(now_ns)
         self.perform(self.core.tick(now_ns))
-        self._index.sweep(SWEEP_BLOCKS)
+        self._index.sweep(SWEEP_ROWS)
 
     # -- what the links tell
 

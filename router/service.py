@@ -19,9 +19,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from radixroute.events.bind import is_loopback
 from radixroute.events.subscriber import EventSubscriber
 from radixroute.protos import radixroute_pb2_grpc as rpc
-from radixroute.radix import keys
 from radixroute.radix.ids import WorkerId
 from radixroute.radix.index import PrefixIndex
+from radixroute.radix.warm import warm
 from radixroute.router.channel import server_options
 from radixroute.router.core import RouterCore
 from radixroute.router.errors import PortInUse, UnsafeBind
@@ -83,8 +83,8 @@ class RouterService:
         settings = self._settings
         _check_bind(settings)
         # Compiling kernels takes seconds the first time; never in the loop, never in a request.
-        await asyncio.to_thread(keys.warm)
-        index = PrefixIndex()
+        await asyncio.to_thread(warm)
+        index = PrefixIndex(settings.index_bytes)
         rng = random.Random(settings.seed)  # noqa: S311 - choices must be reproducible, not secret
         core = RouterCore(settings, index, rng)
         runtime = RouterRuntime(settings, core, index, time.monotonic_ns)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from radixroute.router.errors import BadSetting
 
+MIN_INDEX_BYTES = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
@@ -30,6 +32,7 @@ class RouterSettings:
     request_timeout_s: float = 600.0  # hard end of a request whose client set no deadline
     lease_ttl_s: float = 30.0
     expected_ttl_s: float = 30.0  # a dispatched prompt whose blocks never show up by then is lost
+    index_bytes: int = 2 << 30  # at most; taken as the index fills: 40 million blocks of one worker
     load_cap_factor: float = 1.5  # cache credit lifts no worker above this share of the mean load
     max_waiting: int = 1024  # requests waiting for a worker
     max_in_flight: int = 4096  # requests dispatched or waiting
@@ -49,6 +52,8 @@ class RouterSettings:
                 raise BadSetting(name, "must not be negative")
         if self.port > 65535:
             raise BadSetting("port", "is not a port; use 0 to 65535")
+        if self.index_bytes < MIN_INDEX_BYTES:
+            raise BadSetting("index_bytes", f"must be at least {MIN_INDEX_BYTES}")
         if self.load_cap_factor < 1:
             raise BadSetting("load_cap_factor", "must be at least 1: the mean load must fit below")
         for low, high in _ORDERED:

@@ -33,6 +33,7 @@ from radixroute.events.records import (
 from radixroute.events.session import StreamSession
 from radixroute.events.settings import SessionSettings
 from radixroute.events.states import StreamState
+from radixroute.radix.digest import Account, mix
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
 
 MS = 1_000_000
@@ -146,14 +147,21 @@ def mangled(frames, rng: random.Random):
     return [*frames[:-1], msgpack.packb(payload)]
 
 
-class RouterEnd:
-    """Carries out a session's actions on a plain index: copies per (key, tier)."""
+SETTINGS = SessionSettings(max_buffered_batches=32, max_replay_batches=32)
 
-    def __init__(self, session: StreamSession) -> None:
-        self.session = session
+
+class RouterEnd:
+    """A session, and its actions carried out on a plain index: copies per (key, tier)."""
+
+    def __init__(self, session=StreamSession, settings: SessionSettings = SETTINGS) -> None:
+        self.session = session(self.account, 0, settings)
         self.index: Counter[tuple[int, Tier]] = Counter()
+        self.n_copies = self.digest = 0
         self.asked: list[RequestReplay | RequestSnapshot] = []
         self.states: list[StreamState] = []
+
+    def account(self) -> Account:
+        return Account(self.n_copies, self.digest % 2**64)
 
     def carry_out(self, actions) -> None:
         for action in actions:
@@ -161,7 +169,7 @@ class RouterEnd:
                 for event in action.events:
                     self._apply(event)
             elif isinstance(action, Reset):
-                self.index.clear()
+                self._apply(CacheCleared())
             elif isinstance(action, RequestReplay | RequestSnapshot):
                 self.asked.append(action)
             else:
@@ -170,9 +178,12 @@ class RouterEnd:
     def _apply(self, event) -> None:
         if isinstance(event, CacheCleared):
             self.index.clear()
+            self.n_copies = self.digest = 0
             return
         sign = 1 if isinstance(event, BlocksStored) else -1
         for key in event.keys.tolist():
+            self.n_copies += sign
+            self.digest += sign * mix(key, event.tier)
             self.index[key, event.tier] = max(0, self.index[key, event.tier] + sign)
         self.index += Counter()
 
@@ -190,13 +201,10 @@ def request_of(action) -> ReplayRequest | SnapshotRequest:
     return ReplayRequest(action.from_seq, action.to_seq)
 
 
-SETTINGS = SessionSettings(max_buffered_batches=32, max_replay_batches=32)
-
-
 class World:
     """One worker, one router, two links between them, one seed."""
 
-    def __init__(self, seed: int, session: StreamSession | None = None) -> None:
+    def __init__(self, seed: int, router: RouterEnd | None = None) -> None:
         self.rng = random.Random(seed)
         self.now_ns = 0
         faults = Faults(
@@ -210,7 +218,7 @@ class World:
         self.events = FakeLink(self.rng, faults)
         self.control_up = FakeLink(self.rng, Faults(lose=faults.lose))
         self.control_down = FakeLink(self.rng, Faults(lose=faults.lose, delay=faults.delay))
-        self.router = RouterEnd(session or StreamSession(0, SETTINGS))
+        self.router = router or RouterEnd()
         self._lives = 0
         self._confirm_at_ns: int | None = None
         self.restart()

@@ -6,7 +6,6 @@ from typing import Any
 
 from radixroute.events.actions import RequestReplay, RequestSnapshot
 from radixroute.events.control import Delivery
-from radixroute.events.session import StreamSession
 from radixroute.events.settings import SessionSettings, SubscriberSettings
 from radixroute.events.subscriber import EventSubscriber
 from tests.events.fakes import HOLDER, RouterEnd
@@ -25,8 +24,8 @@ class Receiver:
             call_soon,
             settings=SubscriberSettings(**settings),
         )
-        self.session = StreamSession(0, SessionSettings(stale_after_s=0.5))
-        self.router = RouterEnd(self.session)
+        self.router = RouterEnd(settings=SessionSettings(stale_after_s=0.5))
+        self.session = self.router.session
         self.subscriber.start()
 
     @property

@@ -3,7 +3,6 @@
 from radixroute.events.epoch import make_epoch
 from radixroute.events.mirror import StreamMirror
 from radixroute.events.records import EventBatch, Heartbeat, SnapshotPart
-from radixroute.events.session import StreamSession
 from radixroute.events.settings import SessionSettings
 from tests.events.fakes import LOAD, MS, RouterEnd, stored
 
@@ -20,7 +19,7 @@ def beat(last_seq, *events, epoch=EPOCH, rank=0) -> Heartbeat:
     mirror = StreamMirror()
     for event in events:
         mirror.apply(event)
-    return Heartbeat(epoch, rank, last_seq, mirror.n_blocks, mirror.digest, LOAD)
+    return Heartbeat(epoch, rank, last_seq, mirror.account, LOAD)
 
 
 def honest_beat(last_seq) -> Heartbeat:
@@ -36,8 +35,8 @@ class Bench:
     """A session, a clock and the actions of the last input."""
 
     def __init__(self, *, is_live: bool = False) -> None:
-        self.session = StreamSession(0, SETTINGS)
-        self.router = RouterEnd(self.session)
+        self.router = RouterEnd(settings=SETTINGS)
+        self.session = self.router.session
         self.now_ns = 0
         self.actions = self._done(self.session.confirm_epoch(EPOCH, 0))
         if is_live:

@@ -17,6 +17,7 @@ from radixroute.events.errors import RemoteEventError
 from radixroute.events.native import decode_frames, encode_batch, encode_heartbeat
 from radixroute.events.records import CacheCleared, EventBatch, Heartbeat, SnapshotPart
 from radixroute.events.vllm import decode_live, decode_replay
+from radixroute.radix.digest import Account
 from tests.events.fakes import LOAD, removed, stored
 
 ROUNDS = 15_000
@@ -25,7 +26,7 @@ EPOCH = make_epoch(1, bytes(8))
 BATCH = encode_batch(
     EventBatch(EPOCH, 0, 3, (stored(None, 1, 2), stored(2, 3), removed(1), CacheCleared()), 1.0)
 )
-BEAT = encode_heartbeat(Heartbeat(EPOCH, 0, 5, 3, 99, LOAD))
+BEAT = encode_heartbeat(Heartbeat(EPOCH, 0, 5, Account(3, 99), LOAD))
 PART = encode_part(SnapshotPart(EPOCH, 0, 5, 0, 2, (stored(None, 1, 2), stored(2, 3))))
 REPLAY = encode_request(ReplayRequest(1, 2))
 STORED = {

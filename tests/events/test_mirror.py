@@ -1,6 +1,7 @@
 """The mirror against a plain model, and snapshots that rebuild it."""
 
 import random
+from collections import Counter
 
 import pytest
 
@@ -9,9 +10,11 @@ from radixroute.events.epoch import make_epoch
 from radixroute.events.errors import LocalEventError
 from radixroute.events.mirror import StreamMirror
 from radixroute.events.outbound import OutboundStream
-from radixroute.events.records import BlocksStored, CacheCleared
+from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared
+from radixroute.radix import layout
 from radixroute.radix.digest import mix
-from radixroute.radix.ids import BlockKey, Tier
+from radixroute.radix.ids import Tier
+from radixroute.radix.index import MIN_BYTES
 from tests.events.fakes import FakeCache, removed, stored
 
 EPOCH = make_epoch(1, bytes(8))
@@ -30,10 +33,9 @@ def test_the_mirror_counts_what_the_cache_holds(seed):
     mirror, cache = grown(seed)
     mirror.check()
     assert mirror.n_blocks == len(cache.truth)
-    assert mirror.n_copies == cache.truth.total()
-    assert set(mirror.resident()) == set(cache.truth)
-    assert all(mirror.copies_of(BlockKey(key), tier) == n for (key, tier), n in cache.truth.items())
-    assert mirror.digest == sum(mix(key, tier) for key, tier in cache.truth) % 2**64
+    assert copies_in(mirror) == cache.truth
+    digest = sum(n * mix(key, tier) for (key, tier), n in cache.truth.items()) % 2**64
+    assert mirror.account == (cache.truth.total(), digest)
 
 
 @pytest.mark.parametrize("max_blocks", [1, 3, 7, 1000])
@@ -52,14 +54,14 @@ def test_a_snapshot_rebuilds_the_mirror_and_names_parents_first(seed, max_blocks
             seen.update(run.keys.tolist())
             twin.apply(run)
     twin.check()
-    assert (twin.digest, twin.n_blocks, twin.n_copies) == (
-        mirror.digest,
-        mirror.n_blocks,
-        mirror.n_copies,
-    )
-    assert all(twin.copies_of(BlockKey(key), tier) == n for (key, tier), n in cache.truth.items())
+    assert twin.account == mirror.account
+    assert copies_in(twin) == cache.truth
     # The chain itself survives, not only the set: later snapshots of the twin are as good.
     assert parents_of(twin) == parents_of(mirror)
+
+
+def copies_in(mirror: StreamMirror) -> Counter[tuple[int, Tier]]:
+    return Counter((key, run.tier) for run in mirror.runs() for key in run.keys.tolist())
 
 
 def parents_of(mirror: StreamMirror) -> dict[int, int | None]:
@@ -83,43 +85,37 @@ def test_a_long_chain_is_one_run():
     assert run.keys.tolist() == list(range(1, 2000))
 
 
-def test_a_removal_of_nothing_is_counted_and_changes_nothing():
+def test_a_removal_of_nothing_is_counted_and_not_passed_on():
     mirror = StreamMirror()
-    mirror.apply(stored(None, 1))
-    before = mirror.digest
-    mirror.apply(removed(2))
+    mirror.apply(stored(None, 1, 3))
+    sent = mirror.apply(removed(2, 3, 3))
+    assert isinstance(sent, BlocksRemoved)
+    assert sent.keys.tolist() == [3]
     mirror.apply(removed(1, tier=Tier.HOST))
-    assert (mirror.unknown_removals, mirror.digest, mirror.n_blocks) == (2, before, 1)
+    assert (mirror.unknown_removals, mirror.n_blocks) == (3, 1)
+    assert mirror.account == (1, mix(1, Tier.DEVICE))
+    mirror.check()
 
 
 def test_a_clear_empties_every_tier():
     mirror, _ = grown(3)
     mirror.apply(CacheCleared())
     mirror.check()
-    assert (mirror.n_blocks, mirror.n_copies, mirror.digest) == (0, 0, 0)
-
-
-def test_a_copy_stays_as_it_was():
-    mirror, _ = grown(4)
-    twin = mirror.copy()
-    digest, n_blocks = twin.digest, twin.n_blocks
-    mirror.apply(stored(None, 12345))
-    mirror.apply(CacheCleared())
-    twin.check()
-    assert (twin.digest, twin.n_blocks) == (digest, n_blocks)
+    assert (mirror.n_blocks, mirror.account) == (0, (0, 0))
 
 
 def test_check_finds_a_broken_account():
-    for breakage in (
-        lambda m: setattr(m, "_digest", m.digest ^ 1),
-        lambda m: m._parents.pop(1),
-        lambda m: m._copies[0].__setitem__(1, 2),
-    ):
-        mirror = StreamMirror()
-        mirror.apply(stored(None, 1))
-        breakage(mirror)
-        with pytest.raises(LocalEventError):
-            mirror.check()
+    mirror = StreamMirror()
+    mirror.apply(stored(None, 1))
+    mirror._index._lanes[1, layout.DIGEST] ^= 1
+    with pytest.raises(LocalEventError):
+        mirror.check()
+
+
+def test_a_mirror_that_cannot_hold_the_cache_says_so():
+    mirror = StreamMirror(MIN_BYTES)
+    with pytest.raises(LocalEventError, match="budget"):
+        mirror.apply(stored(None, *range(1, 10_000)))
 
 
 def outbound(**more) -> OutboundStream:

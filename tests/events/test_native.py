@@ -28,6 +28,7 @@ from radixroute.events.records import (
     SessionLoad,
     SnapshotPart,
 )
+from radixroute.radix.digest import Account
 from radixroute.radix.ids import Tier
 from tests.events.fakes import LOAD, keys, removed, stored
 
@@ -95,7 +96,7 @@ def test_golden_bytes_of_a_batch():
 
 
 def test_golden_bytes_of_a_heartbeat():
-    beat = Heartbeat(EPOCH, 0, None, 0, 0, LoadReport(2.5, 8, 1))
+    beat = Heartbeat(EPOCH, 0, None, Account(0, 0), LoadReport(2.5, 8, 1))
     topic, payload = encode_heartbeat(beat)
     assert topic == b"rr1.hb"
     assert payload.hex() == (
@@ -105,7 +106,7 @@ def test_golden_bytes_of_a_heartbeat():
 
 def test_a_heartbeat_carries_the_load():
     load = LoadReport(0.5, 100, 40, (SessionLoad("router-a", 12, 3, 4096, 17),))
-    beat = Heartbeat(EPOCH, 1, 2**63, 40, TOP, load)
+    beat = Heartbeat(EPOCH, 1, 2**63, Account(40, TOP), load)
     assert decode_frames(encode_heartbeat(beat)) == beat
 
 
@@ -226,7 +227,7 @@ def test_a_snapshot_part_beyond_the_last_is_refused():
 
 def test_a_reply_channel_does_not_carry_heartbeats():
     with pytest.raises(RemoteEventError):
-        decode_reply(encode_heartbeat(Heartbeat(EPOCH, 0, None, 0, 0, LOAD)))
+        decode_reply(encode_heartbeat(Heartbeat(EPOCH, 0, None, Account(0, 0), LOAD)))
 
 
 def test_our_own_impossible_seq_is_our_error():

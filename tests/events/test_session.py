@@ -5,9 +5,8 @@ import pytest
 from radixroute.events.actions import Apply, RequestReplay, RequestSnapshot, Reset, StateChanged
 from radixroute.events.control import Malformed, ReplayDone
 from radixroute.events.errors import LocalEventError
-from radixroute.events.session import StreamSession
 from radixroute.events.states import TRANSITIONS, Cause, StreamState, follow
-from tests.events.fakes import removed, stored
+from tests.events.fakes import RouterEnd, removed, stored
 from tests.events.session_bench import (
     EPOCH,
     OTHER,
@@ -27,7 +26,7 @@ def test_a_confirmed_epoch_starts_from_nothing_and_asks_for_a_snapshot(fresh):
 
 
 def test_nothing_counts_before_an_epoch_is_confirmed():
-    session = StreamSession()
+    session = RouterEnd().session
     assert session.deliver(batch(0), 0) == []
     assert session.deliver(beat(None), 0) == []
     assert session.tick(10**10) == []

@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo check test test-slow e2e proto bench bench-demo bench-engine model clean
+.PHONY: help dev demo check test test-slow fuzz-index e2e proto bench bench-demo bench-engine model clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,9 @@ test: $(STAMP) model ## Test suite: all but slow and gpu
 
 test-slow: $(STAMP) model ## The long tests
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+fuzz-index: $(STAMP) ## Ten million lookups of the prefix index against brute force
+	$(BIN)/python -m tests.tools.fuzz_index
 
 e2e: $(STAMP) model ## End-to-end tests only
 	$(BIN)/python -m pytest -m "e2e and not slow"

@@ -153,6 +153,10 @@ class PrefixIndex:
         lane = self._lane(holder)
         return int(self._lanes[lane, at.PAIRS : at.PAIRS + len(Tier)].sum())
 
+    def forgotten_by(self, holder: Holder) -> int:
+        """Copies of this holder the budget has cost since it joined or cleared."""
+        return int(self._lanes[self._lane(holder), at.LANE_FORGOTTEN])
+
     def n_holes(self, holder: Holder) -> int:
         """Blocks it holds whose parent it does not. O(1)."""
         return int(self._lanes[self._lane(holder), at.HOLES])

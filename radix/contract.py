@@ -5,7 +5,7 @@ one contract suite runs against both.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -24,14 +24,27 @@ class Run:
     tier: Tier
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Overlaps:
-    """For every joined holder, the longest leading run of blocks all of which it holds."""
+    """For every joined holder, the longest leading run of blocks all of which it holds.
 
-    holders: tuple[Holder, ...]  # in the order they joined
-    blocks: NDArray[np.int32]  # shape (holders,): length of the run, whatever the tiers
-    _row_by_holder: Mapping[Holder, int] = field(repr=False)
-    _tiers: NDArray[np.int32] | None = field(default=None, repr=False)  # None: all on device
+    `holders` are in the order they joined; `blocks`, shape (holders,), int32, read-only, is the
+    length of each one's run, whatever the tiers.
+    """
+
+    # No dataclass: a frozen one takes longer to make than its numbers do to find.
+    __slots__ = ("_row_by_holder", "_tiers", "blocks", "holders")
+
+    def __init__(
+        self,
+        holders: tuple[Holder, ...],
+        blocks: NDArray[np.int32],
+        row_by_holder: Mapping[Holder, int],
+        tiers: NDArray[np.int32] | None = None,
+    ) -> None:
+        self.holders = holders
+        self.blocks = blocks
+        self._row_by_holder = row_by_holder
+        self._tiers = tiers  # None: all on device
 
     @property
     def tiers(self) -> NDArray[np.int32]:

@@ -137,10 +137,11 @@ class PrefixIndex:
 
     def overlaps(self, keys: Keys) -> Overlaps:
         """O(log(blocks) * changes of the set of holders); O(run) for holders with holes."""
+        cells, directory, lanes, head = self._arrays
         blocks = np.zeros(len(self._holders), np.int32)
-        self._match(*self._arrays, keys, blocks)
+        self._match(cells, directory, lanes, head, keys, blocks)
         tiers = None
-        if self._head[at.N_SLOW]:
+        if head[at.N_SLOW]:
             tiers = self._split_by_tier(*self._arrays, keys, blocks)
             tiers.flags.writeable = False
         blocks.flags.writeable = False

@@ -24,6 +24,7 @@ KERNEL_SOURCES = (
     "jit.py",
     "kernels.py",
     "layout.py",
+    "prefetch.py",
     "arena.py",
     "table.py",
     "entries.py",

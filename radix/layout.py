@@ -92,7 +92,11 @@ NOTES: Final = PENDING_ROWS + MAX_PENDING
 MAX_NOTES: Final = 256
 # With less room than this a call takes care that forgetting does not hit what it works on.
 TIGHT_WORDS: Final = 8 * PAGE_WORDS
-HEAD_LEN: Final = NOTES + MAX_NOTES
+# How far the holders of a prompt's first block stayed together last time, by that block's row: a
+# guess that saves a search where many prompts share a trunk.
+GUESSES: Final = NOTES + MAX_NOTES
+MAX_GUESSES: Final = 256
+HEAD_LEN: Final = GUESSES + MAX_GUESSES
 
 # Fields of a lane.
 OUT_ROW: Final = 0  # its holder's place in the result; -1: not alive

@@ -14,22 +14,32 @@ from radixroute.radix.ids import Arrays, Cells, Directory, Keys, Lanes, Numbers,
 from radixroute.radix.jit import helper, kernel
 from radixroute.radix.layout import (
     COPIES,
+    GUESSES,
     HOLES,
     IS_DISTRUSTED,
     LANE_SHIFT,
+    MAX_GUESSES,
     N_DIRTY,
     N_LANES,
     N_UNSWEPT,
     NOTES,
     OUT_ROW,
     PAIRS,
+    ROW_WORDS,
 )
-from radixroute.radix.table import find
+from radixroute.radix.prefetch import prefetch
+from radixroute.radix.table import ask_for, find, row_at, seek_tag, verified
 
 _NONE = np.uint64(0)
 _ARRAYS = "uint64[::1], int64[::1], int64[:, ::1], int64[::1]"
 _KEYS = "Array(uint64, 1, 'C', readonly=True)"
-_MAX_STACK = 64
+# Where `head` notes things: a stack of sets of holders met beyond, with the lowest and the highest
+# place where each was seen, the row there and its size; then a round of probes.
+_MAX_STACK = 56
+LOWS, HIGHS = NOTES, NOTES + _MAX_STACK
+ROWS, SIZES = NOTES + 2 * _MAX_STACK, NOTES + 3 * _MAX_STACK
+PROBED, FOUND = NOTES + 4 * _MAX_STACK, NOTES + 4 * _MAX_STACK + 16
+N_PROBES = 7
 
 
 @helper
@@ -70,32 +80,86 @@ def _set_clean(a: Arrays, row: int, out: Runs, run: int, is_clean: bool) -> None
 
 
 @helper
-def _gallop(a: Arrays, keys: Keys, out: Runs, row: int, n_here: int, is_clean: bool) -> None:
-    """Finds each place where the set shrinks; places probed on the way are kept for later ones."""
+def _choose(a: Arrays, low: int, high: int) -> int:
+    """Up to seven places between two, evenly; notes them and returns how many."""
+    n = min(N_PROBES, high - low - 1)
+    for i in range(n):
+        a.head[PROBED + i] = low + (high - low) * (i + 1) // (n + 1)
+    return max(n, 0)
+
+
+@helper
+def _choose_first(a: Arrays, n_keys: int, guess: int) -> int:
+    """The guess and the block after it, the prompt's end, and places between them."""
     head = a.head
-    places, rows, sizes = NOTES, NOTES + _MAX_STACK, NOTES + 2 * _MAX_STACK
+    last = n_keys - 1
+    if last < 1:
+        return 0
+    n, low = 0, 0
+    if guess + 1 < last:
+        if guess > 0:
+            head[PROBED] = guess
+            n = 1
+        head[PROBED + n] = low = guess + 1
+        n += 1
+    between = min(N_PROBES - 1 - n, last - low - 1)
+    for i in range(between):
+        head[PROBED + n] = low + (last - low) * (i + 1) // (between + 1)
+        n += 1
+    head[PROBED + n] = last
+    return n + 1
+
+
+@helper
+def _probe(a: Arrays, keys: Keys, n: int) -> None:
+    """Notes the rows of the chosen places, 0 where absent; their misses wait together."""
+    head = a.head
+    for i in range(n):
+        ask_for(a, keys[head[PROBED + i]])
+    for i in range(n):
+        slot = seek_tag(a, keys[head[PROBED + i]])
+        head[FOUND + i] = slot
+        prefetch(a.cells, ROW_WORDS * row_at(a, slot))
+    for i in range(n):
+        head[FOUND + i] = verified(a, keys[head[PROBED + i]], head[FOUND + i])
+
+
+@helper
+def _gallop(a: Arrays, keys: Keys, out: Runs, row: int, n_here: int, is_clean: bool) -> None:
+    """Finds each place where the set shrinks, eight times closer with each round of probes.
+
+    `head` keeps a stack of places beyond, with smaller sets, for the changes that come after.
+    """
+    head = a.head
     # Beyond the prompt nobody holds anything.
-    head[places], head[rows], head[sizes] = len(keys), 0, 0
-    top = 0
-    here = 0
-    probe = len(keys) - 1  # most often all of a prompt is held, or little
+    head[LOWS] = head[HIGHS] = len(keys)
+    head[ROWS] = head[SIZES] = 0
+    top, here = 0, 0
+    guess_at = GUESSES + row % MAX_GUESSES
+    n_probes = _choose_first(a, len(keys), head[guess_at])
+    is_first = True
     while n_here > 0:
-        while head[places + top] - here > 1:
-            there = find(a, keys[probe])
-            n_there = _n_clean(a, there, is_clean) if there != 0 else 0
-            if n_there == n_here:
-                here, row = probe, there
-            elif n_there == head[sizes + top]:
-                head[places + top], head[rows + top] = probe, there
-            else:
-                top += 1
-                head[places + top], head[rows + top], head[sizes + top] = probe, there, n_there
-            probe = (here + head[places + top]) // 2
+        while n_probes > 0:
+            _probe(a, keys, n_probes)
+            for i in range(n_probes - 1, -1, -1):
+                place, there = head[PROBED + i], head[FOUND + i]
+                size = _n_clean(a, there, is_clean) if there != 0 else 0
+                if size == n_here:
+                    here, row = place, there
+                    break
+                if size != head[SIZES + top]:
+                    top += 1
+                    head[HIGHS + top], head[ROWS + top], head[SIZES + top] = place, there, size
+                head[LOWS + top] = place
+            n_probes = _choose(a, here, head[LOWS + top])
         _set_clean(a, row, out, here + 1, is_clean)
-        here, row, n_here = head[places + top], head[rows + top], head[sizes + top]
+        if is_first:
+            head[guess_at] = here
+            is_first = False
+        here, row, n_here = head[HIGHS + top], head[ROWS + top], head[SIZES + top]
         top -= 1
         if top >= 0:
-            probe = (here + head[places + top]) // 2
+            n_probes = _choose(a, here, head[LOWS + top])
 
 
 @helper

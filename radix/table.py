@@ -27,6 +27,7 @@ from radixroute.radix.layout import (
     ROW_WORDS,
     SPLIT_AT,
 )
+from radixroute.radix.prefetch import prefetch
 
 _32 = np.uint64(32)
 _30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
@@ -51,6 +52,14 @@ def page_of(a: Arrays, tag: np.uint64) -> int:
 
 
 @helper
+def ask_for(a: Arrays, key: np.uint64) -> None:
+    """Asks for the cache line where `seek` will look first."""
+    tag = tag_of(key)
+    bucket = number(tag) & _BUCKET_MASK
+    prefetch(a.cells, page_of(a, tag) + bucket * BUCKET_SLOTS)
+
+
+@helper
 def seek(a: Arrays, key: np.uint64) -> int:
     """The slot that leads to a key's row, or minus the empty slot where it belongs."""
     cells = a.cells
@@ -69,6 +78,24 @@ def seek(a: Arrays, key: np.uint64) -> int:
 
 
 @helper
+def seek_tag(a: Arrays, key: np.uint64) -> int:
+    """The first slot with the key's tag, or minus an empty one; reads no row."""
+    cells = a.cells
+    tag = tag_of(key)
+    page = page_of(a, tag)
+    bucket = number(tag) & _BUCKET_MASK
+    while True:
+        at = page + bucket * BUCKET_SLOTS
+        for slot in range(at, at + BUCKET_SLOTS):
+            word = cells[slot]
+            if word == 0:
+                return -slot
+            if (word >> _32) == tag:
+                return slot
+        bucket = (bucket + 1) & _BUCKET_MASK
+
+
+@helper
 def row_at(a: Arrays, slot: int) -> int:
     """The row a slot leads to; 0 for an empty slot's number."""
     return number(a.cells[slot] & LOW_32) if slot > 0 else 0
@@ -78,6 +105,16 @@ def row_at(a: Arrays, slot: int) -> int:
 def find(a: Arrays, key: np.uint64) -> int:
     """Row of a key, or 0."""
     return row_at(a, seek(a, key))
+
+
+@helper
+def verified(a: Arrays, key: np.uint64, slot: int) -> int:
+    """The key's row, given what `seek_tag` found; 0 if it is absent."""
+    if slot <= 0:
+        return 0
+    row = row_at(a, slot)
+    # Two keys share a tag once in billions: then look properly.
+    return row if a.cells[ROW_WORDS * row] == key else find(a, key)
 
 
 @helper

@@ -16,6 +16,7 @@ import numpy as np
 import tokenizers
 
 from radixroute.radix.ids import Tokens
+from radixroute.radix.keys import as_tokens
 from radixroute.request.chat import ChatMessage, ChatTemplate
 from radixroute.request.errors import InvalidRequest, TokenizerError
 from radixroute.request.token_bytes import TokenBytes
@@ -185,4 +186,4 @@ def _read(path: Path) -> bytes:
 
 
 def _tokens(ids: Sequence[int]) -> Tokens:
-    return np.array(ids, dtype=np.uint32)
+    return as_tokens(ids)

@@ -10,6 +10,7 @@ import numpy as np
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Tokens
+from radixroute.radix.keys import as_tokens
 from radixroute.request.chat import ChatMessage
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import PartialSampling
@@ -22,7 +23,7 @@ _ALWAYS_SET = ("temperature", "top_p", "top_k", "seed", "max_tokens", "min_token
 
 def pack_tokens(tokens: Tokens | Iterable[int]) -> bytes:
     """Packed little-endian u32, as every `bytes` field of token ids carries them."""
-    array = tokens if isinstance(tokens, np.ndarray) else np.fromiter(tokens, np.uint32)
+    array = tokens if isinstance(tokens, np.ndarray) else as_tokens(list(tokens))
     return array.astype(_LITTLE_ENDIAN, copy=False).tobytes()
 
 

@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo check test test-slow fuzz-index e2e proto bench bench-demo bench-engine model clean
+.PHONY: help dev demo check test test-slow fuzz-index e2e proto bench bench-demo bench-engine bench-index model clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,7 +39,17 @@ bench-demo: $(STAMP) ## The demo over three seeds, each policy twice (about 30 m
 bench-engine: $(STAMP) ## Engine speed against transformers, cold and warm TTFT
 	@$(BIN)/python -m bench.engine
 
-bench: bench-engine bench-demo ## Every measurement the README quotes
+# The peer lives in an environment of its own: it pins what we do not.
+DYNAMO := .cache/dynamo/bin
+$(DYNAMO)/.ready: constraints.txt
+	test -x $(DYNAMO)/python || $(PYTHON) -m venv .cache/dynamo
+	$(DYNAMO)/pip install --quiet --disable-pip-version-check ai-dynamo-runtime==1.6.1 -e .
+	@touch $@
+
+bench-index: $(STAMP) $(DYNAMO)/.ready ## Index, keys and events beside NVIDIA Dynamo's wheel (about 10 minutes)
+	DYN_LOG=error $(DYNAMO)/python -m bench.index
+
+bench: bench-engine bench-demo bench-index ## Every measurement the README quotes
 
 model: $(STAMP) ## Download and convert the demo's model into .cache/
 	@$(BIN)/python -m bench.model

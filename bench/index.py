@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import index_decode, index_decision, index_growth, index_tree
+from bench import index_decision, index_decode, index_growth, index_tree
 from bench.index_rows import Laps, Row, alone, per_cent_99, rate, timed, write
 from bench.index_sides import (
     Dynamo,
@@ -157,7 +157,10 @@ def _show(row: Row) -> None:
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}x"
     floor = "" if row.floor is None else f"(of which empty call {row.floor:,.1f})"
     bar = "" if row.bar is None else f"bar {row.bar:g} {'met' if row.is_met else 'MISSED'}"
-    print(f"{row.name:18} {row.ours:16,.2f} {row.unit:9} {peer:24} {ratio:8} {bar} {floor}", flush=True)
+    print(
+        f"{row.name:18} {row.ours:16,.2f} {row.unit:9} {peer:24} {ratio:8} {bar} {floor}",
+        flush=True,
+    )
 
 
 def _must_agree(ours: Ours, peer: Dynamo, keys: list[np.ndarray], hashed: list[list[int]]) -> None:
@@ -183,7 +186,7 @@ def _rate(call: Callable[[], object], n: int) -> float:
     return n / (time.perf_counter() - started)
 
 
-class _no_collector:  # noqa: N801 - used like a function
+class _no_collector:
     """Without the garbage collector: both sides make garbage, and its pauses are nobody's."""
 
     def __enter__(self) -> None:

@@ -1,4 +1,4 @@
-"""A whole decision for a prompt of 11k tokens among 64 workers, beside Dynamo's `SelectionService`."""
+"""A whole decision for 11k tokens among 64 workers, beside Dynamo's `SelectionService`."""
 
 from collections.abc import Iterator
 

@@ -32,7 +32,7 @@ def _memory() -> Iterator[Row]:
     ):
         # In a process of its own: resident memory is measured there, from outside of the index.
         command = [sys.executable, "-m", "bench.index_growth", str(workers), str(holders)]
-        worst = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+        worst = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         yield alone(name, float(worst), "B", bar)
 
 
@@ -108,7 +108,7 @@ def _keys(n: int, seed: int = 0) -> Keys:
 
 
 def _resident() -> int:
-    with open("/proc/self/statm") as file:  # noqa: PTH123 - one read, often
+    with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
 
 

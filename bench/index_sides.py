@@ -1,6 +1,6 @@
 """The two sides of the index benchmark, each with the input it likes best.
 
-Ours takes arrays; Dynamo's `RadixTree` takes JSON events and lists of ints through its Python wheel.
+Ours takes arrays; Dynamo's `RadixTree` takes JSON events and lists of ints through its wheel.
 Both are filled with the same blocks on the same workers, and asked for the same prompts. Only the
 calls are timed: everything they need is made before.
 """
@@ -119,6 +119,8 @@ def dynamo_removals(placed: list[Placed]) -> list[tuple[int, bytes]]:
         for piece in reversed(one.new):
             first = piece * BLOCKS_AN_ID
             gone = list(range(first + BLOCKS_AN_ID - 1, first - 1, -1))
-            text = json.dumps({"event_id": len(events), "data": {"removed": {"block_hashes": gone}}})
+            text = json.dumps(
+                {"event_id": len(events), "data": {"removed": {"block_hashes": gone}}}
+            )
             events.append((one.worker, text.encode()))
     return events

@@ -7,6 +7,7 @@ whole prefix up to it. Its tokens are drawn with the id as seed, so both sides s
 import gzip
 import json
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ Ids = tuple[int, ...]  # one request
 def load_trace(n: int | None = None) -> list[Ids]:
     """The first `n` requests, in order."""
     with gzip.open(TRACE, "rt") as lines:
-        return [tuple(json.loads(line)["hash_ids"]) for _, line in zip(range(n or 10**9), lines)]
+        return [tuple(json.loads(line)["hash_ids"]) for line in islice(lines, n)]
 
 
 def tokens_of(one: int) -> Tokens:

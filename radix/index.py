@@ -118,20 +118,20 @@ class PrefixIndex:
 
     def store(self, holder: Holder, parent: BlockKey | None, keys: Keys, tier: Tier) -> None:
         lane = self._lane(holder)
-        self._kernels.store(*self._arrays, lane, np.uint64(parent or 0), keys, tier)
+        self._kernels.store(*self._arrays, lane, np.uint64(parent or 0), keys, int(tier))
         if self._retired or self._swept:
             self.sweep(_SWEEP_A_BLOCK * len(keys))
 
     def remove(self, holder: Holder, keys: Keys, tier: Tier) -> int:
         lane = self._lane(holder)
-        unknown: int = self._kernels.remove(*self._arrays, lane, keys, tier, _NO_FLAGS)
+        unknown: int = self._kernels.remove(*self._arrays, lane, keys, int(tier), _NO_FLAGS)
         return unknown
 
     def remove_known(self, holder: Holder, keys: Keys, tier: Tier) -> Keys:
         """Like `remove`, but unknown removals do not count in the account; returns the known."""
         is_known = np.zeros(len(keys), np.uint8)
         lane = self._lane(holder)
-        if not self._kernels.remove(*self._arrays, lane, keys, tier, is_known):
+        if not self._kernels.remove(*self._arrays, lane, keys, int(tier), is_known):
             return keys
         return keys[is_known.astype(np.bool_)]
 

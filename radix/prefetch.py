@@ -6,29 +6,28 @@ probe of a large table waits for memory most of its time: several asked for at o
 
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 _READ, _KEEP, _DATA = 0, 3, 1  # arguments of llvm.prefetch: for reading, into all caches, data
 
 
-@intrinsic
-def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """`prefetch(array, index)`: the line of `array[index]`; the index must be within the array."""
-
+def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         made = context.make_array(signature.args[0])(context, builder, arguments[0])
         address = builder.gep(made.data, [arguments[1]])
         byte = ir.PointerType(ir.IntType(8))
         number = ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [byte, number, number, number]),
-            "llvm.prefetch.p0i8",
-        )
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        insert: Any = cgutils.get_or_insert_function
+        function = insert(builder.module, kind, "llvm.prefetch.p0i8")
         numbers = [ir.Constant(number, value) for value in (_READ, _KEEP, _DATA)]
         builder.call(function, [builder.bitcast(address, byte), *numbers])
         return context.get_dummy_value()
 
     return types.void(array, types.int64), generate
+
+
+# `prefetch(array, index)`: the line of `array[index]`; the index must be within the array.
+prefetch: Any = intrinsic(_prefetch)

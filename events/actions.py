@@ -1,5 +1,6 @@
 """What a `StreamSession` asks its caller to do, in order. Frozen values, no behaviour."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,7 +12,7 @@ from radixroute.events.states import Cause, StreamState
 class Apply:
     """Change the index by these events of this holder."""
 
-    events: tuple[Event, ...]
+    events: Sequence[Event]
 
 
 @dataclass(frozen=True, slots=True)

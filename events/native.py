@@ -9,6 +9,7 @@ msgpack encodes, msgspec decodes, so that each checks the other in the tests.
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, TypeVar
 
 import msgpack
@@ -17,6 +18,7 @@ import numpy as np
 
 from radixroute.events.epoch import EPOCH_BYTES
 from radixroute.events.errors import LocalEventError, RemoteEventError
+from radixroute.events.packed import Packer
 from radixroute.events.records import (
     BlocksRemoved,
     BlocksStored,
@@ -149,12 +151,11 @@ def pack_keys(keys: Keys) -> bytes:
 
 
 def unpack_run(parent: int | None, keys: bytes, tier: int) -> BlocksStored:
-    """A stored run. A key names its whole prefix, so none can follow itself."""
+    """A stored run. One that repeats a key is the index's to notice: it has two parents there."""
     unpacked = _unpack_keys(keys)
-    chain = set(unpacked.tolist())
-    if len(chain) != len(unpacked) or parent in chain:
-        raise RemoteEventError("a run repeats a key")
     key = None if parent is None else BlockKey(require_u64(parent, "parent"))
+    if key == 0:
+        raise RemoteEventError("key 0 names no block")
     return BlocksStored(parent=key, keys=unpacked, tier=Tier(tier))
 
 
@@ -172,9 +173,23 @@ def require_seq(value: int) -> int:
     return value
 
 
+@cache
+def _packer() -> Packer:
+    return Packer()
+
+
 def _decode_batch(seq: bytes, payload: bytes) -> EventBatch:
     if len(seq) != 8:
         raise RemoteEventError(f"seq frame of {len(seq)} bytes")
+    packed = _packer().pack(payload) if len(payload) <= MAX_PAYLOAD_BYTES else None
+    if packed is None:
+        return decode_slowly(seq, payload)
+    ts, rank, epoch, events = packed
+    return EventBatch(Epoch(epoch), rank, require_seq(int.from_bytes(seq, "big")), events, ts)
+
+
+def decode_slowly(seq: bytes, payload: bytes) -> EventBatch:
+    """Whatever the packer did not take: unusual, or wrong in a way that can be named."""
     wire = decode_payload(_BATCH, payload)
     return EventBatch(
         epoch=Epoch(wire.epoch),
@@ -232,8 +247,10 @@ def _event_from_wire(event: _Stored | _Removed | _Cleared) -> Event:
 def _unpack_keys(packed: bytes) -> Keys:
     if len(packed) % 8:
         raise RemoteEventError(f"keys of {len(packed)} bytes")
-    # astype copies: kernels are compiled for writable arrays, frombuffer gives read-only ones.
-    return np.frombuffer(packed, dtype="<u8").astype(np.uint64)
+    keys = np.frombuffer(packed, dtype="<u8").astype(np.uint64)
+    if not keys.all():
+        raise RemoteEventError("key 0 names no block")
+    return keys
 
 
 def _require_finite(value: float) -> float:

@@ -4,6 +4,7 @@ An *epoch* names one life of one worker's cache: 16 bytes, the controller's inca
 endian) and a nonce (8 bytes). `seq` counts batches of one rank within an epoch from 0.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NewType, TypeAlias
 
@@ -45,7 +46,7 @@ class EventBatch:
     epoch: Epoch
     rank: int
     seq: int
-    events: tuple[Event, ...]
+    events: Sequence[Event]
     ts: float = 0.0  # Unix seconds at the publisher; display only, nothing is decided by it
 
 

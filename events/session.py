@@ -10,7 +10,7 @@ Invariants: LIVE means that every batch known to exist is applied and nothing is
 request is outstanding only in SYNCING and RESYNC (a snapshot) and GAP (a replay).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from radixroute.events.actions import (
     Action,
@@ -299,5 +299,5 @@ class StreamSession:
         return beat.last_seq == self.applied_seq and beat.account == self._account()
 
 
-def _apply(events: tuple[Event, ...]) -> list[Action]:
+def _apply(events: Sequence[Event]) -> list[Action]:
     return [Apply(events)] if events else []

@@ -87,6 +87,11 @@ class PrefixIndex:
         return int(self._head[at.CONFLICTS])
 
     @property
+    def n_unknown_removals(self) -> int:
+        """Blocks removed that were not there, since the start."""
+        return int(self._head[at.UNKNOWN_REMOVALS])
+
+    @property
     def n_bytes(self) -> int:
         """Bytes of the arena in use: rows, table and entries."""
         head = self._head
@@ -125,7 +130,23 @@ class PrefixIndex:
     def remove(self, holder: Holder, keys: Keys, tier: Tier) -> int:
         lane = self._lane(holder)
         unknown: int = self._kernels.remove(*self._arrays, lane, keys, int(tier), _NO_FLAGS)
+        self._head[at.UNKNOWN_REMOVALS] += unknown
         return unknown
+
+    def apply(self, holder: Holder, words: Keys) -> None:
+        """Events packed into words, as `layout` says, in one call; for whoever has many.
+
+        Unknown removals are counted in `n_unknown_removals`.
+        """
+        at_word = 0
+        while at_word < len(words):
+            lane = self._lane(holder)
+            at_word = self._kernels.apply(*self._arrays, lane, words, at_word, _NO_FLAGS)
+            if at_word < len(words):
+                self.clear(holder)
+                at_word += at.PACKED_HEAD
+        if self._retired or self._swept:
+            self.sweep(_SWEEP_A_BLOCK * len(words))
 
     def remove_known(self, holder: Holder, keys: Keys, tier: Tier) -> Keys:
         """Like `remove`, but unknown removals do not count in the account; returns the known."""

@@ -7,6 +7,7 @@ compiles anew. This is the one file of the room that touches the disk. Called by
 """
 
 import hashlib
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ KERNEL_SOURCES = (
     "table.py",
     "entries.py",
     "changes.py",
+    "updates.py",
     "index_kernels.py",
     "matching.py",
 )
@@ -44,7 +46,7 @@ def kernel(signature: str, *, makes_arrays: bool = False) -> Callable[[_Kernel],
     """
 
     def decorate(function: _Kernel) -> _Kernel:
-        folder = cache_folder(_candidates())
+        folder = cache_folder(_candidates(), Path(inspect.getfile(function)))
         before = _config.CACHE_DIR
         # numba asks for the folder while it decorates; others' kernels keep their own setting.
         _config.CACHE_DIR = str(folder) if folder else before
@@ -70,10 +72,14 @@ def rare_helper(function: _Kernel) -> _Kernel:
     return cast(_Kernel, _njit(_nrt=False)(function))
 
 
-def cache_folder(candidates: list[Path]) -> Path | None:
-    """The first candidate that can be ours, made; None when there is none."""
+def cache_folder(candidates: list[Path], source: Path = _HERE) -> Path | None:
+    """The first candidate that can be ours, made; None when there is none.
+
+    `source` is the kernel's file: in another room it counts beside this one's sources, and may call
+    helpers of its own file and of this room only.
+    """
     for base in candidates:
-        folder = base / f"kernels-{source_hash(_HERE)}"
+        folder = base / f"kernels-{source_hash(_HERE, source)}"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError:
@@ -83,11 +89,17 @@ def cache_folder(candidates: list[Path]) -> Path | None:
     return None
 
 
-def source_hash(folder: Path) -> str:
-    """16 hex digits over the numba version and the bytes of every kernel source in `folder`."""
+def source_hash(folder: Path, source: Path | None = None) -> str:
+    """16 hex digits over the numba version and the bytes of every kernel source in `folder`.
+
+    And over `source`, if that is a file elsewhere.
+    """
     state = hashlib.blake2b(numba.__version__.encode(), digest_size=8)
-    for name in KERNEL_SOURCES:
-        state.update(hashlib.blake2b((folder / name).read_bytes()).digest())
+    paths = [folder / name for name in KERNEL_SOURCES]
+    if source is not None and source.is_file() and source.resolve() not in paths:
+        paths.append(source)
+    for path in paths:
+        state.update(hashlib.blake2b(path.read_bytes()).digest())
     return state.hexdigest()
 
 

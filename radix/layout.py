@@ -96,7 +96,16 @@ TIGHT_WORDS: Final = 8 * PAGE_WORDS
 # guess that saves a search where many prompts share a trunk.
 GUESSES: Final = NOTES + MAX_NOTES
 MAX_GUESSES: Final = 256
-HEAD_LEN: Final = GUESSES + MAX_GUESSES
+UNKNOWN_REMOVALS: Final = GUESSES + MAX_GUESSES  # by `apply`, since the start
+HEAD_LEN: Final = UNKNOWN_REMOVALS + 1
+
+# Events packed into words: kind (8 bits) | tier; parent (0: none); number of keys; the keys.
+PACKED_STORE: Final = 1
+PACKED_REMOVE: Final = 2
+PACKED_CLEAR: Final = 3
+PACKED_KIND: Final = np.uint64(0xFF)
+PACKED_TIER_SHIFT: Final = np.uint64(8)
+PACKED_HEAD: Final = 3
 
 # Fields of a lane.
 OUT_ROW: Final = 0  # its holder's place in the result; -1: not alive

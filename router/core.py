@@ -142,9 +142,13 @@ class RouterCore:
         if member is not None:
             member.is_fresh = is_fresh and member.is_connected
 
+    def expects_blocks(self, worker_id: WorkerId) -> bool:
+        """Whether `stored` would change anything for this worker."""
+        return self.state.expected.n_blocks(worker_id) > 0
+
     def stored(self, worker_id: WorkerId, keys: Keys | Iterable[int]) -> None:
         """These blocks are in the index now: no longer only expected."""
-        if self.state.expected.n_blocks(worker_id):
+        if self.expects_blocks(worker_id):
             self.state.expected.stored(worker_id, (int(key) for key in keys))
 
     # -- time

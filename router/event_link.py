@@ -5,13 +5,14 @@ router's loop. Only events of the epoch that `GetInfo` confirmed count. Tells th
 streams prove: life, load, stored blocks, and whether a worker's cache may be believed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from radixroute.events import actions as events
 from radixroute.events.control import Delivery, Endpoints, Malformed
+from radixroute.events.packed import PackedEvents
 from radixroute.events.records import (
     BlocksRemoved,
     BlocksStored,
@@ -42,6 +43,9 @@ class WritableIndex(Protocol):
     def n_forgotten(self) -> int: ...
     @property
     def n_conflicts(self) -> int: ...
+    @property
+    def n_unknown_removals(self) -> int: ...
+    def apply(self, holder: Holder, words: Keys) -> None: ...
 
 
 class EventTransport(Protocol):
@@ -113,6 +117,7 @@ class EventLink:
         for name, n in (
             (Count.BLOCKS_FORGOTTEN, index.n_forgotten),
             (Count.PARENT_CONFLICTS, index.n_conflicts),
+            (Count.REMOVALS_UNKNOWN, index.n_unknown_removals),
         ):
             counters.add(name, n - counters[name])
 
@@ -140,8 +145,7 @@ class EventLink:
         for action in wanted:
             match action:
                 case events.Apply():
-                    for event in action.events:
-                        self._apply(holder, event)
+                    self._apply(holder, action.events)
                 case events.Reset():
                     self._index.clear(holder)
                 case events.RequestReplay():
@@ -155,13 +159,22 @@ class EventLink:
         states = [s.state for h, s in self._sessions.items() if h.worker == worker_id]
         self._core.cache_believed(worker_id, all(state.is_credited for state in states))
 
-    def _apply(self, holder: Holder, event: Event) -> None:
+    def _apply(self, holder: Holder, applied: Sequence[Event]) -> None:
+        if not isinstance(applied, PackedEvents):
+            for event in applied:
+                self._apply_one(holder, event)
+            return
+        self._index.apply(holder, applied.words)
+        if self._core.expects_blocks(holder.worker):
+            for keys in applied.stored():
+                self._core.stored(holder.worker, keys)
+
+    def _apply_one(self, holder: Holder, event: Event) -> None:
         match event:
             case BlocksStored():
                 self._index.store(holder, event.parent, event.keys, event.tier)
                 self._core.stored(holder.worker, event.keys)
             case BlocksRemoved():
-                unknown = self._index.remove(holder, event.keys, event.tier)
-                self._core.state.counters.add(Count.REMOVALS_UNKNOWN, unknown)
+                self._index.remove(holder, event.keys, event.tier)
             case CacheCleared():
                 self._index.clear(holder)

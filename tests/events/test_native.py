@@ -60,7 +60,7 @@ def test_a_batch_comes_back_as_it_was():
     sent = batch(
         stored(None, 1, 2, TOP),
         stored(TOP, 5, tier=Tier.DISK),
-        removed(0, 1, tier=Tier.HOST),
+        removed(9, 1, tier=Tier.HOST),
         CacheCleared(),
         seq=2**64 - 2,
         rank=3,
@@ -133,10 +133,13 @@ def wire(ts=1.5, events=(), rank=0, epoch=EPOCH, extra=()):
     return msgpack.packb([ts, list(events), rank, epoch, *extra])
 
 
+KEY = (5).to_bytes(8, "little")
 REFUSED = {
+    "key 0": wire(events=[["S", None, KEY + bytes(8), 0]]),
+    "parent 0": wire(events=[["S", 0, KEY, 0]]),
     "a key and a half": wire(events=[["S", None, b"123456789012", 0]]),
-    "unknown tier": wire(events=[["R", bytes(8), 3]]),
-    "negative tier": wire(events=[["R", bytes(8), -1]]),
+    "unknown tier": wire(events=[["R", KEY, 3]]),
+    "negative tier": wire(events=[["R", KEY, -1]]),
     "unknown tag": wire(events=[["X"]]),
     "negative parent": wire(events=[["S", -1, bytes(8), 0]]),
     "text as keys": wire(events=[["S", None, "12345678", 0]]),

@@ -1,0 +1,96 @@
+"""Events of a batch as words: decoded by one kernel, applied by another, never made into objects.
+
+Owns the fast path from bytes to the index. It takes only what it wholly understands, the form that
+our publishers send; anything else is left to the typed decoder, which decides what is wrong with
+it. So a packed batch and a decoded one say the same, and a fuzz test holds them together.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared, Event
+from radixroute.radix import layout as at
+from radixroute.radix.ids import BlockKey, Keys, Tier
+
+_EPOCH_BYTES = 16
+
+
+class PackedEvents(Sequence[Event]):
+    """Events in the words that `PrefixIndex.apply` takes; as a sequence, the records they mean."""
+
+    __slots__ = ("words",)
+
+    def __init__(self, words: Keys) -> None:
+        self.words = words  # shape (words,), uint64; see `radix.layout`
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._starts())
+
+    def __iter__(self) -> Iterator[Event]:
+        return (self._event(start) for start in self._starts())
+
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Event]: ...
+    def __getitem__(self, index: int | slice) -> Event | Sequence[Event]:
+        return tuple(self)[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PackedEvents) and np.array_equal(self.words, other.words)
+
+    def __hash__(self) -> int:
+        return hash(self.words.tobytes())
+
+    def __bool__(self) -> bool:
+        return len(self.words) > 0
+
+    def stored(self) -> Iterator[Keys]:
+        """Keys of the chains stored."""
+        for start in self._starts():
+            if int(self.words[start]) & 0xFF == at.PACKED_STORE:
+                yield self._keys(start)
+
+    def _starts(self) -> Iterator[int]:
+        start = 0
+        while start < len(self.words):
+            yield start
+            start += at.PACKED_HEAD + int(self.words[start + 2])
+
+    def _keys(self, start: int) -> Keys:
+        first = start + at.PACKED_HEAD
+        return self.words[first : first + int(self.words[start + 2])]
+
+    def _event(self, start: int) -> Event:
+        head, parent = int(self.words[start]), int(self.words[start + 1])
+        kind, tier = head & 0xFF, Tier(head >> 8)
+        if kind == at.PACKED_STORE:
+            return BlocksStored(BlockKey(parent) if parent else None, self._keys(start), tier)
+        if kind == at.PACKED_REMOVE:
+            return BlocksRemoved(self._keys(start), tier)
+        return CacheCleared()
+
+
+class Packer:
+    """Packs the events of payloads. Owns its kernel, loaded when it is made."""
+
+    def __init__(self) -> None:
+        from radixroute.events import packed_kernels  # here: numba takes 0.5 s to import
+
+        self._pack: Any = packed_kernels.pack
+
+    def pack(self, payload: bytes) -> tuple[float, int, bytes, PackedEvents] | None:
+        """Time, rank, epoch and events of a batch; None if the typed decoder must look at it."""
+        data = np.frombuffer(payload, np.uint8)
+        # A clear takes three bytes and three words, and a key as many words as it has bytes / 8.
+        words = np.empty(len(payload) + 3, np.uint64)
+        header = np.empty(3, np.int64)
+        n = self._pack(data, words, header)
+        if n < 0:
+            return None
+        bits, rank, epoch_at = header.tolist()
+        ts = struct.unpack("<d", struct.pack("<q", bits))[0]
+        return ts, rank, payload[epoch_at : epoch_at + _EPOCH_BYTES], PackedEvents(words[:n].copy())

@@ -32,10 +32,11 @@ from radixroute.radix.layout import (
     SWEPT,
     UNKNOWN_REMOVALS,
 )
-from radixroute.radix.table import buckets_read, find, open_first
+from radixroute.radix.table import ask_for, buckets_read, find, open_first
 from radixroute.radix.updates import remove_blocks, store_blocks
 
 _NONE = np.uint64(0)
+_AHEAD = 64
 _ARRAYS = "uint64[::1], int64[::1], int64[:, ::1], int64[::1]"
 _KEYS = "Array(uint64, 1, 'C', readonly=True)"
 
@@ -102,6 +103,10 @@ def apply(  # noqa: PLR0913, PLR0917 - the four arrays and some events
             return at
         first = at + PACKED_HEAD
         end = first + number(words[at + 2])
+        if end < len(words):
+            # The next event's lines are on their way while this one is applied.
+            for i in range(end + PACKED_HEAD, min(end + PACKED_HEAD + _AHEAD, len(words))):
+                ask_for(a, words[i])
         if kind == PACKED_STORE:
             store_blocks(a, lane, words[at + 1], words, first, end, tier)
         else:

@@ -99,8 +99,8 @@ def _check_entries(rows: dict[int, _Row], lanes: Lanes, head: Numbers) -> None:
             children[row.parent, lane] += row.holds(lane) and row.parent != 0
             for tier, copies in enumerate((word >> 40 & 1023, word >> 32 & 255, word >> 24 & 255)):
                 pairs[lane, tier] += copies > 0
-    _check_children(rows, lanes, children)
-    live = [lane for lane in range(1, len(lanes)) if lanes[lane, at.STATE] == at.LIVE]
+    live = _live_lanes(lanes, head)
+    _check_children(rows, lanes, live, children)
     for lane in live:
         _must(lanes[lane, at.N_ENTRIES] == n_entries[lane], "entries are miscounted")
         told = [int(n) for n in lanes[lane, at.PAIRS : at.PAIRS + 3]]
@@ -115,11 +115,15 @@ def _check_entries(rows: dict[int, _Row], lanes: Lanes, head: Numbers) -> None:
     _must(not free, "a free lane has entries")
 
 
+def _live_lanes(lanes: Lanes, head: Numbers) -> set[int]:
+    used = lanes[: int(head[at.N_LANES]) + 1, at.STATE]
+    return {int(lane) for lane in (used == at.LIVE).nonzero()[0]}
+
+
 def _check_children(
-    rows: dict[int, _Row], lanes: Lanes, children: Counter[tuple[int, int]]
+    rows: dict[int, _Row], lanes: Lanes, live: set[int], children: Counter[tuple[int, int]]
 ) -> None:
     holes: Counter[int] = Counter()
-    live = {lane for lane in range(1, len(lanes)) if lanes[lane, at.STATE] == at.LIVE}
     for number, row in rows.items():
         for lane in live & row.entries.keys():
             _must(row.children(lane) == children[number, lane], "children are miscounted")

@@ -10,8 +10,8 @@ from radixroute.radix.ids import BlockKey
 from radixroute.radix.index import PrefixIndex
 from tests.events.fakes import HOLDER, RouterEnd, World
 
-SEEDS = 1500
-CHUNK = 100
+SEEDS = 10_000
+CHUNK = 500
 
 
 class IndexEnd(RouterEnd):

@@ -91,12 +91,16 @@ def verdict(runs: Sequence[PolicyRun]) -> str:
     ours, base = by_policy[OURS], by_policy[BASELINE]
     gain = ours.hit_rate.median - base.hit_rate.median
     ratio = ours.ttft_mean.median / base.ttft_mean.median
-    met = "met" if gain >= EXPECTED_GAIN and ratio <= EXPECTED_TTFT else "NOT met"
-    return (
+    found = (
         f"{OURS} against {BASELINE}: hit rate {gain:+.3f}, mean TTFT x{ratio:.2f}, "
-        f"{ours.hit_rate.median / max(mean_ceiling(runs), 1e-9):.0%} of the ceiling. "
-        f"Expected {EXPECTED_GAIN:+.2f} or more and x{EXPECTED_TTFT:.2f} or less: {met}."
+        f"{ours.hit_rate.median / max(mean_ceiling(runs), 1e-9):.0%} of the ceiling."
     )
+    if sum(run.policy == BASELINE for run in runs) == 1:
+        # Who meets whom is luck: of six runs of round robin one was 0.07 above their median.
+        return f"{found} One run of each; `make bench-demo` repeats them and judges."
+    met = "met" if gain >= EXPECTED_GAIN and ratio <= EXPECTED_TTFT else "NOT met"
+    expected = f"{EXPECTED_GAIN:+.2f} or more and x{EXPECTED_TTFT:.2f} or less"
+    return f"{found} Expected {expected}: {met}."
 
 
 def run_record(run: PolicyRun) -> dict[str, object]:

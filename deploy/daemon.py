@@ -41,12 +41,12 @@ def up(settings: ClusterSettings, progress: Progress) -> ClusterState:
 
         return join(settings, progress)
     folder = runtime_dir(settings.runtime_dir)
-    settings = settle(settings)
     if (running := _live_state(folder, settings.name, progress)) is not None:
         raise AlreadyRunning(
             f"cluster {settings.name!r} is up (router {running.router_address}): "
             "`radixroute down` ends it, --name starts another"
         )
+    settings = settle(settings)
     return _await_daemon(_spawn(settings, folder), settings, progress, folder)
 
 

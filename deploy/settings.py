@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from radixroute.deploy.errors import ConfigError
-from radixroute.events.bind import is_loopback
+from radixroute.events.bind import is_loopback, why_not_free
 from radixroute.router.errors import UnknownPolicy
 from radixroute.router.policies import policy_named
 from radixroute.router.settings import RouterSettings
@@ -87,6 +87,9 @@ def check_startable(settings: ClusterSettings) -> None:
         "router": settings.router,
         "worker": settings.worker,
     }
+    router = settings.router
+    if router.port and (reason := why_not_free(router.host, router.port)) is not None:
+        raise ConfigError(f"router.host {router.host!r}, router.port {router.port}: {reason}")
     for section, one in listeners.items():
         if not one.insecure_bind and not is_loopback(one.host):
             raise ConfigError(

@@ -5,11 +5,11 @@ Pure conversions to and from the wire. Called by the clients in `client`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 
-from radixroute.errors import RequestFailed
+from radixroute.errors import BadInput, RequestFailed
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Tokens
 from radixroute.request.chat import ChatMessage
@@ -24,7 +24,7 @@ from radixroute.request.wire import (
 )
 
 # Raw text, a conversation for the chat template, or token ids.
-Prompt: TypeAlias = str | Sequence[ChatMessage] | Tokens
+Prompt: TypeAlias = str | Sequence[ChatMessage] | Tokens | Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +56,49 @@ class Delta:
 def request_of(
     prompt: Prompt, sampling: PartialSampling | None, policy: str, session_key: str, model: str
 ) -> pb.GenerateRequest:
-    """The wire's request."""
-    request = pb.GenerateRequest(
-        model=model,
-        sampling=partial_sampling_to_proto(sampling or PartialSampling()),
-        policy=policy,
-        session_key=session_key,
-    )
-    if isinstance(prompt, str):
-        request.text = prompt
-    elif isinstance(prompt, np.ndarray):
-        request.token_ids = pack_tokens(prompt)
-    else:
-        request.messages.CopyFrom(messages_to_proto(prompt))
+    """The wire's request. Raises `BadInput` for what the wire has no room for."""
+    try:
+        request = pb.GenerateRequest(
+            model=model,
+            sampling=partial_sampling_to_proto(_checked(sampling or PartialSampling())),
+            policy=policy,
+            session_key=session_key,
+        )
+        if isinstance(prompt, str):
+            request.text = prompt
+        elif _is_conversation(prompt):
+            request.messages.CopyFrom(messages_to_proto(prompt))
+        else:
+            request.token_ids = pack_tokens(_token_ids(prompt))
+    except UnicodeEncodeError as error:
+        raise BadInput("the text is not valid Unicode: half of a surrogate pair") from error
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"a sampling parameter is out of range or no number: {error}") from error
     return request
+
+
+def _is_conversation(prompt: Prompt) -> "TypeGuard[Sequence[ChatMessage]]":
+    is_sequence = isinstance(prompt, Sequence) and not isinstance(prompt, bytes)
+    return is_sequence and all(isinstance(one, ChatMessage) for one in prompt)
+
+
+def _token_ids(prompt: object) -> Tokens:
+    """One row of whole numbers; ranges are checked, never wrapped around."""
+    ids = np.asarray(prompt)
+    if ids.ndim != 1 or not (ids.size == 0 or np.issubdtype(ids.dtype, np.integer)):
+        raise BadInput(
+            "a prompt is text, a sequence of ChatMessage, or token ids: one row of whole numbers"
+        )
+    if ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < 2**32):
+        raise BadInput("token ids are whole numbers from 0 to 2^32 - 1")
+    return ids.astype(np.uint32)
+
+
+def _checked(sampling: PartialSampling) -> PartialSampling:
+    stop: object = sampling.stop  # what callers without a type checker may give
+    if isinstance(stop, str):
+        raise BadInput('stop is a sequence of strings: write stop=("text",)')
+    return sampling
 
 
 def delta_of(response: pb.GenerateResponse) -> Delta:

@@ -81,8 +81,12 @@ def up(  # noqa: PLR0913 - every parameter is an option of the command line
     cluster = _runnable(_config(ctx, given, settings).cluster)
     from radixroute.deploy import daemon
 
-    with _reported():
-        state = daemon.up(cluster, tell)
+    try:
+        with _reported():
+            state = daemon.up(cluster, tell)
+    except KeyboardInterrupt:
+        tell("interrupted: what had been started is down again")
+        raise
     show(f"router at [bold]{cell(state.router_address)}[/]; ask it something:")
     show(f'  radixroute submit "What is a radix tree?" --router {cell(state.router_address)}')
 

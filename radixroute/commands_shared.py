@@ -4,6 +4,7 @@ Owns the order in which a router is looked for: `--router`, `client.router`, the
 on this machine, and last the configured host and port.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from radixroute.config import Config, Given, flag, load, router_address
 from radixroute.deploy.errors import DeployError
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state_file import read_state, runtime_dir
+from radixroute.errors import BadInput
+
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/]+):[0-9]{1,5}")
 
 RouterOption: TypeAlias = Annotated[
     str | None,
@@ -51,8 +55,11 @@ def config_for(ctx: typer.Context, router: str | None) -> Config:
 
 
 def find_router(config: Config) -> str:
-    """host:port to talk to."""
-    if config.client.router is None:
+    """host:port to talk to. Raises `BadInput` for what is no address."""
+    given = config.client.router
+    if given is not None and not _ADDRESS.fullmatch(given):
+        raise BadInput(f"the router's address {given!r} is not HOST:PORT, e.g. 127.0.0.1:50051")
+    if given is None:
         running = _running_router(config.cluster)
         if running is not None:
             return running

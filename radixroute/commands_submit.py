@@ -82,7 +82,7 @@ def submit(  # noqa: PLR0913 - every parameter is an option of the command line
         top_p=top_p,
         top_k=_unsigned("--top-k", top_k, 32),
         seed=_unsigned("--seed", seed, 64),
-        max_tokens=_unsigned("--max-tokens", max_tokens, 32),
+        max_tokens=_unsigned("--max-tokens", max_tokens, 32, least=1),
         min_tokens=_unsigned("--min-tokens", min_tokens, 32),
         stop=tuple(stop or ()),
     )
@@ -99,9 +99,16 @@ def _content(prompt: str | None, messages: Path | None, raw: bool) -> "Prompt":
             raise BadInput("give either a prompt or --messages, not both")
         return _conversation(messages)
     text = _stdin() if prompt is None or prompt == STDIN else prompt
+    if not _is_unicode(text):
+        raise BadInput("the prompt is not UTF-8 text")
     if not text.strip():
         raise BadInput("the prompt is empty; give some text")
     return text if raw else (ChatMessage("user", text),)
+
+
+def _is_unicode(text: str) -> bool:
+    """False for bytes that Python could only smuggle in as halves of surrogate pairs."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _stdin() -> str:
@@ -127,10 +134,10 @@ def _conversation(path: Path) -> "tuple[ChatMessage, ...]":
         ) from error
 
 
-def _unsigned(name: str, value: int | None, bits: int) -> int | None:
+def _unsigned(name: str, value: int | None, bits: int, *, least: int = 0) -> int | None:
     """The wire has no room for anything else; what is in range is the router's to judge."""
-    if value is not None and not 0 <= value < 2**bits:
-        raise BadInput(f"{name} is {value}; use 0 or a positive number below 2^{bits}")
+    if value is not None and not least <= value < 2**bits:
+        raise BadInput(f"{name} is {value}; use {least} or more, below 2^{bits}")
     return value
 
 

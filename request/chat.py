@@ -19,13 +19,15 @@ from radixroute.request.errors import InvalidRequest, TokenizerError
 
 # What a template's own refusal may add to our message, in characters.
 MAX_REASON_LEN = 200
+# Templates print a role as it is: one with the markup of a turn in it would forge turns.
+ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
     """One turn of a conversation."""
 
-    role: str  # "system", "user" or "assistant"; the template decides which it takes
+    role: str  # one of `ROLES`; the template decides which of them it takes
     content: str
 
 
@@ -54,6 +56,9 @@ class ChatTemplate:
         """
         if not messages:
             raise InvalidRequest("messages", "is empty; give at least one message")
+        for message in messages:
+            if message.role not in ROLES:
+                raise InvalidRequest("messages", f"has a role that is none of {', '.join(ROLES)}")
         values: dict[str, Any] = dict(self._special_tokens)
         if today is not None:
             values["strftime_now"] = _strftime_of(today)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from radixroute.events.bind import is_loopback
+from radixroute.events.bind import is_loopback, why_not_free
 from radixroute.events.subscriber import EventSubscriber
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
@@ -143,10 +143,8 @@ class RouterService:
             port = server.add_insecure_port(target)
         except RuntimeError as error:
             await server.stop(None)
-            raise PortInUse(
-                f"cannot listen on {target}: another process uses the port, or the host is not of"
-                " this machine; choose another with router.port (--port)"
-            ) from error
+            reason = why_not_free(settings.host, settings.port) or "the system refuses"
+            raise PortInUse(f"cannot listen on {target}: {reason}") from error
         return server, port
 
     async def _tick(self, runtime: RouterRuntime) -> None:

@@ -54,7 +54,8 @@ def test_summary_shows_the_median_and_the_worst_of_each():
 )
 def test_verdict_follows_the_numbers_both_ways(rate, ms, word):
     runs = [make_run("round_robin", 0.6, 1000), make_run("radix", rate, ms)]
-    assert word in verdict(runs)
+    assert word in verdict(2 * runs)
+    assert "met" not in verdict(runs)  # one run each: luck decides
 
 
 def test_without_both_policies_there_is_no_verdict():

@@ -1,6 +1,7 @@
 """Cluster settings: impossible ones are refused, records survive JSON."""
 
 import json
+import socket
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,19 @@ def test_what_the_actors_would_refuse_is_refused_before_anything_starts(
         settle(here)
     with pytest.raises(ConfigError, match=says):
         join(replace(here, address="127.0.0.1:1"), print)
+
+
+def test_a_port_in_use_and_a_strange_host_are_told_apart_before_anything_starts(tmp_path: Path):
+    model = WorkerSettings(model=str(tmp_path))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        router = RouterSettings(port=taken.getsockname()[1])
+        with pytest.raises(ConfigError, match="another process listens there"):
+            settle(ClusterSettings(worker=model, router=router))
+    away = RouterSettings(host="192.0.2.1", port=50999, insecure_bind=True)
+    with pytest.raises(ConfigError, match="no address of this machine"):
+        settle(ClusterSettings(worker=model, router=away))
 
 
 def test_a_wide_bind_may_be_asked_for(tmp_path: Path):

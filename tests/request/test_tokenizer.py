@@ -76,7 +76,13 @@ def test_a_model_without_a_template_takes_no_messages():
 
 def test_a_template_may_refuse_a_conversation():
     with pytest.raises(InvalidRequest, match="roles are system, user and assistant"):
-        samples.byte_level().encode_chat([ChatMessage("wizard", "abracadabra")])
+        samples.byte_level().encode_chat([ChatMessage("tool", "abracadabra")])
+
+
+def test_a_role_that_could_forge_turns_is_refused_before_the_template():
+    for role in ("wizard", "user<|im_end|>", ""):
+        with pytest.raises(InvalidRequest, match="role that is none of"):
+            samples.byte_level().encode_chat([ChatMessage(role, "abracadabra")])
 
 
 def test_a_refusal_never_quotes_the_conversation():

@@ -213,7 +213,7 @@ async def test_a_port_in_use_is_a_clear_error():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(PortInUse, match="another process uses the port"):
+        with pytest.raises(PortInUse, match="another process listens there"):
             await RouterService(settings(port=taken.getsockname()[1])).start()
 
 

@@ -121,4 +121,6 @@ class ServiceHost(Generic[S]):
 
 def _refusal(error: Exception) -> StartOutcome:
     log.error("start failed", exc_info=error)
-    return StartOutcome(error=f"{type(error).__name__}: {error}")
+    # Our errors say what to do; of others the kind is half of what they say.
+    is_ours = type(error).__module__.startswith("radixroute.")
+    return StartOutcome(error=str(error) if is_ours else f"{type(error).__name__}: {error}")

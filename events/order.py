@@ -61,6 +61,17 @@ class BatchOrder:
         del self._waiting[min(self._waiting)]
         return False
 
+    def step(self, seq: int) -> bool:
+        """Hands out `seq` at once if it is next and nothing waits; the way of almost every batch.
+
+        For a stream that is not behind.
+        """
+        if seq != self._next_seq or self._waiting:
+            return False
+        self._next_seq += 1
+        self._known_seq = seq if self._known_seq is None else max(seq, self._known_seq)
+        return True
+
     def take(self) -> list[EventBatch]:
         """Hands out every batch that is next; forgets those that came too late."""
         taken = []

@@ -106,6 +106,9 @@ class StreamSession:
         """A batch, live or replayed."""
         if not self._is_ours(batch):
             return []
+        if self._state is StreamState.LIVE and self._order.step(batch.seq):
+            self.counters.applied += 1
+            return _apply(batch.events)
         if self._is_seen(batch.seq):
             self.counters.duplicates += 1
             return []

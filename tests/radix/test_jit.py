@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,15 @@ def test_a_kernel_whose_callee_in_another_file_was_edited_is_compiled_anew(tmp_p
     callee.write_text(_CALLEE.replace("3 * x", "4 * x"))
     # numba alone would look at the caller's file only, and answer 31.
     assert run_kernels(tmp_path) == (0, 41)
+
+
+def test_many_processes_may_compile_at_once_and_all_are_right(tmp_path):
+    (tmp_path / "caller.py").write_text(_CALLER)
+    (tmp_path / "part.py").write_text(_CALLEE)
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: run_kernels(tmp_path)[1], range(6)))
+    assert answers == [31] * 6
+    assert run_kernels(tmp_path) == (1, 31)  # and what they left is sound
 
 
 def test_every_file_that_numba_compiles_is_a_kernel_source():

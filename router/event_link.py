@@ -135,6 +135,10 @@ class EventLink:
             rejected_batches=sum(s.counters.malformed + s.counters.foreign for _, s in mine),
         )
 
+    def gaps(self) -> int:
+        """Times any stream missed a batch, healed or not, since it was joined."""
+        return sum(session.counters.gaps for session in self._sessions.values())
+
     def _leave(self, holder: Holder) -> None:
         del self._sessions[holder]
         self._transport.remove(holder)

@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo check test test-slow fuzz-index e2e proto bench bench-demo bench-engine bench-index model clean
+.PHONY: help dev demo check test test-slow fuzz-index e2e proto bench bench-demo bench-engine bench-index bench-events model clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,7 +49,10 @@ $(DYNAMO)/.ready: constraints.txt
 bench-index: $(STAMP) $(DYNAMO)/.ready ## Index, keys and events beside NVIDIA Dynamo's wheel (about 10 minutes)
 	DYN_LOG=error $(DYNAMO)/python -m bench.index
 
-bench: bench-engine bench-demo bench-index ## Every measurement the README quotes
+bench-events: $(STAMP) ## Event streams over real sockets: rates, losses, a router's restart (1 minute)
+	$(BIN)/python -m bench.events
+
+bench: bench-engine bench-demo bench-index bench-events ## Every measurement the README quotes
 
 model: $(STAMP) ## Download and convert the demo's model into .cache/
 	@$(BIN)/python -m bench.model

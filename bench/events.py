@@ -97,9 +97,8 @@ class Router:
         while not is_reached():  # type: ignore[operator]
             self.work()
             if time.perf_counter() - started > limit_s:
-                raise SystemExit(
-                    f"not reached: {[self.link.status(h.worker) for h in self.holders]}"
-                )
+                states = [self.link.status(holder.worker) for holder in self.holders]
+                raise SystemExit(f"not reached: {states}")
         return time.perf_counter() - started
 
     def is_live(self) -> bool:

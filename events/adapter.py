@@ -1,8 +1,8 @@
 """Turns a foreign engine's events into ours: engine hashes into block keys we compute ourselves.
 
-Owns one holder's map (group, engine hash) -> block, which parents and removals need, and the copies
-counted on it. Keys come from token ids, salted like our own; whatever cannot be keyed truthfully
-is dropped under a named counter: less credit is a worse choice, false credit a wrong belief.
+Owns one holder's `NameTable`, which parents and removals need. Keys come from token ids, salted
+like our own; whatever cannot be keyed truthfully is dropped under a named counter: less credit is a
+worse choice, false credit a wrong belief.
 """
 
 from collections.abc import Iterator
@@ -10,16 +10,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from radixroute.events.errors import LocalEventError
 from radixroute.events.foreign import (
     MAIN_KINDS,
-    EngineHash,
     ForeignCleared,
     ForeignEvent,
     ForeignRemoved,
     ForeignStored,
     tier_of,
 )
+from radixroute.events.names import NameTable
 from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared, Event
 from radixroute.radix.ids import BlockKey, Tier
 from radixroute.radix.keys import extend_keys
@@ -44,30 +43,20 @@ class AdapterCounters:
     unknown_removals: int = 0  # blocks removed that we do not hold
 
 
-@dataclass(slots=True)
-class _Block:
-    key: BlockKey
-    parent: BlockKey | None
-    scope: Scope
-    copies: list[int]  # by tier
-
-
-_BlockId = tuple[int | None, EngineHash]
-
-
 class EngineAdapter:
     """One (worker, rank). `translate` is the only verb that changes it."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._blocks: dict[_BlockId, _Block] = {}
+        self._names = NameTable()
+        self._last_seed = scope, scope.seed
         self._other_groups: set[int] = set()
         self.counters = AdapterCounters()
 
     @property
     def n_blocks(self) -> int:
         """Engine hashes that stand for a block held somewhere."""
-        return len(self._blocks)
+        return len(self._names)
 
     def translate(self, event: ForeignEvent) -> tuple[Event, ...]:
         """Our events for one of theirs, in order. O(tokens) for a store."""
@@ -77,14 +66,12 @@ class EngineAdapter:
             case ForeignRemoved():
                 return tuple(self._remove(event))
             case ForeignCleared():
-                self._blocks.clear()
+                self._names.clear()
                 return (CacheCleared(),)
 
     def check(self) -> None:
         """Raises on a broken invariant."""
-        for block in self._blocks.values():
-            if min(block.copies) < 0 or not any(block.copies):
-                raise LocalEventError("a block is remembered that is held nowhere")
+        self._names.check()
 
     # -- stores ------------------------------------------------------------------------------------
 
@@ -108,30 +95,29 @@ class EngineAdapter:
     ) -> Iterator[Event]:
         n_blocks = self._keyable_blocks(event, scope)
         tokens = event.token_ids[: n_blocks * event.block_size]
-        keys = extend_keys(parent, tokens, event.block_size, scope.seed)
-        names = [(event.group, engine_hash) for engine_hash in event.hashes[:n_blocks]]
-        chain: list[BlockKey | None] = [parent, *(BlockKey(key) for key in keys.tolist())]
-        known = [self._blocks.get(name) for name in names]
-        if any(b is not None and b.key != k for b, k in zip(known, chain[1:], strict=True)):
+        keys = extend_keys(parent, tokens, event.block_size, self._seed_of(scope))
+        names = event.hashes[:n_blocks]
+        if not self._names.store(event.group, names, parent, keys, scope, tier):
             self.counters.conflicting_hashes += 1
-            return
-        for name, block, before, key in zip(names, known, chain, chain[1:], strict=False):
-            if block is None and key is not None:
-                block = self._blocks[name] = _Block(key, before, scope, [0] * len(Tier))
-            if block is not None:
-                block.copies[tier] += 1
-        if n_blocks:
+        elif n_blocks:
             yield BlocksStored(parent, keys, tier)
+
+    def _seed_of(self, scope: Scope) -> np.uint64:
+        """A digest of all its fields: kept for the scope used last, which is nearly always this."""
+        last, seed = self._last_seed
+        if scope is not last:
+            seed = scope.seed
+            self._last_seed = scope, seed
+        return seed
 
     def _store_again(self, event: ForeignStored, tier: Tier) -> Iterator[Event]:
         """A placeholder: blocks known by hash alone reached another tier."""
         for engine_hash in event.hashes:
-            block = self._blocks.get((event.group, engine_hash))
+            block = self._names.add_copy(event.group, engine_hash, tier)
             if block is None:
                 self.counters.unresolved_blocks += 1
-                continue
-            block.copies[tier] += 1
-            yield BlocksStored(block.parent, np.array([block.key], dtype=np.uint64), tier)
+            else:
+                yield BlocksStored(block.parent, np.array([block.key], dtype=np.uint64), tier)
 
     def _is_well_formed(self, event: ForeignStored) -> bool:
         hashes = set(event.hashes)
@@ -150,12 +136,14 @@ class EngineAdapter:
     def _place(self, event: ForeignStored) -> tuple[Scope | None, BlockKey | None]:
         """What to salt the keys with, and the key they follow. Children inherit both."""
         if event.parent is not None:
-            block = self._blocks.get((event.group, event.parent))
+            block = self._names.find(event.group, event.parent)
             if block is None:
                 self.counters.unknown_parents += 1
                 return None, None
             return block.scope, block.key
         lora, salt = event.lora_name or "", event.cache_salt or _salt_of(event) or ""
+        if not lora and not salt and not self._scope.lora and not self._scope.tenant_salt:
+            return self._scope, None
         return replace(self._scope, lora=lora, tenant_salt=salt), None
 
     def _keyable_blocks(self, event: ForeignStored, scope: Scope) -> int:
@@ -173,16 +161,8 @@ class EngineAdapter:
         tier = self._tier_of(event, None)
         if tier is None:
             return
-        keys = []
-        for engine_hash in event.hashes:
-            block = self._blocks.get((event.group, engine_hash))
-            if block is None or block.copies[tier] == 0:
-                self.counters.unknown_removals += 1
-                continue
-            keys.append(block.key)
-            block.copies[tier] -= 1
-            if not any(block.copies):
-                del self._blocks[event.group, engine_hash]
+        keys = self._names.remove(event.group, event.hashes, tier)
+        self.counters.unknown_removals += len(event.hashes) - len(keys)
         if keys:
             yield BlocksRemoved(np.array(keys, dtype=np.uint64), tier)
 

@@ -22,6 +22,7 @@ from radixroute.events.foreign import (
     ForeignReplayEnd,
     ForeignStored,
 )
+from radixroute.events.vllm_usual import decode_usual
 from radixroute.radix.ids import Tokens
 
 # Token ids of a whole step travel in one message: 16 MiB are three million of them.
@@ -64,6 +65,15 @@ def encode_replay_request(from_seq: int) -> list[bytes]:
 def _decode_batch(seq: bytes, payload: bytes) -> ForeignBatch:
     if len(seq) != 8:
         raise RemoteEventError(f"seq frame of {len(seq)} bytes")
+    if len(payload) <= MAX_FOREIGN_PAYLOAD_BYTES:
+        fast = decode_usual(int.from_bytes(seq, "big"), payload)
+        if fast is not None:
+            return fast
+    return decode_unusual(seq, payload)
+
+
+def decode_unusual(seq: bytes, payload: bytes) -> ForeignBatch:
+    """Every form there is, field by field: arrays, EAGLE's pairs, and what is wrong."""
     ts, wire_events, rank = _batch_items(_decode(payload))
     events = [_event(wire) for wire in wire_events]
     good = tuple(event for event in events if event is not None)

@@ -102,6 +102,17 @@ def _status_of(address: str, worker_id: str) -> pb.WorkerStatus:
     return found.get(worker_id, pb.WorkerStatus(worker_id=worker_id))
 
 
+def _await_indexed(address: str, worker_id: str) -> pb.WorkerStatus:
+    """Events come a moment after the answers: the index must have something to lose."""
+    give_up_s = time.monotonic() + REJOIN_S
+    while time.monotonic() < give_up_s:
+        now = _status_of(address, worker_id)
+        if now.indexed_blocks > 0:
+            return now
+        time.sleep(POLL_S)
+    raise AssertionError(f"no block of {worker_id} was ever indexed: {now}")
+
+
 def _await_rejoin(address: str, before: pb.WorkerStatus) -> pb.WorkerStatus:
     give_up_s = time.monotonic() + REJOIN_S
     while time.monotonic() < give_up_s:
@@ -116,8 +127,7 @@ def test_streams_survive_a_killed_worker_and_it_rejoins_empty(cluster: LocalClus
     address = cluster.router_address
     undisturbed = asyncio.run(_all_answers(address, None))
     victim = cluster.status.workers[0]
-    before = _status_of(address, victim.name)
-    assert before.indexed_blocks > 0, "the index must have something to lose"
+    before = _await_indexed(address, victim.name)
 
     disturbed = asyncio.run(_all_answers(address, victim.pid))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import index_decision, index_decode, index_growth, index_tree
+from bench import index_decision, index_decode, index_exact, index_growth, index_tree
 from bench.index_rows import Laps, Row, alone, per_cent_99, rate, timed, write
 from bench.index_sides import (
     Dynamo,
@@ -144,8 +144,11 @@ def main() -> None:
         for row in part():
             rows.append(row)
             _show(row)
+    exact = index_exact.compare(range(6)) if args.only in (None, "exact") else {}
+    for name, sides in exact.items():
+        print(f"exact, {name}: {sides}")
     if not args.only:
-        more = {"curve": index_growth.CURVE, "load_average": os.getloadavg()[0]}
+        more = {"exact": exact, "curve": index_growth.CURVE, "load_average": os.getloadavg()[0]}
         write(RESULTS, rows, machine(), versions(""), more)
         print(f"written to {RESULTS}")
     missed = [row.name for row in rows if not row.is_met]

@@ -91,8 +91,13 @@ async def test_a_port_that_stays_taken_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(service_host, "PORT_PATIENCE_S", 0.01)
     service = FakeService([PortInUse("port 7 is taken")] * 10_000)
     outcome = await ServiceHost("test", lambda: service).start()
-    assert outcome.error == "PortInUse: port 7 is taken"
+    assert outcome.error == "port 7 is taken"
     assert service.starts > 1
+
+
+async def test_of_errors_that_are_not_ours_the_kind_is_told_too():
+    outcome = await ServiceHost("test", lambda: FakeService([KeyError("x")])).start()
+    assert outcome.error == "KeyError: 'x'"
 
 
 async def test_a_failed_service_takes_its_process_along(monkeypatch: pytest.MonkeyPatch):

@@ -23,9 +23,9 @@ from radixroute.events.control import Delivery, Endpoints
 from radixroute.events.epoch import epoch_from_hex
 from radixroute.events.records import Epoch
 from radixroute.events.subscriber import EventSubscriber
+from radixroute.events.warm import warm
 from radixroute.radix.ids import Holder, WorkerId
 from radixroute.radix.index import PrefixIndex
-from radixroute.radix.warm import warm
 from radixroute.router.core import RouterCore
 from radixroute.router.event_link import EventLink
 from radixroute.router.settings import RouterSettings

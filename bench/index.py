@@ -29,8 +29,8 @@ from bench.index_sides import (
 )
 from bench.index_trace import BLOCK_SIZE, SEED, KeyBook, load_trace, place_round_robin, tokens_of
 from bench.machine import machine, versions
+from radixroute.events.warm import warm
 from radixroute.radix.keys import as_tokens, block_keys
-from radixroute.radix.warm import warm
 
 RESULTS = Path("bench/results/index.json")
 ROUNDS = 5

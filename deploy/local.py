@@ -19,7 +19,7 @@ from radixroute.deploy.process_tree import ProcessId, children_named
 from radixroute.deploy.ray_env import enter_loopback, leave_loopback, ray, total_cpus
 from radixroute.deploy.records import ClusterStatus, Progress
 from radixroute.deploy.settings import ClusterSettings, settle, with_secret
-from radixroute.radix.warm import warm
+from radixroute.events.warm import warm
 
 log = logging.getLogger(__name__)
 

@@ -150,7 +150,7 @@ def warm() -> None:
 
     Example: [bold]radixroute warm[/]
     """
-    from radixroute.radix.warm import warm as warm_kernels
+    from radixroute.events.warm import warm as warm_kernels
 
     started = time.perf_counter()
     warm_kernels()

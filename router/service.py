@@ -18,10 +18,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from radixroute.events.bind import is_loopback, why_not_free
 from radixroute.events.subscriber import EventSubscriber
+from radixroute.events.warm import warm
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.radix.index import PrefixIndex
-from radixroute.radix.warm import warm
 from radixroute.router.channel import server_options
 from radixroute.router.core import RouterCore
 from radixroute.router.errors import PortInUse, UnsafeBind

@@ -1,0 +1,21 @@
+"""I load every compiled kernel of this room and of `radix`, so that no request waits for one.
+
+Whoever serves calls me at start-up; so does `radixroute warm`.
+"""
+
+from radixroute.events.packed import Packer
+from radixroute.events.vllm_usual import decode_usual
+from radixroute.radix import warm as radix_warm
+
+# A batch of one stored event with one token: reads ids, so loads their kernel.
+_SMALL = (
+    b"\x93\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\x91\x84\xa4type\xabBlockStored"
+    b"\xacblock_hashes\x91\x01\xa9token_ids\x91\x05\xaablock_size\x01\xc0"
+)
+
+
+def warm() -> None:
+    """Raises `BrokenKernel` when keys are not what they must be."""
+    radix_warm.warm()
+    Packer()
+    decode_usual(0, _SMALL)

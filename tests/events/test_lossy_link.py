@@ -3,6 +3,7 @@
 import pytest
 
 from radixroute.events.actions import Apply, Reset
+from radixroute.events.errors import LocalEventError
 from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared, Heartbeat
 from radixroute.events.session import StreamSession
 from radixroute.events.states import StreamState
@@ -104,6 +105,41 @@ class Forgetful(StreamSession):
     def receive_heartbeat(self, beat, now_ns):
         self._heard_ns = now_ns
         return []
+
+
+class AnyEpoch(StreamSession):
+    """A session that takes events of any life of the worker: "newest wins", or oldest."""
+
+    def _is_ours(self, item) -> bool:
+        return self._epoch is not None and item.rank == self._rank
+
+
+class NoFence(StreamSession):
+    """A session that applies what it buffered after a snapshot, whatever the snapshot covers."""
+
+    def receive_snapshot(self, part, now_ns):
+        fenced = super().receive_snapshot
+        waiting = dict(self._order._waiting)
+        actions = fenced(part, now_ns)
+        if self.state is StreamState.LIVE and part.seq is not None:
+            for seq in sorted(seq for seq in waiting if seq <= part.seq):
+                actions.append(Apply(waiting[seq].events))
+        return actions
+
+
+def goes_wrong(seed, mutant) -> bool:
+    """At any moment of a run, or after it."""
+    try:
+        world = run_world(seed, RouterEnd(mutant))
+    except (AssertionError, LocalEventError):
+        return True
+    return world.router.session.state is StreamState.LIVE and not is_right(world)
+
+
+@pytest.mark.parametrize("mutant", [AnyEpoch, NoFence])
+def test_without_the_epoch_or_the_fence_some_index_goes_wrong(mutant):
+    assert any(goes_wrong(seed, mutant) for seed in range(100))
+    assert not any(goes_wrong(seed, StreamSession) for seed in range(100))
 
 
 @pytest.mark.parametrize("mutant", [Believer, Forgetful])

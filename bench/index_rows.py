@@ -1,7 +1,6 @@
 """What the index benchmark writes down: one row a comparison, medians of its rounds. Pure."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,20 +51,6 @@ def alone(name: str, ours: float, unit: str, bar: float | None = None) -> Row:
 
 def per_cent_99(values: Sequence[float]) -> float:
     return sorted(values)[int(len(values) * 0.99)]
-
-
-class Laps:
-    """Microseconds of each call of a loop."""
-
-    def __init__(self) -> None:
-        self.us: list[float] = []
-
-    def __enter__(self) -> "Laps":
-        self._started = time.perf_counter_ns()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.us.append((time.perf_counter_ns() - self._started) / 1e3)
 
 
 def write(

@@ -55,9 +55,9 @@ class PrefixIndex:
         self._cells = _arena(n_pages * at.PAGE_WORDS)
         self._directory = np.zeros((1 << at.MAX_DEPTH) + n_pages, np.int64)
         self._lanes = np.zeros((at.MAX_LANES, at.LANE_LEN), np.int64)
-        self._lanes[:, at.OUT_ROW] = -1
         self._head = np.zeros(at.HEAD_LEN, np.int64)
         self._head[at.PAGES_FROM] = len(self._cells)
+        self._head[at.OUT_ROWS :] = -1
         self._arrays = (self._cells, self._directory, self._lanes, self._head)
         self._kernels.start(*self._arrays)
         self._lane_by_holder: dict[Holder, int] = {}
@@ -116,10 +116,10 @@ class PrefixIndex:
     def clear(self, holder: Holder) -> None:
         """O(1), however much it held."""
         old = self._lane(holder)
-        row = self._lanes[old, at.OUT_ROW]
+        row = self._head[at.OUT_ROWS + old]
         self._retire(old)
         self._lane_by_holder[holder] = lane = self._new_lane()
-        self._lanes[lane, at.OUT_ROW] = row
+        self._head[at.OUT_ROWS + lane] = row
 
     def store(self, holder: Holder, parent: BlockKey | None, keys: Keys, tier: Tier) -> None:
         lane = self._lane(holder)
@@ -243,7 +243,7 @@ class PrefixIndex:
         lanes = [*live, *self._retired, *self._swept, *self._free]
         n_lanes = int(self._head[at.N_LANES])
         _must(sorted(lanes) == list(range(1, n_lanes + 1)), "a lane is lost or shared")
-        out = [int(self._lanes[lane, at.OUT_ROW]) for lane in self._lane_by_holder.values()]
+        out = [int(self._head[at.OUT_ROWS + lane]) for lane in self._lane_by_holder.values()]
         _must(out == list(range(len(self._holders))), "results go to wrong places")
         _must(self._holders == tuple(self._lane_by_holder), "holders differ from their lanes")
 
@@ -265,7 +265,7 @@ class PrefixIndex:
             self._head[at.N_LANES] += 1
             lane = int(self._head[at.N_LANES])
         self._lanes[lane] = 0
-        self._lanes[lane, at.OUT_ROW] = -1
+        self._head[at.OUT_ROWS + lane] = -1
         self._lanes[lane, at.STATE] = at.LIVE
         return lane
 
@@ -282,14 +282,15 @@ class PrefixIndex:
             head[at.N_SLOW] -= 1
         head[at.N_UNSWEPT] += fields[at.N_ENTRIES]
         fields[at.STATE] = at.RETIRED
-        fields[at.OUT_ROW] = -1
+        head[at.OUT_ROWS + lane] = -1
         self._retired.append(lane)
 
     def _renumber(self) -> None:
         # New objects: earlier `Overlaps` keep theirs.
         self._holders = tuple(self._lane_by_holder)
         self._row_by_holder = {holder: row for row, holder in enumerate(self._holders)}
-        self._lanes[list(self._lane_by_holder.values()), at.OUT_ROW] = np.arange(len(self._holders))
+        lanes = np.fromiter(self._lane_by_holder.values(), np.int64)
+        self._head[at.OUT_ROWS + lanes] = np.arange(len(lanes))
 
 
 def _arena(n_words: int) -> Cells:

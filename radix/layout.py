@@ -97,7 +97,9 @@ TIGHT_WORDS: Final = 8 * PAGE_WORDS
 GUESSES: Final = NOTES + MAX_NOTES
 MAX_GUESSES: Final = 256
 UNKNOWN_REMOVALS: Final = GUESSES + MAX_GUESSES  # by `apply`, since the start
-HEAD_LEN: Final = UNKNOWN_REMOVALS + 1
+# Where each lane's holder stands in a result, -1 if it is not alive. Dense: a match reads many.
+OUT_ROWS: Final = UNKNOWN_REMOVALS + 1
+HEAD_LEN: Final = OUT_ROWS + MAX_LANES
 
 # Events packed into words: kind (8 bits) | tier; parent (0: none); number of keys; the keys.
 PACKED_STORE: Final = 1
@@ -108,7 +110,6 @@ PACKED_TIER_SHIFT: Final = np.uint64(8)
 PACKED_HEAD: Final = 3
 
 # Fields of a lane.
-OUT_ROW: Final = 0  # its holder's place in the result; -1: not alive
 STATE: Final = 1
 HOLES: Final = 2
 IS_DISTRUSTED: Final = 3  # holds a block told with two parents

@@ -23,7 +23,7 @@ from radixroute.radix.layout import (
     N_LANES,
     N_UNSWEPT,
     NOTES,
-    OUT_ROW,
+    OUT_ROWS,
     PAIRS,
     ROW_WORDS,
 )
@@ -51,7 +51,7 @@ def _is_dirty(a: Arrays, lane: int) -> bool:
 @helper
 def _n_clean(a: Arrays, row: int, is_clean: bool) -> int:
     """How many living lanes without holes hold this block."""
-    cells, lanes = a.cells, a.lanes
+    cells, head = a.cells, a.head
     first, n = entries_of(a, row)
     if is_clean:
         return n
@@ -60,7 +60,7 @@ def _n_clean(a: Arrays, row: int, is_clean: bool) -> int:
         word = cells[place]
         lane = number(word >> LANE_SHIFT)
         is_held = word & COPIES != _NONE
-        if is_held and lanes[lane, OUT_ROW] >= 0 and not _is_dirty(a, lane):
+        if is_held and head[OUT_ROWS + lane] >= 0 and not _is_dirty(a, lane):
             n_clean += 1
     return n_clean
 
@@ -68,15 +68,18 @@ def _n_clean(a: Arrays, row: int, is_clean: bool) -> int:
 @helper
 def _set_clean(a: Arrays, row: int, out: Runs, run: int, is_clean: bool) -> None:
     """`run` for every living lane without holes that holds this block."""
-    cells, lanes = a.cells, a.lanes
+    cells, head = a.cells, a.head
     first, n = entries_of(a, row)
+    if is_clean:
+        for place in range(first, first + n):
+            out[head[OUT_ROWS + number(cells[place] >> LANE_SHIFT)]] = run
+        return
     for place in range(first, first + n):
         word = cells[place]
         lane = number(word >> LANE_SHIFT)
-        if not is_clean and (word & COPIES == _NONE or _is_dirty(a, lane)):
-            continue
-        if lanes[lane, OUT_ROW] >= 0:
-            out[lanes[lane, OUT_ROW]] = run
+        is_living = head[OUT_ROWS + lane] >= 0
+        if is_living and word & COPIES != _NONE and not _is_dirty(a, lane):
+            out[head[OUT_ROWS + lane]] = run
 
 
 @helper
@@ -165,7 +168,7 @@ def _gallop(a: Arrays, keys: Keys, out: Runs, row: int, n_here: int, is_clean: b
 @helper
 def _walk(a: Arrays, keys: Keys, out: Runs, row: int) -> None:
     """Lanes with holes, block by block until none of them goes on."""
-    cells, lanes = a.cells, a.lanes
+    cells, head = a.cells, a.head
     for i in range(len(keys)):
         if i > 0:
             row = find(a, keys[i])
@@ -176,7 +179,7 @@ def _walk(a: Arrays, keys: Keys, out: Runs, row: int) -> None:
         for place in range(first, first + n):
             word = cells[place]
             lane = number(word >> LANE_SHIFT)
-            at = lanes[lane, OUT_ROW]
+            at = head[OUT_ROWS + lane]
             if word & COPIES != _NONE and at >= 0 and _is_dirty(a, lane) and out[at] == i:
                 out[at] = i + 1
                 n_on += 1
@@ -214,14 +217,14 @@ def split_by_tier(
     tiers[:, 0] = runs
     longest = 0
     for lane in range(1, head[N_LANES] + 1):
-        row = lanes[lane, OUT_ROW]
+        row = head[OUT_ROWS + lane]
         if row >= 0 and lanes[lane, PAIRS + 1] + lanes[lane, PAIRS + 2] > 0:
             longest = max(longest, runs[row])
     for i in range(longest):
         first, n = entries_of(a, find(a, keys[i]))
         for place in range(first, first + n):
             word = cells[place]
-            row = lanes[number(word >> LANE_SHIFT), OUT_ROW]
+            row = head[OUT_ROWS + number(word >> LANE_SHIFT)]
             if row < 0 or i >= runs[row] or copies_in(word, 0) != _NONE:
                 continue
             tiers[row, 0] -= 1

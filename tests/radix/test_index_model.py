@@ -192,7 +192,7 @@ def _forget_a_holder(index: PrefixIndex) -> None:
 
 
 def _swap_results(index: PrefixIndex) -> None:
-    index._lanes[index._lane_by_holder[HOLDERS[0]], layout.OUT_ROW] = 1
+    index._head[layout.OUT_ROWS + index._lane_by_holder[HOLDERS[0]]] = 1
 
 
 def _miscount(index: PrefixIndex) -> None:

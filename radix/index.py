@@ -160,9 +160,9 @@ class PrefixIndex:
         """O(log(blocks) * changes of the set of holders); O(run) for holders with holes."""
         cells, directory, lanes, head = self._arrays
         blocks = np.zeros(len(self._holders), np.int32)
-        self._match(cells, directory, lanes, head, keys, blocks)
+        n_slow = self._match(cells, directory, lanes, head, keys, blocks)
         tiers = None
-        if head[at.N_SLOW]:
+        if n_slow:
             tiers = self._split_by_tier(*self._arrays, keys, blocks)
             tiers.flags.writeable = False
         blocks.flags.writeable = False

@@ -21,6 +21,7 @@ from radixroute.radix.layout import (
     MAX_GUESSES,
     N_DIRTY,
     N_LANES,
+    N_SLOW,
     N_UNSWEPT,
     NOTES,
     OUT_ROWS,
@@ -187,22 +188,34 @@ def _walk(a: Arrays, keys: Keys, out: Runs, row: int) -> None:
             return
 
 
-@kernel(f"void({_ARRAYS}, {_KEYS}, int32[::1])")
+@kernel(f"int64({_ARRAYS}, {_KEYS}, int32[::1])")
 def match(
     cells: Cells, directory: Directory, lanes: Lanes, head: Numbers, keys: Keys, out: Runs
-) -> None:
-    """Length of the run of each holder into zeroed `out`, at its lane's OUT_ROW."""
+) -> int:
+    """Length of the run of each holder into zeroed `out`, at its lane's place in OUT_ROWS.
+
+    Returns how many lanes have blocks off the device: `split_by_tier` is for them.
+    """
     a = Arrays(cells, directory, lanes, head)
     n = len(keys)
-    first = find(a, keys[0]) if n else 0
+    if n == 0:
+        return 0
+    # What the first round will look at besides the first block: its lines come meanwhile.
+    for i in range(N_PROBES):
+        prefetch(keys, (n - 1) * (i + 1) // N_PROBES)
+    ask_for(a, keys[0])
+    ask_for(a, keys[n - 1])
+    first = find(a, keys[0])
     if first == 0:
-        return
+        return 0
     is_clean = head[N_DIRTY] == 0 and head[N_UNSWEPT] == 0
     n_clean = _n_clean(a, first, is_clean)
     if n_clean:
         _gallop(a, keys, out, first, n_clean, is_clean)
     if head[N_DIRTY]:
         _walk(a, keys, out, first)
+    n_slow: int = head[N_SLOW]
+    return n_slow
 
 
 @kernel(

@@ -46,7 +46,7 @@ $(DYNAMO)/.ready: constraints.txt
 	$(DYNAMO)/pip install --quiet --disable-pip-version-check ai-dynamo-runtime==1.6.1 -e .
 	@touch $@
 
-bench-index: $(STAMP) $(DYNAMO)/.ready ## Index, keys and events beside NVIDIA Dynamo's wheel (about 10 minutes)
+bench-index: $(STAMP) $(DYNAMO)/.ready ## Index, keys and events beside NVIDIA Dynamo's wheel (about 3 minutes)
 	DYN_LOG=error $(DYNAMO)/python -m bench.index
 
 bench-events: $(STAMP) ## Event streams over real sockets: rates, losses, a router's restart (1 minute)

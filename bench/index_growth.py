@@ -71,12 +71,13 @@ def _growth() -> Iterator[Row]:
         sample = keys[:done:7][: 2 * MILLION].copy()
         np.random.default_rng(0).shuffle(sample)
         present, absent = index.mean_probes(sample), index.mean_probes(_keys(MILLION, seed=9))
+        bytes_a_block = index.n_bytes / done  # before a million more come and go
         resident = _at_size(index, holder, keys[-MILLION:])
         worst = float(np.quantile(pauses, 0.999)) * 1e3
         CURVE.append(
             {"blocks": done, "growing_per_s": grown, "stored_per_s": resident, "present": present,
              "absent": absent, "p999_event_ms": worst, "worst_event_ms": max(pauses) * 1e3,
-             "bytes_a_block": index.n_bytes / done}
+             "bytes_a_block": bytes_a_block}
         )  # fmt: skip
         yield alone(f"probes.{size}m", (present + absent) / 2, "buckets", 1.5)
         bar = {1: 10e6, 50: 6e6}.get(size)

@@ -81,10 +81,10 @@ async def read_to_end(call):
         pass
 
 
-async def all_blocks_are_free(stub):
-    """A request that needs the whole pool would wait for ever if one block were still pinned."""
+async def all_blocks_are_free(stub, n_tokens=1020):
+    """`n_tokens` need the whole pool: they would wait for ever if one block were still pinned."""
     async with session(stub) as call:
-        whole = submit("whole", [1] * 1020, max_tokens=4)
+        whole = submit("whole", [1] * n_tokens, max_tokens=4)
         await call.write(pb.EngineRequest(submit=whole))
         deltas = await collect(call, "whole")
         assert deltas["whole"][-1].finish_reason == pb.FINISH_REASON_LENGTH

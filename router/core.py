@@ -6,7 +6,7 @@ is the generator passed in. Not thread-safe: one loop owns it.
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from radixroute.events.records import LoadReport
 from radixroute.radix.ids import Keys, WorkerId
@@ -55,7 +55,7 @@ class RouterCore:
 
     def route(self, spec: RequestSpec, lease_id: str, now_ns: int) -> Lease:
         """Books a worker for a client that streams from it. Raises NoWorkers."""
-        request = Request(spec, tuple(spec.keys.tolist()))
+        request = Request(spec)
         self.state.log.open(self._dispatcher.log_entry(spec))
         chosen = self._dispatcher.choose(request)
         if chosen is None:
@@ -131,8 +131,9 @@ class RouterCore:
         if member is None or not member.is_connected:
             self.state.counters.add(Count.REPORTS_UNKNOWN)
             return []
-        member.kv_blocks_total = load.kv_blocks_total
-        member.kv_blocks_used = load.kv_blocks_used
+        self.state.members.set_kv_blocks(
+            member, total=load.kv_blocks_total, used=load.kv_blocks_used
+        )
         self.state.loads.report(worker_id, load.sessions)
         return self._watch.heartbeat(member, load.step_age_ms, now_ns)
 
@@ -140,16 +141,15 @@ class RouterCore:
         """Whether its event stream is applied up to date. If not, it serves without credit."""
         member = self.state.members.get(worker_id)
         if member is not None:
-            member.is_fresh = is_fresh and member.is_connected
+            self.state.members.believe(member, is_fresh)
 
     def expects_blocks(self, worker_id: WorkerId) -> bool:
         """Whether `stored` would change anything for this worker."""
-        return self.state.expected.n_blocks(worker_id) > 0
+        return self.state.expected.expects(worker_id)
 
-    def stored(self, worker_id: WorkerId, keys: Keys | Iterable[int]) -> None:
-        """These blocks are in the index now: no longer only expected."""
-        if self.expects_blocks(worker_id):
-            self.state.expected.stored(worker_id, (int(key) for key in keys))
+    def stored(self, worker_id: WorkerId, keys: Keys) -> None:
+        """This chain of blocks is in the index now: no longer only expected."""
+        self.state.expected.stored(worker_id, keys)
 
     # -- time
 
@@ -160,7 +160,7 @@ class RouterCore:
     def check(self) -> None:
         """Raises BrokenInvariant when the parts do not agree."""
         state = self.state
-        for part in (state.members, state.loads, state.expected, state.hits):
+        for part in (state.members, state.loads, state.speeds, state.expected, state.hits):
             part.check()
         booked = {request.booking for request in state.requests if request.worker_id is not None}
         booked |= {lease.booking for lease in state.leases}

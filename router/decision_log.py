@@ -7,8 +7,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from radixroute.radix.ids import WorkerId
-from radixroute.router.candidates import Choice, View
 from radixroute.router.errors import UnknownRequest
+from radixroute.router.policies import policy_named
+from radixroute.router.view import Scores, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +20,24 @@ class Excluded:
     because: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Decision:
     """One choice with everything it was made from."""
 
     attempt: int
+    policy: str
     view: View
-    choice: Choice
+    chosen: int  # position in view.worker_ids
+    reason: str
     excluded: tuple[Excluded, ...]
 
     @property
     def worker_id(self) -> WorkerId:
-        return self.view.candidates[self.choice.chosen].worker_id
+        return self.view.worker_ids[self.chosen]
+
+    def scores(self) -> Scores:
+        """As they were: equal views give equal scores, so the log need not keep them."""
+        return policy_named(self.policy)(self.view).scores
 
 
 @dataclass(slots=True)

@@ -40,7 +40,7 @@ class Dispatcher:
         state = self._state
         if len(state.requests) >= self._max_in_flight:
             return self._refuse(spec, Failure.QUEUE_FULL)
-        request = state.requests.open(spec, tuple(spec.keys.tolist()))
+        request = state.requests.open(spec)
         state.log.open(self.log_entry(spec))
         state.counters.add(Count.REQUESTS_ACCEPTED)
         if not len(state.waiting):
@@ -132,17 +132,17 @@ class Dispatcher:
         self, key: BookingId, request: Request, decision: Decision, *, now_ns: int, seq: int
     ) -> int:
         """Books load and expected blocks; returns the prompt tokens believed to be cached."""
-        candidate = decision.view.candidates[decision.choice.chosen]
-        cached = decision.view.cached_tokens(candidate.overlap_blocks)
+        view, chosen = decision.view, decision.chosen
+        overlap, expected = int(view.overlap_blocks[chosen]), int(view.expected_blocks[chosen])
+        cached = view.cached_tokens(overlap)
         self._state.loads.book(
             key,
-            candidate.worker_id,
+            decision.worker_id,
             dispatch_seq=seq,
-            queued_tokens=decision.view.prompt_tokens - cached,
+            queued_tokens=view.prompt_tokens - cached,
         )
-        held = candidate.overlap_blocks - candidate.expected_blocks
         self._state.expected.expect(
-            key, candidate.worker_id, request.key_list[held:], now_ns=now_ns
+            key, decision.worker_id, request.spec.keys, start=overlap - expected, now_ns=now_ns
         )
         return min(cached, len(request.spec.prompt))
 

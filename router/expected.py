@@ -2,17 +2,41 @@
 
 Owns these expectations. Without them a burst of one cold prefix would scatter: until the first
 stored event arrives nobody seems to hold it. An expectation ends with the stored event, with its
-attempt (settle, abort), or after its time to live. No clock, no I/O; `RouterCore` calls.
+attempt (settle, abort), or after its time to live. Keys are chained: two prompts with the same key
+at one place are the same up to there. No clock, no I/O; `RouterCore` calls.
+
+    blocks of a prompt   0 ........ start ........ end
+                         held there  | expected   |      `start` moves on with each stored event
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from radixroute.radix.ids import WorkerId
+import numpy as np
+
+from radixroute.radix.ids import Keys, Runs, WorkerId
 from radixroute.router.errors import BrokenInvariant
 from radixroute.router.load_book import BookingId
 
-_Place = tuple[WorkerId, int]
+_FIRST_CAPACITY = 64
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """What one attempt will make. Only `ExpectedBlocks` changes it."""
+
+    maker: BookingId
+    worker_id: WorkerId
+    keys: Keys  # of the whole prompt
+    start: int
+    end: int
+    end_ns: int
+    row: int  # in the table of next keys
+
+    @property
+    def next_key(self) -> int:
+        return int(self.keys[self.start])
 
 
 class ExpectedBlocks:
@@ -20,82 +44,139 @@ class ExpectedBlocks:
 
     def __init__(self, ttl_ns: int) -> None:
         self._ttl_ns = ttl_ns
-        self._makers: dict[WorkerId, dict[int, set[BookingId]]] = {}
-        self._entries: OrderedDict[BookingId, tuple[WorkerId, tuple[int, ...], int]] = OrderedDict()
+        self._entries: OrderedDict[BookingId, _Entry] = OrderedDict()  # oldest first
+        self._by_worker: dict[WorkerId, dict[BookingId, _Entry]] = {}
+        # For each entry its `start` and the key there, side by side: one comparison finds those
+        # that a prompt can meet. Rows are in no order.
+        self._rows: list[_Entry] = []
+        self._starts = np.zeros(_FIRST_CAPACITY, np.intp)
+        self._next_keys = np.zeros(_FIRST_CAPACITY, np.uint64)
 
     def expect(
-        self, maker: BookingId, worker_id: WorkerId, keys: Sequence[int], *, now_ns: int
+        self, maker: BookingId, worker_id: WorkerId, keys: Keys, *, start: int, now_ns: int
     ) -> None:
-        """`keys`: the blocks of its prompt that the worker does not hold yet. O(keys)."""
-        if not keys:
+        """`keys`: of its whole prompt, of which the worker holds `start` leading blocks. O(1)."""
+        if start >= len(keys):
             return
         if maker in self._entries:
             raise BrokenInvariant(f"{maker} already has expected blocks")
-        self._entries[maker] = (worker_id, tuple(keys), now_ns + self._ttl_ns)
-        makers = self._makers.setdefault(worker_id, {})
-        for key in keys:
-            makers.setdefault(key, set()).add(maker)
+        end_ns = now_ns + self._ttl_ns
+        entry = _Entry(maker, worker_id, keys, start, len(keys), end_ns, len(self._rows))
+        self._entries[maker] = entry
+        self._by_worker.setdefault(worker_id, {})[maker] = entry
+        self._rows.append(entry)
+        if len(self._rows) > len(self._starts):
+            self._starts = np.concatenate([self._starts, self._starts])
+            self._next_keys = np.concatenate([self._next_keys, self._next_keys])
+        self._write_row(entry)
 
     def end(self, maker: BookingId) -> None:
         """Its attempt is over: what was not stored by now will not be. Unknown makers are fine."""
-        entry = self._entries.pop(maker, None)
+        entry = self._entries.get(maker)
         if entry is not None:
-            self._unlink(maker, entry[0], entry[1])
+            self._drop(entry)
 
-    def stored(self, worker_id: WorkerId, keys: Iterable[int]) -> None:
-        """The event came: from now on the index knows."""
-        makers = self._makers.get(worker_id)
-        if makers:
-            for key in keys:
-                makers.pop(key, None)
-            if not makers:
-                del self._makers[worker_id]
+    def stored(self, worker_id: WorkerId, keys: Keys) -> None:
+        """The event came: from now on the index knows. O(keys) if anything is expected there.
+
+        Events of a prompt come in its order: blocks after a gap stay expected with the gap.
+        """
+        entries = self._by_worker.get(worker_id)
+        if not entries:
+            return
+        place_by_key = {key: place for place, key in enumerate(keys.tolist())}
+        for entry in list(entries.values()):
+            place = place_by_key.get(entry.next_key)
+            if place is not None:
+                self._advance(entry, _common(entry.keys[entry.start : entry.end], keys[place:]))
 
     def expire(self, now_ns: int) -> int:
         """Ends expectations past their time; returns how many blocks never showed up."""
         lapsed = 0
         while self._entries:
-            maker, (worker_id, keys, end_ns) = next(iter(self._entries.items()))
-            if end_ns > now_ns:
+            entry = next(iter(self._entries.values()))
+            if entry.end_ns > now_ns:
                 break
-            lapsed += self._unlink(maker, worker_id, keys)
-            del self._entries[maker]
+            lapsed += entry.end - entry.start
+            self._drop(entry)
         return lapsed
 
-    def extra_blocks(self, worker_id: WorkerId, keys: Sequence[int], held: int) -> int:
-        """Blocks expected right after the `held` leading ones. Pure; O(result)."""
-        makers = self._makers.get(worker_id)
-        if not makers:
-            return 0
-        end = held
-        while end < len(keys) and keys[end] in makers:
-            end += 1
-        return end - held
+    def extra_blocks(
+        self, keys: Keys, held: Runs, position_by_worker: Mapping[WorkerId, int]
+    ) -> Runs | None:
+        """Blocks expected right after the `held` leading ones, for each position; None: nowhere.
+
+        Pure. O(entries) in one comparison, and O(blocks) for each entry the prompt meets.
+        """
+        extra = None
+        # By start: whatever an entry reaches, one that starts earlier cannot go on from there.
+        for entry in sorted(self._met_by(keys), key=lambda entry: entry.start):
+            position = position_by_worker.get(entry.worker_id)
+            if position is None:
+                continue
+            if extra is None:
+                extra = np.zeros_like(held)
+            reach = int(held[position]) + int(extra[position])
+            if entry.start <= reach < entry.end:
+                extra[position] += _common(entry.keys[reach : entry.end], keys[reach:])
+        return extra
+
+    def expects(self, worker_id: WorkerId) -> bool:
+        return worker_id in self._by_worker
 
     def n_blocks(self, worker_id: WorkerId) -> int:
-        return len(self._makers.get(worker_id, ()))
-
-    def _unlink(self, maker: BookingId, worker_id: WorkerId, keys: Iterable[int]) -> int:
-        makers = self._makers.get(worker_id)
-        if makers is None:
-            return 0
-        unlinked = 0
-        for key in keys:
-            owners = makers.get(key)
-            if owners is not None and maker in owners:
-                unlinked += 1
-                owners.discard(maker)
-                if not owners:
-                    del makers[key]
-        if not makers:
-            del self._makers[worker_id]
-        return unlinked
+        """Blocks not stored yet, of each maker."""
+        entries = self._by_worker.get(worker_id, {})
+        return sum(entry.end - entry.start for entry in entries.values())
 
     def check(self) -> None:
-        for worker_id, makers in self._makers.items():
-            for key, owners in makers.items():
-                if not owners:
-                    raise BrokenInvariant(f"{worker_id}: block {key} is expected from nobody")
-                for owner in owners:
-                    if owner not in self._entries or self._entries[owner][0] != worker_id:
-                        raise BrokenInvariant(f"{worker_id}: {owner} is over but still expected")
+        filed = [entry for entries in self._by_worker.values() for entry in entries.values()]
+        if not len(filed) == len(self._entries) == len(self._rows):
+            raise BrokenInvariant("expected blocks: an entry is filed twice or not at all")
+        for maker, entry in self._entries.items():
+            if self._by_worker[entry.worker_id].get(maker) is not entry or entry.maker != maker:
+                raise BrokenInvariant(f"{maker} is expected on another worker")
+            if not 0 <= entry.start < entry.end <= len(entry.keys):
+                raise BrokenInvariant(f"{maker} expects no block")
+            row = (int(self._starts[entry.row]), int(self._next_keys[entry.row]))
+            if self._rows[entry.row] is not entry or row != (entry.start, entry.next_key):
+                raise BrokenInvariant(f"{maker}: its row differs from it")
+
+    def _met_by(self, keys: Keys) -> list[_Entry]:
+        """Entries whose next block is one of this prompt's: no other can add to it."""
+        n = len(self._rows)
+        if not n or not len(keys):
+            return []
+        is_met = keys.take(self._starts[:n], mode="clip") == self._next_keys[:n]
+        return [self._rows[row] for row in is_met.nonzero()[0].tolist()]
+
+    def _advance(self, entry: _Entry, n_blocks: int) -> None:
+        entry.start += n_blocks
+        if entry.start == entry.end:
+            self._drop(entry)
+        else:
+            self._write_row(entry)
+
+    def _write_row(self, entry: _Entry) -> None:
+        self._starts[entry.row] = entry.start
+        self._next_keys[entry.row] = entry.keys[entry.start]
+
+    def _drop(self, entry: _Entry) -> None:
+        del self._entries[entry.maker]
+        entries = self._by_worker[entry.worker_id]
+        del entries[entry.maker]
+        if not entries:
+            del self._by_worker[entry.worker_id]
+        last = self._rows.pop()
+        if last is not entry:
+            last.row = entry.row
+            self._rows[last.row] = last
+            self._write_row(last)
+
+
+def _common(some: Keys, others: Keys) -> int:
+    """Leading blocks that are the same. One comparison of all beats ten probes from Python."""
+    n = min(len(some), len(others))
+    differs = some[:n] != others[:n]
+    first = int(differs.argmax()) if n else 0
+    return first if n and differs[first] else n

@@ -1,10 +1,11 @@
 """Inspect: the router's state as the wire's messages. Pure readers; changes nothing."""
 
+from collections.abc import Iterator
+
 from radixroute import __version__
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import WorkerId
-from radixroute.router.candidates import Candidate, Score
 from radixroute.router.decision_log import Decision, LoggedRequest
 from radixroute.router.members import Member
 from radixroute.router.runtime import RouterRuntime
@@ -110,7 +111,6 @@ def _worker_hits(runtime: RouterRuntime, worker_id: str) -> pb.WorkerHits:
 
 
 def _attempt(decision: Decision) -> pb.AttemptDecision:
-    pairs = zip(decision.view.candidates, decision.choice.scores, strict=True)
     excluded = [
         pb.CandidateTerms(worker_id=e.worker_id, eligible=False, excluded_because=e.because)
         for e in decision.excluded
@@ -118,18 +118,24 @@ def _attempt(decision: Decision) -> pb.AttemptDecision:
     return pb.AttemptDecision(
         attempt=decision.attempt,
         chosen=decision.worker_id,
-        reason=decision.choice.reason,
-        candidates=[*(_candidate(c, s) for c, s in pairs), *excluded],
+        reason=decision.reason,
+        candidates=[*_candidates(decision), *excluded],
     )
 
 
-def _candidate(candidate: Candidate, score: Score) -> pb.CandidateTerms:
-    return pb.CandidateTerms(
-        worker_id=candidate.worker_id,
-        eligible=True,
-        overlap_blocks=candidate.overlap_blocks,
-        expected_blocks=candidate.expected_blocks,
-        in_flight=candidate.load.in_flight,
-        terms=[pb.Term(name=t.name, value=t.value, unit=t.unit) for t in score.terms],
-        score=score.total,
-    )
+def _candidates(decision: Decision) -> Iterator[pb.CandidateTerms]:
+    """One for each eligible worker: only here do a decision's columns become rows."""
+    view, scores = decision.view, decision.scores()
+    totals = scores.totals
+    for position, worker_id in enumerate(view.worker_ids):
+        values = scores.terms[:, position].tolist()
+        triples = zip(scores.names, values, scores.units, strict=True)
+        yield pb.CandidateTerms(
+            worker_id=worker_id,
+            eligible=True,
+            overlap_blocks=int(view.overlap_blocks[position]),
+            expected_blocks=int(view.expected_blocks[position]),
+            in_flight=int(view.in_flight[position]),
+            terms=[pb.Term(name=name, value=value, unit=unit) for name, value, unit in triples],
+            score=float(totals[position]),
+        )

@@ -2,7 +2,8 @@
 
 Owns every booking. `book` happens in the same step as selection, `settle` exactly once. A worker's
 report covers the dispatches it acknowledges; later ones are added to it, so that nothing counts
-twice and other routers' requests are seen. No clock, no I/O; `RouterCore` calls.
+twice and other routers' requests are seen. Each change writes the worker's load to the columns that
+decisions read. No clock, no I/O; `RouterCore` calls.
 """
 
 from collections import deque
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from radixroute.events.records import SessionLoad
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
+from radixroute.router.slots import Columns, SlotList, Slots, Table
 
 
 class BookingId(NamedTuple):
@@ -32,8 +34,7 @@ class _Booking:
     is_settled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """A worker's load as this router believes it."""
 
     in_flight: int = 0  # requests, other routers' included
@@ -45,6 +46,7 @@ class Load:
 class _Desk:
     """One worker's bookings."""
 
+    slot: int
     bookings: dict[BookingId, _Booking] = field(default_factory=dict)
     unacknowledged: deque[_Booking] = field(default_factory=deque)  # in dispatch order
     acknowledged_tokens: int = 0
@@ -58,8 +60,10 @@ class _Desk:
 class LoadBook:
     """Bookings of all workers."""
 
-    def __init__(self, router_id: str) -> None:
+    def __init__(self, router_id: str, slots: Slots) -> None:
         self._router_id = router_id
+        self._slots = slots
+        self._columns = slots.columns(*Load())
         self._desks: dict[WorkerId, _Desk] = {}
         self._worker_by_id: dict[BookingId, WorkerId] = {}
 
@@ -71,12 +75,13 @@ class LoadBook:
     ) -> None:
         if key in self._worker_by_id:
             raise BrokenInvariant(f"{key} is booked already")
-        desk = self._desks.setdefault(worker_id, _Desk())
+        desk = self._desk(worker_id)
         booking = _Booking(worker_id, dispatch_seq, queued_tokens)
         desk.bookings[key] = booking
         desk.unacknowledged.append(booking)
         desk.unacknowledged_tokens += queued_tokens
         self._worker_by_id[key] = worker_id
+        _write(self._columns, desk)
 
     def first_token(self, key: BookingId) -> None:
         """Its prompt is computed: it decodes from now on."""
@@ -86,6 +91,7 @@ class LoadBook:
             _take_tokens(desk, booking)
             booking.has_first_token = True
             desk.decoding += 1
+            _write(self._columns, desk)
 
     def settle(self, key: BookingId) -> None:
         """The attempt is over, however it ended."""
@@ -98,10 +104,11 @@ class LoadBook:
         booking.is_settled = True
         desk.decoding -= booking.has_first_token
         _acknowledge(desk, 0)  # drops what is settled from the head: the queue stays short
+        _write(self._columns, desk)
 
     def report(self, worker_id: WorkerId, sessions: Iterable[SessionLoad]) -> None:
         """A heartbeat's word on every session of this worker."""
-        desk = self._desks.setdefault(worker_id, _Desk())
+        desk = self._desk(worker_id)
         desk.foreign_in_flight = desk.foreign_tokens = 0
         desk.reported_tokens = None
         for session in sessions:
@@ -111,6 +118,7 @@ class LoadBook:
             else:
                 desk.foreign_in_flight += session.in_flight
                 desk.foreign_tokens += session.queued_tokens
+        _write(self._columns, desk)
 
     def forget_worker(self, worker_id: WorkerId) -> None:
         """A new life of this worker begins: old reports say nothing about it."""
@@ -119,20 +127,16 @@ class LoadBook:
             if desk.bookings:
                 raise BrokenInvariant(f"{worker_id} still has bookings")
             del self._desks[worker_id]
+            self._columns.unset(desk.slot)
+
+    def take(self, slots: SlotList) -> Table:
+        """The loads of these workers, a row for each field of `Load`; reads no booking."""
+        return self._columns.take(slots)
 
     def load(self, worker_id: WorkerId) -> Load:
+        """Of one worker, from its bookings. An unknown one has none."""
         desk = self._desks.get(worker_id)
-        if desk is None:
-            return Load()
-        own = desk.acknowledged_tokens
-        if desk.reported_tokens is not None:
-            # The report is the finer view (chunks done), the book the newer one (first tokens).
-            own = min(own, desk.reported_tokens)
-        return Load(
-            in_flight=len(desk.bookings) + desk.foreign_in_flight,
-            queued_tokens=own + desk.unacknowledged_tokens + desk.foreign_tokens,
-            decoding=desk.decoding + desk.foreign_in_flight,
-        )
+        return Load() if desk is None else _load(desk)
 
     def booked(self, worker_id: WorkerId) -> list[BookingId]:
         """This router's live bookings on a worker, oldest first."""
@@ -149,6 +153,32 @@ class LoadBook:
             raise BrokenInvariant("bookings and their directory differ")
         for worker_id, desk in self._desks.items():
             _check_desk(worker_id, desk)
+        loads = {desk.slot: _load(desk) for desk in self._desks.values()}
+        for slot in range(self._columns.capacity):
+            if self._columns.of(slot) != loads.get(slot, Load()):
+                raise BrokenInvariant(f"slot {slot}: the columns differ from the bookings")
+
+    def _desk(self, worker_id: WorkerId) -> _Desk:
+        desk = self._desks.get(worker_id)
+        if desk is None:
+            desk = self._desks[worker_id] = _Desk(self._slots.of(worker_id))
+        return desk
+
+
+def _load(desk: _Desk) -> Load:
+    own = desk.acknowledged_tokens
+    if desk.reported_tokens is not None:
+        # The report is the finer view (chunks done), the book the newer one (first tokens).
+        own = min(own, desk.reported_tokens)
+    return Load(
+        in_flight=len(desk.bookings) + desk.foreign_in_flight,
+        queued_tokens=own + desk.unacknowledged_tokens + desk.foreign_tokens,
+        decoding=desk.decoding + desk.foreign_in_flight,
+    )
+
+
+def _write(columns: Columns, desk: _Desk) -> None:
+    columns.write(desk.slot, *_load(desk))
 
 
 def _take_tokens(desk: _Desk, booking: _Booking) -> None:

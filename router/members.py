@@ -1,16 +1,20 @@
 """Members: which workers there are and where each stands in its life.
 
 Owns every `Member`; only verbs here change one. The transition table below is the whole truth about
-member life: an input that the table does not allow raises `BrokenInvariant`.
+member life: an input that the table does not allow raises `BrokenInvariant`. `version` counts what
+may change who can be chosen; the room in each cache is a column, for decisions to read.
 Never opens a connection and never looks at a clock: `RouterCore` calls with `now_ns`.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
+from radixroute.router.inputs import WorkerFacts
+from radixroute.router.slots import SlotList, Slots, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Member:
     """One listed worker. Only `Members` may change it."""
 
     spec: MemberSpec
+    slot: int  # where its numbers stand in every column
     state: MemberState = MemberState.JOINING
     epoch: str = ""  # of the life that was accepted last, hexadecimal
     last_heard_ns: int = 0
@@ -70,12 +75,21 @@ class Member:
     def is_connected(self) -> bool:
         return self.state in CONNECTED
 
+    @property
+    def free_kv_blocks(self) -> float:
+        """Infinite when the worker did not tell its size: what is not known limits nobody."""
+        free = max(0, self.kv_blocks_total - self.kv_blocks_used)
+        return free if self.kv_blocks_total else inf
+
 
 class Members:
     """The listed workers, by id."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._columns = slots.columns(inf)
         self._by_id: dict[WorkerId, Member] = {}
+        self.version = 0
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self._by_id.values())
@@ -89,14 +103,18 @@ class Members:
     def add(self, spec: MemberSpec) -> Member:
         if spec.worker_id in self._by_id:
             raise BrokenInvariant(f"worker {spec.worker_id} is listed already")
-        member = Member(spec)
+        member = Member(spec, self._slots.give(spec.worker_id))
         self._by_id[spec.worker_id] = member
         # Kept in id order so that every walk over the fleet, hence every choice, is reproducible.
         self._by_id = dict(sorted(self._by_id.items()))
+        self.version += 1
         return member
 
     def forget(self, worker_id: WorkerId) -> None:
-        del self._by_id[worker_id]
+        """Its slot goes to the next one that is listed."""
+        self._columns.unset(self._by_id.pop(worker_id).slot)
+        self._slots.take_back(worker_id)
+        self.version += 1
 
     def relist(self, member: Member, spec: MemberSpec) -> None:
         """Its next life, perhaps elsewhere, begins."""
@@ -111,10 +129,43 @@ class Members:
         member.reason = reason
         if state is MemberState.DEAD:
             member.is_fresh = False
+        self.version += 1
+
+    def accept(self, member: Member, facts: WorkerFacts) -> None:
+        """What the worker said of itself when its session opened."""
+        member.epoch = facts.epoch
+        member.ranks = facts.ranks
+        member.max_batched_tokens = facts.max_batched_tokens
+        self.set_kv_blocks(member, total=facts.kv_blocks_total, used=0)
+        self.version += 1
+
+    def set_kv_blocks(self, member: Member, *, total: int, used: int) -> None:
+        """As its last heartbeat says."""
+        member.kv_blocks_total = total
+        member.kv_blocks_used = used
+        self._columns.write(member.slot, member.free_kv_blocks)
+
+    def believe(self, member: Member, is_fresh: bool) -> None:
+        """Whether its event stream is applied up to date; never of one that is not connected."""
+        is_fresh = is_fresh and member.is_connected
+        if member.is_fresh is not is_fresh:
+            member.is_fresh = is_fresh
+            self.version += 1
+
+    def take(self, slots: SlotList) -> Table:
+        """`free_kv_blocks` of these workers, shape (1, workers)."""
+        return self._columns.take(slots)
 
     def check(self) -> None:
+        self._slots.check()
         for worker_id, member in self._by_id.items():
             if member.spec.worker_id != worker_id:
                 raise BrokenInvariant(f"member {worker_id} is filed under another id")
             if member.is_fresh and not member.is_connected:
                 raise BrokenInvariant(f"member {worker_id} is fresh but not connected")
+            if self._slots.of(worker_id) != member.slot:
+                raise BrokenInvariant(f"member {worker_id} has another's slot")
+        free = {member.slot: member.free_kv_blocks for member in self._by_id.values()}
+        for slot in range(self._columns.capacity):
+            if self._columns.of(slot) != (free.get(slot, inf),):
+                raise BrokenInvariant(f"slot {slot}: the columns differ from the members")

@@ -49,11 +49,7 @@ class Membership:
             state.members.move(member, MemberState.SUSPECT, SILENT)
         else:
             state.members.move(member, MemberState.LIVE)
-        member.epoch = facts.epoch
-        member.ranks = facts.ranks
-        member.kv_blocks_total = facts.kv_blocks_total
-        member.kv_blocks_used = 0
-        member.max_batched_tokens = facts.max_batched_tokens
+        state.members.accept(member, facts)
         member.last_heard_ns = now_ns
         state.serving.block_size = facts.block_size
         state.serving.eos_token_ids = facts.eos_token_ids
@@ -135,9 +131,9 @@ class Membership:
 
     def _forget(self, member: Member) -> list[Action]:
         worker_id = member.spec.worker_id
-        self._state.members.forget(worker_id)
         self._state.loads.forget_worker(worker_id)
         self._state.speeds.forget(worker_id)
+        self._state.members.forget(worker_id)
         return [Disconnect(worker_id)]
 
     def _take_back(self, member: Member, now_ns: int) -> list[Action]:

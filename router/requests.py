@@ -32,7 +32,6 @@ class Request:
     """One request until it ends. Only `RequestTable` and the core change it."""
 
     spec: RequestSpec
-    key_list: tuple[int, ...]
     emitted: bytearray = field(default_factory=bytearray)  # packed
     text_len: int = 0  # characters sent to the client
     attempt: int = 0
@@ -123,10 +122,10 @@ class RequestTable:
     def get(self, request_id: str) -> Request | None:
         return self._by_id.get(request_id)
 
-    def open(self, spec: RequestSpec, key_list: tuple[int, ...]) -> Request:
+    def open(self, spec: RequestSpec) -> Request:
         if spec.request_id in self._by_id:
             raise BrokenInvariant("a request id was given twice")
-        request = Request(spec, key_list, waiting_since_ns=spec.arrival_ns)
+        request = Request(spec, waiting_since_ns=spec.arrival_ns)
         self._by_id[spec.request_id] = request
         return request
 

@@ -2,12 +2,18 @@
 
 Owns the estimates. A step is base + per_decode * decoding + per_prefill * prompt tokens: the first
 two from steps without prompt tokens (least squares with forgetting), the third from what is left
-of the others. Priors make the first decisions sane. Pure arithmetic; `RouterCore` calls.
+of the others. Priors make the first decisions sane. Decisions read the estimates as columns. Pure
+arithmetic; `RouterCore` calls.
 """
 
-from dataclasses import dataclass
+from math import isclose
+from typing import NamedTuple
+
+import numpy as np
 
 from radixroute.radix.ids import WorkerId
+from radixroute.router.errors import BrokenInvariant
+from radixroute.router.slots import SlotList, Slots, Table
 
 # Priors: a small model on one CPU core. One prompt is enough to overrule them.
 PRIOR_MS_PER_PREFILL_TOKEN = 0.5
@@ -20,10 +26,10 @@ PRIOR_OUTPUT_TOKENS = 64.0
 PREFILL_MEMORY_TOKENS = 4096.0
 STEP_MEMORY = 200.0
 OUTPUT_MEMORY = 50.0  # requests
+_HAS_METER = 3  # the row after those of `Speed`
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
+class Speed(NamedTuple):
     """What a worker's time costs, in milliseconds."""
 
     ms_per_prefill_token: float = PRIOR_MS_PER_PREFILL_TOKEN
@@ -82,28 +88,63 @@ class SpeedMeter:
 class SpeedBook:
     """Speeds of all workers, and how long answers are."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._columns = slots.columns(*Speed(), 0.0)  # and whether it has a meter
         self._meters: dict[WorkerId, SpeedMeter] = {}
+        self._n_spread = 0  # slots there were when those without a meter got the mean of now
         self._output_tokens = PRIOR_OUTPUT_TOKENS
 
     def speed(self, worker_id: WorkerId) -> Speed:
         meter = self._meters.get(worker_id)
         return meter.speed if meter is not None else self._fleet_speed()
 
+    def take(self, slots: SlotList) -> Table:
+        """The speeds of these workers, a row for each field of `Speed`; O(workers)."""
+        taken = self._columns.take(slots)
+        if self._n_spread < self._columns.capacity and not taken[_HAS_METER].all():
+            self._spread_mean()
+            taken = self._columns.take(slots)
+        return taken[:_HAS_METER]
+
     def observe(
         self, worker_id: WorkerId, *, step_ms: float, prefill_tokens: int, decode_tokens: int
     ) -> None:
         meter = self._meters.setdefault(worker_id, SpeedMeter())
         meter.observe(step_ms=step_ms, prefill_tokens=prefill_tokens, decode_tokens=decode_tokens)
+        self._columns.write(self._slots.of(worker_id), *meter.speed, 1.0)
+        self._n_spread = 0
 
     def forget(self, worker_id: WorkerId) -> None:
-        self._meters.pop(worker_id, None)
+        """Call it while the worker still has its slot."""
+        if self._meters.pop(worker_id, None) is not None:
+            self._columns.unset(self._slots.of(worker_id))
+            self._n_spread = 0
 
     def answered(self, output_tokens: int) -> None:
         self._output_tokens += (output_tokens - self._output_tokens) / OUTPUT_MEMORY
 
     def expected_output(self, max_tokens: int) -> float:
         return min(self._output_tokens, float(max_tokens))
+
+    def check(self) -> None:
+        self._spread_mean()
+        mean = self._fleet_speed()
+        metered = {self._slots.of(w): meter.speed for w, meter in self._meters.items()}
+        for slot in range(self._columns.capacity):
+            wanted = (*metered.get(slot, mean), float(slot in metered))
+            pairs = zip(self._columns.of(slot), wanted, strict=True)
+            if not all(isclose(got, want) for got, want in pairs):
+                raise BrokenInvariant(f"slot {slot}: the columns differ from the meters")
+
+    def _spread_mean(self) -> None:
+        """Into the slots without a meter. O(workers)."""
+        self._n_spread = self._columns.capacity
+        table = self._columns.table
+        has_meter = table[_HAS_METER] > 0
+        speeds = table[:_HAS_METER]
+        mean = speeds[:, has_meter].mean(axis=1) if has_meter.any() else np.array(Speed())
+        speeds[:, ~has_meter] = mean[:, None]
 
     def _fleet_speed(self) -> Speed:
         """A worker nobody has seen yet is thought to be like the others."""

@@ -16,6 +16,7 @@ from radixroute.router.members import Members
 from radixroute.router.requests import RequestTable
 from radixroute.router.selection import Fleet, PrefixBeliefs, Selector
 from radixroute.router.settings import RouterSettings
+from radixroute.router.slots import Slots
 from radixroute.router.speed import SpeedBook
 from radixroute.router.waiting import WaitingQueue
 
@@ -49,10 +50,11 @@ class RouterState:
 
 
 def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random) -> RouterState:
+    slots = Slots()
     fleet = Fleet(
-        members=Members(),
-        loads=LoadBook(settings.router_id),
-        speeds=SpeedBook(),
+        members=Members(slots),
+        loads=LoadBook(settings.router_id, slots),
+        speeds=SpeedBook(slots),
         expected=ExpectedBlocks(round(settings.expected_ttl_s * NS_PER_S)),
         index=index,
     )

@@ -1,5 +1,6 @@
 """Load book: nothing counts twice, nothing is forgotten, reports and bookings add up."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,8 +9,18 @@ from radixroute.events.records import SessionLoad
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
 from radixroute.router.load_book import BookingId, Load, LoadBook
+from radixroute.router.slots import Slots
 
 W = WorkerId("w")
+WORKERS = [WorkerId(name) for name in ("w", "w0", "w1", "w2")]
+
+
+def new_book() -> LoadBook:
+    slots = Slots()
+    book = LoadBook("me", slots)
+    for worker_id in WORKERS:
+        slots.give(worker_id)
+    return book
 
 
 def booking(n: int) -> BookingId:
@@ -17,7 +28,7 @@ def booking(n: int) -> BookingId:
 
 
 def book_with(*tokens: int) -> LoadBook:
-    book = LoadBook("me")
+    book = new_book()
     for n, queued in enumerate(tokens, start=1):
         book.book(booking(n), W, dispatch_seq=n, queued_tokens=queued)
     return book
@@ -91,6 +102,20 @@ def test_a_worker_with_bookings_cannot_be_forgotten():
     assert book.load(W) == Load()
 
 
+def test_what_was_taken_does_not_change_with_the_book():
+    book = book_with(10)
+    taken = book.take(np.array([1, 0]))
+    book.settle(booking(1))
+    assert taken.tolist() == [[0, 1], [0, 10], [0, 0]]
+    with pytest.raises(ValueError, match="read-only"):
+        taken[0, 0] = 5
+
+
+def test_nothing_is_booked_on_a_worker_that_is_not_listed():
+    with pytest.raises(BrokenInvariant, match="not listed"):
+        new_book().book(booking(1), WorkerId("x"), dispatch_seq=1, queued_tokens=1)
+
+
 STEP = st.tuples(
     st.sampled_from(["book", "first", "settle", "report"]), st.integers(0, 30), st.integers(0, 2)
 )
@@ -99,7 +124,7 @@ STEP = st.tuples(
 @settings(max_examples=200, derandomize=True, deadline=None)
 @given(st.lists(STEP, max_size=60))
 def test_totals_always_agree_with_the_bookings(steps):
-    book, live, seq = LoadBook("me"), {}, 0
+    book, live, seq = new_book(), {}, 0
     for verb, n, w in steps:
         worker = WorkerId(f"w{w}")
         if verb == "book" and booking(n) not in live:
@@ -115,6 +140,8 @@ def test_totals_always_agree_with_the_bookings(steps):
             book.report(worker, [session("me", ack=n, in_flight=1, queued=n)])
         book.check()
         assert len(book) == len(live)
+        loads = [book.load(worker_id) for worker_id in WORKERS]
+        assert book.take(np.arange(4)).T.tolist() == [list(load) for load in loads]
         for name in map(WorkerId, ("w0", "w1", "w2")):
             assert book.load(name).in_flight == sum(v == name for v in live.values())
             assert book.load(name).queued_tokens >= 0

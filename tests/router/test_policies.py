@@ -2,41 +2,23 @@
 
 import random
 from collections import Counter
-from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from radixroute.radix.ids import WorkerId
-from radixroute.router.candidates import Candidate, View
 from radixroute.router.errors import UnknownPolicy
-from radixroute.router.load_book import Load
 from radixroute.router.policies import POLICIES, policy_named
-from radixroute.router.score import credit_blocks, radix_score
+from radixroute.router.score import credit_blocks, radix_scores
 from radixroute.router.selection import load_cap
-from radixroute.router.speed import Speed
+from radixroute.router.view import View
+from tests.router.scalar_score import Row, scalar_choice, scalar_terms, view
 
 
-def candidate(name: str, overlap: int = 0, **changes) -> Candidate:
-    load = Load(changes.pop("in_flight", 0), changes.pop("queued", 0), changes.pop("decoding", 0))
-    return Candidate(WorkerId(name), overlap, 0, load, Speed(0.5, 10.0, 1.0), **changes)
-
-
-def view(*candidates: Candidate, tokens: int = 1000, **changes) -> View:
-    made = View(
-        prompt_tokens=tokens,
-        block_size=16,
-        output_tokens=32.0,
-        candidates=candidates,
-        cap=load_cap(candidates, 1.5),
-        turn=0,
-        draw=0,
-    )
-    return replace(made, **changes)
-
-
-def random_view(rng: random.Random) -> View:
-    candidates = tuple(
-        candidate(
+def random_rows(rng: random.Random) -> list[Row]:
+    return [
+        Row(
             f"w{i}",
             rng.choice([0, 0, 5, 60]),
             in_flight=rng.randint(0, 9),
@@ -46,12 +28,15 @@ def random_view(rng: random.Random) -> View:
             max_batched_tokens=rng.choice([0, 512]),
         )
         for i in range(rng.randint(1, 9))
-    )
-    return view(*candidates, turn=rng.randint(0, 99), draw=rng.getrandbits(64))
+    ]
+
+
+def random_view(rng: random.Random) -> View:
+    return view(*random_rows(rng), turn=rng.randint(0, 99), draw=rng.getrandbits(64))
 
 
 def chosen(policy: str, what: View) -> str:
-    return what.candidates[POLICIES[policy](what).chosen].worker_id
+    return what.worker_ids[POLICIES[policy](what).chosen]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -60,59 +45,64 @@ def test_a_policy_always_chooses_a_candidate_and_explains_every_one(policy):
     for _ in range(300):
         what = random_view(rng)
         choice = POLICIES[policy](what)
-        assert 0 <= choice.chosen < len(what.candidates)
-        assert len(choice.scores) == len(what.candidates)
+        assert 0 <= choice.chosen < len(what.worker_ids)
         assert choice.reason.endswith(".")
-        assert all(term.unit for score in choice.scores for term in score.terms)
+        names, units, terms = choice.scores.names, choice.scores.units, choice.scores.terms
+        assert terms.shape == (len(names), len(what.worker_ids))
+        assert len(units) == len(names)
+        assert all(units)
+        assert np.array_equal(choice.scores.totals, sum(terms))
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_the_same_view_gives_the_same_choice(policy):
     what = random_view(random.Random(3))
-    assert POLICIES[policy](what) == POLICIES[policy](what)
+    first, again = POLICIES[policy](what), POLICIES[policy](what)
+    assert (first.chosen, first.reason) == (again.chosen, again.reason)
+    assert np.array_equal(first.scores.terms, again.scores.terms)
 
 
 @pytest.mark.parametrize("policy", ["radix", "random", "least_loaded", "power_of_two"])
 def test_equal_workers_share_the_choices_evenly(policy):
     rng = random.Random(5)
-    fleet = [candidate(f"w{i}") for i in range(4)]
+    fleet = [Row(f"w{i}") for i in range(4)]
     counts = Counter(chosen(policy, view(*fleet, draw=rng.getrandbits(64))) for _ in range(4000))
     assert min(counts.values()) > 850
 
 
 def test_round_robin_takes_turns():
-    fleet = [candidate(name) for name in "abc"]
+    fleet = [Row(name) for name in "abc"]
     assert "".join(chosen("round_robin", view(*fleet, turn=t)) for t in range(7)) == "abcabca"
 
 
 def test_least_loaded_takes_the_fewest_in_flight():
-    fleet = [candidate(n, in_flight=f) for n, f in (("a", 3), ("b", 1), ("c", 2))]
+    fleet = [Row(n, in_flight=f) for n, f in (("a", 3), ("b", 1), ("c", 2))]
     assert chosen("least_loaded", view(*fleet)) == "b"
 
 
 def test_power_of_two_never_takes_the_most_loaded():
-    fleet = [candidate(n, in_flight=f) for n, f in (("a", 3), ("b", 9), ("c", 2))]
+    fleet = [Row(n, in_flight=f) for n, f in (("a", 3), ("b", 9), ("c", 2))]
     rng = random.Random(2)
     seen = {chosen("power_of_two", view(*fleet, draw=rng.getrandbits(64))) for _ in range(200)}
     assert seen == {"a", "c"}
 
 
 def test_radix_goes_where_the_prefix_is():
-    assert chosen("radix", view(candidate("a"), candidate("b", 50))) == "b"
+    assert chosen("radix", view(Row("a"), Row("b", 50))) == "b"
 
 
 def test_radix_prefers_the_longer_prefix():
-    assert chosen("radix", view(candidate("a", 20), candidate("b", 50))) == "b"
+    assert chosen("radix", view(Row("a", 20), Row("b", 50))) == "b"
 
 
 def test_radix_leaves_a_busy_holder_when_waiting_costs_more_than_computing():
-    busy = candidate("a", 30, in_flight=2, queued=4000)
-    assert chosen("radix", view(busy, candidate("b", in_flight=1))) == "b"
+    busy = Row("a", 30, in_flight=2, queued=4000)
+    assert chosen("radix", view(busy, Row("b", in_flight=1))) == "b"
 
 
 def test_radix_stays_with_a_holder_that_is_a_little_busier():
-    holder = candidate("a", 60, in_flight=3, decoding=3)
-    assert chosen("radix", view(holder, candidate("b", in_flight=2, decoding=2))) == "a"
+    holder = Row("a", 60, in_flight=3, decoding=3)
+    assert chosen("radix", view(holder, Row("b", in_flight=2, decoding=2))) == "a"
 
 
 def test_a_shared_trunk_does_not_starve_the_others():
@@ -120,7 +110,7 @@ def test_a_shared_trunk_does_not_starve_the_others():
     in_flight = Counter({"a": 0, "b": 0, "c": 0, "d": 0})
     for turn in range(12):
         fleet = [
-            candidate(name, 32 if name == "a" else 0, in_flight=n, decoding=n)
+            Row(name, 32 if name == "a" else 0, in_flight=n, decoding=n)
             for name, n in sorted(in_flight.items())
         ]
         in_flight[chosen("radix", view(*fleet, tokens=1500, draw=turn * 7919))] += 1
@@ -129,45 +119,43 @@ def test_a_shared_trunk_does_not_starve_the_others():
 
 
 def test_cache_credit_lifts_no_worker_above_the_cap():
-    fleet = [candidate("a", 60, in_flight=4), candidate("b", in_flight=0)]
-    what = view(*fleet)
+    what = view(Row("a", 60, in_flight=4), Row("b", in_flight=0))
     assert what.cap == 4
-    assert credit_blocks(what, fleet[0]) == 0
+    assert credit_blocks(what).tolist() == [0, 0]
     assert chosen("radix", what) == "b"
     rng = random.Random(11)
     for _ in range(500):
         what = random_view(rng)
-        winner = what.candidates[POLICIES["radix"](what).chosen]
-        if winner.load.in_flight + 1 > what.cap:
-            plain = replace(winner, overlap_blocks=0)
-            assert radix_score(what, winner) == radix_score(what, plain)
+        is_above = what.in_flight + 1 > what.cap
+        assert not credit_blocks(what)[is_above].any()
+        assert np.array_equal(credit_blocks(what)[~is_above], what.overlap_blocks[~is_above])
 
 
 def test_the_cap_is_a_bounded_share_of_the_load():
-    assert load_cap((candidate("a"), candidate("b")), 1.5) == 2
-    assert load_cap((candidate("a", in_flight=5), candidate("b", in_flight=4)), 1.5) == 8
+    assert load_cap(np.array([0.0, 0.0]), 1.5) == 2
+    assert load_cap(np.array([5.0, 4.0]), 1.5) == 8
 
 
 def test_evicting_costs_and_free_room_does_not():
-    full = candidate("a", kv_blocks_total=100, kv_blocks_used=100)
-    assert chosen("radix", view(full, candidate("b", kv_blocks_total=100))) == "b"
+    full = Row("a", kv_blocks_total=100, kv_blocks_used=100)
+    assert chosen("radix", view(full, Row("b", kv_blocks_total=100))) == "b"
 
 
 def test_a_score_is_the_sum_of_its_terms_in_milliseconds():
-    what = view(candidate("a", 10, in_flight=2, queued=100, decoding=1))
-    score = radix_score(what, what.candidates[0])
-    by_name = {term.name: term.value for term in score.terms}
+    what = view(Row("a", 10, in_flight=2, queued=100, decoding=1))
+    scores = radix_scores(what)
+    by_name = dict(zip(scores.names, scores.terms[:, 0].tolist(), strict=True))
     assert by_name["queue"] == 50.0
     assert by_name["prefill"] == (1000 - 160) * 0.5
     assert by_name["steps"] == 11.0
     assert by_name["compute"] == pytest.approx(0.15 * 420)
     assert by_name["slow_down"] == pytest.approx(0.25 * 2 * (420 + 32))
-    assert {term.unit for term in score.terms} == {"ms"}
-    assert score.total == pytest.approx(sum(by_name.values()))
+    assert set(scores.units) == {"ms"}
+    assert scores.totals.tolist() == pytest.approx([sum(by_name.values())])
 
 
 def test_one_prompt_token_is_always_computed():
-    what = view(candidate("a", 4), tokens=64)
+    what = view(Row("a", 4), tokens=64)
     assert what.cached_tokens(4) == 48
     assert what.cached_tokens(0) == 0
 
@@ -175,3 +163,43 @@ def test_one_prompt_token_is_always_computed():
 def test_an_unknown_policy_names_the_known_ones():
     with pytest.raises(UnknownPolicy, match="least_loaded"):
         policy_named("best")
+
+
+SPEED = st.sampled_from([0.01, 0.5, 1.0, 7.3])
+ROW = st.builds(
+    Row,
+    st.just("w"),
+    st.sampled_from([0, 1, 5, 60, 700]),
+    in_flight=st.integers(0, 9),
+    queued=st.sampled_from([0, 1, 500, 100_000]),
+    decoding=st.integers(0, 9),
+    kv_blocks_total=st.sampled_from([0, 100, 1000]),
+    kv_blocks_used=st.integers(0, 120),
+    max_batched_tokens=st.sampled_from([0, 512, 8192]),
+    ms_per_prefill_token=SPEED,
+    step_base_ms=SPEED,
+    ms_per_decode=SPEED,
+)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(
+    rows=st.lists(ROW, min_size=1, max_size=12),
+    copies=st.integers(1, 3),
+    tokens=st.sampled_from([1, 16, 17, 1000, 11_000]),
+    output_tokens=st.sampled_from([0.5, 32.0]),
+    turn=st.integers(0, 99),
+    draw=st.integers(0, 2**64 - 1),
+)
+def test_choice_and_terms_equal_the_scalar_arithmetic(policy, rows, copies, draw, **request):
+    rows *= copies  # exact ties
+    what = view(*rows, draw=draw, **request)
+    choice = POLICIES[policy](what)
+    assert choice.chosen == scalar_choice(policy, what, rows)
+    if policy == "radix":
+        wanted = [scalar_terms(what, row) for row in rows]
+        for name, term in zip(choice.scores.names, choice.scores.terms, strict=True):
+            assert term.tolist() == pytest.approx([terms[name] for terms in wanted], rel=1e-12)
+    else:
+        assert choice.scores.terms.tolist() == [[float(row.in_flight) for row in rows]]

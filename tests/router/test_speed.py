@@ -2,16 +2,26 @@
 
 import random
 
+import numpy as np
 import pytest
 
 from radixroute.radix.ids import WorkerId
+from radixroute.router.slots import Slots
 from radixroute.router.speed import PRIOR_MS_PER_PREFILL_TOKEN, Speed, SpeedBook, SpeedMeter
 
-A = WorkerId("a")
+A, B, C = WorkerId("a"), WorkerId("b"), WorkerId("c")
+
+
+def new_book() -> SpeedBook:
+    slots = Slots()
+    book = SpeedBook(slots)
+    for worker_id in (A, B, C):
+        slots.give(worker_id)
+    return book
 
 
 def test_without_steps_the_prior_stands():
-    assert SpeedBook().speed(A) == Speed()
+    assert new_book().speed(A) == Speed()
 
 
 @pytest.mark.parametrize("truth", [Speed(0.05, 5.0, 0.2), Speed(2.0, 30.0, 3.0)])
@@ -62,14 +72,36 @@ def test_empty_steps_teach_nothing():
 
 
 def test_an_unknown_worker_is_thought_to_be_like_the_others():
-    book = SpeedBook()
+    book = new_book()
     for _ in range(50):
         book.observe(A, step_ms=100.0, prefill_tokens=1000, decode_tokens=0)
     assert book.speed(WorkerId("new")) == book.speed(A)
 
 
+def test_columns_hold_what_each_meter_says_and_the_mean_for_the_others():
+    slots, rng = Slots(), random.Random(4)
+    book = SpeedBook(slots)
+    listed: list[WorkerId] = []
+    for n in range(300):
+        if rng.random() < 0.1:
+            listed.append(WorkerId(f"w{n}"))
+            slots.give(listed[-1])
+        elif listed and rng.random() < 0.1:
+            gone = listed.pop(rng.randrange(len(listed)))
+            book.forget(gone)
+            slots.take_back(gone)
+        elif listed:
+            worker_id, step_ms = rng.choice(listed), rng.uniform(1, 200)
+            book.observe(worker_id, step_ms=step_ms, prefill_tokens=64 * (n % 2), decode_tokens=2)
+        taken = book.take(np.array([slots.of(w) for w in listed], np.intp))
+        wanted = [book.speed(w) for w in listed]
+        assert taken.T.ravel().tolist() == pytest.approx([x for speed in wanted for x in speed])
+        book.check()
+    assert slots.of(listed[-1]) < 30, "slots of workers that left are used again"
+
+
 def test_answers_are_expected_to_be_as_long_as_the_last_ones():
-    book = SpeedBook()
+    book = new_book()
     for _ in range(300):
         book.answered(10)
     assert book.expected_output(256) == pytest.approx(10, abs=1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from radixroute.events.records import LoadReport, SessionLoad
+from radixroute.radix.contract import Overlaps
 from radixroute.radix.ids import Holder, Keys, WorkerId
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.router.actions import (
@@ -87,25 +88,23 @@ def hash_of(text: str) -> int:
 
 
 class FakeIndex:
-    """Exact overlaps by brute force over sets of keys."""
+    """Exact overlaps by brute force over sets of keys; its holders are all that ever held."""
 
     def __init__(self) -> None:
         self.held: dict[WorkerId, set[int]] = defaultdict(set)
+        self._holders: tuple[Holder, ...] = ()
 
-    def overlaps(self, keys: Keys) -> "FakeOverlaps":
-        return FakeOverlaps(self, keys.tolist())
+    def overlaps(self, keys: Keys) -> Overlaps:
+        holders = tuple(Holder(worker) for worker in self.held)
+        if holders != self._holders:  # the same tuple as long as it is equal, as the real one's
+            self._holders = holders
+        blocks = [_leading(self.held[holder.worker], keys.tolist()) for holder in self._holders]
+        rows = {holder: row for row, holder in enumerate(self._holders)}
+        return Overlaps(self._holders, np.array(blocks, np.int32), rows)
 
 
-@dataclass
-class FakeOverlaps:
-    index: FakeIndex
-    keys: list[int]
-
-    def blocks_of(self, holder: Holder) -> int:
-        held, n = self.index.held[holder.worker], 0
-        while n < len(self.keys) and self.keys[n] in held:
-            n += 1
-        return n
+def _leading(held: set[int], keys: list[int]) -> int:
+    return next((n for n, key in enumerate(keys) if key not in held), len(keys))
 
 
 @dataclass

@@ -75,8 +75,8 @@ def rare_helper(function: _Kernel) -> _Kernel:
 def cache_folder(candidates: list[Path], source: Path = _HERE) -> Path | None:
     """The first candidate that can be ours, made; None when there is none.
 
-    `source` is the kernel's file: in another room it counts beside this one's sources, and may call
-    helpers of its own file and of this room only.
+    `source` is the kernel's file. In another room it counts beside this one's sources, with those
+    files of its room that import this module or end in `_layout.py`.
     """
     for base in candidates:
         folder = base / f"kernels-{source_hash(_HERE, source)}"
@@ -97,10 +97,20 @@ def source_hash(folder: Path, source: Path | None = None) -> str:
     state = hashlib.blake2b(numba.__version__.encode(), digest_size=8)
     paths = [folder / name for name in KERNEL_SOURCES]
     if source is not None and source.is_file() and source.resolve() not in paths:
-        paths.append(source)
+        paths += _kernel_files(source)
     for path in paths:
         state.update(hashlib.blake2b(path.read_bytes()).digest())
     return state.hexdigest()
+
+
+def _kernel_files(source: Path) -> list[Path]:
+    beside = sorted(source.parent.glob("*.py"))
+    names_us = b"radixroute.radix.jit"
+    return [
+        path
+        for path in beside
+        if path == source or path.name.endswith("_layout.py") or names_us in path.read_bytes()
+    ]
 
 
 def _candidates() -> list[Path]:

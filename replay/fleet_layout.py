@@ -1,0 +1,129 @@
+"""Where the simulated fleet keeps what: columns of its arrays. Constants only.
+
+    workers   (workers, WORKER_LEN)          one row each
+    requests  (requests, REQUEST_LEN)        one row each, in trace order
+    slots     (workers, blocks, SLOT_LEN)    the KV blocks; a chain of them is a request's prompt
+    buckets   (workers, a power of two)      node -> slot + 1, linear probing; 0: empty
+    running   (workers, max_num_seqs)        requests in order of admission
+
+Times are nanoseconds since the start of the trace; -1: not yet.
+"""
+
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Cells: TypeAlias = NDArray[np.int32]
+Floats: TypeAlias = NDArray[np.float64]
+
+# A worker.
+PASS_END: Final = 0  # of the pass that runs; -1: none
+PASS_START: Final = 1
+PASS_PREFILL: Final = 2  # tokens
+PASS_DECODES: Final = 3  # requests
+FREE_HEAD: Final = 4  # slots without content; -1: none
+N_FREE: Final = 5
+COLD_HEAD: Final = 6  # cached blocks that nobody uses, coldest first; -1: none
+COLD_TAIL: Final = 7
+N_COLD: Final = 8
+WAIT_HEAD: Final = 9  # requests; -1: none
+WAIT_TAIL: Final = 10
+N_WAITING: Final = 11
+N_RUNNING: Final = 12
+TWIN_HEAD: Final = 13  # slots that held what another held already; free when the pass ends
+N_DECODE_PASSES: Final = 14  # since the last report
+DECODE_NS: Final = 15
+DECODED: Final = 16  # requests over these passes
+N_PREEMPTED: Final = 17
+N_EVICTED: Final = 18
+BUSY_NS: Final = 19
+WORKER_LEN: Final = 20
+
+# A request.
+PROMPT: Final = 0  # tokens
+OUTPUT: Final = 1  # tokens
+FIRST_NODE: Final = 2  # of its full prompt blocks, in `nodes`
+N_NODES: Final = 3
+WORKER: Final = 4
+STATE: Final = 5
+NEXT: Final = 6  # in the queue it stands in; -1: last
+COMPUTED: Final = 7  # tokens
+GENERATED: Final = 8  # tokens
+LEAF: Final = 9  # slot of its last full block; -1: none
+N_CHAINED: Final = 10  # full blocks held
+PARTIAL: Final = 11  # slot of the block it fills; -1: none
+PASS_TOKENS: Final = 12  # in the pass that runs
+CACHED: Final = 13  # prompt tokens found at first admission; -1: not admitted yet
+RECOMPUTED: Final = 14  # tokens computed again after a preemption
+ARRIVED_NS: Final = 15  # at its worker
+ADMITTED_NS: Final = 16
+FIRST_NS: Final = 17  # first token
+FINISH_NS: Final = 18
+LOST: Final = 19  # tokens computed before the last preemption
+REQUEST_LEN: Final = 20
+
+UNSENT: Final = 0
+WAITING: Final = 1
+RUNNING: Final = 2
+DONE: Final = 3
+
+# A slot.
+NODE: Final = 0
+PARENT: Final = 1  # slot of the block before; -1: none
+USERS: Final = 2  # requests that run on it
+BEFORE: Final = 3  # in the cold or the free list
+AFTER: Final = 4
+SLOT_LEN: Final = 5
+
+# Limits.
+MAX_BATCHED: Final = 0  # tokens a pass computes
+MAX_SEQS: Final = 1
+BLOCK: Final = 2  # tokens
+N_UNIQUE_FROM: Final = 3  # first node number of outputs
+WATERMARK: Final = 4  # blocks kept free when others run
+LIMITS_LEN: Final = 5
+
+# Timing, for each worker: prefill ms = (A2 t + A1) t + A0 for t > 0 prompt tokens of a pass; decode
+# ms = max(D_MIN, (D2 p + D1) p + D0 + D_EACH n), p: context tokens / D_TOTAL, n: requests, n > 0.
+A2: Final = 0
+A1: Final = 1
+A0: Final = 2
+D2: Final = 3
+D1: Final = 4
+D0: Final = 5
+D_EACH: Final = 6
+D_MIN: Final = 7
+D_TOTAL: Final = 8
+SLOWNESS: Final = 9  # times everything
+TIMING_LEN: Final = 10
+
+# Cursors of what the kernels write.
+N_REPORTS: Final = 0
+N_ITEMS: Final = 1
+N_WORDS: Final = 2
+N_EVENTS: Final = 3
+N_UNIQUE: Final = 4  # output blocks made
+IS_TOLD: Final = 5  # 1: cache events are wanted
+CURSORS_LEN: Final = 6
+
+# A report: one pass that computed prompt tokens or produced a first or last token.
+R_END: Final = 0
+R_WORKER: Final = 1
+R_PASS_NS: Final = 2
+R_PREFILL: Final = 3
+R_DECODES: Final = 4
+R_FIRST_ITEM: Final = 5
+R_N_ITEMS: Final = 6
+R_DECODE_PASSES: Final = 7  # that only decoded, since the report before
+R_DECODE_NS: Final = 8
+R_DECODED: Final = 9
+REPORT_LEN: Final = 10
+
+# An item: (request, kind). A request of one output token has both.
+FIRST_TOKEN: Final = 1
+LAST_TOKEN: Final = 2
+ITEM_LEN: Final = 2
+
+# A cache event row: (ns, worker, first word, end word).
+EVENT_LEN: Final = 4

@@ -1,0 +1,71 @@
+"""What a replay gives: one row a request, in columns, and what the caches told meanwhile.
+
+Frozen values, made by `simulate` (or from a live cluster), read by reports, bounds and blame. Times
+are nanoseconds from the start of the trace as replayed, after `speed`; -1: never.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from radixroute.radix.ids import Numbers
+from radixroute.replay.trace import Trace
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CacheEvents:
+    """What the workers' caches did, in order of time; arrays of shape (changes,).
+
+    A stored block is visible from `ns` on: the start of the pass that computes it.
+    """
+
+    ns: Numbers
+    worker: Numbers
+    node: Numbers  # of `Prefixes`; numbers from `Prefixes.n_nodes` on are output blocks
+    is_stored: np.ndarray[tuple[int], np.dtype[np.bool_]]  # else removed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunResult:
+    """One policy over one trace. Columns have shape (requests,), in trace order."""
+
+    trace: Trace
+    policy: str
+    workers: int
+    speed: float
+    seed: int
+    block_size: int  # tokens of an engine block
+    arrival_ns: Numbers
+    worker: Numbers
+    decided_ns: Numbers  # when the router chose the worker
+    admitted_ns: Numbers  # when the worker's scheduler took it: hits are pinned then
+    first_ns: Numbers  # first token
+    finish_ns: Numbers
+    cached_tokens: Numbers  # of the prompt, found at admission
+    predicted_tokens: Numbers  # that the router thought were cached, when it chose
+    recomputed_tokens: Numbers  # computed again after preemptions
+    wall_s: float
+    events: CacheEvents | None = None  # kept only when asked for
+    counters: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def reuse(self) -> float:
+        """Cached prompt tokens / prompt tokens."""
+        return float(self.cached_tokens.sum() / max(1, self.trace.prompt_tokens))
+
+    @property
+    def ttft_ms(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return (self.first_ns - self.arrival_ns) / 1e6
+
+    @property
+    def mean_itl_ms(self) -> float:
+        """Time between tokens, over all tokens but the first of each request."""
+        n = self.trace.output_tokens - 1
+        total = float((self.finish_ns - self.first_ns).sum()) / 1e6
+        return total / max(1, int(n.sum()))
+
+    @property
+    def load_max_over_mean(self) -> float:
+        """Prompt tokens of the worker that got most, over the mean."""
+        tokens = np.bincount(self.worker, self.trace.input_tokens, self.workers)
+        return float(tokens.max() / max(1e-9, tokens.mean()))

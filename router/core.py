@@ -40,9 +40,22 @@ class RouterCore:
 
     # -- clients
 
-    def submit(self, spec: RequestSpec, now_ns: int) -> list[Action]:
-        """A client wants this streamed."""
-        return self._dispatcher.admit(spec, now_ns)
+    def submit(self, spec: RequestSpec, now_ns: int, *, is_last: bool = True) -> list[Action]:
+        """A client wants this streamed.
+
+        Not `is_last`: more come at this very time, and planning waits for `pump` or for the last.
+        """
+        actions = self._dispatcher.admit(spec, now_ns)
+        return [*actions, *self.pump(now_ns)] if is_last else actions
+
+    def pump(self, now_ns: int) -> list[Action]:
+        """Gives waiting requests to workers that can take them. Call it at `wake_ns`, too."""
+        return self._dispatcher.pump(now_ns) if len(self.state.waiting) else []
+
+    @property
+    def wake_ns(self) -> int | None:
+        """When `pump` should be called though nothing may have happened by then; None: never."""
+        return self.state.selector.wake_ns if len(self.state.waiting) else None
 
     def abort(self, request_id: str, now_ns: int) -> list[Action]:
         """A client is gone. Ended requests are no error: it may have crossed its own end."""
@@ -53,11 +66,16 @@ class RouterCore:
         actions = self._dispatcher.abort(request)
         return [*actions, *self._membership.settle_drained(worker_id)]
 
+    def predicted_tokens(self, request_id: str) -> int:
+        """Prompt tokens thought to be cached where the request was sent; 0 for unknown ones."""
+        request = self.state.requests.get(request_id)
+        return request.predicted_tokens if request is not None else 0
+
     def route(self, spec: RequestSpec, lease_id: str, now_ns: int) -> Lease:
         """Books a worker for a client that streams from it. Raises NoWorkers."""
         request = Request(spec)
         self.state.log.open(self._dispatcher.log_entry(spec))
-        chosen = self._dispatcher.choose(request)
+        chosen = self._dispatcher.choose(request, now_ns)
         if chosen is None:
             self.state.log.ended(spec.request_id, "error")
             self.state.counters.add(Count.NO_WORKERS)
@@ -89,8 +107,13 @@ class RouterCore:
 
     # -- workers' outputs
 
-    def step(self, worker_id: WorkerId, report: StepReport, now_ns: int) -> list[Action]:
-        """One engine step's outputs, in the order in which the session gave them."""
+    def step(
+        self, worker_id: WorkerId, report: StepReport, now_ns: int, *, pumps: bool = True
+    ) -> list[Action]:
+        """One engine step's outputs, in the order in which the session gave them.
+
+        Without `pumps` somebody else calls `pump` before time goes on.
+        """
         member = self.state.members.get(worker_id)
         if member is None or not member.is_connected:
             self.state.counters.add(Count.REPORTS_UNKNOWN)
@@ -100,12 +123,14 @@ class RouterCore:
             step_ms=report.step_ms,
             prefill_tokens=report.prefill_tokens,
             decode_tokens=report.decode_tokens,
+            now_ns=now_ns,
         )
         member.step_age_ms = 0.0
         actions = self._membership.heard(member, now_ns)
         for delta in report.deltas:
             actions += self._delivery.deliver(member, delta, now_ns)
-        return [*actions, *self._membership.settle_drained(worker_id)]
+        actions += self._membership.settle_drained(worker_id)
+        return [*actions, *self.pump(now_ns)] if pumps else actions
 
     # -- the fleet
 
@@ -134,8 +159,9 @@ class RouterCore:
         self.state.members.set_kv_blocks(
             member, total=load.kv_blocks_total, used=load.kv_blocks_used
         )
-        self.state.loads.report(worker_id, load.sessions)
-        return self._watch.heartbeat(member, load.step_age_ms, now_ns)
+        self.state.loads.report(worker_id, load.sessions, now_ns)
+        actions = self._watch.heartbeat(member, load.step_age_ms, now_ns)
+        return [*actions, *self.pump(now_ns)]
 
     def cache_believed(self, worker_id: WorkerId, is_fresh: bool) -> None:
         """Whether its event stream is applied up to date. If not, it serves without credit."""
@@ -155,7 +181,8 @@ class RouterCore:
 
     def tick(self, now_ns: int) -> list[Action]:
         """Call it each 100 ms or so: silence, deadlines, leases, expectations."""
-        return self._watch.tick(now_ns)
+        actions = self._watch.tick(now_ns)
+        return [*actions, *self.pump(now_ns)]
 
     def check(self) -> None:
         """Raises BrokenInvariant when the parts do not agree."""

@@ -37,7 +37,7 @@ class Decision:
 
     def scores(self) -> Scores:
         """As they were: equal views give equal scores, so the log need not keep them."""
-        return policy_named(self.policy)(self.view).scores
+        return policy_named(self.policy).choose(self.view).scores
 
 
 @dataclass(slots=True)

@@ -59,9 +59,11 @@ class Delivery:
             self._report(request, delta.prompt)
         is_first = bool(delta.token_ids) and request.first_token_ns is None
         if delta.token_ids:
-            self._state.loads.first_token(request.booking)
+            self._state.loads.first_token(request.booking, now_ns)
         if is_first:
             request.first_token_ns = now_ns
+        if delta.token_ids and request.expected_ms:
+            self._time(request, now_ns)
         if delta.finish is not None:
             self._dispatcher.settle(request)
             return self._dispatcher.finish(request, delta.finish, delta.token_ids, delta.text)
@@ -69,6 +71,15 @@ class Delivery:
         request.emit(delta.token_ids, delta.text)
         usage = request.usage() if is_first else None
         return Emit(request.request_id, position, delta.token_ids, delta.text, None, usage)
+
+    def _time(self, request: Request, now_ns: int) -> None:
+        """Its first token came: did it take as long as was thought?"""
+        expected_ms, request.expected_ms = request.expected_ms, 0.0
+        worker_id = request.worker_id or WorkerId("")
+        member = self._state.members.get(worker_id)
+        if member is not None and member.next_dispatch == request.dispatch_seq + 1:
+            took_ms = (now_ns - request.sent_ns) / 1e6
+            self._state.speeds.timed(worker_id, expected_ms=expected_ms, took_ms=took_ms)
 
     def _report(self, request: Request, report: PromptFacts) -> None:
         worker_id = request.worker_id or WorkerId("")

@@ -13,7 +13,9 @@ from radixroute.router.errors import BrokenInvariant
 from radixroute.router.inputs import PackedTokens, RequestSpec
 from radixroute.router.load_book import BookingId
 from radixroute.router.members import Member
+from radixroute.router.policies import Policy, policy_named
 from radixroute.router.requests import Request
+from radixroute.router.score import expected_ttft_ms
 from radixroute.router.state import RouterState
 
 # Two: one death may be chance; a request that was there both times may be what kills.
@@ -36,31 +38,48 @@ class Dispatcher:
         self._max_in_flight = max_in_flight
 
     def admit(self, spec: RequestSpec, now_ns: int) -> list[Action]:
-        """Dispatches it, lets it wait, or refuses it."""
+        """Accepts it: it is dispatched, waits, or is refused.
+
+        One of a planned policy always waits here for the next `pump`.
+        """
         state = self._state
         if len(state.requests) >= self._max_in_flight:
             return self._refuse(spec, Failure.QUEUE_FULL)
+        policy = policy_named(spec.policy)
         request = state.requests.open(spec)
         state.log.open(self.log_entry(spec))
         state.counters.add(Count.REQUESTS_ACCEPTED)
-        if not len(state.waiting):
+        if not policy.is_planned and self._may_bind(request, policy):
             dispatched = self._dispatch(request, now_ns)
             if dispatched is not None:
                 return [dispatched]
         if state.waiting.is_full:
             return self.fail(request, Failure.QUEUE_FULL)
+        if policy.queue_threshold is not None:
+            request.rank = state.selector.uncached_tokens(request, state.serving.block_size)
         self._wait(request, now_ns)
         return []
 
     def pump(self, now_ns: int) -> list[Action]:
-        """Hands waiting requests to workers for as long as any can take one."""
+        """Hands waiting requests to workers that can take them now."""
         state, actions = self._state, list[Action]()
-        while len(state.waiting):
-            request = next(iter(state.waiting))
-            dispatched = self._dispatch(request, now_ns)
-            if dispatched is None:
-                break
-            actions.append(dispatched)
+        planned: dict[str, list[Request]] = {}
+        # Ranks order those of a queueing policy; all others have the same and keep their order.
+        for request in sorted(
+            state.waiting, key=lambda request: (not request.attempt, request.rank)
+        ):
+            policy = policy_named(request.spec.policy)
+            if policy.is_planned and not request.excluded:
+                planned.setdefault(request.spec.policy, []).append(request)
+            elif request.attempt or self._may_bind(request, policy):
+                dispatched = self._dispatch(request, now_ns)
+                if dispatched is None:
+                    break
+                actions.append(dispatched)
+        for name, requests in planned.items():
+            block_size = state.serving.block_size
+            for request, decision in state.selector.plan(requests, name, block_size, now_ns):
+                actions.append(self._bind(request, *self._logged(request, decision), now_ns))
         return actions
 
     def lose_session(self, request: Request, member: Member, now_ns: int) -> list[Action]:
@@ -76,7 +95,7 @@ class Dispatcher:
         if request.deaths >= MAX_DEATHS:
             return self.fail(request, Failure.TOO_MANY_DEATHS)
         self._state.counters.add(Count.REQUESTS_RESUMED)
-        dispatched = None if len(self._state.waiting) else self._dispatch(request, now_ns)
+        dispatched = self._dispatch(request, now_ns)
         if dispatched is not None:
             return [dispatched]
         self._wait(request, now_ns)
@@ -115,18 +134,14 @@ class Dispatcher:
         """Its attempt holds no load and makes no blocks any more."""
         self._state.loads.settle(request.booking)
         self._state.expected.end(request.booking)
+        self._state.active.end(request.booking)
 
-    def choose(self, request: Request) -> tuple[Decision, Member] | None:
+    def choose(self, request: Request, now_ns: int) -> tuple[Decision, Member] | None:
         """A decision, logged; books nothing. None: nobody can take it now."""
         state = self._state
-        decision = state.selector.select(request, request.spec.policy, state.serving.block_size)
-        if decision is None:
-            return None
-        member = state.members.get(decision.worker_id)
-        if member is None:
-            raise BrokenInvariant(f"{decision.worker_id} was chosen and is not a member")
-        state.log.decided(request.request_id, decision)
-        return decision, member
+        name, block_size = request.spec.policy, state.serving.block_size
+        decision = state.selector.select(request, name, block_size, now_ns)
+        return None if decision is None else self._logged(request, decision)
 
     def book(
         self, key: BookingId, request: Request, decision: Decision, *, now_ns: int, seq: int
@@ -140,23 +155,48 @@ class Dispatcher:
             decision.worker_id,
             dispatch_seq=seq,
             queued_tokens=view.prompt_tokens - cached,
+            now_ns=now_ns,
         )
+        self._state.fills.give(
+            decision.worker_id, view.prompt_tokens - cached, self._fleet_tokens(view.block_size)
+        )
+        if policy_named(decision.policy).needs_blocks:
+            self._state.active.add(key, decision.worker_id, request.spec.keys)
         self._state.expected.expect(
             key, decision.worker_id, request.spec.keys, start=overlap - expected, now_ns=now_ns
         )
         return min(cached, len(request.spec.prompt))
 
+    def _may_bind(self, request: Request, policy: Policy) -> bool:
+        """Whether its policy lets it go now, if it were the first that waits."""
+        threshold = policy.queue_threshold
+        return threshold is None or self._state.selector.may_bind(threshold)
+
+    def _fleet_tokens(self, block_size: int) -> float:
+        """What all caches hold together."""
+        return block_size * float(self._state.members.kv_blocks_total)
+
+    def _logged(self, request: Request, decision: Decision) -> tuple[Decision, Member]:
+        member = self._state.members.get(decision.worker_id)
+        if member is None:
+            raise BrokenInvariant(f"{decision.worker_id} was chosen and is not a member")
+        self._state.log.decided(request.request_id, decision)
+        return decision, member
+
     def _dispatch(self, request: Request, now_ns: int) -> Dispatch | None:
-        chosen = self.choose(request)
-        if chosen is None:
-            return None
-        decision, member = chosen
+        chosen = self.choose(request, now_ns)
+        return None if chosen is None else self._bind(request, *chosen, now_ns)
+
+    def _bind(self, request: Request, decision: Decision, member: Member, now_ns: int) -> Dispatch:
         if request in self._state.waiting:
             self._state.waiting.remove(request)
         request.attempt += 1
         request.worker_id = WorkerId(member.spec.worker_id)
         seq = member.next_dispatch
         member.next_dispatch += 1
+        is_alone = decision.view.queued_tokens[decision.chosen] == 0.0
+        request.expected_ms = expected_ttft_ms(decision.view, decision.chosen) if is_alone else 0.0
+        request.dispatch_seq, request.sent_ns = seq, now_ns
         cached = self.book(request.booking, request, decision, now_ns=now_ns, seq=seq)
         if not request.is_counted:
             request.predicted_tokens = cached

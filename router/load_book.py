@@ -27,6 +27,7 @@ class BookingId(NamedTuple):
 @dataclass(slots=True)
 class _Booking:
     worker_id: WorkerId
+    is_lease: bool  # its first token is not told to us
     dispatch_seq: int
     queued_tokens: int  # uncached prompt tokens; 0 once the first token came
     has_first_token: bool = False
@@ -40,6 +41,8 @@ class Load(NamedTuple):
     in_flight: int = 0  # requests, other routers' included
     queued_tokens: int = 0  # uncached prompt tokens before a new request
     decoding: int = 0  # requests that have their first token
+    prompts: int = 0  # requests of ours without a first token
+    since_ns: int = 0  # when the work on what is queued could begin, or was last heard to go on
 
 
 @dataclass(slots=True)
@@ -52,6 +55,8 @@ class _Desk:
     acknowledged_tokens: int = 0
     unacknowledged_tokens: int = 0
     decoding: int = 0
+    prompts: int = 0
+    since_ns: int = 0
     reported_tokens: int | None = None  # ours, as last reported
     foreign_in_flight: int = 0
     foreign_tokens: int = 0
@@ -71,19 +76,28 @@ class LoadBook:
         return len(self._worker_by_id)
 
     def book(
-        self, key: BookingId, worker_id: WorkerId, *, dispatch_seq: int, queued_tokens: int
+        self,
+        key: BookingId,
+        worker_id: WorkerId,
+        *,
+        dispatch_seq: int,
+        queued_tokens: int,
+        now_ns: int,
     ) -> None:
         if key in self._worker_by_id:
             raise BrokenInvariant(f"{key} is booked already")
         desk = self._desk(worker_id)
-        booking = _Booking(worker_id, dispatch_seq, queued_tokens)
+        if _load(desk).queued_tokens == 0:
+            desk.since_ns = now_ns
+        booking = _Booking(worker_id, key.attempt == 0, dispatch_seq, queued_tokens)
         desk.bookings[key] = booking
+        desk.prompts += not booking.is_lease
         desk.unacknowledged.append(booking)
         desk.unacknowledged_tokens += queued_tokens
         self._worker_by_id[key] = worker_id
         _write(self._columns, desk)
 
-    def first_token(self, key: BookingId) -> None:
+    def first_token(self, key: BookingId, now_ns: int) -> None:
         """Its prompt is computed: it decodes from now on."""
         desk = self._desks[self._worker_by_id[key]]
         booking = desk.bookings[key]
@@ -91,6 +105,8 @@ class LoadBook:
             _take_tokens(desk, booking)
             booking.has_first_token = True
             desk.decoding += 1
+            desk.prompts -= not booking.is_lease
+            desk.since_ns = now_ns
             _write(self._columns, desk)
 
     def settle(self, key: BookingId) -> None:
@@ -103,12 +119,14 @@ class LoadBook:
         _take_tokens(desk, booking)
         booking.is_settled = True
         desk.decoding -= booking.has_first_token
+        desk.prompts -= not (booking.has_first_token or booking.is_lease)
         _acknowledge(desk, 0)  # drops what is settled from the head: the queue stays short
         _write(self._columns, desk)
 
-    def report(self, worker_id: WorkerId, sessions: Iterable[SessionLoad]) -> None:
+    def report(self, worker_id: WorkerId, sessions: Iterable[SessionLoad], now_ns: int) -> None:
         """A heartbeat's word on every session of this worker."""
         desk = self._desk(worker_id)
+        before = _load(desk).queued_tokens
         desk.foreign_in_flight = desk.foreign_tokens = 0
         desk.reported_tokens = None
         for session in sessions:
@@ -118,6 +136,8 @@ class LoadBook:
             else:
                 desk.foreign_in_flight += session.in_flight
                 desk.foreign_tokens += session.queued_tokens
+        if _load(desk).queued_tokens != before:
+            desk.since_ns = now_ns
         _write(self._columns, desk)
 
     def forget_worker(self, worker_id: WorkerId) -> None:
@@ -174,6 +194,8 @@ def _load(desk: _Desk) -> Load:
         in_flight=len(desk.bookings) + desk.foreign_in_flight,
         queued_tokens=own + desk.unacknowledged_tokens + desk.foreign_tokens,
         decoding=desk.decoding + desk.foreign_in_flight,
+        prompts=desk.prompts,
+        since_ns=desk.since_ns,
     )
 
 
@@ -205,9 +227,11 @@ def _check_desk(worker_id: WorkerId, desk: _Desk) -> None:
     acknowledged = sum(b.queued_tokens for b in live if b.is_acknowledged)
     unacknowledged = sum(b.queued_tokens for b in live if not b.is_acknowledged)
     decoding = sum(b.has_first_token for b in live)
-    if (acknowledged, unacknowledged, decoding) != (
+    prompts = sum(not (b.has_first_token or b.is_lease) for b in live)
+    if (acknowledged, unacknowledged, decoding, prompts) != (
         desk.acknowledged_tokens,
         desk.unacknowledged_tokens,
         desk.decoding,
+        desk.prompts,
     ):
         raise BrokenInvariant(f"{worker_id}: the desk's totals differ from its bookings")

@@ -2,19 +2,18 @@
 
 Owns every `Member`; only verbs here change one. The transition table below is the whole truth about
 member life: an input that the table does not allow raises `BrokenInvariant`. `version` counts what
-may change who can be chosen; the room in each cache is a column, for decisions to read.
+may change who can be chosen.
 Never opens a connection and never looks at a clock: `RouterCore` calls with `now_ns`.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from math import inf
 
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
 from radixroute.router.inputs import WorkerFacts
-from radixroute.router.slots import SlotList, Slots, Table
+from radixroute.router.slots import Slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +74,14 @@ class Member:
     def is_connected(self) -> bool:
         return self.state in CONNECTED
 
-    @property
-    def free_kv_blocks(self) -> float:
-        """Infinite when the worker did not tell its size: what is not known limits nobody."""
-        free = max(0, self.kv_blocks_total - self.kv_blocks_used)
-        return free if self.kv_blocks_total else inf
-
 
 class Members:
     """The listed workers, by id."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
-        self._columns = slots.columns(inf)
         self._by_id: dict[WorkerId, Member] = {}
+        self.kv_blocks_total = 0  # of all members
         self.version = 0
 
     def __iter__(self) -> Iterator[Member]:
@@ -112,7 +105,7 @@ class Members:
 
     def forget(self, worker_id: WorkerId) -> None:
         """Its slot goes to the next one that is listed."""
-        self._columns.unset(self._by_id.pop(worker_id).slot)
+        self.kv_blocks_total -= self._by_id.pop(worker_id).kv_blocks_total
         self._slots.take_back(worker_id)
         self.version += 1
 
@@ -141,9 +134,9 @@ class Members:
 
     def set_kv_blocks(self, member: Member, *, total: int, used: int) -> None:
         """As its last heartbeat says."""
+        self.kv_blocks_total += total - member.kv_blocks_total
         member.kv_blocks_total = total
         member.kv_blocks_used = used
-        self._columns.write(member.slot, member.free_kv_blocks)
 
     def believe(self, member: Member, is_fresh: bool) -> None:
         """Whether its event stream is applied up to date; never of one that is not connected."""
@@ -152,12 +145,10 @@ class Members:
             member.is_fresh = is_fresh
             self.version += 1
 
-    def take(self, slots: SlotList) -> Table:
-        """`free_kv_blocks` of these workers, shape (1, workers)."""
-        return self._columns.take(slots)
-
     def check(self) -> None:
         self._slots.check()
+        if self.kv_blocks_total != sum(member.kv_blocks_total for member in self):
+            raise BrokenInvariant("the fleet's blocks are not the sum of its members'")
         for worker_id, member in self._by_id.items():
             if member.spec.worker_id != worker_id:
                 raise BrokenInvariant(f"member {worker_id} is filed under another id")
@@ -165,7 +156,3 @@ class Members:
                 raise BrokenInvariant(f"member {worker_id} is fresh but not connected")
             if self._slots.of(worker_id) != member.slot:
                 raise BrokenInvariant(f"member {worker_id} has another's slot")
-        free = {member.slot: member.free_kv_blocks for member in self._by_id.values()}
-        for slot in range(self._columns.capacity):
-            if self._columns.of(slot) != (free.get(slot, inf),):
-                raise BrokenInvariant(f"slot {slot}: the columns differ from the members")

@@ -74,6 +74,7 @@ class Membership:
         member.deaths += 1
         member.fell_silent = reason in (SILENT, STUCK)
         self._state.counters.add(Count.WORKERS_DIED)
+        self._state.fills.forget(worker_id)
         actions: list[Action] = [Drop(worker_id), *self._take_back(member, now_ns)]
         if not was_listed:
             actions += self._forget(member)
@@ -103,6 +104,7 @@ class Membership:
         """The lease has ended; its booking ends with it."""
         self._state.loads.settle(lease.booking)
         self._state.expected.end(lease.booking)
+        self._state.active.end(lease.booking)
 
     def _list(self, spec: MemberSpec, now_ns: int) -> list[Action]:
         member = self._state.members.get(spec.worker_id)
@@ -133,6 +135,7 @@ class Membership:
         worker_id = member.spec.worker_id
         self._state.loads.forget_worker(worker_id)
         self._state.speeds.forget(worker_id)
+        self._state.fills.forget(worker_id)
         self._state.members.forget(worker_id)
         return [Disconnect(worker_id)]
 

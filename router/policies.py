@@ -5,18 +5,33 @@ gives the same choice. Adding a policy is one function and one line in the table
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
+from radixroute.router import peers
 from radixroute.router.errors import UnknownPolicy
 from radixroute.router.score import radix_scores
 from radixroute.router.view import Choice, Numbers, Scores, View
 
-Policy: TypeAlias = Callable[[View], Choice]
+Choose: TypeAlias = Callable[[View], Choice]
 
 # Scores this close are the same: below what step timings can tell.
 TIE_MS = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How requests are given to workers."""
+
+    choose: Choose
+    # Waiting requests are planned together and bound when their worker can start them.
+    is_planned: bool = False
+    # Requests wait, shortest uncached prompt first, while every worker has more than this share of
+    # a step's tokens queued. None: nobody waits.
+    queue_threshold: float | None = None
+    needs_blocks: bool = False  # reads `View.active_blocks` and `new_blocks`
 
 
 def round_robin(view: View) -> Choice:
@@ -55,15 +70,44 @@ def radix(view: View) -> Choice:
     """The worker where first token and harm together cost the least time."""
     scores = radix_scores(view)
     chosen = _cheapest(scores.totals, view.draw)
-    return Choice(chosen, _radix_reason(view, chosen), scores)
+    return Choice(chosen, radix_reason(view, chosen), scores)
+
+
+def radix_reason(view: View, chosen: int) -> str:
+    overlap = view.overlap_blocks[chosen]
+    if overlap == 0 or view.in_flight[chosen] >= view.cap:
+        return "Nothing cached there counts; it is where the prompt is computed soonest."
+    if overlap < np.maximum.reduce(view.overlap_blocks):
+        return "Another worker holds more of it, but there it would wait longer or do more harm."
+    return "It holds the longest prefix and starts soonest."
+
+
+def _published(score: Callable[[View], Scores]) -> Choose:
+    """A policy of another router: the lowest cost of its published formula, ties at random."""
+
+    def choose(view: View) -> Choice:
+        scores = score(view)
+        chosen = _cheapest(scores.totals, view.draw)
+        return Choice(chosen, "Its published cost is the lowest there.", scores)
+
+    return choose
 
 
 POLICIES: dict[str, Policy] = {
-    "radix": radix,
-    "round_robin": round_robin,
-    "random": random,
-    "least_loaded": least_loaded,
-    "power_of_two": power_of_two,
+    "radix": Policy(radix, is_planned=True),
+    "radix_at_once": Policy(radix),
+    "round_robin": Policy(round_robin),
+    "random": Policy(random),
+    "least_loaded": Policy(least_loaded),
+    "power_of_two": Policy(power_of_two),
+    "dynamo": Policy(_published(peers.dynamo(1.0, 1.0, 0.0)), needs_blocks=True),
+    "dynamo_agentic": Policy(_published(peers.dynamo(2.0, 4.0, 64.0)), needs_blocks=True),
+    "dynamo_wspt": Policy(
+        _published(peers.dynamo(1.5, 1000.0, 64.0)), queue_threshold=0.01, needs_blocks=True
+    ),
+    "sglang_cache_aware": Policy(_published(peers.sglang_cache_aware)),
+    "llm_d": Policy(_published(peers.llm_d)),
+    "vllm_kv_aware": Policy(_published(peers.vllm_kv_aware)),
 }
 
 
@@ -83,12 +127,3 @@ def _cheapest(totals: Numbers, draw: int) -> int:
     """The lowest total; ties break by the draw, never by position."""
     ties = (totals <= np.minimum.reduce(totals) + TIE_MS).nonzero()[0]
     return int(ties[draw % len(ties)])
-
-
-def _radix_reason(view: View, chosen: int) -> str:
-    overlap = view.overlap_blocks[chosen]
-    if overlap == 0 or view.in_flight[chosen] >= view.cap:
-        return "Nothing cached there counts; it is where the prompt is computed soonest."
-    if overlap < np.maximum.reduce(view.overlap_blocks):
-        return "Another worker holds more of it, but there it would wait longer or do more harm."
-    return "It holds the longest prefix and starts soonest."

@@ -40,6 +40,11 @@ class Request:
     excluded: set[tuple[WorkerId, str]] = field(default_factory=set)
     deaths: int = 0
     waiting_since_ns: int = 0
+    draw: int | None = None  # random bits for ties
+    expected_ms: float = 0.0  # dispatch to first token, if it is alone there; 0: not known
+    dispatch_seq: int = 0  # of its last attempt
+    sent_ns: int = 0
+    rank: int = 0  # lower goes first, for policies whose queue has an order of its own
     dispatched_ns: int | None = None  # first dispatch
     first_token_ns: int | None = None
     predicted_tokens: int = 0
@@ -50,6 +55,11 @@ class Request:
     @property
     def request_id(self) -> str:
         return self.spec.request_id
+
+    @property
+    def prompt_tokens(self) -> int:
+        """To be known to a worker that takes it now: prompt and what was emitted."""
+        return len(self.spec.prompt) + self.position
 
     @property
     def booking(self) -> BookingId:

@@ -56,6 +56,11 @@ class Rosters:
         self._version = 0
         self._holders: tuple[Holder, ...] = ()
 
+    @property
+    def last_holders(self) -> tuple[Holder, ...]:
+        """Of the index when the last roster was made."""
+        return self._holders
+
     def current(self, holders: tuple[Holder, ...], tried: Tried) -> Roster:
         """Those in `tried` are left out while others live. O(1) unless something changed."""
         last = self._last

@@ -64,6 +64,8 @@ class RouterRuntime:
         self._links: dict[WorkerId, EngineLink] = {}
         self._streams: dict[str, ClientStream] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._wake: asyncio.TimerHandle | None = None
+        self._wake_ns = 0
         self._admitting = asyncio.Lock()  # two first workers must not both set the fleet's facts
 
     @property
@@ -177,6 +179,22 @@ class RouterRuntime:
                         stream.fail(action.failure)
                 case Connect() | Drop() | Disconnect():
                     self._link(action)
+        self._arm()
+
+    def _arm(self) -> None:
+        """Sees to it that the core is called when it wants to be."""
+        wake_ns = self.core.wake_ns
+        if wake_ns is None or (self._wake is not None and self._wake_ns <= wake_ns):
+            return
+        if self._wake is not None:
+            self._wake.cancel()
+        self._wake_ns = wake_ns
+        delay_s = max(0.0, (wake_ns - self.now_ns()) / 1e9)
+        self._wake = asyncio.get_running_loop().call_later(delay_s, self._pump)
+
+    def _pump(self) -> None:
+        self._wake = None
+        self.perform(self.core.pump(self.now_ns()))
 
     def _emit(self, emit: Emit) -> None:
         stream = self._streams.get(emit.request_id)

@@ -1,29 +1,37 @@
-"""Selection: from the fleet as it stands to one decision. Books nothing.
+"""Selection: from the fleet as it stands to decisions. Books nothing.
 
-Gathers members, loads, speeds, index and expected blocks into a `View` and asks the policy. Owns
-the turn counters of the policies and the seeded generator behind ties; nothing else is changed.
+Gathers members, loads, speeds, fills, index and expected blocks into a `View` and asks the policy:
+for one request at a time, or, for a planned policy, for all that wait. Owns the turn counters of
+the policies and the seeded generator behind ties; nothing else is changed.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Protocol
 
 import numpy as np
 
 from radixroute.radix.contract import Overlaps
-from radixroute.radix.ids import Keys
+from radixroute.radix.ids import Keys, Runs
+from radixroute.router import table_layout as at
+from radixroute.router.active_blocks import ActiveBlocks
 from radixroute.router.decision_log import Decision
 from radixroute.router.expected import ExpectedBlocks
+from radixroute.router.fill import Fills
 from radixroute.router.load_book import LoadBook
 from radixroute.router.members import Members
-from radixroute.router.policies import policy_named
+from radixroute.router.policies import policy_named, radix_reason
 from radixroute.router.requests import Request
 from radixroute.router.roster import Roster, Rosters
+from radixroute.router.score import NAMES, kernels
+from radixroute.router.settings import RouterSettings
 from radixroute.router.speed import SpeedBook
 from radixroute.router.view import Numbers, View
 
-MIN_CAP = 2  # below it the cap would forbid two requests of one chat to meet
+# Below it the cap would take cached prefixes from workers that are hardly busy: a worker decodes
+# eight requests about as fast as one.
+MIN_CAP = 8
 
 
 class PrefixBeliefs(Protocol):
@@ -39,31 +47,73 @@ class Fleet:
     members: Members
     loads: LoadBook
     speeds: SpeedBook
+    fills: Fills
     expected: ExpectedBlocks
+    active: ActiveBlocks
     index: PrefixBeliefs
+
+
+@dataclass(slots=True)
+class Pace:
+    """What is usual: by it a wait is long and a prompt is large. Milliseconds."""
+
+    wait_ms: float = 100.0
+    prefill_ms: float = 200.0
+
+    def bound(self, waited_ms: float, prefill_ms: float) -> None:
+        """One request more. The last hundred or so count."""
+        self.wait_ms += (waited_ms - self.wait_ms) * 0.01
+        self.prefill_ms += (prefill_ms - self.prefill_ms) * 0.01
 
 
 class Selector:
     """Makes decisions for one router."""
 
-    def __init__(self, fleet: Fleet, rng: random.Random, load_cap_factor: float) -> None:
+    def __init__(self, fleet: Fleet, rng: random.Random, settings: RouterSettings) -> None:
         self._fleet = fleet
         self._rosters = Rosters(fleet.members)
         self._rng = rng
-        self._load_cap_factor = load_cap_factor
+        self._load_cap_factor = settings.load_cap_factor
+        self._lead_ms = settings.dispatch_lead_ms
         self._turns: dict[str, int] = {}
+        self._pace = Pace()
+        self._wake_ns: int | None = None
 
-    def select(self, request: Request, policy_name: str, block_size: int) -> Decision | None:
-        """None: nobody can take it now."""
+    @property
+    def wake_ns(self) -> int | None:
+        """When a plan should be made again though nothing may have happened; None: never."""
+        return self._wake_ns
+
+    def select(
+        self, request: Request, policy_name: str, block_size: int, now_ns: int
+    ) -> Decision | None:
+        """For one request, now. None: nobody can take it."""
         overlaps = self._fleet.index.overlaps(request.spec.keys)
         roster = self._rosters.current(overlaps.holders, request.excluded)
         if not roster.worker_ids:
             return None
         policy = policy_named(policy_name)
-        turn = self._turns.get(policy_name, 0)
-        self._turns[policy_name] = turn + 1
-        view = self._view(request, roster, overlaps, block_size=block_size, turn=turn)
-        choice = policy(view)
+        overlap, expected = self._believed(request, roster, overlaps)
+        scalars = self._scalars(request, block_size, now_ns)
+        table = self._table(roster, scalars)
+        table.setflags(write=False)
+        blocks: tuple[Numbers | None, Numbers | None] = (None, None)
+        if policy.needs_blocks:
+            blocks = self._fleet.active.counts(roster.worker_ids, request.spec.keys)
+        view = View(
+            prompt_tokens=request.prompt_tokens,
+            worker_ids=roster.worker_ids,
+            overlap_blocks=overlap,
+            expected_blocks=expected,
+            table=table,
+            scalars=scalars,
+            cap=load_cap(table[at.IN_FLIGHT], self._load_cap_factor),
+            turn=self._turn(policy_name),
+            draw=self._draw(request),
+            active_blocks=blocks[0],
+            new_blocks=blocks[1],
+        )
+        choice = policy.choose(view)
         return Decision(
             attempt=request.attempt + 1,
             policy=policy_name,
@@ -73,44 +123,145 @@ class Selector:
             excluded=roster.excluded,
         )
 
-    def _view(
-        self, request: Request, roster: Roster, overlaps: Overlaps, *, block_size: int, turn: int
-    ) -> View:
-        """A fixed number of array operations, whatever the number of workers."""
-        fleet, spec = self._fleet, request.spec
+    def may_bind(self, threshold: float) -> bool:
+        """Whether any worker has no more than this share of a step's tokens queued."""
+        roster = self._rosters.current(self._rosters.last_holders, set())
+        queued = self._fleet.loads.take(roster.slots)[1]
+        limits = np.where(np.isinf(roster.max_batched_tokens), 8192.0, roster.max_batched_tokens)
+        return bool((queued <= threshold * limits).any())
+
+    def uncached_tokens(self, request: Request, block_size: int) -> int:
+        """Prompt tokens to compute where most of it is cached."""
+        overlaps = self._fleet.index.overlaps(request.spec.keys)
+        best = int(np.maximum.reduce(overlaps.blocks, initial=0))
+        return max(1, request.prompt_tokens - best * block_size)
+
+    def plan(
+        self, requests: Sequence[Request], policy_name: str, block_size: int, now_ns: int
+    ) -> list[tuple[Request, Decision]]:
+        """Those of the waiting requests whose best worker can start them now, in order.
+
+        Requests that lost a session are not planned: `select` them.
+        """
+        self._wake_ns = None
+        overlaps = [self._fleet.index.overlaps(request.spec.keys) for request in requests]
+        roster = self._rosters.current(overlaps[0].holders, set())
+        n_requests, n_workers = len(requests), len(roster.worker_ids)
+        if not n_workers:
+            return []
+        believed = [
+            self._believed(request, roster, held)
+            for request, held in zip(requests, overlaps, strict=True)
+        ]
+        scalars = self._scalars(requests[0], block_size, now_ns)
+        table = self._table(roster, scalars)
+        before = table.copy()
+        prompts = np.array([request.prompt_tokens for request in requests], np.float64)
+        waited = np.array([(now_ns - request.spec.arrival_ns) / 1e6 for request in requests])
+        draws = np.array([self._draw(request) for request in requests], np.uint64)
+        held = np.array([overlap for overlap, _ in believed], np.int32)
+        order, chosen = np.empty((2, n_requests), np.int64)
+        caps = np.empty(n_requests)
+        backlogs, flights = np.empty((2, n_requests, n_workers))
+        room = np.empty((3, max(n_requests, n_workers, len(NAMES))))
+        asked = (prompts, waited, draws, held)
+        kernels().plan(*asked, table, scalars, order, chosen, caps, backlogs, flights, room)
+        bound = []
+        for r in order.tolist():
+            worker = int(chosen[r])
+            if worker < 0:
+                continue
+            then = before.copy()
+            then[at.BACKLOG_MS], then[at.IN_FLIGHT] = backlogs[r], flights[r]
+            then.setflags(write=False)
+            view = View(
+                prompt_tokens=requests[r].prompt_tokens,
+                worker_ids=roster.worker_ids,
+                overlap_blocks=believed[r][0],
+                expected_blocks=believed[r][1],
+                table=then,
+                scalars=scalars,
+                cap=float(caps[r]),
+                turn=self._turn(policy_name),
+                draw=int(draws[r]),
+            )
+            decision = Decision(
+                attempt=requests[r].attempt + 1,
+                policy=policy_name,
+                view=view,
+                chosen=worker,
+                reason=radix_reason(view, worker),
+                excluded=roster.excluded,
+            )
+            self._pace.bound(float(waited[r]), _prefill_ms(view, worker))
+            bound.append((requests[r], decision))
+        if len(bound) < n_requests:
+            self._wake_ns = self._next_wake(before, now_ns)
+        return bound
+
+    def _next_wake(self, table: Numbers, now_ns: int) -> int | None:
+        """When the next busy worker will be nearly done with what it has."""
+        if self._lead_ms <= 0.0:
+            return None  # only what really ended counts
+        ahead = table[at.BACKLOG_MS] - self._lead_ms
+        ahead = ahead[ahead > 0.0]
+        return now_ns + int(np.ceil(ahead.min() * 1e6)) if len(ahead) else None
+
+    def _believed(self, request: Request, roster: Roster, overlaps: Overlaps) -> tuple[Runs, Runs]:
+        """Leading blocks each worker holds or will soon, and how many of them are only expected."""
         overlap = held = roster.held(overlaps)
-        expected = fleet.expected.extra_blocks(spec.keys, held, roster.believed)
+        expected = self._fleet.expected.extra_blocks(request.spec.keys, held, roster.believed)
         if expected is None:
             expected = roster.nothing
         else:
             overlap = held + expected
             expected.setflags(write=False)
         overlap.setflags(write=False)
-        in_flight, queued_tokens, decoding = fleet.loads.take(roster.slots)
-        ms_per_prefill_token, step_base_ms, ms_per_decode = fleet.speeds.take(roster.slots)
-        (free_kv_blocks,) = fleet.members.take(roster.slots)
-        return View(
-            prompt_tokens=len(spec.prompt) + request.position,
-            block_size=block_size,
-            output_tokens=fleet.speeds.expected_output(spec.sampling.max_tokens),
-            worker_ids=roster.worker_ids,
-            overlap_blocks=overlap,
-            expected_blocks=expected,
-            in_flight=in_flight,
-            queued_tokens=queued_tokens,
-            decoding=decoding,
-            ms_per_prefill_token=ms_per_prefill_token,
-            step_base_ms=step_base_ms,
-            ms_per_decode=ms_per_decode,
-            free_kv_blocks=free_kv_blocks,
-            max_batched_tokens=roster.max_batched_tokens,
-            cap=load_cap(in_flight, self._load_cap_factor),
-            turn=turn,
-            draw=self._rng.getrandbits(64),
-        )
+        return overlap, expected
+
+    def _scalars(self, request: Request, block_size: int, now_ns: int) -> Numbers:
+        scalars = np.empty(at.N_SCALARS)
+        scalars[at.S_BLOCK] = block_size
+        output = request.spec.sampling.max_tokens
+        scalars[at.S_OUTPUT] = self._fleet.speeds.expected_output(output)
+        scalars[at.S_MIN_CAP] = MIN_CAP
+        scalars[at.S_CAP_FACTOR] = self._load_cap_factor
+        scalars[at.S_NOW_NS] = now_ns
+        scalars[at.S_LEAD_MS] = self._lead_ms
+        scalars[at.S_MEAN_WAIT_MS] = self._pace.wait_ms
+        scalars[at.S_MEAN_PREFILL_MS] = self._pace.prefill_ms
+        return scalars
+
+    def _table(self, roster: Roster, scalars: Numbers) -> Numbers:
+        """The workers' numbers as they stand: a fixed number of array operations."""
+        fleet, slots = self._fleet, roster.slots
+        table = np.empty((at.N_ROWS, len(slots)))
+        table[at.IN_FLIGHT : at.SINCE_NS + 1] = fleet.loads.take(slots)
+        table[at.PREFILL_BASE_MS : at.LAST_STEP_NS + 1] = fleet.speeds.take(slots)
+        table[at.FILL] = fleet.fills.take(slots)
+        table[at.MAX_BATCHED] = roster.max_batched_tokens
+        kernels().prepare(table, scalars)
+        return table
+
+    def _turn(self, policy_name: str) -> int:
+        turn = self._turns.get(policy_name, 0)
+        self._turns[policy_name] = turn + 1
+        return turn
+
+    def _draw(self, request: Request) -> int:
+        """Drawn once for a request, so that planning it again changes nothing."""
+        if request.draw is None:
+            request.draw = self._rng.getrandbits(64)
+        return request.draw
 
 
-def load_cap(in_flight: Numbers, factor: float) -> int:
+def load_cap(in_flight: Numbers, factor: float) -> float:
     """Requests in flight up to which cache credit may lift a worker."""
-    total = int(np.add.reduce(in_flight))
-    return max(MIN_CAP, ceil(factor * (total + 1) / len(in_flight)))
+    total = float(np.add.reduce(in_flight))
+    return float(max(MIN_CAP, np.ceil(factor * (total + 1.0) / len(in_flight))))
+
+
+def _prefill_ms(view: View, worker: int) -> float:
+    tokens = view.prompt_tokens - view.cached_tokens(int(view.overlap_blocks[worker]))
+    table = view.table[:, worker]
+    return float(table[at.PREFILL_BASE_MS] + tokens * table[at.MS_PER_PREFILL])

@@ -34,7 +34,10 @@ class RouterSettings:
     expected_ttl_s: float = 30.0  # a dispatched prompt whose blocks never show up by then is lost
     index_bytes: int = 2 << 30  # at most; taken as the index fills: 40 million blocks of one worker
     load_cap_factor: float = 1.5  # cache credit lifts no worker above this share of the mean load
-    max_waiting: int = 1024  # requests waiting for a worker
+    # A waiting prompt goes to its worker so long before that one is done with what it has: dispatch
+    # takes time, and a worker must not idle while requests wait.
+    dispatch_lead_ms: float = 3.0
+    max_waiting: int = 4096  # requests waiting for a worker
     max_in_flight: int = 4096  # requests dispatched or waiting
     decision_log_len: int = 4096  # requests whose decisions Explain can still show
     max_message_bytes: int = 16 * 1024 * 1024
@@ -47,7 +50,7 @@ class RouterSettings:
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise BadSetting(name, "must be greater than 0")
-        for name in ("port", "block_size"):
+        for name in ("port", "block_size", "dispatch_lead_ms"):
             if getattr(self, name) < 0:
                 raise BadSetting(name, "must not be negative")
         if self.port > 65535:

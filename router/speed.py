@@ -1,9 +1,9 @@
 """Speed: how long a worker's engine steps take, learned from the timings it reports.
 
-Owns the estimates. A step is base + per_decode * decoding + per_prefill * prompt tokens: the first
-two from steps without prompt tokens (least squares with forgetting), the third from what is left
-of the others. Priors make the first decisions sane. Decisions read the estimates as columns. Pure
-arithmetic; `RouterCore` calls.
+Owns the estimates. A step takes a fixed time and a time for each prompt token if it computes prompt
+tokens, and a fixed time and a time for each request that decodes in it: two straight lines, each
+fitted by least squares with forgetting, the first to what the second leaves. Priors make the first
+decisions sane. Decisions read the estimates as columns. Pure arithmetic; `RouterCore` calls.
 """
 
 from math import isclose
@@ -16,73 +16,134 @@ from radixroute.router.errors import BrokenInvariant
 from radixroute.router.slots import SlotList, Slots, Table
 
 # Priors: a small model on one CPU core. One prompt is enough to overrule them.
+PRIOR_PREFILL_BASE_MS = 5.0
 PRIOR_MS_PER_PREFILL_TOKEN = 0.5
 PRIOR_STEP_BASE_MS = 10.0
 PRIOR_MS_PER_DECODE = 1.0
-PRIOR_PREFILL_TOKENS = 128.0  # weight of the prior, in observed tokens
 PRIOR_STEPS = 4.0  # weight of the prior, in observed steps
+PRIOR_PREFILLS = 0.5
 PRIOR_OUTPUT_TOKENS = 64.0
-# Forgetting: some 4,000 prompt tokens or 200 steps back weigh 1/e; workers change with batch mix.
-PREFILL_MEMORY_TOKENS = 4096.0
+# Forgetting: so many steps back weigh 1/e; workers change with batch mix. A step far from what was
+# expected says that the worker has changed: then the past counts for little.
 STEP_MEMORY = 200.0
+SURPRISE = 0.2  # of the larger of both times
+SURPRISED_MEMORY = 4.0
+# What a step takes is told by its worker; what a prompt takes we see ourselves.
+DRIFT_MEMORY = 64.0  # prompts
+PRIOR_DRIFT_MS = 500.0  # weight of the belief that there is none
+# Where all chunks have one size nothing tells the fixed part of their time from the rest: a weak
+# belief that it is a tenth.
+ANCHOR_WEIGHT = 0.05
+ANCHOR_SHARE = 0.1
 OUTPUT_MEMORY = 50.0  # requests
-_HAS_METER = 3  # the row after those of `Speed`
+LEAST_MS_PER_TOKEN = 1e-4  # a free token would make the score blind to prompt length
+_LAST_STEP = 4  # the row after those of `Speed`
+_HAS_METER = 5
 
 
 class Speed(NamedTuple):
     """What a worker's time costs, in milliseconds."""
 
+    prefill_base_ms: float = PRIOR_PREFILL_BASE_MS
     ms_per_prefill_token: float = PRIOR_MS_PER_PREFILL_TOKEN
     step_base_ms: float = PRIOR_STEP_BASE_MS
     ms_per_decode: float = PRIOR_MS_PER_DECODE
 
-    def step_ms(self, decoding: int) -> float:
+    def step_ms(self, decoding: float) -> float:
         """A step that only decodes this many requests."""
-        return self.step_base_ms + self.ms_per_decode * decoding
+        return self.step_base_ms + self.ms_per_decode * decoding if decoding else 0.0
+
+
+class _Line:
+    """y = base + slope x by least squares with forgetting; neither is ever negative."""
+
+    __slots__ = ("_anchor", "_w", "_x", "_xx", "_xy", "_y", "base", "slope")
+
+    def __init__(
+        self, weight: float, points: tuple[tuple[float, float], ...], anchor: float
+    ) -> None:
+        self._anchor = anchor  # weight of the belief about the base
+        self._w = self._x = self._xx = self._y = self._xy = 0.0
+        for x, y in points:
+            self._add(weight / len(points), x, y)
+        self._solve()
+
+    def observe(self, x: float, y: float, steps: float = 1.0) -> None:
+        """`steps` observations of this kind at once."""
+        expected = self.base + self.slope * x
+        is_odd = abs(y - expected) > SURPRISE * max(y, expected)
+        fade = 1.0 - 1.0 / (SURPRISED_MEMORY if is_odd else STEP_MEMORY)
+        keep = fade**steps
+        self._w *= keep
+        self._x *= keep
+        self._xx *= keep
+        self._y *= keep
+        self._xy *= keep
+        self._add((1.0 - keep) / (1.0 - fade), x, y)
+        self._solve()
+
+    def _solve(self) -> None:
+        anchor = self._anchor * self._w
+        w, x = self._w + anchor, self._x
+        y = self._y * (1.0 + self._anchor * ANCHOR_SHARE)
+        spread = w * self._xx - x * x
+        slope = 0.0 if spread <= 1e-9 * w * w else (w * self._xy - x * y) / spread
+        self.slope = min(max(slope, 0.0), y / x if x > 0 else 0.0)
+        self.base = max(0.0, (y - self.slope * x) / w)
+
+    def _add(self, weight: float, x: float, y: float) -> None:
+        self._w += weight
+        self._x += weight * x
+        self._xx += weight * x * x
+        self._y += weight * y
+        self._xy += weight * x * y
 
 
 class SpeedMeter:
     """One worker's learned speed."""
 
     def __init__(self) -> None:
-        self._prefill_tokens = PRIOR_PREFILL_TOKENS
-        self._prefill_ms = PRIOR_PREFILL_TOKENS * PRIOR_MS_PER_PREFILL_TOKEN
-        # Sums of weights, x, x*x, y, x*y over decode steps; x: decoding, y: ms. Two prior points,
-        # at 0 and at 2 requests, fix the line until steps of different widths were seen.
-        low, high = PRIOR_STEP_BASE_MS, PRIOR_STEP_BASE_MS + 2 * PRIOR_MS_PER_DECODE
-        half = PRIOR_STEPS / 2
-        self._sums = [PRIOR_STEPS, half * 2, half * 4, half * (low + high), half * 2 * high]
+        base, each = PRIOR_PREFILL_BASE_MS, PRIOR_MS_PER_PREFILL_TOKEN
+        points = ((0.0, base), (64.0, base + 64.0 * each))
+        self._prefill = _Line(PRIOR_PREFILLS, points, ANCHOR_WEIGHT)
+        # Two prior points, at 0 and at 2 requests, fix the line until widths of both were seen.
+        base, each = PRIOR_STEP_BASE_MS, PRIOR_MS_PER_DECODE
+        self._decode = _Line(PRIOR_STEPS, ((0.0, base), (2.0, base + 2.0 * each)), 0.0)
+        # Prompts took so long, and reported steps made us expect so much: both fade.
+        self._took_ms = self._expected_ms = PRIOR_DRIFT_MS
         self.speed = Speed()
 
-    def observe(self, *, step_ms: float, prefill_tokens: int, decode_tokens: int) -> None:
+    def timed(self, expected_ms: float, took_ms: float) -> None:
+        """A prompt was alone with its worker for so long, dispatch to first token."""
+        keep = 1.0 - 1.0 / DRIFT_MEMORY
+        self._expected_ms = self._expected_ms * keep + expected_ms / self._drift
+        self._took_ms = self._took_ms * keep + took_ms
+        self._show()
+
+    @property
+    def _drift(self) -> float:
+        return min(max(self._took_ms / self._expected_ms, 0.25), 4.0)
+
+    def observe(
+        self, *, step_ms: float, prefill_tokens: int, decode_tokens: float, steps: int = 1
+    ) -> None:
+        """A step, or `steps` that only decoded, with their mean time and requests."""
         if step_ms <= 0 or prefill_tokens + decode_tokens <= 0:
             return
         if prefill_tokens:
-            self._observe_prefill(step_ms, prefill_tokens, decode_tokens)
+            decode = (
+                self._decode.base + self._decode.slope * decode_tokens if decode_tokens else 0.0
+            )
+            spent = max(0.0, step_ms - decode)
+            self._prefill.observe(float(prefill_tokens), spent)
         else:
-            self._observe_decode(step_ms, float(decode_tokens))
-        self.speed = self._solve()
+            self._decode.observe(float(decode_tokens), step_ms, steps)
+        self._show()
 
-    def _observe_prefill(self, step_ms: float, prefill_tokens: int, decode_tokens: int) -> None:
-        keep = max(0.0, 1.0 - prefill_tokens / PREFILL_MEMORY_TOKENS)
-        spent = max(0.0, step_ms - self.speed.step_ms(decode_tokens))
-        self._prefill_tokens = self._prefill_tokens * keep + prefill_tokens
-        self._prefill_ms = self._prefill_ms * keep + spent
-
-    def _observe_decode(self, step_ms: float, decoding: float) -> None:
-        keep = 1.0 - 1.0 / STEP_MEMORY
-        point = (1.0, decoding, decoding * decoding, step_ms, decoding * step_ms)
-        self._sums = [old * keep + new for old, new in zip(self._sums, point, strict=True)]
-
-    def _solve(self) -> Speed:
-        weight, x, xx, y, xy = self._sums
-        spread = weight * xx - x * x
-        slope = 0.0 if spread <= 1e-9 * weight * weight else (weight * xy - x * y) / spread
-        slope = min(max(slope, 0.0), y / x if x > 0 else 0.0)
-        base = max(0.0, (y - slope * x) / weight)
-        # Floors: a free token would make the score blind to prompt length.
-        per_token = max(self._prefill_ms / self._prefill_tokens, 1e-4)
-        return Speed(per_token, base, slope)
+    def _show(self) -> None:
+        prefill, decode, drift = self._prefill, self._decode, self._drift
+        per_token = max(prefill.slope * drift, LEAST_MS_PER_TOKEN)
+        self.speed = Speed(prefill.base * drift, per_token, decode.base, decode.slope)
 
 
 class SpeedBook:
@@ -90,7 +151,8 @@ class SpeedBook:
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
-        self._columns = slots.columns(*Speed(), 0.0)  # and whether it has a meter
+        # Beside the speed the end of the last step, and whether it has a meter.
+        self._columns = slots.columns(*Speed(), 0.0, 0.0)
         self._meters: dict[WorkerId, SpeedMeter] = {}
         self._n_spread = 0  # slots there were when those without a meter got the mean of now
         self._output_tokens = PRIOR_OUTPUT_TOKENS
@@ -100,7 +162,7 @@ class SpeedBook:
         return meter.speed if meter is not None else self._fleet_speed()
 
     def take(self, slots: SlotList) -> Table:
-        """The speeds of these workers, a row for each field of `Speed`; O(workers)."""
+        """Of these workers a row for each field of `Speed`, and when the last step ended (ns)."""
         taken = self._columns.take(slots)
         if self._n_spread < self._columns.capacity and not taken[_HAS_METER].all():
             self._spread_mean()
@@ -108,18 +170,46 @@ class SpeedBook:
         return taken[:_HAS_METER]
 
     def observe(
-        self, worker_id: WorkerId, *, step_ms: float, prefill_tokens: int, decode_tokens: int
+        self,
+        worker_id: WorkerId,
+        *,
+        step_ms: float,
+        prefill_tokens: int,
+        decode_tokens: float,
+        now_ns: int,
+        steps: int = 1,
     ) -> None:
-        meter = self._meters.setdefault(worker_id, SpeedMeter())
-        meter.observe(step_ms=step_ms, prefill_tokens=prefill_tokens, decode_tokens=decode_tokens)
-        self._columns.write(self._slots.of(worker_id), *meter.speed, 1.0)
+        """One step of this worker, which ended now; or `steps` that only decoded."""
+        meter = self._meters.get(worker_id)
+        if meter is None:
+            meter = self._meters[worker_id] = SpeedMeter()
+        meter.observe(
+            step_ms=step_ms,
+            prefill_tokens=prefill_tokens,
+            decode_tokens=decode_tokens,
+            steps=steps,
+        )
+        self._columns.write(self._slots.of(worker_id), *meter.speed, float(now_ns), 1.0)
         self._n_spread = 0
+
+    def timed(self, worker_id: WorkerId, *, expected_ms: float, took_ms: float) -> None:
+        """From dispatch to first token of a prompt that was alone with its worker."""
+        meter = self._meters.get(worker_id)
+        if meter is not None:
+            meter.timed(expected_ms, took_ms)
+            slot = self._slots.of(worker_id)
+            self._columns.write(slot, *meter.speed, self._columns.table[_LAST_STEP, slot], 1.0)
+            self._n_spread = 0
+
+    def stepped(self, worker_id: WorkerId, end_ns: int) -> None:
+        """A step ended of which nothing else is told."""
+        self._columns.table[_LAST_STEP, self._slots.of(worker_id)] = end_ns
 
     def forget(self, worker_id: WorkerId) -> None:
         """Call it while the worker still has its slot."""
-        if self._meters.pop(worker_id, None) is not None:
-            self._columns.unset(self._slots.of(worker_id))
-            self._n_spread = 0
+        self._meters.pop(worker_id, None)
+        self._columns.unset(self._slots.of(worker_id))
+        self._n_spread = 0
 
     def answered(self, output_tokens: int) -> None:
         self._output_tokens += (output_tokens - self._output_tokens) / OUTPUT_MEMORY
@@ -132,8 +222,9 @@ class SpeedBook:
         mean = self._fleet_speed()
         metered = {self._slots.of(w): meter.speed for w, meter in self._meters.items()}
         for slot in range(self._columns.capacity):
-            wanted = (*metered.get(slot, mean), float(slot in metered))
-            pairs = zip(self._columns.of(slot), wanted, strict=True)
+            values = self._columns.of(slot)
+            wanted = (*metered.get(slot, mean), values[_LAST_STEP], float(slot in metered))
+            pairs = zip(values, wanted, strict=True)
             if not all(isclose(got, want) for got, want in pairs):
                 raise BrokenInvariant(f"slot {slot}: the columns differ from the meters")
 
@@ -142,7 +233,7 @@ class SpeedBook:
         self._n_spread = self._columns.capacity
         table = self._columns.table
         has_meter = table[_HAS_METER] > 0
-        speeds = table[:_HAS_METER]
+        speeds = table[:_LAST_STEP]
         mean = speeds[:, has_meter].mean(axis=1) if has_meter.any() else np.array(Speed())
         speeds[:, ~has_meter] = mean[:, None]
 
@@ -151,9 +242,4 @@ class SpeedBook:
         speeds = [meter.speed for meter in self._meters.values()]
         if not speeds:
             return Speed()
-        n = len(speeds)
-        return Speed(
-            sum(s.ms_per_prefill_token for s in speeds) / n,
-            sum(s.step_base_ms for s in speeds) / n,
-            sum(s.ms_per_decode for s in speeds) / n,
-        )
+        return Speed(*(sum(column) / len(speeds) for column in zip(*speeds, strict=True)))

@@ -6,9 +6,11 @@ Owns nothing itself: each part is changed by its own verbs only. Built once by `
 import random
 from dataclasses import dataclass, field
 
+from radixroute.router.active_blocks import ActiveBlocks
 from radixroute.router.counters import Counters
 from radixroute.router.decision_log import DecisionLog
 from radixroute.router.expected import ExpectedBlocks
+from radixroute.router.fill import Fills
 from radixroute.router.hits import HitCounters
 from radixroute.router.leases import Leases
 from radixroute.router.load_book import LoadBook
@@ -38,7 +40,9 @@ class RouterState:
     members: Members
     loads: LoadBook
     speeds: SpeedBook
+    fills: Fills
     expected: ExpectedBlocks
+    active: ActiveBlocks
     requests: RequestTable
     waiting: WaitingQueue
     leases: Leases
@@ -55,6 +59,8 @@ def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random
         members=Members(slots),
         loads=LoadBook(settings.router_id, slots),
         speeds=SpeedBook(slots),
+        fills=Fills(slots),
+        active=ActiveBlocks(),
         expected=ExpectedBlocks(round(settings.expected_ttl_s * NS_PER_S)),
         index=index,
     )
@@ -62,6 +68,8 @@ def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random
         members=fleet.members,
         loads=fleet.loads,
         speeds=fleet.speeds,
+        fills=fleet.fills,
+        active=fleet.active,
         expected=fleet.expected,
         requests=RequestTable(),
         waiting=WaitingQueue(settings.max_waiting),
@@ -69,5 +77,5 @@ def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random
         hits=HitCounters(),
         log=DecisionLog(settings.decision_log_len),
         counters=Counters(),
-        selector=Selector(fleet, rng, settings.load_cap_factor),
+        selector=Selector(fleet, rng, settings),
     )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radixroute.radix.ids import Runs, WorkerId
+from radixroute.router import table_layout as at
 
 Numbers: TypeAlias = NDArray[np.float64]
 
@@ -20,31 +21,44 @@ class View:
     """Everything one decision may depend on; equal views give equal decisions."""
 
     prompt_tokens: int
-    block_size: int
-    output_tokens: float  # expected
     worker_ids: tuple[WorkerId, ...]  # in order; at least one
     overlap_blocks: Runs  # leading blocks held, the expected ones included
     expected_blocks: Runs  # of these, only expected
-    in_flight: Numbers  # requests, other routers' included
-    queued_tokens: Numbers  # uncached prompt tokens before a new request
-    decoding: Numbers  # requests that have their first token
-    ms_per_prefill_token: Numbers
-    step_base_ms: Numbers
-    ms_per_decode: Numbers
-    free_kv_blocks: Numbers  # infinite: not known
-    max_batched_tokens: Numbers  # prompt tokens a step computes; infinite: not known
-    cap: int  # requests in flight above which cache credit counts for nothing
+    table: Numbers  # a row for each quantity of `table_layout`, shape (N_ROWS, workers)
+    scalars: Numbers  # what all workers share, as `table_layout` says
+    cap: float  # requests in flight from which on cache credit counts for nothing
     turn: int  # decisions this policy made before
-    draw: int  # 64 random bits from the core's seeded generator
+    draw: int  # 64 random bits of this request
+    # For policies that ask: distinct prompt blocks in use there, and those this prompt would add.
+    active_blocks: Numbers | None = None
+    new_blocks: Numbers | None = None
 
     @property
-    def max_cached_blocks(self) -> int:
-        """Leading blocks that can save work: one prompt token is always computed."""
-        return max(0, self.prompt_tokens - 1) // self.block_size
+    def block_size(self) -> int:
+        return int(self.scalars[at.S_BLOCK])
+
+    @property
+    def in_flight(self) -> Numbers:
+        """Requests, other routers' included."""
+        row: Numbers = self.table[at.IN_FLIGHT]
+        return row
+
+    @property
+    def queued_tokens(self) -> Numbers:
+        """Uncached prompt tokens given to a worker and without a first token."""
+        row: Numbers = self.table[at.QUEUED]
+        return row
+
+    @property
+    def max_batched_tokens(self) -> Numbers:
+        """Prompt tokens a step computes; infinite: not known."""
+        row: Numbers = self.table[at.MAX_BATCHED]
+        return row
 
     def cached_tokens(self, blocks: int) -> int:
-        """Prompt tokens that `blocks` leading blocks save."""
-        return min(blocks, self.max_cached_blocks) * self.block_size
+        """Prompt tokens that `blocks` leading blocks save: one token is always computed."""
+        most = max(0, self.prompt_tokens - 1) // self.block_size
+        return min(blocks, most) * self.block_size
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""Waiting requests: accepted, and no live worker to take them. Bounded; nothing waits for ever.
+"""Waiting requests: accepted, and no worker can take them yet. Bounded; nothing waits for ever.
 
 Owns the order: requests that were already running elsewhere come first, then by arrival.
 """

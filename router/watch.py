@@ -36,6 +36,7 @@ class Watch:
         self._stuck_dead_ms = settings.stuck_dead_after_s * 1000
         self._no_worker_wait_ns = round(settings.no_worker_wait_s * NS_PER_S)
         self._last_tick_ns: int | None = None
+        self._last_live_ns = 0  # when there was a worker that takes requests
 
     def heartbeat(self, member: Member, step_age_ms: float, now_ns: int) -> list[Action]:
         """The process lives; whether its engine does shows in the age of its last step."""
@@ -87,7 +88,10 @@ class Watch:
         for request in list(self._state.requests):
             if request.spec.deadline_ns <= now_ns:
                 actions += self._dispatcher.fail(request, Failure.DEADLINE)
+        if any(member.state is MemberState.LIVE for member in self._state.members):
+            self._last_live_ns = now_ns
         for request in list(self._state.waiting):
-            if now_ns - request.waiting_since_ns >= self._no_worker_wait_ns:
+            since_ns = max(request.waiting_since_ns, self._last_live_ns)
+            if now_ns - since_ns >= self._no_worker_wait_ns:
                 actions += self._dispatcher.fail(request, Failure.NO_WORKERS)
         return actions

@@ -1,7 +1,7 @@
 """The policies' arithmetic worker by worker, in plain Python: what the array form must equal.
 
-Written from the meaning of each term, not from `radixroute.router.score`, whose weights it takes.
-`view` makes a `View` of rows that a test can read.
+Written from the meaning of each term, not from `radixroute.router.plan_kernels`, whose weights it
+takes. `view` makes a `View` of rows that a test can read.
 """
 
 import math
@@ -10,15 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from radixroute.radix.ids import WorkerId
-from radixroute.router.score import (
-    COMPUTE_HARM_WEIGHT,
-    DECODE_HARM_WEIGHT,
-    EVICTED_REUSE_CHANCE,
-)
-from radixroute.router.selection import load_cap
+from radixroute.router import plan_kernels as weights
+from radixroute.router import table_layout as at
+from radixroute.router.selection import MIN_CAP, load_cap
 from radixroute.router.view import View
 
 TIE_MS = 1e-6
+OUTPUT = 32.0
 
 
 @dataclass(frozen=True)
@@ -30,73 +28,73 @@ class Row:
     in_flight: int = 0
     queued: int = 0
     decoding: int = 0
-    kv_blocks_total: int = 0  # 0: not known
-    kv_blocks_used: int = 0
+    backlog_ms: float = 0.0
+    pass_ms: float = 0.0
+    fill: float = 0.0
     max_batched_tokens: int = 0  # 0: not known
+    prefill_base_ms: float = 5.0
     ms_per_prefill_token: float = 0.5
     step_base_ms: float = 10.0
     ms_per_decode: float = 1.0
 
 
 def view(*rows: Row, tokens: int = 1000, **changes) -> View:
-    def column(*values: float) -> np.ndarray:
-        return np.array(values, np.float64)
-
-    in_flight = column(*(row.in_flight for row in rows))
+    table = np.zeros((at.N_ROWS, len(rows)))
+    table[at.IN_FLIGHT] = [row.in_flight for row in rows]
+    table[at.QUEUED] = [row.queued for row in rows]
+    table[at.DECODING] = [row.decoding for row in rows]
+    table[at.BACKLOG_MS] = [row.backlog_ms for row in rows]
+    table[at.PASS_MS] = [row.pass_ms for row in rows]
+    table[at.FILL] = [row.fill for row in rows]
+    table[at.MAX_BATCHED] = [row.max_batched_tokens or np.inf for row in rows]
+    table[at.PREFILL_BASE_MS] = [row.prefill_base_ms for row in rows]
+    table[at.MS_PER_PREFILL] = [row.ms_per_prefill_token for row in rows]
+    table[at.STEP_BASE_MS] = [row.step_base_ms for row in rows]
+    table[at.MS_PER_DECODE] = [row.ms_per_decode for row in rows]
+    scalars = np.zeros(at.N_SCALARS)
+    scalars[at.S_BLOCK], scalars[at.S_OUTPUT] = 16, OUTPUT
+    scalars[at.S_MIN_CAP], scalars[at.S_CAP_FACTOR] = MIN_CAP, 1.5
+    scalars[at.S_MEAN_WAIT_MS], scalars[at.S_MEAN_PREFILL_MS] = 100.0, 200.0
     made = View(
         prompt_tokens=tokens,
-        block_size=16,
-        output_tokens=32.0,
         worker_ids=tuple(WorkerId(row.worker_id) for row in rows),
         overlap_blocks=np.array([row.overlap for row in rows], np.int32),
         expected_blocks=np.zeros(len(rows), np.int32),
-        in_flight=in_flight,
-        queued_tokens=column(*(row.queued for row in rows)),
-        decoding=column(*(row.decoding for row in rows)),
-        ms_per_prefill_token=column(*(row.ms_per_prefill_token for row in rows)),
-        step_base_ms=column(*(row.step_base_ms for row in rows)),
-        ms_per_decode=column(*(row.ms_per_decode for row in rows)),
-        free_kv_blocks=column(
-            *(
-                max(0, row.kv_blocks_total - row.kv_blocks_used) if row.kv_blocks_total else np.inf
-                for row in rows
-            )
-        ),
-        max_batched_tokens=column(*(row.max_batched_tokens or np.inf for row in rows)),
-        cap=load_cap(in_flight, 1.5),
+        table=table,
+        scalars=scalars,
+        cap=load_cap(table[at.IN_FLIGHT], 1.5),
         turn=0,
         draw=0,
     )
     return replace(made, **changes)
 
 
-def scalar_terms(what: View, row: Row) -> dict[str, float]:
-    """The radix policy's terms for one worker, in milliseconds."""
-    credit = row.overlap if row.in_flight + 1 <= what.cap else 0
+def scalar_terms(what: View, row: Row, rows: list[Row]) -> dict[str, float]:
+    """The radix policy's terms for one of the workers, in milliseconds."""
+    credit = row.overlap if row.in_flight < what.cap else 0
     uncached = what.prompt_tokens - what.cached_tokens(credit)
-    prefill_ms = uncached * row.ms_per_prefill_token
     passes = 1
     if row.max_batched_tokens:
-        passes = max(1, math.ceil((row.queued + uncached) / row.max_batched_tokens))
-    lasting_ms = row.ms_per_decode * what.output_tokens
-    evicted = 0
-    if row.kv_blocks_total:
-        wanted = math.ceil((uncached + what.output_tokens) / what.block_size)
-        evicted = max(0, wanted - max(0, row.kv_blocks_total - row.kv_blocks_used))
-    evicted_ms = evicted * what.block_size * row.ms_per_prefill_token
+        passes = max(1, math.ceil(uncached / row.max_batched_tokens))
+    prefill_ms = passes * row.prefill_base_ms + uncached * row.ms_per_prefill_token
+    step_ms = row.step_base_ms + row.ms_per_decode * row.decoding if row.decoding else 0.0
+    mean_fill = sum(other.fill for other in rows) / len(rows)
+    pushed_ms = min(uncached + OUTPUT, weights.TURNOVER_TOKENS) * row.ms_per_prefill_token
+    share = row.fill / mean_fill if mean_fill else 0.0
+    lost_ms = prefill_ms + row.ms_per_decode * OUTPUT
     return {
-        "queue": row.queued * row.ms_per_prefill_token,
+        "queue": row.backlog_ms or row.pass_ms,
         "prefill": prefill_ms,
-        "steps": passes * (row.step_base_ms + row.ms_per_decode * row.decoding),
-        "compute": COMPUTE_HARM_WEIGHT * prefill_ms,
-        "slow_down": DECODE_HARM_WEIGHT * row.in_flight * (prefill_ms + lasting_ms),
-        "evict": EVICTED_REUSE_CHANCE * evicted_ms,
+        "steps": passes * step_ms,
+        "compute": weights.COMPUTE_WEIGHT * prefill_ms,
+        "slow_down": weights.SLOW_DOWN_WEIGHT * row.in_flight * lost_ms,
+        "turnover": weights.TURNOVER_WEIGHT * pushed_ms * share,
     }
 
 
 def scalar_totals(policy: str, what: View, rows: list[Row]) -> list[float]:
-    if policy == "radix":
-        return [sum(scalar_terms(what, row).values()) for row in rows]
+    if policy.startswith("radix"):
+        return [sum(scalar_terms(what, row, rows).values()) for row in rows]
     return [float(row.in_flight) for row in rows]
 
 

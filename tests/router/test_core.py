@@ -21,9 +21,9 @@ def test_a_burst_of_one_cold_prefix_does_not_scatter():
 
 def test_a_burst_of_one_cold_prefix_is_still_bounded_by_the_cap():
     world = World("a", "b", "c", "d")
-    for n in range(12):
+    for n in range(40):
         world.submit(request(f"r{n}", prefix=7, blocks=64, shared=64))
-    assert max(len(world.on(w)) for w in "abcd") <= 5
+    assert max(len(world.on(w)) for w in "abcd") <= 15 + 1  # 1.5 times the mean, rounded up
 
 
 def test_expected_blocks_end_with_the_stored_event():

@@ -249,7 +249,12 @@ async def test_inspection_tells_who_serves_and_why():
         by_worker = {c.worker_id: c for c in decision.candidates}
         assert by_worker[chosen].overlap_blocks == 10
         assert by_worker[chosen].score < by_worker[{"a": "b", "b": "a"}[chosen]].score
-        assert {t.name for t in by_worker["a"].terms} >= {"queue", "prefill", "slow_down", "evict"}
+        assert {t.name for t in by_worker["a"].terms} >= {
+            "queue",
+            "prefill",
+            "slow_down",
+            "turnover",
+        }
 
         hits = await inspect.HitRates(pb.HitRatesRequest())
         assert (hits.total.requests, hits.total.cached_tokens) == (2, 40)

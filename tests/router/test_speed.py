@@ -24,13 +24,15 @@ def test_without_steps_the_prior_stands():
     assert new_book().speed(A) == Speed()
 
 
-@pytest.mark.parametrize("truth", [Speed(0.05, 5.0, 0.2), Speed(2.0, 30.0, 3.0)])
+@pytest.mark.parametrize("truth", [Speed(4.0, 0.05, 5.0, 0.2), Speed(30.0, 2.0, 30.0, 3.0)])
 def test_a_meter_finds_the_workers_true_speed_under_noise(truth):
     rng, meter = random.Random(1), SpeedMeter()
     for _ in range(400):
         decode = rng.randint(1, 16)
         prefill = rng.choice([0, 0, 0, rng.randint(1, 512)])
-        exact = truth.step_ms(decode) + truth.ms_per_prefill_token * prefill
+        exact = truth.step_ms(decode)
+        if prefill:
+            exact += truth.prefill_base_ms + truth.ms_per_prefill_token * prefill
         meter.observe(
             step_ms=exact * rng.uniform(0.95, 1.05), prefill_tokens=prefill, decode_tokens=decode
         )
@@ -50,7 +52,7 @@ def test_a_worker_that_slows_down_is_believed_soon():
         meter.observe(step_ms=10 + 51.2, prefill_tokens=512, decode_tokens=0)
     for _ in range(20):
         meter.observe(step_ms=10 + 512, prefill_tokens=512, decode_tokens=0)
-    assert meter.speed.ms_per_prefill_token > 0.8
+    assert meter.speed.prefill_base_ms + 512 * meter.speed.ms_per_prefill_token > 0.75 * 522
 
 
 def test_estimates_never_go_below_zero():
@@ -64,6 +66,13 @@ def test_estimates_never_go_below_zero():
     assert speed.ms_per_decode >= 0
 
 
+def test_chunks_of_one_size_still_cost_by_the_token():
+    meter = SpeedMeter()
+    for _ in range(2000):
+        meter.observe(step_ms=100.0, prefill_tokens=512, decode_tokens=0)
+    assert 0.15 < meter.speed.ms_per_prefill_token < 100 / 512
+
+
 def test_empty_steps_teach_nothing():
     meter = SpeedMeter()
     meter.observe(step_ms=0.0, prefill_tokens=10, decode_tokens=0)
@@ -74,7 +83,7 @@ def test_empty_steps_teach_nothing():
 def test_an_unknown_worker_is_thought_to_be_like_the_others():
     book = new_book()
     for _ in range(50):
-        book.observe(A, step_ms=100.0, prefill_tokens=1000, decode_tokens=0)
+        book.observe(A, step_ms=100.0, prefill_tokens=1000, decode_tokens=0, now_ns=1)
     assert book.speed(WorkerId("new")) == book.speed(A)
 
 
@@ -92,10 +101,15 @@ def test_columns_hold_what_each_meter_says_and_the_mean_for_the_others():
             slots.take_back(gone)
         elif listed:
             worker_id, step_ms = rng.choice(listed), rng.uniform(1, 200)
-            book.observe(worker_id, step_ms=step_ms, prefill_tokens=64 * (n % 2), decode_tokens=2)
+            prefill = 64 * (n % 2)
+            book.observe(
+                worker_id, step_ms=step_ms, prefill_tokens=prefill, decode_tokens=2, now_ns=n
+            )
         taken = book.take(np.array([slots.of(w) for w in listed], np.intp))
         wanted = [book.speed(w) for w in listed]
-        assert taken.T.ravel().tolist() == pytest.approx([x for speed in wanted for x in speed])
+        assert taken[:-1].T.ravel().tolist() == pytest.approx(
+            [x for speed in wanted for x in speed]
+        )
         book.check()
     assert slots.of(listed[-1]) < 30, "slots of workers that left are used again"
 

@@ -77,7 +77,7 @@ def request(
         prompt=np.zeros(blocks * 16 + 3, np.uint32),
         keys=np.array(keys, np.uint64),
         sampling=SamplingParams(max_tokens=n),
-        policy=more.get("policy", "radix"),
+        policy=more.get("policy", "radix_at_once"),
         arrival_ns=now_ns,
         deadline_ns=more.get("deadline_ns", now_ns + 600 * S),
     )

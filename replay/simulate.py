@@ -1,0 +1,309 @@
+"""A trace against the simulated fleet: the real `RouterCore` and index, in virtual time.
+
+Owns the order of things: arrivals, dispatches on their way, cache events on their way, passes that
+end. The core hears of a worker only what a live one would tell it. The same inputs give the same
+result: the only randomness is the core's seeded generator.
+"""
+
+import heapq
+import random
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from radixroute.radix.ids import Holder, Keys, WorkerId
+from radixroute.radix.index import PrefixIndex
+from radixroute.replay import fleet_layout as at
+from radixroute.replay.errors import InvalidShape
+from radixroute.replay.fleet import Fleet, FleetShape, PassReport
+from radixroute.replay.results import RunResult
+from radixroute.replay.timing import POLYNOMIAL, Timing
+from radixroute.replay.trace import Prefixes, Trace, prefixes
+from radixroute.request.sampling import FinishReason, SamplingParams
+from radixroute.router.actions import Action, Dispatch, Fail
+from radixroute.router.core import RouterCore
+from radixroute.router.inputs import (
+    TOKEN_BYTES,
+    Delta,
+    PackedTokens,
+    PromptFacts,
+    RequestSpec,
+    StepReport,
+    WorkerFacts,
+)
+from radixroute.router.members import MemberSpec
+from radixroute.router.settings import RouterSettings
+
+_NEVER = 1 << 62
+_FOREVER_S = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What lies between router and workers, and what is wrong with it."""
+
+    event_delay_ms: float = 0.0  # until the router hears of a cache change
+    dispatch_ms: float = 0.0  # until a request is at its worker
+    prefill_bias: float = 1.0  # the router is told times wrong by this factor
+    decode_bias: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """The fleet that a trace meets, and how."""
+
+    shape: FleetShape
+    timing: Timing = POLYNOMIAL
+    speed: float = 1.0  # arrivals come so many times faster
+    seed: int = 0  # of ties and random choices
+    conditions: Conditions = field(default_factory=Conditions)
+
+
+def simulate(
+    trace: Trace, policy: str, scenario: Scenario, numbered: Prefixes | None = None
+) -> RunResult:
+    """One policy over one trace. Raises `InvalidShape` for requests no worker could hold.
+
+    `numbered`: the trace's prefixes for this block size, if they are known already.
+    """
+    return Simulation(trace, policy, scenario, numbered).run()
+
+
+class Simulation:
+    """One run."""
+
+    def __init__(
+        self, trace: Trace, policy: str, scenario: Scenario, numbered: Prefixes | None
+    ) -> None:
+        from radixroute.replay.fleet_kernels import keys_of
+
+        shape, conditions = scenario.shape, scenario.conditions
+        self._trace, self._policy, self._scenario = trace, policy, scenario
+        self._prefixes = numbered or prefixes(trace, shape.block_size)
+        self._fleet = Fleet(trace, self._prefixes, shape, scenario.timing)
+        self._fleet.listen()
+        self._keys = np.empty(len(self._prefixes.nodes), np.uint64)
+        keys_of(self._prefixes.nodes.astype(np.int64), self._keys)
+        self._index = PrefixIndex()
+        self._core = _core(policy, self._index, shape, scenario.seed)
+        self._holders = [Holder(WorkerId(_name(w))) for w in range(shape.workers)]
+        for holder in self._holders:
+            self._index.join(holder)
+        self._number_by_worker = {holder.worker: w for w, holder in enumerate(self._holders)}
+        self._decided_ns = np.full(len(trace), -1, np.int64)
+        self._predicted = np.zeros(len(trace), np.int64)
+        self._arrival_ns = (trace.arrival_ns / scenario.speed).astype(np.int64)
+        self._on_the_way: deque[tuple[int, int, int]] = deque()  # (ns, request, worker)
+        self._told: deque[tuple[int, int, Keys]] = deque()  # cache events not heard of yet
+        self._event_delay_ns = round(conditions.event_delay_ms * 1e6)
+        self._dispatch_ns = round(conditions.dispatch_ms * 1e6)
+        self._followers: dict[int, list[int]] = {}
+        self._n_left = len(trace)
+
+    def run(self) -> RunResult:
+        started = time.perf_counter()
+        arrivals = self._first_arrivals()
+        fleet, core, now_ns = self._fleet, self._core, 0
+        while self._n_left:
+            until_ns = self._next_ns(arrivals)
+            now_ns = fleet.advance(until_ns)
+            self._hear_events(now_ns)
+            self._report(fleet.take_reports(), arrivals)
+            while self._on_the_way and self._on_the_way[0][0] <= now_ns:
+                _, request, worker = self._on_the_way.popleft()
+                fleet.submit(request, worker, now_ns)
+            self._tell_steps()
+            while arrivals and arrivals[0][0] <= now_ns:
+                _, request = heapq.heappop(arrivals)
+                self._do(core.submit(self._spec(request), now_ns, is_last=False), now_ns)
+            self._do(core.pump(now_ns), now_ns)
+        return self._result(time.perf_counter() - started)
+
+    def _first_arrivals(self) -> list[tuple[int, int]]:
+        after = self._trace.after
+        for request in np.flatnonzero(after >= 0).tolist():
+            self._followers.setdefault(int(after[request]), []).append(request)
+        first = np.flatnonzero(after < 0)
+        arrivals = list(zip(self._arrival_ns[first].tolist(), first.tolist(), strict=True))
+        heapq.heapify(arrivals)
+        return arrivals
+
+    def _next_ns(self, arrivals: list[tuple[int, int]]) -> int:
+        now_ns = self._fleet.now_ns
+        until_ns = arrivals[0][0] if arrivals else now_ns + 10**12
+        if self._on_the_way:
+            until_ns = min(until_ns, self._on_the_way[0][0])
+        wake_ns = self._core.wake_ns
+        if wake_ns is not None and wake_ns > now_ns:
+            until_ns = min(until_ns, wake_ns)
+        return until_ns
+
+    def _hear_events(self, now_ns: int) -> None:
+        """Cache changes that have reached the router by now."""
+        for ns, worker, words in self._fleet.take_events():
+            self._told.append((ns + self._event_delay_ns, worker, words))
+        core = self._core
+        while self._told and self._told[0][0] <= now_ns:
+            _, worker, words = self._told.popleft()
+            holder = self._holders[worker]
+            self._index.apply(holder, words)
+            if core.expects_blocks(holder.worker):
+                for keys in _stored(words):
+                    core.stored(holder.worker, keys)
+
+    def _report(self, reports: Iterable[PassReport], arrivals: list[tuple[int, int]]) -> None:
+        """What the workers' sessions say."""
+        conditions, core = self._scenario.conditions, self._core
+        for report in reports:
+            worker_id = self._holders[report.worker].worker
+            if report.decode_passes:
+                mean_ms = report.decode_ns / report.decode_passes / 1e6
+                core.state.speeds.observe(
+                    worker_id,
+                    step_ms=mean_ms * conditions.decode_bias,
+                    prefill_tokens=0,
+                    decode_tokens=report.decoded / report.decode_passes,
+                    now_ns=report.end_ns,
+                    steps=report.decode_passes,
+                )
+            bias = conditions.prefill_bias if report.prefill_tokens else conditions.decode_bias
+            deltas = [self._delta(request, kind) for request, kind in report.items]
+            for request, kind in report.items:
+                if kind & at.LAST_TOKEN:
+                    self._n_left -= 1
+                    for follower in self._followers.pop(request, ()):
+                        due_ns = report.end_ns + int(self._arrival_ns[follower])
+                        self._arrival_ns[follower] = due_ns
+                        heapq.heappush(arrivals, (due_ns, follower))
+            told = StepReport(
+                report.pass_ns / 1e6 * bias, report.prefill_tokens, report.decodes, tuple(deltas)
+            )
+            self._do(core.step(worker_id, told, report.end_ns, pumps=False), report.end_ns)
+
+    def _delta(self, request: int, kind: int) -> Delta:
+        row = self._fleet.requests[request]
+        n_output = int(row[at.OUTPUT])
+        facts = None
+        if kind & at.FIRST_TOKEN:
+            cached = int(row[at.CACHED])
+            facts = PromptFacts(int(row[at.PROMPT]), cached, int(row[at.RECOMPUTED]))
+        position = 0 if kind & at.FIRST_TOKEN else 1
+        end = n_output if kind & at.LAST_TOKEN else 1
+        return Delta(
+            request_id=str(request),
+            attempt=1,
+            position=position,
+            token_ids=PackedTokens(bytes(TOKEN_BYTES * (end - position))),
+            text="",
+            finish=FinishReason.LENGTH if kind & at.LAST_TOKEN else None,
+            prompt=facts,
+        )
+
+    def _tell_steps(self) -> None:
+        """When each worker's last pass ended: live, every step's outputs say so."""
+        speeds, workers = self._core.state.speeds, self._fleet.workers
+        for worker, start_ns in enumerate(workers[:, at.PASS_START].tolist()):
+            speeds.stepped(self._holders[worker].worker, start_ns)
+
+    def _spec(self, request: int) -> RequestSpec:
+        first, end = self._prefixes.first[request : request + 2].tolist()
+        n_prompt = int(self._trace.input_tokens[request])
+        arrival_ns = int(self._arrival_ns[request])
+        return RequestSpec(
+            request_id=str(request),
+            # Only its length counts; all its tokens are one number in memory.
+            prompt=np.broadcast_to(np.uint32(0), (n_prompt,)),
+            keys=self._keys[first:end],
+            sampling=SamplingParams(max_tokens=int(self._trace.output_tokens[request])),
+            policy=self._policy,
+            arrival_ns=arrival_ns,
+            deadline_ns=_NEVER,
+        )
+
+    def _do(self, actions: Iterable[Action], now_ns: int) -> None:
+        for action in actions:
+            match action:
+                case Dispatch(worker_id=worker_id, spec=spec):
+                    request, worker = int(spec.request_id), self._number_by_worker[worker_id]
+                    self._decided_ns[request] = now_ns
+                    self._predicted[request] = self._core.predicted_tokens(spec.request_id)
+                    if self._dispatch_ns:
+                        due_ns = now_ns + self._dispatch_ns
+                        self._on_the_way.append((due_ns, request, worker))
+                    else:
+                        self._fleet.submit(request, worker, now_ns)
+                case Fail(request_id=request_id, failure=failure):
+                    raise InvalidShape(
+                        f"request {request_id} failed in the router: {failure.value}"
+                    )
+
+    def _result(self, wall_s: float) -> RunResult:
+        rows = self._fleet.requests
+        return RunResult(
+            trace=self._trace,
+            policy=self._policy,
+            workers=self._scenario.shape.workers,
+            speed=self._scenario.speed,
+            seed=self._scenario.seed,
+            block_size=self._scenario.shape.block_size,
+            arrival_ns=self._arrival_ns,
+            worker=rows[:, at.WORKER].copy(),
+            decided_ns=self._decided_ns,
+            admitted_ns=rows[:, at.ADMITTED_NS].copy(),
+            first_ns=rows[:, at.FIRST_NS].copy(),
+            finish_ns=rows[:, at.FINISH_NS].copy(),
+            cached_tokens=rows[:, at.CACHED].copy(),
+            predicted_tokens=self._predicted,
+            recomputed_tokens=rows[:, at.RECOMPUTED].copy(),
+            wall_s=wall_s,
+            counters={
+                "preemptions": int(self._fleet.workers[:, at.N_PREEMPTED].sum()),
+                "evicted_blocks": int(self._fleet.workers[:, at.N_EVICTED].sum()),
+            },
+        )
+
+
+def _core(policy: str, index: PrefixIndex, shape: FleetShape, seed: int) -> RouterCore:
+    settings = RouterSettings(
+        router_id="replay",
+        policy=policy,
+        max_waiting=1 << 30,
+        max_in_flight=1 << 30,
+        decision_log_len=16,
+        dispatch_lead_ms=0.0,
+        expected_ttl_s=_FOREVER_S,
+    )
+    core = RouterCore(settings, index, random.Random(seed))  # noqa: S311 - reproducible, not secret
+    names = [_name(w) for w in range(shape.workers)]
+    core.set_members([MemberSpec(WorkerId(name), f"{name}:1", 1) for name in names], 0)
+    for name in names:
+        facts = WorkerFacts(
+            worker_id=WorkerId(name),
+            epoch="1",
+            block_size=shape.block_size,
+            eos_token_ids=frozenset(),
+            kv_blocks_total=shape.kv_blocks,
+            max_batched_tokens=shape.max_num_batched_tokens,
+        )
+        core.joined(facts, 0)
+        core.cache_believed(facts.worker_id, is_fresh=True)
+    return core
+
+
+def _name(worker: int) -> str:
+    return f"w{worker:04d}"
+
+
+def _stored(words: Keys) -> Iterable[Keys]:
+    """The runs of keys that packed words store."""
+    from radixroute.radix.layout import PACKED_HEAD, PACKED_STORE
+
+    start = 0
+    while start < len(words):
+        end = start + PACKED_HEAD + int(words[start + 2])
+        if int(words[start]) & 0xFF == PACKED_STORE:
+            yield words[start + PACKED_HEAD : end]
+        start = end

@@ -16,6 +16,7 @@ from radixroute.radix.jit import helper, kernel
 from radixroute.router.table_layout import (
     BACKLOG_MS,
     DECODING,
+    DRIFT,
     FILL,
     IN_FLIGHT,
     LAST_STEP_NS,
@@ -157,6 +158,7 @@ def prepare(table: Floats, scalars: Floats) -> None:
             whole = _prefill_ms(tokens, table, w) + _passes(tokens, table, w) * step
             # Late against the forecast: it may end any moment, but it has not.
             least = 0.01 if table[PROMPTS, w] > 0.0 else 0.0
+            whole *= table[DRIFT, w]
             backlog = max(least, whole - (now_ns - table[SINCE_NS, w]) / 1e6)
         elif step > 0.0:
             rest = min(step, max(0.0, step - (now_ns - table[LAST_STEP_NS, w]) / 1e6))

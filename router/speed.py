@@ -37,8 +37,8 @@ ANCHOR_WEIGHT = 0.05
 ANCHOR_SHARE = 0.1
 OUTPUT_MEMORY = 50.0  # requests
 LEAST_MS_PER_TOKEN = 1e-4  # a free token would make the score blind to prompt length
-_LAST_STEP = 4  # the row after those of `Speed`
-_HAS_METER = 5
+_LAST_STEP = 5  # the row after those of `Speed`
+_HAS_METER = 6
 
 
 class Speed(NamedTuple):
@@ -48,6 +48,7 @@ class Speed(NamedTuple):
     ms_per_prefill_token: float = PRIOR_MS_PER_PREFILL_TOKEN
     step_base_ms: float = PRIOR_STEP_BASE_MS
     ms_per_decode: float = PRIOR_MS_PER_DECODE
+    drift: float = 1.0  # prompts really take so many times what this makes of them
 
     def step_ms(self, decoding: float) -> float:
         """A step that only decodes this many requests."""
@@ -116,7 +117,7 @@ class SpeedMeter:
     def timed(self, expected_ms: float, took_ms: float) -> None:
         """A prompt was alone with its worker for so long, dispatch to first token."""
         keep = 1.0 - 1.0 / DRIFT_MEMORY
-        self._expected_ms = self._expected_ms * keep + expected_ms / self._drift
+        self._expected_ms = self._expected_ms * keep + expected_ms
         self._took_ms = self._took_ms * keep + took_ms
         self._show()
 
@@ -141,9 +142,9 @@ class SpeedMeter:
         self._show()
 
     def _show(self) -> None:
-        prefill, decode, drift = self._prefill, self._decode, self._drift
-        per_token = max(prefill.slope * drift, LEAST_MS_PER_TOKEN)
-        self.speed = Speed(prefill.base * drift, per_token, decode.base, decode.slope)
+        prefill, decode = self._prefill, self._decode
+        per_token = max(prefill.slope, LEAST_MS_PER_TOKEN)
+        self.speed = Speed(prefill.base, per_token, decode.base, decode.slope, self._drift)
 
 
 class SpeedBook:

@@ -15,13 +15,14 @@ PREFILL_BASE_MS: Final = 5  # of a pass with prompt tokens
 MS_PER_PREFILL: Final = 6  # of each token
 STEP_BASE_MS: Final = 7  # of a pass with decoding requests
 MS_PER_DECODE: Final = 8  # of each of them
-LAST_STEP_NS: Final = 9  # end of the last pass heard of
-FILL: Final = 10  # prompt tokens given there lately: what its cache must hold
-MAX_BATCHED: Final = 11  # tokens a pass computes
-N_TAKEN: Final = 12
-BACKLOG_MS: Final = 12  # until what is queued there is computed
-PASS_MS: Final = 13  # until the pass that decodes there ends
-N_ROWS: Final = 14
+DRIFT: Final = 9  # prompts really take so many times what the above makes of them
+LAST_STEP_NS: Final = 10  # end of the last pass heard of
+FILL: Final = 11  # prompt tokens given there lately: what its cache must hold
+MAX_BATCHED: Final = 12  # tokens a pass computes
+N_TAKEN: Final = 13
+BACKLOG_MS: Final = 13  # until what is queued there is computed
+PASS_MS: Final = 14  # until the pass that decodes there ends
+N_ROWS: Final = 15
 
 # Scalars.
 S_BLOCK: Final = 0  # tokens

@@ -45,6 +45,7 @@ def view(*rows: Row, tokens: int = 1000, **changes) -> View:
     table[at.DECODING] = [row.decoding for row in rows]
     table[at.BACKLOG_MS] = [row.backlog_ms for row in rows]
     table[at.PASS_MS] = [row.pass_ms for row in rows]
+    table[at.DRIFT] = 1.0
     table[at.FILL] = [row.fill for row in rows]
     table[at.MAX_BATCHED] = [row.max_batched_tokens or np.inf for row in rows]
     table[at.PREFILL_BASE_MS] = [row.prefill_base_ms for row in rows]

@@ -1,0 +1,213 @@
+"""Late binding: who waits, who goes first, and that the kernel does what is written."""
+
+import random
+
+import numpy as np
+import pytest
+
+from radixroute.radix.ids import WorkerId
+from radixroute.router import plan_kernels as kernels
+from radixroute.router import table_layout as at
+from radixroute.router.inputs import Delta, PromptFacts, StepReport
+from tests.router.scalar_score import Row, scalar_terms, view
+from tests.router.worlds import MS, World, packed, request, token
+
+
+def random_fleet(rng: random.Random) -> list[Row]:
+    return [
+        Row(
+            f"w{i}",
+            in_flight=rng.randint(0, 9),
+            decoding=rng.randint(0, 3),
+            backlog_ms=rng.choice([0.0, 0.0, 2.0, 80.0, 900.0]),
+            pass_ms=rng.choice([0.0, 7.0]),
+            fill=rng.choice([0.0, 1e4, 1e6]),
+            max_batched_tokens=rng.choice([0, 512]),
+        )
+        for i in range(rng.randint(1, 6))
+    ]
+
+
+def run_plan(rows, prompts, overlaps, waited, draws, *, lead_ms=3.0, prompts_there=None):
+    """The kernel's answer: (order, worker of each or -1, backlogs as they stood)."""
+    what = view(*rows)
+    table, scalars = what.table.copy(), what.scalars.copy()
+    scalars[at.S_LEAD_MS] = lead_ms
+    busy = [float(row.backlog_ms > 0) for row in rows] if prompts_there is None else prompts_there
+    table[at.PROMPTS] = busy
+    n, w = len(prompts), len(rows)
+    order, chosen = np.empty((2, n), np.int64)
+    caps, (backlogs, flights) = np.empty(n), np.empty((2, n, w))
+    kernels.plan(
+        np.array(prompts, float),
+        np.array(waited, float),
+        np.array(draws, np.uint64),
+        np.array(overlaps, np.int32).reshape(n, w),
+        table,
+        scalars,
+        order,
+        chosen,
+        caps,
+        backlogs,
+        flights,
+        np.empty((3, max(n, w, kernels.N_TERMS))),
+    )
+    return order.tolist(), chosen.tolist(), backlogs
+
+
+def scalar_plan(rows, prompts, overlaps, waited, draws):
+    """The same from the words of the docstrings, with dicts and loops."""
+    rows = [vars(row).copy() for row in rows]
+    is_busy = [row["backlog_ms"] > 0 for row in rows]
+    given = [False] * len(rows)
+
+    def least(r):
+        plain = view(*(Row(**row) for row in rows), tokens=prompts[r])
+        costs = []
+        for row, overlap in zip(rows, overlaps[r], strict=True):
+            free = Row(**{**row, "overlap": overlap, "in_flight": 0})
+            costs.append(scalar_terms(plain, free, [free])["prefill"])
+        return min(costs)
+
+    def rank(r):
+        work = least(r)
+        if waited[r] > kernels.OVERDUE_WAITS * 100.0:
+            return (0, -waited[r])
+        return (1, -work) if work > kernels.GIANT_PREFILLS * 200.0 else (2, work)
+
+    order = sorted(range(len(prompts)), key=rank)
+    chosen = [-1] * len(prompts)
+    for r in order:
+        now = [Row(**{**row, "overlap": o}) for row, o in zip(rows, overlaps[r], strict=True)]
+        what = view(*now, tokens=prompts[r])
+        terms = [scalar_terms(what, row, now) for row in now]
+        totals = [sum(t.values()) for t in terms]
+        ties = [w for w, total in enumerate(totals) if total <= min(totals) + kernels.TIE_MS]
+        best = ties[draws[r] % len(ties)]
+        base = now[best].prefill_base_ms
+        if given[best]:
+            fits = terms[best]["prefill"] - base <= kernels.JOIN_PASSES * base
+        else:
+            fits = not is_busy[best] or rows[best]["backlog_ms"] <= 3.0
+        if fits:
+            chosen[r] = best
+            given[best] = True
+            rows[best]["in_flight"] += 1
+        before = rows[best]["backlog_ms"] or rows[best]["pass_ms"]
+        rows[best]["backlog_ms"] = before + terms[best]["prefill"]
+    return order, chosen
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_the_kernel_plans_as_written(seed):
+    rng = random.Random(seed)
+    rows, n = random_fleet(rng), rng.randint(1, 9)
+    prompts = [rng.choice([1, 40, 700, 3000, 40_000]) for _ in range(n)]
+    overlaps = [[rng.choice([0, 0, 2, 40]) for _ in rows] for _ in range(n)]
+    waited = [rng.choice([0.0, 50.0, 900.0 + i]) for i in range(n)]
+    draws = [rng.getrandbits(64) for _ in range(n)]
+    order, chosen, _ = run_plan(rows, prompts, overlaps, waited, draws)
+    assert (order, chosen) == scalar_plan(rows, prompts, overlaps, waited, draws)
+
+
+def test_the_shortest_goes_first_and_the_others_wait_for_what_it_leaves():
+    order, chosen, backlogs = run_plan([Row("a")], [900, 400, 600], [[0]] * 3, [0.0] * 3, [0] * 3)
+    assert order == [1, 2, 0]
+    assert chosen == [-1, 0, -1]
+    assert backlogs[2, 0] == 5.0 + 200.0
+    assert backlogs[0, 0] == 5.0 + 200.0 + 5.0 + 300.0
+
+
+def test_small_prompts_join_the_one_given_now():
+    _, chosen, _ = run_plan([Row("a")], [30, 40, 41], [[0]] * 3, [0.0] * 3, [0] * 3)
+    assert chosen == [0, 0, -1], "20 ms of its own are four passes' fixed cost, and no more"
+
+
+def test_giants_and_overdue_ones_go_before_the_shortest():
+    prompts = [100, 9000, 50]
+    order, _, _ = run_plan([Row("a")], prompts, [[0]] * 3, [0.0, 0.0, 0.0], [0] * 3)
+    assert order == [1, 2, 0]
+    order, _, _ = run_plan([Row("a")], prompts, [[0]] * 3, [401.0, 0.0, 0.0], [0] * 3)
+    assert order == [0, 1, 2]
+
+
+def test_a_request_waits_for_its_prefix_or_goes_elsewhere_whichever_is_sooner():
+    holder, other = Row("a", backlog_ms=100.0), Row("b")
+    _, chosen, _ = run_plan([holder, other], [2000], [[100, 0]], [0.0], [0])
+    assert chosen == [-1], "200 ms there after 100 of waiting, or 1,000 elsewhere"
+    _, chosen, _ = run_plan([holder, other], [300], [[10, 0]], [0.0], [0])
+    assert chosen == [1]
+
+
+def test_a_worker_is_given_one_prompt_ahead_and_no_more():
+    nearly = Row("a", backlog_ms=2.0)
+    assert run_plan([nearly], [500], [[0]], [0.0], [0])[1] == [0]
+    assert run_plan([nearly], [500], [[0]], [0.0], [0], lead_ms=1.0)[1] == [-1]
+    assert run_plan([nearly], [500], [[0]], [0.0], [0], prompts_there=[2.0])[1] == [-1]
+
+
+def first_token(world: World, request_id: str, worker: str) -> None:
+    facts = PromptFacts(131, 0, 0)
+    delta = Delta(request_id, 1, 0, packed(token(request_id, 0)), "x", None, facts)
+    world.workers[worker].running[request_id, 1].position = 1
+    world.workers[worker].running[request_id, 1].has_reported = True
+    report = StepReport(70.0, 131, 0, (delta,))
+    world.do(world.core.step(WorkerId(worker), report, world.now_ns))
+
+
+def test_requests_wait_at_the_router_until_a_worker_is_free():
+    world = World("a", dispatch_lead_ms=0.0)
+    for n in range(3):
+        world.submit(request(f"r{n}", prefix=n, policy="radix"))
+    assert world.on("a") == ["r0"]
+    assert len(world.core.state.waiting) == 2
+    world.now_ns += 70 * MS
+    first_token(world, "r0", "a")
+    assert world.on("a") == ["r0", "r1"]
+    first_token(world, "r1", "a")
+    assert world.on("a") == ["r0", "r1", "r2"]
+
+
+def test_those_that_come_together_are_planned_together():
+    world = World("a")
+    for n, blocks in enumerate((40, 20, 30)):
+        spec = request(f"r{n}", prefix=n, blocks=blocks, policy="radix")
+        world.clients[spec.request_id] = None  # type: ignore[assignment]  # nothing is answered
+        assert world.core.submit(spec, 0, is_last=False) == []
+    (dispatch,) = world.core.pump(0)
+    assert dispatch.spec.request_id == "r1"
+
+
+def test_the_core_asks_to_be_woken_before_its_worker_is_done():
+    world = World("a", dispatch_lead_ms=5.0)
+    assert world.core.wake_ns is None
+    world.submit(request("r0", prefix=0, policy="radix"))
+    assert world.core.wake_ns is None, "nobody waits"
+    world.submit(request("r1", prefix=1, policy="radix"))
+    wake_ns = world.core.wake_ns
+    assert wake_ns is not None
+    world.now_ns = wake_ns - 1 * MS
+    world.do(world.core.pump(world.now_ns))
+    assert world.on("a") == ["r0"]
+    world.now_ns = wake_ns
+    world.do(world.core.pump(world.now_ns))
+    assert world.on("a") == ["r0", "r1"], "one prompt ahead: the worker need not wait for us"
+
+
+def test_waiting_for_a_busy_worker_is_no_reason_to_fail():
+    world = World("a", no_worker_wait_s=1.0)
+    world.submit(request("r0", prefix=0, n=100, policy="radix"))
+    late = world.submit(request("r1", prefix=1, policy="radix"))
+    for _ in range(40):
+        world.pass_time(100 * MS)
+    assert late.end is None
+
+
+def test_queue_order_of_the_shortest_first_baseline():
+    world = World("a")
+    world.submit(request("r0", prefix=0, blocks=8, policy="dynamo_wspt"))
+    world.submit(request("r1", prefix=1, blocks=9, policy="dynamo_wspt"))
+    world.submit(request("r2", prefix=2, blocks=4, policy="dynamo_wspt"))
+    assert world.on("a") == ["r0"]
+    first_token(world, "r0", "a")
+    assert world.on("a") == ["r0", "r2"]

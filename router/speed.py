@@ -33,7 +33,7 @@ DRIFT_MEMORY = 64.0  # prompts
 PRIOR_DRIFT_MS = 500.0  # weight of the belief that there is none
 # Where all chunks have one size nothing tells the fixed part of their time from the rest: a weak
 # belief that it is a tenth.
-ANCHOR_WEIGHT = 0.05
+ANCHOR_WEIGHT = 0.001
 ANCHOR_SHARE = 0.1
 OUTPUT_MEMORY = 50.0  # requests
 LEAST_MS_PER_TOKEN = 1e-4  # a free token would make the score blind to prompt length

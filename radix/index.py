@@ -32,6 +32,7 @@ _PAGE_BYTES = 8 * at.PAGE_WORDS
 # blocks have grown by half.
 _SWEEP_A_BLOCK = 4
 _NO_FLAGS = np.empty(0, np.uint8)
+_INT32 = np.dtype(np.int32)  # `np.zeros` looks a scalar type up each time
 # Copies of a block by tier.
 _Counts = tuple[int, int, int]
 
@@ -159,14 +160,14 @@ class PrefixIndex:
     def overlaps(self, keys: Keys) -> Overlaps:
         """O(log(blocks) * changes of the set of holders); O(run) for holders with holes."""
         cells, directory, lanes, head = self._arrays
-        blocks = np.zeros(len(self._holders), np.int32)
-        n_slow = self._match(cells, directory, lanes, head, keys, blocks)
+        holders = self._holders
+        blocks = np.zeros(len(holders), _INT32)
         tiers = None
-        if n_slow:
+        if self._match(cells, directory, lanes, head, keys, blocks):
             tiers = self._split_by_tier(*self._arrays, keys, blocks)
-            tiers.flags.writeable = False
-        blocks.flags.writeable = False
-        return Overlaps(self._holders, blocks, self._row_by_holder, tiers)
+            tiers.setflags(write=False)
+        blocks.setflags(False)  # type: ignore[call-arg]  # the name would take as long as the call
+        return Overlaps(holders, blocks, self._row_by_holder, tiers)
 
     def holds(self, holder: Holder, key: BlockKey) -> bool:
         return any(self._counts(self._lane(holder), key))
@@ -296,9 +297,10 @@ class PrefixIndex:
 def _arena(n_words: int) -> Cells:
     """Zeroed words, taken from the system as they are touched, in large pages where it has any.
 
-    Large pages make a probe of a table of gigabytes cheaper by a page walk.
+    Large pages make a probe of a table of gigabytes cheaper by a page walk. Private memory, because
+    systems give shared memory no large pages unless they are told to.
     """
-    memory = mmap.mmap(-1, 8 * n_words)
+    memory = mmap.mmap(-1, 8 * n_words, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel without them
         memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.uint64)

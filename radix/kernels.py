@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from radixroute.radix.ids import Keys, Tokens
-from radixroute.radix.jit import kernel
+from radixroute.radix.jit import helper, kernel
 
 
 @njit(inline="always")
@@ -36,20 +36,26 @@ def _round(v0, v1, v2, v3):  # type: ignore[no-untyped-def]  # numba infers
     return v0, v1, v2, v3
 
 
-@kernel(
-    "uint64[::1](Array(uint32, 1, 'C', readonly=True), int64, uint64, uint64, uint64)",
-    makes_arrays=True,
-)
-def chain(
-    tokens: Tokens, block_size: int, previous: np.uint64, k0: np.uint64, k1: np.uint64
-) -> Keys:
-    """Key of each full block: SipHash-1-3 of (previous key, tokens), little endian; never 0."""
-    n_blocks = tokens.shape[0] // block_size
-    keys = np.empty(n_blocks, np.uint64)
+@helper
+def chain_blocks(  # noqa: PLR0913, PLR0917 - what is hashed, with what, to where
+    tokens: Tokens,
+    first: int,
+    block_size: int,
+    previous: np.uint64,
+    k0: np.uint64,
+    k1: np.uint64,
+    keys: Keys,
+    start: int,
+    end: int,
+) -> None:
+    """Keys of the blocks whose tokens begin at `first`, into `keys` from `start` to `end`.
+
+    SipHash-1-3 of (previous key, tokens), little endian; never 0.
+    """
     # The length closes a message; an odd last token shares the word with it.
-    end = np.uint64((8 + 4 * block_size) & 0xFF) << np.uint64(56)
+    end_word = np.uint64((8 + 4 * block_size) & 0xFF) << np.uint64(56)
     half = np.uint64(32)
-    for block in range(n_blocks):
+    for at in range(start, end):
         v0 = k0 ^ np.uint64(0x736F6D6570736575)
         v1 = k1 ^ np.uint64(0x646F72616E646F6D)
         v2 = k0 ^ np.uint64(0x6C7967656E657261)
@@ -57,15 +63,14 @@ def chain(
         v3 ^= previous
         v0, v1, v2, v3 = _round(v0, v1, v2, v3)
         v0 ^= previous
-        start = block * block_size
-        for i in range(start, start + block_size - 1, 2):
+        for i in range(first, first + block_size - 1, 2):
             word = np.uint64(tokens[i]) | (np.uint64(tokens[i + 1]) << half)
             v3 ^= word
             v0, v1, v2, v3 = _round(v0, v1, v2, v3)
             v0 ^= word
-        word = end
+        word = end_word
         if block_size & 1:
-            word |= np.uint64(tokens[start + block_size - 1])
+            word |= np.uint64(tokens[first + block_size - 1])
         v3 ^= word
         v0, v1, v2, v3 = _round(v0, v1, v2, v3)
         v0 ^= word
@@ -75,5 +80,19 @@ def chain(
         key = v0 ^ v1 ^ v2 ^ v3
         # 0 marks an empty slot in flat tables.
         previous = key if key != 0 else np.uint64(1)
-        keys[block] = previous
+        keys[at] = previous
+        first += block_size
+
+
+@kernel(
+    "uint64[::1](Array(uint32, 1, 'C', readonly=True), int64, uint64, uint64, uint64)",
+    makes_arrays=True,
+)
+def chain(
+    tokens: Tokens, block_size: int, previous: np.uint64, k0: np.uint64, k1: np.uint64
+) -> Keys:
+    """Key of each full block."""
+    n_blocks = tokens.shape[0] // block_size
+    keys = np.empty(n_blocks, np.uint64)
+    chain_blocks(tokens, 0, block_size, previous, k0, k1, keys, 0, n_blocks)
     return keys

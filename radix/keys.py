@@ -61,7 +61,7 @@ def _chain(tokens: Tokens, block_size: int, seed: np.uint64, previous: int) -> K
     if block_size < 1:
         raise LocalMisuse(f"block_size is {block_size}")
     # uint64 throughout: numba takes an exact match of types without a conversion (2 us saved).
-    k0, k1 = _siphash_key(seed)
+    k0, k1 = siphash_key(seed)
     keys: Keys = _kernel()(np.ascontiguousarray(tokens), block_size, np.uint64(previous), k0, k1)
     return keys
 
@@ -74,7 +74,7 @@ def _kernel() -> Callable[..., Keys]:
 
 
 @lru_cache(maxsize=1024)
-def _siphash_key(seed: np.uint64) -> tuple[np.uint64, np.uint64]:
+def siphash_key(seed: np.uint64) -> tuple[np.uint64, np.uint64]:
     """SipHash has a key of two words: the seed, and SplitMix64 of it."""
     z = (int(seed) + _GAMMA) & _MASK
     z = ((z ^ (z >> 30)) * _MIX_1) & _MASK

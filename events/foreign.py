@@ -5,14 +5,17 @@ Nothing here is ours yet: hashes are the engine's own, opaque, and mean somethin
 with its worker. `adapter.py` turns these into our records.
 """
 
+from collections.abc import Sequence
 from typing import Final, NewType, TypeAlias
 
 import msgspec
 
 from radixroute.radix.ids import Tier, Tokens
 
-# An engine's block id folded to 64 bits; 0 is a legal value, absence is None.
+# An engine's block id as a number: of 64 bits (signed ones modulo 2**64), or a whole digest of up
+# to 256. 0 is a legal value, absence is None.
 EngineHash = NewType("EngineHash", int)
+MAX_HASH_BYTES: Final = 32
 
 
 class ExtraKeys(msgspec.Struct, frozen=True):
@@ -59,7 +62,7 @@ class ForeignBatch(msgspec.Struct, frozen=True):
     """One message of an engine. `skipped` events had an unknown tag or a wrong form."""
 
     seq: int
-    events: tuple[ForeignEvent, ...]
+    events: Sequence[ForeignEvent]
     rank: int | None
     ts: float
     skipped: int = 0
@@ -73,7 +76,7 @@ class ForeignReplayEnd(msgspec.Struct, frozen=True):
 # says nothing about the tokens before it.
 MAIN_KINDS: Final = frozenset({"full_attention", "mla_attention", "sink_full_attention"})
 
-_TIER_BY_MEDIUM: Final = {
+TIER_BY_MEDIUM: Final = {
     "GPU": Tier.DEVICE,
     "DEVICE": Tier.DEVICE,
     "CPU": Tier.HOST,  # vLLM
@@ -90,4 +93,4 @@ _TIER_BY_MEDIUM: Final = {
 
 def tier_of(medium: str | None) -> Tier | None:
     """The tier of a medium; None for shared and unknown ones, which credit no worker."""
-    return Tier.DEVICE if medium is None else _TIER_BY_MEDIUM.get(medium.upper())
+    return Tier.DEVICE if medium is None else TIER_BY_MEDIUM.get(medium.upper())

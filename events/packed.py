@@ -16,6 +16,7 @@ from radixroute.radix import layout as at
 from radixroute.radix.ids import BlockKey, Keys, Tier
 
 _EPOCH_BYTES = 16
+_NO_KEYS = np.empty(0, np.uint64)
 
 
 class PackedEvents(Sequence[Event]):
@@ -72,6 +73,19 @@ class PackedEvents(Sequence[Event]):
         if kind == at.PACKED_REMOVE:
             return BlocksRemoved(self._keys(start), tier)
         return CacheCleared()
+
+
+def write_packed(event: Event, words: Keys, start: int) -> int:
+    """An event into `words` from `start` on; where it ends."""
+    kind, parent, tier, keys = at.PACKED_CLEAR, 0, 0, _NO_KEYS
+    if isinstance(event, BlocksStored):
+        kind, parent, tier, keys = at.PACKED_STORE, event.parent or 0, event.tier, event.keys
+    elif isinstance(event, BlocksRemoved):
+        kind, tier, keys = at.PACKED_REMOVE, event.tier, event.keys
+    first = start + at.PACKED_HEAD
+    words[start:first] = kind | tier << int(at.PACKED_TIER_SHIFT), parent, len(keys)
+    words[first : first + len(keys)] = keys
+    return first + len(keys)
 
 
 class Packer:

@@ -12,7 +12,9 @@ import msgspec
 import numpy as np
 
 from radixroute.events.errors import RemoteEventError
+from radixroute.events.flat import decode_flat
 from radixroute.events.foreign import (
+    MAX_HASH_BYTES,
     EngineHash,
     ExtraKeys,
     ForeignBatch,
@@ -66,7 +68,8 @@ def _decode_batch(seq: bytes, payload: bytes) -> ForeignBatch:
     if len(seq) != 8:
         raise RemoteEventError(f"seq frame of {len(seq)} bytes")
     if len(payload) <= MAX_FOREIGN_PAYLOAD_BYTES:
-        fast = decode_usual(int.from_bytes(seq, "big"), payload)
+        number = int.from_bytes(seq, "big")
+        fast = decode_flat(number, payload) or decode_usual(number, payload)
         if fast is not None:
             return fast
     return decode_unusual(seq, payload)
@@ -172,9 +175,9 @@ def _hashes(value: object) -> tuple[EngineHash, ...]:
 
 
 def _hash(value: object) -> EngineHash:
-    """vLLM: unsigned, or the digest's bytes, whose last 8 are that number. SGLang: signed."""
-    if isinstance(value, bytes) and value:
-        return EngineHash(int.from_bytes(value[-8:], "big"))
+    """vLLM: unsigned, or a digest's bytes. SGLang: signed."""
+    if isinstance(value, bytes) and 0 < len(value) <= MAX_HASH_BYTES:
+        return EngineHash(int.from_bytes(value, "big"))
     if isinstance(value, int) and not isinstance(value, bool):
         return EngineHash(value & _MASK)
     raise _BadField

@@ -1,8 +1,9 @@
-"""The fast path for what vLLM usually sends: a batch array of event maps.
+"""The second path for what vLLM usually sends: a batch array of event maps, with LoRAs and salts.
 
-Takes only what it wholly understands; None leaves a payload to the decoder that knows every form.
-Both say the same of the same bytes, and a fuzz test holds them together. Token ids go from bytes to
-an array without being Python numbers in between: those were two thirds of the time.
+What is plain takes the first path, `flat`. This one too takes only what it wholly understands; None
+leaves a payload to the decoder that knows every form. Both say the same of the same bytes, and a
+fuzz test holds them together. Token ids go from bytes to an array without being Python numbers in
+between: those were two thirds of the time.
 """
 
 from functools import cache

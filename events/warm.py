@@ -3,11 +3,14 @@
 Whoever serves calls me at start-up; so does `radixroute warm`.
 """
 
+from radixroute.events.adapter import EngineAdapter
+from radixroute.events.flat import decode_flat
 from radixroute.events.packed import Packer
 from radixroute.events.vllm_usual import decode_usual
 from radixroute.radix import warm as radix_warm
+from radixroute.radix.scope import Scope
 
-# A batch of one stored event with one token: reads ids, so loads their kernel.
+# A batch of one stored event with one token: read and translated it loads every kernel on its way.
 _SMALL = (
     b"\x93\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\x91\x84\xa4type\xabBlockStored"
     b"\xacblock_hashes\x91\x01\xa9token_ids\x91\x05\xaablock_size\x01\xc0"
@@ -19,3 +22,6 @@ def warm() -> None:
     radix_warm.warm()
     Packer()
     decode_usual(0, _SMALL)
+    batch = decode_flat(0, _SMALL)
+    if batch is not None:
+        EngineAdapter(Scope("", 1)).translate_all(batch.events)

@@ -10,10 +10,8 @@ import pytest
 
 from radixroute.events.errors import RemoteEventError
 from radixroute.events.foreign import ForeignBatch, ForeignStored
-from radixroute.events.names import NameTable
 from radixroute.events.vllm import decode_unusual
 from radixroute.events.vllm_usual import decode_usual
-from radixroute.radix.ids import BlockKey, Tier
 from radixroute.radix.scope import Scope
 from tests.events.test_packed import mutated
 
@@ -118,43 +116,3 @@ def test_what_is_no_batch_is_left_to_the_other_decoder_which_refuses_it():
         assert decode_usual(0, payload) is None
         with pytest.raises(RemoteEventError):
             decode_unusual(bytes(8), payload)
-
-
-def keys(*values: int) -> np.ndarray:
-    return np.array(values, np.uint64)
-
-
-def test_names_keep_keys_parents_scopes_and_copies_through_growth():
-    table, other = NameTable(), Scope("model", 16, lora="x")
-    for number in range(300):
-        first = 10 * number
-        names = tuple(range(first, first + 10))
-        chain = np.arange(first, first + 10, dtype=np.uint64) + np.uint64(1)
-        parent = None if number % 2 else BlockKey(99)
-        scope = SCOPE if number % 3 else other
-        assert table.store(None, names, parent, chain, scope, Tier.DEVICE)  # type: ignore[arg-type]
-    table.check()
-    assert len(table) == 3000
-    for name, above, place in ((0, 99, other), (9, 9, other), (10, None, SCOPE)):
-        found = table.find(None, name)  # type: ignore[arg-type]
-        assert found is not None
-        assert (found.key, found.parent) == (name + 1, above)
-        assert found.scope == place
-    assert table.find(0, 5) is None  # type: ignore[arg-type]
-
-
-def test_names_go_with_their_last_copy_and_their_places_are_used_again():
-    table = NameTable()
-    store: Any = table.store
-    assert store(0, (1, 2), None, keys(11, 12), SCOPE, Tier.DEVICE)
-    assert store(0, (1, 3), None, keys(11, 13), SCOPE, Tier.HOST)
-    assert not store(0, (2,), None, keys(99), SCOPE, Tier.HOST)  # the name means another block
-    remove: Any = table.remove
-    assert remove(0, (1, 2, 3, 4), Tier.DEVICE) == [11, 12]
-    assert len(table) == 2
-    table.check()
-    assert remove(0, (1, 3), Tier.HOST) == [11, 13]
-    assert remove(0, (1,), Tier.HOST) == []
-    assert store(0, (7, 8), None, keys(17, 18), SCOPE, Tier.DISK)
-    table.check()
-    assert len(table) == 2

@@ -131,6 +131,31 @@ def test_torn_payloads_are_not_flat(cut):
     assert decode_flat(0, whole + b"\x00") is None
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"block_hashes": [1, bytes(31) + b"\x01"]},  # of two widths
+        {"block_hashes": [bytes(33), b""]},
+        {"lora_name": "adapter"},
+        {"lora_id": 3},
+        {"cache_salt": "salt"},
+        {"extra_keys": [["salt"], None]},
+        {"medium": "GPÜ"},
+        {"group_idx": 62},
+        {"token_ids": [[1, 2], 3]},
+        {"token_ids": [-1, 2]},
+        {"token_ids": [2**32, 2]},
+        {"later": {"a": "map"}},
+        {7: 7},
+    ],
+    ids=repr,
+)
+def test_what_is_not_plain_is_left_to_the_other_decoders(more):
+    event = {"type": "BlockStored", "block_hashes": [1, 2], "token_ids": [1, 2], "block_size": 1}
+    assert decode_flat(0, msgpack.packb([1.5, [event], 0])) is not None
+    assert decode_flat(0, msgpack.packb([1.5, [event | more], 0])) is None
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_flat_batches_become_the_events_that_their_records_become(seed):
     engine = Engine(random.Random(seed), has_digests=seed % 3 == 2)

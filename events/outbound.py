@@ -4,15 +4,14 @@ What the heartbeat says and what was sent agree because one caller does both, in
 the publisher's thread; tests pair it with a `StreamSession` over a fake link.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from radixroute.events.control import ReplayDone, ReplayRequest, encode_part, encode_replay_done
-from radixroute.events.errors import LocalEventError
 from radixroute.events.mirror import StreamMirror
 from radixroute.events.native import MAX_PAYLOAD_BYTES, encode_batch
 from radixroute.events.records import Epoch, Event, EventBatch, Heartbeat, LoadReport
+from radixroute.events.ring import ReplayRing
 
 
 @dataclass(slots=True)
@@ -22,12 +21,6 @@ class OutboundCounters:
     sent: int = 0
     dropped: int = 0  # consumed a seq, reached the mirror, were never sent
     too_big: int = 0  # of these, refused for their size
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    seq: int
-    frames: tuple[bytes, ...]
 
 
 class OutboundStream:
@@ -40,9 +33,7 @@ class OutboundStream:
         self._rank = rank
         self._mirror = StreamMirror()
         self._next_seq = 0
-        self._ring: deque[_Kept] = deque(maxlen=ring_batches)
-        self._ring_bytes = 0
-        self._max_ring_bytes = ring_bytes
+        self._ring = ReplayRing(ring_batches, ring_bytes)
         self._part_blocks = part_blocks
         self.counters = OutboundCounters()
 
@@ -70,7 +61,7 @@ class OutboundStream:
             self.counters.too_big += 1
             self.counters.dropped += 1
             return None
-        self._keep(_Kept(batch.seq, frames))
+        self._ring.keep(batch.seq, frames)
         self.counters.sent += 1
         return frames
 
@@ -91,8 +82,7 @@ class OutboundStream:
 
     def replay(self, request: ReplayRequest) -> Iterator[tuple[bytes, ...]]:
         """Frames of every kept batch asked for, oldest first, then the end mark."""
-        wanted = [k for k in self._ring if request.from_seq <= k.seq <= request.to_seq]
-        for kept in wanted:
+        for kept in self._ring.between(request.from_seq, request.to_seq):
             yield kept.frames
         yield tuple(encode_replay_done(ReplayDone(self._epoch, request.from_seq)))
 
@@ -106,25 +96,9 @@ class OutboundStream:
     def check(self) -> None:
         """Raises on a broken invariant."""
         self._mirror.check()
-        seqs = [kept.seq for kept in self._ring]
-        if seqs != sorted(set(seqs)) or (seqs and seqs[-1] >= self._next_seq):
-            raise LocalEventError("replay ring is out of order")
-        if self._ring_bytes != sum(map(_size, self._ring)):
-            raise LocalEventError("replay ring is mismeasured")
+        self._ring.check(self._next_seq)
 
     def _follow(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
         """What may be sent of them."""
         self._next_seq += 1
         return tuple(self._mirror.apply(event) for event in events)
-
-    def _keep(self, kept: _Kept) -> None:
-        if len(self._ring) == self._ring.maxlen:
-            self._ring_bytes -= _size(self._ring.popleft())
-        self._ring.append(kept)
-        self._ring_bytes += _size(kept)
-        while self._ring_bytes > self._max_ring_bytes:
-            self._ring_bytes -= _size(self._ring.popleft())
-
-
-def _size(kept: _Kept) -> int:
-    return sum(map(len, kept.frames))

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import zmq
 
-from radixroute.events.bind import is_loopback
 from radixroute.events.control import Endpoints, ReplayRequest, SnapshotRequest, decode_request
 from radixroute.events.errors import LocalEventError, RemoteEventError
+from radixroute.events.listening import endpoints_of, listen, require_safe_host
 from radixroute.events.native import encode_heartbeat
 from radixroute.events.outbound import OutboundCounters, OutboundStream
 from radixroute.events.records import Epoch, Event, LoadReport
@@ -23,8 +23,6 @@ from radixroute.events.settings import PublisherSettings
 from radixroute.events.transfers import Transfers
 from radixroute.events.wake import WakeSignal
 
-# Requests are tens of bytes; whoever sends more is not one of ours.
-_MAX_REQUEST_BYTES = 4096
 # Batches sent before the thread looks at its other duties: a few milliseconds' worth.
 _BATCHES_A_TURN = 256
 _REQUESTS_A_TURN = 8
@@ -50,7 +48,7 @@ class EventPublisher:
         self, epoch: Epoch, rank: int = 0, settings: PublisherSettings | None = None
     ) -> None:
         self._settings = settings or PublisherSettings()
-        _require_safe_host(self._settings)
+        require_safe_host(self._settings, "events")
         self._stream = OutboundStream(
             epoch,
             rank,
@@ -90,14 +88,8 @@ class EventPublisher:
         if self._thread is not None:
             raise LocalEventError("the publisher was started before")
         context = zmq.Context(io_threads=1)
-        try:
-            events, control = _bind(context, self._settings)
-        except zmq.ZMQError as error:
-            context.destroy(linger=0)
-            raise LocalEventError(f"cannot bind the event sockets: {error.strerror}") from error
-        self._endpoints = Endpoints(
-            _advertised(events, self._settings), _advertised(control, self._settings)
-        )
+        events, control = listen(context, self._settings)
+        self._endpoints = endpoints_of(events, control, self._settings)
         self._thread = threading.Thread(
             target=self._run, args=(context, events, control), name="event-publisher", daemon=True
         )
@@ -226,38 +218,3 @@ class EventPublisher:
             else:
                 messages = self._stream.replay(request)
         transfers.start(peer, messages, time.monotonic_ns())
-
-
-def _require_safe_host(settings: PublisherSettings) -> None:
-    if not settings.insecure_bind and not is_loopback(settings.host):
-        raise LocalEventError(
-            f"events on {settings.host} would be readable by anyone who can connect: "
-            "bind 127.0.0.1, or set insecure_bind on a network you trust"
-        )
-
-
-def _bind(
-    context: zmq.Context[zmq.Socket[bytes]], settings: PublisherSettings
-) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
-    events, control = context.socket(zmq.PUB), context.socket(zmq.ROUTER)
-    events.setsockopt(zmq.SNDHWM, settings.send_high_water_mark)
-    control.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST_BYTES)
-    # A full or vanished peer is an error to act on, not a silent drop.
-    control.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    for socket, port in ((events, settings.events_port), (control, settings.control_port)):
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
-        socket.setsockopt(zmq.IPV6, 1 if ":" in settings.host else 0)
-        socket.bind(f"tcp://{_bracketed(settings.host)}:{port or '*'}")
-    return events, control
-
-
-def _advertised(socket: zmq.Socket[bytes], settings: PublisherSettings) -> str:
-    bound = bytes(socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
-    if not settings.advertise_host:
-        return bound
-    return f"tcp://{_bracketed(settings.advertise_host)}:{bound.rpartition(':')[2]}"
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

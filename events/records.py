@@ -5,11 +5,11 @@ endian) and a nonce (8 bytes). `seq` counts batches of one rank within an epoch 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType, TypeAlias
 
 from radixroute.radix.digest import Account
-from radixroute.radix.ids import BlockKey, Keys, Tier
+from radixroute.radix.ids import BlockKey, Keys, Tier, Tokens
 
 Epoch = NewType("Epoch", bytes)
 
@@ -21,6 +21,9 @@ class BlocksStored:
     parent: BlockKey | None
     keys: Keys
     tier: Tier = Tier.DEVICE
+    # Of all these blocks, in order; only where the compat endpoint is on. Never on the native wire,
+    # nor in a log.
+    tokens: Tokens | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

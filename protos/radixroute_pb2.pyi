@@ -486,6 +486,8 @@ class WorkerStatus(_message.Message):
     DEATHS_FIELD_NUMBER: _builtins.int
     REJECTED_BATCHES_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    COMPAT_EVENTS_ENDPOINT_FIELD_NUMBER: _builtins.int
+    COMPAT_REPLAY_ENDPOINT_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     address: _builtins.str
     """host:port of its Engine service"""
@@ -515,6 +517,10 @@ class WorkerStatus(_message.Message):
     """event batches refused (malformed, old epoch)"""
     reason: _builtins.str
     """why it is in this state, when not live"""
+    compat_events_endpoint: _builtins.str
+    """as in its GetInfo; empty = not offered"""
+    compat_replay_endpoint: _builtins.str
+    """as in its GetInfo; empty = not offered"""
     def __init__(
         self,
         *,
@@ -533,10 +539,12 @@ class WorkerStatus(_message.Message):
         deaths: _builtins.int = ...,
         rejected_batches: _builtins.int = ...,
         reason: _builtins.str = ...,
+        compat_events_endpoint: _builtins.str = ...,
+        compat_replay_endpoint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_seq", b"applied_seq", "deaths", b"deaths", "epoch", b"epoch", "in_flight", b"in_flight", "indexed_blocks", b"indexed_blocks", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "queued_tokens", b"queued_tokens", "reason", b"reason", "rejected_batches", b"rejected_batches", "state", b"state", "step_age_ms", b"step_age_ms", "stream_state", b"stream_state", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_seq", b"applied_seq", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "deaths", b"deaths", "epoch", b"epoch", "in_flight", b"in_flight", "indexed_blocks", b"indexed_blocks", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "queued_tokens", b"queued_tokens", "reason", b"reason", "rejected_batches", b"rejected_batches", "state", b"state", "step_age_ms", b"step_age_ms", "stream_state", b"stream_state", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1228,6 +1236,8 @@ class GetInfoResponse(_message.Message):
     SCOPE_FIELD_NUMBER: _builtins.int
     DTYPE_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    COMPAT_EVENTS_ENDPOINT_FIELD_NUMBER: _builtins.int
+    COMPAT_REPLAY_ENDPOINT_FIELD_NUMBER: _builtins.int
     api_version: _builtins.int
     version: _builtins.str
     """of the package"""
@@ -1258,6 +1268,10 @@ class GetInfoResponse(_message.Message):
     """event streams, one for each rank"""
     dtype: _builtins.str
     device: _builtins.str
+    compat_events_endpoint: _builtins.str
+    """ZeroMQ PUB, vLLM's form with token ids; empty = not offered"""
+    compat_replay_endpoint: _builtins.str
+    """ZeroMQ ROUTER, vLLM's replay of that stream; empty = not offered"""
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -1287,10 +1301,12 @@ class GetInfoResponse(_message.Message):
         scope: Global___Scope | None = ...,
         dtype: _builtins.str = ...,
         device: _builtins.str = ...,
+        compat_events_endpoint: _builtins.str = ...,
+        compat_replay_endpoint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "block_size", b"block_size", "device", b"device", "dtype", b"dtype", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "model", b"model", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "block_size", b"block_size", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "model", b"model", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -55,6 +55,14 @@ def up(  # noqa: PLR0913 - every parameter is an option of the command line
     insecure_bind: Annotated[
         bool, typer.Option("--insecure-bind", help="Allow addresses that others can reach.")
     ] = False,
+    events_compat: Annotated[
+        bool,
+        typer.Option(
+            "--events-compat",
+            help="Let other routers listen: each worker also publishes its cache events as vLLM "
+            "does, with the token ids of all prompts in the clear.",
+        ),
+    ] = False,
     address: AddressOption = None,
     name: NameOption = None,
     settings: SetOption = None,
@@ -78,6 +86,8 @@ def up(  # noqa: PLR0913 - every parameter is an option of the command line
     given = [flag(key, value, typed) for typed, (key, value) in flags.items() if value is not None]
     if insecure_bind:
         given += [flag(f"{one}.insecure_bind", True, "--insecure-bind") for one in _LISTENERS]
+    if events_compat:
+        given.append(flag("worker.events_compat", True, "--events-compat"))
     cluster = _runnable(_config(ctx, given, settings).cluster)
     from radixroute.deploy import daemon
 

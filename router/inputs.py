@@ -8,6 +8,7 @@ rest of the proxy.
 from dataclasses import dataclass
 from typing import NewType
 
+from radixroute.events.control import Endpoints
 from radixroute.radix.ids import Keys, Tokens, WorkerId
 from radixroute.request.sampling import FinishReason, SamplingParams
 
@@ -44,6 +45,7 @@ class WorkerFacts:
     kv_blocks_total: int
     max_batched_tokens: int
     ranks: int = 1  # event streams
+    compat: Endpoints | None = None  # events in vLLM's form, for other routers
 
 
 @dataclass(frozen=True, slots=True)

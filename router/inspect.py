@@ -82,6 +82,9 @@ def _worker_status(runtime: RouterRuntime, member: Member) -> pb.WorkerStatus:
         deaths=member.deaths,
         reason=member.reason,
     )
+    if member.compat is not None:
+        status.compat_events_endpoint = member.compat.events
+        status.compat_replay_endpoint = member.compat.control
     stream = runtime.events.status(worker_id)
     if stream is not None:
         status.stream_state = stream.state

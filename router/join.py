@@ -6,6 +6,7 @@ mismatch would show as a hit rate of zero, or as wrong text. Owns no state; `run
 
 from dataclasses import dataclass
 
+from radixroute.events.control import Endpoints
 from radixroute.events.epoch import epoch_from_hex, incarnation_of
 from radixroute.events.errors import RemoteEventError
 from radixroute.events.records import Epoch
@@ -95,6 +96,7 @@ def worker_facts(info: pb.GetInfoResponse, spec: MemberSpec) -> WorkerFacts:
         kv_blocks_total=info.kv_blocks_total,
         max_batched_tokens=info.max_num_batched_tokens,
         ranks=max(1, info.ranks),
+        compat=_compat(info),
     )
 
 
@@ -103,6 +105,12 @@ def read_epoch(info: pb.GetInfoResponse) -> Epoch:
         return epoch_from_hex(info.epoch)
     except RemoteEventError as error:
         raise JoinRefused(f"epoch: {error}") from error
+
+
+def _compat(info: pb.GetInfoResponse) -> Endpoints | None:
+    if not info.compat_events_endpoint:
+        return None
+    return Endpoints(info.compat_events_endpoint, info.compat_replay_endpoint)
 
 
 def _check_identity(info: pb.GetInfoResponse, spec: MemberSpec) -> None:

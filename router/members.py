@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from radixroute.events.control import Endpoints
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
 from radixroute.router.inputs import WorkerFacts
@@ -65,6 +66,7 @@ class Member:
     kv_blocks_used: int = 0
     max_batched_tokens: int = 0
     ranks: int = 1  # event streams
+    compat: Endpoints | None = None  # where it also sends events in vLLM's form; for display only
     step_age_ms: float = 0.0
     fell_silent: bool = False  # its last session ended for want of heartbeats or steps
     deaths: int = 0
@@ -128,6 +130,7 @@ class Members:
         """What the worker said of itself when its session opened."""
         member.epoch = facts.epoch
         member.ranks = facts.ranks
+        member.compat = facts.compat
         member.max_batched_tokens = facts.max_batched_tokens
         self.set_kv_blocks(member, total=facts.kv_blocks_total, used=0)
         self.version += 1

@@ -52,8 +52,11 @@ class CacheCounters:
 class PrefixCache:
     """Leases of KV blocks with every shared prefix stored once."""
 
-    def __init__(self, n_blocks: int, block_size: int, seed: np.uint64) -> None:
+    def __init__(
+        self, n_blocks: int, block_size: int, seed: np.uint64, *, tells_tokens: bool = False
+    ) -> None:
         self.block_size = block_size
+        self._tells_tokens = tells_tokens  # stored events carry their tokens
         self.counters = CacheCounters()
         self._seed = seed
         self._blocks = BlockAllocator(n_blocks)
@@ -119,7 +122,7 @@ class PrefixCache:
         # A reference of our own until `settle`: the step still writes to our copy.
         self._blocks.retain(extension.existing)
         lease.duplicates.extend(enumerate(extension.existing, start=lease.n_shared))
-        self._store(lease.last_key, keys, extension.stored)
+        self._store(lease.last_key, keys, extension.stored, filled)
         lease.n_fresh += len(extension.stored)
         lease.n_shared = full
         lease.last_key = BlockKey(int(keys[-1]))
@@ -194,8 +197,10 @@ class PrefixCache:
     def _key_of_last(self, table: Sequence[int]) -> BlockKey | None:
         return self._key_by_block[table[-1]] if table else None
 
-    def _store(self, parent: BlockKey | None, keys: Keys, stored: Sequence[int]) -> None:
-        """Blocks that entered the tree: the last ones of a run with these keys after `parent`."""
+    def _store(
+        self, parent: BlockKey | None, keys: Keys, stored: Sequence[int], tokens: Tokens
+    ) -> None:
+        """Blocks that entered the tree: the last of a run with these keys and tokens."""
         if not stored:
             return
         n_before = len(keys) - len(stored)
@@ -204,7 +209,9 @@ class PrefixCache:
             self._key_by_block[block] = BlockKey(key)
         self._blocks.retain(stored)
         self.counters.stored += len(stored)
-        self._events.append(BlocksStored(before, keys[n_before:]))
+        # A copy, where anybody wants one: the sequence's own array grows and goes.
+        told = tokens[n_before * self.block_size :].copy() if self._tells_tokens else None
+        self._events.append(BlocksStored(before, keys[n_before:], tokens=told))
 
     def _forget(self, blocks: Sequence[int]) -> None:
         """Blocks that left the tree: the cache's reference and their keys go."""

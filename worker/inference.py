@@ -43,7 +43,9 @@ class InferenceEngine:
         self._runner = runner
         self._clock_ns = clock_ns
         seed = engine_scope(settings, self._info).seed
-        self._cache = PrefixCache(facts.kv_blocks_total, facts.block_size, seed)
+        self._cache = PrefixCache(
+            facts.kv_blocks_total, facts.block_size, seed, tells_tokens=settings.events_compat
+        )
         self._scheduler = Scheduler(self._cache, _limits(settings, self._info))
         self._sessions = SessionBook()
         self._step = 0

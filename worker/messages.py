@@ -191,8 +191,9 @@ def _output(row: Row) -> TokenOutput:
 
 def _event_row(event: Event) -> list[Any]:
     match event:
-        case BlocksStored(parent, keys, tier):
-            return ["S", parent, _raw(keys, "<u8"), int(tier)]
+        case BlocksStored(parent, keys, tier, tokens):
+            told = None if tokens is None else _raw(tokens, "<u4")
+            return ["S", parent, _raw(keys, "<u8"), int(tier), told]
         case BlocksRemoved(keys, tier):
             return ["R", _raw(keys, "<u8"), int(tier)]
         case CacheCleared():
@@ -201,9 +202,10 @@ def _event_row(event: Event) -> list[Any]:
 
 def _event(row: Row) -> Event:
     match row:
-        case ("S", parent, keys, tier):
+        case ("S", parent, keys, tier, told):
             before = None if parent is None else BlockKey(parent)
-            return BlocksStored(before, _keys(keys), Tier(tier))
+            tokens = None if told is None else _tokens(told)
+            return BlocksStored(before, _keys(keys), Tier(tier), tokens)
         case ("R", keys, tier):
             return BlocksRemoved(_keys(keys), Tier(tier))
         case ("C",):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from radixroute import __version__
+from radixroute.events.compat_publisher import CompatPublisher
+from radixroute.events.control import Endpoints
 from radixroute.events.epoch import NONCE_BYTES, epoch_to_hex, make_epoch
 from radixroute.events.publisher import EventPublisher
 from radixroute.events.records import Epoch, LoadReport
@@ -66,6 +68,7 @@ class WorkerService:
         self._info: EngineInfo | None = None
         self._table: SessionTable | None = None
         self._publisher: EventPublisher | None = None
+        self._compat: CompatPublisher | None = None  # None: not asked for
         self._face: EngineFace | None = None
         self._server: WorkerServer | None = None
         self._address: WorkerAddress | None = None
@@ -128,8 +131,9 @@ class WorkerService:
         if self._server is not None:
             await self._server.stop()
         await self._engine.stop()
-        if self._publisher is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._publisher.stop)
+        for publisher in (self._publisher, self._compat):
+            if publisher is not None:
+                await asyncio.get_running_loop().run_in_executor(None, publisher.stop)
 
     # -- what sessions ask of the engine -----------------------------------------------------------
 
@@ -153,6 +157,8 @@ class WorkerService:
         # Events first: a router that sees the first token should find the blocks soon after.
         if self._publisher is not None:
             self._publisher.publish(step.events)
+        if self._compat is not None:
+            self._compat.publish(step.events)
         self._n_blocks_used = step.kv_blocks_used
         self._is_idle = not any(progress.in_flight for progress in step.sessions)
         if self._table is not None:
@@ -179,6 +185,11 @@ class WorkerService:
         self._info = await self._engine.start()
         self._publisher = EventPublisher(self._epoch, settings=_publisher_settings(self._settings))
         await loop.run_in_executor(None, self._publisher.start)
+        if self._settings.events_compat:
+            self._compat = CompatPublisher(
+                self._info.block_size, settings=_publisher_settings(self._settings)
+            )
+            await loop.run_in_executor(None, self._compat.start)
         self._report_load(())
         self._table = SessionTable(self._tokenizer, self)
         message = self._describe(self._info, self._tokenizer, self._publisher)
@@ -197,6 +208,7 @@ class WorkerService:
         self, info: EngineInfo, tokenizer: Tokenizer, publisher: EventPublisher
     ) -> pb.GetInfoResponse:
         scope = engine_scope(self._settings, info)
+        compat = Endpoints("", "") if self._compat is None else self._compat.endpoints
         return pb.GetInfoResponse(
             api_version=API_VERSION,
             version=__version__,
@@ -222,6 +234,8 @@ class WorkerService:
             ),
             dtype=info.dtype,
             device=info.device,
+            compat_events_endpoint=compat.events,
+            compat_replay_endpoint=compat.control,
         )
 
 

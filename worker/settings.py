@@ -36,6 +36,8 @@ class WorkerSettings:
     host: str = "127.0.0.1"
     port: int = 0  # gRPC; 0: one the system picks, announced through membership
     insecure_bind: bool = False  # allow a host that others can reach, without credentials
+    # Events in vLLM's form as well, for other routers: token ids, so prompts, in the clear.
+    events_compat: bool = False
     cluster_secret: str = field(default="", repr=False)  # salts block keys; same on every worker
     incarnation: int = 0  # given by the controller at each start; part of the epoch
     unread_timeout_s: float = 10.0  # a session that reads nothing for so long loses its requests

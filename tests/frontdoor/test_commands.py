@@ -245,6 +245,15 @@ def test_up_passes_flags_on_and_says_what_to_do_next(cli, daemons, tmp_path):
     assert "radixroute submit" in result.stdout
 
 
+def test_up_offers_events_to_other_routers_only_when_told(cli, daemons, tmp_path):
+    (tmp_path / "model").mkdir()
+    assert cli("up", "--model", "model").exit_code == 0
+    assert not daemons["up"].worker.events_compat
+    assert cli("up", "--model", "model", "--events-compat").exit_code == 0
+    assert daemons["up"].worker.events_compat
+    assert not daemons["up"].worker.insecure_bind
+
+
 def test_down_names_the_cluster(cli, daemons):
     assert cli("down", "--name", "blue").exit_code == 0
     assert daemons["down"].name == "blue"

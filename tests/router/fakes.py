@@ -73,6 +73,7 @@ class FakeWorker:
     never_prefill: bool = False
     api_version: int = API_VERSION
     heartbeats: bool = True
+    compat: tuple[str, str] = ("", "")  # endpoints it announces
     host_port: int = 0
     seen: list[pb.SubmitRequest] = field(default_factory=list)
     aborted: list[str] = field(default_factory=list)
@@ -129,6 +130,8 @@ class FakeWorker:
             max_num_batched_tokens=64,
             events_endpoint=endpoints[0],
             replay_endpoint=endpoints[1],
+            compat_events_endpoint=self.compat[0],
+            compat_replay_endpoint=self.compat[1],
             ranks=1,
             scope=pb.Scope(model_fingerprint="m" * 8, kv_dtype="float32"),
         )

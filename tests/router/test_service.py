@@ -204,6 +204,15 @@ async def test_a_worker_that_does_not_match_is_refused_loudly(what, caplog):
     await misfit.kill()
 
 
+async def test_where_other_routers_may_listen_is_listed():
+    offering = FakeWorker("a", compat=("tcp://127.0.0.1:7", "tcp://127.0.0.1:8"))
+    async with cluster(offering, FakeWorker("b")) as (service, _, inspect):
+        await until(lambda: all_live(service))
+        listed = (await inspect.ListWorkers(pb.ListWorkersRequest())).workers
+        told = {w.worker_id: (w.compat_events_endpoint, w.compat_replay_endpoint) for w in listed}
+        assert told == {"a": offering.compat, "b": ("", "")}
+
+
 async def test_the_first_worker_must_match_the_routers_own_settings():
     async with cluster(FakeWorker("a"), block_size=32) as (service, _, _inspect):
         await until(lambda: states(service) == {"a": "refused"})

@@ -59,7 +59,7 @@ def test_a_step_comes_back_with_its_events():
     keys = np.array([1, 2**64 - 1], dtype=np.uint64)
     events = (
         BlocksStored(None, keys),
-        BlocksStored(BlockKey(2**64 - 1), keys, Tier.HOST),
+        BlocksStored(BlockKey(2**64 - 1), keys, Tier.HOST, np.array([7, 2**32 - 1], np.uint32)),
         BlocksRemoved(keys, Tier.DISK),
         CacheCleared(),
     )
@@ -70,11 +70,15 @@ def test_a_step_comes_back_with_its_events():
     got = message.step
     assert (got.outputs, got.sessions, got.step_ms) == ((OUTPUT,), (progress,), 1.25)
     assert [type(event) for event in got.events] == [type(event) for event in events]
-    _, stored, removed, _ = got.events
+    first, stored, removed, _ = got.events
+    assert isinstance(first, BlocksStored)
+    assert first.tokens is None
     assert isinstance(stored, BlocksStored)
     assert isinstance(removed, BlocksRemoved)
     assert stored.parent == 2**64 - 1
     assert stored.keys.tolist() == keys.tolist()
+    assert stored.tokens is not None
+    assert stored.tokens.tolist() == [7, 2**32 - 1]
     assert removed.tier is Tier.DISK
 
 

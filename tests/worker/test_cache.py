@@ -31,6 +31,13 @@ def run_alone(cache, text, now_ns=0):
     cache.check()
 
 
+def told(event):
+    """Keys and tokens of a stored event."""
+    assert isinstance(event, BlocksStored)
+    assert event.tokens is not None
+    return event.keys.tolist(), event.tokens.tolist()
+
+
 A = tokens(*range(1, 13))
 B = tokens(*range(1, 9), 50, 51, 52, 53, 54)
 
@@ -45,6 +52,23 @@ def test_a_prompt_leaves_full_blocks_behind_and_frees_the_rest():
     assert event.parent is None
     assert event.keys.tolist() == block_keys(B, SIZE, SEED).tolist()
     assert cache.take_events() == ()
+
+
+def test_stored_events_carry_the_tokens_of_exactly_their_blocks_where_wanted():
+    cache = PrefixCache(16, SIZE, SEED, tells_tokens=True)
+    first, second = cache.acquire(A), cache.acquire(B)
+    fill(cache, first, A)
+    fill(cache, second, B)  # its first two blocks are there by now
+    assert [told(event) for event in cache.take_events()] == [
+        (block_keys(A, SIZE, SEED).tolist(), A.tolist()),
+        (block_keys(B, SIZE, SEED).tolist()[2:], B.tolist()[8:12]),
+    ]
+    text = np.concatenate([A, A])
+    lease = cache.acquire(text)
+    fill(cache, lease, text)
+    (event,) = cache.take_events()
+    text[:] = 0  # the sequence's array is its own
+    assert told(event)[1] == A.tolist()
 
 
 def test_stored_events_name_the_parent_they_follow():

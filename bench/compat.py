@@ -1,0 +1,209 @@
+"""`make bench-compat`: does NVIDIA Dynamo's indexer understand our compat endpoint?
+
+Real prefix caches and compat publishers on one side; on the other Dynamo's own ZeroMQ listeners
+and its concurrent index (four threads), in the process of `SelectionService`: the code of its
+standalone indexer, which would listen on every interface. A third of the events are published
+before it listens, so that it must ask for a replay. Then each prompt's blocks on each worker, as it
+answers, are compared with what the caches hold. Its log is read: a line it should not have written
+is an error. Writes bench/results/compat.json.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench.compat_chats import BLOCK_SIZE, Fleet
+from bench.index_rows import Row, alone, write
+from bench.machine import machine, versions
+from radixroute.events.compat_publisher import CompatPublisher
+from radixroute.radix.ids import Tokens
+
+RESULTS = Path("bench/results/compat.json")
+WORKERS = 4
+BLOCKS = 6000  # each worker's pool
+CHATS = 60
+TURNS = 2400
+PROMPTS = 400
+PATIENCE_S = 30.0
+_SENTINEL_TOKENS = 2 * BLOCK_SIZE
+# What it says of a worker that joins, and of a stream that did not begin with its first batch.
+_EXPECTED_LINES = ("Adding worker", "Gap detected: expected seq 0,")
+
+
+class Listener:
+    """Dynamo's side, in this process."""
+
+    def __init__(self, service: Any) -> None:
+        self._service = service
+
+    async def listen(self, publishers: Sequence[CompatPublisher]) -> None:
+        for worker, publisher in enumerate(publishers):
+            await self._service.upsert_worker(
+                {
+                    "worker_id": worker + 1,
+                    "model_name": "m",
+                    "block_size": BLOCK_SIZE,
+                    "endpoint": "http://127.0.0.1:9",  # nobody asks it
+                    "kv_events_endpoint": publisher.endpoints.events,
+                    "replay_endpoint": publisher.endpoints.control,
+                    "data_parallel_size": 1,
+                    "total_kv_blocks": BLOCKS,
+                    "max_num_batched_tokens": 8192,
+                }
+            )
+
+    async def overlaps(self, tokens: Tokens) -> list[int]:
+        """Leading blocks it believes each worker to hold."""
+        request = {"model_name": "m", "token_ids": tokens.tolist()}
+        answer = await self._service.overlap_scores(request)
+        found = {one["worker_id"]: one["device_blocks"] for one in answer["workers"]}
+        return [found.get(worker + 1, 0) for worker in range(WORKERS)]
+
+
+async def converse(turns: int, prompts: int) -> dict[str, Any]:
+    """The whole run; what came of it."""
+    from dynamo.llm import SelectionService  # type: ignore[import-not-found]
+
+    fleet = Fleet(WORKERS, BLOCKS, CHATS, seed=1)
+    publishers = [CompatPublisher(BLOCK_SIZE) for _ in range(WORKERS)]
+    for publisher in publishers:
+        publisher.start()
+    service = SelectionService(indexer_threads=4)
+    listener = Listener(service)
+    try:
+        _publish(fleet, publishers, turns // 3)
+        await _until_sent(publishers)
+        await listener.listen(publishers)
+        await _until_heard(fleet, publishers, listener)
+        n_replayed = sum(publisher.counters.sent for publisher in publishers)
+        _publish(fleet, publishers, turns - turns // 3)
+        await _until_heard(fleet, publishers, listener)
+        found = await _compare(fleet, listener, prompts)
+        return found | {
+            "stored_blocks": fleet.stored,
+            "removed_blocks": fleet.removed,
+            "batches": sum(publisher.counters.sent for publisher in publishers),
+            "batches_before_it_listened": n_replayed,
+            "dropped": sum(publisher.counters.dropped for publisher in publishers),
+            "overruns": sum(publisher.counters.overruns for publisher in publishers),
+        }
+    finally:
+        service.shutdown()
+        for publisher in publishers:
+            publisher.stop()
+
+
+def _publish(fleet: Fleet, publishers: Sequence[CompatPublisher], turns: int) -> None:
+    for _ in range(turns):
+        worker, events = fleet.turn()
+        publishers[worker].publish(events)
+
+
+async def _until_sent(publishers: Sequence[CompatPublisher]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    for publisher in publishers:
+        before = -1
+        while publisher.counters.sent != before:
+            before = publisher.counters.sent
+            await asyncio.sleep(0.1)
+            if time.monotonic() > deadline:
+                raise SystemExit("the publishers do not come to an end")
+
+
+async def _until_heard(
+    fleet: Fleet, publishers: Sequence[CompatPublisher], listener: Listener
+) -> None:
+    """A new prompt on each worker, until it is known there: all before it is applied by then."""
+    deadline = time.monotonic() + PATIENCE_S
+    for worker, publisher in enumerate(publishers):
+        heard = 0
+        while not heard:
+            tokens = fleet.fresh(_SENTINEL_TOKENS)
+            publisher.publish(fleet.serve(worker, tokens))
+            for _ in range(20):
+                heard = (await listener.overlaps(tokens))[worker]
+                if heard:
+                    break
+                await asyncio.sleep(0.02)
+            if time.monotonic() > deadline:
+                raise SystemExit(f"worker {worker} is not heard: {publisher.counters}")
+
+
+async def _compare(fleet: Fleet, listener: Listener, n: int) -> dict[str, Any]:
+    score = Counter[str]()
+    for tokens in fleet.prompts(n):
+        answers = await listener.overlaps(tokens)
+        for answer, truth in zip(answers, fleet.overlaps(tokens), strict=True):
+            score["answers"] += 1
+            score["with_overlap"] += truth > 0
+            score["too_long"] += answer > truth
+            score["too_short"] += answer < truth
+    names = ("answers", "with_overlap", "too_long", "too_short")
+    return {"prompts": n} | {name: score[name] for name in names}
+
+
+def log_lines(text: str) -> Counter[str]:
+    """Warnings and errors of its log by message; the expected ones left out."""
+    found = Counter[str]()
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            found[line[:100]] += bool(line.strip())  # a panic is no JSON
+            continue
+        message = str(entry.get("message"))
+        if entry.get("level") in ("WARN", "ERROR") and not message.startswith(_EXPECTED_LINES):
+            found[message[:100]] += 1
+    return +found
+
+
+def rows(found: dict[str, Any]) -> list[Row]:
+    return [
+        alone("compat.errors", found["errors"], "log lines", 0),
+        alone("compat.too_long", found["too_long"], "answers", 0),
+        alone("compat.too_short", found["too_short"], "answers", 0),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=TURNS)
+    parser.add_argument("--prompts", type=int, default=PROMPTS)
+    parser.add_argument("--listen", action="store_true", help="the inner process; its log is read")
+    args = parser.parse_args()
+    if args.listen:
+        print(json.dumps(asyncio.run(converse(args.turns, args.prompts))))
+        return
+    asked = ["--turns", str(args.turns), "--prompts", str(args.prompts)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "bench.compat", "--listen", *asked],
+        env=os.environ | {"DYN_LOG": "warn", "DYN_LOGGING_JSONL": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ended.returncode:
+        heard = log_lines(ended.stdout + ended.stderr).most_common(10)
+        raise SystemExit(f"the run failed: {heard}\n{ended.stderr[-500:]}")
+    *said, last = ended.stdout.splitlines()
+    lines = log_lines("\n".join(said) + "\n" + ended.stderr)
+    found = json.loads(last) | {"errors": lines.total(), "log": dict(lines)}
+    print(json.dumps(found, indent=1))
+    made = rows(found)
+    peer = f"ai-dynamo-runtime {version('ai-dynamo-runtime')}"
+    write(RESULTS, made, machine(), versions(""), {"peer": peer, "run": found})
+    missed = [row.name for row in made if not row.is_met]
+    print(f"written to {RESULTS}; bars missed: {', '.join(missed) or 'none'}")
+
+
+if __name__ == "__main__":
+    main()

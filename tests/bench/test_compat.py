@@ -1,0 +1,44 @@
+"""The compat benchmark's own truth: its caches, and what counts as an error in a log."""
+
+import json
+
+from bench.compat import log_lines
+from bench.compat_chats import BLOCK_SIZE, Fleet
+from radixroute.events.records import BlocksRemoved, BlocksStored
+
+
+def test_the_truth_is_what_the_events_leave():
+    fleet = Fleet(workers=2, blocks=700, chats=6, seed=3)
+    held: list[set[int]] = [set(), set()]
+    for _ in range(120):
+        worker, events = fleet.turn()
+        for event in events:
+            if isinstance(event, BlocksStored):
+                held[worker].update(event.keys.tolist())
+            else:
+                assert isinstance(event, BlocksRemoved)
+                held[worker].difference_update(event.keys.tolist())
+    assert held == [cache.resident_keys() for cache in fleet.caches]
+    assert fleet.removed > 100
+    assert fleet.stored - fleet.removed == sum(map(len, held))
+    for prompt in fleet.prompts(20):
+        assert all(0 <= n <= len(prompt) // BLOCK_SIZE for n in fleet.overlaps(prompt))
+    whole = fleet.chats[0].tokens
+    fleet.serve(1, whole)
+    assert fleet.overlaps(whole)[1] == len(whole) // BLOCK_SIZE
+
+
+def test_unexpected_lines_of_a_log_count():
+    lines = [
+        json.dumps({"level": level, "message": message})
+        for level, message in (
+            ("INFO", "ready"),
+            ("WARN", "Adding worker 1"),
+            ("WARN", "Gap detected: expected seq 0, got 3"),
+            ("WARN", "Gap detected: expected seq 4, got 5"),
+            ("ERROR", "no"),
+            ("ERROR", "no"),
+        )
+    ]
+    found = log_lines("\n".join([*lines, "", "thread 'x' panicked"]))
+    assert found == {"Gap detected: expected seq 4, got 5": 1, "no": 2, "thread 'x' panicked": 1}

@@ -1,8 +1,9 @@
-"""The same streams through both indexes, each lookup compared with brute force.
+"""The same streams through three indexes, each lookup compared with brute force.
 
 One tier and one copy of each block, which is all the peer's `RadixTree` knows; chains are stored
 after what a worker holds, or, in some streams, after a block it has lost: holes, which are legal on
-the wire. `over` credits blocks a worker does not hold, `under` misses some that it does.
+the wire. `over` credits blocks a worker does not hold, `under` misses some that it does. The peer's
+concurrent index hears of them over ZeroMQ; it is asked between events, when it has applied all.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.index_concurrent import ConcurrentPeer
 from radixroute.radix.digest import mix
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
 from radixroute.radix.index import PrefixIndex
@@ -22,6 +24,8 @@ WORKERS = 8
 NODES = 2000
 EVENTS = 3000
 LOOKUPS_AN_EVENT = 4
+SETTLE_EACH = 25  # events between two times the concurrent index is asked
+LOOKUPS_WHEN_SETTLED = 25
 
 
 @dataclass
@@ -31,7 +35,7 @@ class Score:
     compared: int = 0
     over: int = 0
     under: int = 0
-    refused: int = 0  # events that raised
+    refused: int = 0  # events that raised; the concurrent index tells nobody
 
     def add(self, found: int, right: int) -> None:
         self.compared += 1
@@ -43,34 +47,36 @@ def compare(seeds: range) -> dict[str, dict[str, Any]]:
     """Totals over the seeds, for streams without holes and with them."""
     totals = {}
     for name, disorder in (("without_holes", 0.0), ("with_holes", 0.2)):
-        ours, peer = Counter[str](), Counter[str]()
+        sides = {"ours": Counter[str](), "peer": Counter[str](), "concurrent": Counter[str]()}
         for seed in seeds:
-            for total, score in zip((ours, peer), _Run(seed, disorder).play(), strict=True):
+            for total, score in zip(sides.values(), _Run(seed, disorder).play(), strict=True):
                 total.update(asdict(score))
-        totals[name] = {"ours": dict(ours), "peer": dict(peer)}
+        totals[name] = {side: dict(total) for side, total in sides.items()}
     return totals
 
 
 class _Run:
-    """One stream, told to both."""
+    """One stream, told to all three."""
 
     def __init__(self, seed: int, disorder: float) -> None:
         from dynamo.llm import RadixTree  # type: ignore[import-not-found]
 
         self.rng = random.Random(f"exact/{seed}")
+        self.asks = random.Random(f"asks/{seed}")
         self.disorder = disorder
         self.forest = Forest(self.rng, NODES)
         self.paths = [path.tolist() for path in self.forest.paths]
         self.index, self.tree = PrefixIndex(1 << 26), RadixTree()
+        self.heard = ConcurrentPeer(WORKERS)
         self.holders = [Holder(WorkerId(str(number))) for number in range(WORKERS)]
         for holder in self.holders:
             self.index.join(holder)
         self.held: list[set[int]] = [set() for _ in range(WORKERS)]
-        self.ours, self.peer = Score(), Score()
+        self.ours, self.peer, self.concurrent = Score(), Score(), Score()
         self.n_events = 0
 
-    def play(self) -> tuple[Score, Score]:
-        for _ in range(EVENTS):
+    def play(self) -> tuple[Score, Score, Score]:
+        for number in range(EVENTS):
             worker = self.rng.randrange(WORKERS)
             if self.rng.random() < 0.6:
                 self._store(worker)
@@ -78,7 +84,12 @@ class _Run:
                 self._remove(worker)
             for _ in range(LOOKUPS_AN_EVENT):
                 self._look_up()
-        return self.ours, self.peer
+            if number % SETTLE_EACH == 0:
+                self.heard.settle()
+                for _ in range(LOOKUPS_WHEN_SETTLED):
+                    self._ask_concurrent()
+        self.heard.stop()
+        return self.ours, self.peer, self.concurrent
 
     def _store(self, worker: int) -> None:
         number, held = self.rng.randrange(NODES), self.held[worker]
@@ -99,6 +110,7 @@ class _Run:
         key = None if parent is None else BlockKey(parent)
         self.index.store(self.holders[worker], key, keys, Tier.DEVICE)
         blocks = [{"block_hash": one, "tokens_hash": _local(one)} for one in path[start:end]]
+        self.heard.store(worker, parent, path[start:end])
         self._tell(worker, {"stored": {"parent_hash": parent, "blocks": blocks}})
 
     def _remove(self, worker: int) -> None:
@@ -112,6 +124,7 @@ class _Run:
             return
         held.difference_update(gone)
         self.index.remove(self.holders[worker], np.array(gone, np.uint64), Tier.DEVICE)
+        self.heard.remove(worker, gone)
         self._tell(worker, {"removed": {"block_hashes": gone}})
 
     def _tail(self, node: int, held: set[int]) -> list[int]:
@@ -144,6 +157,13 @@ class _Run:
             right = next((i for i, key in enumerate(path) if key not in held), len(path))
             self.ours.add(found[worker], right)
             self.peer.add(by_worker.get(worker, 0), right)
+
+    def _ask_concurrent(self) -> None:
+        # Of its own chance: the streams stay those they are without it.
+        path = self.paths[self.asks.randrange(NODES)]
+        for found, held in zip(self.heard.overlaps(path), self.held, strict=True):
+            right = next((i for i, key in enumerate(path) if key not in held), len(path))
+            self.concurrent.add(found, right)
 
 
 def _local(key: int) -> int:

@@ -4,6 +4,7 @@ import json
 
 from bench.compat import log_lines
 from bench.compat_chats import BLOCK_SIZE, Fleet
+from bench.index_concurrent import tokens_of
 from radixroute.events.records import BlocksRemoved, BlocksStored
 
 
@@ -42,3 +43,10 @@ def test_unexpected_lines_of_a_log_count():
     ]
     found = log_lines("\n".join([*lines, "", "thread 'x' panicked"]))
     assert found == {"Gap detected: expected seq 4, got 5": 1, "no": 2, "thread 'x' panicked": 1}
+
+
+def test_each_key_has_a_block_of_its_own():
+    keys = [1, 2**32, 2**32 + 1, 2**64 - 1]
+    blocks = tokens_of(keys).reshape(len(keys), BLOCK_SIZE)
+    assert len({tuple(block.tolist()) for block in blocks}) == len(keys)
+    assert tokens_of(keys[1:2]).tolist() == blocks[1].tolist()

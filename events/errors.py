@@ -3,6 +3,7 @@
 EventError
   LocalEventError    we misused this room or misconfigured it: fix the caller
   RemoteEventError   a peer sent bytes that are not of the protocol: count, resync that peer, go on
+  RecordingError     a file is no recording, or is damaged: use what comes before, or record again
 
 A decoder raises `RemoteEventError` for any bytes it cannot accept, and nothing else.
 """
@@ -18,3 +19,7 @@ class LocalEventError(EventError):
 
 class RemoteEventError(EventError):
     """A peer's bytes. The message names the shape that was wrong, never the content."""
+
+
+class RecordingError(EventError):
+    """A file's bytes. The message says where, when there is a place to name."""

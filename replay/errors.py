@@ -2,6 +2,8 @@
 
 ReplayError
 ├── InvalidShape     the numbers asked for cannot make a workload: ask for others
+├── BadPoint         a place in a recording that is none: write it otherwise
+├── PointBeyondEnd   a place that the recording does not reach: give an earlier one
 └── TornTexts        the shipped texts are damaged or missing: reinstall the package
 """
 
@@ -16,3 +18,11 @@ class InvalidShape(ReplayError):
 
 class TornTexts(ReplayError):
     """The shipped texts are damaged or missing."""
+
+
+class BadPoint(ReplayError):
+    """What was written names no place in a recording."""
+
+
+class PointBeyondEnd(ReplayError):
+    """The recording ends before it."""

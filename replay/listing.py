@@ -1,0 +1,307 @@
+"""A recording as entries for people: what each record says, with gaps and epoch changes marked.
+
+Owns what must be remembered to mark them, bounded for each stream. Heartbeats are summarised: a run
+of them with nothing else from that stream is one entry. Tokens are counted, never told.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from radixroute.events.control import ReplayDone, decode_reply
+from radixroute.events.epoch import epoch_to_hex
+from radixroute.events.errors import RemoteEventError
+from radixroute.events.foreign import EngineHash, ForeignBatch, ForeignRemoved, ForeignStored
+from radixroute.events.native import decode_frames
+from radixroute.events.recording import (
+    Channel,
+    End,
+    Header,
+    Joined,
+    Left,
+    Message,
+    Source,
+    Wire,
+)
+from radixroute.events.recording_reader import Numbered, RecordingReader
+from radixroute.events.records import (
+    BlocksRemoved,
+    BlocksStored,
+    Epoch,
+    Event,
+    EventBatch,
+    Heartbeat,
+    SnapshotPart,
+)
+from radixroute.events.vllm import decode_live
+from radixroute.radix.ids import Holder, Keys
+from radixroute.replay.gaps import SeqTrack
+from radixroute.replay.recorded import AtEnd, AtRecord, AtTime, Point
+
+Names: TypeAlias = Keys | Sequence[EngineHash]
+_Place: TypeAlias = tuple[int, int]  # a record's number and its time
+
+
+@dataclass(frozen=True, slots=True)
+class ToldEvent:
+    """One event or snapshot run. `keys` are block keys, or the hashes of a foreign engine."""
+
+    kind: str  # stored, removed, cleared
+    keys: Names = ()
+    tier: str = ""
+    parent: int | None = None
+    n_tokens: int | None = None  # None: the wire carries none
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one record says, or what it shows to be wrong."""
+
+    record: int
+    at_ns: int
+    source: str  # as `stream_name` says; empty: the recording itself
+    kind: str  # joined, left, end, batch, replayed, heartbeats, snapshot, gap, mended, ...
+    seq: int | None = None
+    note: str = ""
+    events: tuple[ToldEvent, ...] = ()
+    count: int = 1  # records summarised
+    since_ns: int | None = None  # the first of them
+
+
+class Listing:
+    """Entries of one recording. Records go in, in order; `rest` ends it."""
+
+    def __init__(self, header: Header) -> None:
+        self._sources = list(header.sources)
+        self._tracks: dict[Holder, SeqTrack] = {}
+        self._epochs: dict[Holder, bytes] = {}
+        self._beats: dict[Holder, Entry] = {}  # not told yet
+
+    def entries(self, place: Numbered) -> Iterator[Entry]:
+        """What this record says; perhaps nothing yet."""
+        record = place.record
+        at = place.number, record.at_ns
+        if isinstance(record, Message):
+            yield from self._message(at, record, self._sources[record.source])
+        else:
+            yield from self.rest()
+            yield self._milestone(at, record)
+
+    def rest(self) -> Iterator[Entry]:
+        """The heartbeats not told yet."""
+        for holder in list(self._beats):
+            yield from self._flush(holder)
+
+    def _milestone(self, at: _Place, record: Joined | Left | End) -> Entry:
+        match record:
+            case Joined(source=source):
+                self._sources.append(source)
+                return Entry(*at, source.worker, "joined", note=_described(source))
+            case Left(source=number):
+                return Entry(*at, self._sources[number].worker, "left", note="not listed any more")
+            case End(refused=refused):
+                note = f"{refused} messages were too big to record" if refused else ""
+                return Entry(*at, "", "end", note=note)
+
+    def _message(self, at: _Place, record: Message, source: Source) -> Iterator[Entry]:
+        try:
+            item = _item_of(record, source)
+        except RemoteEventError as error:
+            yield Entry(*at, source.worker, "malformed", note=str(error))
+            return
+        if isinstance(item, ReplayDone):
+            note = f"all that was kept from seq {item.from_seq} on was sent"
+            yield Entry(*at, source.worker, "replay end", note=note)
+            return
+        rank = (item.rank or 0) if not isinstance(item, ForeignBatch) else 0
+        holder = Holder(source.holders[0].worker, rank)
+        label = stream_name(holder)
+        if not isinstance(item, ForeignBatch):
+            yield from self._epoch_change(at, holder, label, item.epoch, source)
+        if isinstance(item, Heartbeat):
+            yield from self._beat(at, holder, label, item)
+            return
+        yield from self._flush(holder)
+        track = self._track(holder)
+        if isinstance(item, SnapshotPart):
+            yield Entry(
+                *at,
+                label,
+                "snapshot",
+                seq=item.seq,
+                note=f"part {item.index + 1} of {item.count}",
+                events=tuple(_told(run) for run in item.runs),
+            )
+            yield from _mended(at, label, track.cover(item.seq) if _is_last(item) else 0)
+            return
+        is_replayed = record.channel is Channel.CONTROL
+        if not is_replayed:
+            yield from _gap(at, label, track.hear(item.seq - 1))
+        n_mended = track.see(item.seq)
+        kind = "replayed" if is_replayed else "batch"
+        yield Entry(*at, label, kind, seq=item.seq, events=_events_of(item), note=_skipped(item))
+        yield from _mended(at, label, n_mended)
+
+    def _beat(self, at: _Place, holder: Holder, label: str, beat: Heartbeat) -> Iterator[Entry]:
+        missing = self._track(holder).hear(-1 if beat.last_seq is None else beat.last_seq)
+        if missing is not None:
+            yield from self._flush(holder)
+            yield from _gap(at, label, missing)
+        before = self._beats.get(holder)
+        load = beat.load
+        note = f"{beat.account.n_copies} copies, digest {beat.account.digest:016x}"
+        if load.kv_blocks_total:
+            note += f", {load.kv_blocks_used} of {load.kv_blocks_total} KV blocks used"
+        self._beats[holder] = Entry(
+            *at,
+            label,
+            "heartbeats",
+            seq=beat.last_seq,
+            note=note,
+            count=1 if before is None else before.count + 1,
+            since_ns=at[1] if before is None else before.since_ns,
+        )
+
+    def _flush(self, holder: Holder) -> Iterator[Entry]:
+        entry = self._beats.pop(holder, None)
+        if entry is not None:
+            yield entry
+
+    def _epoch_change(
+        self, at: _Place, holder: Holder, label: str, epoch: Epoch, source: Source
+    ) -> Iterator[Entry]:
+        before = self._epochs.get(holder)
+        if epoch == before:
+            return
+        self._epochs[holder] = epoch
+        if before is not None:
+            yield from self._flush(holder)
+            self._tracks.pop(holder, None)
+        is_confirmed = epoch == source.epoch
+        if before is not None or not is_confirmed:
+            note = epoch_to_hex(epoch) + ("" if is_confirmed else ": not the confirmed one")
+            yield Entry(*at, label, "epoch", note=note)
+
+    def _track(self, holder: Holder) -> SeqTrack:
+        return self._tracks.setdefault(holder, SeqTrack())
+
+
+def listed(
+    reader: RecordingReader, *, source: str | None, start: Point, stop: Point
+) -> Iterator[Entry]:
+    """Entries from `start` to `stop`, both included; of one worker or stream, or of all.
+
+    Everything before is read all the same: what is a gap depends on it.
+    """
+    listing = Listing(reader.header)
+
+    def wanted(entry: Entry) -> bool:
+        names = entry.source, entry.source.partition("/")[0], f"{entry.source}/0"
+        is_source = source is None or source in names
+        return is_source and not is_before(start, entry.record, entry.at_ns)
+
+    for one in reader.header.sources:
+        entry = Entry(0, 0, one.worker, "joined", note=_described(one))
+        if wanted(entry):
+            yield entry
+    for place in reader:
+        if is_behind(stop, place.number, place.record.at_ns):
+            break
+        yield from filter(wanted, listing.entries(place))
+    yield from filter(wanted, listing.rest())
+
+
+def is_before(point: Point, number: int, at_ns: int) -> bool:
+    """Whether a record comes before the point's own."""
+    match point:
+        case AtTime(ns):
+            return at_ns < ns
+        case AtRecord(first):
+            return number < first
+        case AtEnd():
+            return True
+
+
+def is_behind(point: Point, number: int, at_ns: int) -> bool:
+    """Whether a record comes after the point's own."""
+    match point:
+        case AtTime(ns):
+            return at_ns > ns
+        case AtRecord(last):
+            return number > last
+        case AtEnd():
+            return False
+
+
+def stream_name(holder: Holder) -> str:
+    """A stream as people name it: worker, or worker/rank for the ranks after the first."""
+    return f"{holder.worker}/{holder.rank}" if holder.rank else str(holder.worker)
+
+
+def name_of(key: int) -> str:
+    """A block key, or a foreign engine's hash, as 16 hexadecimal digits."""
+    return f"{int(key) % 2**64:016x}"
+
+
+def _item_of(
+    record: Message, source: Source
+) -> EventBatch | Heartbeat | SnapshotPart | ReplayDone | ForeignBatch:
+    if source.wire is Wire.FOREIGN:
+        return decode_live(record.frames)
+    if record.channel is Channel.EVENTS:
+        return decode_frames(record.frames)
+    return decode_reply(record.frames)
+
+
+def _events_of(batch: EventBatch | ForeignBatch) -> tuple[ToldEvent, ...]:
+    return tuple(
+        _told(event) if isinstance(event, BlocksStored | BlocksRemoved) else _told_foreign(event)
+        for event in batch.events
+    )
+
+
+def _told(event: Event) -> ToldEvent:
+    match event:
+        case BlocksStored(parent, keys, tier):
+            return ToldEvent("stored", keys, tier.name.lower(), parent)
+        case BlocksRemoved(keys, tier):
+            return ToldEvent("removed", keys, tier.name.lower())
+        case _:
+            return ToldEvent("cleared")
+
+
+def _told_foreign(event: object) -> ToldEvent:
+    match event:
+        case ForeignStored():
+            n_tokens = len(event.token_ids)
+            return ToldEvent("stored", event.hashes, event.medium or "", event.parent, n_tokens)
+        case ForeignRemoved():
+            return ToldEvent("removed", event.hashes, event.medium or "")
+        case _:
+            return ToldEvent("cleared")
+
+
+def _skipped(batch: EventBatch | ForeignBatch) -> str:
+    skipped = batch.skipped if isinstance(batch, ForeignBatch) else 0
+    return f"{skipped} events had no form we know" if skipped else ""
+
+
+def _described(source: Source) -> str:
+    epoch = f"epoch {source.epoch.hex()}, " if source.epoch else ""
+    streams = f"{source.ranks} streams at " if source.ranks > 1 else ""
+    return f"{epoch}{streams}{source.events}"
+
+
+def _is_last(part: SnapshotPart) -> bool:
+    return part.index + 1 == part.count
+
+
+def _gap(at: _Place, label: str, missing: range | None) -> Iterator[Entry]:
+    if missing:
+        names = f"seq {missing[0]}" + ("" if missing[0] == missing[-1] else f" to {missing[-1]}")
+        yield Entry(*at, label, "gap", seq=missing[0], note=f"{names} did not arrive")
+
+
+def _mended(at: _Place, label: str, n_mended: int) -> Iterator[Entry]:
+    if n_mended:
+        yield Entry(*at, label, "mended", note=f"all {n_mended} missing batches are accounted for")

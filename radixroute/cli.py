@@ -11,7 +11,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from radixroute import __version__, commands_cluster, commands_inspect, commands_submit
+from radixroute import (
+    __version__,
+    commands_cluster,
+    commands_events,
+    commands_inspect,
+    commands_submit,
+)
 from radixroute.commands_shared import Context
 from radixroute.console import complain
 from radixroute.errors import FrontDoorError
@@ -61,5 +67,5 @@ def _before(
     ctx.obj = Context(config_path=config)
 
 
-for _commands in (commands_cluster, commands_submit, commands_inspect):
+for _commands in (commands_cluster, commands_submit, commands_inspect, commands_events):
     _commands.register(app)

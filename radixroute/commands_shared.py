@@ -57,13 +57,19 @@ def config_for(ctx: typer.Context, router: str | None) -> Config:
 def find_router(config: Config) -> str:
     """host:port to talk to. Raises `BadInput` for what is no address."""
     given = config.client.router
-    if given is not None and not _ADDRESS.fullmatch(given):
-        raise BadInput(f"the router's address {given!r} is not HOST:PORT, e.g. 127.0.0.1:50051")
+    if given is not None:
+        require_address("router", given)
     if given is None:
         running = _running_router(config.cluster)
         if running is not None:
             return running
     return router_address(config)
+
+
+def require_address(whose: str, given: str) -> None:
+    """Raises `BadInput` for what is no host:port."""
+    if not _ADDRESS.fullmatch(given):
+        raise BadInput(f"the {whose}'s address {given!r} is not HOST:PORT, e.g. 127.0.0.1:50051")
 
 
 def _running_router(settings: ClusterSettings) -> str | None:

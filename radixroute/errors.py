@@ -3,6 +3,8 @@
 FrontDoorError           failed: exit code 1
  +- RouterUnreachable    start it, or give another address
  +- RequestFailed        the router tried and could not, or is too busy: try again
+ +- NotRecorded          streams cannot be listened to, or a file cannot be written
+ +- DamagedRecording     use what comes before the damage, or record again
  +- UserError            change what was typed: exit code 2
      +- BadConfig        a setting in the file, the environment or a flag
      +- BadInput         an argument, or a file that was named
@@ -24,6 +26,14 @@ class RouterUnreachable(FrontDoorError):
 
 class RequestFailed(FrontDoorError):
     """The request was sound and has no complete answer."""
+
+
+class NotRecorded(FrontDoorError):
+    """A recording could not be begun, or not be gone on with."""
+
+
+class DamagedRecording(FrontDoorError):
+    """A recording whose bytes changed after they were written."""
 
 
 class UserError(FrontDoorError):

@@ -99,6 +99,7 @@ class Script:
     answer: Any = ANSWER
     refusal: tuple[grpc.StatusCode, str] | None = None  # code, details
     asked: list[pb.GenerateRequest] = field(default_factory=list)
+    workers: Any = field(default_factory=lambda: WORKERS)
 
 
 class FakeRouter(rpc.RouterServicer):
@@ -117,7 +118,7 @@ class FakeInspect(rpc.InspectServicer):
 
     def ListWorkers(self, request, context):
         _refuse(self.script, context)
-        return WORKERS
+        return self.script.workers
 
     def HitRates(self, request, context):
         return HITS

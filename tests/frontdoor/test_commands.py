@@ -18,7 +18,7 @@ from radixroute.deploy.state_file import ClusterState, runtime_dir, write_state
 from radixroute.protos import radixroute_pb2 as pb
 from tests.frontdoor.fake_router import REQUEST_ID
 
-COMMANDS = ("up", "down", "submit", "workers", "hits", "explain", "config", "warm")
+COMMANDS = ("up", "down", "submit", "workers", "hits", "explain", "config", "warm", "events")
 
 
 def rows_of(text):

@@ -1,0 +1,76 @@
+"""Makes one recording on behalf of `events record`: from an opened file to a finished one.
+
+Owns the loop and when it is over: a signal, or a time. A signal only sets a flag, so that no record
+is ever left half written by one.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import BinaryIO
+
+from radixroute import __version__
+from radixroute.event_sources import Found, Lookout, SourceFinder
+from radixroute.events.capture import Capture
+
+# A stream whose beginning is not there after this long will not come: its worker is dead.
+BASE_TIMEOUT_NS = 10_000_000_000
+
+
+def record_into(
+    file: BinaryIO,
+    finder: SourceFinder,
+    found: Found,
+    *,
+    seconds: float | None,
+    on_turn: Callable[[Capture], None],
+) -> Capture:
+    """Returns the finished capture. The `seconds` begin when every stream's beginning is there."""
+    lookout = Lookout(finder)
+    with (
+        Capture(file, found.sources, by=f"radixroute {__version__}", scope=found.scope) as capture,
+        _stop_flag() as is_stopped,
+    ):
+        lookout.start()
+        try:
+            ends_ns: int | None = None
+            while not is_stopped() and (ends_ns is None or capture.elapsed_ns < ends_ns):
+                capture.turn()
+                latest = lookout.take()
+                if latest is not None:
+                    capture.listen_to(latest.sources)
+                if seconds is not None and ends_ns is None and _has_begun(capture):
+                    ends_ns = capture.elapsed_ns + int(seconds * 1e9)
+                on_turn(capture)
+        finally:
+            lookout.stop()
+        capture.finish()
+    return capture
+
+
+def _has_begun(capture: Capture) -> bool:
+    return capture.is_based or capture.elapsed_ns > BASE_TIMEOUT_NS
+
+
+@contextmanager
+def _stop_flag() -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT or SIGTERM came. A second one does what it always does."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped.is_set
+        return
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        stopped.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for one in before:
+        signal.signal(one, stop)
+    try:
+        yield stopped.is_set
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

@@ -1,0 +1,182 @@
+"""Which event streams to record: asked of the workers, or of a router for all of its own.
+
+Owns the gRPC channels to the workers and, while a recording runs, the thread that asks again: a
+worker that restarts has another epoch and other endpoints. Only what `GetInfo` says is believed.
+"""
+
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from radixroute.client import OPTIONS, RouterClient
+from radixroute.errors import BadInput, FrontDoorError, NotRecorded
+from radixroute.events.epoch import epoch_from_hex
+from radixroute.events.errors import RemoteEventError
+from radixroute.events.recording import RecordedScope, Source, Wire
+from radixroute.protos import API_VERSION, radixroute_pb2_grpc
+from radixroute.protos import radixroute_pb2 as pb
+
+INFO_TIMEOUT_S = 5.0
+LOOK_INTERVAL_S = 1.0
+_STOP_TIMEOUT_S = 1.0
+_STUBS: Any = radixroute_pb2_grpc  # generated without annotations
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is to listen to, and what keys are salted with there."""
+
+    sources: tuple[Source, ...]
+    scope: RecordedScope
+
+
+class SourceFinder:
+    """Finds sources by worker addresses, by ZeroMQ addresses of vLLM engines, or by a router."""
+
+    def __init__(
+        self, *, workers: Sequence[str] = (), vllm: Sequence[str] = (), router: str | None = None
+    ) -> None:
+        self._workers = workers
+        self._foreign = tuple(
+            Source(name, 1, Wire.FOREIGN, b"", f"tcp://{name}", "")
+            for name in (endpoint.removeprefix("tcp://") for endpoint in vllm)
+        )
+        self._router = None if router is None else RouterClient(router)
+        self._channels: dict[str, grpc.Channel] = {}
+        # By what a router says of a worker: asked again only when that changes.
+        self._known: dict[tuple[str, str, str], pb.GetInfoResponse] = {}
+        self._named: dict[str, pb.GetInfoResponse] = {}  # by address; as they answered last
+
+    def find(self) -> Found:
+        """Asks everybody. Raises `FrontDoorError` if somebody that was named does not answer."""
+        self._named = {address: self._info(address) for address in self._workers}
+        return self._found()
+
+    def look(self) -> Found:
+        """Asks everybody again; who does not answer now is taken to be as he was before."""
+        for address in self._workers:
+            with suppress(NotRecorded):
+                self._named[address] = self._info(address)
+        return self._found()
+
+    def close(self) -> None:
+        for channel in self._channels.values():
+            channel.close()
+        if self._router is not None:
+            self._router.close()
+
+    def _found(self) -> Found:
+        infos = list(self._named.values())
+        if self._router is not None:
+            infos += self._of_router(self._router)
+        sources = (*map(_source_of, infos), *self._foreign)
+        names = [source.worker for source in sources]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise BadInput(f"two workers call themselves {twice!r}: record them one by one")
+        scope = _scope_of(infos[0]) if infos else RecordedScope()
+        return Found(tuple(sources), scope)
+
+    def _of_router(self, router: RouterClient) -> list[pb.GetInfoResponse]:
+        listed = {
+            (one.worker_id, one.address, one.epoch): one.address
+            for one in router.list_workers().workers
+            if one.address
+        }
+        self._known = {key: info for key, info in self._known.items() if key in listed}
+        for key, address in listed.items():
+            if key not in self._known:
+                try:
+                    self._known[key] = self._info(address)
+                except NotRecorded:
+                    continue  # a dead worker is listed until it is replaced; asked again next time
+        return [self._known[key] for key in sorted(self._known)]
+
+    def _info(self, address: str) -> pb.GetInfoResponse:
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = self._channels[address] = grpc.insecure_channel(address, options=OPTIONS)
+        try:
+            stub = _STUBS.EngineStub(channel)
+            info: pb.GetInfoResponse = stub.GetInfo(pb.GetInfoRequest(), timeout=INFO_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise NotRecorded(
+                f"no worker answers at {address} ({_code(error)}): "
+                "`radixroute workers` lists the workers' addresses"
+            ) from error
+        if info.api_version != API_VERSION:
+            raise NotRecorded(
+                f"the worker at {address} speaks API version {info.api_version}, this program "
+                f"{API_VERSION}: install the same release on both"
+            )
+        return info
+
+
+class Lookout:
+    """Asks a finder again and again, in a thread of its own, and keeps the newest answer."""
+
+    def __init__(self, finder: SourceFinder) -> None:
+        self._finder = finder
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="source-lookout", daemon=True)
+        self._latest: Found | None = None
+        self.failures = 0  # times there was no answer: what was known before stays
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Does not wait for who never answers: closing the finder ends that."""
+        self._stopping.set()
+        self._thread.join(_STOP_TIMEOUT_S)
+
+    def take(self) -> Found | None:
+        """The newest answer, once."""
+        latest, self._latest = self._latest, None
+        return latest
+
+    def _run(self) -> None:
+        while not self._stopping.wait(LOOK_INTERVAL_S):
+            try:
+                self._latest = self._finder.look()
+            except FrontDoorError:
+                self.failures += 1
+            except ValueError:  # gRPC's word for a channel that was closed
+                if not self._stopping.is_set():
+                    raise
+
+
+def _source_of(info: pb.GetInfoResponse) -> Source:
+    try:
+        epoch = epoch_from_hex(info.epoch)
+    except RemoteEventError as error:
+        raise NotRecorded(f"worker {info.worker_id}: {error}") from error
+    if not info.events_endpoint or not info.replay_endpoint:
+        raise NotRecorded(f"worker {info.worker_id} publishes no events")
+    return Source(
+        info.worker_id,
+        max(1, info.ranks),
+        Wire.NATIVE,
+        epoch,
+        info.events_endpoint,
+        info.replay_endpoint,
+    )
+
+
+def _scope_of(info: pb.GetInfoResponse) -> RecordedScope:
+    return RecordedScope(
+        model=info.model,
+        model_fingerprint=info.scope.model_fingerprint,
+        kv_dtype=info.scope.kv_dtype,
+        lora=info.scope.lora,
+        block_size=info.block_size,
+        fingerprint=info.scope_fingerprint,
+    )
+
+
+def _code(error: Any) -> str:
+    return str(error.code().name)

@@ -8,6 +8,7 @@ import pytest
 from radixroute.radix.ids import WorkerId
 from radixroute.router import plan_kernels as kernels
 from radixroute.router import table_layout as at
+from radixroute.router.actions import Dispatch
 from radixroute.router.inputs import Delta, PromptFacts, StepReport
 from tests.router.scalar_score import Row, scalar_terms, view
 from tests.router.worlds import MS, World, packed, request, token
@@ -175,14 +176,15 @@ def test_those_that_come_together_are_planned_together():
         world.clients[spec.request_id] = None  # type: ignore[assignment]  # nothing is answered
         assert world.core.submit(spec, 0, is_last=False) == []
     (dispatch,) = world.core.pump(0)
+    assert isinstance(dispatch, Dispatch)
     assert dispatch.spec.request_id == "r1"
 
 
 def test_the_core_asks_to_be_woken_before_its_worker_is_done():
     world = World("a", dispatch_lead_ms=5.0)
-    assert world.core.wake_ns is None
     world.submit(request("r0", prefix=0, policy="radix"))
-    assert world.core.wake_ns is None, "nobody waits"
+    nobody_waits = world.core.wake_ns
+    assert nobody_waits is None
     world.submit(request("r1", prefix=1, policy="radix"))
     wake_ns = world.core.wake_ns
     assert wake_ns is not None

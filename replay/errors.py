@@ -1,6 +1,7 @@
 """Errors of this room, cut by what the caller can do about them.
 
 ReplayError
+├── BadTrace         a trace file cannot be read: mend the line named, name its format, or skip
 ├── InvalidShape     the numbers asked for cannot make a workload: ask for others
 ├── BadPoint         a place in a recording that is none: write it otherwise
 ├── PointBeyondEnd   a place that the recording does not reach: give an earlier one
@@ -10,6 +11,16 @@ ReplayError
 
 class ReplayError(Exception):
     """Something a caller of this room can act on."""
+
+
+class BadTrace(ReplayError):
+    """A trace file, or one line of it, cannot be read. Says where and why, never what it holds."""
+
+    def __init__(self, reason: str, line: int | None = None, file: str = "") -> None:
+        self.reason = reason
+        self.line = line  # from 1
+        where = [*([file] if file else []), *([f"line {line}"] if line else [])]
+        super().__init__(": ".join([*([", ".join(where)] if where else []), reason]))
 
 
 class InvalidShape(ReplayError):

@@ -1,0 +1,70 @@
+"""Traces made of traces: faster, spread over time, shorter. Pure; the given trace never changes."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from radixroute.radix.ids import Numbers
+from radixroute.replay.errors import InvalidShape
+from radixroute.replay.trace import Trace
+from radixroute.replay.trace_draft import in_order
+
+
+def scaled(trace: Trace, speed: float) -> Trace:
+    """All times, follow-ups' delays too, divided by `speed`: 2 offers twice the load."""
+    if not (math.isfinite(speed) and speed > 0):
+        raise InvalidShape(f"speed must be a number above 0, not {speed}")
+    arrival = np.rint(trace.arrival_ns / speed)
+    if arrival.max(initial=0) >= 1 << 61:
+        raise InvalidShape(f"at speed {speed} the trace would last for centuries")
+    return in_order(replace(trace, arrival_ns=arrival.astype(np.int64)))
+
+
+def spread(trace: Trace, seed: int, bucket_ns: int | None = None) -> Trace:
+    """Arrivals that share a timestamp, drawn uniformly from what that timestamp stands for.
+
+    That is `bucket_ns` from it on, or without one the time up to the next distinct timestamp (for
+    the last: as long as the gap before it). An arrival alone on its timestamp stays; so do delays
+    of follow-ups. For traces whose clock was coarse, as Mooncake's of 3 s.
+    """
+    timed = np.flatnonzero(trace.after < 0)
+    stamps, group, sizes = np.unique(
+        trace.arrival_ns[timed], return_inverse=True, return_counts=True
+    )
+    widths = _widths(stamps, bucket_ns)
+    shared = np.flatnonzero(sizes[group] > 1)
+    arrival = trace.arrival_ns.copy()
+    # The draws go to requests in the trace's order, so that one seed gives one trace.
+    draws = np.random.Generator(np.random.PCG64(seed)).random(len(shared))
+    arrival[timed[shared]] += (draws * widths[group[shared]]).astype(np.int64)
+    return in_order(replace(trace, arrival_ns=arrival))
+
+
+def cut(trace: Trace, n: int) -> Trace:
+    """The first `n` requests; all of them when there are fewer."""
+    if n < 1:
+        raise InvalidShape(f"a trace is cut to 1 request or more, not {n}")
+    if n >= len(trace):
+        return trace
+    return replace(
+        trace,
+        arrival_ns=trace.arrival_ns[:n],
+        input_tokens=trace.input_tokens[:n],
+        output_tokens=trace.output_tokens[:n],
+        first_block=trace.first_block[: n + 1],
+        blocks=trace.blocks[: trace.first_block[n]],
+        after=trace.after[:n],
+    )
+
+
+def _widths(stamps: Numbers, bucket_ns: int | None) -> Numbers:
+    """How long each timestamp lasts, in ns."""
+    if bucket_ns is not None:
+        if bucket_ns < 1:
+            raise InvalidShape(f"a bucket lasts 1 ns or more, not {bucket_ns}")
+        return np.full(len(stamps), bucket_ns, np.int64)
+    if len(stamps) < 2:
+        raise InvalidShape("all requests come at one time: say how long that lasts (bucket_ns)")
+    gaps = np.diff(stamps)
+    return np.concatenate([gaps, gaps[-1:]])

@@ -16,6 +16,7 @@ from radixroute import (
     commands_cluster,
     commands_events,
     commands_inspect,
+    commands_replay,
     commands_submit,
 )
 from radixroute.commands_shared import Context
@@ -67,5 +68,11 @@ def _before(
     ctx.obj = Context(config_path=config)
 
 
-for _commands in (commands_cluster, commands_submit, commands_inspect, commands_events):
+for _commands in (
+    commands_cluster,
+    commands_submit,
+    commands_inspect,
+    commands_events,
+    commands_replay,
+):
     _commands.register(app)

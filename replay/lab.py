@@ -1,0 +1,97 @@
+"""A replay of one trace under many settings: every policy, fleet size and speed asked for.
+
+Pure but for the time runs take. Whoever calls prints progress and writes files.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+
+from radixroute.replay.errors import InvalidShape
+from radixroute.replay.fleet import FleetShape
+from radixroute.replay.results import RunResult
+from radixroute.replay.simulate import Conditions, Scenario, simulate
+from radixroute.replay.timing import timing_named
+from radixroute.replay.trace import Trace, prefixes
+from radixroute.router.policies import POLICIES, policy_named
+
+ALL = "all"
+# Not in `all`: the default without its main idea, for who wants to see what that is worth.
+_ASIDE = ("radix_at_once",)
+
+
+@dataclass(frozen=True, slots=True)
+class LabSettings:
+    """What to run. Every combination of policies, workers and speeds."""
+
+    policies: tuple[str, ...] = (ALL,)
+    workers: tuple[int, ...] = (8,)
+    speeds: tuple[float, ...] = (1.0,)
+    seed: int = 0
+    kv_blocks: int = 16384  # of each worker
+    block_size: int = 64  # tokens
+    max_num_batched_tokens: int = 8192
+    max_num_seqs: int = 256
+    timing: str = "polynomial"
+    slowness: tuple[float, ...] = ()  # of the first workers
+    conditions: Conditions = field(default_factory=Conditions)
+
+    def __post_init__(self) -> None:
+        for name in ("policies", "workers", "speeds"):
+            if not getattr(self, name):
+                raise InvalidShape(f"{name}: name at least one")
+        if any(speed <= 0 for speed in self.speeds):
+            raise InvalidShape("a speed is a number above 0")
+        timing_named(self.timing)
+        for name in self.policies:
+            if name != ALL:
+                policy_named(name)
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Policies by name, each once."""
+        named = [p for p in POLICIES if p not in _ASIDE] if ALL in self.policies else []
+        return tuple(dict.fromkeys([*named, *(p for p in self.policies if p != ALL)]))
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits over every setting."""
+        text = json.dumps({**asdict(self), "policies": self.chosen}, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def scenarios(self) -> Iterator[tuple[str, Scenario]]:
+        """Each run, in the order of the report."""
+        for workers in self.workers:
+            shape = FleetShape(
+                workers=workers,
+                kv_blocks=self.kv_blocks,
+                block_size=self.block_size,
+                max_num_batched_tokens=self.max_num_batched_tokens,
+                max_num_seqs=self.max_num_seqs,
+                slowness=self.slowness,
+            )
+            for speed in self.speeds:
+                for policy in self.chosen:
+                    yield (
+                        policy,
+                        Scenario(
+                            shape, timing_named(self.timing), speed, self.seed, self.conditions
+                        ),
+                    )
+
+
+def run_all(
+    trace: Trace, settings: LabSettings, tell: Callable[[int, int, str], None]
+) -> list[RunResult]:
+    """`tell`: runs done, runs in all, what comes next."""
+    if not len(trace):
+        raise InvalidShape("the trace has no requests")
+    numbered = prefixes(trace, settings.block_size)
+    todo = list(settings.scenarios())
+    results = []
+    for done, (policy, scenario) in enumerate(todo):
+        tell(done, len(todo), f"{policy}, {scenario.shape.workers} workers, {scenario.speed:g}x")
+        results.append(simulate(trace, policy, scenario, numbered))
+    tell(len(todo), len(todo), "done")
+    return results

@@ -1,0 +1,144 @@
+"""The numbers that sum up one run, and curves over its time, short enough to draw.
+
+Pure. A request that was never answered counts in `reuse` and `unanswered` and in no time: whoever
+prints a mean says how many it leaves out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radixroute.radix.ids import Numbers
+from radixroute.replay.results import RunResult
+
+Floats = NDArray[np.float64]
+
+# Shares of requests at which a distribution is drawn: even, and denser where the slowest are.
+_QUANTILES: Floats = np.union1d(np.arange(101) / 100, 0.95 + np.arange(26) / 500)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """Times in milliseconds; NaN where nothing was measured."""
+
+    policy: str
+    workers: int
+    speed: float
+    seed: int
+    requests: int
+    unanswered: int
+    reuse: float
+    of_reachable: float | None  # reuse over that of the bound
+    ttft_mean_ms: float
+    ttft_p50_ms: float
+    ttft_p90_ms: float
+    ttft_p99_ms: float
+    itl_mean_ms: float  # over all tokens but the first of each request
+    itl_p99_ms: float  # of the requests' means
+    load_max_over_mean: float  # prompt tokens of the worker that got most, over the mean
+
+    @property
+    def setting(self) -> tuple[int, float, int]:
+        """Runs that may be compared have the same."""
+        return self.workers, self.speed, self.seed
+
+
+def run_figures(result: RunResult, reachable: float | None = None) -> RunFigures:
+    """`reachable`: the reuse that a bound allows."""
+    ttft = answered_ttft_ms(result)
+    itl = request_itl_ns(result)
+    timed = ~np.isnan(itl)
+    gaps = result.trace.output_tokens[timed] - 1
+    p50, p90, p99 = np.percentile(ttft, (50, 90, 99)) if len(ttft) else (np.nan,) * 3
+    return RunFigures(
+        policy=result.policy,
+        workers=result.workers,
+        speed=result.speed,
+        seed=result.seed,
+        requests=len(result.trace),
+        unanswered=len(result.trace) - len(ttft),
+        reuse=result.reuse,
+        of_reachable=result.reuse / reachable if reachable else None,
+        ttft_mean_ms=float(ttft.mean()) if len(ttft) else np.nan,
+        ttft_p50_ms=float(p50),
+        ttft_p90_ms=float(p90),
+        ttft_p99_ms=float(p99),
+        itl_mean_ms=float((itl[timed] * gaps).sum() / gaps.sum() / 1e6) if timed.any() else np.nan,
+        itl_p99_ms=float(np.percentile(itl[timed], 99)) / 1e6 if timed.any() else np.nan,
+        load_max_over_mean=_load_max_over_mean(result),
+    )
+
+
+def answered_ttft_ms(result: RunResult) -> Floats:
+    """Of the requests that got a first token, in trace order."""
+    answered = result.first_ns >= 0
+    return (result.first_ns - result.arrival_ns)[answered] / 1e6
+
+
+def request_itl_ns(result: RunResult) -> Floats:
+    """Mean time between tokens of each request; NaN for those of one token and unfinished ones."""
+    gaps = result.trace.output_tokens - 1
+    found = np.full(len(gaps), np.nan)
+    timed = (gaps > 0) & (result.first_ns >= 0) & (result.finish_ns >= 0)
+    found[timed] = (result.finish_ns - result.first_ns)[timed] / gaps[timed]
+    return found
+
+
+def ttft_distribution(result: RunResult) -> tuple[Floats, Floats]:
+    """(ms, share of answered requests that were not slower), both rising."""
+    ttft = answered_ttft_ms(result)
+    if not len(ttft):
+        return ttft, ttft
+    return np.asarray(np.quantile(ttft, _QUANTILES), np.float64), _QUANTILES
+
+
+def share_over_time(result: RunResult, tokens: Numbers, buckets: int) -> tuple[Floats, Floats]:
+    """(seconds, share of the prompt tokens that arrived then); times without arrivals left out.
+
+    `tokens`: of each request, served from cache by a run or a bound.
+    """
+    came = result.arrival_ns >= 0
+    if not came.any():
+        return np.empty(0), np.empty(0)
+    arrival = result.arrival_ns[came]
+    width = (int(arrival.max()) + 1) / buckets
+    bucket = np.minimum((arrival / width).astype(np.int64), buckets - 1)
+    prompt = np.bincount(bucket, result.trace.input_tokens[came], buckets)
+    served = np.bincount(bucket, tokens[came], buckets)
+    filled = np.flatnonzero(prompt)
+    seconds = (filled + 0.5) * width / 1e9
+    return np.asarray(seconds, np.float64), np.asarray(served[filled] / prompt[filled], np.float64)
+
+
+def in_flight_over_time(result: RunResult, buckets: int) -> tuple[Floats, Floats]:
+    """(seconds, mean requests in flight of shape (workers, buckets)), from decision to end.
+
+    A request that never ended is in flight for ever.
+    """
+    end = max(1, int(max(result.finish_ns.max(initial=0), result.decided_ns.max(initial=0))))
+    edges = np.linspace(0, end, buckets + 1)
+    found = np.zeros((result.workers, buckets))
+    placed = (result.decided_ns >= 0) & (result.worker >= 0)
+    ended = np.where(result.finish_ns >= 0, result.finish_ns, end)
+    for worker in range(result.workers):
+        mine = placed & (result.worker == worker)
+        spent = _time_since(result.decided_ns[mine], edges) - _time_since(ended[mine], edges)
+        found[worker] = np.diff(spent) / (end / buckets)
+    return (edges[:-1] + edges[1:]) / 2e9, np.maximum(found, 0.0)
+
+
+def _time_since(moments: Numbers, at: Floats) -> Floats:
+    """At each of `at`: the time since each of the moments before it, summed."""
+    moments = np.sort(moments)
+    before = np.searchsorted(moments, at)
+    sums = np.concatenate([[0], np.cumsum(moments)])
+    return np.asarray(before * at - sums[before], np.float64)
+
+
+def _load_max_over_mean(result: RunResult) -> float:
+    placed = result.worker >= 0
+    tokens = np.bincount(
+        result.worker[placed], result.trace.input_tokens[placed], minlength=result.workers
+    )
+    return float(tokens.max() / tokens.mean()) if tokens.any() else float("nan")

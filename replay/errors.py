@@ -6,6 +6,8 @@ ReplayError
 ├── BadPoint         a place in a recording that is none: write it otherwise
 ├── PointBeyondEnd   a place that the recording does not reach: give an earlier one
 └── TornTexts        the shipped texts are damaged or missing: reinstall the package
+├── TornTexts        the shipped texts are damaged or missing: reinstall the package
+└── UnreadableRows   a file of requests is not what a report writes: name another, or run again
 """
 
 
@@ -37,3 +39,5 @@ class BadPoint(ReplayError):
 
 class PointBeyondEnd(ReplayError):
     """The recording ends before it."""
+class UnreadableRows(ReplayError):
+    """A file of requests is not what a report writes."""

@@ -169,6 +169,11 @@ class Fleet:
         return ((ns, worker, words[start:end]) for ns, worker, start, end in rows)
 
     @property
+    def n_unique(self) -> int:
+        """Output blocks made so far: their nodes follow those of the prompts."""
+        return int(self._cursors[at.N_UNIQUE])
+
+    @property
     def is_idle(self) -> bool:
         """Nobody waits or runs anywhere."""
         work = self.workers[:, at.N_RUNNING] + self.workers[:, at.N_WAITING]

@@ -4,7 +4,6 @@ Owns the arrays that `fleet_kernels` works on and the buffers it writes. Knows n
 drives it submits requests to workers and reads what happened. No clock, no randomness.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +12,10 @@ from numpy.typing import NDArray
 from radixroute.radix.ids import Keys, Numbers
 from radixroute.replay import fleet_layout as at
 from radixroute.replay.errors import InvalidShape
+from radixroute.replay.fleet_layout import Cells, Floats
 from radixroute.replay.timing import Timing
 from radixroute.replay.trace import Prefixes, Trace
 
-_WORDS = 1 << 20
-_REPORTS = 1 << 14
-_ITEMS = 1 << 17
-_EVENTS = 1 << 15
 _SIZES = ("workers", "kv_blocks", "block_size", "max_num_batched_tokens", "max_num_seqs")
 
 
@@ -36,17 +32,24 @@ class FleetShape:
     slowness: tuple[float, ...] = ()  # of the first workers; 2: half as fast
 
     def __post_init__(self) -> None:
-        for name in (
-            "workers",
-            "kv_blocks",
-            "block_size",
-            "max_num_batched_tokens",
-            "max_num_seqs",
-        ):
+        for name in _SIZES:
             if getattr(self, name) < 1:
                 raise InvalidShape(f"{name} must be at least 1, not {getattr(self, name)}")
         if len(self.slowness) > self.workers or any(s <= 0 for s in self.slowness):
             raise InvalidShape("slowness: one number above 0 for each worker at most")
+
+
+@dataclass(frozen=True, slots=True)
+class FleetBuffers:
+    """How much the fleet's kernel writes before it must be read. Changes no result.
+
+    Rows beyond the least that one moment of the whole fleet may need.
+    """
+
+    words: int = 1 << 20
+    events: int = 1 << 15
+    reports: int = 1 << 14
+    items: int = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,15 @@ class PassReport:
 class Fleet:
     """All simulated workers. `advance` is the only thing that lets time pass."""
 
-    def __init__(self, trace: Trace, prefixes: Prefixes, shape: FleetShape, timing: Timing) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        prefixes: Prefixes,
+        shape: FleetShape,
+        timing: Timing,
+        *,
+        buffers: FleetBuffers | None = None,
+    ) -> None:
         from radixroute.replay import fleet_kernels  # here: numba takes 0.5 s to import
 
         self._kernels = fleet_kernels
@@ -75,37 +86,27 @@ class Fleet:
         self.now_ns = 0
         self.requests = _new_requests(trace, prefixes)
         _refuse_impossible(self.requests, shape)
-        n, blocks = shape.workers, shape.kv_blocks
-        self.workers: Numbers = np.zeros((n, at.WORKER_LEN), np.int64)
-        for field in (at.PASS_END, at.COLD_HEAD, at.COLD_TAIL, at.WAIT_HEAD, at.WAIT_TAIL):
-            self.workers[:, field] = -1
-        self.workers[:, at.TWIN_HEAD] = -1
-        self.workers[:, at.N_FREE] = blocks
-        slots = np.zeros((n, blocks, at.SLOT_LEN), np.int32)
-        slots[:, :, at.AFTER] = np.arange(1, blocks + 1)
-        slots[:, -1, at.AFTER] = -1
+        self.workers = _new_workers(shape)
         self._limits = np.zeros(at.LIMITS_LEN, np.int64)
         self._limits[at.MAX_BATCHED] = shape.max_num_batched_tokens
         self._limits[at.MAX_SEQS] = shape.max_num_seqs
         self._limits[at.BLOCK] = shape.block_size
-        self._limits[at.N_UNIQUE_FROM] = prefixes.n_nodes
         self._limits[at.WATERMARK] = shape.watermark_blocks
-        coefficients = np.tile(timing.coefficients(shape), (n, 1))
-        coefficients[: len(shape.slowness), at.SLOWNESS] *= shape.slowness
         self._cursors = np.zeros(at.CURSORS_LEN, np.int64)
-        self._words = np.zeros(_WORDS + 64 * shape.max_num_batched_tokens, np.uint64)
-        self._events = np.zeros((_EVENTS + n, at.EVENT_LEN), np.int64)
-        self._reports = np.zeros((_REPORTS + n, at.REPORT_LEN), np.int64)
-        self._items = np.zeros((_ITEMS + n * shape.max_num_seqs, at.ITEM_LEN), np.int64)
+        self._told: list[tuple[int, int, Keys]] = []
+        self._reported: list[PassReport] = []
+        self._new_buffers(buffers or FleetBuffers())
+        n, blocks = shape.workers, shape.kv_blocks
         self._arrays = (
             self.requests,
             prefixes.nodes,
             self.workers,
-            slots,
+            _new_slots(shape),
+            np.zeros((n, blocks, at.RUN_LEN), np.int64),
             np.zeros((n, _buckets(blocks)), np.int32),
             np.zeros((n, shape.max_num_seqs), np.int32),
             self._limits,
-            coefficients,
+            _coefficients(shape, timing),
             self._words,
             self._events,
             self._reports,
@@ -127,46 +128,25 @@ class Fleet:
         Passes that would begin then have not begun: what arrives at that time still joins them.
         With `stops`, only to the first time with something in `take_reports`.
         """
-        reached = self._kernels.advance(self.now_ns, until_ns, int(stops), *self._arrays)
-        # Negative: a buffer is full before anything of this time began.
-        self.now_ns = reached if reached >= 0 else -1 - reached
-        return self.now_ns
+        while True:
+            reached = self._kernels.advance(self.now_ns, until_ns, int(stops), *self._arrays)
+            if reached >= 0:
+                self.now_ns = reached
+                return reached
+            self.now_ns = -1 - reached
+            self._empty_buffers()
 
     def take_reports(self) -> list[PassReport]:
         """What happened since the last call, in order of time and worker."""
-        n = int(self._cursors[at.N_REPORTS])
-        if n == 0:
-            return []
-        items = self._items[: self._cursors[at.N_ITEMS]].tolist()
-        reports = []
-        for row in self._reports[:n].tolist():
-            first = row[at.R_FIRST_ITEM]
-            mine = items[first : first + row[at.R_N_ITEMS]]
-            reports.append(
-                PassReport(
-                    row[at.R_END],
-                    row[at.R_WORKER],
-                    row[at.R_PASS_NS],
-                    row[at.R_PREFILL],
-                    row[at.R_DECODES],
-                    tuple((request, kind) for request, kind in mine),
-                    row[at.R_DECODE_PASSES],
-                    row[at.R_DECODE_NS],
-                    row[at.R_DECODED],
-                )
-            )
-        self._cursors[at.N_REPORTS] = self._cursors[at.N_ITEMS] = 0
-        return reports
+        self._empty_buffers()
+        reported, self._reported = self._reported, []
+        return reported
 
-    def take_events(self) -> Iterator[tuple[int, int, Keys]]:
+    def take_events(self) -> list[tuple[int, int, Keys]]:
         """(time, worker, packed words as `radix.layout` says) of each pass that changed a cache."""
-        n = int(self._cursors[at.N_EVENTS])
-        if n == 0:
-            return iter(())
-        rows = self._events[:n].tolist()
-        words = self._words[: self._cursors[at.N_WORDS]].copy()
-        self._cursors[at.N_EVENTS] = self._cursors[at.N_WORDS] = 0
-        return ((ns, worker, words[start:end]) for ns, worker, start, end in rows)
+        self._empty_buffers()
+        told, self._told = self._told, []
+        return told
 
     @property
     def n_unique(self) -> int:
@@ -178,6 +158,42 @@ class Fleet:
         """Nobody waits or runs anywhere."""
         work = self.workers[:, at.N_RUNNING] + self.workers[:, at.N_WAITING]
         return not work.any()
+
+    def _new_buffers(self, sizes: FleetBuffers) -> None:
+        n = self.shape.workers
+        least_words = self._kernels.words_of_a_pass(self._limits)
+        least_items = n * self.shape.max_num_seqs
+        self._words = np.zeros(sizes.words + least_words, np.uint64)
+        self._events = np.zeros((sizes.events + 1, at.EVENT_LEN), np.int64)
+        self._reports = np.zeros((sizes.reports + n, at.REPORT_LEN), np.int64)
+        self._items = np.zeros((sizes.items + least_items, at.ITEM_LEN), np.int64)
+
+    def _empty_buffers(self) -> None:
+        cursors = self._cursors
+        if n := int(cursors[at.N_EVENTS]):
+            words = self._words[: cursors[at.N_WORDS]].copy()
+            for ns, worker, start, end in self._events[:n].tolist():
+                self._told.append((ns, worker, words[start:end]))
+        if n := int(cursors[at.N_REPORTS]):
+            items = self._items[: cursors[at.N_ITEMS]].tolist()
+            self._reported.extend(_report(row, items) for row in self._reports[:n].tolist())
+        cursors[[at.N_EVENTS, at.N_WORDS, at.N_REPORTS, at.N_ITEMS]] = 0
+
+
+def _report(row: list[int], items: list[list[int]]) -> PassReport:
+    first = row[at.R_FIRST_ITEM]
+    mine = items[first : first + row[at.R_N_ITEMS]]
+    return PassReport(
+        end_ns=row[at.R_END],
+        worker=row[at.R_WORKER],
+        pass_ns=row[at.R_PASS_NS],
+        prefill_tokens=row[at.R_PREFILL],
+        decodes=row[at.R_DECODES],
+        items=tuple((request, kind) for request, kind in mine),
+        decode_passes=row[at.R_DECODE_PASSES],
+        decode_ns=row[at.R_DECODE_NS],
+        decoded=row[at.R_DECODED],
+    )
 
 
 def _new_requests(trace: Trace, prefixes: Prefixes) -> NDArray[np.int64]:
@@ -198,12 +214,38 @@ def _new_requests(trace: Trace, prefixes: Prefixes) -> NDArray[np.int64]:
         at.FINISH_NS,
     )
     requests[:, unset] = -1
+    most = requests[:, at.PROMPT] + requests[:, at.OUTPUT] - 1
+    n_outputs = most // prefixes.block_size - requests[:, at.N_NODES]
+    requests[:, at.FIRST_OUTPUT] = prefixes.n_nodes + np.cumsum(n_outputs) - n_outputs
+    if prefixes.n_nodes + n_outputs.sum() >= np.iinfo(np.int32).max:
+        raise InvalidShape("prompts and outputs are more than two billion blocks; cut the trace")
     return requests
+
+
+def _new_workers(shape: FleetShape) -> Numbers:
+    workers = np.zeros((shape.workers, at.WORKER_LEN), np.int64)
+    none = (at.PASS_END, at.FREE_RUN, at.WAIT_HEAD, at.WAIT_TAIL, at.TWIN_HEAD)
+    workers[:, none] = -1
+    workers[:, at.N_FREE] = shape.kv_blocks
+    return workers
+
+
+def _new_slots(shape: FleetShape) -> Cells:
+    slots = np.zeros((shape.workers, shape.kv_blocks, at.SLOT_LEN), np.int32)
+    slots[:, :, at.AFTER] = np.arange(1, shape.kv_blocks + 1)
+    slots[:, -1, at.AFTER] = -1
+    return slots
+
+
+def _coefficients(shape: FleetShape, timing: Timing) -> Floats:
+    rows = np.tile(timing.coefficients(shape), (shape.workers, 1))
+    rows[: len(shape.slowness), at.SLOWNESS] *= shape.slowness
+    return rows
 
 
 def _refuse_impossible(requests: Numbers, shape: FleetShape) -> None:
     most = requests[:, at.PROMPT] + requests[:, at.OUTPUT] - 1
-    wanted = -(-most // shape.block_size) + shape.watermark_blocks
+    wanted = -(-most // shape.block_size)
     too_long = int((wanted > shape.kv_blocks).sum())
     if too_long:
         longest = int(wanted.max())

@@ -1,7 +1,8 @@
-"""A simulated worker's KV blocks: which slot holds which prefix, who uses it, what goes first.
+"""A simulated worker's KV blocks: which slot holds which prefix, and what the router hears of it.
 
-The same rules as `worker.cache` with least-recently-used eviction, on numbers instead of tokens: a
-node is one prefix of the trace. Helpers of `fleet_kernels`, compiled into its kernels.
+The same rules as `worker.cache`, on numbers instead of tokens: a node is one prefix of the trace.
+What may be evicted is the business of `fleet_runs`. Helpers of `fleet_kernels`, compiled into its
+kernels.
 """
 
 import numpy as np
@@ -11,6 +12,7 @@ from radixroute.radix.jit import helper, rare_helper
 from radixroute.radix.layout import PACKED_REMOVE, PACKED_STORE
 from radixroute.replay import fleet_layout as at
 from radixroute.replay.fleet_layout import Cells
+from radixroute.replay.fleet_runs import cut, evict, grow, pin, run_at, unpin
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -77,7 +79,7 @@ def _take_out(buckets: Cells, slots: Cells, node: int) -> None:
     buckets[hole] = 0
 
 
-# -- lists of slots
+# -- free slots
 
 
 @helper
@@ -88,38 +90,14 @@ def push_free(worker: Numbers, slots: Cells, slot: int) -> None:
 
 
 @helper
-def _push_cold(worker: Numbers, slots: Cells, slot: int) -> None:
-    """As the warmest of the cold."""
-    tail = worker[at.COLD_TAIL]
-    slots[slot, at.BEFORE] = tail
-    slots[slot, at.AFTER] = -1
-    if tail >= 0:
-        slots[tail, at.AFTER] = slot
-    else:
-        worker[at.COLD_HEAD] = slot
-    worker[at.COLD_TAIL] = slot
-    worker[at.N_COLD] += 1
-
-
-@helper
-def _pull_cold(worker: Numbers, slots: Cells, slot: int) -> None:
-    before, after = slots[slot, at.BEFORE], slots[slot, at.AFTER]
-    if before >= 0:
-        slots[before, at.AFTER] = after
-    else:
-        worker[at.COLD_HEAD] = after
-    if after >= 0:
-        slots[after, at.BEFORE] = before
-    else:
-        worker[at.COLD_TAIL] = before
-    worker[at.N_COLD] -= 1
-
-
-@helper
-def use(worker: Numbers, slots: Cells, slot: int) -> None:
-    if slots[slot, at.USERS] == 0:
-        _pull_cold(worker, slots, slot)
-    slots[slot, at.USERS] += 1
+def free_twins(worker: Numbers, slots: Cells) -> None:
+    """The pass is over: nobody writes to second copies any more."""
+    slot = worker[at.TWIN_HEAD]
+    while slot >= 0:
+        after = slots[slot, at.AFTER]
+        push_free(worker, slots, slot)
+        slot = after
+    worker[at.TWIN_HEAD] = -1
 
 
 # -- what the router is told
@@ -145,15 +123,11 @@ def _head(words: Keys, cursors: Numbers, kind: np.uint64, parent: np.uint64) -> 
 
 
 @helper
-def _evict(worker: Numbers, slots: Cells, buckets: Cells, limits: Numbers) -> int:
-    """The coldest block's slot, empty."""
-    slot = worker[at.COLD_HEAD]
-    _pull_cold(worker, slots, slot)
-    node = slots[slot, at.NODE]
-    if node < limits[at.N_UNIQUE_FROM]:
-        _take_out(buckets, slots, node)
-    worker[at.N_EVICTED] += 1
-    return slot  # type: ignore[no-any-return]
+def node_at(request: Numbers, nodes: Cells, j: int) -> int:
+    """The node of its full block `j`: of its prompt, then those of the output, its own alone."""
+    if j < request[at.N_NODES]:
+        return np.int64(nodes[request[at.FIRST_NODE] + j])  # type: ignore[return-value]
+    return request[at.FIRST_OUTPUT] + j - request[at.N_NODES]  # type: ignore[no-any-return]
 
 
 @rare_helper
@@ -161,8 +135,8 @@ def allocate(
     count: int,
     worker: Numbers,
     slots: Cells,
+    runs: Numbers,
     buckets: Cells,
-    limits: Numbers,
     words: Keys,
     cursors: Numbers,
 ) -> int:
@@ -174,13 +148,13 @@ def allocate(
             worker[at.FREE_HEAD] = slots[slot, at.AFTER]
             worker[at.N_FREE] -= 1
         else:
-            slot = worker[at.COLD_HEAD]
-            gone = key_of(slots[slot, at.NODE])
-            _evict(worker, slots, buckets, limits)
+            slot = evict(worker, slots, runs)
+            gone = slots[slot, at.NODE]
+            _take_out(buckets, slots, gone)
             if cursors[at.IS_TOLD]:
                 if removed_at < 0:
                     removed_at = _head(words, cursors, _REMOVE, np.uint64(0))
-                _word(words, cursors, gone)
+                _word(words, cursors, key_of(gone))
                 words[removed_at] += np.uint64(1)
         slots[slot, at.AFTER] = first
         first = slot
@@ -195,66 +169,60 @@ def publish(
     nodes: Cells,
     worker: Numbers,
     slots: Cells,
+    runs: Numbers,
     buckets: Cells,
-    limits: Numbers,
     words: Keys,
     cursors: Numbers,
 ) -> int:
     """Makes the request's first `full` blocks cached ones; `fresh`: slots to fill. The rest."""
-    stored_at = -1
-    while request[at.N_CHAINED] < full:
-        j = request[at.N_CHAINED]
-        slot = request[at.PARTIAL]
-        if slot >= 0:
-            request[at.PARTIAL] = -1
-        else:
-            slot = fresh
-            fresh = slots[slot, at.AFTER]
-        is_prompt = j < request[at.N_NODES]
-        if is_prompt:
-            node = int(nodes[request[at.FIRST_NODE] + j])
-            held = find(buckets, slots, node)
-            if held >= 0:
-                # Another's copy is there already: share it; ours is written until the pass ends.
-                use(worker, slots, held)
-                slots[slot, at.AFTER] = worker[at.TWIN_HEAD]
-                worker[at.TWIN_HEAD] = slot
-                request[at.LEAF] = held
-                request[at.N_CHAINED] = j + 1
-                stored_at = -1
-                continue
-            _put(buckets, node, slot)
-        else:
-            node = limits[at.N_UNIQUE_FROM] + cursors[at.N_UNIQUE]
-            cursors[at.N_UNIQUE] += 1
+    above, leaf, j = run_at(slots, request[at.LEAF]), request[at.LEAF], request[at.N_CHAINED]
+    own = request[at.PARTIAL]
+    if own >= 0 and j < full:
+        slots[own, at.AFTER] = fresh
+        fresh, request[at.PARTIAL] = own, -1
+    while j < full:
+        held = find(buckets, slots, node_at(request, nodes, j))
+        if held < 0:
+            break
+        # Another's copy is there already: share it; ours is written until the pass ends.
+        own, fresh = fresh, slots[fresh, at.AFTER]
+        slots[own, at.AFTER] = worker[at.TWIN_HEAD]
+        worker[at.TWIN_HEAD] = own
+        leaf = held
+        j += 1
+    if j > request[at.N_CHAINED]:
+        run = cut(worker, slots, runs, leaf, j)
+        pin(worker, runs, run, above)
+        above = run
+    if j < full:
+        run = grow(worker, runs, above, full)
+        told_at = -1
         if cursors[at.IS_TOLD]:
-            if stored_at < 0:
-                leaf = request[at.LEAF]
-                parent = np.uint64(0)
-                if leaf >= 0:
-                    parent = key_of(slots[leaf, at.NODE])
-                stored_at = _head(words, cursors, _STORE, parent)
-            _word(words, cursors, key_of(node))
-            words[stored_at] += np.uint64(1)
-        slots[slot, at.NODE] = node
-        slots[slot, at.PARENT] = request[at.LEAF]
-        slots[slot, at.USERS] = 1
-        request[at.LEAF] = slot
-        request[at.N_CHAINED] = j + 1
+            parent = key_of(slots[leaf, at.NODE]) if leaf >= 0 else np.uint64(0)
+            told_at = _head(words, cursors, _STORE, parent)
+            words[told_at] = np.uint64(full - j)
+        for k in range(j, full):
+            slot, fresh = fresh, slots[fresh, at.AFTER]
+            node = node_at(request, nodes, k)
+            _put(buckets, node, slot)
+            if told_at >= 0:
+                _word(words, cursors, key_of(node))
+            slots[slot, at.NODE] = node
+            slots[slot, at.PARENT] = leaf
+            slots[slot, at.RUN] = run
+            leaf = slot
+        runs[run, at.TAIL] = leaf
+    request[at.LEAF] = leaf
+    request[at.N_CHAINED] = full
     return fresh
 
 
 @rare_helper
-def release(request: Numbers, worker: Numbers, slots: Cells) -> None:
-    """Gives its blocks up, the end of the prompt first: it is evicted first."""
+def release(request: Numbers, worker: Numbers, slots: Cells, runs: Numbers, now_ns: int) -> None:
+    """Gives its blocks up; full ones stay cached, as used until now."""
     if request[at.PARTIAL] >= 0:
         push_free(worker, slots, request[at.PARTIAL])
         request[at.PARTIAL] = -1
-    slot = request[at.LEAF]
-    while slot >= 0:
-        slots[slot, at.USERS] -= 1
-        if slots[slot, at.USERS] == 0:
-            _push_cold(worker, slots, slot)
-        slot = slots[slot, at.PARENT]
+    unpin(worker, runs, run_at(slots, request[at.LEAF]), now_ns)
     request[at.LEAF] = -1
     request[at.N_CHAINED] = 0

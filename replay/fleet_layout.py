@@ -3,6 +3,7 @@
     workers   (workers, WORKER_LEN)          one row each
     requests  (requests, REQUEST_LEN)        one row each, in trace order
     slots     (workers, blocks, SLOT_LEN)    the KV blocks; a chain of them is a request's prompt
+    runs      (workers, blocks, RUN_LEN)     nodes of the tree of cached blocks
     buckets   (workers, a power of two)      node -> slot + 1, linear probing; 0: empty
     running   (workers, max_num_seqs)        requests in order of admission
 
@@ -22,23 +23,28 @@ PASS_END: Final = 0  # of the pass that runs; -1: none
 PASS_START: Final = 1
 PASS_PREFILL: Final = 2  # tokens
 PASS_DECODES: Final = 3  # requests
-FREE_HEAD: Final = 4  # slots without content; -1: none
-N_FREE: Final = 5
-COLD_HEAD: Final = 6  # cached blocks that nobody uses, coldest first; -1: none
-COLD_TAIL: Final = 7
-N_COLD: Final = 8
-WAIT_HEAD: Final = 9  # requests; -1: none
-WAIT_TAIL: Final = 10
-N_WAITING: Final = 11
-N_RUNNING: Final = 12
-TWIN_HEAD: Final = 13  # slots that held what another held already; free when the pass ends
-N_DECODE_PASSES: Final = 14  # since the last report
-DECODE_NS: Final = 15
-DECODED: Final = 16  # requests over these passes
-N_PREEMPTED: Final = 17
-N_EVICTED: Final = 18
-BUSY_NS: Final = 19
-WORKER_LEN: Final = 20
+PASS_CONTEXT: Final = 4  # tokens that the decoding requests know
+GLIDE_PASSES: Final = 5  # this pass and those that follow alike, with nothing to decide
+GLIDE_END: Final = 6  # of the last of them
+FREE_HEAD: Final = 7  # slots without content; -1: none
+N_FREE: Final = 8
+N_COLD: Final = 9  # cached blocks that nobody uses
+N_RUNS: Final = 10  # rows of `runs` that were ever used
+FREE_RUN: Final = 11  # rows used no longer, linked by ABOVE; -1: none
+N_BORN: Final = 12  # runs
+N_QUEUED: Final = 13  # runs that may be evicted next
+WAIT_HEAD: Final = 14  # requests; -1: none
+WAIT_TAIL: Final = 15
+N_WAITING: Final = 16
+N_RUNNING: Final = 17
+TWIN_HEAD: Final = 18  # slots that held what another held already; free when the pass ends
+N_DECODE_PASSES: Final = 19  # since the last report
+DECODE_NS: Final = 20
+DECODED: Final = 21  # requests over these passes
+N_PREEMPTED: Final = 22
+N_EVICTED: Final = 23
+BUSY_NS: Final = 24
+WORKER_LEN: Final = 25
 
 # A request.
 PROMPT: Final = 0  # tokens
@@ -61,7 +67,8 @@ ADMITTED_NS: Final = 16
 FIRST_NS: Final = 17  # first token
 FINISH_NS: Final = 18
 LOST: Final = 19  # tokens computed before the last preemption
-REQUEST_LEN: Final = 20
+FIRST_OUTPUT: Final = 20  # node of its first full block after those of the prompt
+REQUEST_LEN: Final = 21
 
 UNSENT: Final = 0
 WAITING: Final = 1
@@ -71,18 +78,28 @@ DONE: Final = 3
 # A slot.
 NODE: Final = 0
 PARENT: Final = 1  # slot of the block before; -1: none
-USERS: Final = 2  # requests that run on it
-BEFORE: Final = 3  # in the cold or the free list
-AFTER: Final = 4
-SLOT_LEN: Final = 5
+RUN: Final = 2
+AFTER: Final = 3  # in the free list
+SLOT_LEN: Final = 4
+
+# A run: blocks in a row that nothing parts; a node of the tree of `radix.tree`.
+BORN: Final = 0
+TOUCHED: Final = 1  # ns; set when its last user leaves
+LOCKS: Final = 2  # requests that run on it
+CHILDREN: Final = 3  # runs below it
+ABOVE: Final = 4  # the run before it; -1: none
+END: Final = 5  # blocks from the start of the prompt to its end
+TAIL: Final = 6  # slot of its last block
+PLACE: Final = 7  # in the queue; -1: not in it
+QUEUE: Final = 8  # not of this run: the queue's heap, one entry in each row
+RUN_LEN: Final = 9
 
 # Limits.
 MAX_BATCHED: Final = 0  # tokens a pass computes
 MAX_SEQS: Final = 1
 BLOCK: Final = 2  # tokens
-N_UNIQUE_FROM: Final = 3  # first node number of outputs
-WATERMARK: Final = 4  # blocks kept free when others run
-LIMITS_LEN: Final = 5
+WATERMARK: Final = 3  # blocks kept free when others run
+LIMITS_LEN: Final = 4
 
 # Timing, for each worker: prefill ms = (A2 t + A1) t + A0 for t > 0 prompt tokens of a pass; decode
 # ms = max(D_MIN, (D2 p + D1) p + D0 + D_EACH n), p: context tokens / D_TOTAL, n: requests, n > 0.
@@ -103,9 +120,8 @@ N_REPORTS: Final = 0
 N_ITEMS: Final = 1
 N_WORDS: Final = 2
 N_EVENTS: Final = 3
-N_UNIQUE: Final = 4  # output blocks made
-IS_TOLD: Final = 5  # 1: cache events are wanted
-CURSORS_LEN: Final = 6
+IS_TOLD: Final = 4  # 1: cache events are wanted
+CURSORS_LEN: Final = 5
 
 # A report: one pass that computed prompt tokens or produced a first or last token.
 R_END: Final = 0

@@ -1,0 +1,164 @@
+"""Small random workloads for fleets, and the drivers that put them through one."""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from radixroute.radix.layout import PACKED_HEAD, PACKED_STORE
+from radixroute.replay import fleet_layout as at
+from radixroute.replay.fleet import Fleet, FleetBuffers, FleetShape, PassReport
+from radixroute.replay.fleet_kernels import keys_of
+from radixroute.replay.timing import Timing
+from radixroute.replay.trace import Prefixes, Trace, prefixes
+from tests.replay.slow_fleet import SlowFleet
+
+_NEVER = 1 << 50
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A trace, the fleet it meets, and which worker each request goes to."""
+
+    trace: Trace
+    prefixes: Prefixes
+    shape: FleetShape
+    timing: Timing
+    placement: list[int]
+
+
+def random_workload(seed: int) -> Workload:
+    """Shared prefixes, bursts, and workers so small that they evict and preempt."""
+    rng = random.Random(seed)
+    block_size = rng.choice((1, 2, 4))
+    trace = _trace(rng, block_size * rng.choice((1, 1, 2)), rng.randint(1, 24))
+    most = int((trace.input_tokens + trace.output_tokens - 1).max())
+    shape = FleetShape(
+        workers=rng.randint(1, 3),
+        kv_blocks=-(-most // block_size) + rng.choice((0, 1, 3, 8, 30)),
+        block_size=block_size,
+        max_num_batched_tokens=rng.choice((1, 3, 8, 20, 100)),
+        max_num_seqs=rng.choice((1, 2, 4, 12)),
+        watermark_blocks=rng.choice((0, 0, 1, 4)),
+        slowness=rng.choice(((), (1.7,))),
+    )
+    timing = Timing(
+        "random",
+        a1=rng.choice((0.0, 0.3)),
+        a0=rng.choice((0.0, 1.0, 2.0)),
+        d2=rng.choice((0.0, -0.7)),
+        d1=rng.choice((0.0, 1.3)),
+        d0=rng.choice((0.0, 1.0)),
+        d_each=rng.choice((0.0, 0.11)),
+        d_min=rng.choice((0.0, 1.0)),
+    )
+    placement = [rng.randrange(shape.workers) for _ in range(len(trace))]
+    return Workload(trace, prefixes(trace, block_size), shape, timing, placement)
+
+
+def _trace(rng: random.Random, block_size: int, n: int) -> Trace:
+    branches = rng.randint(1, 3)  # at each place of the trie
+    deepest = rng.randint(1, 10)
+    longest = rng.choice((1, 4, 12, 40))
+    gap_ns = rng.choice((0, 10**6, 4 * 10**6, 2 * 10**7))
+    now_ns, arrivals, inputs, blocks, first = 0, [], [], [], [0]
+    for _ in range(n):
+        now_ns += gap_ns * rng.choice((0, 0, 1, 2))
+        ids = [rng.randrange(branches) for _ in range(rng.randint(1, deepest))]
+        blocks += ids
+        first.append(len(blocks))
+        arrivals.append(now_ns)
+        inputs.append((len(ids) - 1) * block_size + rng.randint(1, block_size))
+    outputs = [rng.randint(1, longest) for _ in range(n)]
+    return new_trace(block_size, arrivals, inputs, outputs, first, blocks)
+
+
+def new_trace(block_size: int, *columns: list[int]) -> Trace:
+    """Columns as `Trace` has them, from the arrivals on."""
+    after = [-1] * len(columns[0])
+    return Trace("small", block_size, *(np.array(c, np.int64) for c in (*columns, after)))
+
+
+def new_fleet(load: Workload, buffers: FleetBuffers | None = None) -> Fleet:
+    fleet = Fleet(load.trace, load.prefixes, load.shape, load.timing, buffers=buffers)
+    fleet.listen()
+    return fleet
+
+
+@dataclass
+class Record:
+    """Everything a fleet showed."""
+
+    requests: Any
+    workers: Any
+    events: list[Any]
+    reports: list[PassReport]
+
+
+def drive(load: Workload, fleet: Fleet, step: Any) -> Record:
+    """All requests through the fleet; `step(fleet, until_ns)` lets some time pass."""
+    events: list[Any] = []
+    reports: list[PassReport] = []
+    arrivals = load.trace.arrival_ns.tolist()
+    for request in range(len(arrivals) + 1):
+        until_ns = arrivals[request] if request < len(arrivals) else _NEVER
+        while fleet.now_ns < until_ns and not (until_ns == _NEVER and fleet.is_idle):
+            step(fleet, until_ns)
+            events += [(ns, which, words.tolist()) for ns, which, words in fleet.take_events()]
+            reports += fleet.take_reports()
+        if request < len(arrivals):
+            fleet.submit(request, load.placement[request], until_ns)
+    return Record(fleet.requests, fleet.workers, events, reports)
+
+
+def drive_slowly(load: Workload) -> SlowFleet:
+    slow = SlowFleet(load.trace, load.prefixes, load.shape, load.timing)
+    for request, ns in enumerate(load.trace.arrival_ns.tolist()):
+        if ns > slow.now_ns:
+            slow.advance(ns)
+        slow.submit(request, load.placement[request], ns)
+    slow.advance(_NEVER)
+    for worker in slow.workers:
+        worker.scheduler.check()
+    return slow
+
+
+def unpacked(events: list[Any], n_nodes: int) -> list[Any]:
+    """A fleet's packed events as `slow_fleet.told` writes them."""
+    keys = np.empty(n_nodes, np.uint64)
+    keys_of(np.arange(n_nodes), keys)
+    nodes: dict[int, int | None] = {key: node for node, key in enumerate(keys.tolist())}
+    nodes[0] = None
+    rows = []
+    for ns, worker, words in events:
+        plain: list[Any] = []
+        start = 0
+        while start < len(words):
+            kind, parent, count = words[start : start + PACKED_HEAD]
+            end = start + PACKED_HEAD + count
+            numbers = [nodes[key] for key in words[start + PACKED_HEAD : end]]
+            plain.append((nodes[parent], numbers) if kind == PACKED_STORE else (numbers,))
+            start = end
+        rows.append((ns, worker, plain))
+    return rows
+
+
+def times(fleet_requests: Any) -> list[Any]:
+    """The columns that both fleets must agree on, one row a request."""
+    columns = (at.ADMITTED_NS, at.FIRST_NS, at.FINISH_NS, at.CACHED, at.RECOMPUTED)
+    return [tuple(row[list(columns)].tolist()) for row in fleet_requests]
+
+
+def slow_times(slow: SlowFleet) -> list[Any]:
+    rows = [slow.rows[request] for request in range(len(slow.rows))]
+    return [
+        (
+            row.sequence.first_scheduled_ns,
+            row.first_ns,
+            row.finish_ns,
+            row.sequence.cached_tokens,
+            row.sequence.recomputed_tokens,
+        )
+        for row in rows
+    ]

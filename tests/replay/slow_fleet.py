@@ -1,0 +1,167 @@
+"""What the simulated fleet is held equal to: real schedulers over real prefix caches, real tokens.
+
+Driven in virtual time with the fleet's own timing formula, one pass at a time, in plain Python. The
+tokens of a prefix block are made from its number, so that equal numbers are equal tokens; the ends
+of prompts and all outputs are tokens that appear once.
+"""
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from radixroute.events.records import BlocksStored
+from radixroute.radix.keys import block_keys
+from radixroute.replay.fleet import FleetShape
+from radixroute.replay.timing import Timing
+from radixroute.replay.trace import Prefixes, Trace
+from radixroute.request.sampling import SamplingParams
+from radixroute.worker.cache import PrefixCache
+from radixroute.worker.engine import EngineRequest
+from radixroute.worker.scheduler import Scheduler
+from radixroute.worker.sequence import Sequence
+from radixroute.worker.step import SchedulerLimits
+
+SEED = np.uint64(7)
+_ONCE_FROM = 1 << 24  # above all tokens of prefix blocks
+
+
+@dataclass
+class SlowRow:
+    """What became of one request."""
+
+    sequence: Sequence
+    first_ns: int = -1
+    finish_ns: int = -1
+
+
+@dataclass
+class SlowWorker:
+    cache: PrefixCache
+    scheduler: Scheduler
+    slowness: float
+    end_ns: int | None = None
+    n_sampled: int = 0
+    passes: list[tuple[int, int, int, int]] = field(default_factory=list)  # start, end, counts
+
+
+class SlowFleet:
+    """`submit` and `advance` as `replay.fleet.Fleet` has them; `advance` never stops early."""
+
+    def __init__(self, trace: Trace, prefixes: Prefixes, shape: FleetShape, timing: Timing) -> None:
+        self._trace, self._prefixes, self._shape, self._timing = trace, prefixes, shape, timing
+        self._once = itertools.count(_ONCE_FROM)
+        self.now_ns = 0
+        self.rows: dict[int, SlowRow] = {}
+        self.events: list[tuple[int, int, list[Any]]] = []  # time, worker, its pass's events
+        slowness = (*shape.slowness, *[1.0] * shape.workers)[: shape.workers]
+        self.workers = [self._new_worker(slow) for slow in slowness]
+
+    def submit(self, request: int, worker: int, now_ns: int) -> None:
+        sampling = SamplingParams(max_tokens=int(self._trace.output_tokens[request]))
+        none = np.empty(0, np.uint32)
+        prompt = self._prompt(request)
+        wanted = EngineRequest(str(request), 1, "s", prompt, sampling, none)
+        scheduler = self.workers[worker].scheduler
+        scheduler.submit(wanted, now_ns)
+        *_, sequence = scheduler.sequences()
+        self.rows[request] = SlowRow(sequence)
+
+    def advance(self, until_ns: int) -> None:
+        while True:
+            for which, worker in enumerate(self.workers):
+                if worker.end_ns is None:
+                    self._begin(which, worker)
+            ends = [worker.end_ns for worker in self.workers if worker.end_ns is not None]
+            if not ends or min(ends) > until_ns:
+                self.now_ns = until_ns
+                return
+            self.now_ns = min(ends)
+            for worker in self.workers:
+                if worker.end_ns == self.now_ns:
+                    self._end(worker)
+            if self.now_ns == until_ns:
+                return
+
+    def nodes_by_key(self, first_outputs: list[int]) -> dict[int, int]:
+        """Key -> number of each block that was ever full; outputs count from `first_outputs`."""
+        found: dict[int, int] = {}
+        for request, row in self.rows.items():
+            keys = block_keys(row.sequence.tokens, self._shape.block_size, SEED).tolist()
+            nodes = self._prefixes.of(request).tolist()
+            outputs = range(first_outputs[request], first_outputs[request] + len(keys))
+            found |= dict(zip(keys, [*nodes, *outputs], strict=False))
+        return found
+
+    def _new_worker(self, slowness: float) -> SlowWorker:
+        shape = self._shape
+        cache = PrefixCache(shape.kv_blocks, shape.block_size, SEED)
+        limits = SchedulerLimits(
+            max_model_len=1 << 30,
+            max_num_seqs=shape.max_num_seqs,
+            max_num_batched_tokens=shape.max_num_batched_tokens,
+            max_waiting=1 << 30,
+            watermark_blocks=shape.watermark_blocks,
+            preemption_order="youngest",
+            eos_token_ids=frozenset(),
+        )
+        return SlowWorker(cache, Scheduler(cache, limits), slowness)
+
+    def _prompt(self, request: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
+        size, n_tokens = self._shape.block_size, int(self._trace.input_tokens[request])
+        nodes = self._prefixes.of(request).astype(np.int64)
+        full = (nodes[:, None] * size + np.arange(size)).ravel()
+        rest = [next(self._once) for _ in range(n_tokens - len(full))]
+        return np.concatenate([full, rest]).astype(np.uint32)
+
+    def _begin(self, which: int, worker: SlowWorker) -> None:
+        planned = worker.scheduler.schedule(self.now_ns)
+        events = list(worker.cache.take_events())
+        if events:
+            self.events.append((self.now_ns, which, events))
+        if planned is None:
+            return
+        decoding = [slot.sequence.n_tokens for slot in planned.slots if slot.is_decode]
+        prefill, decodes = planned.prefill_tokens, len(decoding)
+        worker.end_ns = self.now_ns + self._pass_ns(
+            prefill, decodes, sum(decoding), worker.slowness
+        )
+        worker.n_sampled = sum(slot.samples for slot in planned.slots)
+        worker.passes.append((self.now_ns, worker.end_ns, prefill, decodes))
+
+    def _pass_ns(self, prefill: int, decodes: int, context: int, slowness: float) -> int:
+        timing, shape = self._timing, self._shape
+        ms = 0.0
+        if prefill:
+            ms += (timing.a2 * prefill + timing.a1) * prefill + timing.a0
+        if decodes:
+            p = context / float(shape.kv_blocks * shape.block_size)
+            decode_ms = (timing.d2 * p + timing.d1) * p + timing.d0 + timing.d_each * decodes
+            ms += max(timing.d_min, decode_ms)
+        return max(1, round(ms * slowness * 1e6))
+
+    def _end(self, worker: SlowWorker) -> None:
+        sampled = [next(self._once) for _ in range(worker.n_sampled)]
+        worker.end_ns = None
+        for output in worker.scheduler.commit(sampled, self.now_ns):
+            row = self.rows[int(output.request_id)]
+            if output.position == 0:
+                row.first_ns = self.now_ns
+            if output.finish is not None:
+                row.finish_ns = self.now_ns
+
+
+def told(events: list[tuple[int, int, list[Any]]], nodes: dict[int, int]) -> list[Any]:
+    """Events in numbers of blocks: (time, worker, [(parent or None, stored) or (removed,)])."""
+    rows = []
+    for ns, worker, changes in events:
+        plain: list[Any] = []
+        for change in changes:
+            numbers = [nodes[key] for key in change.keys.tolist()]
+            if isinstance(change, BlocksStored):
+                plain.append((None if change.parent is None else nodes[change.parent], numbers))
+            else:
+                plain.append((numbers,))
+        rows.append((ns, worker, plain))
+    return rows

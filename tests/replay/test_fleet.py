@@ -1,0 +1,184 @@
+"""The simulated fleet equals real schedulers over real caches, and Dynamo's replay of a trace."""
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from radixroute.replay import fleet_layout as at
+from radixroute.replay.errors import InvalidShape
+from radixroute.replay.fleet import Fleet, FleetBuffers, FleetShape
+from radixroute.replay.timing import POLYNOMIAL, Timing
+from radixroute.replay.trace import prefixes
+from tests.replay.conversation import TRACE, conversation, round_robin
+from tests.replay.fleets import (
+    Workload,
+    drive,
+    drive_slowly,
+    new_fleet,
+    new_trace,
+    random_workload,
+    slow_times,
+    times,
+    unpacked,
+)
+from tests.replay.slow_fleet import told
+
+CHUNK = 100
+SMALLEST = FleetBuffers(words=0, events=0, reports=0, items=0)
+
+
+def straight(fleet, until_ns):
+    fleet.advance(until_ns, stops=False)
+
+
+def stopping(fleet, until_ns):
+    fleet.advance(until_ns)
+
+
+def assert_same(one, other):
+    assert one.requests.tolist() == other.requests.tolist()
+    assert one.workers.tolist() == other.workers.tolist()
+    assert one.events == other.events
+    assert one.reports == other.reports
+
+
+def assert_equals_the_real_thing(load):
+    """What a workload met on the way: the test below wants to see all of it."""
+    seen = drive(load, new_fleet(load), straight)
+    slow = drive_slowly(load)
+    nodes = slow.nodes_by_key(seen.requests[:, at.FIRST_OUTPUT].tolist())
+    assert times(seen.requests) == slow_times(slow)
+    assert unpacked(seen.events, max(nodes.values(), default=0) + 1) == told(slow.events, nodes)
+    preempted = [worker.scheduler.counters.preemptions for worker in slow.workers]
+    evicted = [worker.cache.counters.evicted for worker in slow.workers]
+    assert seen.workers[:, at.N_PREEMPTED].tolist() == preempted
+    assert seen.workers[:, at.N_EVICTED].tolist() == evicted
+    assert_reports_tell_all_passes(seen.reports, slow)
+    twins = sum(worker.cache.counters.deduplicated for worker in slow.workers)
+    chunked = max((row[2] for worker in slow.workers for row in worker.passes), default=0)
+    return Counter(
+        preemptions=sum(preempted),
+        evictions=sum(evicted),
+        hits=int((seen.requests[:, at.CACHED] > 0).sum()),
+        twins=twins,
+        chunks=chunked == load.shape.max_num_batched_tokens,
+        recomputed=int(seen.requests[:, at.RECOMPUTED].sum()),
+    )
+
+
+def assert_reports_tell_all_passes(reports, slow):
+    """Each worker's reports, in order, sum to its passes; all but the last end is checked."""
+    for which, worker in enumerate(slow.workers):
+        passes = iter(worker.passes)
+        for report in (report for report in reports if report.worker == which):
+            silent = [next(passes) for _ in range(report.decode_passes)]
+            assert all(prefill == 0 for _, _, prefill, _ in silent)
+            assert sum(end - start for start, end, _, _ in silent) == report.decode_ns
+            assert sum(decodes for *_, decodes in silent) == report.decoded
+            start, end, prefill, decodes = next(passes)
+            assert (end, end - start) == (report.end_ns, report.pass_ns)
+            assert (prefill, decodes) == (report.prefill_tokens, report.decodes)
+        assert next(passes, None) is None, "the last pass of a worker always ends a request"
+
+
+@pytest.mark.parametrize("first", range(0, 800, CHUNK))
+def test_it_does_what_real_schedulers_over_real_caches_do(first):
+    met: Counter[str] = Counter()
+    for seed in range(first, first + CHUNK):
+        try:
+            met += assert_equals_the_real_thing(random_workload(seed))
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}") from error
+    assert all(
+        met[what] > 0
+        for what in ("preemptions", "evictions", "hits", "twins", "chunks", "recomputed")
+    ), f"the workloads are too tame: {met}"
+
+
+def test_output_blocks_are_found_again_after_a_preemption():
+    """Its own output is in the cache still: the engine does not compute it a second time."""
+    trace = new_trace(2, [0, 0], [2, 2], [7, 9], [0, 1, 2], [1, 2])
+    shape = FleetShape(workers=1, kv_blocks=6, block_size=2, max_num_batched_tokens=8)
+    load = Workload(trace, prefixes(trace, 2), shape, Timing("even", a0=1.0, d0=1.0), [0, 0])
+    met = assert_equals_the_real_thing(load)
+    assert met["preemptions"] == 1
+    assert met["recomputed"] == 2  # of 6: a prompt block and an output block were left
+
+
+def test_a_watermark_refuses_no_request_that_fits_an_empty_worker():
+    trace = new_trace(2, [0], [4], [1], [0, 2], [1, 2])
+    timing = Timing("even", a0=1.0)
+    fitting = FleetShape(workers=1, kv_blocks=2, block_size=2, watermark_blocks=2)
+    assert_equals_the_real_thing(Workload(trace, prefixes(trace, 2), fitting, timing, [0]))
+    with pytest.raises(InvalidShape, match="larger workers"):
+        Fleet(trace, prefixes(trace, 2), FleetShape(workers=1, kv_blocks=1, block_size=2), timing)
+
+
+@pytest.mark.parametrize("first", range(0, 400, CHUNK))
+def test_how_time_is_cut_changes_nothing(first):
+    for seed in range(first, first + CHUNK):
+        load, rng = random_workload(seed), random.Random(seed)
+
+        def cut(fleet, until_ns, rng=rng):
+            ahead = rng.choice((1, 10**5, 10**6, 5 * 10**6))
+            fleet.advance(min(until_ns, fleet.now_ns + ahead), stops=rng.random() < 0.5)
+
+        whole = drive(load, new_fleet(load), straight)
+        for step in (stopping, cut):
+            try:
+                assert_same(drive(load, new_fleet(load), step), whole)
+            except AssertionError as error:
+                raise AssertionError(f"seed {seed}, {step.__name__}") from error
+
+
+def test_each_stop_is_the_time_of_a_report():
+    for seed in range(CHUNK):
+        load = random_workload(seed)
+        fleet = new_fleet(load)
+        for request, worker in enumerate(load.placement):
+            fleet.submit(request, worker, 0)
+        while not fleet.is_idle:
+            now_ns = fleet.advance(1 << 50)
+            ends = {report.end_ns for report in fleet.take_reports()}
+            assert ends == {now_ns}, f"seed {seed}"
+
+
+@pytest.mark.parametrize("first", range(0, 400, CHUNK))
+def test_small_buffers_change_nothing(first):
+    for seed in range(first, first + CHUNK):
+        load = random_workload(seed)
+        for step in (straight, stopping):
+            whole = drive(load, new_fleet(load), step)
+            small = drive(load, new_fleet(load, SMALLEST), step)
+            try:
+                assert_same(small, whole)
+            except AssertionError as error:
+                raise AssertionError(f"seed {seed}, {step.__name__}") from error
+
+
+# Dynamo's offline replay (ai-dynamo-runtime 1.6.1) of the trace, round robin over 8 workers:
+# reuse, TTFT mean, median and 99th percentile in ms, mean ITL over tokens in ms.
+DYNAMO = {1.0: (0.0817, 321.1, 184.1, 2048, 7.59), 4.0: (0.0815, 475.3, 273.8, 2781, 25.84)}
+
+
+@pytest.mark.skipif(not TRACE.exists(), reason=f"{TRACE} is not in this checkout")
+@pytest.mark.parametrize(("speed", "tolerance"), [(1.0, 0.005), (4.0, 0.01)])
+def test_round_robin_over_the_conversation_trace_agrees_with_dynamo(speed, tolerance):
+    trace = conversation(speed)
+    fleet = Fleet(trace, prefixes(trace, 64), FleetShape(8, 16_384, 64), POLYNOMIAL)
+    round_robin(trace, fleet)
+    rows = fleet.requests
+    ttft_ms = (rows[:, at.FIRST_NS] - trace.arrival_ns) / 1e6
+    n_gaps = rows[:, at.OUTPUT] - 1
+    itl_ms = (rows[:, at.FINISH_NS] - rows[:, at.FIRST_NS]).sum() / 1e6 / n_gaps.sum()
+    found = (
+        rows[:, at.CACHED].sum() / rows[:, at.PROMPT].sum(),
+        ttft_ms.mean(),
+        np.median(ttft_ms),
+        np.percentile(ttft_ms, 99),
+        itl_ms,
+    )
+    assert found == pytest.approx(DYNAMO[speed], rel=tolerance)
+    assert not fleet.workers[:, at.N_PREEMPTED].any()

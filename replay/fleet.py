@@ -103,7 +103,7 @@ class Fleet:
             self.workers,
             _new_slots(shape),
             np.zeros((n, blocks, at.RUN_LEN), np.int64),
-            np.zeros((n, _buckets(blocks)), np.int32),
+            np.zeros((n, _buckets(blocks)), np.int64),
             np.zeros((n, shape.max_num_seqs), np.int32),
             self._limits,
             _coefficients(shape, timing),

@@ -19,6 +19,7 @@ _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _SHIFT_1, _SHIFT_2, _SHIFT_3 = np.uint64(30), np.uint64(27), np.uint64(31)
 _STORE, _REMOVE = np.uint64(PACKED_STORE), np.uint64(PACKED_REMOVE)
 _SPREAD = np.uint64(40)
+_LOW = 0xFFFFFFFF
 
 
 @helper
@@ -30,49 +31,50 @@ def key_of(node: int) -> np.uint64:
     return z ^ (z >> _SHIFT_3)
 
 
-# -- nodes to slots
+# -- nodes to slots: an entry is node << 32 | slot + 1
 
 
 @helper
 def _home(node: int, mask: int) -> int:
-    return np.int64(key_of(node) >> _SPREAD) & mask  # type: ignore[return-value]
+    """Nodes are numbered along prompts: eight neighbours share a line of memory."""
+    group = np.int64((np.uint64(node >> 3) * _GAMMA) >> _SPREAD)
+    return (group << 3 | (node & 7)) & mask  # type: ignore[return-value]
 
 
 @helper
-def find(buckets: Cells, slots: Cells, node: int) -> int:
+def find(buckets: Numbers, node: int) -> int:
     """The slot that holds `node`; -1: none."""
     mask = len(buckets) - 1
     place = _home(node, mask)
     while buckets[place] != 0:
-        slot = buckets[place] - 1
-        if slots[slot, at.NODE] == node:
-            return np.int64(slot)  # type: ignore[return-value]
+        if buckets[place] >> 32 == node:
+            return (buckets[place] & _LOW) - 1  # type: ignore[no-any-return]
         place = (place + 1) & mask
     return np.int64(-1)  # type: ignore[return-value]
 
 
 @helper
-def _put(buckets: Cells, node: int, slot: int) -> None:
+def _put(buckets: Numbers, node: int, slot: int) -> None:
     mask = len(buckets) - 1
     place = _home(node, mask)
     while buckets[place] != 0:
         place = (place + 1) & mask
-    buckets[place] = slot + 1
+    buckets[place] = np.int64(node) << 32 | (slot + 1)
 
 
 @helper
-def _take_out(buckets: Cells, slots: Cells, node: int) -> None:
+def _take_out(buckets: Numbers, node: int) -> None:
     """Removes a node that is there, and moves up what stood behind it."""
     mask = len(buckets) - 1
     place = _home(node, mask)
-    while slots[buckets[place] - 1, at.NODE] != node:
+    while buckets[place] >> 32 != node:
         place = (place + 1) & mask
     hole = place
     while True:
         place = (place + 1) & mask
         if buckets[place] == 0:
             break
-        home = _home(slots[buckets[place] - 1, at.NODE], mask)
+        home = _home(buckets[place] >> 32, mask)
         if (place - home) & mask >= (place - hole) & mask:
             buckets[hole] = buckets[place]
             hole = place
@@ -136,7 +138,7 @@ def allocate(
     worker: Numbers,
     slots: Cells,
     runs: Numbers,
-    buckets: Cells,
+    buckets: Numbers,
     words: Keys,
     cursors: Numbers,
 ) -> int:
@@ -150,7 +152,7 @@ def allocate(
         else:
             slot = evict(worker, slots, runs)
             gone = slots[slot, at.NODE]
-            _take_out(buckets, slots, gone)
+            _take_out(buckets, gone)
             if cursors[at.IS_TOLD]:
                 if removed_at < 0:
                     removed_at = _head(words, cursors, _REMOVE, np.uint64(0))
@@ -170,7 +172,7 @@ def publish(
     worker: Numbers,
     slots: Cells,
     runs: Numbers,
-    buckets: Cells,
+    buckets: Numbers,
     words: Keys,
     cursors: Numbers,
 ) -> int:
@@ -181,7 +183,7 @@ def publish(
         slots[own, at.AFTER] = fresh
         fresh, request[at.PARTIAL] = own, -1
     while j < full:
-        held = find(buckets, slots, node_at(request, nodes, j))
+        held = find(buckets, node_at(request, nodes, j))
         if held < 0:
             break
         # Another's copy is there already: share it; ours is written until the pass ends.

@@ -68,7 +68,7 @@ def _begin_all(
     workers: Numbers,
     slots: Cells,
     runs: Numbers,
-    buckets: Cells,
+    buckets: Numbers,
     running: Cells,
     limits: Numbers,
     timing: Floats,
@@ -108,7 +108,7 @@ def _begin_all(
 
 @kernel(
     "int64(int64, int64, int64, int64[:, ::1], int32[::1], int64[:, ::1], int32[:, :, ::1],"
-    " int64[:, :, ::1], int32[:, ::1], int32[:, ::1], int64[::1], float64[:, ::1], uint64[::1],"
+    " int64[:, :, ::1], int64[:, ::1], int32[:, ::1], int64[::1], float64[:, ::1], uint64[::1],"
     " int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1])"
 )
 def advance(
@@ -120,7 +120,7 @@ def advance(
     workers: Numbers,
     slots: Cells,
     runs: Numbers,
-    buckets: Cells,
+    buckets: Numbers,
     running: Cells,
     limits: Numbers,
     timing: Floats,

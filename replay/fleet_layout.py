@@ -4,7 +4,7 @@
     requests  (requests, REQUEST_LEN)        one row each, in trace order
     slots     (workers, blocks, SLOT_LEN)    the KV blocks; a chain of them is a request's prompt
     runs      (workers, blocks, RUN_LEN)     nodes of the tree of cached blocks
-    buckets   (workers, a power of two)      node -> slot + 1, linear probing; 0: empty
+    buckets   (workers, a power of two)      node -> slot, linear probing; 0: empty
     running   (workers, max_num_seqs)        requests in order of admission
 
 Times are nanoseconds since the start of the trace; -1: not yet.

@@ -91,7 +91,7 @@ def grow(worker: Numbers, runs: Numbers, above: int, end: int) -> int:
     return run
 
 
-@rare_helper
+@helper
 def evict(worker: Numbers, slots: Cells, runs: Numbers) -> int:
     """Takes the coldest block out of the tree; its slot."""
     run = runs[0, at.QUEUE]
@@ -101,15 +101,21 @@ def evict(worker: Numbers, slots: Cells, runs: Numbers) -> int:
     worker[at.N_COLD] -= 1
     worker[at.N_EVICTED] += 1
     if blocks_in(runs, run) == 0:
-        _unqueue(worker, runs, run)
-        above = runs[run, at.ABOVE]
-        if above >= 0:
-            runs[above, at.CHILDREN] -= 1
-            if runs[above, at.CHILDREN] == 0 and runs[above, at.LOCKS] == 0:
-                _queue(worker, runs, above)
-        runs[run, at.ABOVE] = worker[at.FREE_RUN]
-        worker[at.FREE_RUN] = run
+        _drop(worker, runs, run)
     return slot  # type: ignore[no-any-return]
+
+
+@rare_helper
+def _drop(worker: Numbers, runs: Numbers, run: int) -> None:
+    """A run without blocks; the one before it may be evicted now."""
+    _unqueue(worker, runs, run)
+    above = runs[run, at.ABOVE]
+    if above >= 0:
+        runs[above, at.CHILDREN] -= 1
+        if runs[above, at.CHILDREN] == 0 and runs[above, at.LOCKS] == 0:
+            _queue(worker, runs, above)
+    runs[run, at.ABOVE] = worker[at.FREE_RUN]
+    worker[at.FREE_RUN] = run
 
 
 @helper

@@ -38,7 +38,7 @@ def _place(
     worker: Numbers,
     slots: Cells,
     runs: Numbers,
-    buckets: Cells,
+    buckets: Numbers,
     limits: Numbers,
     words: Keys,
     cursors: Numbers,
@@ -93,7 +93,7 @@ def _admit(
     worker: Numbers,
     slots: Cells,
     runs: Numbers,
-    buckets: Cells,
+    buckets: Numbers,
     running: Cells,
     limits: Numbers,
 ) -> bool:
@@ -105,7 +105,7 @@ def _admit(
     reusable = (_known(request) - 1) // limits[at.BLOCK]
     hits, leaf = 0, -1
     while hits < reusable:
-        slot = find(buckets, slots, node_at(request, nodes, hits))
+        slot = find(buckets, node_at(request, nodes, hits))
         if slot < 0:
             break
         leaf = slot
@@ -146,7 +146,7 @@ def begin(
     worker: Numbers,
     slots: Cells,
     runs: Numbers,
-    buckets: Cells,
+    buckets: Numbers,
     running: Cells,
     limits: Numbers,
     timing: Floats,

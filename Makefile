@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo check test test-slow fuzz-index e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat model clean
+.PHONY: help dev demo check test test-slow fuzz-index e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay model clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,7 +55,10 @@ bench-events: $(STAMP) ## Event streams over real sockets: rates, losses, a rout
 bench-compat: $(STAMP) $(DYNAMO)/.ready ## Does NVIDIA Dynamo's indexer understand our compat endpoint? (10 seconds)
 	$(DYNAMO)/python -m bench.compat
 
-bench: bench-engine bench-demo bench-index bench-events bench-compat ## Every measurement the README quotes
+bench-replay: $(STAMP) $(DYNAMO)/.ready ## The simulated fleet and the default policy beside NVIDIA Dynamo's replay (15 minutes)
+	DYN_LOG=error $(DYNAMO)/python -m bench.replay
+
+bench: bench-engine bench-demo bench-index bench-events bench-compat bench-replay ## Every measurement the README quotes
 
 model: $(STAMP) ## Download and convert the demo's model into .cache/
 	@$(BIN)/python -m bench.model

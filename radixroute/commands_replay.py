@@ -6,20 +6,28 @@ called `run`, where there is one, so that `radixroute replay FILE` needs no word
 
 import dataclasses
 import gzip
-from collections.abc import Iterator
+import shlex
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.core import TyperGroup
 
-from radixroute.console import cell, show
+from radixroute.console import cell, show, show_table, tell
 from radixroute.errors import BadInput
 
 if TYPE_CHECKING:
+    from radixroute.replay.report import Report
     from radixroute.replay.trace import Trace
+    from radixroute.replay.trace_files import Reading
 
+_Number = TypeVar("_Number", int, float)
 DEFAULT_COMMAND = "run"
 _GROUP_OPTIONS = ("--help",)
 
@@ -51,6 +59,95 @@ def register(app: typer.Typer) -> None:
 @replay_app.callback()
 def _group() -> None:
     """Keeps a group of one command a group."""
+
+
+@replay_app.command("run")
+def run(  # noqa: PLR0913 - every parameter is an option of the command line
+    file: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace file; may be .gz.")],
+    *,
+    workers: Annotated[str, typer.Option(help="Fleet sizes, with commas.")] = "8",
+    policy: Annotated[str, typer.Option(help="Policies, with commas; all: each of them.")] = "all",
+    speed: Annotated[str, typer.Option(help="Arrivals so many times faster, with commas.")] = "1",
+    seed: Annotated[int, typer.Option(help="Of ties and random choices.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the report; made if missing.")
+    ] = None,
+    format_name: Annotated[
+        str | None, typer.Option("--format", help="Of the file. Default: told by its first line.")
+    ] = None,
+    trace_block_size: Annotated[
+        int | None, typer.Option(help="Tokens of one block id, where the format leaves that open.")
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option(help="Count bad lines instead of ending.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many requests.")] = None,
+    spread: Annotated[
+        bool, typer.Option(help="Spread arrivals that share a timestamp up to the next one.")
+    ] = False,
+    kv_blocks: Annotated[int, typer.Option(help="Blocks of each worker.")] = 16384,
+    block_size: Annotated[int, typer.Option(help="Tokens of an engine block.")] = 64,
+    max_num_batched_tokens: Annotated[int, typer.Option(help="Tokens of a step.")] = 8192,
+    max_num_seqs: Annotated[int, typer.Option(help="Requests that run on a worker.")] = 256,
+    timing: Annotated[str, typer.Option(help="polynomial or linear.")] = "polynomial",
+    slow_worker: Annotated[
+        float, typer.Option(help="One worker takes so many times longer.")
+    ] = 1.0,
+    event_delay_ms: Annotated[float, typer.Option(help="Until cache events are heard.")] = 0.0,
+    dispatch_ms: Annotated[float, typer.Option(help="Until a request is at its worker.")] = 0.0,
+) -> None:
+    """Replay a trace against simulated fleets: every policy, the bounds, and what was missed.
+
+    Example: [bold]radixroute replay trace.jsonl.gz --workers 8 --speed 1,4 -o report[/]
+    """
+    from radixroute.replay.lab import LabSettings, replay_all
+    from radixroute.replay.simulate import Conditions
+    from radixroute.router.errors import UnknownPolicy
+
+    with _reported():
+        reading = _read(file, format_name, trace_block_size, skip_bad=skip_bad)
+        trace = _shaped(reading.trace, spread=spread, seed=seed, limit=limit)
+        try:
+            settings = LabSettings(
+                policies=tuple(_words(policy)),
+                workers=tuple(_numbers("--workers", workers, int)),
+                speeds=tuple(_numbers("--speed", speed, float)),
+                seed=seed,
+                kv_blocks=kv_blocks,
+                block_size=block_size,
+                max_num_batched_tokens=max_num_batched_tokens,
+                max_num_seqs=max_num_seqs,
+                timing=timing,
+                slowness=(slow_worker,) if slow_worker != 1.0 else (),
+                conditions=Conditions(event_delay_ms, dispatch_ms),
+            )
+        except UnknownPolicy as error:
+            raise BadInput(f"--policy: {error}") from error
+        command = shlex.join(["radixroute", *sys.argv[1:]])
+        with _progress() as told:
+            report = replay_all(trace, settings, told, command)
+    _show(report)
+    if output is not None:
+        _write_report(report, output)
+    if reading.bad_lines:
+        tell(f"{reading.bad_lines:,} bad lines were skipped; the first: {reading.first_bad}")
+
+
+@replay_app.command("diff")
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="requests.jsonl of a report.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Of another run of that trace.")],
+    *,
+    top: Annotated[int, typer.Option(help="How many requests to list.")] = 10,
+) -> None:
+    """The requests that two runs placed differently, and what that cost.
+
+    Example: [bold]radixroute replay diff a/requests.jsonl b/requests.jsonl[/]
+    """
+    from radixroute.replay.report_diff import diff as compare
+    from radixroute.replay.report_diff import diff_text, read_rows
+
+    with _reported():
+        a, b = (read_rows(_lines(path)) for path in (first, second))
+        show(escape(diff_text(compare(a, b, top))))
 
 
 @replay_app.command()
@@ -116,6 +213,96 @@ def _write(trace: "Trace", path: Path) -> None:
                 write_own(trace, packed)
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _read(
+    path: Path, format_name: str | None, block_size: int | None, *, skip_bad: bool
+) -> "Reading":
+    from radixroute.replay.trace_files import read_trace
+
+    try:
+        return read_trace(path, format_name, block_size=block_size, skip_bad=skip_bad)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _shaped(trace: "Trace", *, spread: bool, seed: int, limit: int | None) -> "Trace":
+    from radixroute.replay.reshape import cut
+    from radixroute.replay.reshape import spread as spread_out
+
+    trace = trace if limit is None else cut(trace, limit)
+    return spread_out(trace, seed) if spread else trace
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(option: str, text: str, kind: Callable[[str], _Number]) -> list[_Number]:
+    try:
+        return [kind(word) for word in _words(text)]
+    except ValueError:
+        raise BadInput(f"{option} {text}: write numbers with commas between them") from None
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on stderr, in a terminal; else nothing."""
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("reading")
+
+        def told(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=escape(what))
+
+        yield told
+
+
+def _show(report: "Report") -> None:
+    from radixroute.replay.report_table import conclusion, table
+
+    show_table(table(report))
+    bounds = ", ".join(f"{name} {value:.4f}" for name, value in report.bounds.items())
+    show(f"Reuse that could be reached: {escape(bounds)}.")
+    show(escape(conclusion(report)))
+
+
+def _write_report(report: "Report", folder: Path) -> None:
+    from radixroute.replay.report import requests_jsonl, results_json
+    from radixroute.replay.report_html import index_html
+
+    files = {"index.html": index_html(report), "results.json": results_json(report)}
+    for run in report.runs:
+        result = run.result
+        one = f"requests-{result.policy}-w{result.workers}-x{result.speed:g}.jsonl"
+        text = requests_jsonl(run)
+        files.setdefault("requests.jsonl", text)  # the first policy's, for scripts
+        if len(report.runs) > 1:
+            files[one] = text
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be written: {error.strerror}") from error
+    show(f"{len(files)} files: [bold]{cell(folder / 'index.html')}[/]")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is no text: name a requests.jsonl of a report") from None
 
 
 @contextmanager

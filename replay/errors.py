@@ -39,5 +39,7 @@ class BadPoint(ReplayError):
 
 class PointBeyondEnd(ReplayError):
     """The recording ends before it."""
+
+
 class UnreadableRows(ReplayError):
     """A file of requests is not what a report writes."""

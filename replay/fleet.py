@@ -150,8 +150,10 @@ class Fleet:
 
     @property
     def n_unique(self) -> int:
-        """Output blocks made so far: their nodes follow those of the prompts."""
-        return int(self._cursors[at.N_UNIQUE])
+        """Output blocks that may be made: their nodes follow those of the prompts."""
+        rows = self.requests
+        most = rows[:, at.PROMPT] + rows[:, at.OUTPUT] - 1
+        return int((most // self.shape.block_size - rows[:, at.N_NODES]).sum())
 
     @property
     def is_idle(self) -> bool:

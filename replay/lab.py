@@ -6,14 +6,16 @@ Pure but for the time runs take. Whoever calls prints progress and writes files.
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
+from radixroute.replay import blame, bounds
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import FleetShape
+from radixroute.replay.report import Report, ReportedRun
 from radixroute.replay.results import RunResult
 from radixroute.replay.simulate import Conditions, Scenario, simulate
 from radixroute.replay.timing import timing_named
-from radixroute.replay.trace import Trace, prefixes
+from radixroute.replay.trace import Prefixes, Trace, prefixes
 from radixroute.router.policies import POLICIES, policy_named
 
 ALL = "all"
@@ -76,22 +78,56 @@ class LabSettings:
                     yield (
                         policy,
                         Scenario(
-                            shape, timing_named(self.timing), speed, self.seed, self.conditions
+                            shape,
+                            timing_named(self.timing),
+                            speed,
+                            self.seed,
+                            self.conditions,
+                            keeps_events=True,
                         ),
                     )
 
 
-def run_all(
-    trace: Trace, settings: LabSettings, tell: Callable[[int, int, str], None]
-) -> list[RunResult]:
-    """`tell`: runs done, runs in all, what comes next."""
+def replay_all(
+    trace: Trace, settings: LabSettings, tell: Callable[[int, int, str], None], command: str = ""
+) -> Report:
+    """`tell`: runs done, runs in all, what comes next. Raises `InvalidShape`."""
     if not len(trace):
         raise InvalidShape("the trace has no requests")
     numbered = prefixes(trace, settings.block_size)
+    known = {
+        workers: bounds.bounds(trace, numbered, workers, settings.kv_blocks)
+        for workers in settings.workers
+    }
     todo = list(settings.scenarios())
-    results = []
+    runs = []
     for done, (policy, scenario) in enumerate(todo):
-        tell(done, len(todo), f"{policy}, {scenario.shape.workers} workers, {scenario.speed:g}x")
-        results.append(simulate(trace, policy, scenario, numbered))
+        workers = scenario.shape.workers
+        tell(done, len(todo), f"{policy}, {workers} workers, {scenario.speed:g}x")
+        result = simulate(trace, policy, scenario, numbered)
+        reachable = known[workers]["pooled_belady"].fraction
+        runs.append(_reported(result, numbered, reachable))
     tell(len(todo), len(todo), "done")
-    return results
+    return Report(
+        runs=tuple(runs),
+        bounds={
+            name if len(known) == 1 or name == "infinite" else f"{name} ({workers} workers)": (
+                bound.fraction
+            )
+            for workers, of_fleet in known.items()
+            for name, bound in of_fleet.items()
+        },
+        definitions={**bounds.DEFINITIONS, **blame.DEFINITIONS},
+        command=command,
+        config_hash=settings.digest,
+        original=trace,
+    )
+
+
+def _reported(result: RunResult, numbered: Prefixes, reachable: float) -> ReportedRun:
+    found = blame.blame(result, numbered)
+    return ReportedRun(
+        result=replace(result, events=None),  # they are large, and nobody asks again
+        request_losses={name: found.of(name) for name in blame.CLASSES},
+        reachable=reachable,
+    )

@@ -17,6 +17,7 @@ import numpy as np
 from radixroute.radix.ids import Holder, Keys, WorkerId
 from radixroute.radix.index import PrefixIndex
 from radixroute.replay import fleet_layout as at
+from radixroute.replay.cache_events import cache_events
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import Fleet, FleetShape, PassReport
 from radixroute.replay.results import RunResult
@@ -60,6 +61,7 @@ class Scenario:
     speed: float = 1.0  # arrivals come so many times faster
     seed: int = 0  # of ties and random choices
     conditions: Conditions = field(default_factory=Conditions)
+    keeps_events: bool = False  # the result then has `events`
 
 
 def simulate(
@@ -98,6 +100,7 @@ class Simulation:
         self._arrival_ns = (trace.arrival_ns / scenario.speed).astype(np.int64)
         self._on_the_way: deque[tuple[int, int, int]] = deque()  # (ns, request, worker)
         self._told: deque[tuple[int, int, Keys]] = deque()  # cache events not heard of yet
+        self._kept: list[tuple[int, int, Keys]] = []  # all cache events, if they are wanted
         self._event_delay_ns = round(conditions.event_delay_ms * 1e6)
         self._dispatch_ns = round(conditions.dispatch_ms * 1e6)
         self._followers: dict[int, list[int]] = {}
@@ -145,6 +148,8 @@ class Simulation:
         """Cache changes that have reached the router by now."""
         for ns, worker, words in self._fleet.take_events():
             self._told.append((ns + self._event_delay_ns, worker, words))
+            if self._scenario.keeps_events:
+                self._kept.append((ns, worker, words))
         core = self._core
         while self._told and self._told[0][0] <= now_ns:
             _, worker, words = self._told.popleft()
@@ -242,6 +247,9 @@ class Simulation:
 
     def _result(self, wall_s: float) -> RunResult:
         rows = self._fleet.requests
+        events = None
+        if self._scenario.keeps_events:
+            events = cache_events(self._kept, self._prefixes, self._fleet.n_unique)
         return RunResult(
             trace=self._trace,
             policy=self._policy,
@@ -259,6 +267,7 @@ class Simulation:
             predicted_tokens=self._predicted,
             recomputed_tokens=rows[:, at.RECOMPUTED].copy(),
             wall_s=wall_s,
+            events=events,
             counters={
                 "preemptions": int(self._fleet.workers[:, at.N_PREEMPTED].sum()),
                 "evicted_blocks": int(self._fleet.workers[:, at.N_EVICTED].sum()),

@@ -1,0 +1,164 @@
+"""The real router over simulated workers: the same every time, and what is wrong shows."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from radixroute.replay.fleet import FleetShape
+from radixroute.replay.lab import LabSettings, replay_all
+from radixroute.replay.report import results_json
+from radixroute.replay.simulate import Conditions, Scenario, simulate
+from radixroute.replay.synth import synthesize
+from radixroute.replay.timing import LINEAR
+from radixroute.replay.trace import Trace
+from radixroute.replay.trace_files import read_trace
+from radixroute.router.errors import UnknownPolicy
+from radixroute.router.policies import POLICIES
+
+SHAPE = FleetShape(workers=4, kv_blocks=2048, block_size=64)
+FULL = Path(__file__).parents[2] / "bench/data/conversation_trace.jsonl.gz"
+
+
+@pytest.fixture(scope="module")
+def chats() -> Trace:
+    from radixroute.replay.reshape import cut
+
+    return cut(synthesize("chats", 3), 400)
+
+
+def columns(run):
+    return [
+        run.worker.tolist(),
+        run.decided_ns.tolist(),
+        run.admitted_ns.tolist(),
+        run.first_ns.tolist(),
+        run.finish_ns.tolist(),
+        run.cached_tokens.tolist(),
+        run.predicted_tokens.tolist(),
+    ]
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_every_request_is_served_once_and_in_order_of_its_times(chats, policy):
+    run = simulate(chats, policy, Scenario(SHAPE))
+    assert (run.worker >= 0).all()
+    assert (run.arrival_ns <= run.decided_ns).all()
+    assert (run.decided_ns <= run.admitted_ns).all()
+    assert (run.admitted_ns < run.first_ns).all()
+    assert (run.first_ns <= run.finish_ns).all()
+    assert (run.cached_tokens < chats.input_tokens).all()
+    assert (run.recomputed_tokens >= 0).all()
+
+
+@pytest.mark.parametrize("policy", ["radix", "random", "dynamo_wspt"])
+def test_the_same_seed_gives_the_same_run_and_another_another(chats, policy):
+    first = columns(simulate(chats, policy, Scenario(SHAPE, seed=5)))
+    assert first == columns(simulate(chats, policy, Scenario(SHAPE, seed=5)))
+    if policy == "random":
+        assert first != columns(simulate(chats, policy, Scenario(SHAPE, seed=6)))
+
+
+def test_with_events_at_once_every_prediction_is_what_the_engine_finds(chats):
+    """Nothing is evicted between decision and admission when the caches are large."""
+    large = replace(SHAPE, kv_blocks=1 << 15)
+    run = simulate(chats, "radix_at_once", Scenario(large))
+    assert run.counters["evicted_blocks"] == 0
+    assert np.array_equal(run.predicted_tokens, run.cached_tokens)
+
+
+def test_late_events_make_predictions_wrong_and_little_else(chats):
+    late = simulate(chats, "radix", Scenario(SHAPE, conditions=Conditions(event_delay_ms=5000.0)))
+    now = simulate(chats, "radix", Scenario(SHAPE))
+    assert (late.predicted_tokens != late.cached_tokens).any()
+    assert late.ttft_ms.mean() < 1.2 * now.ttft_ms.mean()
+
+
+def test_a_dispatch_on_its_way_arrives_late(chats):
+    run = simulate(chats, "round_robin", Scenario(SHAPE, conditions=Conditions(dispatch_ms=2.0)))
+    assert (run.admitted_ns - run.decided_ns).min() >= 2_000_000
+
+
+def test_a_slow_worker_gets_less(chats):
+    slow = replace(SHAPE, slowness=(4.0,))
+    run = simulate(chats, "radix", Scenario(slow, speed=4.0))
+    tokens = np.bincount(run.worker, chats.input_tokens - run.cached_tokens, 4)
+    assert tokens[0] < 0.6 * tokens[1:].mean()
+
+
+def test_a_follow_up_comes_after_the_one_before_it_ended():
+    trace = Trace(
+        name="two turns",
+        block_size=64,
+        arrival_ns=np.array([0, 5_000_000_000]),
+        input_tokens=np.array([640, 1280]),
+        output_tokens=np.array([10, 10]),
+        first_block=np.array([0, 10, 30]),
+        blocks=np.array([*range(10), *range(20)]),
+        after=np.array([-1, 0]),
+    )
+    run = simulate(trace, "radix", Scenario(SHAPE, LINEAR, speed=2.0))
+    assert run.arrival_ns[1] == run.finish_ns[0] + 2_500_000_000
+    assert run.worker[0] == run.worker[1]
+    assert run.cached_tokens[1] == 640
+
+
+def test_round_robin_agrees_with_the_peers_published_replay():
+    """Dynamo's offline replay (wheel 1.6.1) of this trace: 0.0817, 321.1, 184.1, 2048, 7.59."""
+    trace = read_trace(FULL).trace
+    run = simulate(trace, "round_robin", Scenario(FleetShape(8, 16384, 64)))
+    ttft = run.ttft_ms
+    assert run.reuse == pytest.approx(0.0817, abs=5e-5)
+    assert ttft.mean() == pytest.approx(321.14, rel=1e-3)
+    assert np.percentile(ttft, [50, 99]) == pytest.approx([184.13, 2048.5], rel=1e-3)
+    assert run.mean_itl_ms == pytest.approx(7.588, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_default_policy_stays_as_good_as_it_was():
+    trace = read_trace(FULL).trace
+    scenario = Scenario(FleetShape(8, 16384, 64))
+    radix, preset = (simulate(trace, p, scenario) for p in ("radix", "dynamo_agentic"))
+    assert radix.ttft_ms.mean() < 0.87 * preset.ttft_ms.mean()
+    assert np.percentile(radix.ttft_ms, 99) < 1.02 * np.percentile(preset.ttft_ms, 99)
+    assert radix.mean_itl_ms < 1.06 * preset.mean_itl_ms
+
+
+def test_load_stays_within_the_cap_where_one_prefix_is_hot():
+    trace = synthesize("hot_prefix", 1)
+    run = simulate(trace, "radix", Scenario(FleetShape(4, 4096, 64), speed=8.0))
+    events = [
+        (ns, 1, w) for ns, w in zip(run.decided_ns.tolist(), run.worker.tolist(), strict=True)
+    ]
+    events += [
+        (ns, 0, w) for ns, w in zip(run.finish_ns.tolist(), run.worker.tolist(), strict=True)
+    ]
+    load, above = np.zeros(4, int), 0
+    for _, is_start, worker in sorted(events):
+        cap = max(8, -(-3 * (load.sum() + 1) // 8))
+        above += bool(is_start) and load[worker] >= cap
+        load[worker] += 1 if is_start else -1
+    assert run.reuse >= 0.8
+    assert above <= 0.01 * len(trace), "above it no cache credit draws: few still find it shortest"
+
+
+def test_a_lab_runs_what_was_asked_and_accounts_for_every_token(chats):
+    settings = LabSettings(("radix", "random"), workers=(2, 4), speeds=(1.0, 3.0), kv_blocks=2048)
+    told = []
+    report = replay_all(chats, settings, lambda *what: told.append(what[:2]))
+    assert told == [(n, 8) for n in range(9)]
+    assert len(report.runs) == 8
+    for run in report.runs:
+        lost = sum(run.request_losses.values())
+        cached, again = run.result.cached_tokens, run.result.recomputed_tokens
+        assert np.array_equal(cached + lost, chats.input_tokens + again)
+        assert run.result.reuse <= report.bounds["infinite"]
+    assert '"of_reachable"' in results_json(report)
+
+
+def test_settings_that_cannot_be_run_are_named():
+    with pytest.raises(UnknownPolicy):
+        LabSettings(("best",))
+    assert LabSettings(("random", "all")).chosen.count("random") == 1
+    assert LabSettings(seed=1).digest != LabSettings(seed=2).digest

@@ -193,9 +193,9 @@ def begin(
     worker[at.GLIDE_PASSES] = 1
     worker[at.GLIDE_END] = worker[at.PASS_END]
     # Who waits was refused by this pass and will be by those alike; after a preemption nobody was
-    # asked. Twins become free blocks when the pass ends.
+    # asked. No twin becomes free at its end: who decodes fills blocks that nobody else can have.
     is_refused = worker[at.N_WAITING] == 0 or worker[at.N_PREEMPTED] == n_preempted
-    is_whole = place == worker[at.N_RUNNING] and worker[at.TWIN_HEAD] < 0
+    is_whole = place == worker[at.N_RUNNING]
     if prefill == 0 and is_refused and is_whole:
         plan_glide(worker, requests, running, limits, timing)
 

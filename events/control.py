@@ -4,6 +4,8 @@ A subscriber's DEALER sends `rr1.replay` with `[from_seq, to_seq]` (inclusive) o
 the publisher's ROUTER answers with batches in their live form and then `rr1.end` with
 `[epoch, from_seq]`, or with `rr1.snap` parts `[epoch, rank, seq|nil, index, count, runs]`, each run
 `[parent|nil, keys, tier]`. Parts need no request number: two snapshots of one seq are the same.
+Ranks may share both addresses, each with its own seq: then a request names none of them, all of
+them answer, and a replay ends once.
 """
 
 from collections.abc import Sequence

@@ -106,7 +106,7 @@ class EventLink:
             if isinstance(item, Malformed):
                 self._core.state.counters.add(Count.EVENTS_MALFORMED)
             self._perform(delivery.holder, session.deliver(item, now_ns))
-            if isinstance(item, Heartbeat) and item.epoch == session.epoch:
+            if isinstance(item, Heartbeat) and _is_of(item, delivery.holder, session):
                 actions += self._core.heartbeat(delivery.holder.worker, item.load, now_ns)
         return actions
 
@@ -182,3 +182,8 @@ class EventLink:
                 self._index.remove(holder, event.keys, event.tier)
             case CacheCleared():
                 self._index.clear(holder)
+
+
+def _is_of(beat: Heartbeat, holder: Holder, session: StreamSession) -> bool:
+    """Ranks that share an address hear each other: a load is reported once, by its own."""
+    return beat.epoch == session.epoch and beat.rank == holder.rank

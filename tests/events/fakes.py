@@ -28,6 +28,7 @@ from radixroute.events.records import (
     BlocksRemoved,
     BlocksStored,
     CacheCleared,
+    Epoch,
     LoadReport,
 )
 from radixroute.events.session import StreamSession
@@ -153,8 +154,10 @@ SETTINGS = SessionSettings(max_buffered_batches=32, max_replay_batches=32)
 class RouterEnd:
     """A session, and its actions carried out on a plain index: copies per (key, tier)."""
 
-    def __init__(self, session=StreamSession, settings: SessionSettings = SETTINGS) -> None:
-        self.session = session(self.account, 0, settings)
+    def __init__(
+        self, session=StreamSession, settings: SessionSettings = SETTINGS, rank: int = 0
+    ) -> None:
+        self.session = session(self.account, rank, settings)
         self.index: Counter[tuple[int, Tier]] = Counter()
         self.n_copies = self.digest = 0
         self.asked: list[RequestReplay | RequestSnapshot] = []
@@ -202,10 +205,12 @@ def request_of(action) -> ReplayRequest | SnapshotRequest:
 
 
 class World:
-    """One worker, one router, two links between them, one seed."""
+    """One rank of a worker, its session at a router, two links between them, one seed."""
 
-    def __init__(self, seed: int, router: RouterEnd | None = None) -> None:
-        self.rng = random.Random(seed)
+    def __init__(self, seed: int, router: RouterEnd | None = None, rank: int = 0) -> None:
+        self.rng = random.Random(f"{seed}/{rank}" if rank else seed)
+        self.rank = rank
+        self.socket: list[World] = [self]  # ranks whose publishers and subscribers share addresses
         self.now_ns = 0
         faults = Faults(
             lose=self.rng.choice([0.0, 0.05, 0.3]),
@@ -218,7 +223,7 @@ class World:
         self.events = FakeLink(self.rng, faults)
         self.control_up = FakeLink(self.rng, Faults(lose=faults.lose))
         self.control_down = FakeLink(self.rng, Faults(lose=faults.lose, delay=faults.delay))
-        self.router = router or RouterEnd()
+        self.router = router or RouterEnd(rank=rank)
         self._lives = 0
         self._confirm_at_ns: int | None = None
         self.restart()
@@ -227,15 +232,20 @@ class World:
         """The worker comes back empty, under a new epoch that the router learns a little later."""
         self._lives += 1
         epoch = make_epoch(self._lives, self.rng.randbytes(8))
+        for world in self.socket:
+            world._begin(epoch)
+
+    def _begin(self, epoch: Epoch) -> None:
         self.cache = FakeCache(self.rng)
+        ring_batches = self.rng.choice([2, 20])
         self.stream = OutboundStream(
-            epoch, 0, ring_batches=self.rng.choice([2, 20]), ring_bytes=1 << 20, part_blocks=7
+            epoch, self.rank, ring_batches=ring_batches, ring_bytes=1 << 20, part_blocks=7
         )
         self.held_after: list[set[tuple[int, Tier]]] = []  # by seq
         self._confirm_at_ns = self.now_ns + self.rng.randint(0, 200) * MS
 
     @property
-    def is_believed_right(self) -> bool:
+    def is_believed_right(self):
         """Credited streams are right up to the last applied batch, at any moment.
 
         Only a mangled batch can fool a session, and only until the next heartbeat.
@@ -244,30 +254,39 @@ class World:
         if self._mangles or session.epoch != self.stream.epoch or not session.state.is_credited:
             return True
         seq = session.applied_seq
-        return set(self.router.index) == (set() if seq is None else self.held_after[seq])
+        if seq is None:
+            return not self.router.index
+        return seq < len(self.held_after) and set(self.router.index) == self.held_after[seq]
 
     def run(self, steps: int, *, is_busy: bool) -> None:
+        """Every rank of the socket, turn by turn."""
         for _ in range(steps):
-            self.now_ns += 10 * MS
-            if is_busy:
-                self._work()
-                assert self.is_believed_right
-            if self.now_ns % (250 * MS) == 0:
-                self.events.send(encode_heartbeat(self.stream.heartbeat(LOAD)), self.now_ns)
-            self._serve()
-            self._receive()
+            for world in self.socket:
+                world._turn(is_busy=is_busy)
 
     def quieten(self) -> None:
         """No faults and no work from here on, until two heartbeats changed nothing."""
-        for link in (self.events, self.control_up, self.control_down):
-            link.faults = Faults()
+        for world in self.socket:
+            for link in (world.events, world.control_up, world.control_down):
+                link.faults = Faults()
         self.run(100, is_busy=False)
+        sessions = [world.router.session for world in self.socket]
         for _ in range(40):
-            before = len(self.router.states)
+            before = [len(world.router.states) for world in self.socket]
             self.run(55, is_busy=False)
-            is_settled = len(self.router.states) == before
-            if is_settled and self.router.session.state is StreamState.LIVE:
+            is_settled = before == [len(world.router.states) for world in self.socket]
+            if is_settled and all(session.state is StreamState.LIVE for session in sessions):
                 return
+
+    def _turn(self, *, is_busy: bool) -> None:
+        self.now_ns += 10 * MS
+        if is_busy:
+            self._work()
+            assert self.is_believed_right
+        if self.now_ns % (250 * MS) == 0:
+            self._publish(encode_heartbeat(self.stream.heartbeat(LOAD)))
+        self._serve()
+        self._receive()
 
     def _work(self) -> None:
         if self.rng.random() < 0.005:
@@ -282,17 +301,25 @@ class World:
                 return
             frames = self.stream.record(events, 0.0)
             assert frames is not None
-            self.events.send(frames, self.now_ns)
+            self._publish(frames)
+
+    def _publish(self, frames) -> None:
+        """Every subscriber of the socket gets everything, whoever means it."""
+        for world in self.socket:
+            world.events.send(frames, self.now_ns)
 
     def _serve(self) -> None:
         for frames in self.control_up.arrived(self.now_ns):
-            request = decode_request(frames)
-            if isinstance(request, SnapshotRequest):
-                answer = self.stream.snapshot()
-            else:
-                answer = self.stream.replay(request)
-            for reply in answer:
+            for reply in self._answer(decode_request(frames)):
                 self.control_down.send(reply, self.now_ns)
+
+    def _answer(self, request: ReplayRequest | SnapshotRequest):
+        """What all ranks of the socket have; a replay ends when the last of them has said its."""
+        streams = [world.stream for world in self.socket]
+        if isinstance(request, SnapshotRequest):
+            return [frames for stream in streams for frames in stream.snapshot()]
+        answers = [list(stream.replay(request)) for stream in streams]
+        return [frames for answer in answers for frames in answer[:-1]] + [answers[0][-1]]
 
     def _receive(self) -> None:
         session, router = self.router.session, self.router
@@ -306,3 +333,10 @@ class World:
         for asked in router.asked:
             self.control_up.send(encode_request(request_of(asked)), self.now_ns)
         router.asked.clear()
+
+
+def share_a_socket(worlds: list[World]) -> None:
+    """Ranks of one worker: one life, one address to publish at and to ask; each its own seq."""
+    for world in worlds:
+        world.socket = worlds
+    worlds[0].restart()

@@ -7,27 +7,29 @@ from radixroute.events.errors import LocalEventError
 from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared, Heartbeat
 from radixroute.events.session import StreamSession
 from radixroute.events.states import StreamState
-from radixroute.radix.ids import BlockKey
+from radixroute.radix.ids import BlockKey, Holder
 from radixroute.radix.index import PrefixIndex
-from tests.events.fakes import HOLDER, RouterEnd, World
+from tests.events.fakes import HOLDER, RouterEnd, World, share_a_socket
 
 SEEDS = 10_000
 CHUNK = 500
+RANK_SEEDS = 1000  # two ranks take twice as long: the rest of the 10,000 is slow
 
 
 class IndexEnd(RouterEnd):
-    """A router's end that keeps a `PrefixIndex` too."""
+    """A router's end that keeps a `PrefixIndex` too, or its part of one."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.prefixes = PrefixIndex()
-        self.prefixes.join(HOLDER)
+    def __init__(self, rank: int = 0, prefixes: PrefixIndex | None = None) -> None:
+        super().__init__(rank=rank)
+        self.holder = Holder(HOLDER.worker, rank)
+        self.prefixes = prefixes or PrefixIndex()
+        self.prefixes.join(self.holder)
 
     def carry_out(self, actions) -> None:
         super().carry_out(actions)
         for action in actions:
             if isinstance(action, Reset):
-                self.prefixes.clear(HOLDER)
+                self.prefixes.clear(self.holder)
             elif isinstance(action, Apply):
                 for event in action.events:
                     self._follow(event)
@@ -35,21 +37,35 @@ class IndexEnd(RouterEnd):
     def _follow(self, event) -> None:
         match event:
             case BlocksStored(parent, keys, tier):
-                self.prefixes.store(HOLDER, parent, keys, tier)
+                self.prefixes.store(self.holder, parent, keys, tier)
             case BlocksRemoved(keys, tier):
-                self.prefixes.remove(HOLDER, keys, tier)
+                self.prefixes.remove(self.holder, keys, tier)
             case CacheCleared():
-                self.prefixes.clear(HOLDER)
+                self.prefixes.clear(self.holder)
+
+
+def run_ranks(seed, routers=(None, None)) -> list[World]:
+    """Two ranks of one worker whose batches, replays and snapshots come from one address."""
+    worlds = [World(seed, router, rank) for rank, router in enumerate(routers)]
+    share_a_socket(worlds)
+    run(worlds[0])
+    return worlds
 
 
 def run_world(seed, router=None):
     world = World(seed, router)
+    run(world)
+    return world
+
+
+def run(world: World) -> None:
     for _ in range(4):
         world.run(40, is_busy=True)
-        world.router.session.check()
-    world.stream.check()
+        for one in world.socket:
+            one.router.session.check()
+    for one in world.socket:
+        one.stream.check()
     world.quieten()
-    return world
 
 
 def is_right(world: World) -> bool:
@@ -64,6 +80,29 @@ def test_after_quiet_the_index_is_the_truth(first):
         session.check()
         assert session.state is StreamState.LIVE, f"seed {seed}"
         assert is_right(world), f"seed {seed}"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(first, marks=[pytest.mark.slow] if first >= RANK_SEEDS else [])
+        for first in range(0, SEEDS, 100)
+    ],
+)
+def test_after_quiet_each_of_two_ranks_on_one_socket_has_its_own_truth(first):
+    for seed in range(first, first + 100):
+        prefixes = PrefixIndex()
+        routers = [IndexEnd(rank, prefixes) for rank in range(2)]
+        for router, world in zip(routers, run_ranks(seed, routers), strict=True):
+            router.session.check()
+            assert router.session.state is StreamState.LIVE, f"seed {seed}"
+            assert is_right(world), f"seed {seed}"
+            assert router.session.counters.wrong_rank > 0
+            assert prefixes.account(router.holder) == router.account(), f"seed {seed}"
+            keys = {key for key, _ in world.cache.truth}
+            assert prefixes.n_blocks(router.holder) == len(world.cache.truth), f"seed {seed}"
+            assert all(prefixes.holds(router.holder, BlockKey(key)) for key in keys)
+        prefixes.check()
 
 
 @pytest.mark.parametrize("first", range(0, 1000, 100))
@@ -114,6 +153,13 @@ class AnyEpoch(StreamSession):
         return self._epoch is not None and item.rank == self._rank
 
 
+class AnyRank(StreamSession):
+    """A session that takes what another rank of its socket says for its own."""
+
+    def _is_ours(self, item) -> bool:
+        return self._epoch is not None and item.epoch == self._epoch
+
+
 class NoFence(StreamSession):
     """A session that applies what it buffered after a snapshot, whatever the snapshot covers."""
 
@@ -148,3 +194,13 @@ def test_without_the_heartbeats_proof_some_index_stays_wrong(mutant):
     assert any(
         world.router.session.state is StreamState.LIVE and not is_right(world) for world in worlds
     )
+
+
+def test_without_the_rank_two_indexes_never_settle():
+    for seed in range(10):
+        try:
+            worlds = run_ranks(seed, (RouterEnd(AnyRank), RouterEnd(AnyRank, rank=1)))
+        except (AssertionError, LocalEventError):
+            continue
+        states = [world.router.session.state for world in worlds]
+        assert set(states) != {StreamState.LIVE} or not all(map(is_right, worlds))

@@ -166,6 +166,10 @@ class RouterEnd:
     def account(self) -> Account:
         return Account(self.n_copies, self.digest % 2**64)
 
+    def held(self) -> Counter[tuple[int, Tier]]:
+        """Copies by (key, tier), as this router believes them."""
+        return self.index
+
     def carry_out(self, actions) -> None:
         for action in actions:
             if isinstance(action, Apply):
@@ -241,11 +245,11 @@ class World:
         self.stream = OutboundStream(
             epoch, self.rank, ring_batches=ring_batches, ring_bytes=1 << 20, part_blocks=7
         )
-        self.held_after: list[set[tuple[int, Tier]]] = []  # by seq
+        self.truth_after: list[Counter[tuple[int, Tier]]] = []  # by seq
         self._confirm_at_ns = self.now_ns + self.rng.randint(0, 200) * MS
 
     @property
-    def is_believed_right(self):
+    def is_believed_right(self) -> bool:
         """Credited streams are right up to the last applied batch, at any moment.
 
         Only a mangled batch can fool a session, and only until the next heartbeat.
@@ -253,10 +257,15 @@ class World:
         session = self.router.session
         if self._mangles or session.epoch != self.stream.epoch or not session.state.is_credited:
             return True
-        seq = session.applied_seq
+        return self.is_right_so_far()
+
+    def is_right_so_far(self, compare=set) -> bool:
+        """Whether the index is what the last applied batch left; `compare`: Counter, copies too."""
+        seq = self.router.session.applied_seq
         if seq is None:
-            return not self.router.index
-        return seq < len(self.held_after) and set(self.router.index) == self.held_after[seq]
+            return not self.router.held()
+        known = seq < len(self.truth_after)
+        return known and bool(compare(self.router.held()) == compare(self.truth_after[seq]))
 
     def run(self, steps: int, *, is_busy: bool) -> None:
         """Every rank of the socket, turn by turn."""
@@ -295,7 +304,7 @@ class World:
             self.events.cut_until_ns = self.now_ns + self.rng.randint(1000, 2500) * MS
         if self.rng.random() < 0.5:
             events = self.cache.step()
-            self.held_after.append(set(self.cache.truth))
+            self.truth_after.append(self.cache.truth.copy())
             if self.rng.random() < 0.03:
                 self.stream.drop(events)
                 return
@@ -328,11 +337,14 @@ class World:
             router.carry_out(session.confirm_epoch(self.stream.epoch, self.now_ns))
         for link, decode in ((self.events, decode_frames), (self.control_down, decode_reply)):
             for frames in link.arrived(self.now_ns):
-                router.carry_out(session.deliver(item_of(decode, frames), self.now_ns))
+                self._deliver(item_of(decode, frames))
         router.carry_out(session.tick(self.now_ns))
         for asked in router.asked:
             self.control_up.send(encode_request(request_of(asked)), self.now_ns)
         router.asked.clear()
+
+    def _deliver(self, item) -> None:
+        self.router.carry_out(self.router.session.deliver(item, self.now_ns))
 
 
 def share_a_socket(worlds: list[World]) -> None:

@@ -3,19 +3,22 @@
 numba's cache does not notice an edit in a callee that lives in another file, so our cache folder
 is named by a hash of every kernel source and of the numba version. Its files are loaded as code:
 only a folder that belongs to us is used, never a shared temporary one; with none, each process
-compiles anew. This is the one file of the room that touches the disk. Called by `kernels`.
+compiles anew and says so once. The one file of the room that touches the disk or a log.
 """
 
 import hashlib
 import inspect
+import logging
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 import numba.core.config
 
+_log = logging.getLogger(__name__)
 _Kernel = TypeVar("_Kernel", bound=Callable[..., object])
 _njit: Any = numba.njit  # its stubs lack the options that are not for everybody
 _config: Any = numba.core.config  # its settings are made at run time, unseen by type checkers
@@ -47,6 +50,8 @@ def kernel(signature: str, *, makes_arrays: bool = False) -> Callable[[_Kernel],
 
     def decorate(function: _Kernel) -> _Kernel:
         folder = cache_folder(_candidates(), Path(inspect.getfile(function)))
+        if folder is None:
+            _say_nothing_is_kept()
         before = _config.CACHE_DIR
         # numba asks for the folder while it decorates; others' kernels keep their own setting.
         _config.CACHE_DIR = str(folder) if folder else before
@@ -116,8 +121,20 @@ def _kernel_files(source: Path) -> list[Path]:
 def _candidates() -> list[Path]:
     if _config.CACHE_DIR:
         return [Path(_config.CACHE_DIR) / "radixroute"]
-    user = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    return [_HERE / "__pycache__", Path(user) / "radixroute"]
+    beside = _HERE / "__pycache__"
+    try:
+        user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    except RuntimeError:  # a user without a home: a container's number that no passwd file knows
+        return [beside]
+    return [beside, user / "radixroute"]
+
+
+@cache
+def _say_nothing_is_kept() -> None:
+    _log.warning(
+        "no folder to keep compiled kernels in: this process compiles them itself, which takes"
+        " half a minute; set NUMBA_CACHE_DIR to a folder that this user owns and only it can write"
+    )
 
 
 def _is_ours(folder: Path) -> bool:

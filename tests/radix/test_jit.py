@@ -87,6 +87,14 @@ def test_the_package_comes_first_and_the_users_cache_next(monkeypatch, tmp_path)
     assert jit._candidates() == [tmp_path / "numba" / "radixroute"]
 
 
+def test_a_user_without_a_home_has_no_cache_there(monkeypatch):
+    monkeypatch.setattr(jit._config, "CACHE_DIR", "")
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a number without a name
+    assert jit._candidates() == [ROOM / "__pycache__"]
+
+
 def test_a_read_only_folder_is_passed_over(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")  # a folder cannot be made below a file, even by root

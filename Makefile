@@ -9,7 +9,11 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help dev demo check test test-slow fuzz-index e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay model clean
+=======
+.PHONY: help dev demo check test test-slow fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events model clean
+>>>>>>> f77a601 (Five million inputs for the decoders of events: one error type, memory flat)
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -78,6 +82,9 @@ test-slow: $(STAMP) model ## The long tests
 
 fuzz-index: $(STAMP) ## Ten million lookups of the prefix index against brute force
 	$(BIN)/python -m tests.tools.fuzz_index
+
+fuzz-events: $(STAMP) ## Five million inputs for the decoders of events; part of test-slow (2 minutes)
+	$(BIN)/python -m tests.tools.fuzz_events
 
 e2e: $(STAMP) model ## End-to-end tests only
 	$(BIN)/python -m pytest -m "e2e and not slow"

@@ -9,11 +9,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help dev demo check test test-slow fuzz-index e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay model clean
-=======
-.PHONY: help dev demo check test test-slow fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events model clean
->>>>>>> f77a601 (Five million inputs for the decoders of events: one error type, memory flat)
+.PHONY: help dev demo check test test-slow fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay model clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

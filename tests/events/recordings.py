@@ -52,13 +52,13 @@ class RecordedWorld(World):
 
     def restart(self) -> None:
         super().restart()
-        self.truths[self.stream.epoch] = self.held_after
+        self.truths[self.stream.epoch] = self.truth_after
 
     def lose_next(self, n_batches: int = 1) -> None:
         """Batches that nobody receives, though the ring keeps them."""
         for _ in range(n_batches):
             events = self.cache.step()
-            self.held_after.append(set(self.cache.truth))
+            self.truth_after.append(Counter(self.cache.truth))
             self.stream.record(events, 0.0)
 
     def finish(self) -> RecordingReader:

@@ -1,6 +1,7 @@
 """A recording followed later takes the steps that were taken live, and they amount to the truth."""
 
 import random
+from collections import Counter
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_at_every_record_it_is_the_truth_and_what_was_known_live(first):
             assert content_of(follower.index, HOLDER) == lived, f"seed {seed}"
             (standing,) = follower.standings()
             if standing.applied_seq is not None:
-                truth = world.truths[standing.epoch][standing.applied_seq]
+                truth = set(world.truths[standing.epoch][standing.applied_seq])
                 assert lived == truth, f"seed {seed}"
 
 
@@ -118,7 +119,7 @@ class OrderlyWorld(RecordedWorld):
 
     def _work(self) -> None:
         events = self.cache.step()
-        self.held_after.append(set(self.cache.truth))
+        self.truth_after.append(Counter(self.cache.truth))
         self.events.send(self.stream.record(events, 0.0), self.now_ns)
 
 

@@ -42,3 +42,12 @@ class SubscriberSettings:
     max_queued_bytes: int = 256 << 20
     receive_high_water_mark: int = 10_000
     max_sockets: int = 8192  # two a holder
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How patient a router is with a foreign engine's publisher."""
+
+    replay_timeout_s: float = 2.0  # since the last reply; vLLM looks each 100 ms when idle
+    probe_interval_s: float = 5.0  # a lost tail is asked for: there is no heartbeat to name it
+    max_waiting_batches: int = 4096  # behind a gap; 40 s of engine steps of 10 ms

@@ -1,0 +1,249 @@
+"""A foreign engine's endpoint: ranks that share one seq, both replay layouts, gaps and restarts."""
+
+import random
+import threading
+
+import msgpack
+import pytest
+import zmq
+
+from radixroute.events.engine_stream import EngineStream
+from radixroute.events.errors import LocalEventError
+from radixroute.events.settings import EngineSettings
+from radixroute.events.vllm import decode_live
+from tests.events.engines import LAYOUTS, SCOPE, EngineEnd, FakeEngine
+
+MS = 1_000_000
+ALL = 10**9
+SEEDS = 300
+layouts = pytest.mark.parametrize("before_seq", LAYOUTS.values(), ids=LAYOUTS)
+
+
+def frames_of(seq: int, *names: int, rank: int | None = 0, parent: int | None = None):
+    tokens = [name * 2 + i for name in names for i in range(2)]
+    event = ["BlockStored", list(names), parent, tokens, 2, None, "GPU"]
+    return [b"", seq.to_bytes(8, "big"), msgpack.packb([1.0, [event], rank])]
+
+
+class EngineWorld:
+    """Two ranks behind one address, and a link that loses live batches; with a ring replies too."""
+
+    def __init__(self, seed: int, *, ring: int = ALL) -> None:
+        self.rng = random.Random(seed)
+        self.before_seq = self.rng.choice(list(LAYOUTS.values()))
+        self._ring = ring
+        self.loss = self.rng.choice((0.0, 0.05, 0.3))
+        self.now_ns = 0
+        self.end = EngineEnd(2)
+        self._replies: list[tuple[int, list[bytes]]] = []
+        self._engine = self._begin()
+
+    def _begin(self) -> FakeEngine:
+        return FakeEngine(self.rng, 2, self._ring, self.before_seq)
+
+    def run(self, steps: int, *, is_busy: bool) -> None:
+        for _ in range(steps):
+            self.now_ns += 10 * MS
+            if is_busy and self.rng.random() < 0.5:
+                frames = self._engine.step()
+                if self.rng.random() >= self.loss:
+                    self.end.live(frames, self.now_ns)
+            if is_busy and self.rng.random() < 0.005:
+                self._engine = self._begin()
+                self._replies.clear()
+                self.end.carry_out(self.end.stream.ended())
+            self._replay()
+            self.end.stream.check()
+
+    def _replay(self) -> None:
+        end = self.end
+        for _ in range(self.rng.randrange(4)):
+            if self._replies:
+                number, frames = self._replies.pop(0)
+                end.replayed(number, frames, self.now_ns)
+        end.carry_out(end.stream.tick(self.now_ns))
+        if end.asked:  # a new socket: what the old one would still have got is gone
+            number, request = end.request()
+            replies = self._engine.replay(request)
+            is_cut = self._ring < ALL and self.rng.random() < self.loss
+            cut = self.rng.randrange(len(replies)) if is_cut else len(replies)
+            self._replies = [(number, frames) for frames in replies[:cut]]
+
+    def quieten(self) -> None:
+        self.loss = 0.0
+        self.run(1200, is_busy=False)
+
+    def truths(self):
+        return [rank.truth() for rank in self._engine.ranks]
+
+    def held(self):
+        return [self.end.held(rank) for rank in range(2)]
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, 100))
+def test_after_quiet_each_rank_on_the_socket_has_its_own_truth(first):
+    gaps = restarts = 0
+    for seed in range(first, first + 100):
+        world = EngineWorld(seed)
+        world.run(200, is_busy=True)
+        world.quieten()
+        assert world.held() == world.truths(), f"seed {seed}"
+        world.end.index.check()
+        counters = world.end.stream.counters
+        gaps, restarts = gaps + counters.gaps, restarts + counters.restarts
+        assert counters.forgotten == 0
+    assert min(gaps, restarts) > 50
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, 100))
+def test_what_the_engine_no_longer_keeps_costs_credit_and_never_gives_any(first):
+    forgotten = timeouts = 0
+    for seed in range(first, first + 100):
+        world = EngineWorld(seed, ring=3)
+        world.run(200, is_busy=True)
+        world.quieten()
+        for held, truth in zip(world.held(), world.truths(), strict=True):
+            assert not held - truth, f"seed {seed}"
+        forgotten += world.end.stream.counters.forgotten
+        timeouts += world.end.stream.counters.timeouts
+    assert forgotten > 50
+    assert timeouts > 5
+
+
+@layouts
+def test_a_gap_of_one_rank_is_mended_by_a_replay_of_all(before_seq):
+    end, engine = EngineEnd(2), FakeEngine(random.Random(3), 2, ALL, before_seq)
+    lost = {2, 3, 7}
+    for seq in range(9):
+        frames = engine.step()
+        if seq not in lost:
+            end.live(frames, 0)
+        if end.asked:
+            number, request = end.request()
+            for reply in engine.replay(request):
+                end.replayed(number, reply, 0)
+    assert [end.held(rank) for rank in range(2)] == [rank.truth() for rank in engine.ranks]
+    assert end.stream.next_seq == 9
+    assert (end.stream.counters.gaps, end.stream.counters.forgotten) == (2, 0)
+
+
+@layouts
+def test_a_replay_over_real_sockets(before_seq):
+    """A ROUTER that answers as vLLM's does: three frames or silence, one message a batch."""
+    engine = FakeEngine(random.Random(4), 2, ALL, before_seq)
+    batches = [engine.step() for _ in range(20)]
+    end = EngineEnd(2)
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.linger = 0
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+
+        def serve() -> None:
+            peer, *request = router.recv_multipart()
+            for reply in engine.replay(request):
+                router.send_multipart([peer, *reply])
+
+        server = threading.Thread(target=serve)
+        server.start()
+        end.live(batches[-1], 0)
+        number, request = end.request()
+        with context.socket(zmq.DEALER) as dealer:
+            dealer.linger, dealer.rcvtimeo = 0, 10_000
+            dealer.connect(f"tcp://127.0.0.1:{port}")
+            dealer.send_multipart(request)
+            for _ in range(len(batches) + 1):
+                end.replayed(number, dealer.recv_multipart(), 0)
+        server.join()
+    assert [end.held(rank) for rank in range(2)] == [rank.truth() for rank in engine.ranks]
+    end.stream.check()
+    assert end.stream.next_seq == 20
+
+
+def test_a_replay_that_overruns_the_live_stream_is_not_applied_twice():
+    end = EngineEnd(1)
+    end.carry_out(end.stream.tick(0))
+    number, _ = end.request()
+    end.live(frames_of(1, 2), 0)
+    for seq in range(4):
+        end.replayed(number, frames_of(seq, seq + 1), 0)
+    for seq in (2, 3):
+        end.live(frames_of(seq, seq + 1), 0)
+    end.replayed(number, [b"", b"\xff" * 8, b""], 0)
+    assert sorted(end.held(0).values()) == [1, 1, 1, 1]
+    assert end.stream.counters.restarts == 0
+
+
+def test_a_batch_lost_while_a_replay_runs_is_asked_for_again():
+    end = EngineEnd(1)
+    end.live(frames_of(1, 2), 0)
+    number, _ = end.request()
+    end.live(frames_of(3, 4), 0)  # 2 was sent after the replay was made, and lost
+    for reply in (frames_of(0, 1), frames_of(1, 2), [b"", b"\xff" * 8, b""]):
+        end.replayed(number, reply, 0)
+    assert end.stream.counters.forgotten == 0
+    number, request = end.request()
+    assert request == [b"", (2).to_bytes(8, "big")]
+    for reply in (frames_of(2, 3), [b"", b"\xff" * 8, b""]):
+        end.replayed(number, reply, 0)
+    assert sum(end.held(0).values()) == 4
+
+
+def test_a_seq_that_goes_back_is_another_life():
+    end = EngineEnd(2)
+    for seq in range(3):
+        end.live(frames_of(seq, 10 + seq, rank=seq % 2), 0)
+    end.live(frames_of(0, 99, rank=1), 0)
+    assert [sum(end.held(rank).values()) for rank in range(2)] == [0, 1]
+    assert end.stream.counters.restarts == 1
+
+
+def test_replies_of_an_old_life_are_not_believed():
+    end = EngineEnd(1)
+    end.carry_out(end.stream.tick(0))
+    number, _ = end.request()
+    end.carry_out(end.stream.ended())
+    end.replayed(number, frames_of(0, 1), 0)
+    end.carry_out(end.stream.tick(1))
+    assert end.request()[0] != number
+    end.replayed(number, frames_of(0, 1), 1)
+    assert not end.held(0)
+    assert end.stream.counters.late_replies == 2
+
+
+def test_a_batch_without_a_rank_is_of_the_first_and_one_of_a_stranger_of_none():
+    end = EngineEnd(2)
+    end.live(frames_of(0, 1, rank=None), 0)
+    end.live(frames_of(1, 2, rank=7), 0)
+    end.live(frames_of(2, 3, rank=1), 0)
+    assert [sum(end.held(rank).values()) for rank in range(2)] == [1, 1]
+    assert end.stream.counters.unknown_ranks == 1
+    assert end.stream.next_seq == 3
+
+
+def test_a_lost_tail_is_asked_for():
+    end, settings = EngineEnd(1), EngineSettings()
+    end.carry_out(end.stream.tick(0))
+    number, _ = end.request()
+    end.replayed(number, [b"", b"\xff" * 8, b""], 0)
+    end.carry_out(end.stream.tick(int(settings.probe_interval_s * 1e9) - 1))
+    assert not end.asked
+    end.carry_out(end.stream.tick(int(settings.probe_interval_s * 1e9)))
+    assert end.request()[1] == [b"", bytes(8)]
+
+
+def test_what_waits_behind_a_gap_is_bounded():
+    end = EngineEnd(1)
+    end.stream = stream = EngineStream(SCOPE, settings=EngineSettings(max_waiting_batches=3))
+    for seq in (1, 2, 3, 5):
+        end.live(frames_of(seq, seq), 0)
+    assert (stream.next_seq, stream.counters.forgotten) == (4, 1)
+    stream.check()
+    assert sum(end.held(0).values()) == 3
+
+
+def test_an_endpoint_has_a_rank():
+    with pytest.raises(LocalEventError):
+        EngineStream(SCOPE, ())
+
+
+def test_frames_without_a_topic_are_no_live_message():
+    assert decode_live(frames_of(4, 1)).seq == 4

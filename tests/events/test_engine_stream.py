@@ -42,7 +42,7 @@ class EngineWorld:
         return FakeEngine(self.rng, 2, self._ring, self.before_seq)
 
     def run(self, steps: int, *, is_busy: bool) -> None:
-        for _ in range(steps):
+        for step in range(steps):
             self.now_ns += 10 * MS
             if is_busy and self.rng.random() < 0.5:
                 frames = self._engine.step()
@@ -53,7 +53,8 @@ class EngineWorld:
                 self._replies.clear()
                 self.end.carry_out(self.end.stream.ended())
             self._replay()
-            self.end.stream.check()
+            if step % 50 == 0:  # it looks at the whole table of names
+                self.end.stream.check()
 
     def _replay(self) -> None:
         end = self.end

@@ -1,10 +1,7 @@
 """Bounds against exhaustive search, against each other, and against runs of the simulated fleet."""
 
-import gzip
-import json
 from collections import OrderedDict
 from itertools import combinations, permutations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,11 +17,11 @@ from radixroute.replay.bounds import (
 )
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import FleetShape
-from radixroute.replay.trace import Trace, prefixes
+from radixroute.replay.trace import prefixes
+from tests.replay.conversation import conversation
 from tests.replay.runs import BLOCK, drive, make_trace, random_trace, result
 
 # Not shipped: it lies beside the checkout, or the test that needs it is skipped.
-CONVERSATIONS = Path(__file__).parents[3] / "shared/traces/conversation_trace.jsonl.gz"
 
 
 def paths_of(trace, numbered):
@@ -302,20 +299,8 @@ def test_no_places_are_refused():
         per_worker_clairvoyant(trace, prefixes(trace, BLOCK), 0, 5)
 
 
-@pytest.mark.skipif(not CONVERSATIONS.exists(), reason=f"needs {CONVERSATIONS.name}")
 def test_the_conversation_trace_has_the_bounds_known_of_it():
-    with gzip.open(CONVERSATIONS, "rt") as lines:
-        rows = [json.loads(line) for line in lines]
-    trace = Trace(
-        name="conversations",
-        block_size=512,
-        arrival_ns=np.array([row["timestamp"] for row in rows], np.int64) * 1_000_000,
-        input_tokens=np.array([row["input_length"] for row in rows], np.int64),
-        output_tokens=np.array([max(1, row["output_length"]) for row in rows], np.int64),
-        first_block=np.cumsum([0, *(len(row["hash_ids"]) for row in rows)]),
-        blocks=np.concatenate([np.array(row["hash_ids"], np.int64) for row in rows]),
-        after=np.full(len(rows), -1, np.int64),
-    )
+    trace = conversation()
     found = bounds(trace, prefixes(trace, 64), 8, 16_384)
     # Apart from the first, no other source has them to four digits: a change of meaning shows.
     fractions = {name: round(bound.fraction, 4) for name, bound in found.items()}

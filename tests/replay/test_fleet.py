@@ -11,7 +11,7 @@ from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import Fleet, FleetBuffers, FleetShape
 from radixroute.replay.timing import POLYNOMIAL, Timing
 from radixroute.replay.trace import prefixes
-from tests.replay.conversation import TRACE, conversation, round_robin
+from tests.replay.conversation import conversation, round_robin
 from tests.replay.fleets import (
     Workload,
     drive,
@@ -163,7 +163,6 @@ def test_small_buffers_change_nothing(first):
 DYNAMO = {1.0: (0.0817, 321.1, 184.1, 2048, 7.59), 4.0: (0.0815, 475.3, 273.8, 2781, 25.84)}
 
 
-@pytest.mark.skipif(not TRACE.exists(), reason=f"{TRACE} is not in this checkout")
 @pytest.mark.parametrize(("speed", "tolerance"), [(1.0, 0.005), (4.0, 0.01)])
 def test_round_robin_over_the_conversation_trace_agrees_with_dynamo(speed, tolerance):
     trace = conversation(speed)

@@ -1,7 +1,6 @@
 """The real router over simulated workers: the same every time, and what is wrong shows."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +12,11 @@ from radixroute.replay.simulate import Conditions, Scenario, simulate
 from radixroute.replay.synth import synthesize
 from radixroute.replay.timing import LINEAR
 from radixroute.replay.trace import Trace
-from radixroute.replay.trace_files import read_trace
 from radixroute.router.errors import UnknownPolicy
 from radixroute.router.policies import POLICIES
+from tests.replay.conversation import conversation
 
 SHAPE = FleetShape(workers=4, kv_blocks=2048, block_size=64)
-FULL = Path(__file__).parents[2] / "bench/data/conversation_trace.jsonl.gz"
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +104,7 @@ def test_a_follow_up_comes_after_the_one_before_it_ended():
 
 def test_round_robin_agrees_with_the_peers_published_replay():
     """Dynamo's offline replay (wheel 1.6.1) of this trace: 0.0817, 321.1, 184.1, 2048, 7.59."""
-    trace = read_trace(FULL).trace
+    trace = conversation()
     run = simulate(trace, "round_robin", Scenario(FleetShape(8, 16384, 64)))
     ttft = run.ttft_ms
     assert run.reuse == pytest.approx(0.0817, abs=5e-5)
@@ -117,7 +115,7 @@ def test_round_robin_agrees_with_the_peers_published_replay():
 
 @pytest.mark.slow
 def test_the_default_policy_stays_as_good_as_it_was():
-    trace = read_trace(FULL).trace
+    trace = conversation()
     scenario = Scenario(FleetShape(8, 16384, 64))
     radix, preset = (simulate(trace, p, scenario) for p in ("radix", "dynamo_agentic"))
     assert radix.ttft_ms.mean() < 0.87 * preset.ttft_ms.mean()

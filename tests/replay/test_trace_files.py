@@ -10,11 +10,11 @@ import pytest
 
 from radixroute.replay.errors import BadTrace
 from radixroute.replay.trace_files import FORMATS, read_trace
+from tests.replay.conversation import TRACE
 from tests.replay.traces import assert_sound, blocks_of, infinite_reuse
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 SAMPLE = DATA / "mooncake-conversation-200.jsonl"
-WHOLE = Path(__file__).resolve().parents[3] / "shared/traces/conversation_trace.jsonl.gz"
 MS, S = 1_000_000, 1_000_000_000
 
 
@@ -61,11 +61,9 @@ def test_compression_is_told_by_content(tmp_path):
 
 
 def test_the_whole_conversation_trace():
-    if not WHOLE.exists():
-        pytest.skip(f"{WHOLE} is not here")
-    text = gzip.decompress(WHOLE.read_bytes())
+    text = gzip.decompress(TRACE.read_bytes())
     assert hashlib.sha256(text).hexdigest().startswith("b8cbb061a85206d7")
-    trace = read_trace(WHOLE).trace
+    trace = read_trace(TRACE).trace
     assert_holds(trace, text.splitlines())
     assert len(trace) == 12_031
     assert round(infinite_reuse(trace), 3) == 0.373

@@ -111,7 +111,7 @@ async def test_a_failed_service_takes_its_process_along(monkeypatch: pytest.Monk
     await asyncio.sleep(0)
     await host.apply(lambda one: one.fail("engine gone"))
     assert await waiting == "engine gone"
-    assert await asyncio.wait_for(exits.get(), 5) == EXIT_FAILED
+    assert await asyncio.wait_for(exits.get(), 30) == EXIT_FAILED
 
 
 async def test_a_service_that_ends_because_it_was_stopped_is_no_failure(

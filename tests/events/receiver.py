@@ -10,7 +10,7 @@ from radixroute.events.settings import SessionSettings, SubscriberSettings
 from radixroute.events.subscriber import EventSubscriber
 from tests.events.fakes import HOLDER, RouterEnd
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 class Receiver:

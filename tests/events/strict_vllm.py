@@ -9,7 +9,7 @@ import time
 import msgspec
 import zmq
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 END_SEQ = b"\xff" * 8
 
 

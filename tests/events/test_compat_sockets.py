@@ -116,12 +116,12 @@ def test_a_dead_subscriber_blocks_nobody_and_its_loss_shows(started):
     n_before = publish_until_heard(publisher, dead)
     # More than all buffers on the way hold: 2,000 batches of 100 KB.
     big = batch(0, 12_000)[0]
-    worst_s = 0.0
+    took_s = []
     for _ in range(2000):
         began = time.perf_counter()
         publisher.publish((big,))
-        worst_s = max(worst_s, time.perf_counter() - began)
-    assert worst_s < 1.0
+        took_s.append(time.perf_counter() - began)
+    assert sorted(took_s)[1980] < 0.1  # p99: this thread may well be stopped once or twice
     n_all = n_before + 2000
     wait_for(lambda: publisher.counters.sent == n_all)
     assert publisher.counters.overruns >= 1

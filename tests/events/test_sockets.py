@@ -186,17 +186,17 @@ def test_a_full_queue_costs_sending_but_never_truth(started):
     receiver = make_receiver(started)
     receiver.join(publisher, epoch)
     receiver.until(lambda: receiver.session.state is StreamState.LIVE)
-    slowest = 0.0
+    took_s = []
     for key in range(1, 3001):
         began = time.perf_counter()
         publisher.publish((stored(None, key),))
-        slowest = max(slowest, time.perf_counter() - began)
+        took_s.append(time.perf_counter() - began)
     receiver.until(lambda: len(receiver.index) == 3000)
     receiver.until(lambda: receiver.session.state is StreamState.LIVE)
     counters = publisher.stream_counters
     assert counters.sent + counters.dropped == 3000
     assert counters.dropped > 0
-    assert slowest < 0.5
+    assert sorted(took_s)[2970] < 0.05  # p99: this thread may well be stopped once or twice
 
 
 def test_a_consumer_that_stands_still_sees_a_gap_not_a_stall(started):

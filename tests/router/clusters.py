@@ -34,7 +34,7 @@ async def cluster(*workers: FakeWorker, **changes):
             await worker.kill()
 
 
-async def until(condition, timeout_s: float = 5.0):
+async def until(condition, timeout_s: float = 30.0):
     """Waits for a condition that the loop will make true; fails loudly when it does not."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - the state belongs to other tasks

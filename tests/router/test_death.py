@@ -88,7 +88,7 @@ async def test_a_request_that_loses_two_workers_ends_with_a_clean_error():
         call = asyncio.create_task(collect(router.Generate(request(n=N))))
         left = [a, b, c]
         for _ in range(2):
-            await until(lambda: any(w.live for w in left), timeout_s=5)
+            await until(lambda: any(w.live for w in left))
             holder = next(w for w in left if w.live)
             await until(lambda w=holder: next(iter(w.live.values())).emitted >= 2)
             left.remove(holder)

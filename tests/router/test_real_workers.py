@@ -20,7 +20,7 @@ from radixroute.router.settings import RouterSettings
 from radixroute.worker.service import WorkerService
 from radixroute.worker.settings import WorkerSettings
 from tests.router.clusters import all_live, collect, states, until
-from tests.worker.fakes import FAKE_RUNNER, alone, make_tokenizer
+from tests.worker.fakes import FAKE_RUNNER, alone, held_back, make_tokenizer
 
 SLOW_RUNNER = "tests.worker.fakes:slow_runner"
 SECRET = "shared"
@@ -107,27 +107,29 @@ async def test_prefixes_are_found_again_and_the_index_agrees_with_the_caches():
 async def test_a_killed_engine_moves_its_streams_token_exact():
     async with fleet("a", "b", runner=SLOW_RUNNER) as (service, workers, router):
         prompts = [[*range(20), n] for n in range(6)]
-        calls = [asyncio.create_task(collect(ask(router, p, 30))) for p in prompts]
-        requests = service.runtime.core.state.requests
-        await until(lambda: len(requests) == 6 and all(r.position >= 3 for r in requests), 20)
-        victim = next(w for w in "ab" if workers[w].in_flight)
-        moved = workers[victim].in_flight
-        pid = workers[victim].engine_pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
+        with held_back():
+            calls = [asyncio.create_task(collect(ask(router, p, 100))) for p in prompts]
+            requests = service.runtime.core.state.requests
+            await until(lambda: len(requests) == 6 and all(r.position >= 3 for r in requests), 20)
+            victim = next(w for w in "ab" if workers[w].in_flight)
+            moved = workers[victim].in_flight
+            pid = workers[victim].engine_pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
         for prompt, messages in zip(prompts, await asyncio.gather(*calls), strict=True):
-            assert_whole(messages, prompt, 30)
+            assert_whole(messages, prompt, 100)
         assert states(service)[victim] == "dead"
         assert service.runtime.core.state.counters.as_dict()["requests_resumed"] == moved
 
 
 async def test_a_client_that_leaves_frees_the_workers_request():
     async with fleet("a", runner=SLOW_RUNNER) as (service, workers, router):
-        call = ask(router, list(range(30)), 200)
-        await call.read()
-        assert workers["a"].in_flight == 1
-        call.cancel()
-        await until(lambda: workers["a"].in_flight == 0)
+        with held_back():
+            call = ask(router, list(range(30)), 200)
+            await call.read()
+            assert workers["a"].in_flight == 1
+            call.cancel()
+            await until(lambda: workers["a"].in_flight == 0, 5)  # 200 tokens take 10 s
         assert len(service.runtime.core.state.requests) == 0
 
 

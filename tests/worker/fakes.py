@@ -8,7 +8,11 @@ computed twice or never changes every later token.
 import hashlib
 import json
 import os
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -201,12 +205,28 @@ def broken_runner(settings: WorkerSettings) -> FakeRunner:
     raise StartFailed("no model here; put one there")
 
 
+# While this file is there, slow runners take their time; engines are other processes.
+_HOLD = os.environ.setdefault("RADIXROUTE_TEST_HOLD", f"{tempfile.gettempdir()}/hold-{os.getpid()}")
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Every step of every slow runner takes 50 ms inside: a request of 200 tokens outlives any
+    pause of the test that watches it."""
+    hold = Path(_HOLD)
+    hold.touch()
+    try:
+        yield
+    finally:
+        hold.unlink(missing_ok=True)
+
+
 def slow_runner(settings: WorkerSettings) -> FakeRunner:
-    """A step takes long enough that requests overlap in tests."""
+    """A step takes 2 ms, so that requests overlap; inside `held_back` it takes 50."""
 
     class Slow(FakeRunner):
         def execute(self, plan):
-            time.sleep(0.002)
+            time.sleep(0.05 if os.path.exists(_HOLD) else 0.002)
             return super().execute(plan)
 
     n_blocks = settings.kv_memory // (settings.block_size * 8)

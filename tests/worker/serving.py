@@ -66,7 +66,7 @@ async def collect(call, *names):
     deltas: dict[str, list[pb.TokenDelta]] = {name: [] for name in names}
     open_names = set(names)
     while open_names:
-        message = await asyncio.wait_for(call.read(), 20)
+        message = await asyncio.wait_for(call.read(), 30)
         assert message is not grpc.aio.EOF, f"session ended: {await call.details()}"
         assert len({(d.request_id, d.attempt) for d in message.deltas}) == len(message.deltas)
         for delta in message.deltas:
@@ -98,7 +98,7 @@ def text(deltas):
     return "".join(delta.text for delta in deltas)
 
 
-async def until(condition, timeout_s=10.0):
+async def until(condition, timeout_s=30.0):
     # The worker tells nobody but its own callers: polling is all that is left.
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110

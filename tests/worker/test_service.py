@@ -11,7 +11,7 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.wire import pack_tokens, unpack_tokens
-from tests.worker.fakes import alone
+from tests.worker.fakes import alone, held_back
 from tests.worker.serving import (
     PROMPT,
     SLOW_RUNNER,
@@ -146,25 +146,31 @@ async def test_a_resume_at_any_position_repeats_and_loses_no_text(quick):
 async def test_two_callers_with_the_same_request_id_never_meet(slow):
     service, stub, _ = slow
     async with session(stub, "r1") as first, session(stub, "r2") as second:
-        await first.write(pb.EngineRequest(submit=submit("same", [1, 2], max_tokens=200)))
-        await second.write(pb.EngineRequest(submit=submit("same", [3, 4], max_tokens=30)))
-        await until(lambda: service.in_flight == 2)
-        await first.write(pb.EngineRequest(abort=pb.AbortRequest(request_id="same", attempt=1)))
-        aborted = (await collect(first, "same"))["same"]
+        with held_back():
+            await first.write(pb.EngineRequest(submit=submit("same", [1, 2], max_tokens=200)))
+            await second.write(pb.EngineRequest(submit=submit("same", [3, 4], max_tokens=200)))
+            await until(lambda: service.in_flight == 2)
+            await first.write(pb.EngineRequest(abort=pb.AbortRequest(request_id="same", attempt=1)))
+            aborted = (await collect(first, "same"))["same"]
         served = (await collect(second, "same"))["same"]
     assert aborted[-1].finish_reason == pb.FINISH_REASON_ABORT
-    assert ids(served) == alone([3, 4], SamplingParams(max_tokens=30, ignore_eos=True))
+    assert ids(served) == alone([3, 4], SamplingParams(max_tokens=200, ignore_eos=True))
 
 
 async def test_an_attempt_that_runs_already_is_not_run_twice(slow):
     _, stub, _ = slow
+    deltas: list[pb.TokenDelta] = []
+    ends: list[pb.FinishReason] = []
     async with session(stub) as call:
-        for _ in range(2):
-            await call.write(pb.EngineRequest(submit=submit("a", max_tokens=50)))
-        deltas: list[pb.TokenDelta] = []
-        while len([d for d in deltas if d.finish_reason]) < 2:
-            deltas += (await asyncio.wait_for(call.read(), 10)).deltas
-    ends = [delta.finish_reason for delta in deltas if delta.finish_reason]
+        with held_back():
+            for _ in range(2):
+                await call.write(pb.EngineRequest(submit=submit("a", max_tokens=50)))
+            while not ends:
+                deltas += (await asyncio.wait_for(call.read(), 30)).deltas
+                ends = [delta.finish_reason for delta in deltas if delta.finish_reason]
+        while len(ends) < 2:
+            deltas += (await asyncio.wait_for(call.read(), 30)).deltas
+            ends = [delta.finish_reason for delta in deltas if delta.finish_reason]
     assert ends == [pb.FINISH_REASON_ERROR, pb.FINISH_REASON_LENGTH]
     assert len(ids(deltas)) == 50
 
@@ -172,10 +178,11 @@ async def test_an_attempt_that_runs_already_is_not_run_twice(slow):
 async def test_an_abort_ends_the_request_and_frees_its_blocks(slow):
     service, stub, _ = slow
     async with session(stub) as call:
-        await call.write(pb.EngineRequest(submit=submit("a", max_tokens=200)))
-        await call.read()
-        await call.write(pb.EngineRequest(abort=pb.AbortRequest(request_id="a", attempt=1)))
-        deltas = await collect(call, "a")
+        with held_back():
+            await call.write(pb.EngineRequest(submit=submit("a", max_tokens=200)))
+            await call.read()
+            await call.write(pb.EngineRequest(abort=pb.AbortRequest(request_id="a", attempt=1)))
+            deltas = await collect(call, "a")
         assert deltas["a"][-1].finish_reason == pb.FINISH_REASON_ABORT
         await until(lambda: service.in_flight == 0)
     await all_blocks_are_free(stub)
@@ -189,18 +196,19 @@ async def test_a_session_that_goes_away_frees_its_blocks(how, slow):
         hello = pb.OpenSession(router_id="r", api_version=API_VERSION)
         await call.write(pb.EngineRequest(open=hello))
         await call.read()
-        await call.write(pb.EngineRequest(submit=submit("a", max_tokens=200)))
-        while not (await call.read()).deltas:
-            pass
-        assert service.in_flight == 1
-        if how == "cancel":
-            call.cancel()
-        elif how == "half-close":
-            await call.done_writing()
-            await read_to_end(call)
-        else:
-            await channel.close()
-        await until(lambda: service.in_flight == 0)
+        with held_back():
+            await call.write(pb.EngineRequest(submit=submit("a", max_tokens=200)))
+            while not (await call.read()).deltas:
+                pass
+            assert service.in_flight == 1
+            if how == "cancel":
+                call.cancel()
+            elif how == "half-close":
+                await call.done_writing()
+                await read_to_end(call)
+            else:
+                await channel.close()
+            await until(lambda: service.in_flight == 0, 5)  # 200 tokens take 10 s
     await all_blocks_are_free(stub)
 
 
@@ -208,11 +216,12 @@ async def test_a_direct_client_streams_one_request_and_its_disconnect_aborts_it(
     service, stub, _ = slow
     deltas = [delta async for delta in stub.Generate(submit("a"))]
     assert ids(deltas) == alone(PROMPT, SamplingParams(max_tokens=8, ignore_eos=True))
-    call = stub.Generate(submit("b", max_tokens=200))
-    await call.read()
-    assert service.in_flight == 1
-    call.cancel()
-    await until(lambda: service.in_flight == 0)
+    with held_back():
+        call = stub.Generate(submit("b", max_tokens=200))
+        await call.read()
+        assert service.in_flight == 1
+        call.cancel()
+        await until(lambda: service.in_flight == 0, 5)  # 200 tokens take 10 s
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.Generate(submit("c", [])).read()
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -21,7 +21,7 @@ from radixroute.radix.keys import block_keys
 from radixroute.radix.scope import Scope
 from radixroute.worker.errors import BadSetting, ModelError, PortInUse, StartFailed, UnsafeBind
 from radixroute.worker.service import WorkerService
-from tests.worker.fakes import FAKE_RUNNER
+from tests.worker.fakes import FAKE_RUNNER, held_back
 from tests.worker.serving import (
     SLOW_RUNNER,
     TOKENIZER,
@@ -52,7 +52,7 @@ async def test_a_session_that_is_not_read_loses_its_requests():
             await until(lambda: service.unread_sessions == 1)
             await until(lambda: service.in_flight == 0)
             with pytest.raises(grpc.aio.AioRpcError):
-                await asyncio.wait_for(read_to_end(call), 10)
+                await asyncio.wait_for(read_to_end(call), 30)
         await all_blocks_are_free(stub, 4092)
 
 
@@ -81,14 +81,15 @@ async def test_a_killed_engine_ends_sessions_health_and_worker_at_once():
         health = health_pb2_grpc.HealthStub(channel)
         check = health_pb2.HealthCheckRequest(service="radixroute.v1.Engine")
         assert (await health.Check(check)).status == health_pb2.HealthCheckResponse.SERVING
-        await call.write(pb.EngineRequest(submit=submit("a", max_tokens=200)))
-        while not (await call.read()).deltas:
-            pass
-        os.kill(service.engine_pid, signal.SIGKILL)
-        reason = await asyncio.wait_for(service.wait_failed(), 1.0)
+        with held_back():
+            await call.write(pb.EngineRequest(submit=submit("a", max_tokens=200)))
+            while not (await call.read()).deltas:
+                pass
+            os.kill(service.engine_pid, signal.SIGKILL)
+            reason = await asyncio.wait_for(service.wait_failed(), 30)
         assert "signal 9" in reason
         with pytest.raises(grpc.aio.AioRpcError) as broken:
-            await asyncio.wait_for(read_to_end(call), 5)
+            await asyncio.wait_for(read_to_end(call), 30)
         assert broken.value.code() is grpc.StatusCode.UNAVAILABLE
         assert (await health.Check(check)).status == health_pb2.HealthCheckResponse.NOT_SERVING
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -104,7 +105,7 @@ async def test_an_engine_that_keeps_failing_fails_its_requests_then_the_worker()
             deltas = await collect(call, name)
             assert deltas[name][0].finish_reason == pb.FINISH_REASON_ERROR
         await call.write(pb.EngineRequest(submit=submit("c")))
-        assert "failed in a row" in await asyncio.wait_for(service.wait_failed(), 5)
+        assert "failed in a row" in await asyncio.wait_for(service.wait_failed(), 30)
 
 
 async def test_starts_that_cannot_work_say_what_to_do(tmp_path):
@@ -142,7 +143,7 @@ async def _hear_of_blocks(service, stub):
         socket.linger = 0
         socket.subscribe(b"rr1")
         socket.connect(info.events_endpoint)
-        beat = decode_frames(await asyncio.wait_for(socket.recv_multipart(), 5))
+        beat = decode_frames(await asyncio.wait_for(socket.recv_multipart(), 30))
         assert isinstance(beat, Heartbeat)
         assert beat.load.kv_blocks_total == 256
         async with session(stub) as call:
@@ -150,7 +151,7 @@ async def _hear_of_blocks(service, stub):
             await collect(call, "a")
         stored: set[int] = set()
         while len(stored) < 10:
-            item = decode_frames(await asyncio.wait_for(socket.recv_multipart(), 5))
+            item = decode_frames(await asyncio.wait_for(socket.recv_multipart(), 30))
             if isinstance(item, EventBatch):
                 assert item.epoch == service.epoch
                 stored |= {

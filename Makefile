@@ -70,8 +70,9 @@ check: $(STAMP) ## Format, lint, imports, types, generated code
 	$(BIN)/mypy radixroute tests bench
 	$(BIN)/python -m tests.tools.protoc --check
 
-test: $(STAMP) model ## Test suite: all but slow and gpu
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+test: $(STAMP) model ## Test suite: all but slow and gpu; clusters after the rest, alone on the machine
+	$(BIN)/python -m pytest -m "not slow and not gpu and not e2e" --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest -m "e2e and not slow and not gpu"
 
 test-slow: $(STAMP) model ## The long tests
 	$(BIN)/python -m pytest -m slow --timeout 3600

@@ -1,6 +1,7 @@
 """Commands run against a scripted router, in a folder and an environment of their own."""
 
 import os
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -30,8 +31,10 @@ def router(script):
 
 
 @pytest.fixture
-def cli():
+def cli(monkeypatch):
     def run(*args, stdin=None, env=None):
-        return CliRunner().invoke(app, [str(a) for a in args], input=stdin, env=env)
+        texts = [str(a) for a in args]
+        monkeypatch.setattr(sys, "argv", ["radixroute", *texts])  # reports tell their command
+        return CliRunner().invoke(app, texts, input=stdin, env=env)
 
     return run

@@ -40,7 +40,7 @@ def test_one_command_says_which_policy_to_use(cli, trace):
     assert found["bounds"]["infinite"] >= found["bounds"]["pooled_belady"]
     assert found["trace_hash"]
     assert found["config_hash"]
-    assert found["command"].startswith("radixroute ")
+    assert found["command"].startswith("radixroute replay t.jsonl --workers 2 ")
     assert len(Path("report/requests.jsonl").read_text().splitlines()) == 60
 
 

@@ -26,12 +26,15 @@ from bench.machine import machine, versions
 from radixroute.replay.fleet import FleetShape
 from radixroute.replay.reshape import spread
 from radixroute.replay.simulate import Conditions, Scenario, simulate
+from radixroute.replay.synth import KINDS, synthesize
 from radixroute.replay.trace import Trace
 from radixroute.replay.trace_files import read_trace
 
 RESULTS = Path("bench/results/replay.json")
 TRACE = Path("bench/data/conversation_trace.jsonl.gz")
 SETTINGS = ((4, 1.0), (8, 1.0), (8, 4.0), (16, 1.0), (16, 4.0))
+SYNTH_SETTINGS = ((4, 1.0), (8, 1.0), (8, 4.0), (16, 4.0))
+HELD_OUT_SEEDS = (11, 12)
 BLOCKS, BLOCK_SIZE = 16384, 64
 BUCKET_NS = 3_000_000_000
 # Ours: the peer's router settings. `None`: its round robin.
@@ -139,6 +142,22 @@ def against(trace: Trace, name: str, policy: str, peer: str) -> Iterator[Row]:
     yield alone(f"{name}.geometric_mean", exp(mean(map(log, ratios))), "times lower mean TTFT")
 
 
+def synthetic() -> Iterator[Row]:
+    """The default against Dynamo's preset on workloads of seeds that nothing was tuned on."""
+    for kind in KINDS:
+        ratios = list[float]()
+        for seed in HELD_OUT_SEEDS:
+            trace = synthesize(kind, seed)
+            for workers, speed in SYNTH_SETTINGS:
+                mine = ours(trace, "radix", workers, speed)
+                other = ours(trace, "dynamo_agentic", workers, speed)
+                ratios.append(other.mean_ms / mine.mean_ms)
+                name = f"synth.{kind}.seed{seed}.w{workers}.x{speed:g}"
+                yield Row(name, mine.mean_ms, other.mean_ms, ratios[-1], "ms")
+        yield alone(f"synth.{kind}.geometric_mean", exp(mean(map(log, ratios))), "times lower")
+        yield alone(f"synth.{kind}.worst", min(ratios), "times lower")
+
+
 def robust(trace: Trace, name: str) -> Iterator[Row]:
     """The default against Dynamo's preset where both are wrong about the world."""
     for what, bad in BAD.items():
@@ -158,6 +177,7 @@ def rows(trace: Trace, path: Path, only: str) -> Iterator[Row]:
         ("preset", lambda: against(trace, "preset", "radix", "dynamo_agentic")),
         ("tuned", lambda: against(trace, "tuned", "radix", "dynamo_wspt")),
         ("spread", lambda: against(spread_out, "spread", "radix", "dynamo_agentic")),
+        ("synth", synthetic),
         ("robust", lambda: robust(trace, "robust")),
         ("robust_spread", lambda: robust(spread_out, "robust_spread")),
     )

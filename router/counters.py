@@ -34,6 +34,8 @@ class Count(StrEnum):
     LEASES_GRANTED = "leases_granted"
     LEASES_LAPSED = "leases_lapsed"
     EXPECTED_LAPSED = "expected_blocks_lapsed"
+    REPLICAS_MADE = "replicas_of_hot_prefixes"
+    REPLICA_ACCOUNTS_FORGOTTEN = "replica_accounts_forgotten"  # of prefixes that lost least lately
     TICKS_LATE = "ticks_late"
     EVENTS_MALFORMED = "event_items_malformed"
     EVENTS_UNKNOWN_HOLDER = "event_items_dropped_unknown_worker"

@@ -48,7 +48,8 @@ STEPS: Final = 2
 COMPUTE: Final = 3
 SLOW_DOWN: Final = 4
 TURNOVER: Final = 5
-N_TERMS: Final = 6
+REPLICA: Final = 6
+N_TERMS: Final = 7
 
 # Weights, tuned by replay (docs/policy.md says on what): one set for every fleet.
 # Time spent computing is time that whoever comes next must wait.
@@ -108,7 +109,7 @@ def _cost(
     mean_fill: float,
     terms: Floats,
 ) -> float:
-    """Fills `terms` (N_TERMS,) for one request on one worker; their sum."""
+    """Fills all `terms` but REPLICA for one request on one worker; their sum."""
     if table[IN_FLIGHT, w] >= cap:
         overlap = 0  # cache credit must not lift a worker above its share of the load
     tokens = _uncached(prompt, overlap, scalars[S_BLOCK])
@@ -124,9 +125,41 @@ def _cost(
     ratio = table[FILL, w] / mean_fill if mean_fill > 0.0 else 0.0
     terms[TURNOVER] = TURNOVER_WEIGHT * pushed * ratio
     total = 0.0
-    for i in range(N_TERMS):
+    for i in range(REPLICA):
         total += terms[i]
     return total
+
+
+@helper
+def _copied_cost(
+    prompt: float,
+    overlap: int,
+    longest: int,
+    credit: float,
+    w: int,
+    table: Floats,
+    scalars: Floats,
+    cap: float,
+    mean_fill: float,
+    terms: Floats,
+) -> tuple[float, float]:
+    """Fills `terms` (N_TERMS,); their sum, and what it would be if the worker held `longest`
+    blocks, the most that any holds. The difference is the cost of one more copy: REPLICA pays."""
+    held = _cost(prompt, longest, w, table, scalars, cap, mean_fill, terms)
+    terms[REPLICA] = 0.0
+    if overlap >= longest:
+        return held, held
+    total = _cost(prompt, overlap, w, table, scalars, cap, mean_fill, terms)
+    terms[REPLICA] = -min(credit, max(0.0, total - held))
+    return total + terms[REPLICA], held
+
+
+@helper
+def _longest(overlaps: Runs) -> int:
+    longest = 0
+    for w in range(len(overlaps)):
+        longest = max(longest, overlaps[w])
+    return longest
 
 
 @helper
@@ -167,8 +200,8 @@ def prepare(table: Floats, scalars: Floats) -> None:
 
 
 @kernel(
-    "void(float64, Array(int32, 1, 'C', readonly=True), Array(float64, 2, 'C', readonly=True),"
-    " Array(float64, 1, 'C', readonly=True), float64, float64[:, ::1], float64[::1])"
+    "float64(float64, Array(int32, 1, 'C', readonly=True), Array(float64, 2, 'C', readonly=True),"
+    " Array(float64, 1, 'C', readonly=True), float64, float64, float64[:, ::1], float64[::1])"
 )
 def score(
     prompt: float,
@@ -176,15 +209,23 @@ def score(
     table: Floats,
     scalars: Floats,
     cap: float,
+    credit: float,
     terms: Floats,
     one: Floats,
-) -> None:
-    """Terms of one request on every worker, shape (N_TERMS, workers); `one`: (N_TERMS,) of room."""
-    mean_fill = _mean_fill(table)
+) -> float:
+    """Terms of one request on every worker, shape (N_TERMS, workers); `one`: (N_TERMS,) of room.
+
+    Returns the lowest cost if all held what the best holder does.
+    """
+    mean_fill, longest, least = _mean_fill(table), _longest(overlaps), np.inf
     for w in range(table.shape[1]):
-        _cost(prompt, overlaps[w], w, table, scalars, cap, mean_fill, one)
+        _, held = _copied_cost(
+            prompt, overlaps[w], longest, credit, w, table, scalars, cap, mean_fill, one
+        )
+        least = min(least, held)
         for i in range(N_TERMS):
             terms[i, w] = one[i]
+    return least
 
 
 @helper
@@ -237,14 +278,16 @@ def _order(
 
 
 @kernel(
-    "void(float64[::1], float64[::1], uint64[::1], int32[:, ::1], float64[:, ::1], float64[::1],"
-    " int64[::1], int64[::1], float64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1])"
+    "void(float64[::1], float64[::1], uint64[::1], int32[:, ::1], float64[::1], float64[:, ::1],"
+    " float64[::1], int64[::1], int64[::1], float64[::1], float64[:, ::1], float64[:, ::1],"
+    " float64[:, ::1], float64[:, ::1])"
 )
 def plan(
     prompts: Floats,
     waited_ms: Floats,
     draws: Keys,
     overlaps: Runs,
+    credits: Floats,
     table: Floats,
     scalars: Floats,
     order: Numbers,
@@ -252,14 +295,17 @@ def plan(
     caps: Floats,
     backlogs: Floats,
     flights: Floats,
+    balances: Floats,
     room: Floats,
 ) -> None:
     """Binds those waiting requests whose best worker can start them now.
 
     For R requests and W workers: `prompts` (tokens), `waited_ms`, `draws`: (R,); `overlaps`
-    (blocks): (R, W). Results: `order` (R,): requests in the order in which they were looked at;
-    `chosen` (R,): the worker, -1: it waits; and as they stood then `caps` (R,), `backlogs` and
-    `flights` (R, W). `table` changes with what is given. `room`: (3, max(R, W, N_TERMS)).
+    (blocks): (R, W); `credits` (R,): milliseconds that one more copy of its prefix may cost.
+    Results: `order` (R,): requests in the order in which they were looked at; `chosen` (R,): the
+    worker, -1: it waits; as they stood then `caps` (R,), `backlogs` and `flights` (R, W); and
+    `balances` (2, R): milliseconds lost for want of a copy, or spent on one. `table` changes with
+    what is given. `room`: (3, max(R, W, N_TERMS)).
 
     Shortest uncached work first; those that wait for a worker hold it against those behind them.
     """
@@ -271,12 +317,38 @@ def plan(
         r = order[place]
         cap = _cap(table, scalars)
         caps[r] = cap
+        longest, least = _longest(overlaps[r]), np.inf
         for w in range(n_workers):
-            costs[w] = _cost(prompts[r], overlaps[r, w], w, table, scalars, cap, mean_fill, one)
+            costs[w], held = _copied_cost(
+                prompts[r],
+                overlaps[r, w],
+                longest,
+                credits[r],
+                w,
+                table,
+                scalars,
+                cap,
+                mean_fill,
+                one,
+            )
+            least = min(least, held)
             backlogs[r, w] = table[BACKLOG_MS, w]
             flights[r, w] = table[IN_FLIGHT, w]
         best = _cheapest(costs[:n_workers], draws[r])
-        _cost(prompts[r], overlaps[r, best], best, table, scalars, cap, mean_fill, one)
+        _copied_cost(
+            prompts[r],
+            overlaps[r, best],
+            longest,
+            credits[r],
+            best,
+            table,
+            scalars,
+            cap,
+            mean_fill,
+            one,
+        )
+        balances[1, r] = -one[REPLICA]
+        balances[0, r] = costs[best] - least if balances[1, r] == 0.0 else 0.0
         base = table[PREFILL_BASE_MS, best]
         chosen[r] = -1
         # SINCE_NS of a worker that got a prompt here is negative: only small ones may join it.

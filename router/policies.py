@@ -28,6 +28,7 @@ class Policy:
     choose: Choose
     # Waiting requests are planned together and bound when their worker can start them.
     is_planned: bool = False
+    may_replicate: bool = False  # reads `View.replica_ms`
     # Requests wait, shortest uncached prompt first, while every worker has more than this share of
     # a step's tokens queued. None: nobody waits.
     queue_threshold: float | None = None
@@ -78,6 +79,8 @@ def radix_reason(view: View, chosen: int) -> str:
     if overlap == 0 or view.in_flight[chosen] >= view.cap:
         return "Nothing cached there counts; it is where the prompt is computed soonest."
     if overlap < np.maximum.reduce(view.overlap_blocks):
+        if view.replica_ms > 0.0:
+            return "Those who hold more of it were busy often enough to make one more copy here."
         return "Another worker holds more of it, but there it would wait longer or do more harm."
     return "It holds the longest prefix and starts soonest."
 
@@ -94,8 +97,8 @@ def _published(score: Callable[[View], Scores]) -> Choose:
 
 
 POLICIES: dict[str, Policy] = {
-    "radix": Policy(radix, is_planned=True),
-    "radix_at_once": Policy(radix),
+    "radix": Policy(radix, is_planned=True, may_replicate=True),
+    "radix_at_once": Policy(radix, may_replicate=True),
     "round_robin": Policy(round_robin),
     "random": Policy(random),
     "least_loaded": Policy(least_loaded),

@@ -41,6 +41,7 @@ class Request:
     deaths: int = 0
     waiting_since_ns: int = 0
     draw: int | None = None  # random bits for ties
+    has_lost: bool = False  # what it lost for want of a replica is counted
     expected_ms: float = 0.0  # dispatch to first token, if it is alone there; 0: not known
     dispatch_seq: int = 0  # of its last attempt
     sent_ns: int = 0

@@ -12,7 +12,7 @@ import numpy as np
 
 from radixroute.router.view import Scores, View
 
-NAMES = ("queue", "prefill", "steps", "compute", "slow_down", "turnover")
+NAMES = ("queue", "prefill", "steps", "compute", "slow_down", "turnover", "replica")
 UNITS = ("ms",) * len(NAMES)
 
 
@@ -29,11 +29,27 @@ def expected_ttft_ms(view: View, worker: int) -> float:
     return float(radix_scores(view).terms[:3, worker].sum())
 
 
+def replica_balance(view: View, worker: int) -> tuple[float, float]:
+    """Milliseconds that a request that goes there loses for want of one more copy of its prefix,
+    and those that it spends on one: at most one of them is not 0."""
+    scores, least = _scored(view)
+    spent = -float(scores.terms[-1, worker])
+    return (0.0, spent) if spent > 0.0 else (float(scores.totals[worker]) - least, 0.0)
+
+
 def radix_scores(view: View) -> Scores:
     """O(workers)."""
+    return _scored(view)[0]
+
+
+def _scored(view: View) -> tuple[Scores, float]:
+    """With the lowest cost if all held what the best holder does."""
     terms = np.empty((len(NAMES), len(view.worker_ids)))
     one = np.empty(len(NAMES))
     prompt = float(view.prompt_tokens)
-    kernels().score(prompt, view.overlap_blocks, view.table, view.scalars, view.cap, terms, one)
+    offer = (view.cap, view.replica_ms)
+    least = kernels().score(
+        prompt, view.overlap_blocks, view.table, view.scalars, *offer, terms, one
+    )
     terms.setflags(write=False)
-    return Scores(NAMES, UNITS, terms)
+    return Scores(NAMES, UNITS, terms), least

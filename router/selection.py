@@ -22,9 +22,10 @@ from radixroute.router.fill import Fills
 from radixroute.router.load_book import LoadBook
 from radixroute.router.members import Members
 from radixroute.router.policies import policy_named, radix_reason
+from radixroute.router.replicas import Replicas, longest_held
 from radixroute.router.requests import Request
 from radixroute.router.roster import Roster, Rosters
-from radixroute.router.score import NAMES, kernels
+from radixroute.router.score import NAMES, kernels, replica_balance
 from radixroute.router.settings import RouterSettings
 from radixroute.router.speed import SpeedBook
 from radixroute.router.view import Numbers, View
@@ -51,6 +52,7 @@ class Fleet:
     expected: ExpectedBlocks
     active: ActiveBlocks
     index: PrefixBeliefs
+    replicas: Replicas
 
 
 @dataclass(slots=True)
@@ -97,6 +99,7 @@ class Selector:
         scalars = self._scalars(request, block_size, now_ns)
         table = self._table(roster, scalars)
         table.setflags(write=False)
+        prefix = longest_held(request.spec.keys, overlap) if policy.may_replicate else None
         blocks: tuple[Numbers | None, Numbers | None] = (None, None)
         if policy.needs_blocks:
             blocks = self._fleet.active.counts(roster.worker_ids, request.spec.keys)
@@ -110,10 +113,13 @@ class Selector:
             cap=load_cap(table[at.IN_FLIGHT], self._load_cap_factor),
             turn=self._turn(policy_name),
             draw=self._draw(request),
+            replica_ms=self._fleet.replicas.credit_ms(prefix),
             active_blocks=blocks[0],
             new_blocks=blocks[1],
         )
         choice = policy.choose(view)
+        if policy.may_replicate:
+            self._settle_replica(request, prefix, *replica_balance(view, choice.chosen))
         return Decision(
             attempt=request.attempt + 1,
             policy=policy_name,
@@ -161,14 +167,22 @@ class Selector:
         draws = np.array([self._draw(request) for request in requests], np.uint64)
         held = np.array([overlap for overlap, _ in believed], np.int32)
         order, chosen = np.empty((2, n_requests), np.int64)
-        caps = np.empty(n_requests)
+        prefixes = [
+            longest_held(request.spec.keys, overlap)
+            for request, (overlap, _) in zip(requests, believed, strict=True)
+        ]
+        credits = np.array([self._fleet.replicas.credit_ms(prefix) for prefix in prefixes])
+        caps, balances = np.empty(n_requests), np.empty((2, n_requests))
         backlogs, flights = np.empty((2, n_requests, n_workers))
         room = np.empty((3, max(n_requests, n_workers, len(NAMES))))
-        asked = (prompts, waited, draws, held)
-        kernels().plan(*asked, table, scalars, order, chosen, caps, backlogs, flights, room)
+        asked = (prompts, waited, draws, held, credits)
+        told = (order, chosen, caps, backlogs, flights, balances)
+        kernels().plan(*asked, table, scalars, *told, room)
         bound = []
         for r in order.tolist():
             worker = int(chosen[r])
+            lost_ms, spent_ms = balances[:, r].tolist()
+            self._settle_replica(requests[r], prefixes[r], lost_ms, spent_ms if worker >= 0 else 0)
             if worker < 0:
                 continue
             then = before.copy()
@@ -184,6 +198,7 @@ class Selector:
                 cap=float(caps[r]),
                 turn=self._turn(policy_name),
                 draw=int(draws[r]),
+                replica_ms=float(credits[r]),
             )
             decision = Decision(
                 attempt=requests[r].attempt + 1,
@@ -198,6 +213,15 @@ class Selector:
         if len(bound) < n_requests:
             self._wake_ns = self._next_wake(before, now_ns)
         return bound
+
+    def _settle_replica(
+        self, request: Request, prefix: int | None, lost_ms: float, spent_ms: float
+    ) -> None:
+        """A request loses once, however often it is planned."""
+        if not request.has_lost:
+            request.has_lost = lost_ms > 0.0
+            self._fleet.replicas.lost(prefix, lost_ms)
+        self._fleet.replicas.spent(prefix, spent_ms)
 
     def _next_wake(self, table: Numbers, now_ns: int) -> int | None:
         """When the next busy worker will be nearly done with what it has."""

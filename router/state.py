@@ -15,6 +15,7 @@ from radixroute.router.hits import HitCounters
 from radixroute.router.leases import Leases
 from radixroute.router.load_book import LoadBook
 from radixroute.router.members import Members
+from radixroute.router.replicas import Replicas
 from radixroute.router.requests import RequestTable
 from radixroute.router.selection import Fleet, PrefixBeliefs, Selector
 from radixroute.router.settings import RouterSettings
@@ -54,7 +55,7 @@ class RouterState:
 
 
 def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random) -> RouterState:
-    slots = Slots()
+    slots, counters = Slots(), Counters()
     fleet = Fleet(
         members=Members(slots),
         loads=LoadBook(settings.router_id, slots),
@@ -63,6 +64,7 @@ def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random
         active=ActiveBlocks(),
         expected=ExpectedBlocks(round(settings.expected_ttl_s * NS_PER_S)),
         index=index,
+        replicas=Replicas(counters),
     )
     return RouterState(
         members=fleet.members,
@@ -76,6 +78,6 @@ def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random
         leases=Leases(),
         hits=HitCounters(),
         log=DecisionLog(settings.decision_log_len),
-        counters=Counters(),
+        counters=counters,
         selector=Selector(fleet, rng, settings),
     )

@@ -29,6 +29,7 @@ class View:
     cap: float  # requests in flight from which on cache credit counts for nothing
     turn: int  # decisions this policy made before
     draw: int  # 64 random bits of this request
+    replica_ms: float = 0.0  # that one more copy of its longest cached prefix may cost
     # For policies that ask: distinct prompt blocks in use there, and those this prompt would add.
     active_blocks: Numbers | None = None
     new_blocks: Numbers | None = None

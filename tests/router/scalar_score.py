@@ -72,6 +72,18 @@ def view(*rows: Row, tokens: int = 1000, **changes) -> View:
 
 def scalar_terms(what: View, row: Row, rows: list[Row]) -> dict[str, float]:
     """The radix policy's terms for one of the workers, in milliseconds."""
+    terms = _plain_terms(what, row, rows)
+    copy_ms = sum(terms.values()) - held_total(what, row, rows)
+    return {**terms, "replica": -min(what.replica_ms, max(0.0, copy_ms))}
+
+
+def held_total(what: View, row: Row, rows: list[Row]) -> float:
+    """If the worker held as much as the best does."""
+    longest = max(other.overlap for other in rows)
+    return sum(_plain_terms(what, replace(row, overlap=longest), rows).values())
+
+
+def _plain_terms(what: View, row: Row, rows: list[Row]) -> dict[str, float]:
     credit = row.overlap if row.in_flight < what.cap else 0
     uncached = what.prompt_tokens - what.cached_tokens(credit)
     passes = 1

@@ -10,7 +10,7 @@ from radixroute.router import plan_kernels as kernels
 from radixroute.router import table_layout as at
 from radixroute.router.actions import Dispatch
 from radixroute.router.inputs import Delta, PromptFacts, StepReport
-from tests.router.scalar_score import Row, scalar_terms, view
+from tests.router.scalar_score import Row, held_total, scalar_terms, view
 from tests.router.worlds import MS, World, packed, request, token
 
 
@@ -29,8 +29,10 @@ def random_fleet(rng: random.Random) -> list[Row]:
     ]
 
 
-def run_plan(rows, prompts, overlaps, waited, draws, *, lead_ms=3.0, prompts_there=None):
-    """The kernel's answer: (order, worker of each or -1, backlogs as they stood)."""
+def run_plan(
+    rows, prompts, overlaps, waited, draws, *, lead_ms=3.0, prompts_there=None, credits=None
+):
+    """The kernel's answer: (order, worker of each or -1, backlogs as they stood, balances)."""
     what = view(*rows)
     table, scalars = what.table.copy(), what.scalars.copy()
     scalars[at.S_LEAD_MS] = lead_ms
@@ -39,11 +41,13 @@ def run_plan(rows, prompts, overlaps, waited, draws, *, lead_ms=3.0, prompts_the
     n, w = len(prompts), len(rows)
     order, chosen = np.empty((2, n), np.int64)
     caps, (backlogs, flights) = np.empty(n), np.empty((2, n, w))
+    balances = np.full((2, n), np.nan)
     kernels.plan(
         np.array(prompts, float),
         np.array(waited, float),
         np.array(draws, np.uint64),
         np.array(overlaps, np.int32).reshape(n, w),
+        np.zeros(n) if credits is None else np.array(credits, float),
         table,
         scalars,
         order,
@@ -51,12 +55,13 @@ def run_plan(rows, prompts, overlaps, waited, draws, *, lead_ms=3.0, prompts_the
         caps,
         backlogs,
         flights,
+        balances,
         np.empty((3, max(n, w, kernels.N_TERMS))),
     )
-    return order.tolist(), chosen.tolist(), backlogs
+    return order.tolist(), chosen.tolist(), backlogs, balances.tolist()
 
 
-def scalar_plan(rows, prompts, overlaps, waited, draws):
+def scalar_plan(rows, prompts, overlaps, waited, draws, credits):
     """The same from the words of the docstrings, with dicts and loops."""
     rows = [vars(row).copy() for row in rows]
     is_busy = [row["backlog_ms"] > 0 for row in rows]
@@ -78,13 +83,17 @@ def scalar_plan(rows, prompts, overlaps, waited, draws):
 
     order = sorted(range(len(prompts)), key=rank)
     chosen = [-1] * len(prompts)
+    lost, spent = [0.0] * len(prompts), [0.0] * len(prompts)
     for r in order:
         now = [Row(**{**row, "overlap": o}) for row, o in zip(rows, overlaps[r], strict=True)]
-        what = view(*now, tokens=prompts[r])
+        what = view(*now, tokens=prompts[r], replica_ms=credits[r])
         terms = [scalar_terms(what, row, now) for row in now]
         totals = [sum(t.values()) for t in terms]
         ties = [w for w, total in enumerate(totals) if total <= min(totals) + kernels.TIE_MS]
         best = ties[draws[r] % len(ties)]
+        spent[r] = -terms[best]["replica"]
+        if not spent[r]:
+            lost[r] = totals[best] - min(held_total(what, row, now) for row in now)
         base = now[best].prefill_base_ms
         if given[best]:
             fits = terms[best]["prefill"] - base <= kernels.JOIN_PASSES * base
@@ -96,7 +105,7 @@ def scalar_plan(rows, prompts, overlaps, waited, draws):
             rows[best]["in_flight"] += 1
         before = rows[best]["backlog_ms"] or rows[best]["pass_ms"]
         rows[best]["backlog_ms"] = before + terms[best]["prefill"]
-    return order, chosen
+    return order, chosen, [lost, spent]
 
 
 @pytest.mark.parametrize("seed", range(300))
@@ -107,12 +116,17 @@ def test_the_kernel_plans_as_written(seed):
     overlaps = [[rng.choice([0, 0, 2, 40]) for _ in rows] for _ in range(n)]
     waited = [rng.choice([0.0, 50.0, 900.0 + i]) for i in range(n)]
     draws = [rng.getrandbits(64) for _ in range(n)]
-    order, chosen, _ = run_plan(rows, prompts, overlaps, waited, draws)
-    assert (order, chosen) == scalar_plan(rows, prompts, overlaps, waited, draws)
+    credits = [rng.choice([0.0, 0.0, 4.0, 300.0]) for _ in range(n)]
+    asked = (rows, prompts, overlaps, waited, draws)
+    order, chosen, _, balances = run_plan(*asked, credits=credits)
+    *expected, balance = scalar_plan(*asked, credits)
+    assert [order, chosen] == expected
+    np.testing.assert_allclose(balances, balance, rtol=1e-9, atol=1e-9)
 
 
 def test_the_shortest_goes_first_and_the_others_wait_for_what_it_leaves():
-    order, chosen, backlogs = run_plan([Row("a")], [900, 400, 600], [[0]] * 3, [0.0] * 3, [0] * 3)
+    given = ([900, 400, 600], [[0]] * 3, [0.0] * 3, [0] * 3)
+    order, chosen, backlogs, _ = run_plan([Row("a")], *given)
     assert order == [1, 2, 0]
     assert chosen == [-1, 0, -1]
     assert backlogs[2, 0] == 5.0 + 200.0
@@ -120,24 +134,38 @@ def test_the_shortest_goes_first_and_the_others_wait_for_what_it_leaves():
 
 
 def test_small_prompts_join_the_one_given_now():
-    _, chosen, _ = run_plan([Row("a")], [30, 40, 41], [[0]] * 3, [0.0] * 3, [0] * 3)
+    chosen = run_plan([Row("a")], [30, 40, 41], [[0]] * 3, [0.0] * 3, [0] * 3)[1]
     assert chosen == [0, 0, -1], "20 ms of its own are four passes' fixed cost, and no more"
 
 
 def test_giants_and_overdue_ones_go_before_the_shortest():
     prompts = [100, 9000, 50]
-    order, _, _ = run_plan([Row("a")], prompts, [[0]] * 3, [0.0, 0.0, 0.0], [0] * 3)
+    order = run_plan([Row("a")], prompts, [[0]] * 3, [0.0, 0.0, 0.0], [0] * 3)[0]
     assert order == [1, 2, 0]
-    order, _, _ = run_plan([Row("a")], prompts, [[0]] * 3, [401.0, 0.0, 0.0], [0] * 3)
+    order = run_plan([Row("a")], prompts, [[0]] * 3, [401.0, 0.0, 0.0], [0] * 3)[0]
     assert order == [0, 1, 2]
 
 
 def test_a_request_waits_for_its_prefix_or_goes_elsewhere_whichever_is_sooner():
     holder, other = Row("a", backlog_ms=100.0), Row("b")
-    _, chosen, _ = run_plan([holder, other], [2000], [[100, 0]], [0.0], [0])
+    chosen = run_plan([holder, other], [2000], [[100, 0]], [0.0], [0])[1]
     assert chosen == [-1], "200 ms there after 100 of waiting, or 1,000 elsewhere"
-    _, chosen, _ = run_plan([holder, other], [300], [[10, 0]], [0.0], [0])
+    chosen = run_plan([holder, other], [300], [[10, 0]], [0.0], [0])[1]
     assert chosen == [1]
+
+
+def test_what_a_busy_holder_costs_is_told_and_pays_for_a_copy():
+    """100 ms of waiting there; 1,600 tokens more to compute elsewhere: 800 ms, 920 with harm."""
+    holder, other = Row("a", backlog_ms=100.0), Row("b")
+    asked = ([holder, other], [2000], [[100, 0]], [0.0], [0])
+    _, chosen, _, (lost, spent) = run_plan(*asked)
+    assert (chosen, lost, spent) == ([-1], [100.0], [0.0])
+    _, chosen, _, (lost, spent) = run_plan(*asked, credits=[819.0])
+    assert (chosen, lost, spent) == ([-1], [100.0], [0.0])
+    _, chosen, _, (lost, spent) = run_plan(*asked, credits=[821.0])
+    assert (chosen, lost, spent) == ([1], [0.0], [821.0])
+    _, chosen, _, (lost, spent) = run_plan(*asked, credits=[1e6])
+    assert (chosen, lost, spent) == ([1], [0.0], [pytest.approx(920.0)]), "no more than it costs"
 
 
 def test_a_worker_is_given_one_prompt_ahead_and_no_more():

@@ -263,6 +263,7 @@ async def test_inspection_tells_who_serves_and_why():
             "prefill",
             "slow_down",
             "turnover",
+            "replica",
         }
 
         hits = await inspect.HitRates(pb.HitRatesRequest())

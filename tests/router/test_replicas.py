@@ -1,0 +1,85 @@
+"""Replicas: a hot prefix is computed once more when waiting for its holders cost as much."""
+
+import random
+
+import numpy as np
+
+from radixroute.radix.ids import Keys, WorkerId
+from radixroute.router.counters import Count, Counters
+from radixroute.router.replicas import MAX_PREFIXES, SHARE, Replicas, longest_held
+from tests.router.worlds import World, request
+
+KEYS: Keys = np.arange(100, 110, dtype=np.uint64)
+
+
+def test_a_prefix_is_named_by_the_last_block_that_anybody_holds():
+    assert longest_held(KEYS, np.array([0, 3, 1], np.int32)) == 102
+    assert longest_held(KEYS, np.array([0, 0], np.int32)) is None
+    assert longest_held(KEYS, np.array([], np.int32)) is None
+
+
+def test_no_more_is_spent_than_the_share_of_what_was_lost():
+    rng = random.Random(1)
+    replicas = Replicas(Counters())
+    lost, spent = dict.fromkeys(range(5), 0.0), dict.fromkeys(range(5), 0.0)
+    for _ in range(3000):
+        prefix = rng.randrange(5)
+        if rng.random() < 0.7:
+            ms = rng.choice([-1.0, 0.0, 3.0, 40.0])
+            replicas.lost(prefix, ms)
+            lost[prefix] += max(0.0, ms)
+        else:
+            ms = replicas.credit_ms(prefix) * rng.choice([0.0, 0.4, 1.0])
+            replicas.spent(prefix, ms)
+            spent[prefix] += ms
+        assert abs(replicas.credit_ms(prefix) - (SHARE * lost[prefix] - spent[prefix])) < 1e-6
+    assert all(0.0 < spent[p] <= SHARE * lost[p] + 1e-6 for p in range(5))
+
+
+def test_what_nobody_holds_has_no_account():
+    replicas = Replicas(Counters())
+    replicas.lost(None, 5.0)
+    replicas.spent(None, 5.0)
+    assert (len(replicas), replicas.credit_ms(None)) == (0, 0.0)
+
+
+def test_accounts_are_bounded_and_those_that_lost_least_lately_go():
+    counters = Counters()
+    replicas = Replicas(counters)
+    for prefix in range(MAX_PREFIXES):
+        replicas.lost(prefix, 1.0)
+    replicas.lost(0, 1.0)
+    replicas.lost(MAX_PREFIXES, 1.0)
+    assert len(replicas) == MAX_PREFIXES
+    assert (replicas.credit_ms(0), replicas.credit_ms(1)) == (2 * SHARE, 0.0)
+    assert counters[Count.REPLICA_ACCOUNTS_FORGOTTEN] == 1
+
+
+def ask_a_busy_holder(prefixes: list[int]) -> World:
+    """`a` holds what is asked for and computes a long prompt; `b` is idle and holds nothing."""
+    world = World("a", "b")
+    asked = [
+        request(f"r{n}", prefix, blocks=24, shared=23, policy="radix_at_once")
+        for n, prefix in enumerate(prefixes)
+    ]
+    for spec in asked:
+        world.index.held[WorkerId("a")] |= set(spec.keys[:23].tolist())
+    long = request("long", prefix=99, blocks=20, policy="radix_at_once")
+    world.index.held[WorkerId("a")] |= set(long.keys[:10].tolist())
+    world.submit(long)
+    assert world.on("a") == ["long"]
+    for spec in asked:
+        world.submit(spec)
+        world.abort(spec.request_id)  # the next one finds the same
+    return world
+
+
+def test_a_hot_prefix_is_computed_once_more_while_its_holder_is_busy():
+    world = ask_a_busy_holder([7] * 40)
+    counters = world.core.state.counters
+    assert counters[Count.REPLICAS_MADE] >= 1
+
+
+def test_what_each_turn_asks_for_once_is_never_copied():
+    world = ask_a_busy_holder(list(range(40)))
+    assert world.core.state.counters[Count.REPLICAS_MADE] == 0

@@ -155,14 +155,6 @@ def _copied_cost(
 
 
 @helper
-def _longest(overlaps: Runs) -> int:
-    longest = 0
-    for w in range(len(overlaps)):
-        longest = max(longest, overlaps[w])
-    return longest
-
-
-@helper
 def _mean_fill(table: Floats) -> float:
     total = 0.0
     for w in range(table.shape[1]):
@@ -200,12 +192,14 @@ def prepare(table: Floats, scalars: Floats) -> None:
 
 
 @kernel(
-    "float64(float64, Array(int32, 1, 'C', readonly=True), Array(float64, 2, 'C', readonly=True),"
-    " Array(float64, 1, 'C', readonly=True), float64, float64, float64[:, ::1], float64[::1])"
+    "float64(float64, Array(int32, 1, 'C', readonly=True), int64,"
+    " Array(float64, 2, 'C', readonly=True), Array(float64, 1, 'C', readonly=True), float64,"
+    " float64, float64[:, ::1], float64[::1])"
 )
 def score(
     prompt: float,
     overlaps: Runs,
+    longest: int,
     table: Floats,
     scalars: Floats,
     cap: float,
@@ -215,9 +209,9 @@ def score(
 ) -> float:
     """Terms of one request on every worker, shape (N_TERMS, workers); `one`: (N_TERMS,) of room.
 
-    Returns the lowest cost if all held what the best holder does.
+    Returns the lowest cost if all held the `longest` blocks that any holds.
     """
-    mean_fill, longest, least = _mean_fill(table), _longest(overlaps), np.inf
+    mean_fill, least = _mean_fill(table), np.inf
     for w in range(table.shape[1]):
         _, held = _copied_cost(
             prompt, overlaps[w], longest, credit, w, table, scalars, cap, mean_fill, one
@@ -278,15 +272,16 @@ def _order(
 
 
 @kernel(
-    "void(float64[::1], float64[::1], uint64[::1], int32[:, ::1], float64[::1], float64[:, ::1],"
-    " float64[::1], int64[::1], int64[::1], float64[::1], float64[:, ::1], float64[:, ::1],"
-    " float64[:, ::1], float64[:, ::1])"
+    "void(float64[::1], float64[::1], uint64[::1], int32[:, ::1], int64[::1], float64[::1],"
+    " float64[:, ::1], float64[::1], int64[::1], int64[::1], float64[::1], float64[:, ::1],"
+    " float64[:, ::1], float64[:, ::1], float64[:, ::1])"
 )
 def plan(
     prompts: Floats,
     waited_ms: Floats,
     draws: Keys,
     overlaps: Runs,
+    longest: Numbers,
     credits: Floats,
     table: Floats,
     scalars: Floats,
@@ -301,7 +296,8 @@ def plan(
     """Binds those waiting requests whose best worker can start them now.
 
     For R requests and W workers: `prompts` (tokens), `waited_ms`, `draws`: (R,); `overlaps`
-    (blocks): (R, W); `credits` (R,): milliseconds that one more copy of its prefix may cost.
+    (blocks): (R, W); `longest` (R,): blocks of the longest prefix that any worker really holds,
+    and `credits` (R,): milliseconds that one more copy of it may cost.
     Results: `order` (R,): requests in the order in which they were looked at; `chosen` (R,): the
     worker, -1: it waits; as they stood then `caps` (R,), `backlogs` and `flights` (R, W); and
     `balances` (2, R): milliseconds lost for want of a copy, or spent on one. `table` changes with
@@ -317,12 +313,12 @@ def plan(
         r = order[place]
         cap = _cap(table, scalars)
         caps[r] = cap
-        longest, least = _longest(overlaps[r]), np.inf
+        least = np.inf
         for w in range(n_workers):
             costs[w], held = _copied_cost(
                 prompts[r],
                 overlaps[r, w],
-                longest,
+                longest[r],
                 credits[r],
                 w,
                 table,
@@ -338,7 +334,7 @@ def plan(
         _copied_cost(
             prompts[r],
             overlaps[r, best],
-            longest,
+            longest[r],
             credits[r],
             best,
             table,

@@ -11,6 +11,8 @@ never get there. No clock, no I/O; `Selector` calls.
 from collections import OrderedDict
 from typing import Final
 
+import numpy as np
+
 from radixroute.radix.ids import Keys, Runs
 from radixroute.router.counters import Count, Counters
 
@@ -21,10 +23,14 @@ MAX_PREFIXES: Final = 4096
 SHARE: Final = 0.5
 
 
-def longest_held(keys: Keys, overlap_blocks: Runs) -> int | None:
-    """The name of the longest prefix of a prompt that some worker holds; None: nobody holds any."""
-    longest = int(overlap_blocks.max(initial=0))
-    return int(keys[longest - 1]) if longest else None
+def longest_held(held_blocks: Runs) -> int:
+    """Blocks of the longest prefix of a prompt that any worker holds."""
+    return int(np.maximum.reduce(held_blocks, initial=0))
+
+
+def name_of(keys: Keys, n_blocks: int) -> int | None:
+    """Of the prefix of so many blocks; None: nobody holds any."""
+    return int(keys[n_blocks - 1]) if n_blocks else None
 
 
 class Replicas:

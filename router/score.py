@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from radixroute.router.replicas import longest_held
 from radixroute.router.view import Scores, View
 
 NAMES = ("queue", "prefill", "steps", "compute", "slow_down", "turnover", "replica")
@@ -47,9 +48,8 @@ def _scored(view: View) -> tuple[Scores, float]:
     terms = np.empty((len(NAMES), len(view.worker_ids)))
     one = np.empty(len(NAMES))
     prompt = float(view.prompt_tokens)
+    blocks = (view.overlap_blocks, longest_held(view.held_blocks))
     offer = (view.cap, view.replica_ms)
-    least = kernels().score(
-        prompt, view.overlap_blocks, view.table, view.scalars, *offer, terms, one
-    )
+    least = kernels().score(prompt, *blocks, view.table, view.scalars, *offer, terms, one)
     terms.setflags(write=False)
     return Scores(NAMES, UNITS, terms), least

@@ -22,7 +22,7 @@ from radixroute.router.fill import Fills
 from radixroute.router.load_book import LoadBook
 from radixroute.router.members import Members
 from radixroute.router.policies import policy_named, radix_reason
-from radixroute.router.replicas import Replicas, longest_held
+from radixroute.router.replicas import Replicas, longest_held, name_of
 from radixroute.router.requests import Request
 from radixroute.router.roster import Roster, Rosters
 from radixroute.router.score import NAMES, kernels, replica_balance
@@ -99,7 +99,8 @@ class Selector:
         scalars = self._scalars(request, block_size, now_ns)
         table = self._table(roster, scalars)
         table.setflags(write=False)
-        prefix = longest_held(request.spec.keys, overlap) if policy.may_replicate else None
+        longest = longest_held(overlap - expected) if policy.may_replicate else 0
+        prefix = name_of(request.spec.keys, longest)
         blocks: tuple[Numbers | None, Numbers | None] = (None, None)
         if policy.needs_blocks:
             blocks = self._fleet.active.counts(roster.worker_ids, request.spec.keys)
@@ -167,15 +168,15 @@ class Selector:
         draws = np.array([self._draw(request) for request in requests], np.uint64)
         held = np.array([overlap for overlap, _ in believed], np.int32)
         order, chosen = np.empty((2, n_requests), np.int64)
+        longest = [longest_held(overlap - expected) for overlap, expected in believed]
         prefixes = [
-            longest_held(request.spec.keys, overlap)
-            for request, (overlap, _) in zip(requests, believed, strict=True)
+            name_of(request.spec.keys, n) for request, n in zip(requests, longest, strict=True)
         ]
         credits = np.array([self._fleet.replicas.credit_ms(prefix) for prefix in prefixes])
         caps, balances = np.empty(n_requests), np.empty((2, n_requests))
         backlogs, flights = np.empty((2, n_requests, n_workers))
         room = np.empty((3, max(n_requests, n_workers, len(NAMES))))
-        asked = (prompts, waited, draws, held, credits)
+        asked = (prompts, waited, draws, held, np.array(longest, np.int64), credits)
         told = (order, chosen, caps, backlogs, flights, balances)
         kernels().plan(*asked, table, scalars, *told, room)
         bound = []

@@ -39,6 +39,12 @@ class View:
         return int(self.scalars[at.S_BLOCK])
 
     @property
+    def held_blocks(self) -> Runs:
+        """Leading blocks held now, nothing expected."""
+        held: Runs = self.overlap_blocks - self.expected_blocks
+        return held
+
+    @property
     def in_flight(self) -> Numbers:
         """Requests, other routers' included."""
         row: Numbers = self.table[at.IN_FLIGHT]

@@ -47,6 +47,7 @@ def run_plan(
         np.array(waited, float),
         np.array(draws, np.uint64),
         np.array(overlaps, np.int32).reshape(n, w),
+        np.array([max(held) for held in overlaps], np.int64),
         np.zeros(n) if credits is None else np.array(credits, float),
         table,
         scalars,

@@ -160,7 +160,7 @@ async def test_two_callers_with_the_same_request_id_never_meet(slow):
 async def test_an_attempt_that_runs_already_is_not_run_twice(slow):
     _, stub, _ = slow
     deltas: list[pb.TokenDelta] = []
-    ends: list[pb.FinishReason] = []
+    ends: list[pb.FinishReason.ValueType] = []
     async with session(stub) as call:
         with held_back():
             for _ in range(2):

@@ -145,9 +145,11 @@ def _copied_cost(
 ) -> tuple[float, float]:
     """Fills `terms` (N_TERMS,); their sum, and what it would be if the worker held `longest`
     blocks, the most that any holds. The difference is the cost of one more copy: REPLICA pays."""
-    held = _cost(prompt, longest, w, table, scalars, cap, mean_fill, terms)
+    # What is expected may reach further than what anybody holds.
+    most = max(overlap, longest)
+    held = _cost(prompt, most, w, table, scalars, cap, mean_fill, terms)
     terms[REPLICA] = 0.0
-    if overlap >= longest:
+    if overlap == most:
         return held, held
     total = _cost(prompt, overlap, w, table, scalars, cap, mean_fill, terms)
     terms[REPLICA] = -min(credit, max(0.0, total - held))

@@ -30,7 +30,16 @@ def random_fleet(rng: random.Random) -> list[Row]:
 
 
 def run_plan(
-    rows, prompts, overlaps, waited, draws, *, lead_ms=3.0, prompts_there=None, credits=None
+    rows,
+    prompts,
+    overlaps,
+    waited,
+    draws,
+    *,
+    lead_ms=3.0,
+    prompts_there=None,
+    credits=None,
+    longest=None,
 ):
     """The kernel's answer: (order, worker of each or -1, backlogs as they stood, balances)."""
     what = view(*rows)
@@ -47,7 +56,7 @@ def run_plan(
         np.array(waited, float),
         np.array(draws, np.uint64),
         np.array(overlaps, np.int32).reshape(n, w),
-        np.array([max(held) for held in overlaps], np.int64),
+        np.array([max(held) for held in overlaps] if longest is None else longest, np.int64),
         np.zeros(n) if credits is None else np.array(credits, float),
         table,
         scalars,
@@ -153,6 +162,13 @@ def test_a_request_waits_for_its_prefix_or_goes_elsewhere_whichever_is_sooner():
     assert chosen == [-1], "200 ms there after 100 of waiting, or 1,000 elsewhere"
     chosen = run_plan([holder, other], [300], [[10, 0]], [0.0], [0])[1]
     assert chosen == [1]
+
+
+def test_blocks_that_are_only_expected_count_where_they_are_and_nowhere_else():
+    maker, other = Row("a", backlog_ms=100.0), Row("b")
+    asked = ([maker, other], [2000], [[100, 0]], [0.0], [0])
+    _, chosen, _, (lost, spent) = run_plan(*asked, credits=[1e6], longest=[0])
+    assert (chosen, lost, spent) == ([-1], [pytest.approx(0.0)], [0.0])
 
 
 def test_what_a_busy_holder_costs_is_told_and_pays_for_a_copy():

@@ -6,11 +6,11 @@ and the queue between caller and thread. Knows no epoch, heartbeat or snapshot: 
 seq. Called by the worker's service from its loop, beside the native `EventPublisher`.
 """
 
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import zmq
 
@@ -22,12 +22,12 @@ from radixroute.events.compat import (
 )
 from radixroute.events.control import Endpoints
 from radixroute.events.errors import LocalEventError, RemoteEventError
-from radixroute.events.listening import Socket, endpoints_of, listen, require_safe_host
+from radixroute.events.listening import LAST_LINGER_MS, endpoints_of, listen, require_safe_host
 from radixroute.events.records import Event
 from radixroute.events.ring import Frames, ReplayRing
 from radixroute.events.settings import PublisherSettings
+from radixroute.events.socket_thread import Socket, SocketThread
 from radixroute.events.transfers import Transfers
-from radixroute.events.wake import WakeSignal
 
 # Batches sent before the thread looks at its other duties: token ids take longer than keys.
 _BATCHES_A_TURN = 64
@@ -35,7 +35,6 @@ _REQUESTS_A_TURN = 8
 _BUSY_PEER_WAIT_MS = 5
 # Woken by batches and requests; this only bounds how late a stalled replay is given up.
 _IDLE_WAIT_MS = 1000
-_STOP_TIMEOUT_S = 5.0
 _NEWEST = 2**64 - 1
 
 
@@ -66,9 +65,7 @@ class CompatPublisher:
         self._queue: deque[tuple[int, tuple[Event, ...]]] = deque()
         self._ring = ReplayRing(self._settings.ring_batches, self._settings.ring_bytes)
         self._endpoints: Endpoints | None = None
-        self._thread: threading.Thread | None = None
-        self._wake = WakeSignal()
-        self._stopping = threading.Event()
+        self._thread = SocketThread("compat-publisher", LAST_LINGER_MS)
         self.counters = CompatCounters()
 
     @property
@@ -80,26 +77,22 @@ class CompatPublisher:
 
     @property
     def is_alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread.is_alive
 
     def start(self) -> None:
         """Binds both sockets here, so that a taken port is the caller's error, and starts."""
-        if self._thread is not None:
-            raise LocalEventError("the compat publisher was started before")
+        self._thread.require_new()
         context = zmq.Context(io_threads=1)
         events, control = listen(context, self._settings)
         events.setsockopt(zmq.XPUB_NODROP, 1)  # a full subscriber is said, not passed over
         self._endpoints = endpoints_of(events, control, self._settings)
-        self._thread = threading.Thread(
-            target=self._run, args=(context, events, control), name="compat-publisher", daemon=True
-        )
-        self._thread.start()
+        self._thread.start(context, partial(self._run, events, control))
 
     def publish(self, events: tuple[Event, ...]) -> None:
         """Queues the events of one engine step, stored ones with tokens. Never blocks."""
         if not events:
             return
-        if self._stopping.is_set():
+        if self._thread.is_stopping:
             self.counters.after_stop += 1
             return
         seq = self._next_seq
@@ -108,35 +101,18 @@ class CompatPublisher:
             self.counters.dropped += 1
             return
         self._queue.append((seq, events))
-        self._wake.set()
+        self._thread.wake()
 
     def stop(self) -> None:
         """Sends what is queued and closes the sockets. Idempotent."""
-        if self._thread is None or self._stopping.is_set():
-            return
-        self._stopping.set()
-        self._wake.set()
-        self._thread.join(_STOP_TIMEOUT_S)
-        if self._thread.is_alive():
-            raise LocalEventError("the compat publisher's thread did not stop")
-        self._wake.close()
+        self._thread.stop()
 
     # -- the thread --------------------------------------------------------------------------------
 
-    def _run(self, context: zmq.Context[Socket], events: Socket, control: Socket) -> None:
+    def _run(self, events: Socket, control: Socket) -> None:
         transfers = Transfers(control, self._settings.max_transfers)
-        poller = zmq.Poller()
-        poller.register(control, zmq.POLLIN)
-        poller.register(self._wake.fileno(), zmq.POLLIN)
-        try:
-            self._send_until_stopped(events, transfers, poller)
-        finally:
-            # Lets a last batch leave; a subscriber that takes nothing cannot hold the stop up.
-            context.destroy(linger=200)
-
-    def _send_until_stopped(self, events: Socket, transfers: Transfers, poller: zmq.Poller) -> None:
-        while not self._stopping.is_set():
-            self._wake.clear()
+        self._thread.watch(control)
+        while not self._thread.is_stopping:
             has_more = self._send_queued(events)
             self._serve(transfers)
             is_busy = transfers.advance(time.monotonic_ns())
@@ -144,7 +120,7 @@ class CompatPublisher:
             wait_ms = _IDLE_WAIT_MS
             if transfers.active:
                 wait_ms = _BUSY_PEER_WAIT_MS if is_busy else 0
-            poller.poll(0 if has_more else wait_ms)
+            self._thread.wait(0 if has_more else wait_ms)
         while self._send_queued(events):
             pass
 

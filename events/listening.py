@@ -10,11 +10,13 @@ from radixroute.events.bind import is_loopback
 from radixroute.events.control import Endpoints
 from radixroute.events.errors import LocalEventError
 from radixroute.events.settings import PublisherSettings
+from radixroute.events.socket_thread import Socket
 
 # Requests are tens of bytes; whoever sends more is not one of ours.
 _MAX_REQUEST_BYTES = 4096
 
-Socket = zmq.Socket[bytes]
+# Lets a last batch leave; a subscriber that takes nothing cannot hold a stop up.
+LAST_LINGER_MS = 200
 
 
 def require_safe_host(settings: PublisherSettings, what: str) -> None:

@@ -10,25 +10,25 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, replace
+from functools import partial
 
 import zmq
 
 from radixroute.events.control import Endpoints, ReplayRequest, SnapshotRequest, decode_request
 from radixroute.events.errors import LocalEventError, RemoteEventError
-from radixroute.events.listening import endpoints_of, listen, require_safe_host
+from radixroute.events.listening import LAST_LINGER_MS, endpoints_of, listen, require_safe_host
 from radixroute.events.native import encode_heartbeat
 from radixroute.events.outbound import OutboundCounters, OutboundStream
 from radixroute.events.records import Epoch, Event, LoadReport
 from radixroute.events.settings import PublisherSettings
+from radixroute.events.socket_thread import Socket, SocketThread
 from radixroute.events.transfers import Transfers
-from radixroute.events.wake import WakeSignal
 
 # Batches sent before the thread looks at its other duties: a few milliseconds' worth.
 _BATCHES_A_TURN = 256
 _REQUESTS_A_TURN = 8
 # A peer that takes no more is tried again after this; batches and heartbeats go on meanwhile.
 _BUSY_PEER_WAIT_MS = 5
-_STOP_TIMEOUT_S = 5.0
 
 
 @dataclass(slots=True)
@@ -62,9 +62,7 @@ class EventPublisher:
         # One tuple, replaced whole: the thread never sees a report with another's time.
         self._load = (LoadReport(0.0, kv_blocks_total=0, kv_blocks_used=0), time.monotonic_ns())
         self._endpoints: Endpoints | None = None
-        self._thread: threading.Thread | None = None
-        self._wake = WakeSignal()
-        self._stopping = threading.Event()
+        self._thread = SocketThread("event-publisher", LAST_LINGER_MS)
         self.counters = PublisherCounters()
 
     @property
@@ -81,31 +79,27 @@ class EventPublisher:
     @property
     def is_alive(self) -> bool:
         """Whether the thread runs; without it the router sees silence."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread.is_alive
 
     def start(self) -> None:
         """Binds both sockets here, so that a taken port is the caller's error, and starts."""
-        if self._thread is not None:
-            raise LocalEventError("the publisher was started before")
+        self._thread.require_new()
         context = zmq.Context(io_threads=1)
         events, control = listen(context, self._settings)
         self._endpoints = endpoints_of(events, control, self._settings)
-        self._thread = threading.Thread(
-            target=self._run, args=(context, events, control), name="event-publisher", daemon=True
-        )
-        self._thread.start()
+        self._thread.start(context, partial(self._run, events, control))
 
     def publish(self, events: tuple[Event, ...]) -> None:
         """Queues the events of one engine step. Never blocks; no events, no batch."""
         if not events:
             return
-        if self._stopping.is_set():
+        if self._thread.is_stopping:
             self.counters.after_stop += 1
             return
         if len(self._queue) >= self._settings.max_queued_batches:
             self._drop_queued()
         self._queue.append(events)
-        self._wake.set()
+        self._thread.wake()
 
     def report_load(self, report: LoadReport) -> None:
         """What heartbeats say about load from here on."""
@@ -113,14 +107,7 @@ class EventPublisher:
 
     def stop(self) -> None:
         """Sends what is queued and closes the sockets. Idempotent."""
-        if self._thread is None or self._stopping.is_set():
-            return
-        self._stopping.set()
-        self._wake.set()
-        self._thread.join(_STOP_TIMEOUT_S)
-        if self._thread.is_alive():
-            raise LocalEventError("the publisher's thread did not stop")
-        self._wake.close()
+        self._thread.stop()
 
     def _drop_queued(self) -> None:
         # The thread is far behind. Sending is given up, following is not: the queue empties into
@@ -131,29 +118,12 @@ class EventPublisher:
 
     # -- the thread --------------------------------------------------------------------------------
 
-    def _run(
-        self,
-        context: zmq.Context[zmq.Socket[bytes]],
-        events: zmq.Socket[bytes],
-        control: zmq.Socket[bytes],
-    ) -> None:
+    def _run(self, events: Socket, control: Socket) -> None:
         transfers = Transfers(control, self._settings.max_transfers)
-        poller = zmq.Poller()
-        poller.register(control, zmq.POLLIN)
-        poller.register(self._wake.fileno(), zmq.POLLIN)
-        try:
-            self._beat_until_stopped(events, transfers, poller)
-        finally:
-            # Lets a last batch leave; a subscriber that takes nothing cannot hold the stop up.
-            context.destroy(linger=200)
-
-    def _beat_until_stopped(
-        self, events: zmq.Socket[bytes], transfers: Transfers, poller: zmq.Poller
-    ) -> None:
+        self._thread.watch(control)
         interval_ns = int(self._settings.heartbeat_interval_s * 1e9)
         next_beat_ns = time.monotonic_ns()
-        while not self._stopping.is_set():
-            self._wake.clear()
+        while not self._thread.is_stopping:
             has_more = self._send_queued(events)
             now_ns = time.monotonic_ns()
             if now_ns >= next_beat_ns:
@@ -165,11 +135,11 @@ class EventPublisher:
             wait_ms = max(0, (next_beat_ns - time.monotonic_ns()) // 1_000_000 + 1)
             if transfers.active:
                 wait_ms = min(wait_ms, _BUSY_PEER_WAIT_MS if is_busy else 0)
-            poller.poll(0 if has_more else wait_ms)
+            self._thread.wait(0 if has_more else wait_ms)
         while self._send_queued(events):
             pass
 
-    def _send_queued(self, events: zmq.Socket[bytes]) -> bool:
+    def _send_queued(self, events: Socket) -> bool:
         """Sends a turn's worth; whether more is queued."""
         for _ in range(_BATCHES_A_TURN):
             with self._lock:
@@ -180,7 +150,7 @@ class EventPublisher:
                 events.send_multipart(frames)  # a PUB socket drops rather than blocks
         return True
 
-    def _beat(self, events: zmq.Socket[bytes], now_ns: int) -> None:
+    def _beat(self, events: Socket, now_ns: int) -> None:
         with self._lock:
             beat = self._stream.heartbeat(self._aged_load(now_ns))
         events.send_multipart(encode_heartbeat(beat))

@@ -5,7 +5,6 @@ what arrives and hands it over in lists; decides nothing: sessions do. One socke
 that an item's origin is where it came from and never what it says.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,18 +21,17 @@ from radixroute.events.control import (
     decode_reply,
     encode_request,
 )
-from radixroute.events.errors import LocalEventError, RemoteEventError
+from radixroute.events.errors import RemoteEventError
 from radixroute.events.inbox import Inbox
 from radixroute.events.native import MAX_PAYLOAD_BYTES, TOPIC_BATCH, decode_frames
 from radixroute.events.settings import SubscriberSettings
-from radixroute.events.wake import WakeSignal
+from radixroute.events.socket_thread import Socket, SocketThread
 from radixroute.radix.ids import Holder
 
 # Messages of one holder before the others have their turn.
 _MESSAGES_A_TURN = 256
 _RECONNECT_MS = 100
 _RECONNECT_MAX_MS = 1000
-_STOP_TIMEOUT_S = 5.0
 
 
 @dataclass(slots=True)
@@ -47,8 +45,8 @@ class SubscriberCounters:
 @dataclass(frozen=True, slots=True)
 class _Link:
     holder: Holder
-    events: zmq.Socket[bytes]
-    control: zmq.Socket[bytes]
+    events: Socket
+    control: Socket
 
 
 def _at_once(deliver: Callable[[], None]) -> None:
@@ -73,14 +71,11 @@ class EventSubscriber:
         self._settings = settings or SubscriberSettings()
         self._inbox = Inbox(on_items, call_soon, self._settings)
         self._commands: deque[Callable[[], None]] = deque()
-        self._wake = WakeSignal()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = SocketThread("event-subscriber")
         self._context = zmq.Context(io_threads=1)
         self._context.set(zmq.MAX_SOCKETS, self._settings.max_sockets)
-        self._poller = zmq.Poller()
         self._links: dict[Holder, _Link] = {}
-        self._link_by_socket: dict[zmq.Socket[bytes], _Link] = {}
+        self._link_by_socket: dict[Socket, _Link] = {}
         self.counters = SubscriberCounters()
 
     @property
@@ -90,21 +85,11 @@ class EventSubscriber:
 
     def start(self) -> None:
         """Starts the thread."""
-        if self._thread is not None:
-            raise LocalEventError("the subscriber was started before")
-        self._thread = threading.Thread(target=self._run, name="event-subscriber", daemon=True)
-        self._thread.start()
+        self._thread.start(self._context, self._run)
 
     def stop(self) -> None:
         """Ends the thread and closes every socket. Idempotent."""
-        if self._thread is None or self._stopping.is_set():
-            return
-        self._stopping.set()
-        self._wake.set()
-        self._thread.join(_STOP_TIMEOUT_S)
-        if self._thread.is_alive():
-            raise LocalEventError("the subscriber's thread did not stop")
-        self._wake.close()
+        self._thread.stop()
 
     def add(self, holder: Holder, endpoints: Endpoints) -> None:
         """Subscribes to a holder; its old endpoints, if any, are left."""
@@ -124,26 +109,21 @@ class EventSubscriber:
         self._do(lambda: self._send(holder, encode_request(SnapshotRequest())))
 
     def _do(self, command: Callable[[], None]) -> None:
-        if self._stopping.is_set():
+        if self._thread.is_stopping:
             return
         self._commands.append(command)
-        self._wake.set()
+        self._thread.wake()
 
     # -- the thread --------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._poller.register(self._wake.fileno(), zmq.POLLIN)
-        try:
-            while not self._stopping.is_set():
-                ready = self._poller.poll()
-                self._wake.clear()
-                while self._commands:
-                    self._commands.popleft()()
-                for socket, _ in ready:
-                    self._drain(socket)
-                self._inbox.flush()
-        finally:
-            self._context.destroy(linger=0)
+        while not self._thread.is_stopping:
+            ready = self._thread.wait()
+            while self._commands:
+                self._commands.popleft()()
+            for socket in ready:
+                self._drain(socket)
+            self._inbox.flush()
 
     def _connect(self, holder: Holder, endpoints: Endpoints) -> None:
         self._disconnect(holder)
@@ -163,18 +143,18 @@ class EventSubscriber:
         self._links[holder] = link
         for socket in (link.events, link.control):
             self._link_by_socket[socket] = link
-            self._poller.register(socket, zmq.POLLIN)
+            self._thread.watch(socket)
 
     def _disconnect(self, holder: Holder) -> None:
         link = self._links.pop(holder, None)
         if link is None:
             return
         for socket in (link.events, link.control):
-            self._poller.unregister(socket)
+            self._thread.leave(socket)
             del self._link_by_socket[socket]
         _close(link)
 
-    def _configure(self, socket: zmq.Socket[bytes]) -> None:
+    def _configure(self, socket: Socket) -> None:
         for option, value in (
             (zmq.LINGER, 0),
             (zmq.IPV6, 1),
@@ -196,10 +176,10 @@ class EventSubscriber:
             pass
         self.counters.unsent_requests += 1
 
-    def _drain(self, socket: zmq.Socket[bytes]) -> None:
+    def _drain(self, socket: Socket) -> None:
         link = self._link_by_socket.get(socket)
         if link is None:
-            return  # the wake signal, or a holder removed in this turn
+            return  # of a holder removed in this turn
         decode = decode_frames if socket is link.events else decode_reply
         for _ in range(_MESSAGES_A_TURN):
             try:

@@ -1,8 +1,9 @@
 """Listens to live streams and records them: the edge between ZeroMQ sockets and an `EventRecorder`.
 
-Owns a SUB and a DEALER socket for each source, and the follower whose sessions ask for snapshots
-and replays, so that a recording has the beginning and mends its gaps as a router would. Decides
-nothing else. One thread, the caller's: it calls `turn` until it has enough.
+Owns a `Connection` to each source, and the follower whose sessions ask for snapshots and replays,
+so that a recording has the beginning and mends its gaps as a router would. A foreign engine that
+hangs up joins anew: its next life is another. Decides nothing else. One thread, the caller's: it
+calls `turn` until it has enough.
 """
 
 import time
@@ -13,7 +14,8 @@ from typing import BinaryIO, Self
 
 import zmq
 
-from radixroute.events.control import ReplayRequest, SnapshotRequest, encode_request
+from radixroute.events.connection import Connection, listening_context
+from radixroute.events.control import Endpoints
 from radixroute.events.errors import LocalEventError
 from radixroute.events.followed import Standing
 from radixroute.events.follower import StreamFollower
@@ -21,6 +23,7 @@ from radixroute.events.native import MAX_PAYLOAD_BYTES, TOPIC_BATCH
 from radixroute.events.recorder import EventRecorder
 from radixroute.events.recording import Channel, RecordedScope, Source, Wire
 from radixroute.events.settings import SubscriberSettings
+from radixroute.events.socket_thread import Socket
 from radixroute.events.vllm import MAX_FOREIGN_PAYLOAD_BYTES
 
 # Messages of one socket before the others have their turn.
@@ -28,7 +31,6 @@ _MESSAGES_A_TURN = 256
 # What a killed recorder may lose.
 _FLUSH_NS = 1_000_000_000
 _TICK_MS = 50
-_MAX_BYTES = {Wire.NATIVE: MAX_PAYLOAD_BYTES, Wire.FOREIGN: MAX_FOREIGN_PAYLOAD_BYTES}
 
 
 @dataclass(slots=True)
@@ -36,14 +38,14 @@ class CaptureCounters:
     """What was taken, and what could not be sent."""
 
     messages: int = 0
-    unsent_requests: int = 0  # the source takes nothing: its session asks again
+    unsent_requests: int = 0  # the source takes nothing or has gone: its session asks again
 
 
 @dataclass(frozen=True, slots=True)
 class _Link:
     number: int
-    events: zmq.Socket[bytes]
-    control: zmq.Socket[bytes] | None
+    source: Source
+    connection: Connection
 
 
 class Capture:
@@ -62,11 +64,11 @@ class Capture:
         self._now_ns = now_ns
         self._began_ns = now_ns()
         self._flushed_ns = 0
-        self._context = zmq.Context(io_threads=1)
-        self._context.set(zmq.MAX_SOCKETS, SubscriberSettings().max_sockets)
+        self._settings = SubscriberSettings()
+        self._context = listening_context(self._settings)
         self._poller = zmq.Poller()
         self._links: dict[int, _Link] = {}
-        self._channel_by_socket: dict[zmq.Socket[bytes], tuple[_Link, Channel]] = {}
+        self._link_by_socket: dict[Socket, _Link] = {}
         self._number_by_source: dict[Source, int] = {}
         self.counters = CaptureCounters()
         try:
@@ -75,7 +77,7 @@ class Capture:
             self._recorder = EventRecorder(
                 file, started_unix_ns=unix_ns(), by=by, scope=scope, sources=sources
             )
-            self._follower = StreamFollower(self._recorder.header, self._send)
+            self._follower = StreamFollower(self._recorder.header, self._ask)
         except BaseException:
             self.close()
             raise
@@ -97,8 +99,7 @@ class Capture:
     @property
     def is_based(self) -> bool:
         """Whether every stream's beginning is recorded: what it builds on, and all since."""
-        native = [one for one in self.standings() if one.epoch]
-        return all(one.state.is_credited for one in native)
+        return all(one.state.is_credited for one in self.standings())
 
     def standings(self) -> list[Standing]:
         """Where the streams stand now."""
@@ -118,7 +119,7 @@ class Capture:
     def turn(self, timeout_ms: int = _TICK_MS) -> None:
         """Waits for messages, at most so long, and records what there is."""
         for socket, _ in self._poller.poll(timeout_ms):
-            self._drain(socket)
+            self._look_at(socket)
         now = self.elapsed_ns
         self._follower.advance(now)
         if now - self._flushed_ns >= _FLUSH_NS:
@@ -152,71 +153,75 @@ class Capture:
         self._follower.follow(record)
 
     def _connect(self, number: int, source: Source) -> None:
-        events = self._socket(zmq.SUB, source.wire)
-        events.setsockopt(zmq.SUBSCRIBE, TOPIC_BATCH if source.wire is Wire.NATIVE else b"")
-        _connect(events, source.events, source.worker)
-        link = _Link(number, events, None)
-        if source.wire is Wire.NATIVE:
-            control = self._socket(zmq.DEALER, source.wire)
-            _connect(control, source.control, source.worker)
-            link = _Link(number, events, control)
-            self._channel_by_socket[control] = link, Channel.CONTROL
-            self._poller.register(control, zmq.POLLIN)
-        self._links[number] = link
+        is_native = source.wire is Wire.NATIVE
+        try:
+            connection = Connection(
+                self._context,
+                Endpoints(source.events, source.control),
+                self._settings,
+                topic=TOPIC_BATCH if is_native else b"",
+                max_bytes=MAX_PAYLOAD_BYTES if is_native else MAX_FOREIGN_PAYLOAD_BYTES,
+                notices_ends=not is_native,  # an engine's next life is marked by nothing else
+            )
+        except LocalEventError as error:
+            raise LocalEventError(f"{source.worker}: {error}") from error
+        self._links[number] = link = _Link(number, source, connection)
         self._number_by_source[source] = number
-        self._channel_by_socket[events] = link, Channel.EVENTS
-        self._poller.register(events, zmq.POLLIN)
+        self._watch(link)
 
     def _disconnect(self, number: int) -> None:
         link = self._links.pop(number)
-        for socket in (link.events, link.control):
-            if socket is not None:
-                self._poller.unregister(socket)
-                del self._channel_by_socket[socket]
-                socket.close(linger=0)
+        self._leave(link)
+        link.connection.close()
 
-    def _socket(self, kind: int, wire: Wire) -> zmq.Socket[bytes]:
-        socket: zmq.Socket[bytes] = self._context.socket(kind)
-        for option, value in (
-            (zmq.LINGER, 0),
-            (zmq.IPV6, 1),
-            (zmq.RCVHWM, SubscriberSettings().receive_high_water_mark),
-            (zmq.MAXMSGSIZE, _MAX_BYTES[wire]),
-            (zmq.HANDSHAKE_IVL, 5000),
-            (zmq.RECONNECT_IVL, 100),
-            (zmq.RECONNECT_IVL_MAX, 1000),
-        ):
-            socket.setsockopt(option, value)
-        return socket
+    def _watch(self, link: _Link) -> None:
+        for socket in link.connection.sockets:
+            self._link_by_socket[socket] = link
+            self._poller.register(socket, zmq.POLLIN)
 
-    def _send(self, number: int, request: ReplayRequest | SnapshotRequest) -> None:
+    def _leave(self, link: _Link) -> None:
+        for socket in link.connection.sockets:
+            del self._link_by_socket[socket]
+            self._poller.unregister(socket)
+
+    def _ask(self, number: int, frames: list[bytes]) -> None:
         link = self._links.get(number)
-        try:
-            if link is not None and link.control is not None:
-                link.control.send_multipart(encode_request(request), zmq.NOBLOCK)
-                return
-        except zmq.Again:
-            pass
-        self.counters.unsent_requests += 1
+        if link is None:
+            self.counters.unsent_requests += 1
+            return
+        self._recorder.message(self.elapsed_ns, number, Channel.REQUESTS, frames)
+        if link.source.wire is Wire.FOREIGN:
+            self._leave(link)
+            link.connection.renew_control()
+            self._watch(link)
+        if not link.connection.send(frames):
+            self.counters.unsent_requests += 1
 
-    def _drain(self, socket: zmq.Socket[bytes]) -> None:
-        link, channel = self._channel_by_socket[socket]
+    def _look_at(self, socket: Socket) -> None:
+        link = self._link_by_socket.get(socket)
+        if link is None:
+            return  # closed in this turn
+        if socket is not link.connection.monitor:
+            self._drain(link, socket)
+        elif link.connection.has_ended():
+            while self._drain(link, link.connection.events):
+                pass  # what the old life said last
+            self._disconnect(link.number)
+            self._join(link.source)
+
+    def _drain(self, link: _Link, socket: Socket) -> bool:
+        """A turn's worth; whether there may be more."""
+        is_live = socket is link.connection.events
+        channel = Channel.EVENTS if is_live else Channel.CONTROL
         for _ in range(_MESSAGES_A_TURN):
+            if socket.closed:  # what was received last led to another request
+                return False
             try:
                 frames = socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                return
+                return False
             self.counters.messages += 1
             record = self._recorder.message(self.elapsed_ns, link.number, channel, frames)
             if record is not None:
                 self._follower.follow(record)
-
-
-def _connect(socket: zmq.Socket[bytes], endpoint: str, worker: str) -> None:
-    try:
-        socket.connect(endpoint)
-    except zmq.ZMQError as error:
-        raise LocalEventError(
-            f"cannot connect to {endpoint!r} of {worker}: {error.strerror}; "
-            "an address is tcp://HOST:PORT"
-        ) from error
+        return True

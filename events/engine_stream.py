@@ -3,12 +3,13 @@
 vLLM and SGLang count batches per publisher process, so all ranks of an endpoint share one seq, and
 nothing marks a new life but a seq that goes back. Owns the order, the one outstanding replay and an
 `EngineAdapter` a rank. There is no snapshot: what a replay cannot mend is forgotten, and what the
-engine says later is believed again: too little, never too much. Callers pass `now_ns`, carry out
-the actions, and send each replay over a new socket, so that an old life's replies end with it.
+engine says later is believed again: too little, never too much; `known_from` says since when.
+Callers pass `now_ns`, carry out the actions, and send each replay over a new socket, so that an old
+life's replies end with it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from radixroute.events.adapter import EngineAdapter
@@ -18,6 +19,7 @@ from radixroute.events.foreign import (
     ForeignCleared,
     ForeignEvent,
     ForeignReplayEnd,
+    ForeignStored,
 )
 from radixroute.events.records import Event
 from radixroute.events.settings import EngineSettings
@@ -62,21 +64,29 @@ class EngineCounters:
 class EngineStream:
     """All ranks behind one endpoint. Every input returns the actions it leads to.
 
-    `ranks` are those it may carry; a batch that names none is of the first.
+    `ranks` are those it may carry; a batch that names none is of the first. Without them it carries
+    one, which is 0 in every action, whatever number the engine gives it. A `scope` of block size 0
+    takes that of the first block stored.
     """
 
     def __init__(
-        self, scope: Scope, ranks: Sequence[int] = (0,), settings: EngineSettings | None = None
+        self,
+        scope: Scope,
+        ranks: Sequence[int] | None = None,
+        settings: EngineSettings | None = None,
     ) -> None:
-        if not ranks:
+        if ranks is not None and not ranks:
             raise LocalEventError("an endpoint of no rank")
         settings = settings or EngineSettings()
-        self._first_rank = ranks[0]
-        self._adapters = {rank: EngineAdapter(scope) for rank in ranks}
+        self._scope = scope
+        self._ranks = ranks
+        self._named: int | None = None  # what the engine calls its one rank
+        self._adapters: dict[int, EngineAdapter] = {}
         self._timeout_ns = int(settings.replay_timeout_s * 1e9)
         self._probe_ns = int(settings.probe_interval_s * 1e9)
         self._max_waiting = settings.max_waiting_batches
-        self._next_seq = 0
+        self._next_seq = self._known_from = 0
+        self._is_begun = False
         self._waiting: dict[int, ForeignBatch] = {}  # behind a gap
         self._last_live: int | None = None
         self._n_replays = 0
@@ -90,9 +100,20 @@ class EngineStream:
         """The first batch not applied yet."""
         return self._next_seq
 
-    def adapter(self, rank: int) -> EngineAdapter:
-        """The rank's, for its counters."""
-        return self._adapters[rank]
+    @property
+    def known_from(self) -> int:
+        """All that this batch and the later ones say is applied, nothing of those before."""
+        return self._known_from
+
+    @property
+    def is_begun(self) -> bool:
+        """What the engine still kept of its beginning is here, or it did not answer."""
+        return self._is_begun
+
+    @property
+    def is_whole(self) -> bool:
+        """No batch that is known to exist is missing."""
+        return not self._waiting
 
     def receive(self, batch: ForeignBatch, now_ns: int) -> list[EngineAction]:
         """A batch of the PUB socket, which keeps order and repeats nothing: less is a restart."""
@@ -119,7 +140,8 @@ class EngineStream:
     def ended(self) -> list[EngineAction]:
         """The engine's life is over, or may be: a seq went back, or the connection was lost."""
         self.counters.restarts += 1
-        self._next_seq, self._last_live = 0, None
+        self._next_seq = self._known_from = 0
+        self._last_live = self._named = None
         self._waiting.clear()
         self._is_replaying, self._moved_ns = False, None
         return self._clear()
@@ -164,29 +186,47 @@ class EngineStream:
         return actions
 
     def _apply(self, batch: ForeignBatch) -> list[EngineAction]:
-        rank = self._first_rank if batch.rank is None else batch.rank
         self.counters.skipped_events += batch.skipped
-        if rank not in self._adapters:
+        rank = self._rank_of(batch)
+        if rank is None:
             self.counters.unknown_ranks += 1
             return []
         self.counters.applied += 1
         return self._translate(rank, batch.events)
 
+    def _rank_of(self, batch: ForeignBatch) -> int | None:
+        if self._ranks is not None:
+            rank = self._ranks[0] if batch.rank is None else batch.rank
+            return rank if rank in self._ranks else None
+        if self._named is None:
+            self._named = batch.rank
+        return 0 if batch.rank in (None, self._named) else None
+
     def _translate(self, rank: int, events: Sequence[ForeignEvent]) -> list[EngineAction]:
-        adapter = self._adapters[rank]
-        ours = [one for event in events for one in adapter.translate(event)]
-        return [ApplyTo(rank, ours)] if ours else []
+        adapter = self._adapter_of(rank, events)
+        ours = [] if adapter is None else adapter.translate_all(events)
+        return [ApplyTo(rank, ours)] if len(ours) else []
+
+    def _adapter_of(self, rank: int, events: Sequence[ForeignEvent]) -> EngineAdapter | None:
+        """None: no block was ever stored, so that there is nothing to change."""
+        if not self._scope.block_size:
+            stored = (one for one in events if isinstance(one, ForeignStored))
+            size = next((one.block_size for one in stored if one.block_size), 0)
+            self._scope = replace(self._scope, block_size=size)
+        if rank not in self._adapters and self._scope.block_size:
+            self._adapters[rank] = EngineAdapter(self._scope)
+        return self._adapters.get(rank)
 
     def _stop_replay(self, now_ns: int) -> list[EngineAction]:
         """What was known to miss when it was asked for, and still does, is kept nowhere."""
-        self._is_replaying = False
+        self._is_replaying, self._is_begun = False, True
         is_lost = bool(self._waiting) and self._next_seq <= self._asked_for
         return [*(self._forget() if is_lost else []), *self._ask_if_behind(now_ns)]
 
     def _forget(self) -> list[EngineAction]:
         """A gap stays: what was known may be gone, so it goes on with the oldest that waits."""
         self.counters.forgotten += 1
-        self._next_seq = min(self._waiting)
+        self._next_seq = self._known_from = min(self._waiting)
         return [*self._clear(), *self._drain()]
 
     def _clear(self) -> list[EngineAction]:

@@ -1,8 +1,8 @@
-"""One source's streams on their way into an index: ours through sessions, foreign ones by adapter.
+"""One source's streams on their way into an index: ours by sessions, others by `EngineStream`.
 
 `NativeStreams` and `ForeignStream` are the two sorts of `Followed`. Each owns what it knows of its
 holders' streams and writes these holders' part of the index; times and messages come in, requests
-go out through `ask`. Pure.
+go out through `ask`, as the frames to send. Pure.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +12,6 @@ from functools import partial
 from typing import Protocol
 
 from radixroute.events import actions as wanted
-from radixroute.events.adapter import EngineAdapter
 from radixroute.events.applying import apply_events
 from radixroute.events.control import (
     Malformed,
@@ -21,20 +20,22 @@ from radixroute.events.control import (
     SnapshotRequest,
     StreamItem,
     decode_reply,
+    encode_request,
 )
+from radixroute.events.engine_stream import ApplyTo, EngineAction, EngineStream
 from radixroute.events.errors import RemoteEventError
-from radixroute.events.foreign import ForeignStored
+from radixroute.events.foreign import ForeignReplayEnd
 from radixroute.events.native import decode_frames
 from radixroute.events.recording import Channel, Message, RecordedScope, Source
 from radixroute.events.records import Epoch, Heartbeat
 from radixroute.events.session import StreamSession
 from radixroute.events.states import StreamState
-from radixroute.events.vllm import decode_live
+from radixroute.events.vllm import decode_live, decode_replay, encode_replay_request
 from radixroute.radix.ids import Holder
 from radixroute.radix.index import PrefixIndex
 from radixroute.radix.scope import Scope
 
-Ask = Callable[[ReplayRequest | SnapshotRequest], None]
+Ask = Callable[[list[bytes]], None]
 
 
 class Agreement(Enum):
@@ -57,6 +58,7 @@ class Standing:
     rejected: int  # messages refused for what they are
     agreement: Agreement = Agreement.UNKNOWN
     agreed_seq: int | None = None  # the batch after which it was compared; None: before the first
+    known_from: int | None = None  # of a foreign stream: the first batch of those known to the last
 
 
 class Followed(Protocol):
@@ -91,6 +93,8 @@ class NativeStreams:
             self._perform(holder, session.confirm_epoch(Epoch(self.source.epoch), now_ns))
 
     def receive(self, message: Message) -> None:
+        if message.channel is Channel.REQUESTS:
+            return  # asked for by these very sessions
         item = _item_of(message)
         for holder in self._receivers(item):
             session = self._sessions[holder]
@@ -121,9 +125,9 @@ class NativeStreams:
                 case wanted.Reset():
                     self._index.clear(holder)
                 case wanted.RequestReplay():
-                    self._ask(ReplayRequest(action.from_seq, action.to_seq))
+                    self._ask(encode_request(ReplayRequest(action.from_seq, action.to_seq)))
                 case wanted.RequestSnapshot():
-                    self._ask(SnapshotRequest())
+                    self._ask(encode_request(SnapshotRequest()))
                 case wanted.StateChanged():
                     pass
 
@@ -153,51 +157,69 @@ class NativeStreams:
 
 
 class ForeignStream:
-    """A foreign engine's stream, in the order it came: it has no snapshots and no account.
+    """A foreign engine's streams: it has no snapshots and no account.
 
-    So it is never proven, and a batch that was missed is never mended: LIVE says only that none
-    was missed since the recording began.
+    So they are never proven. What was missed is asked of its replay socket; LIVE says that no batch
+    since `known_from` is missing.
     """
 
-    def __init__(self, source: Source, index: PrefixIndex, scope: RecordedScope) -> None:
+    def __init__(self, source: Source, index: PrefixIndex, scope: RecordedScope, ask: Ask) -> None:
         self.source = source
         self._index = index
-        self._scope = scope
-        self._adapter: EngineAdapter | None = None  # made when the block size is known
-        self._holder = source.holders[0]
-        self._last_seq: int | None = None
-        self._gaps = 0
-        self._rejected = 0
+        self._ask = ask
+        self._holders = source.holders
+        ranks = range(source.ranks) if source.ranks > 1 else None
+        self._stream = EngineStream(_scope_of(scope), ranks)
+        self._asked = 0  # the number of the last replay: whoever asks ends the one before
+        self._malformed = 0
 
     def start(self, now_ns: int) -> None:
-        """Nothing can be asked of it."""
+        """Asks for all that the engine still keeps."""
+        self.tick(now_ns)
 
     def receive(self, message: Message) -> None:
-        if message.channel is not Channel.EVENTS:
-            return
+        stream, now_ns = self._stream, message.at_ns
         try:
-            batch = decode_live(message.frames)
+            if message.channel is Channel.EVENTS:
+                self._perform(stream.receive(decode_live(message.frames), now_ns), now_ns)
+            elif message.channel is Channel.CONTROL:
+                reply = decode_replay(message.frames)
+                self._perform(stream.receive_replayed(self._asked, reply, now_ns), now_ns)
         except RemoteEventError:
-            self._rejected += 1
-            return
-        if self._last_seq is not None and batch.seq != self._last_seq + 1:
-            self._gaps += 1
-        self._last_seq = batch.seq
-        self._rejected += batch.skipped
-        for event in batch.events:
-            if self._adapter is None and isinstance(event, ForeignStored) and event.block_size:
-                self._adapter = EngineAdapter(_scope_of(self._scope, event.block_size))
-            if self._adapter is not None:
-                apply_events(self._index, self._holder, self._adapter.translate(event))
+            self._malformed += 1
 
     def tick(self, now_ns: int) -> None:
-        """It sends no heartbeats: silence means nothing."""
+        """It sends no heartbeats: silence means nothing, but a tail may be lost."""
+        self._perform(self._stream.tick(now_ns), now_ns)
 
     def standings(self) -> list[Standing]:
-        is_known = self._last_seq is not None
-        whole = StreamState.LIVE if is_known else StreamState.SYNCING
-        state = StreamState.GAP if self._gaps else whole
-        return [Standing(self._holder, b"", state, self._last_seq, self._gaps, self._rejected)]
+        stream, counters = self._stream, self._stream.counters
+        state = StreamState.GAP if not stream.is_whole else StreamState.LIVE
+        return [
+            Standing(
+                holder=holder,
+                epoch=b"",
+                state=state if stream.is_begun else StreamState.SYNCING,
+                applied_seq=stream.next_seq - 1 if stream.next_seq else None,
+                gaps=counters.gaps,
+                rejected=self._malformed + counters.skipped_events + counters.unknown_ranks,
+                known_from=stream.known_from if stream.next_seq else None,
+            )
+            for holder in self._holders
+        ]
+
+    def _perform(self, actions: list[EngineAction], now_ns: int) -> None:
+        for action in actions:
+            if isinstance(action, ApplyTo):
+                apply_events(self._index, self._holders[action.rank], action.events)
+                continue
+            self._asked = action.number
+            if self.source.control:
+                self._ask(encode_replay_request(action.from_seq))
+                continue
+            # Whom nobody can ask keeps nothing.
+            nothing = self._stream.receive_replayed(action.number, ForeignReplayEnd(), now_ns)
+            self._perform(nothing, now_ns)
 
 
 def _item_of(message: Message) -> StreamItem:
@@ -208,11 +230,14 @@ def _item_of(message: Message) -> StreamItem:
         return Malformed(str(error))
 
 
-def _scope_of(scope: RecordedScope, block_size: int) -> Scope:
-    """Keys of a foreign stream are made here and compared with one another only: no secret."""
+def _scope_of(scope: RecordedScope) -> Scope:
+    """Keys of a foreign stream are made here and compared with one another only: no secret.
+
+    Its blocks may have another size than ours: that of the first one stored.
+    """
     return Scope(
         model_fingerprint=scope.model_fingerprint,
-        block_size=block_size,
+        block_size=0,
         kv_dtype=scope.kv_dtype,
         lora=scope.lora,
     )

@@ -7,8 +7,8 @@ recording later takes the very same steps and finds the answers in it.
 """
 
 from collections.abc import Callable
+from functools import partial
 
-from radixroute.events.control import ReplayRequest, SnapshotRequest
 from radixroute.events.followed import Followed, ForeignStream, NativeStreams, Standing
 from radixroute.events.recording import End, Header, Joined, Left, Message, Record, Source, Wire
 from radixroute.radix.index import PrefixIndex
@@ -18,10 +18,10 @@ TICK_NS = 100_000_000
 # Ten seconds without any record: every session is stale by then, and ticks change nothing.
 _MAX_TICKS = 100
 
-AskSource = Callable[[int, ReplayRequest | SnapshotRequest], None]
+AskSource = Callable[[int, list[bytes]], None]
 
 
-def ask_nobody(source: int, request: ReplayRequest | SnapshotRequest) -> None:
+def ask_nobody(source: int, frames: list[bytes]) -> None:
     """For whoever reads a recording: what was asked for then is in it."""
 
 
@@ -89,9 +89,9 @@ class StreamFollower:
         number, self._n_sources = self._n_sources, self._n_sources + 1
         followed: Followed
         if source.wire is Wire.NATIVE:
-            followed = NativeStreams(source, self.index, lambda asked: self._ask(number, asked))
+            followed = NativeStreams(source, self.index, partial(self._ask, number))
         else:
-            followed = ForeignStream(source, self.index, self._scope)
+            followed = ForeignStream(source, self.index, self._scope, partial(self._ask, number))
         self._by_source[number] = followed
         followed.start(self._now_ns)
 

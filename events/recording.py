@@ -21,7 +21,8 @@ from radixroute.radix.ids import Holder, WorkerId
 
 # As PNG's: a byte no text has, and line ends that a transfer as text would change.
 MAGIC: Final = b"\x89rrevents\r\n\x1a\n"
-FORMAT: Final = 1
+FORMAT: Final = 2
+_OLDEST_FORMAT: Final = 1  # the same without `Channel.REQUESTS`
 HEAD: Final = Struct("<III")
 _UNSUMMED: Final = Struct("<II")
 # Four times what any engine may send in one message.
@@ -43,10 +44,11 @@ class Wire(IntEnum):
 
 
 class Channel(IntEnum):
-    """Which socket of a source a message came from."""
+    """Which way a message went, and over which socket of a source."""
 
     EVENTS = 0
     CONTROL = 1  # replays and snapshots
+    REQUESTS = 2  # what was asked for them
 
 
 class RecordedScope(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -87,7 +89,7 @@ class Header(msgspec.Struct, frozen=True, tag="H", array_like=True):
 
 
 class Message(msgspec.Struct, frozen=True, tag="M", array_like=True):
-    """One ZeroMQ message of a source, all its frames."""
+    """One ZeroMQ message of a source, or to it: all its frames."""
 
     at_ns: _Nanoseconds  # since the recording began
     source: _Number
@@ -149,9 +151,9 @@ def decode_header(body: bytes) -> Header:
         header = _HEADER.decode(body)
     except (msgspec.MsgspecError, ValueError) as error:
         raise RecordingError("its first record is no header") from error
-    if header.format != FORMAT:
+    if not _OLDEST_FORMAT <= header.format <= FORMAT:
         raise RecordingError(
-            f"it has format {header.format} and this release reads {FORMAT}: "
+            f"it has format {header.format} and this release reads {_OLDEST_FORMAT} to {FORMAT}: "
             f"use {header.by or 'the release that wrote it'}"
         )
     return header

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import zmq
 
+from radixroute.events.connection import Connection, listening_context
 from radixroute.events.control import (
     Delivery,
     Endpoints,
@@ -21,7 +22,7 @@ from radixroute.events.control import (
     decode_reply,
     encode_request,
 )
-from radixroute.events.errors import RemoteEventError
+from radixroute.events.errors import LocalEventError, RemoteEventError
 from radixroute.events.inbox import Inbox
 from radixroute.events.native import MAX_PAYLOAD_BYTES, TOPIC_BATCH, decode_frames
 from radixroute.events.settings import SubscriberSettings
@@ -30,8 +31,6 @@ from radixroute.radix.ids import Holder
 
 # Messages of one holder before the others have their turn.
 _MESSAGES_A_TURN = 256
-_RECONNECT_MS = 100
-_RECONNECT_MAX_MS = 1000
 
 
 @dataclass(slots=True)
@@ -45,8 +44,7 @@ class SubscriberCounters:
 @dataclass(frozen=True, slots=True)
 class _Link:
     holder: Holder
-    events: Socket
-    control: Socket
+    connection: Connection
 
 
 def _at_once(deliver: Callable[[], None]) -> None:
@@ -72,8 +70,7 @@ class EventSubscriber:
         self._inbox = Inbox(on_items, call_soon, self._settings)
         self._commands: deque[Callable[[], None]] = deque()
         self._thread = SocketThread("event-subscriber")
-        self._context = zmq.Context(io_threads=1)
-        self._context.set(zmq.MAX_SOCKETS, self._settings.max_sockets)
+        self._context = listening_context(self._settings)
         self._links: dict[Holder, _Link] = {}
         self._link_by_socket: dict[Socket, _Link] = {}
         self.counters = SubscriberCounters()
@@ -127,21 +124,19 @@ class EventSubscriber:
 
     def _connect(self, holder: Holder, endpoints: Endpoints) -> None:
         self._disconnect(holder)
-        link = _Link(holder, self._context.socket(zmq.SUB), self._context.socket(zmq.DEALER))
-        link.events.setsockopt(zmq.SUBSCRIBE, TOPIC_BATCH)  # a prefix of every topic of ours
         try:
-            for socket, endpoint in (
-                (link.events, endpoints.events),
-                (link.control, endpoints.control),
-            ):
-                self._configure(socket)
-                socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            _close(link)
-            self._reject(holder, f"cannot connect: {error.strerror}")
+            connection = Connection(
+                self._context,
+                endpoints,
+                self._settings,
+                topic=TOPIC_BATCH,  # a prefix of every topic of ours
+                max_bytes=MAX_PAYLOAD_BYTES,
+            )
+        except LocalEventError as error:
+            self._reject(holder, str(error))
             return
-        self._links[holder] = link
-        for socket in (link.events, link.control):
+        self._links[holder] = link = _Link(holder, connection)
+        for socket in connection.sockets:
             self._link_by_socket[socket] = link
             self._thread.watch(socket)
 
@@ -149,38 +144,21 @@ class EventSubscriber:
         link = self._links.pop(holder, None)
         if link is None:
             return
-        for socket in (link.events, link.control):
+        for socket in link.connection.sockets:
             self._thread.leave(socket)
             del self._link_by_socket[socket]
-        _close(link)
-
-    def _configure(self, socket: Socket) -> None:
-        for option, value in (
-            (zmq.LINGER, 0),
-            (zmq.IPV6, 1),
-            (zmq.RCVHWM, self._settings.receive_high_water_mark),
-            (zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES),
-            (zmq.HANDSHAKE_IVL, 5000),
-            (zmq.RECONNECT_IVL, _RECONNECT_MS),
-            (zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS),
-        ):
-            socket.setsockopt(option, value)
+        link.connection.close()
 
     def _send(self, holder: Holder, frames: list[bytes]) -> None:
         link = self._links.get(holder)
-        try:
-            if link is not None:
-                link.control.send_multipart(frames, zmq.NOBLOCK)
-                return
-        except zmq.Again:
-            pass
-        self.counters.unsent_requests += 1
+        if link is None or not link.connection.send(frames):
+            self.counters.unsent_requests += 1
 
     def _drain(self, socket: Socket) -> None:
         link = self._link_by_socket.get(socket)
         if link is None:
             return  # of a holder removed in this turn
-        decode = decode_frames if socket is link.events else decode_reply
+        decode = decode_frames if socket is link.connection.events else decode_reply
         for _ in range(_MESSAGES_A_TURN):
             try:
                 frames = socket.recv_multipart(zmq.NOBLOCK)
@@ -204,8 +182,3 @@ class EventSubscriber:
     def _reject(self, holder: Holder, reason: str) -> None:
         self.counters.malformed += 1
         self._inbox.put(Delivery(holder, Malformed(reason)), len(reason))
-
-
-def _close(link: _Link) -> None:
-    for socket in (link.events, link.control):
-        socket.close(linger=0)

@@ -61,6 +61,13 @@ def record(  # noqa: PLR0913 - every parameter is an option of the command line
         list[str] | None,
         typer.Option(metavar="tcp://HOST:PORT", help="The KV events of a vLLM or SGLang engine."),
     ] = None,
+    vllm_replay: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="tcp://HOST:PORT",
+            help="Its replay socket, one for each --vllm, or none. [default: the next port]",
+        ),
+    ] = None,
     router: RouterOption = None,
     seconds: Annotated[
         float | None,
@@ -70,7 +77,8 @@ def record(  # noqa: PLR0913 - every parameter is an option of the command line
 ) -> None:
     """Record live event streams into a file, from a snapshot on, until Ctrl-C.
 
-    Without --worker and --vllm: all workers of the router. What vLLM sends holds token ids.
+    Without --worker and --vllm: all workers of the router. What vLLM sends holds token ids; it
+    begins with what the engine's replay socket still keeps, and what was missed is asked for there.
 
     Example: [bold]radixroute events record run.rrev --seconds 10[/]
     """
@@ -79,13 +87,14 @@ def record(  # noqa: PLR0913 - every parameter is an option of the command line
         raise BadInput("give --router, or --worker and --vllm; not both")
     for address in workers:
         require_address("worker", address)
-    for endpoint in engines:
+    for endpoint in (*engines, *(one for one in vllm_replay or () if one != "none")):
         require_address("engine", endpoint.removeprefix("tcp://"))
-    from radixroute.event_sources import SourceFinder
+    from radixroute.event_sources import SourceFinder, engine_endpoints
 
     own = None if workers or engines else find_router(config_for(ctx, router))
+    endpoints = engine_endpoints(engines, vllm_replay)
     _require_free(file, force)
-    finder = SourceFinder(workers=workers, vllm=engines, router=own)
+    finder = SourceFinder(workers=workers, vllm=endpoints, router=own)
     try:
         capture = _record(file, finder, seconds, force)
     finally:

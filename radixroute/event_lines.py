@@ -14,7 +14,7 @@ from radixroute.replay.recorded import HolderChange, HolderContent, Rebuilt
 # Of a chain; enough to recognise it by.
 FIRST_KEYS = 3
 SHORT = 8  # hexadecimal digits
-TROUBLES = frozenset({"gap", "malformed", "epoch", "left"})
+TROUBLES = frozenset({"gap", "lost", "malformed", "epoch", "left"})
 PLACE_COLUMNS = ("stream", "state", "last seq", "blocks", *(t.name.lower() for t in Tier))
 
 
@@ -76,7 +76,10 @@ def content_cells(content: HolderContent) -> tuple[str, ...]:
 
 
 def agreement(standing: Standing) -> str:
-    """What the heartbeats proved."""
+    """What the heartbeats proved; of an engine without any, what is missing."""
+    if standing.known_from is not None:
+        last = standing.known_from - 1
+        return "none missing" if last < 0 else f"seq {f'0 to {last}' if last else 0} missing"
     if standing.agreement is Agreement.UNKNOWN:
         return str(standing.agreement.value)
     seq = "the start" if standing.agreed_seq is None else f"seq {standing.agreed_seq}"
@@ -166,6 +169,7 @@ def _content_json(content: HolderContent) -> dict[str, Any]:
         "blocks": content.n_blocks,
         "by_tier": {t.name.lower(): len(content.keys_by_tier.get(t, ())) for t in Tier},
         "gaps": standing.gaps,
+        "known_from": standing.known_from,
         "rejected": standing.rejected,
         "digest": standing.agreement.value,
         "digest_seq": standing.agreed_seq,

@@ -14,6 +14,7 @@ import grpc
 
 from radixroute.client import OPTIONS, RouterClient
 from radixroute.errors import BadInput, FrontDoorError, NotRecorded
+from radixroute.events.control import Endpoints
 from radixroute.events.epoch import epoch_from_hex
 from radixroute.events.errors import RemoteEventError
 from radixroute.events.recording import RecordedScope, Source, Wire
@@ -23,6 +24,7 @@ from radixroute.protos import radixroute_pb2 as pb
 INFO_TIMEOUT_S = 5.0
 LOOK_INTERVAL_S = 1.0
 _STOP_TIMEOUT_S = 1.0
+MAX_PORT = 65_535
 _STUBS: Any = radixroute_pb2_grpc  # generated without annotations
 
 
@@ -34,16 +36,47 @@ class Found:
     scope: RecordedScope
 
 
+def engine_endpoints(
+    events: Sequence[str], replays: Sequence[str] | None = None
+) -> list[Endpoints]:
+    """Where foreign engines publish and where they replay, which `none` says they do not.
+
+    Without `replays` it is the next port: vLLM's and SGLang's examples have 5557 and 5558. Not one
+    at which another of these engines publishes.
+    """
+    if replays is not None and len(replays) != len(events):
+        raise BadInput(
+            f"{len(events)} --vllm and {len(replays)} --vllm-replay: give one for each engine, in "
+            "the same order, or none at all; an engine without a replay socket has 'none'"
+        )
+    names = [one.removeprefix("tcp://") for one in events]
+    given = [_next_port(one, names) for one in names] if replays is None else replays
+    return [
+        Endpoints(f"tcp://{name}", "" if one == "none" else f"tcp://{one.removeprefix('tcp://')}")
+        for name, one in zip(names, given, strict=True)
+    ]
+
+
+def _next_port(name: str, taken: Sequence[str]) -> str:
+    host, _, port = name.rpartition(":")
+    following = f"{host}:{int(port) + 1}"
+    return "none" if following in taken or int(port) == MAX_PORT else following
+
+
 class SourceFinder:
     """Finds sources by worker addresses, by ZeroMQ addresses of vLLM engines, or by a router."""
 
     def __init__(
-        self, *, workers: Sequence[str] = (), vllm: Sequence[str] = (), router: str | None = None
+        self,
+        *,
+        workers: Sequence[str] = (),
+        vllm: Sequence[Endpoints] = (),
+        router: str | None = None,
     ) -> None:
         self._workers = workers
         self._foreign = tuple(
-            Source(name, 1, Wire.FOREIGN, b"", f"tcp://{name}", "")
-            for name in (endpoint.removeprefix("tcp://") for endpoint in vllm)
+            Source(one.events.removeprefix("tcp://"), 1, Wire.FOREIGN, b"", one.events, one.control)
+            for one in vllm
         )
         self._router = None if router is None else RouterClient(router)
         self._channels: dict[str, grpc.Channel] = {}

@@ -9,8 +9,9 @@ MAX_MISSING = 1 << 16
 class SeqTrack:
     """One stream in one epoch."""
 
-    def __init__(self) -> None:
-        self._known: int | None = None  # the newest seq that is known to exist
+    def __init__(self, known: int | None = None) -> None:
+        """`known`: the last batch before the first that is missed where it does not come."""
+        self._known = known  # the newest seq that is known to exist
         self._missing: set[int] = set()
         self._n_mended = 0  # of the hole that is open
 
@@ -37,6 +38,18 @@ class SeqTrack:
     def cover(self, seq: int | None) -> int:
         """A snapshot says all up to `seq`. How many were mended, if none is missing now."""
         return 0 if seq is None else self._mend({one for one in self._missing if one <= seq})
+
+    @property
+    def known(self) -> int | None:
+        """The newest batch that is known to exist."""
+        return self._known
+
+    def give_up(self, seq: int | None) -> range | None:
+        """Nobody keeps what is missing up to `seq`: from the first such batch to the last."""
+        lost = {one for one in self._missing if seq is not None and one <= seq}
+        self._missing -= lost
+        self._n_mended = self._n_mended if self._missing else 0
+        return range(min(lost), max(lost) + 1) if lost else None
 
     def _mend(self, arrived: set[int]) -> int:
         mended = self._missing & arrived

@@ -8,10 +8,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from radixroute.events.control import ReplayDone, decode_reply
+from radixroute.events.compat import decode_replay_request
+from radixroute.events.control import (
+    ReplayDone,
+    SnapshotRequest,
+    decode_reply,
+    decode_request,
+)
 from radixroute.events.epoch import epoch_to_hex
 from radixroute.events.errors import RemoteEventError
-from radixroute.events.foreign import EngineHash, ForeignBatch, ForeignRemoved, ForeignStored
+from radixroute.events.foreign import (
+    EngineHash,
+    ForeignBatch,
+    ForeignRemoved,
+    ForeignReplayEnd,
+    ForeignStored,
+)
 from radixroute.events.native import decode_frames
 from radixroute.events.recording import (
     Channel,
@@ -33,7 +45,7 @@ from radixroute.events.records import (
     Heartbeat,
     SnapshotPart,
 )
-from radixroute.events.vllm import decode_live
+from radixroute.events.vllm import decode_live, decode_replay
 from radixroute.radix.ids import Holder, Keys
 from radixroute.replay.gaps import SeqTrack
 from radixroute.replay.recorded import AtEnd, AtRecord, AtTime, Point
@@ -60,7 +72,7 @@ class Entry:
     record: int
     at_ns: int
     source: str  # as `stream_name` says; empty: the recording itself
-    kind: str  # joined, left, end, batch, replayed, heartbeats, snapshot, gap, mended, ...
+    kind: str  # joined, left, end, batch, asked, replayed, heartbeats, snapshot, gap, lost, ...
     seq: int | None = None
     note: str = ""
     events: tuple[ToldEvent, ...] = ()
@@ -76,6 +88,9 @@ class Listing:
         self._tracks: dict[Holder, SeqTrack] = {}
         self._epochs: dict[Holder, bytes] = {}
         self._beats: dict[Holder, Entry] = {}  # not told yet
+        # Of foreign engines, whose ranks share one seq: by the first.
+        self._last_live: dict[Holder, int] = {}
+        self._known_then: dict[Holder, int | None] = {}  # when the last replay was asked for
 
     def entries(self, place: Numbered) -> Iterator[Entry]:
         """What this record says; perhaps nothing yet."""
@@ -96,6 +111,8 @@ class Listing:
         match record:
             case Joined(source=source):
                 self._sources.append(source)
+                if source.wire is Wire.FOREIGN:
+                    self._begin_life(source.holders[0])
                 return Entry(*at, source.worker, "joined", note=_described(source))
             case Left(source=number):
                 return Entry(*at, self._sources[number].worker, "left", note="not listed any more")
@@ -104,20 +121,24 @@ class Listing:
                 return Entry(*at, "", "end", note=note)
 
     def _message(self, at: _Place, record: Message, source: Source) -> Iterator[Entry]:
+        is_foreign = source.wire is Wire.FOREIGN
         try:
-            item = _item_of(record, source)
+            yield from (self._foreign if is_foreign else self._native)(at, record, source)
         except RemoteEventError as error:
             yield Entry(*at, source.worker, "malformed", note=str(error))
+
+    def _native(self, at: _Place, record: Message, source: Source) -> Iterator[Entry]:
+        if record.channel is Channel.REQUESTS:
+            yield Entry(*at, source.worker, "asked", note=_asked(record.frames))
             return
+        item = _item_of(record)
         if isinstance(item, ReplayDone):
             note = f"all that was kept from seq {item.from_seq} on was sent"
             yield Entry(*at, source.worker, "replay end", note=note)
             return
-        rank = (item.rank or 0) if not isinstance(item, ForeignBatch) else 0
-        holder = Holder(source.holders[0].worker, rank)
+        holder = Holder(source.holders[0].worker, item.rank)
         label = stream_name(holder)
-        if not isinstance(item, ForeignBatch):
-            yield from self._epoch_change(at, holder, label, item.epoch, source)
+        yield from self._epoch_change(at, holder, label, item.epoch, source)
         if isinstance(item, Heartbeat):
             yield from self._beat(at, holder, label, item)
             return
@@ -139,8 +160,41 @@ class Listing:
             yield from _gap(at, label, track.hear(item.seq - 1))
         n_mended = track.see(item.seq)
         kind = "replayed" if is_replayed else "batch"
+        yield Entry(*at, label, kind, seq=item.seq, events=_events_of(item))
+        yield from _mended(at, label, n_mended)
+
+    def _foreign(self, at: _Place, record: Message, source: Source) -> Iterator[Entry]:
+        holder, label = source.holders[0], source.worker
+        track = self._tracks.setdefault(holder, SeqTrack(known=-1))
+        if record.channel is Channel.REQUESTS:
+            self._known_then[holder] = track.known
+            from_seq = decode_replay_request(record.frames)
+            yield Entry(*at, label, "asked", note=f"all that is kept from seq {from_seq} on")
+            return
+        is_live = record.channel is Channel.EVENTS
+        item = decode_live(record.frames) if is_live else decode_replay(record.frames)
+        if isinstance(item, ForeignReplayEnd):
+            yield Entry(*at, label, "replay end", note="all that was kept was sent")
+            yield from _lost(at, label, track.give_up(self._known_then.get(holder)))
+            return
+        if is_live:
+            if item.seq <= self._last_live.get(holder, -1):
+                track = self._begin_life(holder)
+                yield Entry(*at, label, "epoch", note="its seq went back: another life")
+            self._last_live[holder] = item.seq
+        yield from _gap(at, label, track.hear(item.seq - 1))
+        if not is_live:  # what comes before an oldest reply is kept nowhere
+            yield from _lost(at, label, track.give_up(item.seq - 1))
+        n_mended = track.see(item.seq)
+        kind = "batch" if is_live else "replayed"
         yield Entry(*at, label, kind, seq=item.seq, events=_events_of(item), note=_skipped(item))
         yield from _mended(at, label, n_mended)
+
+    def _begin_life(self, holder: Holder) -> SeqTrack:
+        self._last_live.pop(holder, None)
+        self._known_then.pop(holder, None)
+        self._tracks[holder] = SeqTrack(known=-1)
+        return self._tracks[holder]
 
     def _beat(self, at: _Place, holder: Holder, label: str, beat: Heartbeat) -> Iterator[Entry]:
         missing = self._track(holder).hear(-1 if beat.last_seq is None else beat.last_seq)
@@ -243,11 +297,7 @@ def name_of(key: int) -> str:
     return f"{int(key) % 2**64:016x}"
 
 
-def _item_of(
-    record: Message, source: Source
-) -> EventBatch | Heartbeat | SnapshotPart | ReplayDone | ForeignBatch:
-    if source.wire is Wire.FOREIGN:
-        return decode_live(record.frames)
+def _item_of(record: Message) -> EventBatch | Heartbeat | SnapshotPart | ReplayDone:
     if record.channel is Channel.EVENTS:
         return decode_frames(record.frames)
     return decode_reply(record.frames)
@@ -281,9 +331,15 @@ def _told_foreign(event: object) -> ToldEvent:
             return ToldEvent("cleared")
 
 
-def _skipped(batch: EventBatch | ForeignBatch) -> str:
-    skipped = batch.skipped if isinstance(batch, ForeignBatch) else 0
-    return f"{skipped} events had no form we know" if skipped else ""
+def _asked(frames: Sequence[bytes]) -> str:
+    request = decode_request(frames)
+    if isinstance(request, SnapshotRequest):
+        return "a snapshot"
+    return f"seq {request.from_seq} to {request.to_seq}"
+
+
+def _skipped(batch: ForeignBatch) -> str:
+    return f"{batch.skipped} events had no form we know" if batch.skipped else ""
 
 
 def _described(source: Source) -> str:
@@ -298,8 +354,18 @@ def _is_last(part: SnapshotPart) -> bool:
 
 def _gap(at: _Place, label: str, missing: range | None) -> Iterator[Entry]:
     if missing:
-        names = f"seq {missing[0]}" + ("" if missing[0] == missing[-1] else f" to {missing[-1]}")
-        yield Entry(*at, label, "gap", seq=missing[0], note=f"{names} did not arrive")
+        note = f"{_seqs(missing)} did not arrive"
+        yield Entry(*at, label, "gap", seq=missing[0], note=note)
+
+
+def _lost(at: _Place, label: str, lost: range | None) -> Iterator[Entry]:
+    if lost:
+        note = f"{_seqs(lost)}: missing and not kept; nothing from before counts any more"
+        yield Entry(*at, label, "lost", seq=lost[0], note=note)
+
+
+def _seqs(some: range) -> str:
+    return f"seq {some[0]}" + ("" if some[0] == some[-1] else f" to {some[-1]}")
 
 
 def _mended(at: _Place, label: str, n_mended: int) -> Iterator[Entry]:

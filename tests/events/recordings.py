@@ -4,7 +4,7 @@ import io
 from collections import Counter
 from typing import Any
 
-from radixroute.events.control import decode_reply, encode_request
+from radixroute.events.control import decode_reply
 from radixroute.events.errors import RemoteEventError
 from radixroute.events.follower import StreamFollower
 from radixroute.events.native import decode_frames
@@ -65,8 +65,8 @@ class RecordedWorld(World):
         self.follower.follow(self.recorder.finish(self.now_ns))
         return reader_of(self.file)
 
-    def _ask(self, number, request) -> None:
-        self.control_up.send(encode_request(request), self.now_ns)
+    def _ask(self, number, frames) -> None:
+        self.control_up.send(frames, self.now_ns)
 
     def _receive(self) -> None:
         if self._confirm_at_ns is not None and self.now_ns >= self._confirm_at_ns:

@@ -106,7 +106,7 @@ def test_a_gap_is_mended_in_the_recording_too(recorded):
     publisher.publish((stored(None, 1),))
     recorded.until(lambda: recorded.standing.applied_seq == 0)
     publisher.publish((stored(1, 2),))
-    lose_a_batch(capture._links[0].events)
+    lose_a_batch(capture._links[0].connection.events)
     recorded.until(lambda: recorded.standing.applied_seq == 1)
     recorded.until(lambda: recorded.standing.agreed_seq == 1)
     capture.finish()

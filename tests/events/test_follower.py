@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from radixroute.events.control import ReplayRequest, SnapshotRequest
+from radixroute.events.control import ReplayRequest, SnapshotRequest, decode_request
 from radixroute.events.followed import Agreement
 from radixroute.events.follower import TICK_NS, StreamFollower
 from radixroute.events.native import encode_batch, encode_heartbeat
@@ -139,7 +139,7 @@ def test_a_gap_that_was_never_mended_stays_one():
     for seq, one in enumerate((batch(0), batch(1), batch(3))):
         recorder.message(seq * MS, 0, Channel.EVENTS, encode_batch(one))
     asked = []
-    follower = followed(file, lambda number, request: asked.append((number, request)))
+    follower = followed(file, lambda number, frames: asked.append((number, decode_request(frames))))
     (standing,) = follower.standings()
     assert (standing.state, standing.applied_seq, standing.gaps) == (StreamState.GAP, 1, 1)
     assert content_of(follower.index, HOLDER) == {(100, Tier.DEVICE), (101, Tier.DEVICE)}
@@ -244,8 +244,27 @@ def test_a_foreign_stream_is_keyed_and_followed_in_order():
     assert content_of(follower.index, standing.holder)
     assert (standing.gaps, standing.rejected, standing.state) == (0, 1, StreamState.LIVE)
     recorder.message(0, 0, Channel.EVENTS, [frames[0][0], (10**6).to_bytes(8, "big"), frames[0][2]])
+    follower = followed(file)
+    (standing,) = follower.standings()
+    # Nobody can be asked: what came before the gap may be gone, so it does not count any more.
+    assert (standing.gaps, standing.known_from, standing.applied_seq) == (1, 10**6, 10**6)
+
+
+def test_a_foreign_engine_that_keeps_a_gap_open_is_believed_up_to_it():
+    engine = source("vllm", wire=Wire.FOREIGN, epoch=b"")
+    recorder, file = recorder_of(engine)
+    frames = [frames_of(line) for line in lines("pub", "evict")]
+    for at_ns, one in ((0, frames[0]), (1, frames[2])):
+        recorder.message(at_ns, 0, Channel.EVENTS, one)
+    asked = []
+    follower = followed(file, lambda number, frames: asked.append((number, *frames)))
+    (standing,) = follower.standings()
+    assert (standing.state, standing.applied_seq) == (StreamState.SYNCING, 0)
+    assert asked == [(0, b"", bytes(8))]  # one at a time, and it is not over
+    for one in ([b"", *frames[0][1:]], [b"", *frames[1][1:]], [b"", b"\xff" * 8, b""]):
+        recorder.message(2, 0, Channel.CONTROL, one)
     (standing,) = followed(file).standings()
-    assert (standing.gaps, standing.state) == (1, StreamState.GAP)
+    assert (standing.state, standing.applied_seq, standing.known_from) == (StreamState.LIVE, 2, 0)
 
 
 def test_removals_and_tiers_reach_the_index():

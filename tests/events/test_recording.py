@@ -103,6 +103,11 @@ def test_a_byte_changed_anywhere_is_one_error_with_the_place():
             assert read == all_records[: starts.index(start)]
 
 
+def test_a_recording_of_the_first_format_is_read():
+    file = io.BytesIO(MAGIC + encode(Header(1, 0, "radixroute 0", SCOPE, [])) + encode(End(0, 0)))
+    assert [place.record for place in RecordingReader(file)] == [End(0, 0)]
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
@@ -110,7 +115,8 @@ def test_a_byte_changed_anywhere_is_one_error_with_the_place():
         (b"some text of some length", "no recording"),
         (MAGIC, "header at byte 13 is damaged"),
         (MAGIC + encode(End(0, 0)), "no header"),
-        (MAGIC + encode(Header(2, 0, "radixroute 9", SCOPE, [])), "use radixroute 9"),
+        (MAGIC + encode(Header(3, 0, "radixroute 9", SCOPE, [])), "use radixroute 9"),
+        (MAGIC + encode(Header(0, 0, "radixroute 0", SCOPE, [])), "reads 1 to 2"),
     ],
 )
 def test_a_file_that_is_no_recording_says_so(data, says):

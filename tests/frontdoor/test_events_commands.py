@@ -8,13 +8,16 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import radixroute
 from radixroute import event_recording
-from radixroute.event_sources import Lookout, SourceFinder
+from radixroute.event_sources import Lookout, SourceFinder, engine_endpoints
+from radixroute.events.compat_publisher import CompatPublisher
 from radixroute.events.native import encode_batch
 from radixroute.events.recording import Channel
 from radixroute.protos import radixroute_pb2 as pb
@@ -145,6 +148,39 @@ def test_a_killed_recorder_leaves_what_can_be_read(recording_process, cli):
     assert "the recorder was killed" in result.stderr
 
 
+@pytest.mark.parametrize("replays", [True, False])
+def test_an_engine_is_recorded_from_what_it_still_keeps(cli, replays):
+    publisher = CompatPublisher(2)
+    publisher.start()
+    try:
+        for number in range(3):
+            tokens = np.arange(4, dtype=np.uint32) + 10 * number
+            publisher.publish((replace(stored(None, 2 * number, 2 * number + 1), tokens=tokens),))
+        ends = publisher.endpoints
+        replay = ends.control if replays else "none"
+        options = ("--vllm", ends.events, "--vllm-replay", replay, "--seconds", "0")
+        result = cli("events", "record", "a.rrev", *options)
+    finally:
+        publisher.stop()
+    assert result.exit_code == 0, result.stderr
+    assert ("none missing" in result.stdout) is replays
+    (stream,) = replayed(cli, "a.rrev")["at"]["streams"]
+    expected = (6, 0, 2) if replays else (0, None, None)
+    assert (stream["blocks"], stream["known_from"], stream["applied_seq"]) == expected
+    shown = cli("events", "show", "a.rrev").stdout
+    assert ("all that is kept from seq 0 on" in shown) is replays
+
+
+def test_an_engine_replays_at_the_next_port_unless_it_is_said():
+    first, second = engine_endpoints(["tcp://a:5557", "b:5557"])
+    assert (first.events, first.control) == ("tcp://a:5557", "tcp://a:5558")
+    assert second.control == "tcp://b:5558"
+    ranks = engine_endpoints(["a:5557", "a:5558", "a:65535"])  # the next one's, and none at all
+    assert [one.control for one in ranks] == ["", "tcp://a:5559", ""]
+    (said,) = engine_endpoints(["a:5557"], ["tcp://b:7"])
+    assert said.control == "tcp://b:7"
+
+
 def test_a_file_is_only_replaced_by_force(cli, worker, tmp_path):
     (tmp_path / "a.rrev").write_text("precious")
     options = ("--worker", worker.address, "--seconds", "0")
@@ -168,6 +204,8 @@ def test_nothing_is_replaced_when_there_is_nothing_to_record(cli, tmp_path):
     [
         (["record", "a", "--worker", "nowhere"], "the worker's address 'nowhere' is not HOST:PORT"),
         (["record", "a", "--vllm", "tcp://x"], "the engine's address 'x' is not HOST:PORT"),
+        (["record", "a", "--vllm", "a:1", "--vllm-replay", "x"], "address 'x' is not HOST:PORT"),
+        (["record", "a", "--vllm-replay", "a:1"], "0 --vllm and 1 --vllm-replay"),
         (["record", "a", "--worker", "a:1", "--router", "b:1"], "not both"),
         (["show", "nowhere"], "cannot read nowhere"),
         (["show", "text"], "no recording of radixroute"),

@@ -1,10 +1,19 @@
 """What people read of a recording: entries in order, with what went wrong marked."""
 
+import msgpack
 import pytest
 
-from radixroute.events.control import ReplayDone, encode_part, encode_replay_done
+from radixroute.events.control import (
+    ReplayDone,
+    ReplayRequest,
+    SnapshotRequest,
+    encode_part,
+    encode_replay_done,
+    encode_request,
+)
 from radixroute.events.native import encode_batch, encode_heartbeat
 from radixroute.events.recording import Channel, Wire
+from radixroute.events.vllm import encode_replay_request
 from radixroute.radix.ids import Tier
 from radixroute.replay.gaps import MAX_MISSING, SeqTrack
 from radixroute.replay.listing import Listing, listed, name_of
@@ -14,7 +23,7 @@ from tests.events.recordings import reader_of, recorder_of, source
 from tests.events.session_bench import EPOCH, OTHER, batch, honest_beat, part
 from tests.events.test_vllm_frames import frames_of, lines
 
-EVENTS, CONTROL = Channel.EVENTS, Channel.CONTROL
+EVENTS, CONTROL, REQUESTS = Channel.EVENTS, Channel.CONTROL, Channel.REQUESTS
 
 
 def entries_of(*messages, sources=None, **range_):
@@ -124,6 +133,61 @@ def test_tokens_of_a_foreign_engine_are_counted_and_never_told():
     told = [event for entry in entries for event in entry.events if event.kind == "stored"]
     assert all(event.n_tokens == 32 * len(event.keys) > 0 for event in told)
     assert not any(hasattr(event, "token_ids") for event in told)
+
+
+def foreign(seq, channel=EVENTS):
+    head = [b"topic"] if channel is EVENTS else [b""]
+    return [*head, seq.to_bytes(8, "big"), msgpack.packb([1.0, [], None])], channel
+
+
+FOREIGN_END = [b"", b"\xff" * 8, b""], CONTROL
+
+
+def test_what_was_asked_for_is_told():
+    sent = encode_request(SnapshotRequest()), encode_request(ReplayRequest(3, 7))
+    told = [one.note for one in entries_of(*((frames, REQUESTS) for frames in sent))[1:]]
+    assert told == ["a snapshot", "seq 3 to 7"]
+
+
+def test_a_foreign_engines_gaps_are_marked_mended_or_lost():
+    engine = source("vllm", b"", wire=Wire.FOREIGN)
+    asked = [(encode_replay_request(seq), REQUESTS) for seq in (0, 3)]
+    entries = entries_of(
+        asked[0],
+        foreign(1, CONTROL),  # the first is kept nowhere
+        FOREIGN_END,
+        foreign(2),
+        foreign(5),
+        asked[1],
+        foreign(3, CONTROL),
+        foreign(4, CONTROL),
+        foreign(8),
+        FOREIGN_END,
+        foreign(0),  # another life
+        sources=[engine],
+    )
+    assert kinds(entries) == [
+        ("asked", None),
+        ("gap", 0),
+        ("lost", 0),
+        ("replayed", 1),
+        ("replay end", None),
+        ("batch", 2),
+        ("gap", 3),
+        ("batch", 5),
+        ("asked", None),
+        ("replayed", 3),
+        ("replayed", 4),
+        ("mended", None),
+        ("gap", 6),
+        ("batch", 8),
+        ("replay end", None),  # 6 and 7 were not asked for yet
+        ("epoch", None),
+        ("batch", 0),
+    ]
+    late = [foreign(0), foreign(2), asked[0], FOREIGN_END]
+    entries = entries_of(*late, sources=[engine])
+    assert entries[-1].note == "seq 1: missing and not kept; nothing from before counts any more"
 
 
 @pytest.mark.parametrize(

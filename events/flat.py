@@ -1,7 +1,7 @@
 """Events of a foreign batch as words and token ids: one pass of one kernel, no object a block.
 
 Takes only what it wholly understands, plain fields in the form that vLLM sends; None leaves a
-payload to the decoders behind it. As a sequence flat events are the records they mean.
+payload to the decoder behind it. As a sequence flat events are the records they mean.
 """
 
 import struct

@@ -331,13 +331,3 @@ def flatten(data: Flags, known: Flags, words: Cells, ids: Tokens, header: Number
                 return -1
     header[2], header[3], header[4] = n_events, np.int64(n_hashes), np.int64(widest)
     return n if at == len(data) else -1
-
-
-@kernel(f"int64({_DATA}, uint32[::1])")
-def read_ids(data: Flags, ids: Tokens) -> int:
-    """Ids read into `ids`, which has room for all; -1 for anything but whole numbers below 2**32.
-
-    `data` is one array, whole.
-    """
-    at, n = _ids(data, 0, ids, 0)
-    return n if at == len(data) else -1

@@ -24,13 +24,14 @@ from radixroute.events.foreign import (
     ForeignReplayEnd,
     ForeignStored,
 )
-from radixroute.events.vllm_usual import decode_usual
 from radixroute.radix.ids import Tokens
 
 # Token ids of a whole step travel in one message: 16 MiB are three million of them.
 MAX_FOREIGN_PAYLOAD_BYTES: Final = 16 << 20
 _END_SEQ: Final = b"\xff" * 8
 _MASK: Final = 2**64 - 1
+_INT: Final = {int}  # and no bool, which is one, too
+_NO_EXTRA: Final = ExtraKeys()
 
 # Positions in the array form, the tag being item 0; the map form has the same names.
 _STORED_FIELDS: Final = (
@@ -69,14 +70,14 @@ def _decode_batch(seq: bytes, payload: bytes) -> ForeignBatch:
         raise RemoteEventError(f"seq frame of {len(seq)} bytes")
     if len(payload) <= MAX_FOREIGN_PAYLOAD_BYTES:
         number = int.from_bytes(seq, "big")
-        fast = decode_flat(number, payload) or decode_usual(number, payload)
+        fast = decode_flat(number, payload)
         if fast is not None:
             return fast
     return decode_unusual(seq, payload)
 
 
 def decode_unusual(seq: bytes, payload: bytes) -> ForeignBatch:
-    """Every form there is, field by field: arrays, EAGLE's pairs, and what is wrong."""
+    """Every form there is, field by field: LoRAs, salts, arrays, EAGLE's pairs, and errors."""
     ts, wire_events, rank = _batch_items(_decode(payload))
     events = [_event(wire) for wire in wire_events]
     good = tuple(event for event in events if event is not None)
@@ -171,6 +172,8 @@ class _BadField(Exception):
 def _hashes(value: object) -> tuple[EngineHash, ...]:
     if not isinstance(value, list):
         raise _BadField
+    if set(map(type, value)) <= _INT:
+        return tuple([EngineHash(item & _MASK) for item in value])
     return tuple(_hash(item) for item in value)
 
 
@@ -190,9 +193,12 @@ def _token_ids(value: object) -> Tokens:
         if not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
             raise _BadField
         value = [pair[0] for pair in value]
-    if not all(_is_int(token) and 0 <= token < 2**32 for token in value):
+    if not set(map(type, value)) <= _INT:
         raise _BadField
-    return np.array(value, dtype=np.uint32)
+    try:
+        return np.array(value, np.uint32)
+    except OverflowError as error:  # below 0 or beyond 32 bits
+        raise _BadField from error
 
 
 def _extra_keys(value: object) -> tuple[ExtraKeys, ...]:
@@ -205,7 +211,7 @@ def _extra_keys(value: object) -> tuple[ExtraKeys, ...]:
 
 def _extra_keys_of_block(value: object) -> ExtraKeys:
     if value is None:
-        return ExtraKeys()
+        return _NO_EXTRA
     if not isinstance(value, list):
         raise _BadField
     texts = tuple(item for item in value if isinstance(item, str))

@@ -6,7 +6,6 @@ Whoever serves calls me at start-up; so does `radixroute warm`.
 from radixroute.events.adapter import EngineAdapter
 from radixroute.events.flat import decode_flat
 from radixroute.events.packed import Packer
-from radixroute.events.vllm_usual import decode_usual
 from radixroute.radix import warm as radix_warm
 from radixroute.radix.scope import Scope
 
@@ -21,7 +20,6 @@ def warm() -> None:
     """Raises `BrokenKernel` when keys are not what they must be."""
     radix_warm.warm()
     Packer()
-    decode_usual(0, _SMALL)
     batch = decode_flat(0, _SMALL)
     if batch is not None:
         EngineAdapter(Scope("", 1)).translate_all(batch.events)

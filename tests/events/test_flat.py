@@ -4,17 +4,19 @@ import random
 from typing import Any
 
 import msgpack
+import msgspec
+import numpy as np
 import pytest
 
 from radixroute.events.adapter import EngineAdapter
 from radixroute.events.errors import RemoteEventError
 from radixroute.events.flat import FlatEvents, decode_flat
+from radixroute.events.foreign import ForeignBatch
 from radixroute.events.packed import PackedEvents
 from radixroute.events.vllm import decode_live, decode_unusual
 from radixroute.radix.scope import Scope
 from tests.events.test_packed import mutated
 from tests.events.test_packed import plain as plain_ours
-from tests.events.test_vllm_usual import payload_of, plain
 
 ROUNDS = 20_000
 SCOPE = Scope("model", 2, lora="ignored by prompts without their own")
@@ -81,6 +83,47 @@ class Engine:
         return payload
 
 
+def some_event(rng: random.Random) -> dict[str, Any]:
+    n = rng.choice((0, 1, 2, 20))
+    hashes = [rng.getrandbits(64) for _ in range(n)]
+    medium = rng.choice((None, "GPU", "CPU", "nowhere"))
+    kind = rng.random()
+    if kind < 0.1:
+        return {"type": "AllBlocksCleared"}
+    if kind < 0.3:
+        return {"type": "BlockRemoved", "block_hashes": hashes, "medium": medium}
+    event: dict[str, Any] = {
+        "type": "BlockStored",
+        "block_hashes": hashes,
+        "parent_block_hash": rng.choice((None, rng.getrandbits(64))),
+        "token_ids": [rng.getrandbits(rng.choice((6, 8, 15, 32))) for _ in range(16 * n)],
+        "block_size": 16,
+        "lora_id": rng.choice((None, 3)),
+        "medium": medium,
+        "lora_name": rng.choice((None, "adapter")),
+    }
+    if rng.random() < 0.5:
+        event |= {"extra_keys": [rng.choice((None, ["salt"])) for _ in range(n)], "group_idx": 0}
+    if rng.random() < 0.3:
+        event |= {"kv_cache_spec_kind": "full_attention", "locality": "LOCAL", "later": [1]}
+    return event
+
+
+def payload_of(rng: random.Random) -> bytes:
+    events = [some_event(rng) for _ in range(rng.choice((0, 1, 1, 3)))]
+    payload: bytes = msgpack.packb([1.5, events, *rng.choice(((), (None,), (0,), (3,)))])
+    return payload
+
+
+def plain(batch: ForeignBatch) -> tuple[object, ...]:
+    return (batch.seq, batch.rank, repr(batch.ts), batch.skipped, *map(_plain_event, batch.events))
+
+
+def _plain_event(event: object) -> tuple[object, ...]:
+    values = msgspec.structs.astuple(event)  # type: ignore[arg-type]
+    return (type(event), *(v.tolist() if isinstance(v, np.ndarray) else v for v in values))
+
+
 @pytest.mark.parametrize("has_digests", [False, True])
 def test_what_is_flat_says_what_the_other_decoder_says(has_digests):
     engine = Engine(random.Random(3), has_digests)
@@ -131,6 +174,24 @@ def test_torn_payloads_are_not_flat(cut):
     assert decode_flat(0, whole + b"\x00") is None
 
 
+def test_what_is_no_batch_is_left_to_the_other_decoder_which_refuses_it():
+    for payload in (b"", b"\xc1", msgpack.packb({"ts": 1}), msgpack.packb([1.0])):
+        assert decode_flat(0, payload) is None
+        with pytest.raises(RemoteEventError):
+            decode_unusual(bytes(8), payload)
+
+
+@pytest.mark.parametrize(
+    "tokens", [[-1], [2**32], [2**64 - 1], [True], [1, True], [1.0], ["1"], [[1]], [[1, 2], 3]]
+)
+def test_token_ids_that_are_none_cost_their_event_alone(tokens):
+    event = {"type": "BlockStored", "block_hashes": [1], "block_size": 1}
+    events = [event | {"token_ids": one} for one in (tokens, [2**32 - 1])]
+    batch = decode_live([b"", bytes(8), msgpack.packb([1.5, events])])
+    assert batch.skipped == 1
+    assert [one.token_ids.tolist() for one in batch.events] == [[2**32 - 1]]  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -150,7 +211,7 @@ def test_torn_payloads_are_not_flat(cut):
     ],
     ids=repr,
 )
-def test_what_is_not_plain_is_left_to_the_other_decoders(more):
+def test_what_is_not_plain_is_left_to_the_other_decoder(more):
     event = {"type": "BlockStored", "block_hashes": [1, 2], "token_ids": [1, 2], "block_size": 1}
     assert decode_flat(0, msgpack.packb([1.5, [event], 0])) is not None
     assert decode_flat(0, msgpack.packb([1.5, [event | more], 0])) is None

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from radixroute.events.adapter import AdapterCounters, EngineAdapter
+from radixroute.events.flat import decode_flat
 from radixroute.events.foreign import ForeignBatch, ForeignReplayEnd, tier_of
 from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.events.vllm import decode_live, decode_replay, decode_unusual
-from radixroute.events.vllm_usual import decode_usual
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
 from radixroute.radix.index import PrefixIndex
 from radixroute.radix.keys import block_keys
@@ -133,7 +133,7 @@ def test_the_fast_decoder_takes_maps_of_signed_hashes_and_says_the_same(values):
     payload = payload_of(
         stored(as_map, values, [1] * SIZE * len(values), parent=THIRD), removed(as_map, *values)
     )
-    fast, slow = decode_usual(0, payload), decode_unusual(bytes(8), payload)
+    fast, slow = decode_flat(0, payload), decode_unusual(bytes(8), payload)
     assert fast is not None
     folded = tuple(value % 2**64 for value in values)
     for batch in (fast, slow):

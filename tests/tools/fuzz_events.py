@@ -30,6 +30,7 @@ from radixroute.events.control import (
 )
 from radixroute.events.epoch import make_epoch
 from radixroute.events.errors import RemoteEventError
+from radixroute.events.flat import decode_flat
 from radixroute.events.native import decode_frames, decode_slowly, encode_batch, encode_heartbeat
 from radixroute.events.packed import Packer
 from radixroute.events.records import (
@@ -41,10 +42,9 @@ from radixroute.events.records import (
     SnapshotPart,
 )
 from radixroute.events.vllm import decode_live, decode_replay, decode_unusual
-from radixroute.events.vllm_usual import decode_usual
 from radixroute.radix.digest import Account
+from tests.events.test_flat import payload_of
 from tests.events.test_packed import mutated, some_events
-from tests.events.test_vllm_usual import payload_of
 
 INPUTS = 5_000_000
 SAMPLES = 200  # valid messages of each kind
@@ -104,7 +104,7 @@ def targets(rng: random.Random) -> dict[str, Target]:
             [encode_request(ReplayRequest(1, 2)), encode_request(SnapshotRequest())],
         ),
         "vllm": Target(decode_live, foreign),
-        "vllm, usual": Target(lambda frames: decode_usual(0, frames[-1]), foreign),
+        "vllm, flat": Target(lambda frames: decode_flat(0, frames[-1]), foreign),
         "vllm, general": Target(lambda frames: decode_unusual(frames[-2], frames[-1]), foreign),
         "sglang": Target(decode_live, sglang),
         "foreign replay": Target(decode_replay, replays + ends),

@@ -19,6 +19,7 @@ from radixroute.events.control import Endpoints
 from radixroute.events.errors import LocalEventError
 from radixroute.events.followed import Standing
 from radixroute.events.follower import StreamFollower
+from radixroute.events.frames import take_frames
 from radixroute.events.native import MAX_PAYLOAD_BYTES, TOPIC_BATCH
 from radixroute.events.recorder import EventRecorder
 from radixroute.events.recording import Channel, RecordedScope, Source, Wire
@@ -217,7 +218,7 @@ class Capture:
             if socket.closed:  # what was received last led to another request
                 return False
             try:
-                frames = socket.recv_multipart(zmq.NOBLOCK)
+                frames = take_frames(socket)
             except zmq.Again:
                 return False
             self.counters.messages += 1

@@ -22,6 +22,7 @@ from radixroute.events.compat import (
 )
 from radixroute.events.control import Endpoints
 from radixroute.events.errors import LocalEventError, RemoteEventError
+from radixroute.events.frames import offer_frames, send_frames
 from radixroute.events.listening import LAST_LINGER_MS, endpoints_of, listen, require_safe_host
 from radixroute.events.records import Event
 from radixroute.events.ring import Frames, ReplayRing
@@ -141,12 +142,12 @@ class CompatPublisher:
     def _send(self, events: Socket, frames: Frames) -> None:
         """To whoever can take it: a full subscriber is noticed, then left out till it reads."""
         try:
-            events.send_multipart(frames, zmq.NOBLOCK)
+            offer_frames(events, frames)
         except zmq.Again:
             self.counters.overruns += 1
             # The others get it all the same: a PUB socket drops for the full one alone.
             events.setsockopt(zmq.XPUB_NODROP, 0)
-            events.send_multipart(frames)
+            send_frames(events, frames)
             events.setsockopt(zmq.XPUB_NODROP, 1)
 
     def _serve(self, transfers: Transfers) -> None:

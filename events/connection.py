@@ -9,6 +9,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from radixroute.events.control import Endpoints
 from radixroute.events.errors import LocalEventError
+from radixroute.events.frames import offer_frames
 from radixroute.events.settings import SubscriberSettings
 from radixroute.events.socket_thread import Socket
 
@@ -69,7 +70,7 @@ class Connection:
         if self.control is None:
             return False
         try:
-            self.control.send_multipart(frames, zmq.NOBLOCK)
+            offer_frames(self.control, frames)
         except zmq.Again:
             return False
         return True

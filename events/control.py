@@ -78,8 +78,7 @@ class Malformed:
 StreamItem: TypeAlias = EventBatch | Heartbeat | SnapshotPart | ReplayDone | Malformed
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """One decoded item and the holder whose endpoint it came from, whatever the item claims."""
 
     holder: Holder

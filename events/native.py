@@ -8,8 +8,9 @@ msgpack encodes, msgspec decodes, so that each checks the other in the tests.
 """
 
 import math
+import threading
 from collections.abc import Sequence
-from functools import cache
+from functools import cached_property
 from typing import Annotated, TypeVar
 
 import msgpack
@@ -173,15 +174,21 @@ def require_seq(value: int) -> int:
     return value
 
 
-@cache
-def _packer() -> Packer:
-    return Packer()
+class _Packers(threading.local):
+    """One for each thread: a packer works in memory of its own."""
+
+    @cached_property
+    def mine(self) -> Packer:
+        return Packer()
+
+
+_PACKERS = _Packers()
 
 
 def _decode_batch(seq: bytes, payload: bytes) -> EventBatch:
     if len(seq) != 8:
         raise RemoteEventError(f"seq frame of {len(seq)} bytes")
-    packed = _packer().pack(payload) if len(payload) <= MAX_PAYLOAD_BYTES else None
+    packed = _PACKERS.mine.pack(payload) if len(payload) <= MAX_PAYLOAD_BYTES else None
     if packed is None:
         return decode_slowly(seq, payload)
     ts, rank, epoch, events = packed

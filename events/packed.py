@@ -16,6 +16,11 @@ from radixroute.radix import layout as at
 from radixroute.radix.ids import BlockKey, Keys, Tier
 
 _EPOCH_BYTES = 16
+# A clear takes three bytes and three words, and a key as many words as it has bytes / 8: a word for
+# each byte of a payload is enough. A step of an engine takes a few thousand bytes.
+_CLEAR_WORDS = 3
+_SCRATCH_BYTES = 1 << 16
+_BITS, _FLOAT = struct.Struct("<q"), struct.Struct("<d")
 _NO_KEYS = np.empty(0, np.uint64)
 
 
@@ -89,22 +94,26 @@ def write_packed(event: Event, words: Keys, start: int) -> int:
 
 
 class Packer:
-    """Packs the events of payloads. Owns its kernel, loaded when it is made."""
+    """Packs the events of payloads. Owns its kernel, loaded when it is made, and room to work in.
+
+    So it is for one thread.
+    """
 
     def __init__(self) -> None:
         from radixroute.events import packed_kernels  # here: numba takes 0.5 s to import
 
         self._pack: Any = packed_kernels.pack
+        self._words = np.empty(_SCRATCH_BYTES + _CLEAR_WORDS, np.uint64)
+        self._header = np.empty(3, np.int64)
 
     def pack(self, payload: bytes) -> tuple[float, int, bytes, PackedEvents] | None:
         """Time, rank, epoch and events of a batch; None if the typed decoder must look at it."""
-        data = np.frombuffer(payload, np.uint8)
-        # A clear takes three bytes and three words, and a key as many words as it has bytes / 8.
-        words = np.empty(len(payload) + 3, np.uint64)
-        header = np.empty(3, np.int64)
-        n = self._pack(data, words, header)
+        words = self._words
+        if len(payload) > _SCRATCH_BYTES:
+            words = np.empty(len(payload) + _CLEAR_WORDS, np.uint64)
+        n = self._pack(np.frombuffer(payload, np.uint8), words, self._header)
         if n < 0:
             return None
-        bits, rank, epoch_at = header.tolist()
-        ts = struct.unpack("<d", struct.pack("<q", bits))[0]
+        bits, rank, epoch_at = self._header.tolist()
+        (ts,) = _FLOAT.unpack(_BITS.pack(bits))
         return ts, rank, payload[epoch_at : epoch_at + _EPOCH_BYTES], PackedEvents(words[:n].copy())

@@ -16,6 +16,7 @@ import zmq
 
 from radixroute.events.control import Endpoints, ReplayRequest, SnapshotRequest, decode_request
 from radixroute.events.errors import LocalEventError, RemoteEventError
+from radixroute.events.frames import send_frames
 from radixroute.events.listening import LAST_LINGER_MS, endpoints_of, listen, require_safe_host
 from radixroute.events.native import encode_heartbeat
 from radixroute.events.outbound import OutboundCounters, OutboundStream
@@ -147,13 +148,13 @@ class EventPublisher:
                     return False
                 frames = self._stream.record(self._queue.popleft(), time.time())
             if frames is not None:
-                events.send_multipart(frames)  # a PUB socket drops rather than blocks
+                send_frames(events, frames)  # a PUB socket drops rather than blocks
         return True
 
     def _beat(self, events: Socket, now_ns: int) -> None:
         with self._lock:
             beat = self._stream.heartbeat(self._aged_load(now_ns))
-        events.send_multipart(encode_heartbeat(beat))
+        send_frames(events, encode_heartbeat(beat))
 
     def _aged_load(self, now_ns: int) -> LoadReport:
         # An engine with requests that reports nothing has not finished a step since. An idle one

@@ -79,9 +79,11 @@ class SocketThread:
 
         What was made ready before a `wake` is there to be seen when this returns.
         """
-        ready = self._poller.poll(timeout_ms)
-        self._wake.clear()
-        return [one for one, _ in ready if isinstance(one, zmq.Socket)]
+        ready = [one for one, _ in self._poller.poll(timeout_ms)]
+        if self._wake.fileno() in ready:
+            ready.remove(self._wake.fileno())
+            self._wake.clear()
+        return ready
 
     def _run(self, context: zmq.Context[Socket], run: Callable[[], None]) -> None:
         try:

@@ -23,6 +23,7 @@ from radixroute.events.control import (
     encode_request,
 )
 from radixroute.events.errors import LocalEventError, RemoteEventError
+from radixroute.events.frames import take_frames
 from radixroute.events.inbox import Inbox
 from radixroute.events.native import MAX_PAYLOAD_BYTES, TOPIC_BATCH, decode_frames
 from radixroute.events.settings import SubscriberSettings
@@ -161,7 +162,7 @@ class EventSubscriber:
         decode = decode_frames if socket is link.connection.events else decode_reply
         for _ in range(_MESSAGES_A_TURN):
             try:
-                frames = socket.recv_multipart(zmq.NOBLOCK)
+                frames = take_frames(socket)
             except zmq.Again:
                 return
             self._accept(link.holder, frames, decode)

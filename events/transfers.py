@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import zmq
 
+from radixroute.events.frames import offer_frames, take_frames
+
 # 8 parts of 8,192 blocks are encoded in a few milliseconds.
 _MESSAGES_A_TURN = 8
 # A peer that took nothing for this long gets nothing: it will ask again.
@@ -39,7 +41,7 @@ class Transfers:
     def receive(self) -> tuple[bytes, list[bytes]] | None:
         """The next request: the peer's identity and what it sent; None if there is none."""
         try:
-            peer, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            peer, *frames = take_frames(self._socket)
         except zmq.Again:
             return None
         return peer, frames[:_MAX_FRAMES]
@@ -67,7 +69,7 @@ class Transfers:
             del self._by_peer[peer]
             return False
         try:
-            self._socket.send_multipart((peer, *message), zmq.NOBLOCK)
+            offer_frames(self._socket, (peer, *message))
         except zmq.Again:
             transfer.pending = message
             if now_ns - transfer.moved_ns > _STALLED_NS:

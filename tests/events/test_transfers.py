@@ -14,14 +14,18 @@ class FakeRouterSocket:
         self.sent: list[tuple[bytes, ...]] = []
         self.full: set[bytes] = set()
         self.gone: set[bytes] = set()
+        self._frames: list[bytes] = []
 
-    def send_multipart(self, message, flags):
-        assert flags == zmq.NOBLOCK
-        if message[0] in self.full:
+    def send(self, frame, flags):
+        assert flags & zmq.NOBLOCK
+        if not self._frames and frame in self.full:
             raise zmq.Again
-        if message[0] in self.gone:
+        if not self._frames and frame in self.gone:
             raise zmq.ZMQError(zmq.EHOSTUNREACH)
-        self.sent.append(message)
+        self._frames.append(frame)
+        if not flags & zmq.SNDMORE:
+            self.sent.append(tuple(self._frames))
+            self._frames.clear()
 
 
 def messages(count: int):

@@ -97,21 +97,28 @@ class Fleet:
         self._reported: list[PassReport] = []
         self._new_buffers(buffers or FleetBuffers())
         n, blocks = shape.workers, shape.kv_blocks
+        running = np.zeros((n, shape.max_num_seqs), np.int32)
+        timings = _coefficients(shape, timing)
+        ends = np.full(2 * _power_of_two(n), at.NEVER, np.int64)
+        idle = np.zeros(at.IDLE_LIST + 2 * n, np.int64)
+        self._agenda = (self.requests, self.workers, running, timings, ends, idle)
         self._arrays = (
             self.requests,
             prefixes.nodes,
             self.workers,
             _new_slots(shape),
             np.zeros((n, blocks, at.RUN_LEN), np.int64),
-            np.zeros((n, _buckets(blocks)), np.int64),
-            np.zeros((n, shape.max_num_seqs), np.int32),
+            np.zeros((n, _power_of_two(max(16, 3 * blocks))), np.int64),
+            running,
             self._limits,
-            _coefficients(shape, timing),
+            timings,
             self._words,
             self._events,
             self._reports,
             self._items,
             self._cursors,
+            ends,
+            idle,
         )
 
     def listen(self) -> None:
@@ -120,21 +127,27 @@ class Fleet:
 
     def submit(self, request: int, worker: int, now_ns: int) -> None:
         """The request reaches this worker's queue."""
-        self._kernels.submit(self.requests, self.workers[worker], request, worker, now_ns)
+        self._kernels.submit(*self._agenda, request, worker, now_ns)
 
-    def advance(self, until_ns: int, *, stops: bool = True) -> int:
+    def advance(self, until_ns: int, *, stop: int = at.REPORT) -> int:
         """Lets time pass up to `until_ns`; returns the time reached.
 
         Passes that would begin then have not begun: what arrives at that time still joins them.
-        With `stops`, only to the first time with something in `take_reports`.
+        Only to the first time with something in `take_reports`; with `at.FOLLOWED` to the first at
+        which a request ends that another one follows, with `at.NO_STOP` all the way.
         """
         while True:
-            reached = self._kernels.advance(self.now_ns, until_ns, int(stops), *self._arrays)
+            reached = self._kernels.advance(self.now_ns, until_ns, stop, *self._arrays)
             if reached >= 0:
                 self.now_ns = reached
                 return reached
             self.now_ns = -1 - reached
             self._empty_buffers()
+
+    def pass_starts(self) -> Numbers:
+        """When each worker's pass of now began, shape (workers,). O(workers)."""
+        self._kernels.settle(self.now_ns, *self._agenda)
+        return self.workers[:, at.PASS_START]
 
     def take_reports(self) -> list[PassReport]:
         """What happened since the last call, in order of time and worker."""
@@ -202,6 +215,7 @@ def _new_requests(trace: Trace, prefixes: Prefixes) -> NDArray[np.int64]:
     requests = np.zeros((len(trace), at.REQUEST_LEN), np.int64)
     requests[:, at.PROMPT] = trace.input_tokens
     requests[:, at.OUTPUT] = trace.output_tokens
+    requests[trace.after[trace.after >= 0], at.IS_FOLLOWED] = 1
     requests[:, at.FIRST_NODE] = prefixes.first[:-1]
     requests[:, at.N_NODES] = np.diff(prefixes.first)
     unset = (
@@ -257,8 +271,6 @@ def _refuse_impossible(requests: Numbers, shape: FleetShape) -> None:
         )
 
 
-def _buckets(blocks: int) -> int:
-    size = 16
-    while size < 3 * blocks:
-        size *= 2
-    return size
+def _power_of_two(least: int) -> int:
+    """The smallest that is no less."""
+    return 1 << (least - 1).bit_length()

@@ -10,6 +10,14 @@ from radixroute.radix.ids import Keys, Numbers
 from radixroute.radix.jit import helper, kernel, rare_helper
 from radixroute.replay import fleet_layout as at
 from radixroute.replay.fleet_blocks import key_of
+from radixroute.replay.fleet_agenda import (
+    first_at,
+    keep_idle,
+    note_end,
+    note_idle,
+    sort_idle,
+    take_idle,
+)
 from radixroute.replay.fleet_glide import glide_to
 from radixroute.replay.fleet_layout import Cells, Floats
 from radixroute.replay.fleet_scheduler import begin, end
@@ -29,10 +37,42 @@ def words_of_a_pass(limits: Numbers) -> int:
     return 8 * most  # type: ignore[no-any-return]
 
 
-@kernel("void(int64[:, ::1], int64[::1], int64, int64, int64)")
-def submit(requests: Numbers, worker: Numbers, index: int, which: int, now_ns: int) -> None:
+@rare_helper
+def _settle(
+    now_ns: int,
+    which: int,
+    requests: Numbers,
+    worker: Numbers,
+    running: Cells,
+    timing: Floats,
+    ends: Numbers,
+    idle: Numbers,
+) -> None:
+    """Passes of a glide that are over by now are told apart from those to come."""
+    if worker[at.PASS_END] >= 0 and worker[at.PASS_END] <= now_ns:
+        glide_to(now_ns, worker, requests, running, timing)
+        if worker[at.PASS_END] < 0:
+            note_end(ends, which, at.NEVER)
+            note_idle(idle, which)
+
+
+@kernel(
+    "void(int64[:, ::1], int64[:, ::1], int32[:, ::1], float64[:, ::1], int64[::1], int64[::1],"
+    " int64, int64, int64)"
+)
+def submit(
+    requests: Numbers,
+    workers: Numbers,
+    running: Cells,
+    timing: Floats,
+    ends: Numbers,
+    idle: Numbers,
+    index: int,
+    which: int,
+    now_ns: int,
+) -> None:
     """The request has reached this worker and waits there."""
-    request = requests[index]
+    request, worker = requests[index], workers[which]
     request[at.WORKER] = which
     request[at.STATE] = at.WAITING
     request[at.ARRIVED_NS] = now_ns
@@ -44,20 +84,32 @@ def submit(requests: Numbers, worker: Numbers, index: int, which: int, now_ns: i
         worker[at.WAIT_HEAD] = index
     worker[at.WAIT_TAIL] = index
     worker[at.N_WAITING] += 1
-    # The pass that runs goes on; the next one asks it in.
-    worker[at.GLIDE_PASSES] = 1
-    worker[at.GLIDE_END] = worker[at.PASS_END]
+    _settle(now_ns, which, requests, worker, running[which], timing[which], ends, idle)
+    if worker[at.PASS_END] >= 0:
+        # The pass that runs goes on; the next one asks it in.
+        worker[at.GLIDE_PASSES] = 1
+        worker[at.GLIDE_END] = worker[at.PASS_END]
+        note_end(ends, which, worker[at.GLIDE_END])
+    else:
+        note_idle(idle, which)
 
 
-@helper
-def _next_end(workers: Numbers) -> int:
-    """When something is next to be decided; -1: never."""
-    best = np.int64(-1)
+@kernel(
+    "void(int64, int64[:, ::1], int64[:, ::1], int32[:, ::1], float64[:, ::1], int64[::1],"
+    " int64[::1])"
+)
+def settle(
+    now_ns: int,
+    requests: Numbers,
+    workers: Numbers,
+    running: Cells,
+    timing: Floats,
+    ends: Numbers,
+    idle: Numbers,
+) -> None:
+    """For whoever looks at the workers: their running pass is the one of `now_ns`. O(workers)."""
     for which in range(len(workers)):
-        worker = workers[which]
-        if worker[at.PASS_END] >= 0 and (best < 0 or worker[at.GLIDE_END] < best):
-            best = worker[at.GLIDE_END]
-    return best  # type: ignore[return-value]
+        _settle(now_ns, which, requests, workers[which], running[which], timing[which], ends, idle)
 
 
 @rare_helper
@@ -75,16 +127,21 @@ def _begin_all(
     words: Keys,
     events: Numbers,
     cursors: Numbers,
+    ends: Numbers,
+    idle: Numbers,
 ) -> bool:
     """The next pass of each idle worker; False: a buffer is nearly full."""
     spare_words = words_of_a_pass(limits)
-    for which in range(len(workers)):
-        worker = workers[which]
-        if worker[at.PASS_END] >= 0 or worker[at.N_RUNNING] + worker[at.N_WAITING] == 0:
-            continue
+    sort_idle(idle)
+    for place in range(idle[at.N_IDLE]):
         first = cursors[at.N_WORDS]
         if len(words) - first < spare_words or cursors[at.N_EVENTS] == len(events):
+            keep_idle(idle, place)
             return False
+        which = take_idle(idle, place)
+        worker = workers[which]
+        if worker[at.N_RUNNING] + worker[at.N_WAITING] == 0:
+            continue
         begin(
             now_ns,
             requests,
@@ -99,22 +156,25 @@ def _begin_all(
             words,
             cursors,
         )
+        if worker[at.PASS_END] >= 0:
+            note_end(ends, which, worker[at.GLIDE_END])
         if cursors[at.N_WORDS] > first:
             event = events[cursors[at.N_EVENTS]]
             cursors[at.N_EVENTS] += 1
             event[0], event[1], event[2], event[3] = now_ns, which, first, cursors[at.N_WORDS]
+    idle[at.N_IDLE] = 0
     return True
 
 
 @kernel(
     "int64(int64, int64, int64, int64[:, ::1], int32[::1], int64[:, ::1], int32[:, :, ::1],"
     " int64[:, :, ::1], int64[:, ::1], int32[:, ::1], int64[::1], float64[:, ::1], uint64[::1],"
-    " int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1])"
+    " int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1])"
 )
 def advance(
     now_ns: int,
     until_ns: int,
-    stops: int,
+    stop: int,
     requests: Numbers,
     nodes: Cells,
     workers: Numbers,
@@ -129,11 +189,14 @@ def advance(
     reports: Numbers,
     items: Numbers,
     cursors: Numbers,
+    ends: Numbers,
+    idle: Numbers,
 ) -> int:
     """Goes on from `now_ns`, whose inputs are all in, to `until_ns`, whose passes do not begin yet.
 
-    With `stops`, only to the first time at which there is something to report. Returns the time
+    Only to the first time at which something is told that is `stop` or more. Returns the time
     reached; -1 less that time when a buffer is nearly full: empty them and go on from there.
+    O(log workers) for each end of a pass that is no part of a glide.
     """
     n_workers = len(workers)
     while True:
@@ -156,32 +219,36 @@ def advance(
             words,
             events,
             cursors,
+            ends,
+            idle,
         )
         if not begun:
             return -1 - now_ns
-        best = _next_end(workers)
-        is_told = False
-        reached = until_ns
-        if best >= 0 and best <= until_ns:
-            now_ns = reached = best
-            for which in range(n_workers):
-                worker = workers[which]
-                if worker[at.PASS_END] >= 0 and worker[at.GLIDE_END] == now_ns:
-                    is_told |= end(
-                        which,
-                        requests,
-                        worker,
-                        slots[which],
-                        runs[which],
-                        running[which],
-                        timing[which],
-                        reports,
-                        items,
-                        cursors,
-                    )
-        if reached == until_ns or (is_told and stops):
-            for which in range(n_workers):
-                worker = workers[which]
-                if worker[at.PASS_END] >= 0 and worker[at.PASS_END] <= reached:
-                    glide_to(reached, worker, requests, running[which], timing[which])
-            return reached
+        best = ends[1]
+        if best > until_ns:
+            return until_ns
+        told = at.NOTHING
+        which = first_at(ends, best)
+        while which >= 0:
+            worker = workers[which]
+            told = max(
+                told,
+                end(
+                    which,
+                    requests,
+                    worker,
+                    slots[which],
+                    runs[which],
+                    running[which],
+                    timing[which],
+                    reports,
+                    items,
+                    cursors,
+                ),
+            )
+            note_end(ends, which, at.NEVER)
+            note_idle(idle, which)
+            which = first_at(ends, best)
+        now_ns = best
+        if now_ns == until_ns or told >= stop:
+            return now_ns

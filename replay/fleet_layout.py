@@ -6,6 +6,8 @@
     runs      (workers, blocks, RUN_LEN)     nodes of the tree of cached blocks
     buckets   (workers, a power of two)      node -> slot, linear probing; 0: empty
     running   (workers, max_num_seqs)        requests in order of admission
+    ends      (twice a power of two,)        tournament: row i is the least of rows 2i and 2i + 1
+    idle      (1 + 2 workers,)               how many, which, and for each worker whether it is one
 
 Times are nanoseconds since the start of the trace; -1: not yet.
 """
@@ -68,7 +70,8 @@ FIRST_NS: Final = 17  # first token
 FINISH_NS: Final = 18
 LOST: Final = 19  # tokens computed before the last preemption
 FIRST_OUTPUT: Final = 20  # node of its first full block after those of the prompt
-REQUEST_LEN: Final = 21
+IS_FOLLOWED: Final = 21  # 1: somebody comes only after it has ended
+REQUEST_LEN: Final = 22
 
 UNSENT: Final = 0
 WAITING: Final = 1
@@ -140,6 +143,19 @@ REPORT_LEN: Final = 10
 FIRST_TOKEN: Final = 1
 LAST_TOKEN: Final = 2
 ITEM_LEN: Final = 2
+
+# Ends of glides, a leaf for each worker in the second half.
+NEVER: Final = 1 << 62
+
+# Workers that may begin a pass.
+N_IDLE: Final = 0
+IDLE_LIST: Final = 1
+
+# What the end of a pass tells, and where `advance` stops: at what tells as much or more.
+NOTHING: Final = 0
+REPORT: Final = 1
+FOLLOWED: Final = 2  # a request has ended after which another one comes
+NO_STOP: Final = 3
 
 # A cache event row: (ns, worker, first word, end word).
 EVENT_LEN: Final = 4

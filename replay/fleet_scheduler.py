@@ -219,14 +219,14 @@ def end(
     reports: Numbers,
     items: Numbers,
     cursors: Numbers,
-) -> bool:
-    """The pass is over: tokens come, finished requests go. Whether there is something to report."""
+) -> int:
+    """The pass is over: tokens come, finished requests go. NOTHING, REPORT or FOLLOWED."""
     if worker[at.GLIDE_PASSES] > 1:
         last_of_glide(worker, requests, running, timing)
     now_ns = worker[at.PASS_END]
     free_twins(worker, slots)
     first_item = cursors[at.N_ITEMS]
-    kept = 0
+    kept, told = 0, at.REPORT
     for place in range(worker[at.N_RUNNING]):
         index = running[place]
         request = requests[index]
@@ -244,6 +244,8 @@ def end(
                 kind |= at.LAST_TOKEN
                 request[at.FINISH_NS] = now_ns
                 request[at.STATE] = at.DONE
+                if request[at.IS_FOLLOWED]:
+                    told = at.FOLLOWED
                 release(request, worker, slots, runs, now_ns)
             if kind:
                 _item(index, kind, items, cursors)
@@ -259,7 +261,7 @@ def end(
         worker[at.N_DECODE_PASSES] += 1
         worker[at.DECODE_NS] += pass_ns
         worker[at.DECODED] += worker[at.PASS_DECODES]
-        return False
+        return at.NOTHING
     report = reports[cursors[at.N_REPORTS]]
     cursors[at.N_REPORTS] += 1
     report[at.R_END] = now_ns
@@ -273,4 +275,4 @@ def end(
     report[at.R_DECODE_NS] = worker[at.DECODE_NS]
     report[at.R_DECODED] = worker[at.DECODED]
     worker[at.N_DECODE_PASSES] = worker[at.DECODE_NS] = worker[at.DECODED] = 0
-    return True
+    return told

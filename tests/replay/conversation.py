@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from radixroute.replay import fleet_layout as at
 from radixroute.replay.fleet import Fleet
 from radixroute.replay.trace import Trace
 from radixroute.replay.trace_files import read_trace
@@ -22,7 +23,7 @@ def conversation(speed: float = 1.0) -> Trace:
 def round_robin(trace: Trace, fleet: Fleet) -> None:
     for request, ns in enumerate(trace.arrival_ns.tolist()):
         if fleet.now_ns < ns:
-            fleet.advance(ns, stops=False)
+            fleet.advance(ns, stop=at.NO_STOP)
         fleet.submit(request, request % fleet.shape.workers, ns)
     while not fleet.is_idle:
-        fleet.advance(fleet.now_ns + 10**12, stops=False)
+        fleet.advance(fleet.now_ns + 10**12, stop=at.NO_STOP)

@@ -30,7 +30,7 @@ SMALLEST = FleetBuffers(words=0, events=0, reports=0, items=0)
 
 
 def straight(fleet, until_ns):
-    fleet.advance(until_ns, stops=False)
+    fleet.advance(until_ns, stop=at.NO_STOP)
 
 
 def stopping(fleet, until_ns):
@@ -123,7 +123,7 @@ def test_how_time_is_cut_changes_nothing(first):
 
         def cut(fleet, until_ns, rng=rng):
             ahead = rng.choice((1, 10**5, 10**6, 5 * 10**6))
-            fleet.advance(min(until_ns, fleet.now_ns + ahead), stops=rng.random() < 0.5)
+            fleet.advance(min(until_ns, fleet.now_ns + ahead), stop=rng.choice((at.REPORT, at.NO_STOP)))
 
         whole = drive(load, new_fleet(load), straight)
         for step in (stopping, cut):

@@ -23,7 +23,7 @@ from radixroute.radix import layout as at
 from radixroute.radix.contract import Overlaps, Run
 from radixroute.radix.digest import DIGEST_MASK, Account
 from radixroute.radix.errors import BrokenInvariant, HolderExists, LocalMisuse, UnknownHolder
-from radixroute.radix.ids import BlockKey, Cells, Holder, Keys, Tier
+from radixroute.radix.ids import BlockKey, Cells, Holder, Keys, Numbers, Tier
 
 DEFAULT_BYTES = 2 << 30  # about 40 million blocks that one worker each holds
 MIN_BYTES = 1 << 17
@@ -121,6 +121,7 @@ class PrefixIndex:
         self._retire(old)
         self._lane_by_holder[holder] = lane = self._new_lane()
         self._head[at.OUT_ROWS + lane] = row
+        self._lane_by_row[row] = lane
 
     def store(self, holder: Holder, parent: BlockKey | None, keys: Keys, tier: Tier) -> None:
         lane = self._lane(holder)
@@ -146,6 +147,18 @@ class PrefixIndex:
             if at_word < len(words):
                 self.clear(holder)
                 at_word += at.PACKED_HEAD
+        if self._retired or self._swept:
+            self.sweep(_SWEEP_A_BLOCK * len(words))
+
+    def apply_rows(self, rows: Numbers, words: Keys) -> None:
+        """`apply` for many holders in one call, in order: whoever has many small batches.
+
+        `rows`, shape (batches, 4): anything, place in `holders`, first and end of its `words`.
+        Raises `LocalMisuse` at a clear.
+        """
+        done = self._kernels.apply_rows(*self._arrays, self._lane_by_row, rows, words, _NO_FLAGS)
+        if done < len(rows):
+            raise LocalMisuse("a cache was cleared: `apply` the batches of its holder one by one")
         if self._retired or self._swept:
             self.sweep(_SWEEP_A_BLOCK * len(words))
 
@@ -290,7 +303,7 @@ class PrefixIndex:
         # New objects: earlier `Overlaps` keep theirs.
         self._holders = tuple(self._lane_by_holder)
         self._row_by_holder = {holder: row for row, holder in enumerate(self._holders)}
-        lanes = np.fromiter(self._lane_by_holder.values(), np.int64)
+        self._lane_by_row = lanes = np.fromiter(self._lane_by_holder.values(), np.int64)
         self._head[at.OUT_ROWS + lanes] = np.arange(len(lanes))
 
 

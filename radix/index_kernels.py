@@ -12,7 +12,7 @@ from radixroute.radix.changes import (
 )
 from radixroute.radix.entries import drop_entry, entries_of, find_entry
 from radixroute.radix.ids import Arrays, Cells, Directory, Flags, Keys, Lanes, Numbers
-from radixroute.radix.jit import kernel
+from radixroute.radix.jit import kernel, rare_helper
 from radixroute.radix.layout import (
     CHILDREN,
     COPIES,
@@ -80,6 +80,28 @@ def remove(  # noqa: PLR0913, PLR0917 - the four arrays and one event
     return remove_blocks(a, lane, keys, 0, len(keys), tier, is_known)
 
 
+@rare_helper
+def _apply(a: Arrays, lane: int, words: Keys, start: int, stop: int, no_flags: Flags) -> int:
+    """Packed events in words `start` to `stop`, up to a clear; returns where it ended."""
+    at = start
+    while at < stop:
+        kind, tier = number(words[at] & PACKED_KIND), number(words[at] >> PACKED_TIER_SHIFT)
+        if kind == PACKED_CLEAR:
+            return at
+        first = at + PACKED_HEAD
+        end = first + number(words[at + 2])
+        if end < stop:
+            # The next event's lines are on their way while this one is applied.
+            for i in range(end + PACKED_HEAD, min(end + PACKED_HEAD + _AHEAD, stop)):
+                ask_for(a, words[i])
+        if kind == PACKED_STORE:
+            store_blocks(a, lane, words[at + 1], words, first, end, tier)
+        else:
+            a.head[UNKNOWN_REMOVALS] += remove_blocks(a, lane, words, first, end, tier, no_flags)
+        at = end
+    return at
+
+
 @kernel(f"int64({_ARRAYS}, int64, {_KEYS}, int64, uint8[::1])")
 def apply(  # noqa: PLR0913, PLR0917 - the four arrays and some events
     cells: Cells,
@@ -95,24 +117,30 @@ def apply(  # noqa: PLR0913, PLR0917 - the four arrays and some events
 
     Unknown removals are counted in `head`.
     """
+    return _apply(Arrays(cells, directory, lanes, head), lane, words, start, len(words), no_flags)
+
+
+@kernel(f"int64({_ARRAYS}, int64[::1], int64[:, ::1], {_KEYS}, uint8[::1])")
+def apply_rows(  # noqa: PLR0913, PLR0917 - the four arrays and many holders' events
+    cells: Cells,
+    directory: Directory,
+    lanes: Lanes,
+    head: Numbers,
+    lane_of: Numbers,
+    rows: Numbers,
+    words: Keys,
+    no_flags: Flags,
+) -> int:
+    """`apply` for each row (anything, place in `lane_of`, first word, end word), in order.
+
+    Returns the row at which it met a clear; the number of rows: at none.
+    """
     a = Arrays(cells, directory, lanes, head)
-    at = start
-    while at < len(words):
-        kind, tier = number(words[at] & PACKED_KIND), number(words[at] >> PACKED_TIER_SHIFT)
-        if kind == PACKED_CLEAR:
-            return at
-        first = at + PACKED_HEAD
-        end = first + number(words[at + 2])
-        if end < len(words):
-            # The next event's lines are on their way while this one is applied.
-            for i in range(end + PACKED_HEAD, min(end + PACKED_HEAD + _AHEAD, len(words))):
-                ask_for(a, words[i])
-        if kind == PACKED_STORE:
-            store_blocks(a, lane, words[at + 1], words, first, end, tier)
-        else:
-            head[UNKNOWN_REMOVALS] += remove_blocks(a, lane, words, first, end, tier, no_flags)
-        at = end
-    return at
+    for i in range(len(rows)):
+        end = rows[i, 3]
+        if _apply(a, lane_of[rows[i, 1]], words, rows[i, 2], end, no_flags) < end:
+            return i
+    return len(rows)
 
 
 @kernel(f"int64({_ARRAYS}, int64)")

@@ -11,29 +11,32 @@ from numpy.typing import NDArray
 from radixroute.radix.ids import Keys, Numbers
 from radixroute.radix.layout import PACKED_HEAD, PACKED_KIND, PACKED_REMOVE, PACKED_STORE
 from radixroute.replay.errors import InvalidShape
+from radixroute.replay.fleet import CacheWords
 from radixroute.replay.results import CacheEvents
 from radixroute.replay.trace import Prefixes
 
 
 def cache_events(
-    words_by_pass: Iterable[tuple[int, int, Keys]], numbered: Prefixes, n_unique: int
+    told: Iterable[CacheWords], numbered: Prefixes, n_unique: int
 ) -> CacheEvents:
-    """(ns, worker, words) of each pass, in order of time, as columns. O(changes log nodes).
+    """What passes told, in order of time, as columns. O(changes log nodes).
 
     `n_unique`: output blocks that the fleet has made; they are nodes too, behind the prompts'.
     """
     runs: list[Keys] = []
     heads: list[tuple[int, int, int, int]] = []  # ns, worker, is stored, keys
-    for ns, worker, words in words_by_pass:
-        start = 0
-        while start < len(words):
-            kind, n_keys = int(words[start] & PACKED_KIND), int(words[start + 2])
-            if kind not in (PACKED_STORE, PACKED_REMOVE):
-                raise InvalidShape(f"a simulated cache stores and removes; it told kind {kind}")
-            end = start + PACKED_HEAD + n_keys
-            runs.append(words[start + PACKED_HEAD : end])
-            heads.append((ns, worker, kind == PACKED_STORE, n_keys))
-            start = end
+    for batch in told:
+        words = batch.words
+        for ns, worker, start, stop in batch.rows.tolist():
+            at = start
+            while at < stop:
+                kind, n_keys = int(words[at] & PACKED_KIND), int(words[at + 2])
+                if kind not in (PACKED_STORE, PACKED_REMOVE):
+                    raise InvalidShape(f"a simulated cache stores and removes; it told kind {kind}")
+                end = at + PACKED_HEAD + n_keys
+                runs.append(words[at + PACKED_HEAD : end])
+                heads.append((ns, worker, kind == PACKED_STORE, n_keys))
+                at = end
     head = np.array(heads, np.int64).reshape(-1, 4)
     column = np.repeat(head[:, :3], head[:, 3], axis=0)
     keys = np.concatenate([np.zeros(0, np.uint64), *runs])
@@ -49,7 +52,7 @@ def _nodes_of(keys: Keys, n_nodes: int) -> Numbers:
     from radixroute.replay.fleet_kernels import keys_of  # here: numba takes 0.5 s to import
 
     all_keys = np.empty(n_nodes, np.uint64)
-    keys_of(np.arange(n_nodes), all_keys)
+    keys_of(np.arange(n_nodes, dtype=np.int32), all_keys)
     by_key: NDArray[np.int64] = np.argsort(all_keys)
     in_order = all_keys[by_key]
     place = np.searchsorted(in_order, keys)

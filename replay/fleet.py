@@ -52,6 +52,14 @@ class FleetBuffers:
     items: int = 1 << 17
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CacheWords:
+    """How the caches of some passes changed, in order of time."""
+
+    rows: Numbers  # shape (passes, 4): time, worker, first and end of its words
+    words: Keys  # packed as `radix.layout` says
+
+
 @dataclass(frozen=True, slots=True)
 class PassReport:
     """A pass that computed prompt tokens or gave a first or last token."""
@@ -93,7 +101,7 @@ class Fleet:
         self._limits[at.BLOCK] = shape.block_size
         self._limits[at.WATERMARK] = shape.watermark_blocks
         self._cursors = np.zeros(at.CURSORS_LEN, np.int64)
-        self._told: list[tuple[int, int, Keys]] = []
+        self._told: list[CacheWords] = []
         self._reported: list[PassReport] = []
         self._new_buffers(buffers or FleetBuffers())
         n, blocks = shape.workers, shape.kv_blocks
@@ -155,8 +163,8 @@ class Fleet:
         reported, self._reported = self._reported, []
         return reported
 
-    def take_events(self) -> list[tuple[int, int, Keys]]:
-        """(time, worker, packed words as `radix.layout` says) of each pass that changed a cache."""
+    def take_events(self) -> list[CacheWords]:
+        """Of each pass that changed a cache since the last call."""
         self._empty_buffers()
         told, self._told = self._told, []
         return told
@@ -184,15 +192,16 @@ class Fleet:
         self._items = np.zeros((sizes.items + least_items, at.ITEM_LEN), np.int64)
 
     def _empty_buffers(self) -> None:
-        cursors = self._cursors
-        if n := int(cursors[at.N_EVENTS]):
-            words = self._words[: cursors[at.N_WORDS]].copy()
-            for ns, worker, start, end in self._events[:n].tolist():
-                self._told.append((ns, worker, words[start:end]))
-        if n := int(cursors[at.N_REPORTS]):
-            items = self._items[: cursors[at.N_ITEMS]].tolist()
-            self._reported.extend(_report(row, items) for row in self._reports[:n].tolist())
-        cursors[[at.N_EVENTS, at.N_WORDS, at.N_REPORTS, at.N_ITEMS]] = 0
+        n_reports, n_items, n_words, n_events = self._cursors[: at.N_EVENTS + 1].tolist()
+        if n_events:
+            words = self._words[:n_words].copy()
+            self._told.append(CacheWords(self._events[:n_events].copy(), words))
+            self._cursors[at.N_EVENTS] = self._cursors[at.N_WORDS] = 0
+        if n_reports:
+            items = self._items[:n_items].tolist()
+            rows = self._reports[:n_reports].tolist()
+            self._reported.extend([_report(row, items) for row in rows])
+            self._cursors[at.N_REPORTS] = self._cursors[at.N_ITEMS] = 0
 
 
 def _report(row: list[int], items: list[list[int]]) -> PassReport:

@@ -23,8 +23,8 @@ from radixroute.replay.fleet_layout import Cells, Floats
 from radixroute.replay.fleet_scheduler import begin, end
 
 
-@kernel("void(int64[::1], uint64[::1])")
-def keys_of(nodes: Numbers, keys: Keys) -> None:
+@kernel("void(int32[::1], uint64[::1])")
+def keys_of(nodes: Cells, keys: Keys) -> None:
     """Block keys of nodes, into `keys`."""
     for i in range(len(nodes)):
         keys[i] = key_of(nodes[i])

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from radixroute.radix.ids import Holder, Keys, WorkerId
+from radixroute.radix.ids import Holder, Keys, Numbers, WorkerId
 from radixroute.radix.index import PrefixIndex
 from radixroute.replay import fleet_layout as at
 from radixroute.replay.cache_events import cache_events
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.fleet import Fleet, FleetShape, PassReport
+from radixroute.replay.fleet import CacheWords, Fleet, FleetShape, PassReport
 from radixroute.replay.results import RunResult
 from radixroute.replay.timing import POLYNOMIAL, Timing
 from radixroute.replay.trace import Prefixes, Trace, prefixes
@@ -87,8 +87,7 @@ class Simulation:
         self._prefixes = numbered or prefixes(trace, shape.block_size)
         self._fleet = Fleet(trace, self._prefixes, shape, scenario.timing)
         self._fleet.listen()
-        self._keys = np.empty(len(self._prefixes.nodes), np.uint64)
-        keys_of(self._prefixes.nodes.astype(np.int64), self._keys)
+        self._keys_of = keys_of
         self._index = PrefixIndex()
         self._core = _core(policy, self._index, shape, scenario.seed)
         self._holders = [Holder(WorkerId(_name(w))) for w in range(shape.workers)]
@@ -99,8 +98,11 @@ class Simulation:
         self._predicted = np.zeros(len(trace), np.int64)
         self._arrival_ns = (trace.arrival_ns / scenario.speed).astype(np.int64)
         self._on_the_way: deque[tuple[int, int, int]] = deque()  # (ns, request, worker)
-        self._told: deque[tuple[int, int, Keys]] = deque()  # cache events not heard of yet
-        self._kept: list[tuple[int, int, Keys]] = []  # all cache events, if they are wanted
+        self._told: deque[CacheWords] = deque()  # cache events not heard of yet
+        self._kept: list[CacheWords] = []  # all cache events, if they are wanted
+        # Only a prompt's length counts; all prompts are views of one.
+        self._prompt = np.zeros(int(trace.input_tokens.max(initial=0)), np.uint32)
+        self._slots = self._core.state.speeds.slots([holder.worker for holder in self._holders])
         self._event_delay_ns = round(conditions.event_delay_ms * 1e6)
         self._dispatch_ns = round(conditions.dispatch_ms * 1e6)
         self._followers: dict[int, list[int]] = {}
@@ -110,20 +112,29 @@ class Simulation:
         started = time.perf_counter()
         arrivals = self._first_arrivals()
         fleet, core, now_ns = self._fleet, self._core, 0
+        waiting = core.state.waiting
         while self._n_left:
             until_ns = self._next_ns(arrivals)
-            now_ns = fleet.advance(until_ns)
-            self._hear_events(now_ns)
+            now_ns = fleet.advance(until_ns, stop=self._stop())
             self._report(fleet.take_reports(), arrivals)
             while self._on_the_way and self._on_the_way[0][0] <= now_ns:
                 _, request, worker = self._on_the_way.popleft()
                 fleet.submit(request, worker, now_ns)
-            self._tell_steps()
+            if not (len(waiting) or (arrivals and arrivals[0][0] <= now_ns)):
+                continue  # nothing is decided, so nobody looks
+            self._hear_events(now_ns)
+            core.state.speeds.stepped(self._slots, fleet.pass_starts())
             while arrivals and arrivals[0][0] <= now_ns:
                 _, request = heapq.heappop(arrivals)
                 self._do(core.submit(self._spec(request), now_ns, is_last=False), now_ns)
             self._do(core.pump(now_ns), now_ns)
         return self._result(time.perf_counter() - started)
+
+    def _stop(self) -> int:
+        """What must be told to the router at once: else it may hear of it when it next decides."""
+        if len(self._core.state.waiting):
+            return at.REPORT
+        return at.FOLLOWED if self._followers else at.NO_STOP
 
     def _first_arrivals(self) -> list[tuple[int, int]]:
         after = self._trace.after
@@ -146,18 +157,29 @@ class Simulation:
 
     def _hear_events(self, now_ns: int) -> None:
         """Cache changes that have reached the router by now."""
-        for ns, worker, words in self._fleet.take_events():
-            self._told.append((ns + self._event_delay_ns, worker, words))
+        told, heard_ns = self._told, now_ns - self._event_delay_ns
+        for batch in self._fleet.take_events():
+            told.append(batch)
             if self._scenario.keeps_events:
-                self._kept.append((ns, worker, words))
-        core = self._core
-        while self._told and self._told[0][0] <= now_ns:
-            _, worker, words = self._told.popleft()
-            holder = self._holders[worker]
-            self._index.apply(holder, words)
-            if core.expects_blocks(holder.worker):
-                for keys in _stored(words):
-                    core.stored(holder.worker, keys)
+                self._kept.append(batch)
+        while told:
+            batch = told.popleft()
+            n = int(np.searchsorted(batch.rows[:, 0], heard_ns, "right"))
+            self._hear(batch.rows[:n], batch.words)
+            if n < len(batch.rows):
+                told.appendleft(CacheWords(batch.rows[n:], batch.words))
+                return
+
+    def _hear(self, rows: Numbers, words: Keys) -> None:
+        core, holders = self._core, self._holders
+        self._index.apply_rows(rows, words)
+        if not any(core.expects_blocks(holder.worker) for holder in holders):
+            return
+        for _, worker, start, end in rows.tolist():
+            worker_id = holders[worker].worker
+            if core.expects_blocks(worker_id):
+                for keys in _stored(words[start:end]):
+                    core.stored(worker_id, keys)
 
     def _report(self, reports: Iterable[PassReport], arrivals: list[tuple[int, int]]) -> None:
         """What the workers' sessions say."""
@@ -207,21 +229,16 @@ class Simulation:
             prompt=facts,
         )
 
-    def _tell_steps(self) -> None:
-        """When each worker's last pass ended: live, every step's outputs say so."""
-        speeds, workers = self._core.state.speeds, self._fleet.workers
-        for worker, start_ns in enumerate(workers[:, at.PASS_START].tolist()):
-            speeds.stepped(self._holders[worker].worker, start_ns)
-
     def _spec(self, request: int) -> RequestSpec:
         first, end = self._prefixes.first[request : request + 2].tolist()
         n_prompt = int(self._trace.input_tokens[request])
         arrival_ns = int(self._arrival_ns[request])
+        keys = np.empty(end - first, np.uint64)
+        self._keys_of(self._prefixes.nodes[first:end], keys)
         return RequestSpec(
             request_id=str(request),
-            # Only its length counts; all its tokens are one number in memory.
-            prompt=np.broadcast_to(np.uint32(0), (n_prompt,)),
-            keys=self._keys[first:end],
+            prompt=self._prompt[:n_prompt],
+            keys=keys,
             sampling=SamplingParams(max_tokens=int(self._trace.output_tokens[request])),
             policy=self._policy,
             arrival_ns=arrival_ns,

@@ -49,7 +49,7 @@ class Dispatcher:
         request = state.requests.open(spec)
         state.log.open(self.log_entry(spec))
         state.counters.add(Count.REQUESTS_ACCEPTED)
-        if not policy.is_planned and self._may_bind(request, policy):
+        if not policy.is_planned and self._may_bind(policy):
             dispatched = self._dispatch(request, now_ns)
             if dispatched is not None:
                 return [dispatched]
@@ -64,6 +64,7 @@ class Dispatcher:
         """Hands waiting requests to workers that can take them now."""
         state, actions = self._state, list[Action]()
         planned: dict[str, list[Request]] = {}
+        refused: set[float | None] = set()  # thresholds under which nobody may go in this pump
         # Ranks order those of a queueing policy; all others have the same and keep their order.
         for request in sorted(
             state.waiting, key=lambda request: (not request.attempt, request.rank)
@@ -71,11 +72,19 @@ class Dispatcher:
             policy = policy_named(request.spec.policy)
             if policy.is_planned and not request.excluded:
                 planned.setdefault(request.spec.policy, []).append(request)
-            elif request.attempt or self._may_bind(request, policy):
-                dispatched = self._dispatch(request, now_ns)
-                if dispatched is None:
-                    break
-                actions.append(dispatched)
+                continue
+            if not request.attempt:
+                # What goes only adds to what is queued: who may not go now may not go in this pump.
+                threshold = policy.queue_threshold
+                if threshold in refused:
+                    continue
+                if not self._may_bind(policy):
+                    refused.add(threshold)
+                    continue
+            dispatched = self._dispatch(request, now_ns)
+            if dispatched is None:
+                break
+            actions.append(dispatched)
         for name, requests in planned.items():
             block_size = state.serving.block_size
             for request, decision in state.selector.plan(requests, name, block_size, now_ns):
@@ -167,7 +176,7 @@ class Dispatcher:
         )
         return min(cached, len(request.spec.prompt))
 
-    def _may_bind(self, request: Request, policy: Policy) -> bool:
+    def _may_bind(self, policy: Policy) -> bool:
         """Whether its policy lets it go now, if it were the first that waits."""
         threshold = policy.queue_threshold
         return threshold is None or self._state.selector.may_bind(threshold)

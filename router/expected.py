@@ -84,10 +84,10 @@ class ExpectedBlocks:
         entries = self._by_worker.get(worker_id)
         if not entries:
             return
-        place_by_key = {key: place for place, key in enumerate(keys.tolist())}
         for entry in list(entries.values()):
-            place = place_by_key.get(entry.next_key)
-            if place is not None:
+            is_next = keys == entry.keys[entry.start]
+            place = int(is_next.argmax()) if len(keys) else 0
+            if len(keys) and is_next[place]:
                 self._advance(entry, _common(entry.keys[entry.start : entry.end], keys[place:]))
 
     def expire(self, now_ns: int) -> int:

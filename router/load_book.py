@@ -2,8 +2,8 @@
 
 Owns every booking. `book` happens in the same step as selection, `settle` exactly once. A worker's
 report covers the dispatches it acknowledges; later ones are added to it, so that nothing counts
-twice and other routers' requests are seen. Each change writes the worker's load to the columns that
-decisions read. No clock, no I/O; `RouterCore` calls.
+twice and other routers' requests are seen. Loads are written to the columns that decisions read when
+one reads them. No clock, no I/O; `RouterCore` calls.
 """
 
 from collections import deque
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from radixroute.events.records import SessionLoad
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
-from radixroute.router.slots import Columns, SlotList, Slots, Table
+from radixroute.router.slots import SlotList, Slots, Table
 
 
 class BookingId(NamedTuple):
@@ -71,6 +71,7 @@ class LoadBook:
         self._columns = slots.columns(*Load())
         self._desks: dict[WorkerId, _Desk] = {}
         self._worker_by_id: dict[BookingId, WorkerId] = {}
+        self._unwritten: dict[int, _Desk] = {}  # by slot: desks that changed since a decision
 
     def __len__(self) -> int:
         return len(self._worker_by_id)
@@ -95,7 +96,7 @@ class LoadBook:
         desk.unacknowledged.append(booking)
         desk.unacknowledged_tokens += queued_tokens
         self._worker_by_id[key] = worker_id
-        _write(self._columns, desk)
+        self._unwritten[desk.slot] = desk
 
     def first_token(self, key: BookingId, now_ns: int) -> None:
         """Its prompt is computed: it decodes from now on."""
@@ -107,7 +108,7 @@ class LoadBook:
             desk.decoding += 1
             desk.prompts -= not booking.is_lease
             desk.since_ns = now_ns
-            _write(self._columns, desk)
+            self._unwritten[desk.slot] = desk
 
     def settle(self, key: BookingId) -> None:
         """The attempt is over, however it ended."""
@@ -121,7 +122,7 @@ class LoadBook:
         desk.decoding -= booking.has_first_token
         desk.prompts -= not (booking.has_first_token or booking.is_lease)
         _acknowledge(desk, 0)  # drops what is settled from the head: the queue stays short
-        _write(self._columns, desk)
+        self._unwritten[desk.slot] = desk
 
     def report(self, worker_id: WorkerId, sessions: Iterable[SessionLoad], now_ns: int) -> None:
         """A heartbeat's word on every session of this worker."""
@@ -138,7 +139,7 @@ class LoadBook:
                 desk.foreign_tokens += session.queued_tokens
         if _load(desk).queued_tokens != before:
             desk.since_ns = now_ns
-        _write(self._columns, desk)
+        self._unwritten[desk.slot] = desk
 
     def forget_worker(self, worker_id: WorkerId) -> None:
         """A new life of this worker begins: old reports say nothing about it."""
@@ -147,10 +148,12 @@ class LoadBook:
             if desk.bookings:
                 raise BrokenInvariant(f"{worker_id} still has bookings")
             del self._desks[worker_id]
+            self._unwritten.pop(desk.slot, None)
             self._columns.unset(desk.slot)
 
     def take(self, slots: SlotList) -> Table:
-        """The loads of these workers, a row for each field of `Load`; reads no booking."""
+        """The loads of these workers, a row for each field of `Load`. O(workers)."""
+        self._write()
         return self._columns.take(slots)
 
     def load(self, worker_id: WorkerId) -> Load:
@@ -173,10 +176,17 @@ class LoadBook:
             raise BrokenInvariant("bookings and their directory differ")
         for worker_id, desk in self._desks.items():
             _check_desk(worker_id, desk)
+        self._write()
         loads = {desk.slot: _load(desk) for desk in self._desks.values()}
         for slot in range(self._columns.capacity):
             if self._columns.of(slot) != loads.get(slot, Load()):
                 raise BrokenInvariant(f"slot {slot}: the columns differ from the bookings")
+
+    def _write(self) -> None:
+        """What changed since the last decision, into the columns."""
+        for slot, desk in self._unwritten.items():
+            self._columns.write(slot, *_load(desk))
+        self._unwritten.clear()
 
     def _desk(self, worker_id: WorkerId) -> _Desk:
         desk = self._desks.get(worker_id)
@@ -197,10 +207,6 @@ def _load(desk: _Desk) -> Load:
         prompts=desk.prompts,
         since_ns=desk.since_ns,
     )
-
-
-def _write(columns: Columns, desk: _Desk) -> None:
-    columns.write(desk.slot, *_load(desk))
 
 
 def _take_tokens(desk: _Desk, booking: _Booking) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from radixroute.radix.contract import Overlaps
 from radixroute.radix.ids import Keys, Runs
@@ -151,21 +152,26 @@ class Selector:
         Requests that lost a session are not planned: `select` them.
         """
         self._wake_ns = None
-        overlaps = [self._fleet.index.overlaps(request.spec.keys) for request in requests]
-        roster = self._rosters.current(overlaps[0].holders, set())
+        first = self._fleet.index.overlaps(requests[0].spec.keys)
+        roster = self._rosters.current(first.holders, set())
         n_requests, n_workers = len(requests), len(roster.worker_ids)
         if not n_workers:
             return []
-        believed = [
-            self._believed(request, roster, held)
-            for request, held in zip(requests, overlaps, strict=True)
-        ]
         scalars = self._scalars(requests[0], block_size, now_ns)
         table = self._table(roster, scalars)
+        draws = np.array([self._draw(request) for request in requests], np.uint64)
+        if not _can_start(table, self._lead_ms).any():
+            # Whatever they would rather have, they wait.
+            self._wake_ns = self._next_wake(table, now_ns)
+            return []
+        rest = [self._fleet.index.overlaps(request.spec.keys) for request in requests[1:]]
+        believed = [
+            self._believed(request, roster, held)
+            for request, held in zip(requests, [first, *rest], strict=True)
+        ]
         before = table.copy()
         prompts = np.array([request.prompt_tokens for request in requests], np.float64)
         waited = np.array([(now_ns - request.spec.arrival_ns) / 1e6 for request in requests])
-        draws = np.array([self._draw(request) for request in requests], np.uint64)
         held = np.array([overlap for overlap, _ in believed], np.int32)
         order, chosen = np.empty((2, n_requests), np.int64)
         longest = [longest_held(overlap - expected) for overlap, expected in believed]
@@ -284,6 +290,12 @@ def load_cap(in_flight: Numbers, factor: float) -> float:
     """Requests in flight up to which cache credit may lift a worker."""
     total = float(np.add.reduce(in_flight))
     return float(max(MIN_CAP, np.ceil(factor * (total + 1.0) / len(in_flight))))
+
+
+def _can_start(table: Numbers, lead_ms: float) -> NDArray[np.bool_]:
+    """Workers that could start a prompt now, shape (workers,): `plan` gives none to the others."""
+    prompts, backlog_ms = table[at.PROMPTS], table[at.BACKLOG_MS]
+    return (prompts <= 1.0) & (backlog_ms <= lead_ms) | (prompts <= 0.0) & (backlog_ms <= 0.0)
 
 
 def _prefill_ms(view: View, worker: int) -> float:

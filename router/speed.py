@@ -6,12 +6,13 @@ fitted by least squares with forgetting, the first to what the second leaves. Pr
 decisions sane. Decisions read the estimates as columns. Pure arithmetic; `RouterCore` calls.
 """
 
+from collections.abc import Sequence
 from math import isclose
 from typing import NamedTuple
 
 import numpy as np
 
-from radixroute.radix.ids import WorkerId
+from radixroute.radix.ids import Numbers, WorkerId
 from radixroute.router.errors import BrokenInvariant
 from radixroute.router.slots import SlotList, Slots, Table
 
@@ -112,14 +113,12 @@ class SpeedMeter:
         self._decode = _Line(PRIOR_STEPS, ((0.0, base), (2.0, base + 2.0 * each)), 0.0)
         # Prompts took so long, and reported steps made us expect so much: both fade.
         self._took_ms = self._expected_ms = PRIOR_DRIFT_MS
-        self.speed = Speed()
 
     def timed(self, expected_ms: float, took_ms: float) -> None:
         """A prompt was alone with its worker for so long, dispatch to first token."""
         keep = 1.0 - 1.0 / DRIFT_MEMORY
         self._expected_ms = self._expected_ms * keep + expected_ms
         self._took_ms = self._took_ms * keep + took_ms
-        self._show()
 
     @property
     def _drift(self) -> float:
@@ -139,12 +138,13 @@ class SpeedMeter:
             self._prefill.observe(float(prefill_tokens), spent)
         else:
             self._decode.observe(float(decode_tokens), step_ms, steps)
-        self._show()
 
-    def _show(self) -> None:
+    @property
+    def speed(self) -> Speed:
+        """As learned by now; steps come far more often than somebody asks."""
         prefill, decode = self._prefill, self._decode
         per_token = max(prefill.slope, LEAST_MS_PER_TOKEN)
-        self.speed = Speed(prefill.base, per_token, decode.base, decode.slope, self._drift)
+        return Speed(prefill.base, per_token, decode.base, decode.slope, self._drift)
 
 
 class SpeedBook:
@@ -155,6 +155,7 @@ class SpeedBook:
         # Beside the speed the end of the last step, and whether it has a meter.
         self._columns = slots.columns(*Speed(), 0.0, 0.0)
         self._meters: dict[WorkerId, SpeedMeter] = {}
+        self._unwritten: set[WorkerId] = set()  # meters that know more than the columns
         self._n_spread = 0  # slots there were when those without a meter got the mean of now
         self._output_tokens = PRIOR_OUTPUT_TOKENS
 
@@ -164,6 +165,7 @@ class SpeedBook:
 
     def take(self, slots: SlotList) -> Table:
         """Of these workers a row for each field of `Speed`, and when the last step ended (ns)."""
+        self._write()
         taken = self._columns.take(slots)
         if self._n_spread < self._columns.capacity and not taken[_HAS_METER].all():
             self._spread_mean()
@@ -190,25 +192,28 @@ class SpeedBook:
             decode_tokens=decode_tokens,
             steps=steps,
         )
-        self._columns.write(self._slots.of(worker_id), *meter.speed, float(now_ns), 1.0)
-        self._n_spread = 0
+        self._columns.table[_LAST_STEP, self._slots.of(worker_id)] = now_ns
+        self._unwritten.add(worker_id)
 
     def timed(self, worker_id: WorkerId, *, expected_ms: float, took_ms: float) -> None:
         """From dispatch to first token of a prompt that was alone with its worker."""
         meter = self._meters.get(worker_id)
         if meter is not None:
             meter.timed(expected_ms, took_ms)
-            slot = self._slots.of(worker_id)
-            self._columns.write(slot, *meter.speed, self._columns.table[_LAST_STEP, slot], 1.0)
-            self._n_spread = 0
+            self._unwritten.add(worker_id)
 
-    def stepped(self, worker_id: WorkerId, end_ns: int) -> None:
-        """A step ended of which nothing else is told."""
-        self._columns.table[_LAST_STEP, self._slots.of(worker_id)] = end_ns
+    def slots(self, worker_ids: Sequence[WorkerId]) -> SlotList:
+        """Where their numbers stand while they are listed."""
+        return np.array([self._slots.of(worker_id) for worker_id in worker_ids], np.intp)
+
+    def stepped(self, slots: SlotList, end_ns: Numbers) -> None:
+        """Steps ended of which nothing else is told."""
+        self._columns.table[_LAST_STEP, slots] = end_ns
 
     def forget(self, worker_id: WorkerId) -> None:
         """Call it while the worker still has its slot."""
         self._meters.pop(worker_id, None)
+        self._unwritten.discard(worker_id)
         self._columns.unset(self._slots.of(worker_id))
         self._n_spread = 0
 
@@ -219,6 +224,7 @@ class SpeedBook:
         return min(self._output_tokens, float(max_tokens))
 
     def check(self) -> None:
+        self._write()
         self._spread_mean()
         mean = self._fleet_speed()
         metered = {self._slots.of(w): meter.speed for w, meter in self._meters.items()}
@@ -228,6 +234,17 @@ class SpeedBook:
             pairs = zip(values, wanted, strict=True)
             if not all(isclose(got, want) for got, want in pairs):
                 raise BrokenInvariant(f"slot {slot}: the columns differ from the meters")
+
+    def _write(self) -> None:
+        """What was learned since somebody asked, into the columns. O(workers with news)."""
+        if not self._unwritten:
+            return
+        table = self._columns.table
+        for worker_id in self._unwritten:
+            slot = self._slots.of(worker_id)
+            self._columns.write(slot, *self._meters[worker_id].speed, table[_LAST_STEP, slot], 1.0)
+        self._unwritten.clear()
+        self._n_spread = 0
 
     def _spread_mean(self) -> None:
         """Into the slots without a meter. O(workers)."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from radixroute.radix.layout import PACKED_HEAD, PACKED_STORE
 from radixroute.replay import fleet_layout as at
-from radixroute.replay.fleet import Fleet, FleetBuffers, FleetShape, PassReport
+from radixroute.replay.fleet import CacheWords, Fleet, FleetBuffers, FleetShape, PassReport
 from radixroute.replay.fleet_kernels import keys_of
 from radixroute.replay.timing import Timing
 from radixroute.replay.trace import Prefixes, Trace, prefixes
@@ -105,11 +105,20 @@ def drive(load: Workload, fleet: Fleet, step: Any) -> Record:
         until_ns = arrivals[request] if request < len(arrivals) else _NEVER
         while fleet.now_ns < until_ns and not (until_ns == _NEVER and fleet.is_idle):
             step(fleet, until_ns)
-            events += [(ns, which, words.tolist()) for ns, which, words in fleet.take_events()]
+            events += passes_of(fleet.take_events())
             reports += fleet.take_reports()
         if request < len(arrivals):
             fleet.submit(request, load.placement[request], until_ns)
     return Record(fleet.requests, fleet.workers, events, reports)
+
+
+def passes_of(told: list[CacheWords]) -> list[Any]:
+    """(ns, worker, words) of each pass."""
+    return [
+        (ns, which, batch.words[start:end].tolist())
+        for batch in told
+        for ns, which, start, end in batch.rows.tolist()
+    ]
 
 
 def drive_slowly(load: Workload) -> SlowFleet:
@@ -127,7 +136,7 @@ def drive_slowly(load: Workload) -> SlowFleet:
 def unpacked(events: list[Any], n_nodes: int) -> list[Any]:
     """A fleet's packed events as `slow_fleet.told` writes them."""
     keys = np.empty(n_nodes, np.uint64)
-    keys_of(np.arange(n_nodes), keys)
+    keys_of(np.arange(n_nodes, dtype=np.int32), keys)
     nodes: dict[int, int | None] = {key: node for node, key in enumerate(keys.tolist())}
     nodes[0] = None
     rows = []

@@ -9,7 +9,7 @@ import numpy as np
 from radixroute.radix.ids import Keys
 from radixroute.replay import fleet_layout as at
 from radixroute.replay.cache_events import cache_events
-from radixroute.replay.fleet import Fleet, FleetShape
+from radixroute.replay.fleet import CacheWords, Fleet, FleetShape
 from radixroute.replay.results import CacheEvents, RunResult
 from radixroute.replay.timing import POLYNOMIAL
 from radixroute.replay.trace import Trace
@@ -83,7 +83,7 @@ def drive(trace, numbered, shape: FleetShape, rng, held_back_ns=0):
     fleet.listen()
     decided_ns = trace.arrival_ns + rng.integers(0, held_back_ns + 1, n)
     worker = rng.integers(0, shape.workers, n)
-    told: list[tuple[int, int, Keys]] = []
+    told: list[CacheWords] = []
     for request in np.argsort(decided_ns, kind="stable").tolist():
         while fleet.now_ns < decided_ns[request]:
             fleet.advance(int(decided_ns[request]))

@@ -16,9 +16,7 @@ from radixroute.replay.results import CacheEvents
 from radixroute.replay.trace import Prefixes
 
 
-def cache_events(
-    told: Iterable[CacheWords], numbered: Prefixes, n_unique: int
-) -> CacheEvents:
+def cache_events(told: Iterable[CacheWords], numbered: Prefixes, n_unique: int) -> CacheEvents:
     """What passes told, in order of time, as columns. O(changes log nodes).
 
     `n_unique`: output blocks that the fleet has made; they are nodes too, behind the prompts'.

@@ -35,7 +35,7 @@ def first_at(ends: Numbers, ns: int) -> int:
         place *= 2
         if ends[place] != ns:
             place += 1
-    return place - half  # type: ignore[no-any-return]
+    return place - half  # type: ignore[return-value]
 
 
 @helper

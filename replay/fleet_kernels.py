@@ -4,12 +4,9 @@ What a pass does is the business of `fleet_scheduler`. Tests hold it all equal t
 Importing this module compiles or loads from the cache (`radix.jit`).
 """
 
-import numpy as np
-
 from radixroute.radix.ids import Keys, Numbers
 from radixroute.radix.jit import helper, kernel, rare_helper
 from radixroute.replay import fleet_layout as at
-from radixroute.replay.fleet_blocks import key_of
 from radixroute.replay.fleet_agenda import (
     first_at,
     keep_idle,
@@ -18,6 +15,7 @@ from radixroute.replay.fleet_agenda import (
     sort_idle,
     take_idle,
 )
+from radixroute.replay.fleet_blocks import key_of
 from radixroute.replay.fleet_glide import glide_to
 from radixroute.replay.fleet_layout import Cells, Floats
 from radixroute.replay.fleet_scheduler import begin, end

@@ -22,7 +22,7 @@ from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import CacheWords, Fleet, FleetShape, PassReport
 from radixroute.replay.results import RunResult
 from radixroute.replay.timing import POLYNOMIAL, Timing
-from radixroute.replay.trace import Prefixes, Trace, prefixes
+from radixroute.replay.trace import Prefixes, Trace, prefixes, sessions
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.router.actions import Action, Dispatch, Fail
 from radixroute.router.core import RouterCore
@@ -88,6 +88,7 @@ class Simulation:
         self._fleet = Fleet(trace, self._prefixes, shape, scenario.timing)
         self._fleet.listen()
         self._keys_of = keys_of
+        self._session = sessions(trace)
         self._index = PrefixIndex()
         self._core = _core(policy, self._index, shape, scenario.seed)
         self._holders = [Holder(WorkerId(_name(w))) for w in range(shape.workers)]
@@ -112,7 +113,6 @@ class Simulation:
         started = time.perf_counter()
         arrivals = self._first_arrivals()
         fleet, core, now_ns = self._fleet, self._core, 0
-        waiting = core.state.waiting
         while self._n_left:
             until_ns = self._next_ns(arrivals)
             now_ns = fleet.advance(until_ns, stop=self._stop())
@@ -120,8 +120,8 @@ class Simulation:
             while self._on_the_way and self._on_the_way[0][0] <= now_ns:
                 _, request, worker = self._on_the_way.popleft()
                 fleet.submit(request, worker, now_ns)
-            if not (len(waiting) or (arrivals and arrivals[0][0] <= now_ns)):
-                continue  # nothing is decided, so nobody looks
+            if not self._is_looked_at(arrivals, now_ns):
+                continue
             self._hear_events(now_ns)
             core.state.speeds.stepped(self._slots, fleet.pass_starts())
             while arrivals and arrivals[0][0] <= now_ns:
@@ -129,6 +129,10 @@ class Simulation:
                 self._do(core.submit(self._spec(request), now_ns, is_last=False), now_ns)
             self._do(core.pump(now_ns), now_ns)
         return self._result(time.perf_counter() - started)
+
+    def _is_looked_at(self, arrivals: list[tuple[int, int]], now_ns: int) -> bool:
+        """Whether anything is decided now: until then the router may be told all at once."""
+        return len(self._core.state.waiting) > 0 or (len(arrivals) > 0 and arrivals[0][0] <= now_ns)
 
     def _stop(self) -> int:
         """What must be told to the router at once: else it may hear of it when it next decides."""
@@ -231,7 +235,7 @@ class Simulation:
 
     def _spec(self, request: int) -> RequestSpec:
         first, end = self._prefixes.first[request : request + 2].tolist()
-        n_prompt = int(self._trace.input_tokens[request])
+        n_prompt, session = int(self._trace.input_tokens[request]), int(self._session[request])
         arrival_ns = int(self._arrival_ns[request])
         keys = np.empty(end - first, np.uint64)
         self._keys_of(self._prefixes.nodes[first:end], keys)
@@ -243,6 +247,7 @@ class Simulation:
             policy=self._policy,
             arrival_ns=arrival_ns,
             deadline_ns=_NEVER,
+            session=None if session < 0 else session,
         )
 
     def _do(self, actions: Iterable[Action], now_ns: int) -> None:

@@ -70,6 +70,21 @@ class Prefixes:
         return self.nodes[self.first[request] : self.first[request + 1]]
 
 
+def sessions(trace: Trace) -> Numbers:
+    """The first request of each one's session, shape (requests,); -1: of none.
+
+    A session: requests that wait for each other, those that wait for the same one included.
+    """
+    root = np.where(trace.after >= 0, trace.after, np.arange(len(trace)))
+    while True:
+        further = root[root]
+        if np.array_equal(further, root):
+            break
+        root = further
+    is_alone = np.bincount(root, minlength=len(trace))[root] < 2
+    return np.where(is_alone, -1, root)
+
+
 def prefixes(trace: Trace, block_size: int) -> Prefixes:
     """O(blocks). Raises `InvalidShape` unless `block_size` divides that of the trace."""
     if block_size < 1 or trace.block_size % block_size:

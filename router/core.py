@@ -187,7 +187,14 @@ class RouterCore:
     def check(self) -> None:
         """Raises BrokenInvariant when the parts do not agree."""
         state = self.state
-        for part in (state.members, state.loads, state.speeds, state.expected, state.hits):
+        for part in (
+            state.members,
+            state.loads,
+            state.speeds,
+            state.expected,
+            state.learned,
+            state.hits,
+        ):
             part.check()
         booked = {request.booking for request in state.requests if request.worker_id is not None}
         booked |= {lease.booking for lease in state.leases}

@@ -36,6 +36,8 @@ class Count(StrEnum):
     EXPECTED_LAPSED = "expected_blocks_lapsed"
     REPLICAS_MADE = "replicas_of_hot_prefixes"
     REPLICA_ACCOUNTS_FORGOTTEN = "replica_accounts_forgotten"  # of prefixes that lost least lately
+    LEARNED_LAPSED = "learned_blocks_lapsed"
+    LEARNED_FORGOTTEN = "learned_blocks_forgotten"  # for want of room
     TICKS_LATE = "ticks_late"
     EVENTS_MALFORMED = "event_items_malformed"
     EVENTS_UNKNOWN_HOLDER = "event_items_dropped_unknown_worker"

@@ -4,7 +4,7 @@ Owns the life of a request between acceptance and its one end; changes the parts
 by their verbs. Booking happens in the same step as selection. No clock, no I/O: actions come back.
 """
 
-from radixroute.radix.ids import WorkerId
+from radixroute.radix.ids import Keys, WorkerId
 from radixroute.request.sampling import FinishReason
 from radixroute.router.actions import Abort, Action, Dispatch, Emit, Fail, Failure
 from radixroute.router.counters import Count
@@ -87,6 +87,7 @@ class Dispatcher:
             actions.append(dispatched)
         for name, requests in planned.items():
             block_size = state.serving.block_size
+            self._expire(policy_named(name), now_ns)
             for request, decision in state.selector.plan(requests, name, block_size, now_ns):
                 actions.append(self._bind(request, *self._logged(request, decision), now_ns))
         return actions
@@ -149,6 +150,7 @@ class Dispatcher:
         """A decision, logged; books nothing. None: nobody can take it now."""
         state = self._state
         name, block_size = request.spec.policy, state.serving.block_size
+        self._expire(policy_named(name), now_ns)
         decision = state.selector.select(request, name, block_size, now_ns)
         return None if decision is None else self._logged(request, decision)
 
@@ -169,12 +171,25 @@ class Dispatcher:
         self._state.fills.give(
             decision.worker_id, view.prompt_tokens - cached, self._fleet_tokens(view.block_size)
         )
-        if policy_named(decision.policy).needs_blocks:
+        policy = policy_named(decision.policy)
+        if policy.needs_blocks:
             self._state.active.add(key, decision.worker_id, request.spec.keys)
+        if policy.learns:
+            self._learn(decision.worker_id, request.spec.keys, now_ns)
         self._state.expected.expect(
             key, decision.worker_id, request.spec.keys, start=overlap - expected, now_ns=now_ns
         )
         return min(cached, len(request.spec.prompt))
+
+    def _expire(self, policy: Policy, now_ns: int) -> None:
+        if policy.learns:
+            self._state.counters.add(Count.LEARNED_LAPSED, self._state.learned.expire(now_ns))
+
+    def _learn(self, worker_id: WorkerId, keys: Keys, now_ns: int) -> None:
+        member = self._state.members.get(worker_id)
+        room = 0 if member is None else member.kv_blocks_total
+        forgotten = self._state.learned.learn(worker_id, keys, room=room, now_ns=now_ns)
+        self._state.counters.add(Count.LEARNED_FORGOTTEN, forgotten)
 
     def _may_bind(self, policy: Policy) -> bool:
         """Whether its policy lets it go now, if it were the first that waits."""

@@ -32,6 +32,7 @@ class RequestSpec:
     policy: str
     arrival_ns: int
     deadline_ns: int
+    session: int | None = None  # 64 bits; None: its client named none
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 Owns every booking. `book` happens in the same step as selection, `settle` exactly once. A worker's
 report covers the dispatches it acknowledges; later ones are added to it, so that nothing counts
-twice and other routers' requests are seen. Loads are written to the columns that decisions read when
-one reads them. No clock, no I/O; `RouterCore` calls.
+twice and other routers' requests are seen. What changed is written to the columns that decisions
+read when one reads them. No clock, no I/O; `RouterCore` calls.
 """
 
 from collections import deque

@@ -75,6 +75,7 @@ class Membership:
         member.fell_silent = reason in (SILENT, STUCK)
         self._state.counters.add(Count.WORKERS_DIED)
         self._state.fills.forget(worker_id)
+        self._state.learned.forget(worker_id)
         actions: list[Action] = [Drop(worker_id), *self._take_back(member, now_ns)]
         if not was_listed:
             actions += self._forget(member)
@@ -136,6 +137,7 @@ class Membership:
         self._state.loads.forget_worker(worker_id)
         self._state.speeds.forget(worker_id)
         self._state.fills.forget(worker_id)
+        self._state.learned.forget(worker_id)
         self._state.members.forget(worker_id)
         return [Disconnect(worker_id)]
 

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from radixroute.router import peers
+from radixroute.router.affinity import session_affinity
 from radixroute.router.errors import UnknownPolicy
 from radixroute.router.score import radix_scores
 from radixroute.router.view import Choice, Numbers, Scores, View
@@ -33,6 +34,8 @@ class Policy:
     # a step's tokens queued. None: nobody waits.
     queue_threshold: float | None = None
     needs_blocks: bool = False  # reads `View.active_blocks` and `new_blocks`
+    # Overlaps are those of blocks learned from its own decisions: cache events are never read.
+    learns: bool = False
 
 
 def round_robin(view: View) -> Choice:
@@ -103,6 +106,8 @@ POLICIES: dict[str, Policy] = {
     "random": Policy(random),
     "least_loaded": Policy(least_loaded),
     "power_of_two": Policy(power_of_two),
+    "session_affinity": Policy(session_affinity),
+    "prefix_approx": Policy(radix, is_planned=True, learns=True),
     "dynamo": Policy(_published(peers.dynamo(1.0, 1.0, 0.0)), needs_blocks=True),
     "dynamo_agentic": Policy(_published(peers.dynamo(2.0, 4.0, 64.0)), needs_blocks=True),
     "dynamo_wspt": Policy(

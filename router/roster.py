@@ -50,8 +50,10 @@ class Roster:
 class Rosters:
     """Makes rosters for one router."""
 
-    def __init__(self, members: Members) -> None:
+    def __init__(self, members: Members, *, needs_events: bool = True) -> None:
+        """`needs_events`: what holders hold counts only while their event streams are believed."""
         self._members = members
+        self._needs_events = needs_events
         self._last: Roster | None = None
         self._version = 0
         self._holders: tuple[Holder, ...] = ()
@@ -65,8 +67,8 @@ class Rosters:
         """Those in `tried` are left out while others live. O(1) unless something changed."""
         last = self._last
         if last is None or self._version != self._members.version or self._holders is not holders:
-            last = self._last = _roster(self._live(), self._not_live(), holders)
             self._version, self._holders = self._members.version, holders
+            last = self._last = self._roster(self._live(), self._not_live())
         return self._without(tried, last) if tried else last
 
     def _without(self, tried: Tried, everybody: Roster) -> Roster:
@@ -77,7 +79,10 @@ class Rosters:
             return everybody
         again = [m.spec.worker_id for m in live if m not in untried]
         lost = [Excluded(w, "this request lost its session there") for w in again]
-        return _roster(untried, [*self._not_live(), *lost], self._holders)
+        return self._roster(untried, [*self._not_live(), *lost])
+
+    def _roster(self, eligible: Sequence[Member], excluded: Sequence[Excluded]) -> Roster:
+        return _roster(eligible, excluded, self._holders, needs_events=self._needs_events)
 
     def _live(self) -> list[Member]:
         return [member for member in self._members if member.state is MemberState.LIVE]
@@ -91,7 +96,11 @@ class Rosters:
 
 
 def _roster(
-    eligible: Sequence[Member], excluded: Sequence[Excluded], holders: tuple[Holder, ...]
+    eligible: Sequence[Member],
+    excluded: Sequence[Excluded],
+    holders: tuple[Holder, ...],
+    *,
+    needs_events: bool,
 ) -> Roster:
     row_by_holder = {holder: row for row, holder in enumerate(holders)}
     rows: list[int] = []
@@ -102,7 +111,7 @@ def _roster(
         for rank in range(member.ranks):
             row = row_by_holder.get(Holder(member.spec.worker_id, rank))
             rows.append(row or 0)
-            weights.append(row is not None and member.is_fresh)
+            weights.append(row is not None and (member.is_fresh or not needs_events))
     nothing = np.zeros(len(eligible), np.int32)
     nothing.setflags(write=False)
     limits = np.array([member.max_batched_tokens or inf for member in eligible])

@@ -20,9 +20,10 @@ from radixroute.router.active_blocks import ActiveBlocks
 from radixroute.router.decision_log import Decision
 from radixroute.router.expected import ExpectedBlocks
 from radixroute.router.fill import Fills
+from radixroute.router.learned import LearnedBlocks
 from radixroute.router.load_book import LoadBook
 from radixroute.router.members import Members
-from radixroute.router.policies import policy_named, radix_reason
+from radixroute.router.policies import Policy, policy_named, radix_reason
 from radixroute.router.replicas import Replicas, longest_held, name_of
 from radixroute.router.requests import Request
 from radixroute.router.roster import Roster, Rosters
@@ -52,6 +53,7 @@ class Fleet:
     fills: Fills
     expected: ExpectedBlocks
     active: ActiveBlocks
+    learned: LearnedBlocks
     index: PrefixBeliefs
     replicas: Replicas
 
@@ -75,6 +77,7 @@ class Selector:
     def __init__(self, fleet: Fleet, rng: random.Random, settings: RouterSettings) -> None:
         self._fleet = fleet
         self._rosters = Rosters(fleet.members)
+        self._learned_rosters = Rosters(fleet.members, needs_events=False)
         self._rng = rng
         self._load_cap_factor = settings.load_cap_factor
         self._lead_ms = settings.dispatch_lead_ms
@@ -91,12 +94,13 @@ class Selector:
         self, request: Request, policy_name: str, block_size: int, now_ns: int
     ) -> Decision | None:
         """For one request, now. None: nobody can take it."""
-        overlaps = self._fleet.index.overlaps(request.spec.keys)
-        roster = self._rosters.current(overlaps.holders, request.excluded)
+        policy = policy_named(policy_name)
+        beliefs, rosters = self._source(policy)
+        overlaps = beliefs.overlaps(request.spec.keys)
+        roster = rosters.current(overlaps.holders, request.excluded)
         if not roster.worker_ids:
             return None
-        policy = policy_named(policy_name)
-        overlap, expected = self._believed(request, roster, overlaps)
+        overlap, expected = self._believed(policy, request, roster, overlaps)
         scalars = self._scalars(request, block_size, now_ns)
         table = self._table(roster, scalars)
         table.setflags(write=False)
@@ -116,6 +120,7 @@ class Selector:
             turn=self._turn(policy_name),
             draw=self._draw(request),
             replica_ms=self._fleet.replicas.credit_ms(prefix),
+            session=self._session(request),
             active_blocks=blocks[0],
             new_blocks=blocks[1],
         )
@@ -152,8 +157,10 @@ class Selector:
         Requests that lost a session are not planned: `select` them.
         """
         self._wake_ns = None
-        first = self._fleet.index.overlaps(requests[0].spec.keys)
-        roster = self._rosters.current(first.holders, set())
+        policy = policy_named(policy_name)
+        beliefs, rosters = self._source(policy)
+        first = beliefs.overlaps(requests[0].spec.keys)
+        roster = rosters.current(first.holders, set())
         n_requests, n_workers = len(requests), len(roster.worker_ids)
         if not n_workers:
             return []
@@ -164,9 +171,9 @@ class Selector:
             # Whatever they would rather have, they wait.
             self._wake_ns = self._next_wake(table, now_ns)
             return []
-        rest = [self._fleet.index.overlaps(request.spec.keys) for request in requests[1:]]
+        rest = [beliefs.overlaps(request.spec.keys) for request in requests[1:]]
         believed = [
-            self._believed(request, roster, held)
+            self._believed(policy, request, roster, held)
             for request, held in zip(requests, [first, *rest], strict=True)
         ]
         before = table.copy()
@@ -238,10 +245,20 @@ class Selector:
         ahead = ahead[ahead > 0.0]
         return now_ns + int(np.ceil(ahead.min() * 1e6)) if len(ahead) else None
 
-    def _believed(self, request: Request, roster: Roster, overlaps: Overlaps) -> tuple[Runs, Runs]:
+    def _source(self, policy: Policy) -> tuple[PrefixBeliefs, Rosters]:
+        """Who says what the workers hold, and which workers that counts for."""
+        if policy.learns:
+            return self._fleet.learned, self._learned_rosters
+        return self._fleet.index, self._rosters
+
+    def _believed(
+        self, policy: Policy, request: Request, roster: Roster, overlaps: Overlaps
+    ) -> tuple[Runs, Runs]:
         """Leading blocks each worker holds or will soon, and how many of them are only expected."""
         overlap = held = roster.held(overlaps)
-        expected = self._fleet.expected.extra_blocks(request.spec.keys, held, roster.believed)
+        expected = None
+        if not policy.learns:  # what was learned holds what is on its way already
+            expected = self._fleet.expected.extra_blocks(request.spec.keys, held, roster.believed)
         if expected is None:
             expected = roster.nothing
         else:
@@ -274,6 +291,13 @@ class Selector:
         kernels().prepare(table, scalars)
         return table
 
+    def _session(self, request: Request) -> int:
+        """Whose request it is: as its client says, else by its first block, else its own."""
+        spec = request.spec
+        if spec.session is not None:
+            return spec.session
+        return int(spec.keys[0]) if len(spec.keys) else self._draw(request)
+
     def _turn(self, policy_name: str) -> int:
         turn = self._turns.get(policy_name, 0)
         self._turns[policy_name] = turn + 1
@@ -295,7 +319,9 @@ def load_cap(in_flight: Numbers, factor: float) -> float:
 def _can_start(table: Numbers, lead_ms: float) -> NDArray[np.bool_]:
     """Workers that could start a prompt now, shape (workers,): `plan` gives none to the others."""
     prompts, backlog_ms = table[at.PROMPTS], table[at.BACKLOG_MS]
-    return (prompts <= 1.0) & (backlog_ms <= lead_ms) | (prompts <= 0.0) & (backlog_ms <= 0.0)
+    can: NDArray[np.bool_] = (prompts <= 1.0) & (backlog_ms <= lead_ms)
+    can |= (prompts <= 0.0) & (backlog_ms <= 0.0)
+    return can
 
 
 def _prefill_ms(view: View, worker: int) -> float:

@@ -16,6 +16,7 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.wire import pack_tokens, sampling_to_proto
 from radixroute.router import inspect
+from radixroute.router.affinity import session_of
 from radixroute.router.counters import Count
 from radixroute.router.errors import NoWorkers, RequestRejected, RouterError
 from radixroute.router.inputs import RequestSpec
@@ -98,6 +99,7 @@ class RouterFace:
             policy=policy,
             arrival_ns=arrival_ns,
             deadline_ns=self._runtime.now_ns() + round(left_s * NS_PER_S),
+            session=session_of(request.session_key),
         )
 
     async def _first_prompts(self) -> PromptReader:

@@ -113,12 +113,14 @@ class SpeedMeter:
         self._decode = _Line(PRIOR_STEPS, ((0.0, base), (2.0, base + 2.0 * each)), 0.0)
         # Prompts took so long, and reported steps made us expect so much: both fade.
         self._took_ms = self._expected_ms = PRIOR_DRIFT_MS
+        self._speed: Speed | None = Speed()  # None: something was learned since somebody asked
 
     def timed(self, expected_ms: float, took_ms: float) -> None:
         """A prompt was alone with its worker for so long, dispatch to first token."""
         keep = 1.0 - 1.0 / DRIFT_MEMORY
         self._expected_ms = self._expected_ms * keep + expected_ms
         self._took_ms = self._took_ms * keep + took_ms
+        self._speed = None
 
     @property
     def _drift(self) -> float:
@@ -138,13 +140,16 @@ class SpeedMeter:
             self._prefill.observe(float(prefill_tokens), spent)
         else:
             self._decode.observe(float(decode_tokens), step_ms, steps)
+        self._speed = None
 
     @property
     def speed(self) -> Speed:
         """As learned by now; steps come far more often than somebody asks."""
-        prefill, decode = self._prefill, self._decode
-        per_token = max(prefill.slope, LEAST_MS_PER_TOKEN)
-        return Speed(prefill.base, per_token, decode.base, decode.slope, self._drift)
+        if self._speed is None:
+            prefill, decode = self._prefill, self._decode
+            per_token = max(prefill.slope, LEAST_MS_PER_TOKEN)
+            self._speed = Speed(prefill.base, per_token, decode.base, decode.slope, self._drift)
+        return self._speed
 
 
 class SpeedBook:

@@ -12,6 +12,7 @@ from radixroute.router.decision_log import DecisionLog
 from radixroute.router.expected import ExpectedBlocks
 from radixroute.router.fill import Fills
 from radixroute.router.hits import HitCounters
+from radixroute.router.learned import LearnedBlocks
 from radixroute.router.leases import Leases
 from radixroute.router.load_book import LoadBook
 from radixroute.router.members import Members
@@ -44,6 +45,7 @@ class RouterState:
     fills: Fills
     expected: ExpectedBlocks
     active: ActiveBlocks
+    learned: LearnedBlocks
     requests: RequestTable
     waiting: WaitingQueue
     leases: Leases
@@ -62,6 +64,7 @@ def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random
         speeds=SpeedBook(slots),
         fills=Fills(slots),
         active=ActiveBlocks(),
+        learned=LearnedBlocks(round(settings.learned_ttl_s * NS_PER_S)),
         expected=ExpectedBlocks(round(settings.expected_ttl_s * NS_PER_S)),
         index=index,
         replicas=Replicas(counters),
@@ -72,6 +75,7 @@ def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random
         speeds=fleet.speeds,
         fills=fleet.fills,
         active=fleet.active,
+        learned=fleet.learned,
         expected=fleet.expected,
         requests=RequestTable(),
         waiting=WaitingQueue(settings.max_waiting),

@@ -30,6 +30,7 @@ class View:
     turn: int  # decisions this policy made before
     draw: int  # 64 random bits of this request
     replica_ms: float = 0.0  # that one more copy of its longest cached prefix may cost
+    session: int = 0  # 64 bits that requests of one session share
     # For policies that ask: distinct prompt blocks in use there, and those this prompt would add.
     active_blocks: Numbers | None = None
     new_blocks: Numbers | None = None

@@ -62,6 +62,7 @@ class Watch:
             self._membership.settle_lease(lease)
             self._state.counters.add(Count.LEASES_LAPSED)
         self._state.counters.add(Count.EXPECTED_LAPSED, self._state.expected.expire(now_ns))
+        self._state.counters.add(Count.LEARNED_LAPSED, self._state.learned.expire(now_ns))
         for member in list(self._state.members):
             actions += self._membership.settle_drained(member.spec.worker_id)
         return actions

@@ -6,7 +6,6 @@ equal prefixes.
 
 import numpy as np
 
-from radixroute.radix.ids import Keys
 from radixroute.replay import fleet_layout as at
 from radixroute.replay.cache_events import cache_events
 from radixroute.replay.fleet import CacheWords, Fleet, FleetShape

@@ -8,8 +8,7 @@ from radixroute.replay import blame_layout
 from radixroute.replay.blame import CLASSES, DEFINITIONS, Beliefs, blame
 from radixroute.replay.cache_events import cache_events
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.fleet import FleetShape
-from radixroute.replay.fleet import CacheWords
+from radixroute.replay.fleet import CacheWords, FleetShape
 from radixroute.replay.fleet_kernels import keys_of
 from radixroute.replay.trace import prefixes
 from tests.replay.runs import BLOCK, drive, events_of, make_trace, random_trace, result
@@ -311,7 +310,10 @@ def keys(*nodes):
 def told(*passes):
     """As a fleet tells them: (ns, worker, words) of each pass."""
     end = np.cumsum([len(words) for *_, words in passes])
-    rows = [(ns, worker, at - len(words), at) for (ns, worker, words), at in zip(passes, end, strict=True)]
+    rows = [
+        (ns, worker, at - len(words), at)
+        for (ns, worker, words), at in zip(passes, end, strict=True)
+    ]
     words = np.concatenate([words for *_, words in passes])
     return [CacheWords(np.array(rows, np.int64), words)]
 

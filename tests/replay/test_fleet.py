@@ -123,7 +123,9 @@ def test_how_time_is_cut_changes_nothing(first):
 
         def cut(fleet, until_ns, rng=rng):
             ahead = rng.choice((1, 10**5, 10**6, 5 * 10**6))
-            fleet.advance(min(until_ns, fleet.now_ns + ahead), stop=rng.choice((at.REPORT, at.NO_STOP)))
+            fleet.advance(
+                min(until_ns, fleet.now_ns + ahead), stop=rng.choice((at.REPORT, at.NO_STOP))
+            )
 
         whole = drive(load, new_fleet(load), straight)
         for step in (stopping, cut):
@@ -143,6 +145,35 @@ def test_each_stop_is_the_time_of_a_report():
             now_ns = fleet.advance(1 << 50)
             ends = {report.end_ns for report in fleet.take_reports()}
             assert ends == {now_ns}, f"seed {seed}"
+
+
+def test_it_stops_where_a_request_ends_that_another_one_follows():
+    load = random_workload(3)
+    follower = len(load.trace) - 1
+    load.trace.after[follower] = 1
+    fleet = new_fleet(load)
+    for request, worker in enumerate(load.placement[:-1]):
+        fleet.submit(request, worker, 0)
+    fleet.advance(1 << 50, stop=at.FOLLOWED)
+    assert fleet.requests[1, at.FINISH_NS] == fleet.now_ns
+    assert fleet.advance(1 << 50, stop=at.FOLLOWED) == 1 << 50
+    assert fleet.is_idle
+
+
+def test_who_looks_at_a_glide_sees_the_pass_of_now():
+    """Passes of 1 ms from 0 on, alike until the block is full; looking changes nothing."""
+    trace = new_trace(64, [0], [1], [40], [0, 1], [1])
+    load = Workload(
+        trace, prefixes(trace, 64), FleetShape(1, 4, 64), Timing("even", a0=1.0, d0=1.0), [0]
+    )
+    fleet, other = new_fleet(load), new_fleet(load)
+    for each in (fleet, other):
+        each.submit(0, 0, 0)
+    fleet.advance(10_500_000, stop=at.NO_STOP)
+    assert fleet.pass_starts().tolist() == [10_000_000]
+    for each in (fleet, other):
+        each.advance(1 << 50, stop=at.NO_STOP)
+    assert fleet.requests.tolist() == other.requests.tolist()
 
 
 @pytest.mark.parametrize("first", range(0, 400, CHUNK))

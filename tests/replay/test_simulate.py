@@ -5,13 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from radixroute.replay import fleet_layout as at
 from radixroute.replay.fleet import FleetShape
 from radixroute.replay.lab import LabSettings, replay_all
 from radixroute.replay.report import results_json
-from radixroute.replay.simulate import Conditions, Scenario, simulate
+from radixroute.replay.reshape import cut
+from radixroute.replay.simulate import Conditions, Scenario, Simulation, simulate
 from radixroute.replay.synth import synthesize
 from radixroute.replay.timing import LINEAR
-from radixroute.replay.trace import Trace
+from radixroute.replay.trace import Trace, sessions
 from radixroute.router.errors import UnknownPolicy
 from radixroute.router.policies import POLICIES
 from tests.replay.conversation import conversation
@@ -21,8 +23,6 @@ SHAPE = FleetShape(workers=4, kv_blocks=2048, block_size=64)
 
 @pytest.fixture(scope="module")
 def chats() -> Trace:
-    from radixroute.replay.reshape import cut
-
     return cut(synthesize("chats", 3), 400)
 
 
@@ -160,3 +160,35 @@ def test_settings_that_cannot_be_run_are_named():
         LabSettings(("best",))
     assert LabSettings(("random", "all")).chosen.count("random") == 1
     assert LabSettings(seed=1).digest != LabSettings(seed=2).digest
+
+
+def test_requests_that_wait_for_each_other_are_one_session():
+    trace = synthesize("chats", 3)
+    after = np.array([-1, 0, -1, 1, -1, 4, 0])
+    few = replace(cut(trace, 7), after=after)
+    assert sessions(few).tolist() == [0, 0, -1, 0, 4, 4, 0]
+
+
+def test_session_affinity_keeps_a_chat_on_one_worker_while_there_is_room(chats):
+    run = simulate(chats, "session_affinity", Scenario(SHAPE, speed=0.01))
+    of = sessions(chats)
+    assert {len(set(run.worker[of == session])) for session in set(of.tolist()) - {-1}} == {1}
+
+
+def test_prefix_approx_knows_little_less_than_events_tell(chats):
+    told = simulate(chats, "radix", Scenario(SHAPE))
+    learned = simulate(chats, "prefix_approx", Scenario(SHAPE))
+    scattered = simulate(chats, "random", Scenario(SHAPE))
+    assert scattered.reuse < learned.reuse <= told.reuse * 1.02
+
+
+@pytest.mark.parametrize("policy", ["radix", "random", "dynamo_wspt", "prefix_approx"])
+@pytest.mark.parametrize("conditions", [Conditions(), Conditions(60.0, 3.0, 1.3, 0.8)])
+def test_looking_at_every_pass_changes_nothing(monkeypatch, policy, conditions):
+    """A run that hears of everything at once, as a live router does."""
+    mixed = cut(synthesize("agents", 2), 150)
+    scenario = Scenario(replace(SHAPE, kv_blocks=900), speed=3.0, conditions=conditions)
+    plain = columns(simulate(mixed, policy, scenario))
+    monkeypatch.setattr(Simulation, "_stop", lambda self: at.REPORT)
+    monkeypatch.setattr(Simulation, "_is_looked_at", lambda self, arrivals, now_ns: True)
+    assert columns(simulate(mixed, policy, scenario)) == plain

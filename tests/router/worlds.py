@@ -80,6 +80,7 @@ def request(
         policy=more.get("policy", "radix_at_once"),
         arrival_ns=now_ns,
         deadline_ns=more.get("deadline_ns", now_ns + 600 * S),
+        session=more.get("session"),
     )
 
 

@@ -3,8 +3,8 @@
 The Mooncake conversation trace through both, in this process, one after the other for each setting:
 the same workers, timing and trace. First whether they agree where the policies are the same, then
 how the default policy does against the peer's presets, all in our simulator, and how long a run
-takes. Also with arrivals spread inside their buckets, and under wrong assumptions. Writes
-bench/results/replay.json.
+takes. Also with arrivals spread inside their buckets, under wrong assumptions, and with a million
+requests (`replay_growth`). Writes bench/results/replay.json.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import exp, log
 from pathlib import Path
 from statistics import mean
@@ -23,6 +23,7 @@ import numpy as np
 
 from bench.index_rows import Row, alone, write
 from bench.machine import machine, versions
+from bench.replay_growth import growth
 from radixroute.replay.fleet import FleetShape
 from radixroute.replay.reshape import spread
 from radixroute.replay.simulate import Conditions, Scenario, simulate
@@ -180,18 +181,20 @@ def rows(trace: Trace, path: Path, only: str) -> Iterator[Row]:
         ("synth", synthetic),
         ("robust", lambda: robust(trace, "robust")),
         ("robust_spread", lambda: robust(spread_out, "robust_spread")),
+        ("growth", lambda: growth(TRACE)),
     )
     for name, part in parts:
         if only in ("", name):
             for row in part():
                 peer = "" if row.peer is None else f"{row.peer:12.4f} {row.ratio:8.3f}"
-                print(f"{row.name:64} {row.ours:12.4f} {peer} {row.unit}", flush=True)
+                print(f"{row.name:64} {row.ours:12.6f} {peer} {row.unit}", flush=True)
                 yield row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="one part; writes nothing")
+    parser.add_argument("--merge", action="store_true", help="with --only: writes its rows")
     args = parser.parse_args()
     trace = read_trace(TRACE).trace
     with tempfile.TemporaryDirectory() as folder:
@@ -199,7 +202,14 @@ def main() -> None:
         path.write_bytes(gzip.decompress(TRACE.read_bytes()))
         ours(trace, "radix", 4, 1.0)  # compiled and loaded before anything is timed
         found = list(rows(trace, path, args.only))
-    if not args.only:
+    if args.only and args.merge:
+        # A part of the growth's kind takes as long as all others together: it may be run alone.
+        record = json.loads(RESULTS.read_text())
+        mine = {row.name for row in found}
+        kept = [row for row in record["rows"] if row["name"] not in mine]
+        record["rows"] = [*kept, *map(asdict, found)]
+        RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+    elif not args.only:
         named = {**versions(""), "ai-dynamo-runtime": "1.6.1"}
         write(RESULTS, found, machine(), named, {"settings": json.loads(json.dumps(SETTINGS))})
         print(f"written: {RESULTS}")

@@ -177,8 +177,6 @@ class Simulation:
     def _hear(self, rows: Numbers, words: Keys) -> None:
         core, holders = self._core, self._holders
         self._index.apply_rows(rows, words)
-        if not any(core.expects_blocks(holder.worker) for holder in holders):
-            return
         for _, worker, start, end in rows.tolist():
             worker_id = holders[worker].worker
             if core.expects_blocks(worker_id):

@@ -35,6 +35,10 @@ from radixroute.router.view import Numbers, View
 # Below it the cap would take cached prefixes from workers that are hardly busy: a worker decodes
 # eight requests about as fast as one.
 MIN_CAP = 8
+# Without a session's name prompts that begin alike are one. By the first block alone nearly the whole
+# conversation trace was one (its system prompt): 8 workers reused 7 % of it, less than in turn, but
+# 27 % by the first 576 to 2,048 tokens.
+SESSION_TOKENS = 1024
 
 
 class PrefixBeliefs(Protocol):
@@ -120,7 +124,7 @@ class Selector:
             turn=self._turn(policy_name),
             draw=self._draw(request),
             replica_ms=self._fleet.replicas.credit_ms(prefix),
-            session=self._session(request),
+            session=self._session(request, block_size),
             active_blocks=blocks[0],
             new_blocks=blocks[1],
         )
@@ -291,12 +295,13 @@ class Selector:
         kernels().prepare(table, scalars)
         return table
 
-    def _session(self, request: Request) -> int:
-        """Whose request it is: as its client says, else by its first block, else its own."""
+    def _session(self, request: Request, block_size: int) -> int:
+        """Whose request it is: as its client says, else as its prompt begins, else its own."""
         spec = request.spec
         if spec.session is not None:
             return spec.session
-        return int(spec.keys[0]) if len(spec.keys) else self._draw(request)
+        begins = spec.keys[: max(1, SESSION_TOKENS // block_size)]
+        return int(begins[-1]) if len(begins) else self._draw(request)
 
     def _turn(self, policy_name: str) -> int:
         turn = self._turns.get(policy_name, 0)

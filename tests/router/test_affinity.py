@@ -30,7 +30,7 @@ def test_a_worker_that_leaves_or_comes_moves_only_its_own_sessions():
 
 
 def test_a_full_worker_hands_its_sessions_to_the_next_of_each():
-    moved = Counter()
+    moved: Counter[str] = Counter()
     for session in range(600):
         first, second = home(session, *"abcd"), home(session, *"abcd", full="b")
         assert second == home(session, *"acd") if first == "b" else second == first
@@ -51,24 +51,26 @@ def test_the_reason_and_the_terms_say_that_it_was_full():
 def test_a_session_is_what_its_client_calls_it():
     assert session_of("") is None
     assert session_of("alice") == session_of("alice") != session_of("bob")
-    assert 0 <= session_of("alice") < 1 << 64
 
 
-def placed(world: World, name: str, prefix: int, session: int | None) -> str:
-    world.submit(request(name, prefix, policy="session_affinity", session=session, n=1))
+def placed(world: World, name: str, prefix: int, session: int | None, **more) -> str:
+    world.submit(request(name, prefix, policy="session_affinity", session=session, n=1, **more))
     (where,) = [w for w in world.workers if world.on(w)]
     world.step(where)
     return where
 
 
-def test_without_a_name_the_first_block_says_whose_request_it_is():
+def test_without_a_name_the_first_1024_tokens_say_whose_request_it_is():
     world = World(*"abcdefgh")
-    rng, wanted = random.Random(1), {}
+    rng = random.Random(1)
+    wanted: dict[int, str] = {}
     for n in range(60):
         prefix = rng.randrange(12)
-        where = placed(world, f"r{n}", prefix, None)
+        where = placed(world, f"r{n}", prefix, None, blocks=70, shared=64)
         assert wanted.setdefault(prefix, where) == where
     assert len(set(wanted.values())) > 3
+    own = {placed(world, f"q{n}", 0, None, blocks=70, shared=63) for n in range(20)}
+    assert len(own) > 3, "one block sooner they are different"
     assert len({placed(world, f"s{n}", n, session=5) for n in range(12)}) == 1
 
 

@@ -35,8 +35,8 @@ from radixroute.router.view import Numbers, View
 # Below it the cap would take cached prefixes from workers that are hardly busy: a worker decodes
 # eight requests about as fast as one.
 MIN_CAP = 8
-# Without a session's name prompts that begin alike are one. By the first block alone nearly all
-# of the conversation trace was one (its system prompt): 8 workers reused 7 %, less than in turn, but
+# Without a session's name prompts that begin alike are one. By the first block alone nearly all of
+# the conversation trace was one (its system prompt): 8 workers reused 7 %, less than in turn, but
 # 27 % by the first 576 to 2,048 tokens.
 SESSION_TOKENS = 1024
 

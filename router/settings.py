@@ -32,9 +32,9 @@ class RouterSettings:
     request_timeout_s: float = 600.0  # hard end of a request whose client set no deadline
     lease_ttl_s: float = 30.0
     expected_ttl_s: float = 30.0  # a dispatched prompt whose blocks never show up by then is lost
-    # A policy without cache events believes so long that a worker holds what it sent there. Room binds
-    # too: on the conversation trace 120 s (Dynamo's without events) cost a quarter of the reuse, 300 s
-    # and more cost nothing.
+    # A policy without cache events believes so long that a worker holds what it sent there, as far
+    # as there is room. On the conversation trace 120 s (Dynamo's without events) cost a quarter of
+    # the reuse, and 300 s or more nothing.
     learned_ttl_s: float = 600.0
     index_bytes: int = 2 << 30  # at most; taken as the index fills: 40 million blocks of one worker
     load_cap_factor: float = 1.5  # cache credit lifts no worker above this share of the mean load

@@ -49,6 +49,20 @@ async def test_round_robin_shares_requests_evenly():
         assert [len(worker.seen) for worker in workers] == [3, 3, 3]
 
 
+async def test_a_session_key_keeps_requests_together():
+    workers = [FakeWorker(name) for name in "abcd"]
+    async with cluster(*workers, policy="session_affinity") as (service, router, _):
+        await until(lambda: all_live(service))
+
+        async def served_by(session_key, first_id):
+            asked = request([first_id, *range(30, 90)], n=1)
+            asked.session_key = session_key
+            return (await collect(router.Generate(asked)))[-1].usage.worker_id
+
+        assert len({await served_by("alice", n) for n in range(20, 30)}) == 1
+        assert len({await served_by("", n) for n in range(20, 40)}) > 1
+
+
 async def test_a_prompt_longer_than_a_message_arrives_whole():
     worker = FakeWorker("a")
     async with cluster(worker, chunk_tokens=7) as (service, router, _):

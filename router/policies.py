@@ -107,7 +107,7 @@ POLICIES: dict[str, Policy] = {
     "least_loaded": Policy(least_loaded),
     "power_of_two": Policy(power_of_two),
     "session_affinity": Policy(session_affinity),
-    "prefix_approx": Policy(radix, is_planned=True, learns=True),
+    "prefix_approx": Policy(radix, is_planned=True, may_replicate=True, learns=True),
     "dynamo": Policy(_published(peers.dynamo(1.0, 1.0, 0.0)), needs_blocks=True),
     "dynamo_agentic": Policy(_published(peers.dynamo(2.0, 4.0, 64.0)), needs_blocks=True),
     "dynamo_wspt": Policy(

@@ -488,6 +488,11 @@ class WorkerStatus(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     COMPAT_EVENTS_ENDPOINT_FIELD_NUMBER: _builtins.int
     COMPAT_REPLAY_ENDPOINT_FIELD_NUMBER: _builtins.int
+    IDLE_PLANNED_MS_FIELD_NUMBER: _builtins.int
+    IDLE_AVOIDABLE_MS_FIELD_NUMBER: _builtins.int
+    IDLE_STARTING_MS_FIELD_NUMBER: _builtins.int
+    MAX_NUM_SEQS_FIELD_NUMBER: _builtins.int
+    MAX_NUM_BATCHED_TOKENS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     address: _builtins.str
     """host:port of its Engine service"""
@@ -521,6 +526,18 @@ class WorkerStatus(_message.Message):
     """as in its GetInfo; empty = not offered"""
     compat_replay_endpoint: _builtins.str
     """as in its GetInfo; empty = not offered"""
+    idle_planned_ms: _builtins.float
+    """Time without a request in flight here while requests waited at the router, milliseconds since its start:
+    a plan weighed this worker for all that waited; each would rather wait for another
+    """
+    idle_avoidable_ms: _builtins.float
+    """no plan did"""
+    idle_starting_ms: _builtins.float
+    """Time from dispatch to the start of the first step of requests that had waited for this idle worker, milliseconds."""
+    max_num_seqs: _builtins.int
+    """as in its GetInfo; 0 = not told"""
+    max_num_batched_tokens: _builtins.int
+    """as in its GetInfo, tokens; 0 = not told"""
     def __init__(
         self,
         *,
@@ -541,10 +558,15 @@ class WorkerStatus(_message.Message):
         reason: _builtins.str = ...,
         compat_events_endpoint: _builtins.str = ...,
         compat_replay_endpoint: _builtins.str = ...,
+        idle_planned_ms: _builtins.float = ...,
+        idle_avoidable_ms: _builtins.float = ...,
+        idle_starting_ms: _builtins.float = ...,
+        max_num_seqs: _builtins.int = ...,
+        max_num_batched_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_seq", b"applied_seq", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "deaths", b"deaths", "epoch", b"epoch", "in_flight", b"in_flight", "indexed_blocks", b"indexed_blocks", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "queued_tokens", b"queued_tokens", "reason", b"reason", "rejected_batches", b"rejected_batches", "state", b"state", "step_age_ms", b"step_age_ms", "stream_state", b"stream_state", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_seq", b"applied_seq", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "deaths", b"deaths", "epoch", b"epoch", "idle_avoidable_ms", b"idle_avoidable_ms", "idle_planned_ms", b"idle_planned_ms", "idle_starting_ms", b"idle_starting_ms", "in_flight", b"in_flight", "indexed_blocks", b"indexed_blocks", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "queued_tokens", b"queued_tokens", "reason", b"reason", "rejected_batches", b"rejected_batches", "state", b"state", "step_age_ms", b"step_age_ms", "stream_state", b"stream_state", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -850,6 +872,8 @@ class RouterInfoResponse(_message.Message):
     BLOCK_SIZE_FIELD_NUMBER: _builtins.int
     SCOPE_FINGERPRINT_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
+    MAX_MODEL_LEN_FIELD_NUMBER: _builtins.int
+    VOCAB_SIZE_FIELD_NUMBER: _builtins.int
     api_version: _builtins.int
     version: _builtins.str
     """of the package"""
@@ -859,6 +883,10 @@ class RouterInfoResponse(_message.Message):
     """tokens"""
     scope_fingerprint: _builtins.str
     """hexadecimal"""
+    max_model_len: _builtins.int
+    """tokens, prompt and output together; 0 = no worker has joined yet"""
+    vocab_size: _builtins.int
+    """token ids are below it; 0 = no worker has joined yet"""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """every drop and refusal has one"""
@@ -873,14 +901,149 @@ class RouterInfoResponse(_message.Message):
         block_size: _builtins.int = ...,
         scope_fingerprint: _builtins.str = ...,
         counters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        max_model_len: _builtins.int = ...,
+        vocab_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "block_size", b"block_size", "counters", b"counters", "model", b"model", "policy", b"policy", "scope_fingerprint", b"scope_fingerprint", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "block_size", b"block_size", "counters", b"counters", "max_model_len", b"max_model_len", "model", b"model", "policy", b"policy", "scope_fingerprint", b"scope_fingerprint", "version", b"version", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RouterInfoResponse: _TypeAlias = RouterInfoResponse  # noqa: Y015
+
+@_typing.final
+class RequestLogRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """number of the last entry the caller has; 0 = from the oldest that is kept"""
+    def __init__(
+        self,
+        *,
+        after: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestLogRequest: _TypeAlias = RequestLogRequest  # noqa: Y015
+
+@_typing.final
+class RequestLogResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_ID_FIELD_NUMBER: _builtins.int
+    OLDEST_FIELD_NUMBER: _builtins.int
+    LATEST_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    log_id: _builtins.str
+    """drawn at the router's start: another one = it restarted, and numbers began again"""
+    oldest: _builtins.int
+    """number of the oldest entry kept, 0 = none; those from `after` + 1 to it are lost"""
+    latest: _builtins.int
+    """number of the request that ended last; 0 = none"""
+    running: _builtins.int
+    """requests accepted and not ended, hence not in the log yet"""
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndedRequest]:
+        """by number, about a megabyte at most; ask again until `latest`"""
+
+    def __init__(
+        self,
+        *,
+        log_id: _builtins.str = ...,
+        oldest: _builtins.int = ...,
+        latest: _builtins.int = ...,
+        running: _builtins.int = ...,
+        requests: _abc.Iterable[Global___EndedRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["latest", b"latest", "log_id", b"log_id", "oldest", b"oldest", "requests", b"requests", "running", b"running"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestLogResponse: _TypeAlias = RequestLogResponse  # noqa: Y015
+
+@_typing.final
+class EndedRequest(_message.Message):
+    """Times are nanoseconds on the router's monotonic clock: only differences mean anything."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    BLOCK_SIZE_FIELD_NUMBER: _builtins.int
+    ARRIVAL_NS_FIELD_NUMBER: _builtins.int
+    DISPATCHED_NS_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_NS_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    PREDICTED_TOKENS_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """from 1, in order of ending"""
+    request_id: _builtins.str
+    policy: _builtins.str
+    worker_id: _builtins.str
+    """that had it last; empty = none did"""
+    outcome: _builtins.str
+    """stop, length, abort, error; leased: its client streamed from the worker"""
+    block_size: _builtins.int
+    """tokens of one key"""
+    arrival_ns: _builtins.int
+    dispatched_ns: _builtins.int
+    """to its first worker"""
+    first_token_ns: _builtins.int
+    prompt_tokens: _builtins.int
+    output_tokens: _builtins.int
+    cached_tokens: _builtins.int
+    """prompt tokens served from cache, as its first worker reported"""
+    predicted_tokens: _builtins.int
+    """prompt tokens the router believed cached there, at dispatch"""
+    keys: _builtins.bytes
+    """block keys of the prompt's full blocks, packed little-endian u64"""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        policy: _builtins.str = ...,
+        worker_id: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        block_size: _builtins.int = ...,
+        arrival_ns: _builtins.int = ...,
+        dispatched_ns: _builtins.int | None = ...,
+        first_token_ns: _builtins.int | None = ...,
+        prompt_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        cached_tokens: _builtins.int = ...,
+        predicted_tokens: _builtins.int = ...,
+        keys: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dispatched_ns", b"_dispatched_ns", "_first_token_ns", b"_first_token_ns", "dispatched_ns", b"dispatched_ns", "first_token_ns", b"first_token_ns"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dispatched_ns", b"_dispatched_ns", "_first_token_ns", b"_first_token_ns", "arrival_ns", b"arrival_ns", "block_size", b"block_size", "cached_tokens", b"cached_tokens", "dispatched_ns", b"dispatched_ns", "first_token_ns", b"first_token_ns", "keys", b"keys", "number", b"number", "outcome", b"outcome", "output_tokens", b"output_tokens", "policy", b"policy", "predicted_tokens", b"predicted_tokens", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dispatched_ns: _TypeAlias = _typing.Literal["dispatched_ns"]  # noqa: Y015
+    _WhichOneofArgType__dispatched_ns: _TypeAlias = _typing.Literal["_dispatched_ns", b"_dispatched_ns"]  # noqa: Y015
+    _WhichOneofReturnType__first_token_ns: _TypeAlias = _typing.Literal["first_token_ns"]  # noqa: Y015
+    _WhichOneofArgType__first_token_ns: _TypeAlias = _typing.Literal["_first_token_ns", b"_first_token_ns"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dispatched_ns) -> _WhichOneofReturnType__dispatched_ns | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_token_ns) -> _WhichOneofReturnType__first_token_ns | None: ...
+
+Global___EndedRequest: _TypeAlias = EndedRequest  # noqa: Y015
 
 @_typing.final
 class EngineRequest(_message.Message):

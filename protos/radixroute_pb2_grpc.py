@@ -223,6 +223,11 @@ class InspectStub:
                 request_serializer=radixroute_dot_protos_dot_radixroute__pb2.RouterInfoRequest.SerializeToString,
                 response_deserializer=radixroute_dot_protos_dot_radixroute__pb2.RouterInfoResponse.FromString,
                 _registered_method=True)
+        self.RequestLog = channel.unary_unary(
+                '/radixroute.v1.Inspect/RequestLog',
+                request_serializer=radixroute_dot_protos_dot_radixroute__pb2.RequestLogRequest.SerializeToString,
+                response_deserializer=radixroute_dot_protos_dot_radixroute__pb2.RequestLogResponse.FromString,
+                _registered_method=True)
 
 
 class InspectServicer:
@@ -255,6 +260,13 @@ class InspectServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RequestLog(self, request, context):
+        """What was asked of this router, in order of ending: lengths and block keys, no prompts. Ask again for more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InspectServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -277,6 +289,11 @@ def add_InspectServicer_to_server(servicer, server):
                     servicer.RouterInfo,
                     request_deserializer=radixroute_dot_protos_dot_radixroute__pb2.RouterInfoRequest.FromString,
                     response_serializer=radixroute_dot_protos_dot_radixroute__pb2.RouterInfoResponse.SerializeToString,
+            ),
+            'RequestLog': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestLog,
+                    request_deserializer=radixroute_dot_protos_dot_radixroute__pb2.RequestLogRequest.FromString,
+                    response_serializer=radixroute_dot_protos_dot_radixroute__pb2.RequestLogResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -389,6 +406,33 @@ class Inspect:
             '/radixroute.v1.Inspect/RouterInfo',
             radixroute_dot_protos_dot_radixroute__pb2.RouterInfoRequest.SerializeToString,
             radixroute_dot_protos_dot_radixroute__pb2.RouterInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/radixroute.v1.Inspect/RequestLog',
+            radixroute_dot_protos_dot_radixroute__pb2.RequestLogRequest.SerializeToString,
+            radixroute_dot_protos_dot_radixroute__pb2.RequestLogResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -79,6 +79,12 @@ class RouterClient:
         answer: pb.RouterInfoResponse = self._ask("RouterInfo", pb.RouterInfoRequest())
         return answer
 
+    def request_log(self, after: int) -> pb.RequestLogResponse:
+        """A page of ended requests with numbers above `after`."""
+        request = pb.RequestLogRequest(after=after)
+        answer: pb.RequestLogResponse = self._ask("RequestLog", request)
+        return answer
+
     def close(self) -> None:
         self._channel.close()
 
@@ -145,6 +151,12 @@ class AsyncRouterClient:
 
     async def router_info(self) -> pb.RouterInfoResponse:
         answer: pb.RouterInfoResponse = await self._ask("RouterInfo", pb.RouterInfoRequest())
+        return answer
+
+    async def request_log(self, after: int) -> pb.RequestLogResponse:
+        """A page of ended requests with numbers above `after`."""
+        request = pb.RequestLogRequest(after=after)
+        answer: pb.RequestLogResponse = await self._ask("RequestLog", request)
         return answer
 
     async def close(self) -> None:

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 
 CHOSEN = "[bold green]\u2192[/]"
 _WORKER_COLUMNS = (
-    *("worker", "state", "events", "in flight", "queued", "KV blocks", "indexed", "deaths"),
+    *(
+        "worker",
+        "state",
+        "events",
+        "in flight",
+        "queued",
+        "KV blocks",
+        "indexed",
+        "deaths",
+        "idle ms",
+    ),
     *("address", "reason"),
 )
 _HITS_COLUMNS = (
@@ -53,6 +63,8 @@ def workers(ctx: typer.Context, router: RouterOption = None, as_json: JsonOption
             f"{one.kv_blocks_used} / {one.kv_blocks_total}",
             str(one.indexed_blocks),
             str(one.deaths),
+            # Idle while requests waited: planned, avoidable, and with one on its way.
+            f"{one.idle_planned_ms:.0f}/{one.idle_avoidable_ms:.0f}/{one.idle_starting_ms:.0f}",
             cell(one.address),
             cell(one.reason),
         )

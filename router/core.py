@@ -45,11 +45,13 @@ class RouterCore:
 
         Not `is_last`: more come at this very time, and planning waits for `pump` or for the last.
         """
+        self._elapse(now_ns)
         actions = self._dispatcher.admit(spec, now_ns)
         return [*actions, *self.pump(now_ns)] if is_last else actions
 
     def pump(self, now_ns: int) -> list[Action]:
         """Gives waiting requests to workers that can take them. Call it at `wake_ns`, too."""
+        self._elapse(now_ns)
         return self._dispatcher.pump(now_ns) if len(self.state.waiting) else []
 
     @property
@@ -62,9 +64,12 @@ class RouterCore:
         request = self.state.requests.get(request_id)
         if request is None:
             return []
+        self._elapse(now_ns)
         worker_id = request.worker_id
         actions = self._dispatcher.abort(request)
-        return [*actions, *self._membership.settle_drained(worker_id)]
+        actions += self._membership.settle_drained(worker_id)
+        # What it leaves may be what others wait for.
+        return [*actions, *self.pump(now_ns)]
 
     def predicted_tokens(self, request_id: str) -> int:
         """Prompt tokens thought to be cached where the request was sent; 0 for unknown ones."""
@@ -73,6 +78,7 @@ class RouterCore:
 
     def route(self, spec: RequestSpec, lease_id: str, now_ns: int) -> Lease:
         """Books a worker for a client that streams from it. Raises NoWorkers."""
+        self._elapse(now_ns)
         request = Request(spec)
         self.state.log.open(self._dispatcher.log_entry(spec))
         chosen = self._dispatcher.choose(request, now_ns)
@@ -94,11 +100,19 @@ class RouterCore:
         )
         self.state.leases.grant(lease)
         self.state.log.ended(spec.request_id, "leased")
+        request.predicted_tokens = overlap
+        self.state.ended.ended(
+            request,
+            "leased",
+            block_size=self.state.serving.block_size,
+            worker_id=decision.worker_id,
+        )
         self.state.counters.add(Count.LEASES_GRANTED)
         return lease
 
-    def release(self, lease_id: str) -> bool:
+    def release(self, lease_id: str, now_ns: int) -> bool:
         """False: the lease was unknown or had lapsed."""
+        self._elapse(now_ns)
         lease = self.state.leases.end(lease_id)
         if lease is None:
             return False
@@ -118,6 +132,9 @@ class RouterCore:
         if member is None or not member.is_connected:
             self.state.counters.add(Count.REPORTS_UNKNOWN)
             return []
+        self._elapse(now_ns)
+        if report.step_ms > 0.0:
+            self.state.idle.stepped(worker_id, now_ns - round(report.step_ms * 1e6))
         self.state.speeds.observe(
             worker_id,
             step_ms=report.step_ms,
@@ -136,10 +153,12 @@ class RouterCore:
 
     def set_members(self, specs: Sequence[MemberSpec], now_ns: int) -> list[Action]:
         """The controller's list; it replaces the one before."""
+        self._elapse(now_ns)
         return self._membership.set_members(specs, now_ns)
 
     def joined(self, facts: WorkerFacts, now_ns: int) -> list[Action]:
         """A session with a worker that matches the fleet is open."""
+        self._elapse(now_ns)
         return self._membership.joined(facts, now_ns)
 
     def refused(self, worker_id: WorkerId, reason: str) -> None:
@@ -148,6 +167,7 @@ class RouterCore:
 
     def lost(self, worker_id: WorkerId, reason: str, now_ns: int) -> list[Action]:
         """Its session broke, or somebody who knows says it is dead."""
+        self._elapse(now_ns)
         return self._membership.lost(worker_id, reason, now_ns)
 
     def heartbeat(self, worker_id: WorkerId, load: LoadReport, now_ns: int) -> list[Action]:
@@ -156,6 +176,7 @@ class RouterCore:
         if member is None or not member.is_connected:
             self.state.counters.add(Count.REPORTS_UNKNOWN)
             return []
+        self._elapse(now_ns)
         self.state.members.set_kv_blocks(
             member, total=load.kv_blocks_total, used=load.kv_blocks_used
         )
@@ -181,6 +202,7 @@ class RouterCore:
 
     def tick(self, now_ns: int) -> list[Action]:
         """Call it each 100 ms or so: silence, deadlines, leases, expectations."""
+        self._elapse(now_ns)
         actions = self._watch.tick(now_ns)
         return [*actions, *self.pump(now_ns)]
 
@@ -194,6 +216,8 @@ class RouterCore:
             state.expected,
             state.learned,
             state.hits,
+            state.idle,
+            state.ended,
         ):
             part.check()
         booked = {request.booking for request in state.requests if request.worker_id is not None}
@@ -203,3 +227,7 @@ class RouterCore:
         waiting = {request.request_id for request in state.waiting}
         if waiting != {r.request_id for r in state.requests if r.worker_id is None}:
             raise BrokenInvariant("requests without a worker and waiting requests differ")
+
+    def _elapse(self, now_ns: int) -> None:
+        """Every input begins with this: until now, things were as the last one left them."""
+        self.state.idle.elapse(now_ns, n_waiting=len(self.state.waiting))

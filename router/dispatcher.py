@@ -85,16 +85,21 @@ class Dispatcher:
             if dispatched is None:
                 break
             actions.append(dispatched)
+        n_planned = sum(map(len, planned.values()))
+        is_all_planned = n_planned == len(state.waiting)
         for name, requests in planned.items():
             block_size = state.serving.block_size
             self._expire(policy_named(name), now_ns)
             for request, decision in state.selector.plan(requests, name, block_size, now_ns):
                 actions.append(self._bind(request, *self._logged(request, decision), now_ns))
+        if is_all_planned:
+            state.idle.weighed()
         return actions
 
     def lose_session(self, request: Request, member: Member, now_ns: int) -> list[Action]:
         """Its attempt there is over without a finish: elsewhere, or a clean end."""
         self.settle(request)
+        self._state.idle.lost(member.spec.worker_id)
         request.excluded.add((member.spec.worker_id, member.epoch))
         request.deaths += 1
         finish = request.implied_finish(self._state.serving.eos_token_ids)
@@ -119,7 +124,7 @@ class Dispatcher:
         position = request.position
         request.emit(token_ids, text)
         state.speeds.answered(request.position)
-        state.log.ended(request.request_id, finish.name.lower())
+        self._log_end(request, finish.name.lower())
         state.counters.add(Count.REQUESTS_FINISHED)
         state.requests.close(request)
         return Emit(request.request_id, position, token_ids, text, finish, request.usage())
@@ -127,7 +132,7 @@ class Dispatcher:
     def fail(self, request: Request, failure: Failure) -> list[Action]:
         """Ends it with an error, wherever it is."""
         actions = self._leave(request)
-        self._state.log.ended(request.request_id, "error")
+        self._log_end(request, "error")
         self._state.requests.close(request)
         self._count_failure(failure)
         return [*actions, Fail(request.request_id, failure)]
@@ -135,7 +140,7 @@ class Dispatcher:
     def abort(self, request: Request) -> list[Action]:
         """Its client is gone."""
         actions = self._leave(request)
-        self._state.log.ended(request.request_id, "abort")
+        self._log_end(request, "abort")
         self._state.counters.add(Count.REQUESTS_ABORTED)
         self._state.requests.close(request)
         return actions
@@ -214,6 +219,9 @@ class Dispatcher:
     def _bind(self, request: Request, decision: Decision, member: Member, now_ns: int) -> Dispatch:
         if request in self._state.waiting:
             self._state.waiting.remove(request)
+            has_waited = now_ns > request.waiting_since_ns
+            if has_waited and not self._state.loads.n_booked(decision.worker_id):
+                self._state.idle.sent(decision.worker_id, now_ns)
         request.attempt += 1
         request.worker_id = WorkerId(member.spec.worker_id)
         seq = member.next_dispatch
@@ -239,6 +247,10 @@ class Dispatcher:
         request.waiting_since_ns = now_ns
         self._state.waiting.push(request)
         self._state.counters.add(Count.REQUESTS_QUEUED)
+
+    def _log_end(self, request: Request, outcome: str) -> None:
+        self._state.log.ended(request.request_id, outcome)
+        self._state.ended.ended(request, outcome, block_size=self._state.serving.block_size)
 
     def _leave(self, request: Request) -> list[Action]:
         """Takes it from wherever it is; tells the worker that runs it."""

@@ -8,6 +8,7 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import WorkerId
 from radixroute.router.decision_log import Decision, LoggedRequest
 from radixroute.router.members import Member
+from radixroute.router.request_log import EndedRequest
 from radixroute.router.runtime import RouterRuntime
 
 
@@ -52,8 +53,24 @@ def router_info(runtime: RouterRuntime, policy: str) -> pb.RouterInfoResponse:
         block_size=fleet.block_size if fleet is not None else 0,
         scope_fingerprint=fleet.scope_fingerprint if fleet is not None else "",
         counters=runtime.core.state.counters.as_dict(),
+        max_model_len=fleet.max_model_len if fleet is not None else 0,
+        vocab_size=fleet.vocab_size if fleet is not None else 0,
     )
 
+
+def request_log(runtime: RouterRuntime, log_id: str, after: int) -> pb.RequestLogResponse:
+    state = runtime.core.state
+    return pb.RequestLogResponse(
+        log_id=log_id,
+        oldest=state.ended.oldest,
+        latest=state.ended.latest,
+        running=len(state.requests),
+        requests=[_ended(entry) for entry in state.ended.after(after, PAGE_BYTES)],
+    )
+
+
+# Of one answer about ended requests: well below what a message may have.
+PAGE_BYTES = 1 << 20
 
 _SUMMED = (
     "requests",
@@ -69,6 +86,7 @@ _SUMMED = (
 def _worker_status(runtime: RouterRuntime, member: Member) -> pb.WorkerStatus:
     worker_id = member.spec.worker_id
     load = runtime.core.state.loads.load(worker_id)
+    idle = runtime.core.state.idle.of(worker_id)
     status = pb.WorkerStatus(
         worker_id=worker_id,
         address=member.spec.address,
@@ -81,6 +99,11 @@ def _worker_status(runtime: RouterRuntime, member: Member) -> pb.WorkerStatus:
         step_age_ms=member.step_age_ms,
         deaths=member.deaths,
         reason=member.reason,
+        idle_planned_ms=idle.planned_ns / 1e6,
+        idle_avoidable_ms=idle.avoidable_ns / 1e6,
+        idle_starting_ms=idle.starting_ns / 1e6,
+        max_num_seqs=member.max_num_seqs,
+        max_num_batched_tokens=member.max_batched_tokens,
     )
     if member.compat is not None:
         status.compat_events_endpoint = member.compat.events
@@ -92,6 +115,25 @@ def _worker_status(runtime: RouterRuntime, member: Member) -> pb.WorkerStatus:
         status.indexed_blocks = stream.indexed_blocks
         status.rejected_batches = stream.rejected_batches
     return status
+
+
+def _ended(entry: EndedRequest) -> pb.EndedRequest:
+    return pb.EndedRequest(
+        number=entry.number,
+        request_id=entry.request_id,
+        policy=entry.policy,
+        worker_id=entry.worker_id or "",
+        outcome=entry.outcome,
+        block_size=entry.block_size,
+        arrival_ns=entry.arrival_ns,
+        dispatched_ns=entry.dispatched_ns,
+        first_token_ns=entry.first_token_ns,
+        prompt_tokens=entry.prompt_tokens,
+        output_tokens=entry.output_tokens,
+        cached_tokens=entry.cached_tokens,
+        predicted_tokens=entry.predicted_tokens,
+        keys=entry.keys.astype("<u8", copy=False).tobytes(),
+    )
 
 
 def _worker_hits(runtime: RouterRuntime, worker_id: str) -> pb.WorkerHits:

@@ -95,6 +95,7 @@ def worker_facts(info: pb.GetInfoResponse, spec: MemberSpec) -> WorkerFacts:
         eos_token_ids=frozenset(info.eos_token_ids),
         kv_blocks_total=info.kv_blocks_total,
         max_batched_tokens=info.max_num_batched_tokens,
+        max_num_seqs=info.max_num_seqs,
         ranks=max(1, info.ranks),
         compat=_compat(info),
     )

@@ -65,6 +65,7 @@ class Member:
     kv_blocks_total: int = 0
     kv_blocks_used: int = 0
     max_batched_tokens: int = 0
+    max_num_seqs: int = 0  # for display only
     ranks: int = 1  # event streams
     compat: Endpoints | None = None  # where it also sends events in vLLM's form; for display only
     step_age_ms: float = 0.0
@@ -132,6 +133,7 @@ class Members:
         member.ranks = facts.ranks
         member.compat = facts.compat
         member.max_batched_tokens = facts.max_batched_tokens
+        member.max_num_seqs = facts.max_num_seqs
         self.set_kv_blocks(member, total=facts.kv_blocks_total, used=0)
         self.version += 1
 

@@ -78,7 +78,8 @@ class RouterFace:
     async def Release(
         self, request: pb.ReleaseRequest, context: grpc.aio.ServicerContext
     ) -> pb.ReleaseResponse:
-        return pb.ReleaseResponse(released=self._runtime.core.release(request.lease_id))
+        core, now_ns = self._runtime.core, self._runtime.now_ns()
+        return pb.ReleaseResponse(released=core.release(request.lease_id, now_ns))
 
     async def _read(
         self, request: pb.GenerateRequest, request_id: str, context: grpc.aio.ServicerContext
@@ -132,9 +133,10 @@ class RouterFace:
 class InspectFace:
     """`radixroute.v1.Inspect`."""
 
-    def __init__(self, runtime: RouterRuntime, settings: RouterSettings) -> None:
+    def __init__(self, runtime: RouterRuntime, settings: RouterSettings, log_id: str) -> None:
         self._runtime = runtime
         self._settings = settings
+        self._log_id = log_id  # drawn at start: who reads the request log sees a restart
 
     async def ListWorkers(
         self, request: pb.ListWorkersRequest, context: grpc.aio.ServicerContext
@@ -160,3 +162,8 @@ class InspectFace:
         self, request: pb.RouterInfoRequest, context: grpc.aio.ServicerContext
     ) -> pb.RouterInfoResponse:
         return inspect.router_info(self._runtime, self._settings.policy)
+
+    async def RequestLog(
+        self, request: pb.RequestLogRequest, context: grpc.aio.ServicerContext
+    ) -> pb.RequestLogResponse:
+        return inspect.request_log(self._runtime, self._log_id, request.after)

@@ -136,7 +136,8 @@ class RouterService:
         server = grpc.aio.server(options=server_options(settings.max_message_bytes))
         face = RouterFace(runtime, settings, random.SystemRandom())
         rpc.add_RouterServicer_to_server(face, server)
-        rpc.add_InspectServicer_to_server(InspectFace(runtime, settings), server)
+        inspect_face = InspectFace(runtime, settings, log_id=secrets.token_hex(8))
+        rpc.add_InspectServicer_to_server(inspect_face, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         target = str(RouterAddress(settings.host, settings.port))
         try:

@@ -44,6 +44,9 @@ class RouterSettings:
     max_waiting: int = 4096  # requests waiting for a worker
     max_in_flight: int = 4096  # requests dispatched or waiting
     decision_log_len: int = 4096  # requests whose decisions Explain can still show
+    # Ended requests with the keys of their prompts, for `radixroute replay capture`: 8 bytes a
+    # block and some 300 a request.
+    request_log_bytes: int = 64 << 20
     max_message_bytes: int = 16 * 1024 * 1024
     chunk_tokens: int = 65536  # prompt tokens in one message to a worker
     reconnect_min_s: float = 0.1
@@ -81,6 +84,7 @@ _POSITIVE = (
     "max_waiting",
     "max_in_flight",
     "decision_log_len",
+    "request_log_bytes",
     "max_message_bytes",
     "chunk_tokens",
     "reconnect_min_s",

@@ -12,11 +12,13 @@ from radixroute.router.decision_log import DecisionLog
 from radixroute.router.expected import ExpectedBlocks
 from radixroute.router.fill import Fills
 from radixroute.router.hits import HitCounters
+from radixroute.router.idle import IdleBook
 from radixroute.router.learned import LearnedBlocks
 from radixroute.router.leases import Leases
 from radixroute.router.load_book import LoadBook
 from radixroute.router.members import Members
 from radixroute.router.replicas import Replicas
+from radixroute.router.request_log import RequestLog
 from radixroute.router.requests import RequestTable
 from radixroute.router.selection import Fleet, PrefixBeliefs, Selector
 from radixroute.router.settings import RouterSettings
@@ -50,7 +52,9 @@ class RouterState:
     waiting: WaitingQueue
     leases: Leases
     hits: HitCounters
+    idle: IdleBook
     log: DecisionLog
+    ended: RequestLog
     counters: Counters
     selector: Selector
     serving: Serving = field(default_factory=Serving)
@@ -81,7 +85,9 @@ def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random
         waiting=WaitingQueue(settings.max_waiting),
         leases=Leases(),
         hits=HitCounters(),
+        idle=IdleBook(fleet.members, fleet.loads),
         log=DecisionLog(settings.decision_log_len),
+        ended=RequestLog(settings.request_log_bytes),
         counters=counters,
         selector=Selector(fleet, rng, settings),
     )

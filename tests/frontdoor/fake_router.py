@@ -45,6 +45,8 @@ WORKERS = pb.ListWorkersResponse(
             kv_blocks_total=1000,
             kv_blocks_used=250,
             indexed_blocks=240,
+            idle_planned_ms=7.25,
+            idle_starting_ms=1.5,
         ),
         pb.WorkerStatus(worker_id="worker-1", state="dead", deaths=1, reason="stream [broken]"),
     ]
@@ -100,6 +102,8 @@ class Script:
     refusal: tuple[grpc.StatusCode, str] | None = None  # code, details
     asked: list[pb.GenerateRequest] = field(default_factory=list)
     workers: Any = field(default_factory=lambda: WORKERS)
+    logs: list[pb.RequestLogResponse] = field(default_factory=list)  # the last one stays
+    log_asked: list[int] = field(default_factory=list)
 
 
 class FakeRouter(rpc.RouterServicer):
@@ -127,6 +131,11 @@ class FakeInspect(rpc.InspectServicer):
         if request.request_id != REQUEST_ID:
             context.abort(grpc.StatusCode.NOT_FOUND, "no such request in the log")
         return EXPLANATION
+
+    def RequestLog(self, request, context):
+        self.script.log_asked.append(request.after)
+        logs = self.script.logs
+        return logs.pop(0) if len(logs) > 1 else logs[0]
 
     def RouterInfo(self, request, context):
         return pb.RouterInfoResponse(model="m", policy="radix", counters={"drops": 2**60})

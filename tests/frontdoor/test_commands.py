@@ -134,8 +134,8 @@ def test_a_router_that_is_not_there_is_exit_1_with_what_to_do(cli):
 
 def test_workers_are_listed_with_state_and_load(cli, router):
     rows = rows_of(cli("workers", "--router", router).stdout)
-    assert "worker-0 live live 3 120 tokens 250 / 1000 240 0 127.0.0.1:41001" in rows
-    assert "worker-1 dead 0 0 tokens 0 / 0 0 1 stream [broken]" in rows
+    assert "worker-0 live live 3 120 tokens 250 / 1000 240 0 7/0/2 127.0.0.1:41001" in rows
+    assert "worker-1 dead 0 0 tokens 0 / 0 0 1 0/0/0 stream [broken]" in rows
 
 
 def test_hits_show_rates_and_their_total(cli, router):

@@ -282,14 +282,14 @@ def test_a_lease_books_and_lapses():
     world.pass_time(2 * S)
     assert world.core.state.loads.load(WorkerId("a")).in_flight == 0
     assert world.core.state.counters[Count.LEASES_LAPSED] == 1
-    assert not world.core.release(lease.lease_id)
+    assert not world.core.release(lease.lease_id, world.now_ns)
 
 
 def test_a_release_ends_a_lease_once():
     world = World("a")
     world.core.route(request("r"), "lease", world.now_ns)
-    assert world.core.release("lease")
-    assert not world.core.release("lease")
+    assert world.core.release("lease", world.now_ns)
+    assert not world.core.release("lease", world.now_ns)
     assert world.core.state.expected.n_blocks(WorkerId("a")) == 0
     world.core.check()
 

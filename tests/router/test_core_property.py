@@ -53,7 +53,7 @@ def shake_members_and_leases(world: World, rng: random.Random, turn: int) -> Non
         world.core.route(request(f"L{turn}"), f"L{turn}", world.now_ns)
         world.core.check()
     if rng.random() < 0.5:
-        world.core.release(f"L{rng.randrange(turn + 1)}")
+        world.core.release(f"L{rng.randrange(turn + 1)}", world.now_ns)
 
 
 def fresh_run(seed: int) -> World:

@@ -1,11 +1,10 @@
-"""The commands `replay ...`: workloads and traces, replayed without an engine. They ask no router.
+"""The commands `replay ...`: workloads and traces, simulated or on a running cluster.
 
 Owns the group, and its rule for a default: words that name no command of the group go to the one
 called `run`, where there is one, so that `radixroute replay FILE` needs no word more.
 """
 
 import dataclasses
-import gzip
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -19,8 +18,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.core import TyperGroup
 
+from radixroute.commands_capture import capture
 from radixroute.console import cell, show, show_table, tell
 from radixroute.errors import BadInput
+from radixroute.replay_options import check_live_options, fitted, is_given, timing_of
+from radixroute.trace_writing import write_trace
 
 if TYPE_CHECKING:
     from radixroute.replay.report import Report
@@ -47,13 +49,16 @@ replay_app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Replay traces without an engine, and make workloads for that.",
+    help="Replay traces, simulated or on a running cluster, and make workloads for that.",
 )
 
 
 def register(app: typer.Typer) -> None:
     """Adds the group."""
     app.add_typer(replay_app, name="replay")
+
+
+replay_app.command()(capture)
 
 
 @replay_app.callback()
@@ -63,6 +68,7 @@ def _group() -> None:
 
 @replay_app.command("run")
 def run(  # noqa: PLR0913 - every parameter is an option of the command line
+    ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace file; may be .gz.")],
     *,
     workers: Annotated[str, typer.Option(help="Fleet sizes, with commas.")] = "8",
@@ -87,14 +93,35 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
     block_size: Annotated[int, typer.Option(help="Tokens of an engine block.")] = 64,
     max_num_batched_tokens: Annotated[int, typer.Option(help="Tokens of a step.")] = 8192,
     max_num_seqs: Annotated[int, typer.Option(help="Requests that run on a worker.")] = 256,
-    timing: Annotated[str, typer.Option(help="polynomial or linear.")] = "polynomial",
+    timing: Annotated[str, typer.Option(help="polynomial, linear or calibrated.")] = "polynomial",
+    calibration: Annotated[
+        Path, typer.Option(help="What calibrated reads, and --calibrate writes.")
+    ] = Path("calibration.json"),
     slow_worker: Annotated[
         float, typer.Option(help="One worker takes so many times longer.")
     ] = 1.0,
     event_delay_ms: Annotated[float, typer.Option(help="Until cache events are heard.")] = 0.0,
     dispatch_ms: Annotated[float, typer.Option(help="Until a request is at its worker.")] = 0.0,
+    scale_lengths: Annotated[
+        float | None, typer.Option(help="All lengths times this, to whole engine blocks.")
+    ] = None,
+    max_output: Annotated[int | None, typer.Option(help="No output longer than this.")] = None,
+    live: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="A router: replay on its cluster, and simulated beside it."
+        ),
+    ] = None,
+    skip_long: Annotated[
+        bool, typer.Option(help="With --live: leave out what its model is too small for.")
+    ] = False,
+    calibrate: Annotated[
+        bool, typer.Option(help="With --live: measure its engine first, and simulate that.")
+    ] = False,
 ) -> None:
     """Replay a trace against simulated fleets: every policy, the bounds, and what was missed.
+
+    With --live also against a running cluster, whose shape and policy the simulation then takes.
 
     Example: [bold]radixroute replay trace.jsonl.gz --workers 8 --speed 1,4 -o report[/]
     """
@@ -102,6 +129,7 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
     from radixroute.replay.simulate import Conditions
     from radixroute.router.errors import UnknownPolicy
 
+    check_live_options(ctx, live)
     with _reported():
         reading = _read(file, format_name, trace_block_size, skip_bad=skip_bad)
         trace = _shaped(reading.trace, spread=spread, seed=seed, limit=limit)
@@ -115,15 +143,34 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
                 block_size=block_size,
                 max_num_batched_tokens=max_num_batched_tokens,
                 max_num_seqs=max_num_seqs,
-                timing=timing,
+                timing=timing_of(timing, calibration, is_coming=calibrate),
                 slowness=(slow_worker,) if slow_worker != 1.0 else (),
                 conditions=Conditions(event_delay_ms, dispatch_ms),
             )
         except UnknownPolicy as error:
             raise BadInput(f"--policy: {error}") from error
         command = shlex.join(["radixroute", *sys.argv[1:]])
-        with _progress() as told:
-            report = replay_all(trace, settings, told, command)
+        if live is None:
+            trace = fitted(trace, scale_lengths, max_output, block_size)
+            with _progress() as told:
+                report = replay_all(trace, settings, told, command)
+        else:
+            from radixroute.live_cluster import Fitting
+            from radixroute.live_lab import LiveOptions, replay_beside
+
+            options = LiveOptions(
+                address=live,
+                fitting=Fitting(scale_lengths, max_output, skip_long),
+                own_policy=not is_given(ctx, "policy"),
+                calibrates=calibrate,
+            )
+            with _progress() as told:
+                outcome = replay_beside(trace, settings, options, told, command)
+            report = outcome.report
+            for note in outcome.notes:
+                tell(note)
+            if outcome.calibration is not None:
+                _write_text(calibration, outcome.calibration)
     _show(report)
     if output is not None:
         _write_report(report, output)
@@ -186,7 +233,7 @@ def synth(
         if requests is not None:
             shape = dataclasses.replace(shape, requests=requests)
         trace = synthesize(kind, seed, shape)
-    _write(trace, output)
+    write_trace(trace, output)
     show(
         f"{len(trace):,} requests, {trace.prompt_tokens:,} prompt tokens, digest {trace.digest}:"
         f" [bold]{cell(output)}[/]"
@@ -198,21 +245,6 @@ def _assignment(text: str) -> tuple[str, str]:
     if not sign:
         raise BadInput(f"--set {text}: write NAME=VALUE")
     return name.strip(), value.strip()
-
-
-def _write(trace: "Trace", path: Path) -> None:
-    from radixroute.replay.trace_own import write_own
-
-    try:
-        with path.open("wb") as file:
-            if path.suffix != ".gz":
-                write_own(trace, file)
-                return
-            # Without name and time, equal traces are equal files.
-            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-                write_own(trace, packed)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _read(
@@ -232,6 +264,14 @@ def _shaped(trace: "Trace", *, spread: bool, seed: int, limit: int | None) -> "T
 
     trace = trace if limit is None else cut(trace, limit)
     return spread_out(trace, seed) if spread else trace
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror}") from error
+    show(f"calibration: [bold]{cell(path)}[/]")
 
 
 def _words(text: str) -> list[str]:
@@ -267,9 +307,12 @@ def _progress() -> Iterator[Callable[[int, int, str], None]]:
 
 
 def _show(report: "Report") -> None:
-    from radixroute.replay.report_table import conclusion, table
+    from radixroute.replay.report_table import conclusion, idle_table, table
 
     show_table(table(report))
+    idle = idle_table(report)
+    if idle is not None:
+        show_table(idle)
     bounds = ", ".join(f"{name} {value:.4f}" for name, value in report.bounds.items())
     show(f"Reuse that could be reached: {escape(bounds)}.")
     show(escape(conclusion(report)))
@@ -282,7 +325,8 @@ def _write_report(report: "Report", folder: Path) -> None:
     files = {"index.html": index_html(report), "results.json": results_json(report)}
     for run in report.runs:
         result = run.result
-        one = f"requests-{result.policy}-w{result.workers}-x{result.speed:g}.jsonl"
+        source = "" if result.source == "simulated" else f"-{result.source}"
+        one = f"requests-{result.policy}{source}-w{result.workers}-x{result.speed:g}.jsonl"
         text = requests_jsonl(run)
         files.setdefault("requests.jsonl", text)  # the first policy's, for scripts
         if len(report.runs) > 1:

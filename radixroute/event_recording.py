@@ -1,19 +1,15 @@
 """Makes one recording on behalf of `events record`: from an opened file to a finished one.
 
-Owns the loop and when it is over: a signal, or a time. A signal only sets a flag, so that no record
-is ever left half written by one.
+Owns the loop and when it is over: a signal, or a time.
 """
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import BinaryIO
 
 from radixroute import __version__
 from radixroute.event_sources import Found, Lookout, SourceFinder
 from radixroute.events.capture import Capture
+from radixroute.stop_flag import stop_flag
 
 # A stream whose beginning is not there after this long will not come: its worker is dead.
 BASE_TIMEOUT_NS = 10_000_000_000
@@ -31,7 +27,7 @@ def record_into(
     lookout = Lookout(finder)
     with (
         Capture(file, found.sources, by=f"radixroute {__version__}", scope=found.scope) as capture,
-        _stop_flag() as is_stopped,
+        stop_flag() as is_stopped,
     ):
         lookout.start()
         try:
@@ -52,25 +48,3 @@ def record_into(
 
 def _has_begun(capture: Capture) -> bool:
     return capture.is_based or capture.elapsed_ns > BASE_TIMEOUT_NS
-
-
-@contextmanager
-def _stop_flag() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT or SIGTERM came. A second one does what it always does."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped.is_set
-        return
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        stopped.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    for one in before:
-        signal.signal(one, stop)
-    try:
-        yield stopped.is_set
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)

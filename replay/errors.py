@@ -5,8 +5,8 @@ ReplayError
 ├── InvalidShape     the numbers asked for cannot make a workload: ask for others
 ├── BadPoint         a place in a recording that is none: write it otherwise
 ├── PointBeyondEnd   a place that the recording does not reach: give an earlier one
-└── TornTexts        the shipped texts are damaged or missing: reinstall the package
 ├── TornTexts        the shipped texts are damaged or missing: reinstall the package
+├── BadCalibration   no timing can be made of it: name another file, or measure again
 └── UnreadableRows   a file of requests is not what a report writes: name another, or run again
 """
 
@@ -27,6 +27,10 @@ class BadTrace(ReplayError):
 
 class InvalidShape(ReplayError):
     """The numbers asked for cannot make a workload."""
+
+
+class BadCalibration(ReplayError):
+    """No timing can be made of what was measured."""
 
 
 class TornTexts(ReplayError):

@@ -14,7 +14,7 @@ from radixroute.replay.fleet import FleetShape
 from radixroute.replay.report import Report, ReportedRun
 from radixroute.replay.results import RunResult
 from radixroute.replay.simulate import Conditions, Scenario, simulate
-from radixroute.replay.timing import timing_named
+from radixroute.replay.timing import POLYNOMIAL, Timing
 from radixroute.replay.trace import Prefixes, Trace, prefixes
 from radixroute.router.policies import POLICIES, policy_named
 
@@ -35,7 +35,7 @@ class LabSettings:
     block_size: int = 64  # tokens
     max_num_batched_tokens: int = 8192
     max_num_seqs: int = 256
-    timing: str = "polynomial"
+    timing: Timing = POLYNOMIAL
     slowness: tuple[float, ...] = ()  # of the first workers
     conditions: Conditions = field(default_factory=Conditions)
 
@@ -45,7 +45,6 @@ class LabSettings:
                 raise InvalidShape(f"{name}: name at least one")
         if any(speed <= 0 for speed in self.speeds):
             raise InvalidShape("a speed is a number above 0")
-        timing_named(self.timing)
         for name in self.policies:
             if name != ALL:
                 policy_named(name)
@@ -79,7 +78,7 @@ class LabSettings:
                         policy,
                         Scenario(
                             shape,
-                            timing_named(self.timing),
+                            self.timing,
                             speed,
                             self.seed,
                             self.conditions,

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from radixroute.radix.ids import Numbers
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.report_figures import Floats, RunFigures, request_itl_ns, run_figures
+from radixroute.replay.report_figures import (
+    Floats,
+    RunFigures,
+    idle_ms,
+    lateness,
+    request_itl_ns,
+    run_figures,
+)
 from radixroute.replay.results import RunResult
 from radixroute.replay.trace import Trace
 
@@ -169,8 +176,10 @@ def _trace_record(trace: Trace | None) -> dict[str, object]:
 
 
 def _run_record(run: ReportedRun, figures: RunFigures) -> dict[str, object]:
+    late, idle = lateness(run.result), idle_ms(run.result)
     return {
         "policy": figures.policy,
+        "source": figures.source,
         "workers": figures.workers,
         "speed": figures.speed,
         "seed": figures.seed,
@@ -188,6 +197,16 @@ def _run_record(run: ReportedRun, figures: RunFigures) -> dict[str, object]:
             "p99": _rounded(figures.itl_p99_ms, 3),
         },
         "load_max_over_mean": _rounded(figures.load_max_over_mean, 4),
+        "lateness_ms": None
+        if late is None
+        else {
+            "mean": _rounded(late.mean_ms, 3),
+            "p99": _rounded(late.p99_ms, 3),
+            "max": _rounded(late.max_ms, 3),
+        },
+        "idle_while_waiting_ms": None
+        if idle is None
+        else {kind: [_rounded(one, 3) for one in each] for kind, each in idle.items()},
         "loss": run.lost,
         "wall_s": _rounded(run.result.wall_s, 3),
     }

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radixroute.radix.ids import Numbers
-from radixroute.replay.results import RunResult
+from radixroute.replay.results import IDLE_KINDS, SIMULATED, RunResult
 
 Floats = NDArray[np.float64]
 
@@ -37,6 +37,12 @@ class RunFigures:
     itl_mean_ms: float  # over all tokens but the first of each request
     itl_p99_ms: float  # of the requests' means
     load_max_over_mean: float  # prompt tokens of the worker that got most, over the mean
+    source: str = SIMULATED
+
+    @property
+    def name(self) -> str:
+        """The policy; of a run on a real cluster it says so."""
+        return self.policy if self.source == SIMULATED else f"{self.policy} ({self.source})"
 
     @property
     def setting(self) -> tuple[int, float, int]:
@@ -67,7 +73,33 @@ def run_figures(result: RunResult, reachable: float | None = None) -> RunFigures
         itl_mean_ms=float((itl[timed] * gaps).sum() / gaps.sum() / 1e6) if timed.any() else np.nan,
         itl_p99_ms=float(np.percentile(itl[timed], 99)) / 1e6 if timed.any() else np.nan,
         load_max_over_mean=_load_max_over_mean(result),
+        source=result.source,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """How long after their time requests were sent, in milliseconds."""
+
+    mean_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+def lateness(result: RunResult) -> Lateness | None:
+    """None: in virtual time nothing is late."""
+    if result.lateness_ns is None or not len(result.lateness_ns):
+        return None
+    late = result.lateness_ns / 1e6
+    return Lateness(float(late.mean()), float(np.percentile(late, 99)), float(late.max()))
+
+
+def idle_ms(result: RunResult) -> dict[str, list[float]] | None:
+    """By kind of `IDLE_KINDS`, one number a worker. None: not known."""
+    if result.idle_ns is None:
+        return None
+    by_kind = (result.idle_ns / 1e6).T.tolist()
+    return dict(zip(IDLE_KINDS, by_kind, strict=True))
 
 
 def answered_ttft_ms(result: RunResult) -> Floats:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from radixroute.replay.report import Report
 from radixroute.replay.report_assets import SCRIPT, STYLE
+from radixroute.replay.report_figures import idle_ms, lateness
 from radixroute.replay.report_plots import (
     Shown,
     hit_rate_plot,
@@ -31,6 +32,7 @@ from radixroute.replay.report_table import (
     setting_names,
 )
 from radixroute.replay.report_text import escape
+from radixroute.replay.results import IDLE_KINDS
 
 _STRIPES = (
     '<svg width="0" height="0" aria-hidden="true"><defs><pattern id="stripes" width="5" height="5"'
@@ -114,9 +116,9 @@ def _shown(report: Report) -> dict[tuple[int, float, int], list[Shown]]:
     for setting, rows in by_setting(figures).items():
         seen: dict[str, int] = {}
         for row in rows:
-            policy = figures[row].policy
-            seen[policy] = seen.get(policy, 0) + 1
-            name = policy if seen[policy] == 1 else f"{policy} ({seen[policy]})"
+            run = figures[row].name
+            seen[run] = seen.get(run, 0) + 1
+            name = run if seen[run] == 1 else f"{run} ({seen[run]})"
             key = keys.setdefault(name, len(keys))
             found.setdefault(setting, []).append(Shown(report.runs[row], figures[row], name, key))
     return found
@@ -200,6 +202,7 @@ def _setting(
         '</div><p class="soft">From decision to end, mean of each span. Colour: one worker a line,'
         " or with many workers the band from idlest to busiest; black or white: mean.</p></div>",
         *(_loss_table(shown, classes) if bars else []),
+        *_timing_table(shown),
     ]
 
 
@@ -230,6 +233,32 @@ def _loss_table(shown: Sequence[Shown], classes: Mapping[str, int]) -> list[str]
         "</tr></thead><tbody>",
         *rows,
         "</tbody></table></div></div>",
+    ]
+
+
+def _timing_table(shown: Sequence[Shown]) -> list[str]:
+    """Idle time of workers, and of live runs how late requests were sent."""
+    rows = []
+    for one in shown:
+        idle, late = idle_ms(one.run.result), lateness(one.run.result)
+        if idle is None and late is None:
+            continue
+        spans = [f"{sum(each):,.1f} ({max(each):,.1f})" for each in (idle or {}).values()]
+        spans = spans or ["-"] * len(IDLE_KINDS)
+        spans.append("-" if late is None else f"{late.mean_ms:,.1f} ({late.max_ms:,.1f})")
+        cells = "".join(f"<td>{span}</td>" for span in spans)
+        rows.append(f'<tr data-k="{one.key}"><td>{escape(one.name)}</td>{cells}</tr>')
+    if not rows:
+        return []
+    meanings = "; ".join(f"{kind}: {text}" for kind, text in IDLE_KINDS.items())
+    return [
+        '<div class="card wide"><h3>Idle while requests waited, ms</h3><div class="scroll">',
+        "<table><thead><tr><th>policy</th>",
+        *(f"<th>{kind}</th>" for kind in IDLE_KINDS),
+        "<th>sent late</th></tr></thead><tbody>",
+        *rows,
+        f'</tbody></table></div><p class="soft">All workers together, and the idlest. {meanings}.'
+        " Sent late: mean and most, of a live run.</p></div>",
     ]
 
 

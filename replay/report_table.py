@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from radixroute.replay.report import Report
-from radixroute.replay.report_figures import RunFigures
+from radixroute.replay.report_figures import RunFigures, idle_ms
 from radixroute.replay.report_text import plain
+from radixroute.replay.results import IDLE_KINDS, LIVE, SIMULATED
 
 _BEST = "bold green"
 # Differences below this are called equal: half a percent of a mean is within a trace's luck.
@@ -90,7 +91,7 @@ def table(report: Report) -> Table:
             for text, mark in zip(cells, marked, strict=True):
                 if place in mark:
                     text.stylize(_BEST)
-            made.add_row(Text(plain(one.policy)), *setting, *cells)
+            made.add_row(Text(plain(one.name)), *setting, *cells)
         made.add_section()
     return made
 
@@ -152,7 +153,45 @@ def conclusion(report: Report) -> str:
     return "\n".join(lines)
 
 
+def idle_table(report: Report) -> Table | None:
+    """Of live runs: how long each worker idled while requests waited, ms. None: there is none."""
+    live = [run.result for run in report.runs if run.result.source == LIVE]
+    rows = [(result, idle_ms(result)) for result in live]
+    if not any(idle for _, idle in rows):
+        return None
+    made = Table(title=Text("Idle while requests waited, ms"), title_justify="left")
+    for heading in ("policy", "speed", "worker", *IDLE_KINDS):
+        made.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
+    for result, idle in rows:
+        for worker, spans in enumerate(zip(*(idle or {}).values(), strict=True)):
+            cells = [f"{span:,.1f}" for span in spans]
+            made.add_row(Text(plain(result.policy)), f"{result.speed:g}", str(worker), *cells)
+        made.add_section()
+    return made
+
+
+def _agreement(live: RunFigures, rows: Sequence[RunFigures]) -> str:
+    """What a live run measured, beside what was simulated of it."""
+    found = f"{plain(live.name)}: mean TTFT {live.ttft_mean_ms:,.1f} ms, reuse {live.reuse:.4f}"
+    for one in rows:
+        if one.source == SIMULATED and one.policy == live.policy:
+            off = 100 * (one.ttft_mean_ms / live.ttft_mean_ms - 1) if live.ttft_mean_ms else 0.0
+            found += f"; simulated {one.ttft_mean_ms:,.1f} ms ({off:+.0f} %), reuse {one.reuse:.4f}"
+    if live.unanswered:
+        found += f"; {live.unanswered} requests were never answered"
+    return found + "."
+
+
 def _verdict(rows: Sequence[RunFigures]) -> str:
+    live = [one for one in rows if one.source == LIVE]
+    if live:
+        told = [_agreement(one, rows) for one in live if math.isfinite(one.ttft_mean_ms)]
+        ranking = [_ranking(live)] if len(live) > 1 or not told else []
+        return " ".join([*told, *ranking])
+    return _ranking(rows)
+
+
+def _ranking(rows: Sequence[RunFigures]) -> str:
     answered = [one for one in rows if math.isfinite(one.ttft_mean_ms)]
     if not answered:
         return "no request was answered."

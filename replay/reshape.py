@@ -1,9 +1,13 @@
-"""Traces made of traces: faster, spread over time, shorter. Pure; the given trace never changes."""
+"""Traces made of traces: faster, spread over time, fewer, with shorter prompts and outputs.
+
+Pure; the given trace never changes.
+"""
 
 import math
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from radixroute.radix.ids import Numbers
 from radixroute.replay.errors import InvalidShape
@@ -55,6 +59,52 @@ def cut(trace: Trace, n: int) -> Trace:
         first_block=trace.first_block[: n + 1],
         blocks=trace.blocks[: trace.first_block[n]],
         after=trace.after[:n],
+    )
+
+
+def resized(trace: Trace, factor: float, block_size: int) -> Trace:
+    """All lengths times `factor`, near enough that a block of it is whole engine blocks.
+
+    A block of the trace becomes the nearest number of blocks of `block_size` tokens, one at least;
+    that ratio holds for outputs and for partial blocks. So prompts share what they shared.
+    """
+    if not (math.isfinite(factor) and factor > 0):
+        raise InvalidShape(f"lengths are scaled by a number above 0, not {factor}")
+    block = max(1, round(trace.block_size * factor / block_size)) * block_size
+    ratio = block / trace.block_size
+    whole, rest = np.divmod(trace.input_tokens, trace.block_size)
+    partial = np.where(rest > 0, np.clip(np.rint(rest * ratio), 1, block), 0).astype(np.int64)
+    outputs = np.maximum(1, np.rint(trace.output_tokens * ratio)).astype(np.int64)
+    return replace(
+        trace, block_size=block, input_tokens=whole * block + partial, output_tokens=outputs
+    )
+
+
+def capped(trace: Trace, max_output: int) -> Trace:
+    """No output longer than `max_output` tokens."""
+    if max_output < 1:
+        raise InvalidShape(f"an output has 1 token or more, so it cannot end at {max_output}")
+    return replace(trace, output_tokens=np.minimum(trace.output_tokens, max_output))
+
+
+def kept(trace: Trace, keep: NDArray[np.bool_]) -> Trace:
+    """Without the others, and without what follows one of them. `keep`: shape (requests,)."""
+    keep = keep.copy()
+    for request in np.flatnonzero(trace.after >= 0).tolist():  # in order: `after` points back
+        keep[request] &= keep[trace.after[request]]
+    if not keep.any():
+        raise InvalidShape("no request of the trace is left")
+    number = np.cumsum(keep) - 1
+    after = trace.after[keep]
+    n_blocks = np.diff(trace.first_block)
+    return replace(
+        trace,
+        arrival_ns=trace.arrival_ns[keep],
+        input_tokens=trace.input_tokens[keep],
+        output_tokens=trace.output_tokens[keep],
+        first_block=np.concatenate([[0], np.cumsum(n_blocks[keep])]),
+        blocks=trace.blocks[np.repeat(keep, n_blocks)],
+        after=np.where(after >= 0, number[after], -1),
     )
 
 

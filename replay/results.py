@@ -11,6 +11,14 @@ import numpy as np
 from radixroute.radix.ids import Numbers
 from radixroute.replay.trace import Trace
 
+SIMULATED, LIVE = "simulated", "live"
+# Idle time while requests waited at the router (`router/idle.py`), and what each kind means.
+IDLE_KINDS = {
+    "planned": "each waiting request was weighed and would rather wait for another worker",
+    "avoidable": "no plan weighed the worker for all that waited",
+    "starting": "a request that had waited for the idle worker was on its way to it",
+}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CacheEvents:
@@ -47,6 +55,11 @@ class RunResult:
     wall_s: float
     events: CacheEvents | None = None  # kept only when asked for
     counters: dict[str, int] = field(default_factory=dict)
+    source: str = SIMULATED
+    # How long after its time each request was sent, ns; None: in virtual time nothing is late.
+    lateness_ns: Numbers | None = None
+    # Shape (workers, kinds of `IDLE_KINDS`): ns that each worker idled while requests waited.
+    idle_ns: Numbers | None = None
 
     @property
     def reuse(self) -> float:

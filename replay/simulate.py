@@ -292,7 +292,12 @@ class Simulation:
                 "preemptions": int(self._fleet.workers[:, at.N_PREEMPTED].sum()),
                 "evicted_blocks": int(self._fleet.workers[:, at.N_EVICTED].sum()),
             },
+            idle_ns=self._idle_ns(),
         )
+
+    def _idle_ns(self) -> Numbers:
+        sums = [self._core.state.idle.of(holder.worker) for holder in self._holders]
+        return np.array([[s.planned_ns, s.avoidable_ns, s.starting_ns] for s in sums], np.int64)
 
 
 def _core(policy: str, index: PrefixIndex, shape: FleetShape, seed: int) -> RouterCore:
@@ -302,6 +307,7 @@ def _core(policy: str, index: PrefixIndex, shape: FleetShape, seed: int) -> Rout
         max_waiting=1 << 30,
         max_in_flight=1 << 30,
         decision_log_len=16,
+        request_log_bytes=1,  # nobody asks for it
         dispatch_lead_ms=0.0,
         expected_ttl_s=_FOREVER_S,
     )

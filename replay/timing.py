@@ -33,6 +33,7 @@ class Timing:
     d0: float = 0.0
     d_each: float = 0.0
     d_min: float = 0.0
+    kv_tokens: int = 0  # that "all KV tokens" means; 0: those of the worker
 
     def coefficients(self, shape: "FleetShape") -> Floats:
         """Shape (TIMING_LEN,), for workers of this shape."""
@@ -40,9 +41,14 @@ class Timing:
         row[at.A2], row[at.A1], row[at.A0] = self.a2, self.a1, self.a0
         row[at.D2], row[at.D1], row[at.D0] = self.d2, self.d1, self.d0
         row[at.D_EACH], row[at.D_MIN] = self.d_each, self.d_min
-        row[at.D_TOTAL] = shape.kv_blocks * shape.block_size
+        row[at.D_TOTAL] = self.kv_tokens or shape.kv_blocks * shape.block_size
         row[at.SLOWNESS] = 1.0
         return row
+
+    def decode_ms(self, decoding: float, context_tokens: float) -> float:
+        """Of a pass in which so many requests decode, with so much context together."""
+        p = context_tokens / self.kv_tokens if self.kv_tokens else 0.0
+        return max(self.d_min, (self.d2 * p + self.d1) * p + self.d0 + self.d_each * decoding)
 
     def prefill_ms(self, tokens: float) -> float:
         """Of a pass that computes only so many prompt tokens."""
@@ -63,11 +69,12 @@ POLYNOMIAL = Timing(
 # The same machine as straight lines: what a rough guess would be.
 LINEAR = Timing("linear", a1=1.9e-02, a0=12.0, d0=5.74, d1=40.0, d_min=1.0)
 TIMINGS = {timing.name: timing for timing in (POLYNOMIAL, LINEAR)}
+CALIBRATED = "calibrated"  # of one's own engine: `calibration`
 
 
 def timing_named(name: str) -> Timing:
     try:
         return TIMINGS[name]
     except KeyError:
-        known = ", ".join(sorted(TIMINGS))
+        known = ", ".join([*sorted(TIMINGS), CALIBRATED])
         raise InvalidShape(f"unknown timing {name!r}: use one of {known}") from None

@@ -32,10 +32,12 @@ from tests.replay.report_samples import (
 
 GOLDEN_RUN = """\
   {
+   "idle_while_waiting_ms": null,
    "itl_ms": {
     "mean": 5.0,
     "p99": 5.0
    },
+   "lateness_ms": null,
    "load_max_over_mean": 1.0,
    "loss": {
     "held elsewhere but not chosen": 11,
@@ -46,6 +48,7 @@ GOLDEN_RUN = """\
    "policy": "radix",
    "reuse": 0.576,
    "seed": 7,
+   "source": "simulated",
    "speed": 1.0,
    "ttft_ms": {
     "mean": 25.0,

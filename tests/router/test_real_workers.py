@@ -4,61 +4,17 @@ import asyncio
 import os
 import random
 import signal
-from contextlib import asynccontextmanager
 
 import grpc
 import pytest
 
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.wire import pack_tokens, unpack_tokens
-from radixroute.router.members import MemberSpec
-from radixroute.router.service import RouterService
-from radixroute.router.settings import RouterSettings
-from radixroute.worker.service import WorkerService
-from radixroute.worker.settings import WorkerSettings
-from tests.router.clusters import all_live, collect, states, until
-from tests.worker.fakes import FAKE_RUNNER, alone, held_back, make_tokenizer
-
-SLOW_RUNNER = "tests.worker.fakes:slow_runner"
-SECRET = "shared"
-
-
-@asynccontextmanager
-async def fleet(*worker_ids: str, runner: str = FAKE_RUNNER):
-    """Started workers and a router over them."""
-    workers = {
-        w: WorkerService(
-            WorkerSettings(
-                worker_id=w,
-                block_size=4,
-                kv_memory=256 * 32,
-                incarnation=3,
-                cluster_secret=SECRET,
-            ),
-            runner=runner,
-            tokenizer=make_tokenizer(),
-        )
-        for w in worker_ids
-    }
-    router = RouterService(RouterSettings(port=0, cluster_secret=SECRET))
-    try:
-        addresses = await asyncio.gather(*(worker.start() for worker in workers.values()))
-        address = await router.start()
-        router.set_members(
-            [
-                MemberSpec(WorkerId(w), str(at), 3)
-                for w, at in zip(worker_ids, addresses, strict=True)
-            ]
-        )
-        async with grpc.aio.insecure_channel(str(address)) as channel:
-            await until(lambda: all_live(router), 10)
-            yield router, workers, rpc.RouterStub(channel)
-    finally:
-        await router.stop()
-        await asyncio.gather(*(worker.stop() for worker in workers.values()))
+from tests.router.clusters import collect, states, until
+from tests.router.real_fleet import SLOW_RUNNER, fleet
+from tests.worker.fakes import alone, held_back
 
 
 def ask(router, prompt, n, **sampling):

@@ -1,0 +1,213 @@
+"""A live replay with the simulated one beside it: the same requests, policies and speeds.
+
+Owns the order of things: what the cluster is, a trace that fits it, calibration, live runs one
+after the other, then the simulation of each. Whoever calls prints and writes files.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from radixroute.client import AsyncRouterClient
+from radixroute.errors import RequestFailed
+from radixroute.live_calibration import measure
+from radixroute.live_cluster import ClusterFacts, Fitting, ask_cluster, fit_trace
+from radixroute.live_replay import LiveResult, LiveRun, replay_live
+from radixroute.replay.calibration import Calibration, calibration_json, fit
+from radixroute.replay.lab import LabSettings, replay_all
+from radixroute.replay.report import Report, ReportedRun
+from radixroute.replay.results import RunResult
+from radixroute.replay.trace import Trace
+
+Told = Callable[[int, int, str], None]  # done, in all, what
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """What `--live` is asked for beside the settings of a simulated replay."""
+
+    address: str  # of the router, host:port
+    fitting: Fitting = field(default_factory=Fitting)
+    own_policy: bool = True  # the router's, instead of those of the settings
+    calibrates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOutcome:
+    """The report, what to tell beside it, and the calibration's file if one was made."""
+
+    report: Report
+    notes: tuple[str, ...]
+    calibration: str | None = None
+
+
+@dataclass(slots=True)
+class Measured:
+    """What the cluster gave, and the simulation that belongs beside it."""
+
+    trace: Trace  # as it was sent
+    settings: LabSettings
+    live: list[LiveResult]
+    notes: list[str]
+    calibration: str | None  # its file
+
+
+def replay_beside(
+    trace: Trace, settings: LabSettings, options: LiveOptions, told: Told, command: str
+) -> LiveOutcome:
+    """Raises `FrontDoorError` and `ReplayError`."""
+    return simulate_beside(asyncio.run(run_live(trace, settings, options, told)), told, command)
+
+
+async def run_live(
+    trace: Trace, settings: LabSettings, options: LiveOptions, told: Told
+) -> Measured:
+    """The part that needs the cluster."""
+    return await _Lab(settings, options, told).run(trace)
+
+
+def simulate_beside(measured: Measured, told: Told, command: str) -> LiveOutcome:
+    """The same in virtual time, and both in one report."""
+    settings, notes = measured.settings, list(measured.notes)
+    report = replay_all(measured.trace, settings, told, command)
+    for one in measured.live:
+        notes.extend(_notes(one, report.bounds["infinite"]))
+    reachable = report.runs[0].reachable
+    runs = [ReportedRun(one.result, reachable=reachable) for one in measured.live]
+    # Beside each live run the simulated one of the same policy and speed.
+    order = sorted([*runs, *report.runs], key=lambda run: _place(settings, run.result))
+    return LiveOutcome(replace(report, runs=tuple(order)), tuple(notes), measured.calibration)
+
+
+class _Lab:
+    def __init__(self, settings: LabSettings, options: LiveOptions, told: Told) -> None:
+        self._settings, self._options, self._told = settings, options, told
+        self._notes: list[str] = []
+        self._calibration: str | None = None
+
+    async def run(self, trace: Trace) -> Measured:
+        async with AsyncRouterClient(self._options.address) as client:
+            cluster = await ask_cluster(client)
+            fitted = self._fit(trace, cluster)
+            settings = await self._adapted(client, cluster, fitted)
+            live = await self._live(client, cluster, fitted, settings)
+        return Measured(fitted, settings, live, self._notes, self._calibration)
+
+    def _fit(self, trace: Trace, cluster: ClusterFacts) -> Trace:
+        fitting = self._options.fitting
+        fitted, n_skipped = fit_trace(trace, cluster, fitting)
+        if fitting.scale_lengths is not None:
+            factor = fitted.block_size / trace.block_size
+            self._notes.append(
+                f"lengths times {factor:.4g}: a block of {trace.block_size} tokens became"
+                f" {fitted.block_size}, {fitted.block_size // cluster.block_size} of the cluster's"
+            )
+        if n_skipped:
+            self._notes.append(f"{n_skipped:,} requests too long for the cluster were left out")
+        return fitted
+
+    async def _adapted(
+        self, client: AsyncRouterClient, cluster: ClusterFacts, trace: Trace
+    ) -> LabSettings:
+        """The settings with the cluster's own shape, policy and, if asked for, timing."""
+        settings = replace(
+            self._settings,
+            workers=(len(cluster.workers),),
+            kv_blocks=cluster.kv_blocks,
+            block_size=cluster.block_size,
+            max_num_batched_tokens=cluster.max_num_batched_tokens,
+            max_num_seqs=cluster.max_num_seqs,
+        )
+        if self._options.own_policy:
+            settings = replace(settings, policies=(cluster.policy,))
+        if not self._options.calibrates:
+            return settings
+        rows = await measure(
+            client,
+            cluster,
+            int(trace.input_tokens.max()),
+            np.random.default_rng(secrets.randbits(64)),
+            lambda done, total: self._told(done, total, "calibrating"),
+        )
+        found = fit(rows)
+        self._calibration = calibration_json(rows)
+        self._notes.extend(calibration_lines(found))
+        return replace(settings, timing=found.timing)
+
+    async def _live(
+        self,
+        client: AsyncRouterClient,
+        cluster: ClusterFacts,
+        trace: Trace,
+        settings: LabSettings,
+    ) -> list[LiveResult]:
+        wanted = [(policy, speed) for speed in settings.speeds for policy in settings.chosen]
+        found = []
+        for salt, (policy, speed) in enumerate(wanted):
+            what = f"{policy} live, {speed:g}x"
+            self._told(0, len(trace), what)
+            found.append(
+                await replay_live(
+                    client,
+                    trace,
+                    cluster,
+                    LiveRun(policy, speed, settings.seed, salt),
+                    lambda done, what=what: self._told(done, len(trace), what),  # type: ignore[misc]
+                )
+            )
+        return found
+
+
+def _notes(live: LiveResult, ceiling: float) -> list[str]:
+    """What to know before believing a run. Raises `RequestFailed` where nothing was answered."""
+    result, late = live.result, live.result.lateness_ns
+    n_failed = sum(live.failures.values())
+    notes = [f"{n:,} requests failed: {reason}" for reason, n in live.failures.most_common(3)]
+    if not (result.first_ns >= 0).any():
+        raise RequestFailed(f"no request of {n_failed:,} was answered; " + "; ".join(notes))
+    if late is not None:
+        notes.append(
+            f"sent late by {late.mean() / 1e6:.2f} ms in the mean, {late.max() / 1e6:.1f} at most"
+        )
+    if live.short_outputs:
+        notes.append(f"{live.short_outputs:,} outputs ended early")
+    if live.restarts:
+        notes.append(f"the router restarted {live.restarts} times meanwhile")
+    if live.missed_log:
+        notes.append(
+            f"what the router predicted for {live.missed_log:,} requests is not known: 0 is shown"
+        )
+    if result.idle_ns is None:
+        notes.append("idle times are not known: the router or a worker changed")
+    if result.reuse > ceiling + 1e-9:
+        notes.append(
+            "more was reused than the trace has to reuse: caches held these prompts already;"
+            " another --seed makes other prompts"
+        )
+    return [f"{result.policy} live, {result.speed:g}x: {note}" for note in notes]
+
+
+def _place(settings: LabSettings, result: RunResult) -> tuple[int, int]:
+    return settings.speeds.index(result.speed), settings.chosen.index(result.policy)
+
+
+def calibration_lines(found: Calibration) -> list[str]:
+    """The fitted timing and how well it fits, for people."""
+    t = found.timing
+    lines = [
+        f"prefill ms = {t.a2:.3g} t^2 + {t.a1:.3g} t + {t.a0:.3g}  (t: prompt tokens;"
+        f" {found.prefill.rows} prompts, off by {found.prefill.mean:.1%} in the mean,"
+        f" {found.prefill.most:.1%} at most)",
+        f"decode ms = {t.d1:.3g} p + {t.d0:.3g} + {t.d_each:.3g} n  (n: requests, p: their share of"
+        f" {t.kv_tokens:,} KV tokens; {found.decode.rows} rounds, off by {found.decode.mean:.1%} in"
+        f" the mean, {found.decode.most:.1%} at most)",
+    ]
+    if found.beside is not None:
+        lines.append(
+            f"both together, not fitted: {found.beside.rows} prompts beside decoding, off by"
+            f" {found.beside.mean:.1%} in the mean, {found.beside.most:.1%} at most"
+        )
+    return lines

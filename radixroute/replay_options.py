@@ -1,0 +1,66 @@
+"""Options of `replay TRACE`: which go together, and the values behind them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from radixroute.commands_shared import require_address
+from radixroute.errors import BadInput
+
+if TYPE_CHECKING:
+    from radixroute.replay.timing import Timing
+    from radixroute.replay.trace import Trace
+
+
+def is_given(ctx: typer.Context, name: str) -> bool:
+    """By whoever typed the command: not its default."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+# What a cluster says of itself, and what makes no sense without one.
+_TOLD_BY_CLUSTER = ("workers", "kv_blocks", "block_size", "max_num_batched_tokens", "max_num_seqs")
+_ONLY_LIVE = ("skip_long", "calibrate")
+
+
+def check_live_options(ctx: typer.Context, live: str | None) -> None:
+    """Raises `BadInput` for options that do not go together."""
+    if live is not None:
+        require_address("router", live)
+    for name in _TOLD_BY_CLUSTER if live is not None else _ONLY_LIVE:
+        if is_given(ctx, name):
+            option = "--" + name.replace("_", "-")
+            why = "the cluster says that" if live is not None else "it goes with --live HOST:PORT"
+            raise BadInput(f"{option}: {why}")
+    if is_given(ctx, "calibrate") and is_given(ctx, "timing"):
+        raise BadInput("--calibrate makes the timing: leave out --timing")
+
+
+def timing_of(name: str, path: Path, *, is_coming: bool) -> "Timing":
+    """Of the name given; any will do for what is about to be measured."""
+    from radixroute.replay.calibration import read_calibration
+    from radixroute.replay.errors import BadCalibration
+    from radixroute.replay.timing import CALIBRATED, timing_named
+
+    if is_coming or name != CALIBRATED:
+        return timing_named(name)
+    try:
+        return read_calibration(path.read_bytes()).timing
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be read: {error.strerror}; --live HOST:PORT --calibrate writes one"
+        ) from error
+    except BadCalibration as error:
+        raise BadInput(f"{path}: {error}") from error
+
+
+def fitted(
+    trace: "Trace", scale_lengths: float | None, max_output: int | None, block_size: int
+) -> "Trace":
+    """The trace with the lengths asked for. `block_size`: of the simulated engine."""
+    from radixroute.replay.reshape import capped, resized
+
+    if scale_lengths is not None:
+        trace = resized(trace, scale_lengths, block_size)
+    return trace if max_output is None else capped(trace, max_output)

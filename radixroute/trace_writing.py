@@ -1,0 +1,26 @@
+"""Writes a trace to the file that a command was given."""
+
+import gzip
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from radixroute.errors import BadInput
+
+if TYPE_CHECKING:
+    from radixroute.replay.trace import Trace
+
+
+def write_trace(trace: "Trace", path: Path) -> None:
+    """In our own format; a name that ends in .gz compresses it. Raises `BadInput`."""
+    from radixroute.replay.trace_own import write_own
+
+    try:
+        with path.open("wb") as file:
+            if path.suffix != ".gz":
+                write_own(trace, file)
+                return
+            # Without name and time, equal traces are equal files.
+            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+                write_own(trace, packed)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror}") from error

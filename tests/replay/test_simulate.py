@@ -9,7 +9,7 @@ from radixroute.replay import fleet_layout as at
 from radixroute.replay.fleet import FleetShape
 from radixroute.replay.lab import LabSettings, replay_all
 from radixroute.replay.report import results_json
-from radixroute.replay.reshape import cut
+from radixroute.replay.reshape import capped, cut
 from radixroute.replay.simulate import Conditions, Scenario, Simulation, simulate
 from radixroute.replay.synth import synthesize
 from radixroute.replay.timing import LINEAR
@@ -38,6 +38,12 @@ def columns(run):
     ]
 
 
+def idle(run):
+    """Rows: planned, avoidable, starting; ns of each worker."""
+    assert run.idle_ns is not None
+    return run.idle_ns.T
+
+
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 def test_every_request_is_served_once_and_in_order_of_its_times(chats, policy):
     run = simulate(chats, policy, Scenario(SHAPE))
@@ -64,6 +70,20 @@ def test_with_events_at_once_every_prediction_is_what_the_engine_finds(chats):
     run = simulate(chats, "radix_at_once", Scenario(large))
     assert run.counters["evicted_blocks"] == 0
     assert np.array_equal(run.predicted_tokens, run.cached_tokens)
+
+
+def test_no_worker_idles_while_requests_wait_but_as_planned(chats):
+    """The same counter as a live router's; a way of 2 ms shows as what it is."""
+    planned, avoidable, starting = idle(simulate(chats, "radix", Scenario(SHAPE, speed=2.0)))
+    assert planned.sum() > 0
+    assert (avoidable.tolist(), starting.tolist()) == ([0] * 4, [0] * 4)
+    prompts = capped(chats, 1)  # nothing decodes: a worker has nothing until the next one is there
+    far = Scenario(SHAPE, speed=30.0, conditions=Conditions(dispatch_ms=2.0))
+    _, avoidable, starting = idle(simulate(prompts, "radix", far))
+    assert avoidable.sum() == 0
+    assert starting.sum() > 0
+    assert (starting % 2_000_000 == 0).all()
+    assert idle(simulate(prompts, "radix_at_once", far)).sum() == 0  # nothing ever waits
 
 
 def test_late_events_make_predictions_wrong_and_little_else(chats):

@@ -1,8 +1,10 @@
 """Calibration: the simulator's timing model fitted to passes that were measured, and its file.
 
-Pure. Least squares of relative errors, so that short passes count as much as long ones; a
-coefficient that would be negative is left out (a pass never gets shorter by doing more). The form
-is `timing`'s; a prompt alone takes its prefill, a pass that decodes the time between two tokens.
+Pure. Least squares of relative errors, so that short passes count as much as long ones; what is off
+by more than most counts less (Huber's weights, by reweighting), since other work on the machine
+only ever makes a pass longer. A coefficient that would be negative is left out: a pass never gets
+shorter by doing more. The form is `timing`'s; a prompt alone takes its prefill, a pass that decodes
+the time between two tokens.
 """
 
 import json
@@ -17,6 +19,8 @@ from radixroute.replay.report_figures import Floats
 from radixroute.replay.timing import CALIBRATED, Timing
 
 SCHEMA, VERSION = "radixroute.calibration", 1
+_USUAL_ERROR = 0.1  # relative: what is off by more counts less
+_ROUNDS = 20  # of reweighting; it settles within ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +147,28 @@ def _least_squares(columns: Sequence[Floats], ms: Floats) -> tuple[float, ...]:
     if not (np.isfinite(ms).all() and (ms > 0).all()):
         raise BadCalibration("a pass that took no time cannot have been measured")
     matrix = np.stack(columns, 1) / ms[:, None]
-    found = np.zeros(len(columns))
-    left = list(range(len(columns)))
+    weights = np.ones(len(ms))
+    for _ in range(_ROUNDS):
+        found = _not_negative(matrix * weights[:, None], weights)
+        errors = np.abs(matrix @ found - 1.0)
+        weights = np.sqrt(1.0 / np.maximum(1.0, errors / _USUAL_ERROR))
+    return tuple(found.tolist())
+
+
+def _not_negative(matrix: Floats, wanted: Floats) -> Floats:
+    """`matrix` of shape (rows, coefficients) times the result is nearest to `wanted`."""
+    found = np.zeros(matrix.shape[1])
+    left = list(range(matrix.shape[1]))
     while left:
         # Columns of equal size: token counts squared beside ones would lose half the digits.
         size = np.abs(matrix[:, left]).max(0)
         size[size == 0.0] = 1.0
-        solved = np.linalg.lstsq(matrix[:, left] / size, np.ones(len(ms)), rcond=None)[0]
+        solved = np.linalg.lstsq(matrix[:, left] / size, wanted, rcond=None)[0]
         if (solved >= 0.0).all():
             found[left] = solved / size
             break
         left.pop(int(np.argmin(solved)))
-    return tuple(found.tolist())
+    return found
 
 
 def _residuals(told: Floats, measured: Floats) -> Residuals:

@@ -117,6 +117,11 @@ def test_what_was_sent_is_captured_with_the_same_prefixes(seed):
     assert found.output_tokens.tolist() == trace.output_tokens.tolist()
     assert len(np.unique(prefixes(found, 8).nodes)) == len(np.unique(prefixes(trace, 8).nodes))
     assert infinite(found, 8) == infinite(trace, 8)
+    partial = [blocks_of(found, i)[-1] for i in range(len(found)) if found.input_tokens[i] % 8]
+    lengths = enumerate(found.input_tokens.tolist())
+    whole = {block for i, n in lengths for block in blocks_of(found, i)[: n // 8]}
+    assert len(set(partial)) == len(partial)  # nobody shares what has no key
+    assert not whole & set(partial)
 
 
 def test_captured_fleets_of_two_block_sizes_are_no_trace():

@@ -27,7 +27,7 @@ LENGTHS = 6  # of prompts, from a block to the longest
 REPEATS = 2  # of each length
 DECODING = (1, 2, 4, 8)  # requests on each worker
 DECODED = 24  # tokens of each of them
-MIN_SPANS = 5  # from token to token, that make a row
+MIN_SPANS = 3  # from token to token, that make a row
 BESIDE = 4  # requests that decode on each worker while a prompt comes
 # Contexts to decode with, as shares of the longest prompt: the pass grows with them.
 CONTEXTS = (0.1, 0.5)

@@ -90,7 +90,8 @@ def fit(rows: Rows) -> Calibration:
     """Raises `BadCalibration` for too few rows, and for times that are none."""
     if len({row.tokens for row in rows.prefill}) < 2 or not rows.decode or rows.kv_tokens < 1:
         raise BadCalibration(
-            "prompts of two lengths or more, and requests that decode, are needed to fit a timing"
+            "to fit a timing takes prompts of two lengths or more, alone on their workers, and"
+            " requests that decode: measure again while the cluster has nothing else to do"
         )
     tokens = np.array([row.tokens for row in rows.prefill], np.float64)
     prefill_ms = np.array([row.ms for row in rows.prefill])

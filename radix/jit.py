@@ -27,6 +27,7 @@ _config: Any = numba.core.config  # its settings are made at run time, unseen by
 KERNEL_SOURCES = (
     "jit.py",
     "kernels.py",
+    "eviction.py",
     "layout.py",
     "prefetch.py",
     "arena.py",

@@ -22,8 +22,12 @@ class Node(Generic[S]):
     parent: "Node[S] | None"
     locks: int = 0  # refs that end at this node's end or below it
     touched_ns: int = 0  # never less than a child's; the root's stays 0
+    uses: int = 0  # requests that touched it and ended; never less than a child's
+    used_at: int = 0  # blocks the tree had ever stored when the last of them ended
+    interval: int = 0  # of `eviction.LeafFacts`
+    end: int = 0  # blocks from the root to its end
     children: "dict[S, Node[S]]" = field(default_factory=dict)  # by first symbol
-    queued: "tuple[int, int, Node[S]] | None" = None  # my entry while I am in the queue
+    queued: "tuple[int, int, int, Node[S]] | None" = None  # my entry while I am in the queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,10 @@ def split(node: Node[S], at: int, born: int) -> Node[S]:
         None,
         locks=node.locks,
         touched_ns=node.touched_ns,
+        uses=node.uses,
+        used_at=node.used_at,
+        interval=node.interval,
+        end=node.end - len(node.symbols) + at,
     )
     del node.symbols[:at], node.blocks[:at]
     attach(upper, parent)
@@ -118,11 +126,13 @@ def split(node: Node[S], at: int, born: int) -> Node[S]:
 def append(node: Node[S], symbols: Sequence[S], blocks: Sequence[int]) -> None:
     node.symbols.extend(symbols)
     node.blocks.extend(blocks)
+    node.end += len(symbols)
 
 
 def trim(node: Node[S], n: int) -> list[int]:
     """Cut the last `n` symbols, fewer than all; returns their blocks, the very last first."""
     cut = node.blocks[-n:]
     del node.symbols[-n:], node.blocks[-n:]
+    node.end -= n
     cut.reverse()
     return cut

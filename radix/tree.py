@@ -14,7 +14,12 @@ from dataclasses import dataclass, field
 from typing import Generic
 
 from radixroute.radix.errors import LocalMisuse, StaleMatch
-from radixroute.radix.eviction import EvictionPolicy, EvictionQueue, LeastRecentlyUsed
+from radixroute.radix.eviction import (
+    EvictionPolicy,
+    EvictionQueue,
+    LeastRecentlyUsed,
+    interval_after,
+)
 from radixroute.radix.node import Node, S, append, attach, detach, downwards, split, trim, upwards
 from radixroute.radix.node import walk as walk_below
 from radixroute.radix.tree_check import check_tree
@@ -42,6 +47,7 @@ class NodeRef(Generic[S]):
 
     _node: Node[S]
     length: int  # blocks on the path; only the tree writes it
+    _is_used: bool = False  # it was touched: its end counts as a use of the path
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ class RadixTree(Generic[S]):
         self._n_blocks = 0
         self._n_evictable = 0
         self._n_born = 0
+        self._n_stored = 0  # blocks, ever: the clock of policies that count uses
         self._version = 0
 
     @property
@@ -106,9 +113,14 @@ class RadixTree(Generic[S]):
         return ref
 
     def unlock(self, ref: NodeRef[S]) -> None:
-        """Give the lock back; the ref is dead. Nothing is evicted by it. O(nodes)."""
+        """Give the lock back; the ref is dead. Nothing is evicted by it. O(nodes).
+
+        Where it was ever touched, its path was used once more.
+        """
         self._must_be_live(ref)
         self._refs.remove(ref)
+        if ref._is_used:
+            self._count_use(ref._node)
         self._unpin(ref._node)
 
     def extend(self, ref: NodeRef[S], symbols: Sequence[S], blocks: Sequence[int]) -> Extension:
@@ -160,6 +172,7 @@ class RadixTree(Generic[S]):
     def touch(self, ref: NodeRef[S], now_ns: int) -> None:
         """A locked path is in use now. O(nodes)."""
         self._must_be_live(ref)
+        ref._is_used = True
         for node in upwards(ref._node, until=self._root):  # the root's own stays 0
             if node.touched_ns >= now_ns:
                 return  # and so were all above it
@@ -220,16 +233,32 @@ class RadixTree(Generic[S]):
                 self._n_evictable += len(at.blocks)
                 self._queue_if_leaf(at)
 
+    def _count_use(self, node: Node[S]) -> None:
+        for at in upwards(node):
+            if at.uses:
+                at.interval = interval_after(at.interval, self._n_stored - at.used_at)
+            at.uses += 1
+            at.used_at = self._n_stored
+
     def _insert(self, above: Node[S], symbols: list[S], blocks: tuple[int, ...]) -> Node[S]:
         """Put new blocks, pinned once, below `above`, whose last lock is the caller's."""
         self._version += 1
         self._n_blocks += len(blocks)
+        self._n_stored += len(blocks)
         # Alone at the end of a branch: let its run grow, or each decoded block would be a node.
+        # What a later request appends counts as used with the run: its next turn is as likely.
         if above.locks == 1 and not above.children and above is not self._root:
             append(above, symbols, blocks)
             return above
-        born, touched_ns = self._next_born(), above.touched_ns
-        child = Node(born, symbols, list(blocks), None, locks=1, touched_ns=touched_ns)
+        child = Node(
+            self._next_born(),
+            symbols,
+            list(blocks),
+            None,
+            locks=1,
+            touched_ns=above.touched_ns,
+            end=above.end + len(blocks),
+        )
         attach(child, above)
         return child
 

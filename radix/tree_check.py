@@ -36,6 +36,8 @@ def check_tree(
 def _check_run(node: Node[S]) -> None:
     _must(len(node.symbols) > 0, "a node is empty")
     _must(len(node.symbols) == len(node.blocks), "symbols and blocks differ in number")
+    above = 0 if node.parent is None else node.parent.end
+    _must(node.end == above + len(node.symbols), "a run ends elsewhere")
 
 
 def _check_children(node: Node[S]) -> None:
@@ -45,6 +47,7 @@ def _check_children(node: Node[S]) -> None:
         _must(child.symbols[0] == first, "a child is filed under another symbol")
         is_newer = child.touched_ns > node.touched_ns and node.parent is not None
         _must(not is_newer, "a child is more recent than its parent")
+        _must(child.uses <= node.uses, "a child was used without its parent")
 
 
 def _check_locks(nodes: list[Node[S]], ref_ends: list[Node[S]]) -> None:

@@ -100,6 +100,9 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
     slow_worker: Annotated[
         float, typer.Option(help="One worker takes so many times longer.")
     ] = 1.0,
+    eviction: Annotated[
+        str, typer.Option(help="What leaves a full cache: lru, slru, lfu or cost.")
+    ] = "lru",
     event_delay_ms: Annotated[float, typer.Option(help="Until cache events are heard.")] = 0.0,
     dispatch_ms: Annotated[float, typer.Option(help="Until a request is at its worker.")] = 0.0,
     scale_lengths: Annotated[
@@ -145,6 +148,7 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
                 max_num_seqs=max_num_seqs,
                 timing=timing_of(timing, calibration, is_coming=calibrate),
                 slowness=(slow_worker,) if slow_worker != 1.0 else (),
+                eviction_policy=eviction,
                 conditions=Conditions(event_delay_ms, dispatch_ms),
             )
         except UnknownPolicy as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from radixroute.radix.eviction import EVICTION_POLICIES, LRU, eviction_named
 from radixroute.radix.ids import Keys, Numbers
 from radixroute.replay import fleet_layout as at
 from radixroute.replay.errors import InvalidShape
@@ -30,6 +31,7 @@ class FleetShape:
     max_num_seqs: int = 256
     watermark_blocks: int = 0
     slowness: tuple[float, ...] = ()  # of the first workers; 2: half as fast
+    eviction_policy: str = LRU  # of `radix.eviction.EVICTION_POLICIES`
 
     def __post_init__(self) -> None:
         for name in _SIZES:
@@ -37,6 +39,11 @@ class FleetShape:
                 raise InvalidShape(f"{name} must be at least 1, not {getattr(self, name)}")
         if len(self.slowness) > self.workers or any(s <= 0 for s in self.slowness):
             raise InvalidShape("slowness: one number above 0 for each worker at most")
+        if self.eviction_policy not in EVICTION_POLICIES:
+            raise InvalidShape(
+                f"no eviction policy is called {self.eviction_policy!r}; use one of"
+                f" {', '.join(EVICTION_POLICIES)}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +259,10 @@ def _new_workers(shape: FleetShape) -> Numbers:
     none = (at.PASS_END, at.FREE_RUN, at.WAIT_HEAD, at.WAIT_TAIL, at.TWIN_HEAD)
     workers[:, none] = -1
     workers[:, at.N_FREE] = shape.kv_blocks
+    policy = eviction_named(shape.eviction_policy, shape.kv_blocks, shape.block_size)
+    if policy is not None:
+        columns = (at.USE_STEP, at.USE_TOP, at.USE_INTERVALS, at.USE_FAR)
+        workers[:, columns] = policy.step, policy.top, policy.intervals, policy.far
     return workers
 
 

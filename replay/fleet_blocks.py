@@ -214,6 +214,7 @@ def publish(
             slots[slot, at.RUN] = run
             leaf = slot
         runs[run, at.TAIL] = leaf
+        worker[at.N_STORED] += full - j
     request[at.LEAF] = leaf
     request[at.N_CHAINED] = full
     return fresh

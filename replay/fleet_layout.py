@@ -46,7 +46,12 @@ DECODED: Final = 21  # requests over these passes
 N_PREEMPTED: Final = 22
 N_EVICTED: Final = 23
 BUSY_NS: Final = 24
-WORKER_LEN: Final = 25
+N_STORED: Final = 25  # blocks, ever: the clock of policies that count uses
+USE_STEP: Final = 26  # of `radix.eviction.HeadStart`
+USE_TOP: Final = 27  # 0: least recently used
+USE_INTERVALS: Final = 28
+USE_FAR: Final = 29
+WORKER_LEN: Final = 30
 
 # A request.
 PROMPT: Final = 0  # tokens
@@ -95,7 +100,11 @@ END: Final = 5  # blocks from the start of the prompt to its end
 TAIL: Final = 6  # slot of its last block
 PLACE: Final = 7  # in the queue; -1: not in it
 QUEUE: Final = 8  # not of this run: the queue's heap, one entry in each row
-RUN_LEN: Final = 9
+USES: Final = 9  # requests that ran on it and left
+USED_AT: Final = 10  # blocks stored when the last of them left
+INTERVAL: Final = 11  # of `radix.eviction.LeafFacts`
+RANK: Final = 12  # while in the queue: the smallest goes first
+RUN_LEN: Final = 13
 
 # Limits.
 MAX_BATCHED: Final = 0  # tokens a pass computes

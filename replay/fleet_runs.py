@@ -1,14 +1,18 @@
 """A simulated worker's tree of cached prefixes: which runs of blocks are in use, what goes first.
 
-The same rules as `radix.tree` with least-recently-used eviction, down to its order among equals:
-a run is a node of that tree, and -1 its root. A touch counts only when its run may be evicted, so
-it is made when a request leaves. Helpers of `fleet_blocks`, compiled into the fleet's kernels.
+The same rules as `radix.tree`, with the rank of `radix.eviction`, down to the order among equals: a
+run is a node of that tree, and -1 its root. A touch counts only when its run may be evicted, so it
+is made when a request leaves. Helpers of `fleet_blocks`, compiled into the fleet's kernels.
 """
 
+from radixroute.radix.eviction import dearer, head_start, interval_after
 from radixroute.radix.ids import Numbers
 from radixroute.radix.jit import helper, rare_helper
 from radixroute.replay import fleet_layout as at
 from radixroute.replay.fleet_layout import Cells
+
+# The very formulas of the tree; numba's cache counts their file, too.
+_interval_after, _head_start, _dearer = helper(interval_after), helper(head_start), helper(dearer)
 
 
 @helper
@@ -44,6 +48,11 @@ def unpin(worker: Numbers, runs: Numbers, run: int, now_ns: int) -> None:
     """A request that used this run and all before it until now does so no longer."""
     while run >= 0:
         runs[run, at.TOUCHED] = now_ns
+        if runs[run, at.USES] > 0:
+            since = worker[at.N_STORED] - runs[run, at.USED_AT]
+            runs[run, at.INTERVAL] = _interval_after(runs[run, at.INTERVAL], since)
+        runs[run, at.USES] += 1
+        runs[run, at.USED_AT] = worker[at.N_STORED]
         runs[run, at.LOCKS] -= 1
         if runs[run, at.LOCKS] == 0:
             worker[at.N_COLD] += blocks_in(runs, run)
@@ -63,6 +72,9 @@ def cut(worker: Numbers, slots: Cells, runs: Numbers, slot: int, end: int) -> in
         return run
     upper = _new(worker, runs)
     runs[upper, at.TOUCHED] = runs[run, at.TOUCHED]
+    runs[upper, at.USES] = runs[run, at.USES]
+    runs[upper, at.USED_AT] = runs[run, at.USED_AT]
+    runs[upper, at.INTERVAL] = runs[run, at.INTERVAL]
     runs[upper, at.LOCKS] = runs[run, at.LOCKS]
     runs[upper, at.CHILDREN] = 1
     runs[upper, at.ABOVE] = runs[run, at.ABOVE]
@@ -82,6 +94,8 @@ def grow(worker: Numbers, runs: Numbers, above: int, end: int) -> int:
     if above < 0 or runs[above, at.LOCKS] > 1 or runs[above, at.CHILDREN] > 0:
         run = _new(worker, runs)
         runs[run, at.TOUCHED] = 0
+        runs[run, at.USES] = 0
+        runs[run, at.INTERVAL] = 0
         runs[run, at.LOCKS] = 1
         runs[run, at.CHILDREN] = 0
         runs[run, at.ABOVE] = above
@@ -136,8 +150,25 @@ def _new(worker: Numbers, runs: Numbers) -> int:
 
 
 @helper
+def _rank(worker: Numbers, runs: Numbers, run: int) -> int:
+    if worker[at.USE_TOP] == 0:
+        return runs[run, at.TOUCHED]  # type: ignore[no-any-return]
+    start = _head_start(
+        runs[run, at.USES],
+        runs[run, at.INTERVAL],
+        worker[at.USE_STEP],
+        worker[at.USE_TOP],
+        worker[at.USE_INTERVALS],
+    )
+    start = _dearer(start, runs[run, at.END], worker[at.USE_FAR])
+    return runs[run, at.USED_AT] + start  # type: ignore[no-any-return]
+
+
+@helper
 def _goes_before(runs: Numbers, run: int, other: int) -> bool:
-    """Last touched longer ago; the older among equals."""
+    """The smaller rank; of equals the one touched longer ago, then the older one."""
+    if runs[run, at.RANK] != runs[other, at.RANK]:
+        return runs[run, at.RANK] < runs[other, at.RANK]  # type: ignore[no-any-return]
     if runs[run, at.TOUCHED] != runs[other, at.TOUCHED]:
         return runs[run, at.TOUCHED] < runs[other, at.TOUCHED]  # type: ignore[no-any-return]
     return runs[run, at.BORN] < runs[other, at.BORN]  # type: ignore[no-any-return]
@@ -180,6 +211,7 @@ def _sink(worker: Numbers, runs: Numbers, run: int, place: int) -> None:
 
 @helper
 def _queue(worker: Numbers, runs: Numbers, run: int) -> None:
+    runs[run, at.RANK] = _rank(worker, runs, run)
     worker[at.N_QUEUED] += 1
     _rise(runs, run, worker[at.N_QUEUED] - 1)
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 
+from radixroute.radix.eviction import LRU
 from radixroute.replay import blame, bounds
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import FleetShape
@@ -37,6 +38,7 @@ class LabSettings:
     max_num_seqs: int = 256
     timing: Timing = POLYNOMIAL
     slowness: tuple[float, ...] = ()  # of the first workers
+    eviction_policy: str = LRU  # of all workers
     conditions: Conditions = field(default_factory=Conditions)
 
     def __post_init__(self) -> None:
@@ -71,6 +73,7 @@ class LabSettings:
                 max_num_batched_tokens=self.max_num_batched_tokens,
                 max_num_seqs=self.max_num_seqs,
                 slowness=self.slowness,
+                eviction_policy=self.eviction_policy,
             )
             for speed in self.speeds:
                 for policy in self.chosen:

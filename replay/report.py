@@ -180,6 +180,7 @@ def _run_record(run: ReportedRun, figures: RunFigures) -> dict[str, object]:
     return {
         "policy": figures.policy,
         "source": figures.source,
+        "eviction_policy": run.result.eviction_policy,
         "workers": figures.workers,
         "speed": figures.speed,
         "seed": figures.seed,

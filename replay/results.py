@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from radixroute.radix.eviction import LRU
 from radixroute.radix.ids import Numbers
 from radixroute.replay.trace import Trace
 
@@ -60,6 +61,7 @@ class RunResult:
     lateness_ns: Numbers | None = None
     # Shape (workers, kinds of `IDLE_KINDS`): ns that each worker idled while requests waited.
     idle_ns: Numbers | None = None
+    eviction_policy: str = LRU  # of the workers
 
     @property
     def reuse(self) -> float:

@@ -288,6 +288,7 @@ class Simulation:
             recomputed_tokens=rows[:, at.RECOMPUTED].copy(),
             wall_s=wall_s,
             events=events,
+            eviction_policy=self._scenario.shape.eviction_policy,
             counters={
                 "preemptions": int(self._fleet.workers[:, at.N_PREEMPTED].sum()),
                 "evicted_blocks": int(self._fleet.workers[:, at.N_EVICTED].sum()),

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from radixroute.events.records import BlocksRemoved, BlocksStored, Event
+from radixroute.radix.eviction import LRU, eviction_named
 from radixroute.radix.ids import BlockKey, Keys, Tokens
 from radixroute.radix.keys import extend_keys
 from radixroute.radix.tree import NodeRef, RadixTree
@@ -50,17 +51,27 @@ class CacheCounters:
 
 
 class PrefixCache:
-    """Leases of KV blocks with every shared prefix stored once."""
+    """Leases of KV blocks with every shared prefix stored once.
+
+    Raises `LocalMisuse` for an eviction policy nobody knows.
+    """
 
     def __init__(
-        self, n_blocks: int, block_size: int, seed: np.uint64, *, tells_tokens: bool = False
+        self,
+        n_blocks: int,
+        block_size: int,
+        seed: np.uint64,
+        *,
+        tells_tokens: bool = False,
+        eviction_policy: str = LRU,  # of `EVICTION_POLICIES`
     ) -> None:
         self.block_size = block_size
         self._tells_tokens = tells_tokens  # stored events carry their tokens
         self.counters = CacheCounters()
         self._seed = seed
         self._blocks = BlockAllocator(n_blocks)
-        self._tree: RadixTree[bytes] = RadixTree()
+        policy = eviction_named(eviction_policy, n_blocks, block_size)
+        self._tree: RadixTree[bytes] = RadixTree(policy)
         self._key_by_block: dict[int, BlockKey] = {}
         self._leases: set[Lease] = set()
         self._events: list[Event] = []

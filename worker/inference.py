@@ -44,7 +44,11 @@ class InferenceEngine:
         self._clock_ns = clock_ns
         seed = engine_scope(settings, self._info).seed
         self._cache = PrefixCache(
-            facts.kv_blocks_total, facts.block_size, seed, tells_tokens=settings.events_compat
+            facts.kv_blocks_total,
+            facts.block_size,
+            seed,
+            tells_tokens=settings.events_compat,
+            eviction_policy=settings.eviction_policy,
         )
         self._scheduler = Scheduler(self._cache, _limits(settings, self._info))
         self._sessions = SessionBook()

@@ -8,6 +8,7 @@ machine is checked here; the engine process checks the rest when it starts.
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from radixroute.radix.eviction import EVICTION_POLICIES, LRU
 from radixroute.worker.errors import BadSetting
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -31,6 +32,9 @@ class WorkerSettings:
     max_num_batched_tokens: int = 512  # tokens in one step; about 0.3 s of one CPU core with 135 M
     watermark: float = 0.01  # share of the pool left free when a request is admitted; as in vLLM
     preemption_order: str = "youngest"  # youngest, or least_computed: who gives way first
+    eviction_policy: str = (
+        LRU  # lru, slru, lfu or cost: what leaves a full cache (docs/eviction.md)
+    )
     max_waiting: int = 1024  # requests queued before a submit is refused
     torch_threads: int = 1  # two workers with two threads each on two cores collapse (measured)
     host: str = "127.0.0.1"
@@ -47,6 +51,7 @@ class WorkerSettings:
         _one_of("device", self.device, DEVICES)
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("preemption_order", self.preemption_order, PREEMPTION_ORDERS)
+        _one_of("eviction_policy", self.eviction_policy, EVICTION_POLICIES)
         for name in ("block_size", "kv_memory", "max_num_seqs", "max_num_batched_tokens"):
             _at_least(name, getattr(self, name), 1)
         for name in ("max_waiting", "torch_threads"):

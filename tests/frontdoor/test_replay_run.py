@@ -44,6 +44,21 @@ def test_one_command_says_which_policy_to_use(cli, trace):
     assert len(Path("report/requests.jsonl").read_text().splitlines()) == 60
 
 
+def test_the_workers_eviction_policy_is_told_in_the_results(cli, trace):
+    small = ("--workers", 1, "--policy", "round_robin", "--kv-blocks", 150)
+    reuse = {}
+    for name in ("lru", "lfu"):
+        run = cli("replay", trace, *small, "--eviction", name, "-o", name)
+        assert run.exit_code == 0, run.stderr
+        (one,) = json.loads(Path(name, "results.json").read_text())["runs"]
+        assert one["eviction_policy"] == name
+        reuse[name] = one["reuse"]
+    assert reuse["lru"] != reuse["lfu"]
+    wrong = cli("replay", trace, *small, "--eviction", "mru")
+    assert wrong.exit_code != 0
+    assert "'mru'; use one of lru, slru, lfu, cost" in " ".join(wrong.stderr.split())
+
+
 def test_two_processes_write_the_same_bytes_but_for_wall_times(cli, trace):
     written = []
     for hash_seed in ("1", "2"):

@@ -75,8 +75,8 @@ def test_many_processes_may_compile_at_once_and_all_are_right(tmp_path):
 def test_every_file_that_numba_compiles_is_a_kernel_source():
     compiled = re.compile(r"^@(kernel|helper|rare_helper)\b", re.MULTILINE)
     found = {path.name for path in ROOM.glob("*.py") if compiled.search(path.read_text())}
-    # Constants and options are compiled in as well.
-    assert found | {"jit.py", "layout.py", "prefetch.py"} == set(jit.KERNEL_SOURCES)
+    # Constants and options are compiled in as well, and a formula by the simulated fleet.
+    assert found | {"jit.py", "layout.py", "prefetch.py", "eviction.py"} == set(jit.KERNEL_SOURCES)
 
 
 def test_the_package_comes_first_and_the_users_cache_next(monkeypatch, tmp_path):

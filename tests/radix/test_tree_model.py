@@ -6,6 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from radixroute.radix.eviction import EvictionPolicy, HeadStart, LeafFacts
+from radixroute.radix.node import downwards
 from radixroute.radix.tree import NodeRef, RadixTree
 from tests.radix.reference_tree import ReferenceTree
 
@@ -16,9 +18,11 @@ PICK = st.integers(0, 10**6)
 class TreeMachine(RuleBasedStateMachine):
     """Requests match, lock, extend, fail, touch and end; memory pressure evicts."""
 
+    policy: EvictionPolicy | None = None
+
     def __init__(self) -> None:
         super().__init__()
-        self.tree: RadixTree[Hashable] = RadixTree()
+        self.tree: RadixTree[Hashable] = RadixTree(self.policy)
         self.model = ReferenceTree()
         self.refs: dict[int, NodeRef[Hashable]] = {}
         self.n_refs = 0
@@ -138,6 +142,37 @@ class TreeMachine(RuleBasedStateMachine):
         assert (self.tree._version, list(self.tree._queue)) == (version, leaves)
 
 
+class AgedTreeMachine(TreeMachine):
+    """The same under a policy that counts uses: what goes first is said by the nodes themselves."""
+
+    policy = HeadStart(step=3, top=2, intervals=2)
+
+    @rule(n=st.integers(0, 6))
+    def evict(self, n):
+        for _ in range(min(n, self.tree.n_evictable)):
+            first = self.first_leaf()
+            (block,) = self.tree.evict(1)
+            assert block == first[-1]
+            self.model.evict(block)
+
+    def first_leaf(self):
+        """(rank, touched, born, last block) of the leaf with the smallest."""
+        return min(
+            (
+                self.policy.rank(LeafFacts(*(getattr(node, name) for name in LeafFacts._fields))),
+                node.touched_ns,
+                node.born,
+                node.blocks[-1],
+            )
+            for node in downwards(self.tree._root)[1:]
+            if not node.children and not node.locks
+        )
+
+
+TestAgedTree = AgedTreeMachine.TestCase
+TestAgedTree.settings = settings(
+    max_examples=60, stateful_step_count=40, derandomize=True, deadline=None
+)
 TestTree = TreeMachine.TestCase
 TestTree.settings = settings(
     max_examples=250, stateful_step_count=40, derandomize=True, deadline=None

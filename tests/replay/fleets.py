@@ -1,11 +1,12 @@
 """Small random workloads for fleets, and the drivers that put them through one."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from radixroute.radix.eviction import EVICTION_POLICIES
 from radixroute.radix.layout import PACKED_HEAD, PACKED_STORE
 from radixroute.replay import fleet_layout as at
 from radixroute.replay.fleet import CacheWords, Fleet, FleetBuffers, FleetShape, PassReport
@@ -29,7 +30,7 @@ class Workload:
 
 
 def random_workload(seed: int) -> Workload:
-    """Shared prefixes, bursts, and workers so small that they evict and preempt."""
+    """Shared prefixes, bursts, and workers so small that they evict and preempt; any policy."""
     rng = random.Random(seed)
     block_size = rng.choice((1, 2, 4))
     trace = _trace(rng, block_size * rng.choice((1, 1, 2)), rng.randint(1, 24))
@@ -54,6 +55,7 @@ def random_workload(seed: int) -> Workload:
         d_min=rng.choice((0.0, 1.0)),
     )
     placement = [rng.randrange(shape.workers) for _ in range(len(trace))]
+    shape = replace(shape, eviction_policy=EVICTION_POLICIES[seed % len(EVICTION_POLICIES)])
     return Workload(trace, prefixes(trace, block_size), shape, timing, placement)
 
 

@@ -96,7 +96,9 @@ class SlowFleet:
 
     def _new_worker(self, slowness: float) -> SlowWorker:
         shape = self._shape
-        cache = PrefixCache(shape.kv_blocks, shape.block_size, SEED)
+        cache = PrefixCache(
+            shape.kv_blocks, shape.block_size, SEED, eviction_policy=shape.eviction_policy
+        )
         limits = SchedulerLimits(
             max_model_len=1 << 30,
             max_num_seqs=shape.max_num_seqs,

@@ -1,9 +1,10 @@
 """Who runs when: first come first served, one budget, and someone always gets on."""
 
+import numpy as np
 import pytest
 
 from radixroute.request.sampling import FinishReason
-from radixroute.worker.errors import BrokenInvariant
+from radixroute.worker.errors import BadSetting, BrokenInvariant
 from tests.worker.fakes import FakeRunner, drain, make_engine, request
 
 
@@ -91,6 +92,27 @@ def test_the_preemption_order_chooses_who_gives_way():
 
     assert preempted("youngest") == {False}
     assert preempted("least_computed") == {True}
+
+
+@pytest.mark.parametrize(("policy", "cached"), [("lru", [0, 8]), ("lfu", [8, 0])])
+def test_the_eviction_policy_chooses_what_stays_cached(policy, cached):
+    """One prompt is asked for twice, then another once, then a long one needs most of the pool."""
+    engine, _ = make_engine(FakeRunner(n_blocks=12), eviction_policy=policy, watermark=0.0)
+    often, once, large = [1] * 9, [2] * 9, [3] * 40
+
+    def ask(name, prompt):
+        engine.submit(request(name, prompt, max_tokens=1, ignore_eos=True), 0)
+        outputs, _ = drain(engine)
+        return outputs[name][0].prompt.cached_tokens
+
+    for name, prompt in (("a", often), ("b", [4] * 9), ("c", often), ("d", once), ("e", large)):
+        ask(name, prompt)
+    assert [engine._cache.cached_tokens(np.array(p, np.uint32)) for p in (often, once)] == cached
+
+
+def test_an_unknown_eviction_policy_is_refused_with_those_there_are():
+    with pytest.raises(BadSetting, match=r"'mru' is not known; use one of lru, slru, lfu, cost"):
+        make_engine(eviction_policy="mru")
 
 
 def test_what_a_preempted_request_computes_again_is_reported_apart():

@@ -116,6 +116,17 @@ def test_the_parts_of_a_split_run_keep_its_uses():
     assert pool.first_gone("abcd", "abx", "ef") == "abx"
 
 
+def test_the_upper_part_of_a_split_run_keeps_its_interval():
+    pool = Pool("lfu")
+    pool.serve("abcd")
+    pool.store("x", 60)
+    pool.serve("abcd")
+    pool.serve("abx")  # parts them: 30 blocks, half the interval, are left to "ab"
+    pool.store("y", 40)
+    pool.serve("ef")
+    assert pool.first_gone("ab", "ef") == "ef"
+
+
 def test_later_blocks_are_dearer():
     near = LeafFacts(0, 0, uses=2, used_at=7, interval=50, end=4)
     policy = HeadStart(step=10, top=3, intervals=2, far=8)

@@ -1,11 +1,15 @@
-"""The worker's `RadixTree` over the trace as symbols: match, insert and evict under pressure."""
+"""The worker's `RadixTree` over the trace as symbols: match, insert and evict under pressure.
+
+Under each eviction policy: `tree.` under LRU, `tree.lfu.` and so on under the others.
+"""
 
 import time
 from collections.abc import Iterator
 from statistics import median
 
 from bench.index_rows import Row, alone
-from bench.index_trace import load_trace
+from bench.index_trace import BLOCK_SIZE, load_trace
+from radixroute.radix.eviction import EVICTION_POLICIES, LRU, eviction_named
 from radixroute.radix.tree import RadixTree
 
 CAPACITY = 4096  # symbols, as blocks of a pool
@@ -14,20 +18,26 @@ CAPACITY = 4096  # symbols, as blocks of a pool
 def rows(rounds: int) -> Iterator[Row]:
     """Blocks a second of each operation, and microseconds of all three a request."""
     requests = load_trace()
+    for policy in EVICTION_POLICIES:
+        yield from _rows(requests, policy, rounds)
+
+
+def _rows(requests: list[tuple[int, ...]], policy: str, rounds: int) -> Iterator[Row]:
+    name_of_all = "tree" if policy == LRU else f"tree.{policy}"
     rates: dict[str, list[float]] = {"match": [], "insert": [], "evict": []}
     means = []
     for _ in range(rounds):
-        spent, blocks = _replay(requests)
+        spent, blocks = _replay(requests, policy)
         for name, ns in spent.items():
             rates[name].append(blocks[name] / ns * 1e9)
         means.append(sum(spent.values()) / len(requests) / 1e3)
     for name, values in rates.items():
-        yield alone(f"tree.{name}", median(values), "blocks/s", 100_000)
-    yield alone("tree.request", median(means), "us", 150)
+        yield alone(f"{name_of_all}.{name}", median(values), "blocks/s", 100_000)
+    yield alone(f"{name_of_all}.request", median(means), "us", 150)
 
 
-def _replay(requests: list[tuple[int, ...]]) -> tuple[dict[str, int], dict[str, int]]:
-    tree: RadixTree[int] = RadixTree()
+def _replay(requests: list[tuple[int, ...]], policy: str) -> tuple[dict[str, int], dict[str, int]]:
+    tree: RadixTree[int] = RadixTree(eviction_named(policy, CAPACITY, BLOCK_SIZE))
     free = list(range(CAPACITY))
     spent = dict.fromkeys(("match", "insert", "evict"), 0)
     blocks = dict.fromkeys(spent, 0)

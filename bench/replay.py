@@ -12,7 +12,7 @@ import gzip
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import exp, log
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 
 from bench.index_rows import Row, alone, write
 from bench.machine import machine, versions
+from bench.replay_eviction import on_synth, on_trace
 from bench.replay_growth import growth
 from radixroute.replay.fleet import FleetShape
 from radixroute.replay.reshape import spread
@@ -182,6 +183,9 @@ def rows(trace: Trace, path: Path, only: str) -> Iterator[Row]:
         ("robust", lambda: robust(trace, "robust")),
         ("robust_spread", lambda: robust(spread_out, "robust_spread")),
         ("growth", lambda: growth(TRACE)),
+        ("eviction", lambda: on_trace(trace, "trace", SETTINGS, BLOCKS)),
+        ("eviction_spread", lambda: on_trace(spread_out, "spread", SETTINGS, BLOCKS)),
+        ("eviction_synth", on_synth),
     )
     for name, part in parts:
         if only in ("", name):
@@ -193,8 +197,8 @@ def rows(trace: Trace, path: Path, only: str) -> Iterator[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="one part; writes nothing")
-    parser.add_argument("--merge", action="store_true", help="with --only: writes its rows")
+    parser.add_argument("--only", default="", help="one part; writes nothing without --keep")
+    parser.add_argument("--keep", action="store_true", help="its rows replace those of their names")
     args = parser.parse_args()
     trace = read_trace(TRACE).trace
     with tempfile.TemporaryDirectory() as folder:
@@ -202,17 +206,22 @@ def main() -> None:
         path.write_bytes(gzip.decompress(TRACE.read_bytes()))
         ours(trace, "radix", 4, 1.0)  # compiled and loaded before anything is timed
         found = list(rows(trace, path, args.only))
-    if args.only and args.merge:
-        # A part of the growth's kind takes as long as all others together: it may be run alone.
-        record = json.loads(RESULTS.read_text())
-        mine = {row.name for row in found}
-        kept = [row for row in record["rows"] if row["name"] not in mine]
-        record["rows"] = [*kept, *map(asdict, found)]
-        RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+    if args.only and args.keep:
+        _replace(found)
     elif not args.only:
         named = {**versions(""), "ai-dynamo-runtime": "1.6.1"}
         write(RESULTS, found, machine(), named, {"settings": json.loads(json.dumps(SETTINGS))})
         print(f"written: {RESULTS}")
+
+
+def _replace(found: Sequence[Row]) -> None:
+    """New rows into the results, in place of rows of the same names. The rest stays as it was."""
+    record = json.loads(RESULTS.read_text())
+    fresh = {row.name: asdict(row) for row in found}
+    record["rows"] = [fresh.pop(row["name"], row) for row in record["rows"]]
+    record["rows"] += fresh.values()
+    RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"{len(found)} rows written: {RESULTS}")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 The Mooncake conversation trace through both, in this process, one after the other for each setting:
 the same workers, timing and trace. First whether they agree where the policies are the same, then
 how the default policy does against the peer's presets, all in our simulator, and how long a run
-takes. Also with arrivals spread inside their buckets, under wrong assumptions, and with a million
-requests (`replay_growth`). Writes bench/results/replay.json.
+takes. Also with arrivals spread inside their buckets, under wrong assumptions, with a million
+requests (`replay_growth`) and under each eviction policy of the workers (`replay_eviction`). Writes
+bench/results/replay.json.
 """
 
 import argparse

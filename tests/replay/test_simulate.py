@@ -74,7 +74,8 @@ def test_with_events_at_once_every_prediction_is_what_the_engine_finds(chats):
 
 def test_no_worker_idles_while_requests_wait_but_as_planned(chats):
     """The same counter as a live router's; a way of 2 ms shows as what it is."""
-    planned, avoidable, starting = idle(simulate(chats, "radix", Scenario(SHAPE, speed=2.0)))
+    agents = cut(synthesize("agents", 1), 300)
+    planned, avoidable, starting = idle(simulate(agents, "radix", Scenario(SHAPE)))
     assert planned.sum() > 0
     assert (avoidable.tolist(), starting.tolist()) == ([0] * 4, [0] * 4)
     prompts = capped(chats, 1)  # nothing decodes: a worker has nothing until the next one is there

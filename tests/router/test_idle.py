@@ -52,7 +52,7 @@ def test_waiting_for_the_holder_is_planned_idling_of_the_other():
 
 def test_what_waits_by_another_rule_makes_idling_avoidable(monkeypatch):
     world = World("a", "b")
-    monkeypatch.setattr(world.core._dispatcher, "_may_bind", lambda request, policy: False)
+    monkeypatch.setattr(world.core._dispatcher, "_may_bind", lambda policy: False)
     world.submit(request("r"))
     world.now_ns += 3 * MS
     world.do(world.core.pump(world.now_ns))
@@ -129,7 +129,7 @@ def turn_of(world, rng, turn):
         world.step(w)
 
 
-@pytest.mark.parametrize("seed", [2, 4, 7])
+@pytest.mark.parametrize("seed", [0, 4, 7])
 def test_the_sums_are_the_integral_of_what_can_be_seen(seed):
     """Beside a plain sum over every span in which something waits and a worker has nothing."""
     rng = random.Random(seed)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import UnknownRequest
 from radixroute.router.policies import policy_named
+from radixroute.router.score import expected_ttft_ms
 from radixroute.router.view import Scores, View
 
 
@@ -30,6 +31,13 @@ class Decision:
     chosen: int  # position in view.worker_ids
     reason: str
     excluded: tuple[Excluded, ...]
+    ttft_ms: float | None = None  # dispatch to first token, if a plan computed it
+
+    @property
+    def expected_ms(self) -> float:
+        """Dispatch to first token, as forecast."""
+        known = self.ttft_ms
+        return expected_ttft_ms(self.view, self.chosen) if known is None else known
 
     @property
     def worker_id(self) -> WorkerId:

@@ -15,7 +15,6 @@ from radixroute.router.load_book import BookingId
 from radixroute.router.members import Member
 from radixroute.router.policies import Policy, policy_named
 from radixroute.router.requests import Request
-from radixroute.router.score import expected_ttft_ms
 from radixroute.router.state import RouterState
 
 # Two: one death may be chance; a request that was there both times may be what kills.
@@ -227,7 +226,7 @@ class Dispatcher:
         seq = member.next_dispatch
         member.next_dispatch += 1
         is_alone = decision.view.queued_tokens[decision.chosen] == 0.0
-        request.expected_ms = expected_ttft_ms(decision.view, decision.chosen) if is_alone else 0.0
+        request.expected_ms = decision.expected_ms if is_alone else 0.0
         request.dispatch_seq, request.sent_ns = seq, now_ns
         cached = self.book(request.booking, request, decision, now_ns=now_ns, seq=seq)
         if not request.is_counted:

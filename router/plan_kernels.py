@@ -173,10 +173,18 @@ def _cap(table: Floats, scalars: Floats) -> float:
     return max(scalars[S_MIN_CAP], share)  # type: ignore[no-any-return]
 
 
-@kernel("void(float64[:, ::1], float64[::1])")
-def prepare(table: Floats, scalars: Floats) -> None:
-    """Fills BACKLOG_MS and PASS_MS from the rows before them."""
-    now_ns = scalars[S_NOW_NS]
+@helper
+def _can_start(table: Floats, scalars: Floats, w: int) -> bool:
+    """Whether the worker would start a prompt now, or as soon as it could be there."""
+    if table[BACKLOG_MS, w] <= 0.0 and table[PROMPTS, w] <= 0.0:
+        return True
+    return table[PROMPTS, w] <= 1.0 and table[BACKLOG_MS, w] <= scalars[S_LEAD_MS]  # type: ignore[no-any-return]
+
+
+@kernel("int64(float64[:, ::1], float64[::1])")
+def prepare(table: Floats, scalars: Floats) -> int:
+    """Fills BACKLOG_MS and PASS_MS from the rows before them; how many workers can start now."""
+    now_ns, n_free = scalars[S_NOW_NS], 0
     for w in range(table.shape[1]):
         step = _step_ms(table, w)
         backlog, rest = 0.0, 0.0
@@ -191,6 +199,8 @@ def prepare(table: Floats, scalars: Floats) -> None:
             rest = min(step, max(0.0, step - (now_ns - table[LAST_STEP_NS, w]) / 1e6))
         table[BACKLOG_MS, w] = backlog
         table[PASS_MS, w] = rest
+        n_free += _can_start(table, scalars, w)
+    return n_free
 
 
 @kernel(
@@ -302,8 +312,8 @@ def plan(
     and `credits` (R,): milliseconds that one more copy of it may cost.
     Results: `order` (R,): requests in the order in which they were looked at; `chosen` (R,): the
     worker, -1: it waits; as they stood then `caps` (R,), `backlogs` and `flights` (R, W); and
-    `balances` (2, R): milliseconds lost for want of a copy, or spent on one. `table` changes with
-    what is given. `room`: (3, max(R, W, N_TERMS)).
+    `balances` (3, R): milliseconds lost for want of a copy, spent on one, and until the first token
+    on the best worker. `table` changes with what is given. `room`: (3, max(R, W, N_TERMS)).
 
     Shortest uncached work first; those that wait for a worker hold it against those behind them.
     """
@@ -347,14 +357,14 @@ def plan(
         )
         balances[1, r] = -one[REPLICA]
         balances[0, r] = costs[best] - least if balances[1, r] == 0.0 else 0.0
+        balances[2, r] = one[QUEUE] + one[PREFILL] + one[STEPS]
         base = table[PREFILL_BASE_MS, best]
         chosen[r] = -1
         # SINCE_NS of a worker that got a prompt here is negative: only small ones may join it.
         if table[SINCE_NS, best] < 0.0:
             is_free = one[PREFILL] - base <= JOIN_PASSES * base
         else:
-            is_free = table[PROMPTS, best] <= 1.0 and table[BACKLOG_MS, best] <= scalars[S_LEAD_MS]
-            is_free |= table[PROMPTS, best] <= 0.0 and table[BACKLOG_MS, best] <= 0.0
+            is_free = _can_start(table, scalars, best)
         if is_free:
             chosen[r] = best
             table[IN_FLIGHT, best] += 1.0

@@ -25,7 +25,7 @@ SHARE: Final = 0.5
 
 def longest_held(held_blocks: Runs) -> int:
     """Blocks of the longest prefix of a prompt that any worker holds."""
-    return int(np.maximum.reduce(held_blocks, initial=0))
+    return int(np.maximum.reduce(held_blocks)) if len(held_blocks) else 0
 
 
 def name_of(keys: Keys, n_blocks: int) -> int | None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from radixroute.radix.contract import Overlaps
 from radixroute.radix.ids import Keys, Runs
@@ -106,7 +105,7 @@ class Selector:
             return None
         overlap, expected = self._believed(policy, request, roster, overlaps)
         scalars = self._scalars(request, block_size, now_ns)
-        table = self._table(roster, scalars)
+        table, _ = self._table(roster, scalars)
         table.setflags(write=False)
         longest = longest_held(overlap - expected) if policy.may_replicate else 0
         prefix = name_of(request.spec.keys, longest)
@@ -169,9 +168,9 @@ class Selector:
         if not n_workers:
             return []
         scalars = self._scalars(requests[0], block_size, now_ns)
-        table = self._table(roster, scalars)
+        table, n_free = self._table(roster, scalars)
         draws = np.array([self._draw(request) for request in requests], np.uint64)
-        if not _can_start(table, self._lead_ms).any():
+        if not n_free:
             # Whatever they would rather have, they wait.
             self._wake_ns = self._next_wake(table, now_ns)
             return []
@@ -185,12 +184,15 @@ class Selector:
         waited = np.array([(now_ns - request.spec.arrival_ns) / 1e6 for request in requests])
         held = np.array([overlap for overlap, _ in believed], np.int32)
         order, chosen = np.empty((2, n_requests), np.int64)
-        longest = [longest_held(overlap - expected) for overlap, expected in believed]
+        longest = [
+            longest_held(overlap if expected is roster.nothing else overlap - expected)
+            for overlap, expected in believed
+        ]
         prefixes = [
             name_of(request.spec.keys, n) for request, n in zip(requests, longest, strict=True)
         ]
         credits = np.array([self._fleet.replicas.credit_ms(prefix) for prefix in prefixes])
-        caps, balances = np.empty(n_requests), np.empty((2, n_requests))
+        caps, balances = np.empty(n_requests), np.empty((3, n_requests))
         backlogs, flights = np.empty((2, n_requests, n_workers))
         room = np.empty((3, max(n_requests, n_workers, len(NAMES))))
         asked = (prompts, waited, draws, held, np.array(longest, np.int64), credits)
@@ -199,7 +201,7 @@ class Selector:
         bound = []
         for r in order.tolist():
             worker = int(chosen[r])
-            lost_ms, spent_ms = balances[:, r].tolist()
+            lost_ms, spent_ms, ttft_ms = balances[:, r].tolist()
             self._settle_replica(requests[r], prefixes[r], lost_ms, spent_ms if worker >= 0 else 0)
             if worker < 0:
                 continue
@@ -224,6 +226,7 @@ class Selector:
                 view=view,
                 chosen=worker,
                 reason=radix_reason(view, worker),
+                ttft_ms=ttft_ms,
                 excluded=roster.excluded,
             )
             self._pace.bound(float(waited[r]), _prefill_ms(view, worker))
@@ -284,16 +287,16 @@ class Selector:
         scalars[at.S_MEAN_PREFILL_MS] = self._pace.prefill_ms
         return scalars
 
-    def _table(self, roster: Roster, scalars: Numbers) -> Numbers:
-        """The workers' numbers as they stand: a fixed number of array operations."""
+    def _table(self, roster: Roster, scalars: Numbers) -> tuple[Numbers, int]:
+        """The workers' numbers as they stand, a fixed number of array operations; and how many of
+        them could start a prompt now."""
         fleet, slots = self._fleet, roster.slots
         table = np.empty((at.N_ROWS, len(slots)))
         table[at.IN_FLIGHT : at.SINCE_NS + 1] = fleet.loads.take(slots)
         table[at.PREFILL_BASE_MS : at.LAST_STEP_NS + 1] = fleet.speeds.take(slots)
         table[at.FILL] = fleet.fills.take(slots)
         table[at.MAX_BATCHED] = roster.max_batched_tokens
-        kernels().prepare(table, scalars)
-        return table
+        return table, kernels().prepare(table, scalars)
 
     def _session(self, request: Request, block_size: int) -> int:
         """Whose request it is: as its client says, else as its prompt begins, else its own."""
@@ -319,14 +322,6 @@ def load_cap(in_flight: Numbers, factor: float) -> float:
     """Requests in flight up to which cache credit may lift a worker."""
     total = float(np.add.reduce(in_flight))
     return float(max(MIN_CAP, np.ceil(factor * (total + 1.0) / len(in_flight))))
-
-
-def _can_start(table: Numbers, lead_ms: float) -> NDArray[np.bool_]:
-    """Workers that could start a prompt now, shape (workers,): `plan` gives none to the others."""
-    prompts, backlog_ms = table[at.PROMPTS], table[at.BACKLOG_MS]
-    can: NDArray[np.bool_] = (prompts <= 1.0) & (backlog_ms <= lead_ms)
-    can |= (prompts <= 0.0) & (backlog_ms <= 0.0)
-    return can
 
 
 def _prefill_ms(view: View, worker: int) -> float:

@@ -50,7 +50,7 @@ def run_plan(
     n, w = len(prompts), len(rows)
     order, chosen = np.empty((2, n), np.int64)
     caps, (backlogs, flights) = np.empty(n), np.empty((2, n, w))
-    balances = np.full((2, n), np.nan)
+    balances = np.full((3, n), np.nan)
     kernels.plan(
         np.array(prompts, float),
         np.array(waited, float),
@@ -93,7 +93,7 @@ def scalar_plan(rows, prompts, overlaps, waited, draws, credits):
 
     order = sorted(range(len(prompts)), key=rank)
     chosen = [-1] * len(prompts)
-    lost, spent = [0.0] * len(prompts), [0.0] * len(prompts)
+    lost, spent, ttft = ([0.0] * len(prompts) for _ in range(3))
     for r in order:
         now = [Row(**{**row, "overlap": o}) for row, o in zip(rows, overlaps[r], strict=True)]
         what = view(*now, tokens=prompts[r], replica_ms=credits[r])
@@ -104,6 +104,7 @@ def scalar_plan(rows, prompts, overlaps, waited, draws, credits):
         spent[r] = -terms[best]["replica"]
         if not spent[r]:
             lost[r] = totals[best] - min(held_total(what, row, now) for row in now)
+        ttft[r] = terms[best]["queue"] + terms[best]["prefill"] + terms[best]["steps"]
         base = now[best].prefill_base_ms
         if given[best]:
             fits = terms[best]["prefill"] - base <= kernels.JOIN_PASSES * base
@@ -115,7 +116,7 @@ def scalar_plan(rows, prompts, overlaps, waited, draws, credits):
             rows[best]["in_flight"] += 1
         before = rows[best]["backlog_ms"] or rows[best]["pass_ms"]
         rows[best]["backlog_ms"] = before + terms[best]["prefill"]
-    return order, chosen, [lost, spent]
+    return order, chosen, [lost, spent, ttft]
 
 
 @pytest.mark.parametrize("seed", range(300))
@@ -167,7 +168,7 @@ def test_a_request_waits_for_its_prefix_or_goes_elsewhere_whichever_is_sooner():
 def test_blocks_that_are_only_expected_count_where_they_are_and_nowhere_else():
     maker, other = Row("a", backlog_ms=100.0), Row("b")
     asked = ([maker, other], [2000], [[100, 0]], [0.0], [0])
-    _, chosen, _, (lost, spent) = run_plan(*asked, credits=[1e6], longest=[0])
+    _, chosen, _, (lost, spent, _) = run_plan(*asked, credits=[1e6], longest=[0])
     assert (chosen, lost, spent) == ([-1], [pytest.approx(0.0)], [0.0])
 
 
@@ -175,13 +176,13 @@ def test_what_a_busy_holder_costs_is_told_and_pays_for_a_copy():
     """100 ms of waiting there; 1,600 tokens more to compute elsewhere: 800 ms, 920 with harm."""
     holder, other = Row("a", backlog_ms=100.0), Row("b")
     asked = ([holder, other], [2000], [[100, 0]], [0.0], [0])
-    _, chosen, _, (lost, spent) = run_plan(*asked)
+    _, chosen, _, (lost, spent, _) = run_plan(*asked)
     assert (chosen, lost, spent) == ([-1], [100.0], [0.0])
-    _, chosen, _, (lost, spent) = run_plan(*asked, credits=[819.0])
+    _, chosen, _, (lost, spent, _) = run_plan(*asked, credits=[819.0])
     assert (chosen, lost, spent) == ([-1], [100.0], [0.0])
-    _, chosen, _, (lost, spent) = run_plan(*asked, credits=[821.0])
+    _, chosen, _, (lost, spent, _) = run_plan(*asked, credits=[821.0])
     assert (chosen, lost, spent) == ([1], [0.0], [821.0])
-    _, chosen, _, (lost, spent) = run_plan(*asked, credits=[1e6])
+    _, chosen, _, (lost, spent, _) = run_plan(*asked, credits=[1e6])
     assert (chosen, lost, spent) == ([1], [0.0], [pytest.approx(920.0)]), "no more than it costs"
 
 

@@ -206,7 +206,7 @@ def broken_runner(settings: WorkerSettings) -> FakeRunner:
 
 
 # While this file is there, slow runners take their time; engines are other processes.
-_HOLD = os.environ.setdefault("RADIXROUTE_TEST_HOLD", f"{tempfile.gettempdir()}/hold-{os.getpid()}")
+_HOLD = os.environ.setdefault("HOLD_SLOW_RUNNERS", f"{tempfile.gettempdir()}/hold-{os.getpid()}")
 
 
 @contextmanager

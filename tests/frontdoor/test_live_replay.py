@@ -25,6 +25,7 @@ from tests.router.clusters import all_live, cluster, until
 from tests.router.fakes import FakeWorker
 from tests.router.real_fleet import SLOW_RUNNER, fleet
 
+ROOT = Path(__file__).resolve().parents[2]
 MS = 1_000_000
 FACTS = ClusterFacts("radix", ("a", "b"), 4, 97, 256, 32, 512, 64)
 
@@ -121,8 +122,9 @@ def test_what_does_not_fit_says_which_option_would_make_it():
 
 
 @pytest.mark.e2e
-async def test_live_calibrated_and_captured_round_trip(cli):
+async def test_live_calibrated_and_captured_round_trip(cli, monkeypatch):
     """A trace on real engines, their timing, and the log of it: the same prefixes come back."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # engines import their runner, from another folder
     trace = chats(8)
     write(trace, "t.jsonl")
     async with fleet("a", "b", runner=SLOW_RUNNER) as (service, _, _):

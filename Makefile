@@ -55,7 +55,7 @@ bench-events: $(STAMP) ## Event streams over real sockets: rates, losses, a rout
 bench-compat: $(STAMP) $(DYNAMO)/.ready ## Does NVIDIA Dynamo's indexer understand our compat endpoint? (10 seconds)
 	$(DYNAMO)/python -m bench.compat
 
-bench-replay: $(STAMP) $(DYNAMO)/.ready ## The simulated fleet and the default policy beside NVIDIA Dynamo's replay (25 minutes)
+bench-replay: $(STAMP) $(DYNAMO)/.ready ## The simulated fleet and the default policy beside NVIDIA Dynamo's replay (18 minutes)
 	DYN_LOG=error $(DYNAMO)/python -m bench.replay
 
 bench: bench-engine bench-demo bench-index bench-events bench-compat bench-replay ## Every measurement the README quotes

@@ -1,4 +1,4 @@
-"""Replicas: a hot prefix is computed once more when waiting for its holders cost as much."""
+"""Replicas: a hot prefix is computed once more when waiting for its holders cost twice as much."""
 
 import random
 

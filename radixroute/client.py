@@ -186,7 +186,7 @@ def translated(error: Any, address: str) -> FrontDoorError:
     if code == "UNAVAILABLE" and any(words in details for words in _NO_CONNECTION):
         return RouterUnreachable(
             f"no router answers at {address}: start one with `radixroute up`, "
-            "or give another address with --router HOST:PORT"
+            "or give another address (HOST:PORT)"
         )
     if code == "UNAVAILABLE" and any(words in details for words in _CONNECTION_LOST):
         return RequestFailed(f"lost the router at {address} before the answer was complete")

@@ -222,6 +222,8 @@ def _report(file: Path, capture: "Capture") -> None:
         f"{capture.elapsed_ns / 1e9:.1f} s into [bold]{cell(file)}[/] "
         f"({capture.n_bytes / 1e3:,.0f} kB)"
     )
+    if not capture.counters.messages:
+        show("[yellow]nothing was heard: is the address right, and does anything publish there?[/]")
     if capture.refused:
         show(f"[yellow]{capture.refused} messages were too big to record[/]")
     from radixroute.event_lines import agreement, printable

@@ -1,46 +1,69 @@
 """The compile cache: an edited kernel is never served from it, and nobody else can fill it."""
 
 import os
-import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from radixroute.radix import jit
+from radixroute.radix import jit, jit_cache, jit_sources
 
 ROOM = Path(jit.__file__).resolve().parent
 
-_CALLER = """
-from part import triple
+# A package of rooms with subfolders: a kernel, what it calls and what that calls lie far apart.
+_PACKAGE = {
+    "toy/__init__.py": "",
+    "toy/front/__init__.py": "",
+    "toy/front/deep/__init__.py": "",
+    "toy/front/deep/asked.py": """
 from radixroute.radix.jit import kernel
+from toy.back import triple
 
 @kernel("int64(int64)")
 def scaled(x):
     return triple(x) + 1
-"""
-_CALLEE = """
-from numba import njit
+""",
+    "toy/back/__init__.py": "from toy.back.parts.multiples import triple",
+    "toy/back/parts/__init__.py": "",
+    "toy/back/parts/multiples.py": """
+from radixroute.radix.jit import helper
+from .. import sizes as at
 
-@njit
+@helper
 def triple(x):
-    return 3 * x
-"""
+    return at.THREE * x
+""",
+    "toy/back/sizes.py": "THREE = 3",
+    "toy/back/unrelated.py": "THREE = 3",
+}
 _ASK = """
 import sys
-from pathlib import Path
-from radixroute.radix import jit
-jit._HERE = Path(sys.argv[1])
-jit.KERNEL_SOURCES = ("caller.py", "part.py")
 sys.path.insert(0, sys.argv[1])
-from caller import scaled
+from toy.front.deep.asked import scaled
 print(sum(scaled.stats.cache_hits.values()), scaled(10))
 """
 
 
+@pytest.fixture
+def package(tmp_path):
+    for name, text in _PACKAGE.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def edit(path: Path, before: str, after: str) -> None:
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+
+
 def run_kernels(folder: Path) -> tuple[int, int]:
+    """How many kernels a new process loaded, and what its kernel answers."""
     env = {
         **os.environ, "NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONDONTWRITEBYTECODE": "1"
     }  # fmt: skip
@@ -52,75 +75,95 @@ def run_kernels(folder: Path) -> tuple[int, int]:
     return int(hits), int(value)
 
 
-def test_a_kernel_whose_callee_in_another_file_was_edited_is_compiled_anew(tmp_path):
-    (tmp_path / "caller.py").write_text(_CALLER)
-    callee = tmp_path / "part.py"
-    callee.write_text(_CALLEE)
-    assert run_kernels(tmp_path) == (0, 31)
-    assert run_kernels(tmp_path) == (1, 31)
-    callee.write_text(_CALLEE.replace("3 * x", "4 * x"))
-    # numba alone would look at the caller's file only, and answer 31.
-    assert run_kernels(tmp_path) == (0, 41)
+def test_an_edit_anywhere_below_a_kernel_is_compiled_and_elsewhere_costs_nothing(package):
+    back = package / "toy" / "back"
+    assert run_kernels(package) == (0, 31)
+    assert run_kernels(package) == (1, 31)
+    # A helper in a subfolder of another room: numba looks at the kernel's file, and would say 31.
+    edit(back / "parts" / "multiples.py", "at.THREE * x", "at.THREE * x + 20")
+    assert run_kernels(package) == (0, 51)
+    edit(back / "sizes.py", "3", "4")  # a constant of the helper's
+    assert run_kernels(package) == (0, 61)
+    edit(back / "unrelated.py", "3", "4")
+    assert run_kernels(package) == (1, 61)
+    edit(back / "sizes.py", "4", "3")  # what was compiled before is still there
+    assert run_kernels(package) == (1, 51)
 
 
-def test_many_processes_may_compile_at_once_and_all_are_right(tmp_path):
-    (tmp_path / "caller.py").write_text(_CALLER)
-    (tmp_path / "part.py").write_text(_CALLEE)
+def test_many_processes_may_compile_at_once_and_all_are_right(package):
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: run_kernels(tmp_path)[1], range(6)))
+        answers = list(pool.map(lambda _: run_kernels(package)[1], range(6)))
     assert answers == [31] * 6
-    assert run_kernels(tmp_path) == (1, 31)  # and what they left is sound
+    assert run_kernels(package) == (1, 31)  # and what they left is sound
 
 
-def test_every_file_that_numba_compiles_is_a_kernel_source():
-    compiled = re.compile(r"^@(kernel|helper|rare_helper)\b", re.MULTILINE)
-    found = {path.name for path in ROOM.glob("*.py") if compiled.search(path.read_text())}
-    # Constants and options are compiled in as well, and a formula by the simulated fleet.
-    assert found | {"jit.py", "layout.py", "prefetch.py", "eviction.py"} == set(jit.KERNEL_SOURCES)
+def test_what_the_kernels_of_other_rooms_call_here_is_found():
+    """Not a list: two of each room that a mistake in reading imports would lose."""
+    for module, needed in (
+        ("radixroute.radix.index_kernels", {"radix.table", "radix.layout", "radix.jit"}),
+        ("radixroute.router.plan_kernels", {"router.table_layout", "radix.jit"}),
+    ):
+        (file,) = jit_sources.file_of(module)
+        found = {name for name, _ in jit_sources.sources(file, module)}
+        assert {f"radixroute.{name}" for name in needed} < found
 
 
 def test_the_package_comes_first_and_the_users_cache_next(monkeypatch, tmp_path):
-    monkeypatch.setattr(jit._config, "CACHE_DIR", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert jit._candidates() == [ROOM / "__pycache__", tmp_path / "radixroute"]
-    monkeypatch.setattr(jit._config, "CACHE_DIR", str(tmp_path / "numba"))
-    assert jit._candidates() == [tmp_path / "numba" / "radixroute"]
+    beside = ROOM / "__pycache__"
+    assert jit_cache.candidates(beside, "") == [beside, tmp_path / "radixroute"]
+    numba = tmp_path / "numba"
+    assert jit_cache.candidates(beside, str(numba)) == [numba / "radixroute"]
 
 
 def test_a_user_without_a_home_has_no_cache_there(monkeypatch):
-    monkeypatch.setattr(jit._config, "CACHE_DIR", "")
     for name in ("XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a number without a name
-    assert jit._candidates() == [ROOM / "__pycache__"]
+    assert jit_cache.candidates(ROOM, "") == [ROOM]
 
 
 def test_a_read_only_folder_is_passed_over(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")  # a folder cannot be made below a file, even by root
     usable = tmp_path / "usable"
-    folder = jit.cache_folder([blocked, usable])
+    folder = jit_cache.cache_folder([blocked, usable], "0")
     assert folder is not None
     assert folder.parent == usable
-    assert jit.cache_folder([blocked]) is None
+    assert jit_cache.cache_folder([blocked], "0") is None
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o722])
 def test_a_folder_that_others_can_write_is_refused(tmp_path, mode):
-    folder = jit.cache_folder([tmp_path])
+    folder = jit_cache.cache_folder([tmp_path], "0")
     assert folder is not None
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(mode)
-    assert jit.cache_folder([tmp_path]) is None
+    assert jit_cache.cache_folder([tmp_path], "0") is None
 
 
 def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    assert jit.cache_folder([tmp_path]) is None
+    assert jit_cache.cache_folder([tmp_path], "0") is None
+
+
+def test_what_nobody_used_for_days_goes_once_there_is_too_much(tmp_path, monkeypatch):
+    monkeypatch.setattr(jit_cache, "_KEPT", 2)
+    other = tmp_path / "not-ours-to-remove"
+    other.mkdir()
+    made = [jit_cache.cache_folder([tmp_path], str(number)) for number in range(5)]
+    folders = [folder for folder in made if folder is not None]
+    for days, folder in enumerate(folders):
+        (folder / "file").write_text("")
+        os.utime(folder, (time.time() - days * 86400 - 60,) * 2)
+    jit_cache.drop_unused(tmp_path)
+    assert [folder.exists() for folder in folders] == [True, True, True, False, False]
+    assert other.exists()
+    assert jit_cache.cache_folder([tmp_path], "4") == folders[4]  # and is made again when asked for
 
 
 def test_without_any_folder_kernels_still_compile(monkeypatch):
-    monkeypatch.setattr(jit, "_candidates", list)
+    monkeypatch.setattr(jit, "candidates", lambda *_: [])
 
     @jit.kernel("int64(int64)")
     def twice(x: int) -> int:

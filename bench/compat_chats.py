@@ -12,7 +12,7 @@ import numpy as np
 
 from radixroute.events.records import BlocksRemoved, BlocksStored, Event
 from radixroute.radix.ids import Tokens
-from radixroute.radix.keys import block_keys
+from radixroute.radix.keys.block_keys import block_keys
 from radixroute.worker.cache import PrefixCache
 
 BLOCK_SIZE = 16

@@ -25,7 +25,7 @@ from radixroute.events.records import Epoch
 from radixroute.events.subscriber import EventSubscriber
 from radixroute.events.warm import warm
 from radixroute.radix.ids import Holder, WorkerId
-from radixroute.radix.index import PrefixIndex
+from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.router.core import RouterCore
 from radixroute.router.event_link import EventLink
 from radixroute.router.settings import RouterSettings

@@ -30,7 +30,7 @@ from bench.index_trace import (
     tokens_of,
 )
 from radixroute.radix.ids import Tokens, WorkerId
-from radixroute.radix.keys import block_keys
+from radixroute.radix.keys.block_keys import block_keys
 from radixroute.request.sampling import SamplingParams
 from radixroute.router.core import RouterCore
 from radixroute.router.inputs import RequestSpec, WorkerFacts

@@ -23,7 +23,7 @@ from radixroute.events.packed import PackedEvents
 from radixroute.events.records import BlocksStored, EventBatch
 from radixroute.events.vllm import decode_live
 from radixroute.radix.ids import Keys, Tier
-from radixroute.radix.scope import Scope
+from radixroute.radix.keys.scope import Scope
 
 MILLION = 1 << 20
 MEASURED = 1 << 18

@@ -17,7 +17,7 @@ import numpy as np
 from bench.index_concurrent import ConcurrentPeer
 from radixroute.radix.digest import mix
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
-from radixroute.radix.index import PrefixIndex
+from radixroute.radix.index.prefix_index import PrefixIndex
 from tests.tools.fuzz_index import Forest
 
 WORKERS = 8

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.index_trace import BLOCKS_AN_ID, Ids, KeyBook, Placed, tokens_of
 from radixroute.radix.ids import BlockKey, Holder, Keys, Tier, WorkerId
-from radixroute.radix.index import PrefixIndex
+from radixroute.radix.index.prefix_index import PrefixIndex
 
 EVENT_BLOCKS = 32
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from radixroute.radix.ids import BlockKey, Keys, Tokens
-from radixroute.radix.keys import extend_keys
+from radixroute.radix.keys.block_keys import extend_keys
 
 TRACE = Path(__file__).parent / "data" / "conversation_trace.jsonl.gz"
 TOKENS_AN_ID = 512

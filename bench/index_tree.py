@@ -9,8 +9,8 @@ from statistics import median
 
 from bench.index_rows import Row, alone
 from bench.index_trace import BLOCK_SIZE, load_trace
-from radixroute.radix.eviction import EVICTION_POLICIES, LRU, eviction_named
-from radixroute.radix.tree import RadixTree
+from radixroute.radix.tree.eviction import EVICTION_POLICIES, LRU, eviction_named
+from radixroute.radix.tree.radix_tree import RadixTree
 
 CAPACITY = 4096  # symbols, as blocks of a pool
 

@@ -10,7 +10,7 @@ from math import exp, log
 from statistics import mean
 
 from bench.index_rows import Row, alone
-from radixroute.radix.eviction import EVICTION_POLICIES, LRU
+from radixroute.radix.tree.eviction import EVICTION_POLICIES, LRU
 from radixroute.replay.fleet import FleetShape
 from radixroute.replay.results import RunResult
 from radixroute.replay.simulate import Scenario, simulate

@@ -29,9 +29,9 @@ from radixroute.events.names_layout import (
 from radixroute.events.packed import PackedEvents, write_packed
 from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared, Event
 from radixroute.radix.ids import BlockKey, Keys, Tier
-from radixroute.radix.keys import extend_keys
-from radixroute.radix.layout import PACKED_HEAD
-from radixroute.radix.scope import Scope
+from radixroute.radix.index.layout import PACKED_HEAD
+from radixroute.radix.keys.block_keys import extend_keys
+from radixroute.radix.keys.scope import Scope
 
 
 @dataclass(slots=True)

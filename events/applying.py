@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from radixroute.events.packed import PackedEvents
 from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared, Event
 from radixroute.radix.ids import Holder
-from radixroute.radix.index import PrefixIndex
+from radixroute.radix.index.prefix_index import PrefixIndex
 
 
 def apply_events(index: PrefixIndex, holder: Holder, events: Sequence[Event]) -> None:

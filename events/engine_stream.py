@@ -23,7 +23,7 @@ from radixroute.events.foreign import (
 )
 from radixroute.events.records import Event
 from radixroute.events.settings import EngineSettings
-from radixroute.radix.scope import Scope
+from radixroute.radix.keys.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)

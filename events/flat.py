@@ -24,7 +24,7 @@ from radixroute.events.foreign import (
     ForeignStored,
 )
 from radixroute.radix.ids import Cells, Flags, Tokens
-from radixroute.radix.layout import PACKED_REMOVE, PACKED_STORE
+from radixroute.radix.index.layout import PACKED_REMOVE, PACKED_STORE
 
 _NO_EXTRA = ExtraKeys()
 

@@ -32,8 +32,8 @@ from radixroute.events.session import StreamSession
 from radixroute.events.states import StreamState
 from radixroute.events.vllm import decode_live, decode_replay, encode_replay_request
 from radixroute.radix.ids import Holder
-from radixroute.radix.index import PrefixIndex
-from radixroute.radix.scope import Scope
+from radixroute.radix.index.prefix_index import PrefixIndex
+from radixroute.radix.keys.scope import Scope
 
 Ask = Callable[[list[bytes]], None]
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from radixroute.events.followed import Followed, ForeignStream, NativeStreams, Standing
 from radixroute.events.recording import End, Header, Joined, Left, Message, Record, Source, Wire
-from radixroute.radix.index import PrefixIndex
+from radixroute.radix.index.prefix_index import PrefixIndex
 
 # As often as the router looks at its sessions.
 TICK_NS = 100_000_000

@@ -39,10 +39,10 @@ from radixroute.events.names_layout import (
     SPEC_KIND,
     TIER,
 )
-from radixroute.radix.arena import number
 from radixroute.radix.ids import Cells, Flags, Numbers, Tokens
+from radixroute.radix.index.arena import number
+from radixroute.radix.index.layout import PACKED_CLEAR, PACKED_REMOVE, PACKED_STORE
 from radixroute.radix.jit import helper, kernel, rare_helper
-from radixroute.radix.layout import PACKED_CLEAR, PACKED_REMOVE, PACKED_STORE
 
 _NONE, _ONE = np.uint64(0), np.uint64(1)
 _MAX_EVENTS = 1 << 16

@@ -18,7 +18,7 @@ from radixroute.events.records import (
 )
 from radixroute.radix.digest import Account
 from radixroute.radix.ids import BlockKey, Holder, WorkerId
-from radixroute.radix.index import PrefixIndex
+from radixroute.radix.index.prefix_index import PrefixIndex
 
 _SELF = Holder(WorkerId("self"))
 # Virtual until used. 20 million blocks: more than any worker's pool and tiers hold.

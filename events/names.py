@@ -18,8 +18,8 @@ from radixroute.events.flat import FlatEvents
 from radixroute.events.foreign import EngineHash
 from radixroute.events.scope_book import ScopeBook
 from radixroute.radix.ids import BlockKey, Cells, Keys, Tier
-from radixroute.radix.keys import siphash_key
-from radixroute.radix.scope import Scope
+from radixroute.radix.keys.block_keys import siphash_key
+from radixroute.radix.keys.scope import Scope
 
 DEFAULT_BYTES = 1 << 30  # 20 million blocks, or 10 million by whole digests
 _FIRST_BITS = 10

@@ -12,8 +12,8 @@ from typing import Any, overload
 import numpy as np
 
 from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared, Event
-from radixroute.radix import layout as at
 from radixroute.radix.ids import BlockKey, Keys, Tier
+from radixroute.radix.index import layout as at
 
 _EPOCH_BYTES = 16
 # A clear takes three bytes and three words, and a key as many words as it has bytes / 8: a word for

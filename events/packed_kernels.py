@@ -12,14 +12,14 @@ from radixroute.events.msgpack_kernels import (
     unsigned_size,
 )
 from radixroute.radix.ids import Flags, Keys, Numbers
-from radixroute.radix.jit import helper, kernel
-from radixroute.radix.layout import (
+from radixroute.radix.index.layout import (
     PACKED_CLEAR,
     PACKED_HEAD,
     PACKED_REMOVE,
     PACKED_STORE,
     PACKED_TIER_SHIFT,
 )
+from radixroute.radix.jit import helper, kernel
 
 _EPOCH_BYTES = 16
 _MAX_RANK = 1 << 16

@@ -7,8 +7,8 @@ import numpy as np
 
 from radixroute.events.names_layout import MAX_SCOPES
 from radixroute.radix.ids import Cells
-from radixroute.radix.keys import siphash_key
-from radixroute.radix.scope import Scope
+from radixroute.radix.keys.block_keys import siphash_key
+from radixroute.radix.keys.scope import Scope
 
 _FIRST_CAPACITY = 64
 

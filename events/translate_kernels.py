@@ -29,11 +29,16 @@ from radixroute.events.names_layout import (
     TIER,
     UNKNOWN_REMOVALS,
 )
-from radixroute.radix.arena import number
 from radixroute.radix.ids import Cells, Keys, Numbers, Tokens
+from radixroute.radix.index.arena import number
+from radixroute.radix.index.layout import (
+    PACKED_HEAD,
+    PACKED_REMOVE,
+    PACKED_STORE,
+    PACKED_TIER_SHIFT,
+)
 from radixroute.radix.jit import helper, kernel
-from radixroute.radix.kernels import chain_blocks
-from radixroute.radix.layout import PACKED_HEAD, PACKED_REMOVE, PACKED_STORE, PACKED_TIER_SHIFT
+from radixroute.radix.keys.kernels import chain_blocks
 
 _NONE = np.uint64(0)
 

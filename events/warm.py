@@ -7,7 +7,7 @@ from radixroute.events.adapter import EngineAdapter
 from radixroute.events.flat import decode_flat
 from radixroute.events.packed import Packer
 from radixroute.radix import warm as radix_warm
-from radixroute.radix.scope import Scope
+from radixroute.radix.keys.scope import Scope
 
 # A batch of one stored event with one token: read and translated it loads every kernel on its way.
 _SMALL = (

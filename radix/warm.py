@@ -4,8 +4,8 @@ Whoever serves requests calls me at start-up, so that none of them waits for a c
 `radixroute warm`. The first time on a machine takes half a minute, later ones under a second.
 """
 
-from radixroute.radix import keys
-from radixroute.radix.index import MIN_BYTES, PrefixIndex
+from radixroute.radix.index.prefix_index import MIN_BYTES, PrefixIndex
+from radixroute.radix.keys import block_keys as keys
 
 
 def warm() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radixroute.radix.ids import Keys, Numbers
-from radixroute.radix.layout import PACKED_HEAD, PACKED_KIND, PACKED_REMOVE, PACKED_STORE
+from radixroute.radix.index.layout import PACKED_HEAD, PACKED_KIND, PACKED_REMOVE, PACKED_STORE
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import CacheWords
 from radixroute.replay.results import CacheEvents

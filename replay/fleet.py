@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from radixroute.radix.eviction import EVICTION_POLICIES, LRU, eviction_named
 from radixroute.radix.ids import Keys, Numbers
+from radixroute.radix.tree.eviction import EVICTION_POLICIES, LRU, eviction_named
 from radixroute.replay import fleet_layout as at
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet_layout import Cells, Floats

@@ -8,8 +8,8 @@ kernels.
 import numpy as np
 
 from radixroute.radix.ids import Keys, Numbers
+from radixroute.radix.index.layout import PACKED_REMOVE, PACKED_STORE
 from radixroute.radix.jit import helper, rare_helper
-from radixroute.radix.layout import PACKED_REMOVE, PACKED_STORE
 from radixroute.replay import fleet_layout as at
 from radixroute.replay.fleet_layout import Cells
 from radixroute.replay.fleet_runs import cut, evict, grow, pin, run_at, unpin

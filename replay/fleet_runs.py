@@ -5,9 +5,9 @@ run is a node of that tree, and -1 its root. A touch counts only when its run ma
 is made when a request leaves. Helpers of `fleet_blocks`, compiled into the fleet's kernels.
 """
 
-from radixroute.radix.eviction import dearer, head_start, interval_after
 from radixroute.radix.ids import Numbers
 from radixroute.radix.jit import helper, rare_helper
+from radixroute.radix.tree.eviction import dearer, head_start, interval_after
 from radixroute.replay import fleet_layout as at
 from radixroute.replay.fleet_layout import Cells
 

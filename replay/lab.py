@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 
-from radixroute.radix.eviction import LRU
+from radixroute.radix.tree.eviction import LRU
 from radixroute.replay import blame, bounds
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import FleetShape

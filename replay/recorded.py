@@ -15,7 +15,7 @@ from radixroute.events.followed import Standing
 from radixroute.events.follower import StreamFollower
 from radixroute.events.recording_reader import RecordingReader
 from radixroute.radix.ids import Holder, Keys, Tier
-from radixroute.radix.index import PrefixIndex
+from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.replay.errors import BadPoint, PointBeyondEnd
 
 _NO_KEYS: Keys = np.empty(0, np.uint64)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from radixroute.radix.eviction import LRU
 from radixroute.radix.ids import Numbers
+from radixroute.radix.tree.eviction import LRU
 from radixroute.replay.trace import Trace
 
 SIMULATED, LIVE = "simulated", "live"

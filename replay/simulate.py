@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from radixroute.radix.ids import Holder, Keys, Numbers, WorkerId
-from radixroute.radix.index import PrefixIndex
+from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.replay import fleet_layout as at
 from radixroute.replay.cache_events import cache_events
 from radixroute.replay.errors import InvalidShape
@@ -335,7 +335,7 @@ def _name(worker: int) -> str:
 
 def _stored(words: Keys) -> Iterable[Keys]:
     """The runs of keys that packed words store."""
-    from radixroute.radix.layout import PACKED_HEAD, PACKED_STORE
+    from radixroute.radix.index.layout import PACKED_HEAD, PACKED_STORE
 
     start = 0
     while start < len(words):

@@ -15,7 +15,7 @@ from typing import Any, Self
 import tokenizers
 
 from radixroute.radix.ids import Tokens
-from radixroute.radix.keys import as_tokens
+from radixroute.radix.keys.block_keys import as_tokens
 from radixroute.request.chat import ChatMessage, ChatTemplate
 from radixroute.request.errors import InvalidRequest, TokenizerError
 from radixroute.request.token_bytes import TokenBytes

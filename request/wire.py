@@ -10,7 +10,7 @@ import numpy as np
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Tokens
-from radixroute.radix.keys import as_tokens
+from radixroute.radix.keys.block_keys import as_tokens
 from radixroute.request.chat import ChatMessage
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import PartialSampling

@@ -7,7 +7,7 @@ read it, so nothing is kept until a policy asks. No clock, no I/O.
 import numpy as np
 
 from radixroute.radix.ids import Holder, Keys, Tier, WorkerId
-from radixroute.radix.index import PrefixIndex
+from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.router.load_book import BookingId
 from radixroute.router.view import Numbers
 

@@ -12,7 +12,7 @@ from radixroute.events.errors import RemoteEventError
 from radixroute.events.records import Epoch
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.radix.scope import Scope
+from radixroute.radix.keys.scope import Scope
 from radixroute.router.errors import JoinRefused
 from radixroute.router.inputs import WorkerFacts
 from radixroute.router.members import MemberSpec

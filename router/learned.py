@@ -12,9 +12,9 @@ from itertools import islice
 
 import numpy as np
 
-from radixroute.radix.contract import Overlaps
 from radixroute.radix.ids import BlockKey, Holder, Keys, Tier, WorkerId
-from radixroute.radix.index import PrefixIndex
+from radixroute.radix.index.contract import Overlaps
+from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.router.errors import BrokenInvariant
 
 MAX_BLOCKS = 1 << 20  # of all workers; Dynamo prunes at as many. Some 150 bytes each

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Keys, Tokens
-from radixroute.radix.keys import block_keys
+from radixroute.radix.keys.block_keys import block_keys
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import (
     Limits,

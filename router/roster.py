@@ -11,8 +11,8 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from radixroute.radix.contract import Overlaps
 from radixroute.radix.ids import Holder, Runs, WorkerId
+from radixroute.radix.index.contract import Overlaps
 from radixroute.router.decision_log import Excluded
 from radixroute.router.members import Member, Members, MemberState
 from radixroute.router.slots import SlotList

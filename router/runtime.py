@@ -13,7 +13,7 @@ from radixroute.events.control import Delivery, Endpoints
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import Holder, WorkerId
-from radixroute.radix.index import PrefixIndex
+from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.router.actions import (
     Abort,
     Action,

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from radixroute.radix.contract import Overlaps
 from radixroute.radix.ids import Keys, Runs
+from radixroute.radix.index.contract import Overlaps
 from radixroute.router import table_layout as at
 from radixroute.router.active_blocks import ActiveBlocks
 from radixroute.router.decision_log import Decision

@@ -21,7 +21,7 @@ from radixroute.events.subscriber import EventSubscriber
 from radixroute.events.warm import warm
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
-from radixroute.radix.index import PrefixIndex
+from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.router.channel import server_options
 from radixroute.router.core import RouterCore
 from radixroute.router.errors import PortInUse, UnsafeBind

@@ -16,8 +16,8 @@ BASE_MODULES = (
     "radixroute.cli",
     "radixroute.config",
     "radixroute.client",
-    "radixroute.radix.index",
-    "radixroute.radix.tree",
+    "radixroute.radix.index.prefix_index",
+    "radixroute.radix.tree.radix_tree",
     "radixroute.request.tokenizer",
     "radixroute.events.publisher",
     "radixroute.events.subscriber",
@@ -46,7 +46,7 @@ def test_the_wheel_holds_exactly_the_packages_named(wheel: Path):
 def test_every_module_and_data_file_of_the_checkout_is_in_the_wheel(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     for package in _project()["packages"]:
-        room = package.removeprefix("radixroute.")
+        room = package.removeprefix("radixroute.").replace(".", "/")
         for path in (ROOT / room).glob("*.py"):
             assert f"{package.replace('.', '/')}/{path.name}" in names
     assert {"radixroute/py.typed", "radixroute/deploy/onprem.yaml"} <= names

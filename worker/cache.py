@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from radixroute.events.records import BlocksRemoved, BlocksStored, Event
-from radixroute.radix.eviction import LRU, eviction_named
 from radixroute.radix.ids import BlockKey, Keys, Tokens
-from radixroute.radix.keys import extend_keys
-from radixroute.radix.tree import NodeRef, RadixTree
+from radixroute.radix.keys.block_keys import extend_keys
+from radixroute.radix.tree.eviction import LRU, eviction_named
+from radixroute.radix.tree.radix_tree import NodeRef, RadixTree
 from radixroute.worker.blocks import BlockAllocator
 from radixroute.worker.errors import BrokenInvariant
 

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 
-from radixroute.radix.keys import warm
+from radixroute.radix.keys.block_keys import warm
 from radixroute.worker.engine_loop import EngineLoop, Pipe, PipeClosed
 from radixroute.worker.errors import MalformedMessage, WorkerError
 from radixroute.worker.inference import InferenceEngine

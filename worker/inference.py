@@ -10,7 +10,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Run
 
 from radixroute.radix.ids import BlockKey
-from radixroute.radix.scope import Scope
+from radixroute.radix.keys.scope import Scope
 from radixroute.worker.cache import CacheCounters, PrefixCache
 from radixroute.worker.engine import (
     EngineInfo,

@@ -8,7 +8,7 @@ machine is checked here; the engine process checks the rest when it starts.
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from radixroute.radix.eviction import EVICTION_POLICIES, LRU
+from radixroute.radix.tree.eviction import EVICTION_POLICIES, LRU
 from radixroute.worker.errors import BadSetting
 
 DEVICES = ("auto", "cpu", "cuda")

@@ -11,9 +11,9 @@ from radixroute.events.engine_stream import ApplyTo, AskReplay, EngineStream
 from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.events.vllm import decode_live, decode_replay, encode_replay_request
 from radixroute.radix.ids import Holder, Tier, WorkerId
-from radixroute.radix.index import PrefixIndex
-from radixroute.radix.keys import block_keys
-from radixroute.radix.scope import Scope
+from radixroute.radix.index.prefix_index import PrefixIndex
+from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import Scope
 
 SIZE = 2
 SCOPE = Scope(model_fingerprint="m", block_size=SIZE)

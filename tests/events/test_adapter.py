@@ -9,8 +9,8 @@ from radixroute.events.foreign import EngineHash, ForeignCleared, ForeignRemoved
 from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.events.vllm import decode_live
 from radixroute.radix.ids import Tier
-from radixroute.radix.keys import block_keys
-from radixroute.radix.scope import Scope
+from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import Scope
 
 SCOPE = Scope(model_fingerprint="m", block_size=2)
 

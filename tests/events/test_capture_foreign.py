@@ -16,8 +16,8 @@ from radixroute.events.recording import Channel, Message, RecordedScope, Wire
 from radixroute.events.records import BlocksRemoved, BlocksStored
 from radixroute.events.states import StreamState
 from radixroute.radix.ids import Tier
-from radixroute.radix.keys import block_keys
-from radixroute.radix.scope import Scope
+from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import Scope
 from radixroute.replay.listing import listed
 from radixroute.replay.recorded import AtEnd, AtRecord
 from tests.events.engine_sockets import EngineSockets

@@ -21,7 +21,7 @@ from radixroute.events.session import StreamSession
 from radixroute.events.states import StreamState
 from radixroute.radix.digest import Account
 from radixroute.radix.ids import Holder, Tier, WorkerId
-from radixroute.radix.index import PrefixIndex
+from radixroute.radix.index.prefix_index import PrefixIndex
 from tests.events.fakes import RouterEnd, World, removed, stored
 
 SEEDS = 1000

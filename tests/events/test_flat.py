@@ -14,7 +14,7 @@ from radixroute.events.flat import FlatEvents, decode_flat
 from radixroute.events.foreign import ForeignBatch
 from radixroute.events.packed import PackedEvents
 from radixroute.events.vllm import decode_live, decode_unusual
-from radixroute.radix.scope import Scope
+from radixroute.radix.keys.scope import Scope
 from tests.events.test_packed import mutated
 from tests.events.test_packed import plain as plain_ours
 

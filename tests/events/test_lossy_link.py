@@ -8,7 +8,7 @@ from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared,
 from radixroute.events.session import StreamSession
 from radixroute.events.states import StreamState
 from radixroute.radix.ids import BlockKey, Holder
-from radixroute.radix.index import PrefixIndex
+from radixroute.radix.index.prefix_index import PrefixIndex
 from tests.events.fakes import HOLDER, RouterEnd, World, share_a_socket
 
 SEEDS = 10_000

@@ -11,10 +11,10 @@ from radixroute.events.errors import LocalEventError
 from radixroute.events.mirror import StreamMirror
 from radixroute.events.outbound import OutboundStream
 from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared
-from radixroute.radix import layout
 from radixroute.radix.digest import mix
 from radixroute.radix.ids import Tier
-from radixroute.radix.index import MIN_BYTES
+from radixroute.radix.index import layout
+from radixroute.radix.index.prefix_index import MIN_BYTES
 from tests.events.fakes import FakeCache, removed, stored
 
 EPOCH = make_epoch(1, bytes(8))

@@ -13,7 +13,7 @@ from radixroute.events.foreign import EngineHash
 from radixroute.events.names import NameTable
 from radixroute.events.names_layout import CONFLICT, NO_ROOM, STORED, TOO_MANY_COPIES
 from radixroute.radix.ids import BlockKey, Keys, Tier
-from radixroute.radix.scope import Scope
+from radixroute.radix.keys.scope import Scope
 
 ROOT, OTHER = Scope("model", 16), Scope("model", 16, lora="x")
 

@@ -12,7 +12,7 @@ from radixroute.events.native import decode_slowly, encode_batch
 from radixroute.events.packed import PackedEvents, Packer
 from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared, Event, EventBatch
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
-from radixroute.radix.index import MIN_BYTES, PrefixIndex
+from radixroute.radix.index.prefix_index import MIN_BYTES, PrefixIndex
 
 EPOCH = make_epoch(7, b"packpack")
 A, B = Holder(WorkerId("a")), Holder(WorkerId("b"))

@@ -10,9 +10,9 @@ from radixroute.events.foreign import ForeignBatch, ForeignReplayEnd, tier_of
 from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.events.vllm import decode_live, decode_replay, decode_unusual
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
-from radixroute.radix.index import PrefixIndex
-from radixroute.radix.keys import block_keys
-from radixroute.radix.scope import Scope
+from radixroute.radix.index.prefix_index import PrefixIndex
+from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import Scope
 
 SIZE = 16
 SCOPE = Scope(model_fingerprint="m", block_size=SIZE)

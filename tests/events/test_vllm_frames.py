@@ -13,9 +13,9 @@ from radixroute.events.foreign import ForeignReplayEnd
 from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.events.vllm import decode_live, decode_replay, encode_replay_request
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
-from radixroute.radix.index import PrefixIndex
-from radixroute.radix.keys import block_keys
-from radixroute.radix.scope import Scope
+from radixroute.radix.index.prefix_index import PrefixIndex
+from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import Scope
 
 DATA = Path(__file__).parents[1] / "data" / "vllm-kv-events.jsonl"
 LINES = [json.loads(line) for line in DATA.read_text().splitlines()]

@@ -3,14 +3,14 @@
 import pytest
 
 from radixroute.radix.errors import LocalMisuse
-from radixroute.radix.eviction import (
+from radixroute.radix.tree.eviction import (
     EVICTION_POLICIES,
     HeadStart,
     LeafFacts,
     eviction_named,
     interval_after,
 )
-from radixroute.radix.tree import RadixTree
+from radixroute.radix.tree.radix_tree import RadixTree
 
 BLOCKS, SIZE = 100, 16
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from radixroute.radix.contract import Index, Run
 from radixroute.radix.digest import mix
 from radixroute.radix.errors import HolderExists, UnknownHolder
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
-from radixroute.radix.index import PrefixIndex
-from radixroute.radix.reference import ReferenceIndex
+from radixroute.radix.index.contract import Index, Run
+from radixroute.radix.index.prefix_index import PrefixIndex
+from radixroute.radix.index.reference import ReferenceIndex
 
 A = Holder(WorkerId("a"))
 B = Holder(WorkerId("b"))

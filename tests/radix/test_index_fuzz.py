@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from radixroute.radix import layout
 from radixroute.radix.errors import LocalMisuse
 from radixroute.radix.ids import BlockKey, Holder, Keys, Tier, WorkerId
-from radixroute.radix.index import MIN_BYTES, PrefixIndex
+from radixroute.radix.index import layout
+from radixroute.radix.index.prefix_index import MIN_BYTES, PrefixIndex
 from tests.tools.fuzz_index import Tally, fuzz
 
 A, B = Holder(WorkerId("a")), Holder(WorkerId("b"))

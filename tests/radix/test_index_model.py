@@ -8,11 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from radixroute.radix import layout
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
-from radixroute.radix.index import PrefixIndex
-from radixroute.radix.reference import ReferenceIndex
+from radixroute.radix.index import layout
+from radixroute.radix.index.prefix_index import PrefixIndex
+from radixroute.radix.index.reference import ReferenceIndex
 from tests.radix.test_index_contract import assert_parents_first, pairs_of
 
 HOLDERS = [Holder(WorkerId("a")), Holder(WorkerId("a"), 1), Holder(WorkerId("b"))]

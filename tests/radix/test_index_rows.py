@@ -7,8 +7,8 @@ import pytest
 
 from radixroute.radix.errors import LocalMisuse
 from radixroute.radix.ids import Holder, WorkerId
-from radixroute.radix.index import MIN_BYTES, PrefixIndex
-from radixroute.radix.layout import PACKED_CLEAR, PACKED_REMOVE, PACKED_STORE
+from radixroute.radix.index.layout import PACKED_CLEAR, PACKED_REMOVE, PACKED_STORE
+from radixroute.radix.index.prefix_index import MIN_BYTES, PrefixIndex
 
 HOLDERS = [Holder(WorkerId(name)) for name in "abc"]
 

@@ -100,7 +100,7 @@ def test_many_processes_may_compile_at_once_and_all_are_right(package):
 def test_what_the_kernels_of_other_rooms_call_here_is_found():
     """Not a list: two of each room that a mistake in reading imports would lose."""
     for module, needed in (
-        ("radixroute.radix.index_kernels", {"radix.table", "radix.layout", "radix.jit"}),
+        ("radixroute.radix.index.kernels", {"radix.table", "radix.layout", "radix.jit"}),
         ("radixroute.router.plan_kernels", {"router.table_layout", "radix.jit"}),
     ):
         (file,) = jit_sources.file_of(module)

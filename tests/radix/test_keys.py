@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radixroute.radix import keys as keys_module
 from radixroute.radix.errors import BrokenKernel, LocalMisuse
 from radixroute.radix.ids import BlockKey
-from radixroute.radix.keys import block_keys, extend_keys, warm
+from radixroute.radix.keys import block_keys as keys_module
+from radixroute.radix.keys.block_keys import block_keys, extend_keys, warm
 
 SEED = np.uint64(0xDEADBEEFCAFEF00D)
 TOKENS = st.lists(st.integers(0, 2**32 - 1), min_size=0, max_size=80)
@@ -34,7 +34,7 @@ def test_a_kernel_that_hashes_otherwise_is_refused(monkeypatch):
 
 _AGAINST_CPYTHON = """
 import numpy as np
-from radixroute.radix.kernels import chain
+from radixroute.radix.keys.kernels import chain
 tokens = np.random.default_rng(1).integers(0, 2**32, size=64, dtype=np.uint32)
 zero = np.uint64(0)
 for size in (1, 2, 3, 7, 16, 64):
@@ -158,7 +158,8 @@ def test_other_types_shapes_and_sizes_are_refused(tokens, block_size):
 def test_importing_the_room_does_not_import_numba():
     code = """
 import sys
-import radixroute.radix.keys, radixroute.radix.index, radixroute.radix.tree
+import radixroute.radix.index.prefix_index, radixroute.radix.keys.block_keys
+import radixroute.radix.tree.radix_tree
 assert "numba" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -27,15 +27,16 @@ from radixroute.radix import jit
 assert jit.__file__.startswith(sys.argv[1]), jit.__file__
 """
 _HASH = """
-from radixroute.radix import kernels, keys
+from radixroute.radix.keys import kernels
+from radixroute.radix.keys import block_keys as keys
 keys.warm()
 print("right", sum(kernels.chain.stats.cache_hits.values()))
 """
 _MATCH = """
 from radixroute.radix.ids import Holder, Tier, WorkerId
-from radixroute.radix.index import PrefixIndex
-from radixroute.radix.keys import block_keys
-from radixroute.radix.scope import Scope
+from radixroute.radix.index.prefix_index import PrefixIndex
+from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import Scope
 keys = block_keys(np.arange(640, dtype=np.uint32), 16, Scope("model", 16).seed)
 index, holder = PrefixIndex(), Holder(WorkerId("w"))
 index.join(holder)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from radixroute.radix.keys import block_keys
-from radixroute.radix.scope import Scope
+from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import Scope
 
 BASE = Scope(model_fingerprint="m", block_size=16, cluster_secret=b"s")
 TOKENS = np.arange(64, dtype=np.uint32)

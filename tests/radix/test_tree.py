@@ -3,8 +3,8 @@
 import pytest
 
 from radixroute.radix.errors import BrokenInvariant, LocalMisuse, StaleMatch
-from radixroute.radix.eviction import LeafFacts
-from radixroute.radix.tree import Extension, NodeRef, RadixTree
+from radixroute.radix.tree.eviction import LeafFacts
+from radixroute.radix.tree.radix_tree import Extension, NodeRef, RadixTree
 
 
 class NewestFirst:

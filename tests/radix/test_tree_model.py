@@ -6,9 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from radixroute.radix.eviction import EvictionPolicy, HeadStart, LeafFacts
-from radixroute.radix.node import downwards
-from radixroute.radix.tree import NodeRef, RadixTree
+from radixroute.radix.tree.eviction import EvictionPolicy, HeadStart, LeafFacts
+from radixroute.radix.tree.node import downwards
+from radixroute.radix.tree.radix_tree import NodeRef, RadixTree
 from tests.radix.reference_tree import ReferenceTree
 
 TEXT = st.text("ab", min_size=0, max_size=9)  # two letters: prompts meet and part all the time

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from radixroute.radix.eviction import EVICTION_POLICIES
-from radixroute.radix.layout import PACKED_HEAD, PACKED_STORE
+from radixroute.radix.index.layout import PACKED_HEAD, PACKED_STORE
+from radixroute.radix.tree.eviction import EVICTION_POLICIES
 from radixroute.replay import fleet_layout as at
 from radixroute.replay.fleet import CacheWords, Fleet, FleetBuffers, FleetShape, PassReport
 from radixroute.replay.fleet_kernels import keys_of

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from radixroute.radix.layout import PACKED_CLEAR, PACKED_STORE
+from radixroute.radix.index.layout import PACKED_CLEAR, PACKED_STORE
 from radixroute.replay import blame_layout
 from radixroute.replay.blame import CLASSES, DEFINITIONS, Beliefs, blame
 from radixroute.replay.cache_events import cache_events

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from radixroute.radix.keys import block_keys
-from radixroute.radix.scope import Scope
+from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import Scope
 from radixroute.replay.bounds import bounds
 from radixroute.replay.captured import CapturedRequest, captured_trace
 from radixroute.replay.errors import BadTrace, InvalidShape

@@ -17,8 +17,8 @@ from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import BlockKey, WorkerId
-from radixroute.radix.keys import block_keys
-from radixroute.radix.scope import Scope
+from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import Scope
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import pack_tokens, unpack_tokens
 from radixroute.router.members import MemberSpec

@@ -11,7 +11,7 @@ from radixroute.events.native import decode_frames, encode_batch, encode_heartbe
 from radixroute.events.records import EventBatch, Heartbeat, LoadReport
 from radixroute.radix.digest import Account, mix
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
-from radixroute.radix.index import PrefixIndex
+from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.router.core import RouterCore
 from radixroute.router.counters import Count
 from radixroute.router.event_link import EventLink

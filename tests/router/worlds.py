@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from radixroute.events.records import LoadReport, SessionLoad
-from radixroute.radix.contract import Overlaps
 from radixroute.radix.ids import Holder, Keys, WorkerId
+from radixroute.radix.index.contract import Overlaps
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.router.actions import (
     Abort,

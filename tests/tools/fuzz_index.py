@@ -17,7 +17,7 @@ import numpy as np
 
 from radixroute.radix.digest import mix
 from radixroute.radix.ids import BlockKey, Holder, Keys, Tier, WorkerId
-from radixroute.radix.index import MIN_BYTES, PrefixIndex
+from radixroute.radix.index.prefix_index import MIN_BYTES, PrefixIndex
 
 WORKERS = 12
 LOOKUPS_AN_EVENT = 40

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from radixroute.events.records import BlocksRemoved, BlocksStored
-from radixroute.radix.keys import block_keys
+from radixroute.radix.keys.block_keys import block_keys
 from radixroute.worker.cache import PrefixCache
 from radixroute.worker.errors import BrokenInvariant
 

@@ -15,9 +15,9 @@ from radixroute.events.states import StreamState
 from radixroute.events.vllm import decode_live
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Holder, WorkerId
-from radixroute.radix.index import PrefixIndex
-from radixroute.radix.keys import block_keys
-from radixroute.radix.scope import Scope
+from radixroute.radix.index.prefix_index import PrefixIndex
+from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import Scope
 from radixroute.worker.inference import engine_scope
 from radixroute.worker.settings import WorkerSettings
 from tests.events.receiver import Receiver

@@ -288,8 +288,8 @@ def test_the_plan_is_a_function_of_state_and_inputs():
 
 
 def test_block_keys_are_those_of_the_scope():
-    from radixroute.radix.keys import block_keys
-    from radixroute.radix.scope import Scope
+    from radixroute.radix.keys.block_keys import block_keys
+    from radixroute.radix.keys.scope import Scope
 
     engine, _ = make_engine(cluster_secret="hush")
     engine.submit(request("a", SHARED, max_tokens=1), 0)

@@ -17,8 +17,8 @@ from radixroute.events.records import BlocksStored, EventBatch, Heartbeat
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
-from radixroute.radix.keys import block_keys
-from radixroute.radix.scope import Scope
+from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import Scope
 from radixroute.worker.errors import BadSetting, ModelError, PortInUse, StartFailed, UnsafeBind
 from radixroute.worker.service import WorkerService
 from tests.worker.fakes import FAKE_RUNNER, held_back

@@ -13,7 +13,7 @@ from typing import Generic, NamedTuple, Protocol
 from sortedcontainers import SortedList
 
 from radixroute.radix.errors import BrokenInvariant, LocalMisuse
-from radixroute.radix.node import Node, S
+from radixroute.radix.tree.node import Node, S
 
 
 class LeafFacts(NamedTuple):

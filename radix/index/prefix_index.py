@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from radixroute.radix import layout as at
-from radixroute.radix.contract import Overlaps, Run
 from radixroute.radix.digest import DIGEST_MASK, Account
 from radixroute.radix.errors import BrokenInvariant, HolderExists, LocalMisuse, UnknownHolder
 from radixroute.radix.ids import BlockKey, Cells, Holder, Keys, Numbers, Tier
+from radixroute.radix.index import layout as at
+from radixroute.radix.index.contract import Overlaps, Run
 
 DEFAULT_BYTES = 2 << 30  # about 40 million blocks that one worker each holds
 MIN_BYTES = 1 << 17
@@ -47,7 +47,8 @@ class PrefixIndex:
     def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
         if max_bytes < MIN_BYTES:
             raise LocalMisuse(f"an index of {max_bytes} bytes; give it {MIN_BYTES} or more")
-        from radixroute.radix import index_kernels, matching  # here: numba takes 0.5 s to import
+        from radixroute.radix.index import kernels as index_kernels
+        from radixroute.radix.index import matching  # here: numba takes 0.5 s to import
 
         self._kernels: Any = index_kernels
         self._match = matching.match
@@ -250,7 +251,7 @@ class PrefixIndex:
 
     def check(self) -> None:
         """Raises `BrokenInvariant` unless everything agrees with everything. Slow."""
-        from radixroute.radix.index_check import check_arrays
+        from radixroute.radix.index.check import check_arrays
 
         check_arrays(*self._arrays)
         live = sorted(self._lane_by_holder.values())

@@ -8,8 +8,7 @@ or O(orders); nothing is ever moved or copied to grow, so growing never pauses a
 import numpy as np
 
 from radixroute.radix.ids import Arrays
-from radixroute.radix.jit import helper, rare_helper
-from radixroute.radix.layout import (
+from radixroute.radix.index.layout import (
     FREE_BUDDY,
     FREE_ORDER_SHIFT,
     FREE_ROW,
@@ -23,6 +22,7 @@ from radixroute.radix.layout import (
     POSITION,
     ROW_WORDS,
 )
+from radixroute.radix.jit import helper, rare_helper
 
 
 @helper

@@ -6,14 +6,13 @@ are the four arrays of one index (`layout`); a lane is a number that `index` giv
 
 import numpy as np
 
-from radixroute.radix.arena import number
-from radixroute.radix.changes import (
+from radixroute.radix.ids import Arrays, Cells, Directory, Flags, Keys, Lanes, Numbers
+from radixroute.radix.index.arena import number
+from radixroute.radix.index.changes import (
     free_if_needless,
 )
-from radixroute.radix.entries import drop_entry, entries_of, find_entry
-from radixroute.radix.ids import Arrays, Cells, Directory, Flags, Keys, Lanes, Numbers
-from radixroute.radix.jit import kernel, rare_helper
-from radixroute.radix.layout import (
+from radixroute.radix.index.entries import drop_entry, entries_of, find_entry
+from radixroute.radix.index.layout import (
     CHILDREN,
     COPIES,
     LANE_SHIFT,
@@ -32,8 +31,9 @@ from radixroute.radix.layout import (
     SWEPT,
     UNKNOWN_REMOVALS,
 )
-from radixroute.radix.table import ask_for, buckets_read, find, open_first
-from radixroute.radix.updates import remove_blocks, store_blocks
+from radixroute.radix.index.table import ask_for, buckets_read, find, open_first
+from radixroute.radix.index.updates import remove_blocks, store_blocks
+from radixroute.radix.jit import kernel, rare_helper
 
 _NONE = np.uint64(0)
 _AHEAD = 64

@@ -7,12 +7,11 @@ block told with two parents, are followed block by block. I change nothing.
 
 import numpy as np
 
-from radixroute.radix.arena import number
-from radixroute.radix.changes import copies_in
-from radixroute.radix.entries import entries_of
 from radixroute.radix.ids import Arrays, Cells, Directory, Keys, Lanes, Numbers, Runs
-from radixroute.radix.jit import helper, kernel
-from radixroute.radix.layout import (
+from radixroute.radix.index.arena import number
+from radixroute.radix.index.changes import copies_in
+from radixroute.radix.index.entries import entries_of
+from radixroute.radix.index.layout import (
     COPIES,
     GUESSES,
     HOLES,
@@ -28,8 +27,9 @@ from radixroute.radix.layout import (
     PAIRS,
     ROW_WORDS,
 )
-from radixroute.radix.prefetch import prefetch
-from radixroute.radix.table import ask_for, find, row_at, seek_tag, verified
+from radixroute.radix.index.prefetch import prefetch
+from radixroute.radix.index.table import ask_for, find, row_at, seek_tag, verified
+from radixroute.radix.jit import helper, kernel
 
 _NONE = np.uint64(0)
 _ARRAYS = "uint64[::1], int64[::1], int64[:, ::1], int64[::1]"

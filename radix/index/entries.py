@@ -7,10 +7,9 @@ the same row, so places are used at once and not kept.
 
 import numpy as np
 
-from radixroute.radix.arena import give_buddy, number, take_buddy
 from radixroute.radix.ids import Arrays
-from radixroute.radix.jit import helper, rare_helper
-from radixroute.radix.layout import (
+from radixroute.radix.index.arena import give_buddy, number, take_buddy
+from radixroute.radix.index.layout import (
     COUNT_MASK,
     COUNT_ONE,
     COUNT_SHIFT,
@@ -21,6 +20,7 @@ from radixroute.radix.layout import (
     POSITION,
     ROW_WORDS,
 )
+from radixroute.radix.jit import helper, rare_helper
 
 _NONE = np.uint64(0)
 

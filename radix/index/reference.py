@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from radixroute.radix.contract import Overlaps, Run
 from radixroute.radix.digest import Account, mix
 from radixroute.radix.errors import BrokenInvariant, HolderExists, UnknownHolder
 from radixroute.radix.ids import BlockKey, Holder, Keys, Tier
+from radixroute.radix.index.contract import Overlaps, Run
 
 
 class ReferenceIndex:

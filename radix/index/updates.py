@@ -6,8 +6,9 @@ I tie together what `changes`, `entries` and `table` own, one block after the ot
 
 import numpy as np
 
-from radixroute.radix.arena import number
-from radixroute.radix.changes import (
+from radixroute.radix.ids import Arrays, Flags, Keys
+from radixroute.radix.index.arena import number
+from radixroute.radix.index.changes import (
     add_holes,
     add_pair,
     copies_in,
@@ -22,10 +23,8 @@ from radixroute.radix.changes import (
     unlink_parent,
     unpin,
 )
-from radixroute.radix.entries import drop_entry, entries_of, find_entry
-from radixroute.radix.ids import Arrays, Flags, Keys
-from radixroute.radix.jit import helper, rare_helper
-from radixroute.radix.layout import (
+from radixroute.radix.index.entries import drop_entry, entries_of, find_entry
+from radixroute.radix.index.layout import (
     CHILD_ROW,
     CHILDREN,
     CONFLICTED,
@@ -46,8 +45,9 @@ from radixroute.radix.layout import (
     RECENT,
     ROW_WORDS,
 )
-from radixroute.radix.prefetch import prefetch
-from radixroute.radix.table import ask_for, row_at, seek, seek_tag
+from radixroute.radix.index.prefetch import prefetch
+from radixroute.radix.index.table import ask_for, row_at, seek, seek_tag
+from radixroute.radix.jit import helper, rare_helper
 
 _NONE = np.uint64(0)
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)

@@ -6,7 +6,7 @@ Pure: I read nodes and raise `BrokenInvariant`. Called by `RadixTree.check`; O(b
 from collections import Counter
 
 from radixroute.radix.errors import BrokenInvariant
-from radixroute.radix.node import Node, S, downwards, upwards
+from radixroute.radix.tree.node import Node, S, downwards, upwards
 
 
 def check_tree(

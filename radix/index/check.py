@@ -8,9 +8,9 @@ from collections import Counter
 
 import numpy as np
 
-from radixroute.radix import layout as at
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import Cells, Directory, Lanes, Numbers
+from radixroute.radix.index import layout as at
 
 _LOW_32 = 0xFFFFFFFF
 

@@ -9,10 +9,9 @@ that placing it needs, so a split reads no rows.
 
 import numpy as np
 
-from radixroute.radix.arena import number, take_buddy
 from radixroute.radix.ids import Arrays
-from radixroute.radix.jit import helper, rare_helper
-from radixroute.radix.layout import (
+from radixroute.radix.index.arena import number, take_buddy
+from radixroute.radix.index.layout import (
     BUCKET_SLOTS,
     BUCKETS,
     DEPTH,
@@ -27,7 +26,8 @@ from radixroute.radix.layout import (
     ROW_WORDS,
     SPLIT_AT,
 )
-from radixroute.radix.prefetch import prefetch
+from radixroute.radix.index.prefetch import prefetch
+from radixroute.radix.jit import helper, rare_helper
 
 _32 = np.uint64(32)
 _30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)

@@ -14,15 +14,25 @@ from dataclasses import dataclass, field
 from typing import Generic
 
 from radixroute.radix.errors import LocalMisuse, StaleMatch
-from radixroute.radix.eviction import (
+from radixroute.radix.tree.check import check_tree
+from radixroute.radix.tree.eviction import (
     EvictionPolicy,
     EvictionQueue,
     LeastRecentlyUsed,
     interval_after,
 )
-from radixroute.radix.node import Node, S, append, attach, detach, downwards, split, trim, upwards
-from radixroute.radix.node import walk as walk_below
-from radixroute.radix.tree_check import check_tree
+from radixroute.radix.tree.node import (
+    Node,
+    S,
+    append,
+    attach,
+    detach,
+    downwards,
+    split,
+    trim,
+    upwards,
+)
+from radixroute.radix.tree.node import walk as walk_below
 
 
 @dataclass(frozen=True, slots=True)

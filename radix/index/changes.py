@@ -11,11 +11,10 @@ I own the meaning of rows, entries and holes. Invariants, all checked by `index_
 
 import numpy as np
 
-from radixroute.radix.arena import give_row, number, take_row
-from radixroute.radix.entries import drop_entry, entries_of, find_entry, take_entry
 from radixroute.radix.ids import Arrays
-from radixroute.radix.jit import helper, rare_helper
-from radixroute.radix.layout import (
+from radixroute.radix.index.arena import give_row, number, take_row
+from radixroute.radix.index.entries import drop_entry, entries_of, find_entry, take_entry
+from radixroute.radix.index.layout import (
     CHILD_ROW,
     CHILD_ROWS,
     CHILDREN,
@@ -44,7 +43,8 @@ from radixroute.radix.layout import (
     STATE,
     TIGHT_WORDS,
 )
-from radixroute.radix.table import add, drop, place_for, row_at, seek
+from radixroute.radix.index.table import add, drop, place_for, row_at, seek
+from radixroute.radix.jit import helper, rare_helper
 
 _NONE = np.uint64(0)
 _ONE = np.uint64(1)

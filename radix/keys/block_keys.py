@@ -68,7 +68,7 @@ def _chain(tokens: Tokens, block_size: int, seed: np.uint64, previous: int) -> K
 
 @cache
 def _kernel() -> Callable[..., Keys]:
-    from radixroute.radix.kernels import chain  # here: numba takes 0.5 s to import
+    from radixroute.radix.keys.kernels import chain  # here: numba takes 0.5 s to import
 
     return chain
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from radixroute.events.records import BlocksRemoved, BlocksStored, Event
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.worker.cache import PrefixCache

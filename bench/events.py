@@ -19,11 +19,11 @@ from pathlib import Path
 
 from bench.index_rows import Row, alone, write
 from bench.machine import machine, versions
-from radixroute.events.control import Delivery, Endpoints
-from radixroute.events.epoch import epoch_from_hex
-from radixroute.events.records import Epoch
-from radixroute.events.subscriber import EventSubscriber
+from radixroute.events.subscribe.subscriber import EventSubscriber
 from radixroute.events.warm import warm
+from radixroute.events.wire.control import Delivery, Endpoints
+from radixroute.events.wire.epoch import epoch_from_hex
+from radixroute.events.wire.records import Epoch
 from radixroute.radix.ids import Holder, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.router.core import RouterCore

@@ -11,9 +11,9 @@ import time
 import numpy as np
 
 from bench.index_rows import per_cent_99
-from radixroute.events.epoch import epoch_to_hex, make_epoch
-from radixroute.events.publisher import EventPublisher
-from radixroute.events.records import BlocksRemoved, BlocksStored, Event
+from radixroute.events.publish.publisher import EventPublisher
+from radixroute.events.wire.epoch import epoch_to_hex, make_epoch
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event
 from radixroute.radix.ids import Keys
 
 CHAIN = 32

@@ -16,7 +16,7 @@ import msgpack
 import numpy as np
 import zmq
 
-from radixroute.events.compat import TOPIC
+from radixroute.events.wire.compat import TOPIC
 from radixroute.radix.ids import Tokens
 
 BLOCK_SIZE = 16

@@ -16,12 +16,12 @@ import numpy as np
 
 from bench.index_rows import Row, alone
 from bench.index_sides import EVENT_BLOCKS, Ours
-from radixroute.events.adapter import EngineAdapter
-from radixroute.events.epoch import make_epoch
-from radixroute.events.native import decode_frames, encode_batch
-from radixroute.events.packed import PackedEvents
-from radixroute.events.records import BlocksStored, EventBatch
-from radixroute.events.vllm import decode_live
+from radixroute.events.engines.adapter import EngineAdapter
+from radixroute.events.engines.vllm import decode_live
+from radixroute.events.wire.epoch import make_epoch
+from radixroute.events.wire.native import decode_frames, encode_batch
+from radixroute.events.wire.packed import PackedEvents
+from radixroute.events.wire.records import BlocksStored, EventBatch
 from radixroute.radix.ids import Keys, Tier
 from radixroute.radix.keys.scope import Scope
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from radixroute.deploy.errors import ConfigError
-from radixroute.events.bind import is_loopback, why_not_free
+from radixroute.events.net.bind import is_loopback, why_not_free
 from radixroute.router.errors import UnknownPolicy
 from radixroute.router.policies import policy_named
 from radixroute.router.settings import RouterSettings

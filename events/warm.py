@@ -3,9 +3,9 @@
 Whoever serves calls me at start-up; so does `radixroute warm`.
 """
 
-from radixroute.events.adapter import EngineAdapter
-from radixroute.events.flat import decode_flat
-from radixroute.events.packed import Packer
+from radixroute.events.engines.adapter import EngineAdapter
+from radixroute.events.engines.flat import decode_flat
+from radixroute.events.wire.packed import Packer
 from radixroute.radix import warm as radix_warm
 from radixroute.radix.keys.scope import Scope
 

@@ -26,9 +26,9 @@ from radixroute.errors import BadInput, DamagedRecording, NotRecorded
 
 if TYPE_CHECKING:
     from radixroute.event_sources import SourceFinder
-    from radixroute.events.capture import Capture
-    from radixroute.events.recording_reader import RecordingReader
-    from radixroute.replay.recorded import Point, Rebuilt
+    from radixroute.events.recording.capture import Capture
+    from radixroute.events.recording.reader import RecordingReader
+    from radixroute.events.recording.recorded import Point, Rebuilt
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The recording.")]
 POINT_HELP = "Seconds (12.5), a record's number (r120) or end."
@@ -144,8 +144,8 @@ def replay(
         raise BadInput("--keys goes with --diff POINT")
     points = [_point(one) for one in (at, diff) if one is not None]
     with _opened(file) as reader:
-        from radixroute.replay.errors import PointBeyondEnd
-        from radixroute.replay.recorded import rebuild
+        from radixroute.events.errors import PointBeyondEnd
+        from radixroute.events.recording.recorded import rebuild
 
         try:
             found = rebuild(reader, points)
@@ -227,7 +227,7 @@ def _report(file: Path, capture: "Capture") -> None:
     if capture.refused:
         show(f"[yellow]{capture.refused} messages were too big to record[/]")
     from radixroute.event_lines import agreement, printable
-    from radixroute.replay.listing import stream_name
+    from radixroute.events.recording.listing import stream_name
 
     table = table_of("", ("stream", "state", "last seq", "gaps", "digest"), left=("stream",))
     for one in standings:
@@ -243,7 +243,7 @@ def _report(file: Path, capture: "Capture") -> None:
 @contextmanager
 def _opened(file: Path) -> "Iterator[RecordingReader]":
     from radixroute.events.errors import RecordingError
-    from radixroute.events.recording_reader import RecordingReader
+    from radixroute.events.recording.reader import RecordingReader
 
     try:
         data = file.open("rb")
@@ -261,7 +261,7 @@ def _opened(file: Path) -> "Iterator[RecordingReader]":
 
 
 def _tell_ending(file: Path, reader: "RecordingReader") -> None:
-    from radixroute.events.recording_reader import Ending
+    from radixroute.events.recording.reader import Ending
 
     if reader.ending in (Ending.CUT, Ending.UNFINISHED):
         place = "" if reader.cut_at is None else f" at byte {reader.cut_at}"
@@ -272,8 +272,8 @@ def _tell_ending(file: Path, reader: "RecordingReader") -> None:
 
 
 def _point(text: str) -> "Point":
-    from radixroute.replay.errors import BadPoint
-    from radixroute.replay.recorded import parse_point
+    from radixroute.events.errors import BadPoint
+    from radixroute.events.recording.recorded import parse_point
 
     try:
         return parse_point(text)
@@ -290,7 +290,7 @@ def _list(
     as_json: bool,
 ) -> None:
     from radixroute.event_lines import TROUBLES, entry_json, entry_lines, header_line
-    from radixroute.replay.listing import listed
+    from radixroute.events.recording.listing import listed
 
     out = Console(soft_wrap=True, highlight=False)
     if not as_json:
@@ -317,8 +317,8 @@ def _show_contents(rebuilt: "Rebuilt") -> None:
 
 def _show_changes(before: "Rebuilt", after: "Rebuilt", *, with_keys: bool) -> None:
     from radixroute.event_lines import change_lines, counts_text, printable
-    from radixroute.replay.listing import stream_name
-    from radixroute.replay.recorded import changes
+    from radixroute.events.recording.listing import stream_name
+    from radixroute.events.recording.recorded import changes
 
     found = changes(before, after)
     show(f"from there to {after.at_ns / 1e9:.3f} s, after record r{after.record}")
@@ -335,7 +335,7 @@ def _show_changes(before: "Rebuilt", after: "Rebuilt", *, with_keys: bool) -> No
 
 def _replay_json(found: "list[Rebuilt]", *, with_keys: bool) -> None:
     from radixroute.event_lines import change_json, rebuilt_json
-    from radixroute.replay.recorded import changes
+    from radixroute.events.recording.recorded import changes
 
     value = {"at": rebuilt_json(found[0])}
     if len(found) == 2:

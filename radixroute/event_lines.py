@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from radixroute.events.followed import Agreement, Standing
-from radixroute.events.recording import Header
+from radixroute.events.recording.followed import Agreement, Standing
+from radixroute.events.recording.listing import Entry, Names, ToldEvent, name_of, stream_name
+from radixroute.events.recording.recorded import HolderChange, HolderContent, Rebuilt
+from radixroute.events.recording.recording import Header
 from radixroute.radix.ids import Keys, Tier
-from radixroute.replay.listing import Entry, Names, ToldEvent, name_of, stream_name
-from radixroute.replay.recorded import HolderChange, HolderContent, Rebuilt
 
 # Of a chain; enough to recognise it by.
 FIRST_KEYS = 3

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from radixroute import __version__
 from radixroute.event_sources import Found, Lookout, SourceFinder
-from radixroute.events.capture import Capture
+from radixroute.events.recording.capture import Capture
 from radixroute.stop_flag import stop_flag
 
 # A stream whose beginning is not there after this long will not come: its worker is dead.

@@ -14,10 +14,10 @@ import grpc
 
 from radixroute.client import OPTIONS, RouterClient
 from radixroute.errors import BadInput, FrontDoorError, NotRecorded
-from radixroute.events.control import Endpoints
-from radixroute.events.epoch import epoch_from_hex
 from radixroute.events.errors import RemoteEventError
-from radixroute.events.recording import RecordedScope, Source, Wire
+from radixroute.events.recording.recording import RecordedScope, Source, Wire
+from radixroute.events.wire.control import Endpoints
+from radixroute.events.wire.epoch import epoch_from_hex
 from radixroute.protos import API_VERSION, radixroute_pb2_grpc
 from radixroute.protos import radixroute_pb2 as pb
 

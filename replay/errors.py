@@ -3,8 +3,6 @@
 ReplayError
 ├── BadTrace         a trace file cannot be read: mend the line named, name its format, or skip
 ├── InvalidShape     the numbers asked for cannot make a workload: ask for others
-├── BadPoint         a place in a recording that is none: write it otherwise
-├── PointBeyondEnd   a place that the recording does not reach: give an earlier one
 ├── TornTexts        the shipped texts are damaged or missing: reinstall the package
 ├── BadCalibration   no timing can be made of it: name another file, or measure again
 └── UnreadableRows   a file of requests is not what a report writes: name another, or run again
@@ -35,14 +33,6 @@ class BadCalibration(ReplayError):
 
 class TornTexts(ReplayError):
     """The shipped texts are damaged or missing."""
-
-
-class BadPoint(ReplayError):
-    """What was written names no place in a recording."""
-
-
-class PointBeyondEnd(ReplayError):
-    """The recording ends before it."""
 
 
 class UnreadableRows(ReplayError):

@@ -8,7 +8,7 @@ is the generator passed in. Not thread-safe: one loop owns it.
 import random
 from collections.abc import Sequence
 
-from radixroute.events.records import LoadReport
+from radixroute.events.wire.records import LoadReport
 from radixroute.radix.ids import Keys, WorkerId
 from radixroute.router.actions import Action
 from radixroute.router.counters import Count

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from radixroute.events import actions as events
-from radixroute.events.control import Delivery, Endpoints, Malformed
-from radixroute.events.packed import PackedEvents
-from radixroute.events.records import (
+from radixroute.events.session import actions as events
+from radixroute.events.session.stream_session import StreamSession
+from radixroute.events.wire.control import Delivery, Endpoints, Malformed
+from radixroute.events.wire.packed import PackedEvents
+from radixroute.events.wire.records import (
     BlocksRemoved,
     BlocksStored,
     CacheCleared,
@@ -21,7 +22,6 @@ from radixroute.events.records import (
     Event,
     Heartbeat,
 )
-from radixroute.events.session import StreamSession
 from radixroute.radix.digest import Account
 from radixroute.radix.ids import BlockKey, Holder, Keys, Tier, WorkerId
 from radixroute.router.actions import Action

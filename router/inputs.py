@@ -8,7 +8,7 @@ rest of the proxy.
 from dataclasses import dataclass
 from typing import NewType
 
-from radixroute.events.control import Endpoints
+from radixroute.events.wire.control import Endpoints
 from radixroute.radix.ids import Keys, Tokens, WorkerId
 from radixroute.request.sampling import FinishReason, SamplingParams
 

@@ -6,10 +6,10 @@ mismatch would show as a hit rate of zero, or as wrong text. Owns no state; `run
 
 from dataclasses import dataclass
 
-from radixroute.events.control import Endpoints
-from radixroute.events.epoch import epoch_from_hex, incarnation_of
 from radixroute.events.errors import RemoteEventError
-from radixroute.events.records import Epoch
+from radixroute.events.wire.control import Endpoints
+from radixroute.events.wire.epoch import epoch_from_hex, incarnation_of
+from radixroute.events.wire.records import Epoch
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.keys.scope import Scope

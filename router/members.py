@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from radixroute.events.control import Endpoints
+from radixroute.events.wire.control import Endpoints
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
 from radixroute.router.inputs import WorkerFacts

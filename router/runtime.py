@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from radixroute.events.control import Delivery, Endpoints
+from radixroute.events.wire.control import Delivery, Endpoints
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import Holder, WorkerId

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from radixroute.events.bind import is_loopback, why_not_free
-from radixroute.events.subscriber import EventSubscriber
+from radixroute.events.net.bind import is_loopback, why_not_free
+from radixroute.events.subscribe.subscriber import EventSubscriber
 from radixroute.events.warm import warm
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from radixroute.events.records import BlocksRemoved, BlocksStored, Event
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event
 from radixroute.radix.ids import BlockKey, Keys, Tokens
 from radixroute.radix.keys.block_keys import extend_keys
 from radixroute.radix.tree.eviction import LRU, eviction_named

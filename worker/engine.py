@@ -7,7 +7,7 @@ cross it, so that an engine may live in a process of its own.
 from dataclasses import dataclass
 from typing import Protocol
 
-from radixroute.events.records import Event
+from radixroute.events.wire.records import Event
 from radixroute.radix.ids import Tokens
 from radixroute.request.sampling import FinishReason, SamplingParams
 

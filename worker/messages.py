@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import msgpack
 import numpy as np
 
-from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared, Event
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared, Event
 from radixroute.radix.ids import BlockKey, Keys, Tier, Tokens
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.worker.engine import (

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from radixroute import __version__
-from radixroute.events.compat_publisher import CompatPublisher
-from radixroute.events.control import Endpoints
-from radixroute.events.epoch import NONCE_BYTES, epoch_to_hex, make_epoch
-from radixroute.events.publisher import EventPublisher
-from radixroute.events.records import Epoch, LoadReport
+from radixroute.events.publish.compat_publisher import CompatPublisher
+from radixroute.events.publish.publisher import EventPublisher
 from radixroute.events.settings import PublisherSettings
+from radixroute.events.wire.control import Endpoints
+from radixroute.events.wire.epoch import NONCE_BYTES, epoch_to_hex, make_epoch
+from radixroute.events.wire.records import Epoch, LoadReport
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.tokenizer import Tokenizer

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from radixroute.events.records import SessionLoad
+from radixroute.events.wire.records import SessionLoad
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.sampling import FinishReason
 from radixroute.request.tokenizer import Tokenizer

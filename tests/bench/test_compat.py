@@ -5,7 +5,7 @@ import json
 from bench.compat import log_lines
 from bench.compat_chats import BLOCK_SIZE, Fleet
 from bench.index_concurrent import tokens_of
-from radixroute.events.records import BlocksRemoved, BlocksStored
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored
 
 
 def test_the_truth_is_what_the_events_leave():

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import zmq
 
-from radixroute.events.recording import Source, Wire
+from radixroute.events.recording.recording import Source, Wire
 from tests.events.recordings import source
 
 Replay = Callable[[list[bytes]], list[list[bytes]]]

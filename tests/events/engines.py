@@ -7,9 +7,9 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from radixroute.events.engine_stream import ApplyTo, AskReplay, EngineStream
-from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared
-from radixroute.events.vllm import decode_live, decode_replay, encode_replay_request
+from radixroute.events.engines.engine_stream import ApplyTo, AskReplay, EngineStream
+from radixroute.events.engines.vllm import decode_live, decode_replay, encode_replay_request
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.radix.ids import Holder, Tier, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.radix.keys.block_keys import block_keys

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 import msgpack
 import numpy as np
 
-from radixroute.events.actions import Apply, RequestReplay, RequestSnapshot, Reset
-from radixroute.events.control import (
+from radixroute.events.errors import RemoteEventError
+from radixroute.events.publish.outbound import OutboundStream
+from radixroute.events.session.actions import Apply, RequestReplay, RequestSnapshot, Reset
+from radixroute.events.session.states import StreamState
+from radixroute.events.session.stream_session import StreamSession
+from radixroute.events.settings import SessionSettings
+from radixroute.events.wire.control import (
     Malformed,
     ReplayRequest,
     SnapshotRequest,
@@ -20,20 +25,15 @@ from radixroute.events.control import (
     decode_request,
     encode_request,
 )
-from radixroute.events.epoch import make_epoch
-from radixroute.events.errors import RemoteEventError
-from radixroute.events.native import TOPIC_BATCH, decode_frames, encode_heartbeat
-from radixroute.events.outbound import OutboundStream
-from radixroute.events.records import (
+from radixroute.events.wire.epoch import make_epoch
+from radixroute.events.wire.native import TOPIC_BATCH, decode_frames, encode_heartbeat
+from radixroute.events.wire.records import (
     BlocksRemoved,
     BlocksStored,
     CacheCleared,
     Epoch,
     LoadReport,
 )
-from radixroute.events.session import StreamSession
-from radixroute.events.settings import SessionSettings
-from radixroute.events.states import StreamState
 from radixroute.radix.digest import Account, mix
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
 

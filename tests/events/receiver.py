@@ -4,10 +4,10 @@ import queue
 import time
 from typing import Any
 
-from radixroute.events.actions import RequestReplay, RequestSnapshot
-from radixroute.events.control import Delivery
+from radixroute.events.session.actions import RequestReplay, RequestSnapshot
 from radixroute.events.settings import SessionSettings, SubscriberSettings
-from radixroute.events.subscriber import EventSubscriber
+from radixroute.events.subscribe.subscriber import EventSubscriber
+from radixroute.events.wire.control import Delivery
 from tests.events.fakes import HOLDER, RouterEnd
 
 PATIENCE_S = 30.0

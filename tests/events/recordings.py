@@ -4,14 +4,14 @@ import io
 from collections import Counter
 from typing import Any
 
-from radixroute.events.control import decode_reply
 from radixroute.events.errors import RemoteEventError
-from radixroute.events.follower import StreamFollower
-from radixroute.events.native import decode_frames
-from radixroute.events.recorder import EventRecorder
-from radixroute.events.recording import Channel, Message, Source, Wire
-from radixroute.events.recording_reader import RecordingReader
-from radixroute.events.records import BlocksStored, CacheCleared, EventBatch, SnapshotPart
+from radixroute.events.recording.follower import StreamFollower
+from radixroute.events.recording.reader import RecordingReader
+from radixroute.events.recording.recorder import EventRecorder
+from radixroute.events.recording.recording import Channel, Message, Source, Wire
+from radixroute.events.wire.control import decode_reply
+from radixroute.events.wire.native import decode_frames
+from radixroute.events.wire.records import BlocksStored, CacheCleared, EventBatch, SnapshotPart
 from radixroute.radix.ids import Holder
 from tests.events.fakes import HOLDER, World
 from tests.events.session_bench import EPOCH

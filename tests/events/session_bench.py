@@ -1,9 +1,9 @@
 """A session with a clock and a plain index, and short ways to say what arrives."""
 
-from radixroute.events.epoch import make_epoch
-from radixroute.events.mirror import StreamMirror
-from radixroute.events.records import EventBatch, Heartbeat, SnapshotPart
+from radixroute.events.publish.mirror import StreamMirror
 from radixroute.events.settings import SessionSettings
+from radixroute.events.wire.epoch import make_epoch
+from radixroute.events.wire.records import EventBatch, Heartbeat, SnapshotPart
 from tests.events.fakes import LOAD, MS, RouterEnd, stored
 
 EPOCH = make_epoch(1, b"11111111")

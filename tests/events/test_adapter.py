@@ -4,10 +4,15 @@ import msgpack
 import numpy as np
 import pytest
 
-from radixroute.events.adapter import EngineAdapter
-from radixroute.events.foreign import EngineHash, ForeignCleared, ForeignRemoved, ForeignStored
-from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared
-from radixroute.events.vllm import decode_live
+from radixroute.events.engines.adapter import EngineAdapter
+from radixroute.events.engines.foreign import (
+    EngineHash,
+    ForeignCleared,
+    ForeignRemoved,
+    ForeignStored,
+)
+from radixroute.events.engines.vllm import decode_live
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.radix.ids import Tier
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.radix.keys.scope import Scope

@@ -5,18 +5,18 @@ import random
 import msgpack
 import pytest
 
-from radixroute.events.control import (
+from radixroute.events.engines.vllm import decode_live, decode_replay
+from radixroute.events.errors import RemoteEventError
+from radixroute.events.wire.control import (
     ReplayRequest,
     decode_reply,
     decode_request,
     encode_part,
     encode_request,
 )
-from radixroute.events.epoch import epoch_from_hex, make_epoch
-from radixroute.events.errors import RemoteEventError
-from radixroute.events.native import decode_frames, encode_batch, encode_heartbeat
-from radixroute.events.records import CacheCleared, EventBatch, Heartbeat, SnapshotPart
-from radixroute.events.vllm import decode_live, decode_replay
+from radixroute.events.wire.epoch import epoch_from_hex, make_epoch
+from radixroute.events.wire.native import decode_frames, encode_batch, encode_heartbeat
+from radixroute.events.wire.records import CacheCleared, EventBatch, Heartbeat, SnapshotPart
 from radixroute.radix.digest import Account
 from tests.events.fakes import LOAD, removed, stored
 

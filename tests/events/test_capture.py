@@ -6,17 +6,17 @@ import time
 import pytest
 import zmq
 
-from radixroute.events.capture import Capture
-from radixroute.events.epoch import make_epoch
 from radixroute.events.errors import LocalEventError
-from radixroute.events.followed import Agreement
-from radixroute.events.follower import StreamFollower
-from radixroute.events.native import TOPIC_BATCH
-from radixroute.events.publisher import EventPublisher
-from radixroute.events.recording import Wire
-from radixroute.events.recording_reader import Ending
+from radixroute.events.publish.publisher import EventPublisher
+from radixroute.events.recording.capture import Capture
+from radixroute.events.recording.followed import Agreement
+from radixroute.events.recording.follower import StreamFollower
+from radixroute.events.recording.reader import Ending
+from radixroute.events.recording.recording import Wire
+from radixroute.events.session.states import StreamState
 from radixroute.events.settings import PublisherSettings
-from radixroute.events.states import StreamState
+from radixroute.events.wire.epoch import make_epoch
+from radixroute.events.wire.native import TOPIC_BATCH
 from radixroute.radix.ids import Tier
 from tests.events.fakes import HOLDER, removed, stored
 from tests.events.receiver import PATIENCE_S

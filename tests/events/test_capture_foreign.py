@@ -9,17 +9,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from radixroute.events.capture import Capture
-from radixroute.events.compat_publisher import CompatPublisher
-from radixroute.events.follower import StreamFollower
-from radixroute.events.recording import Channel, Message, RecordedScope, Wire
-from radixroute.events.records import BlocksRemoved, BlocksStored
-from radixroute.events.states import StreamState
+from radixroute.events.publish.compat_publisher import CompatPublisher
+from radixroute.events.recording.capture import Capture
+from radixroute.events.recording.follower import StreamFollower
+from radixroute.events.recording.listing import listed
+from radixroute.events.recording.recorded import AtEnd, AtRecord
+from radixroute.events.recording.recording import Channel, Message, RecordedScope, Wire
+from radixroute.events.session.states import StreamState
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored
 from radixroute.radix.ids import Tier
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.radix.keys.scope import Scope
-from radixroute.replay.listing import listed
-from radixroute.replay.recorded import AtEnd, AtRecord
 from tests.events.engine_sockets import EngineSockets
 from tests.events.engines import END, LAYOUTS, SCOPE, FakeEngine
 from tests.events.recordings import content_of, reader_of, recorder_of, source

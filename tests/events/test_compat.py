@@ -7,16 +7,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from radixroute.events.compat import (
+from radixroute.events.engines.foreign import ForeignReplayEnd, ForeignStored
+from radixroute.events.engines.vllm import decode_live, decode_replay, encode_replay_request
+from radixroute.events.errors import LocalEventError, RemoteEventError
+from radixroute.events.wire.compat import (
     decode_replay_request,
     encode_compat,
     encode_replay_end,
     encode_replay_reply,
 )
-from radixroute.events.errors import LocalEventError, RemoteEventError
-from radixroute.events.foreign import ForeignReplayEnd, ForeignStored
-from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared
-from radixroute.events.vllm import decode_live, decode_replay, encode_replay_request
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.radix.ids import BlockKey, Tier
 from tests.events import strict_vllm
 from tests.events.fakes import keys

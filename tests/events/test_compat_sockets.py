@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import zmq
 
-from radixroute.events.compat_publisher import CompatPublisher
 from radixroute.events.errors import LocalEventError
-from radixroute.events.records import BlocksStored
+from radixroute.events.publish.compat_publisher import CompatPublisher
 from radixroute.events.settings import PublisherSettings
+from radixroute.events.wire.records import BlocksStored
 from tests.events import strict_vllm
 from tests.events.fakes import keys
 

@@ -10,15 +10,15 @@ from collections import Counter
 
 import pytest
 
-from radixroute.events.records import (
+from radixroute.events.session.states import StreamState
+from radixroute.events.session.stream_session import StreamSession
+from radixroute.events.wire.records import (
     BlocksRemoved,
     BlocksStored,
     CacheCleared,
     Event,
     Heartbeat,
 )
-from radixroute.events.session import StreamSession
-from radixroute.events.states import StreamState
 from radixroute.radix.digest import Account
 from radixroute.radix.ids import Holder, Tier, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex

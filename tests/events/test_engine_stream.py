@@ -7,10 +7,10 @@ import msgpack
 import pytest
 import zmq
 
-from radixroute.events.engine_stream import EngineStream
+from radixroute.events.engines.engine_stream import EngineStream
+from radixroute.events.engines.vllm import decode_live
 from radixroute.events.errors import LocalEventError
 from radixroute.events.settings import EngineSettings
-from radixroute.events.vllm import decode_live
 from tests.events.engines import LAYOUTS, SCOPE, EngineEnd, FakeEngine
 
 MS = 1_000_000

@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from radixroute.events.adapter import EngineAdapter
+from radixroute.events.engines.adapter import EngineAdapter
+from radixroute.events.engines.flat import FlatEvents, decode_flat
+from radixroute.events.engines.foreign import ForeignBatch
+from radixroute.events.engines.vllm import decode_live, decode_unusual
 from radixroute.events.errors import RemoteEventError
-from radixroute.events.flat import FlatEvents, decode_flat
-from radixroute.events.foreign import ForeignBatch
-from radixroute.events.packed import PackedEvents
-from radixroute.events.vllm import decode_live, decode_unusual
+from radixroute.events.wire.packed import PackedEvents
 from radixroute.radix.keys.scope import Scope
 from tests.events.test_packed import mutated
 from tests.events.test_packed import plain as plain_ours

@@ -5,14 +5,14 @@ from collections import Counter
 
 import pytest
 
-from radixroute.events.control import ReplayRequest, SnapshotRequest, decode_request
-from radixroute.events.followed import Agreement
-from radixroute.events.follower import TICK_NS, StreamFollower
-from radixroute.events.native import encode_batch, encode_heartbeat
-from radixroute.events.recording import Channel, Joined, Left, Wire
-from radixroute.events.recording_reader import Ending
-from radixroute.events.records import EventBatch, SnapshotPart
-from radixroute.events.states import StreamState
+from radixroute.events.recording.followed import Agreement
+from radixroute.events.recording.follower import TICK_NS, StreamFollower
+from radixroute.events.recording.reader import Ending
+from radixroute.events.recording.recording import Channel, Joined, Left, Wire
+from radixroute.events.session.states import StreamState
+from radixroute.events.wire.control import ReplayRequest, SnapshotRequest, decode_request
+from radixroute.events.wire.native import encode_batch, encode_heartbeat
+from radixroute.events.wire.records import EventBatch, SnapshotPart
 from radixroute.radix.ids import Holder, Tier, WorkerId
 from tests.events.fakes import HOLDER, MS, Faults, removed, stored
 from tests.events.recordings import (

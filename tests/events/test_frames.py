@@ -3,7 +3,7 @@
 import pytest
 import zmq
 
-from radixroute.events.frames import offer_frames, send_frames, take_frames
+from radixroute.events.net.frames import offer_frames, send_frames, take_frames
 
 MESSAGES = [[b"one"], [b"", b""], [b"a", b"b" * 5000, b""], [bytes([i]) for i in range(20)]]
 

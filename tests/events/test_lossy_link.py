@@ -2,11 +2,11 @@
 
 import pytest
 
-from radixroute.events.actions import Apply, Reset
 from radixroute.events.errors import LocalEventError
-from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared, Heartbeat
-from radixroute.events.session import StreamSession
-from radixroute.events.states import StreamState
+from radixroute.events.session.actions import Apply, Reset
+from radixroute.events.session.states import StreamState
+from radixroute.events.session.stream_session import StreamSession
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared, Heartbeat
 from radixroute.radix.ids import BlockKey, Holder
 from radixroute.radix.index.prefix_index import PrefixIndex
 from tests.events.fakes import HOLDER, RouterEnd, World, share_a_socket

@@ -5,12 +5,12 @@ from collections import Counter
 
 import pytest
 
-from radixroute.events.control import ReplayRequest, decode_reply
-from radixroute.events.epoch import make_epoch
 from radixroute.events.errors import LocalEventError
-from radixroute.events.mirror import StreamMirror
-from radixroute.events.outbound import OutboundStream
-from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared
+from radixroute.events.publish.mirror import StreamMirror
+from radixroute.events.publish.outbound import OutboundStream
+from radixroute.events.wire.control import ReplayRequest, decode_reply
+from radixroute.events.wire.epoch import make_epoch
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.radix.digest import mix
 from radixroute.radix.ids import Tier
 from radixroute.radix.index import layout

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radixroute.events import names_layout as at
+from radixroute.events.engines import names_layout as at
+from radixroute.events.engines.foreign import EngineHash
+from radixroute.events.engines.names import NameTable
+from radixroute.events.engines.names_layout import CONFLICT, NO_ROOM, STORED, TOO_MANY_COPIES
 from radixroute.events.errors import LocalEventError
-from radixroute.events.foreign import EngineHash
-from radixroute.events.names import NameTable
-from radixroute.events.names_layout import CONFLICT, NO_ROOM, STORED, TOO_MANY_COPIES
 from radixroute.radix.ids import BlockKey, Keys, Tier
 from radixroute.radix.keys.scope import Scope
 

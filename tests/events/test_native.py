@@ -4,8 +4,9 @@ import msgpack
 import numpy as np
 import pytest
 
-from radixroute.events import native
-from radixroute.events.control import (
+from radixroute.events.errors import LocalEventError, RemoteEventError
+from radixroute.events.wire import native
+from radixroute.events.wire.control import (
     ReplayDone,
     ReplayRequest,
     SnapshotRequest,
@@ -15,10 +16,9 @@ from radixroute.events.control import (
     encode_replay_done,
     encode_request,
 )
-from radixroute.events.epoch import epoch_from_hex, epoch_to_hex, incarnation_of, make_epoch
-from radixroute.events.errors import LocalEventError, RemoteEventError
-from radixroute.events.native import decode_frames, encode_batch, encode_heartbeat
-from radixroute.events.records import (
+from radixroute.events.wire.epoch import epoch_from_hex, epoch_to_hex, incarnation_of, make_epoch
+from radixroute.events.wire.native import decode_frames, encode_batch, encode_heartbeat
+from radixroute.events.wire.records import (
     BlocksRemoved,
     BlocksStored,
     CacheCleared,

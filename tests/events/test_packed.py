@@ -6,11 +6,17 @@ import msgpack
 import numpy as np
 import pytest
 
-from radixroute.events.epoch import make_epoch
 from radixroute.events.errors import RemoteEventError
-from radixroute.events.native import decode_slowly, encode_batch
-from radixroute.events.packed import PackedEvents, Packer
-from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared, Event, EventBatch
+from radixroute.events.wire.epoch import make_epoch
+from radixroute.events.wire.native import decode_slowly, encode_batch
+from radixroute.events.wire.packed import PackedEvents, Packer
+from radixroute.events.wire.records import (
+    BlocksRemoved,
+    BlocksStored,
+    CacheCleared,
+    Event,
+    EventBatch,
+)
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
 from radixroute.radix.index.prefix_index import MIN_BYTES, PrefixIndex
 

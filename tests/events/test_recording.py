@@ -5,10 +5,11 @@ import random
 
 import pytest
 
-from radixroute.events import recording
 from radixroute.events.errors import LocalEventError, RecordingError
-from radixroute.events.recorder import EventRecorder
-from radixroute.events.recording import (
+from radixroute.events.recording import recording
+from radixroute.events.recording.reader import Ending, RecordingReader
+from radixroute.events.recording.recorder import EventRecorder
+from radixroute.events.recording.recording import (
     HEAD,
     MAGIC,
     Channel,
@@ -22,7 +23,6 @@ from radixroute.events.recording import (
     Wire,
     encode,
 )
-from radixroute.events.recording_reader import Ending, RecordingReader
 from tests.events.recordings import reader_of, recorder_of, source
 
 SCOPE = RecordedScope(model="tiny", block_size=16, fingerprint="f")
@@ -157,7 +157,7 @@ def test_any_bytes_are_records_or_one_error():
 
 
 def test_a_message_too_big_for_a_record_is_refused_and_counted(monkeypatch):
-    monkeypatch.setattr("radixroute.events.recorder.MAX_RECORD_BYTES", 1000)
+    monkeypatch.setattr("radixroute.events.recording.recorder.MAX_RECORD_BYTES", 1000)
     recorder, file = recorder_of(source())
     assert recorder.message(0, 0, Channel.EVENTS, [b"x" * 2000]) is None
     assert recorder.message(0, 0, Channel.EVENTS, [b"x" * 200]) is not None

@@ -2,10 +2,16 @@
 
 import pytest
 
-from radixroute.events.actions import Apply, RequestReplay, RequestSnapshot, Reset, StateChanged
-from radixroute.events.control import Malformed, ReplayDone
 from radixroute.events.errors import LocalEventError
-from radixroute.events.states import TRANSITIONS, Cause, StreamState, follow
+from radixroute.events.session.actions import (
+    Apply,
+    RequestReplay,
+    RequestSnapshot,
+    Reset,
+    StateChanged,
+)
+from radixroute.events.session.states import TRANSITIONS, Cause, StreamState, follow
+from radixroute.events.wire.control import Malformed, ReplayDone
 from tests.events.fakes import RouterEnd, removed, stored
 from tests.events.session_bench import (
     EPOCH,

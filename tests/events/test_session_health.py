@@ -2,9 +2,9 @@
 
 import pytest
 
-from radixroute.events.actions import RequestReplay, RequestSnapshot
-from radixroute.events.control import Malformed
-from radixroute.events.states import StreamState
+from radixroute.events.session.actions import RequestReplay, RequestSnapshot
+from radixroute.events.session.states import StreamState
+from radixroute.events.wire.control import Malformed
 from tests.events.fakes import stored
 from tests.events.session_bench import (
     OTHER,

@@ -4,11 +4,11 @@ import msgpack
 import numpy as np
 import pytest
 
-from radixroute.events.adapter import AdapterCounters, EngineAdapter
-from radixroute.events.flat import decode_flat
-from radixroute.events.foreign import ForeignBatch, ForeignReplayEnd, tier_of
-from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared
-from radixroute.events.vllm import decode_live, decode_replay, decode_unusual
+from radixroute.events.engines.adapter import AdapterCounters, EngineAdapter
+from radixroute.events.engines.flat import decode_flat
+from radixroute.events.engines.foreign import ForeignBatch, ForeignReplayEnd, tier_of
+from radixroute.events.engines.vllm import decode_live, decode_replay, decode_unusual
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.radix.keys.block_keys import block_keys

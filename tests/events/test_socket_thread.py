@@ -6,7 +6,7 @@ import pytest
 import zmq
 
 from radixroute.events.errors import LocalEventError
-from radixroute.events.socket_thread import SocketThread
+from radixroute.events.net.socket_thread import SocketThread
 
 PATIENCE_S = 30.0
 

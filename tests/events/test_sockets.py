@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import zmq
 
-from radixroute.events.control import Endpoints, Malformed
-from radixroute.events.epoch import make_epoch
 from radixroute.events.errors import LocalEventError
-from radixroute.events.publisher import EventPublisher
-from radixroute.events.records import EventBatch, Heartbeat, LoadReport, SessionLoad
+from radixroute.events.publish.publisher import EventPublisher
+from radixroute.events.session.states import StreamState
 from radixroute.events.settings import PublisherSettings
-from radixroute.events.states import StreamState
-from radixroute.events.subscriber import EventSubscriber
+from radixroute.events.subscribe.subscriber import EventSubscriber
+from radixroute.events.wire.control import Endpoints, Malformed
+from radixroute.events.wire.epoch import make_epoch
+from radixroute.events.wire.records import EventBatch, Heartbeat, LoadReport, SessionLoad
 from radixroute.radix.ids import Holder, WorkerId
 from tests.events.fakes import HOLDER, keys, removed, stored
 from tests.events.receiver import PATIENCE_S, Receiver

@@ -2,7 +2,7 @@
 
 import zmq
 
-from radixroute.events.transfers import Transfers
+from radixroute.events.publish.transfers import Transfers
 
 SECOND = 1_000_000_000
 

@@ -1,6 +1,7 @@
 """Whoever warms has every kernel of the room loaded."""
 
-from radixroute.events import flat, warm
+from radixroute.events import warm
+from radixroute.events.engines import flat
 
 
 def test_warming_loads_the_kernels_of_foreign_events():

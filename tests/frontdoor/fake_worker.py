@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import grpc
 
-from radixroute.events.epoch import epoch_to_hex, make_epoch
-from radixroute.events.publisher import EventPublisher
+from radixroute.events.publish.publisher import EventPublisher
 from radixroute.events.settings import PublisherSettings
+from radixroute.events.wire.epoch import epoch_to_hex, make_epoch
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc

@@ -17,9 +17,9 @@ import pytest
 import radixroute
 from radixroute import event_recording
 from radixroute.event_sources import Lookout, SourceFinder, engine_endpoints
-from radixroute.events.compat_publisher import CompatPublisher
-from radixroute.events.native import encode_batch
-from radixroute.events.recording import Channel
+from radixroute.events.publish.compat_publisher import CompatPublisher
+from radixroute.events.recording.recording import Channel
+from radixroute.events.wire.native import encode_batch
 from radixroute.protos import radixroute_pb2 as pb
 from tests.events.fakes import removed, stored
 from tests.events.recordings import recorder_of, source

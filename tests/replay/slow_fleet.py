@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from radixroute.events.records import BlocksStored
+from radixroute.events.wire.records import BlocksStored
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.replay.fleet import FleetShape
 from radixroute.replay.timing import Timing

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from radixroute.events.epoch import epoch_to_hex, make_epoch
-from radixroute.events.publisher import EventPublisher
-from radixroute.events.records import BlocksStored, LoadReport, SessionLoad
+from radixroute.events.publish.publisher import EventPublisher
+from radixroute.events.wire.epoch import epoch_to_hex, make_epoch
+from radixroute.events.wire.records import BlocksStored, LoadReport, SessionLoad
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc

@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
-from radixroute.events.control import Delivery, Endpoints, Malformed
-from radixroute.events.epoch import make_epoch
-from radixroute.events.native import decode_frames, encode_batch, encode_heartbeat
-from radixroute.events.records import EventBatch, Heartbeat, LoadReport
+from radixroute.events.wire.control import Delivery, Endpoints, Malformed
+from radixroute.events.wire.epoch import make_epoch
+from radixroute.events.wire.native import decode_frames, encode_batch, encode_heartbeat
+from radixroute.events.wire.records import EventBatch, Heartbeat, LoadReport
 from radixroute.radix.digest import Account, mix
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radixroute.events.records import SessionLoad
+from radixroute.events.wire.records import SessionLoad
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
 from radixroute.router.load_book import BookingId, Load, LoadBook

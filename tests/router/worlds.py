@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from radixroute.events.records import LoadReport, SessionLoad
+from radixroute.events.wire.records import LoadReport, SessionLoad
 from radixroute.radix.ids import Holder, Keys, WorkerId
 from radixroute.radix.index.contract import Overlaps
 from radixroute.request.sampling import FinishReason, SamplingParams

@@ -18,7 +18,10 @@ from typing import Any
 
 import msgpack
 
-from radixroute.events.control import (
+from radixroute.events.engines.flat import decode_flat
+from radixroute.events.engines.vllm import decode_live, decode_replay, decode_unusual
+from radixroute.events.errors import RemoteEventError
+from radixroute.events.wire.control import (
     ReplayDone,
     ReplayRequest,
     SnapshotRequest,
@@ -28,12 +31,15 @@ from radixroute.events.control import (
     encode_replay_done,
     encode_request,
 )
-from radixroute.events.epoch import make_epoch
-from radixroute.events.errors import RemoteEventError
-from radixroute.events.flat import decode_flat
-from radixroute.events.native import decode_frames, decode_slowly, encode_batch, encode_heartbeat
-from radixroute.events.packed import Packer
-from radixroute.events.records import (
+from radixroute.events.wire.epoch import make_epoch
+from radixroute.events.wire.native import (
+    decode_frames,
+    decode_slowly,
+    encode_batch,
+    encode_heartbeat,
+)
+from radixroute.events.wire.packed import Packer
+from radixroute.events.wire.records import (
     BlocksStored,
     EventBatch,
     Heartbeat,
@@ -41,7 +47,6 @@ from radixroute.events.records import (
     SessionLoad,
     SnapshotPart,
 )
-from radixroute.events.vllm import decode_live, decode_replay, decode_unusual
 from radixroute.radix.digest import Account
 from tests.events.test_flat import payload_of
 from tests.events.test_packed import mutated, some_events

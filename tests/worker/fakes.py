@@ -19,7 +19,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from radixroute.events.records import BlocksRemoved, BlocksStored
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.engine import EngineRequest

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from radixroute.events.records import BlocksRemoved
+from radixroute.events.wire.records import BlocksRemoved
 from radixroute.replay.personas import Persona, load_personas
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer

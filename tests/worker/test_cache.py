@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from radixroute.events.records import BlocksRemoved, BlocksStored
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.worker.cache import PrefixCache
 from radixroute.worker.errors import BrokenInvariant

@@ -5,14 +5,14 @@ import random
 import numpy as np
 import pytest
 
-from radixroute.events.adapter import AdapterCounters, EngineAdapter
-from radixroute.events.compat_publisher import CompatPublisher
-from radixroute.events.control import Endpoints
-from radixroute.events.epoch import epoch_from_hex, make_epoch
-from radixroute.events.publisher import EventPublisher
-from radixroute.events.records import BlocksRemoved, BlocksStored, Event
-from radixroute.events.states import StreamState
-from radixroute.events.vllm import decode_live
+from radixroute.events.engines.adapter import AdapterCounters, EngineAdapter
+from radixroute.events.engines.vllm import decode_live
+from radixroute.events.publish.compat_publisher import CompatPublisher
+from radixroute.events.publish.publisher import EventPublisher
+from radixroute.events.session.states import StreamState
+from radixroute.events.wire.control import Endpoints
+from radixroute.events.wire.epoch import epoch_from_hex, make_epoch
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Holder, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex

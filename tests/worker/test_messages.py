@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radixroute.events.records import BlocksRemoved, BlocksStored, CacheCleared
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.radix.ids import BlockKey, Tier
 from radixroute.request.sampling import FinishReason
 from radixroute.worker.engine import EngineStep, PromptReport, SessionProgress, TokenOutput

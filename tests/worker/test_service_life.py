@@ -12,8 +12,8 @@ import zmq
 import zmq.asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from radixroute.events.native import decode_frames
-from radixroute.events.records import BlocksStored, EventBatch, Heartbeat
+from radixroute.events.wire.native import decode_frames
+from radixroute.events.wire.records import BlocksStored, EventBatch, Heartbeat
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc

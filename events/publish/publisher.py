@@ -1,0 +1,196 @@
+"""Publishes one rank's native stream over ZeroMQ, from a thread of its own.
+
+Owns the PUB and ROUTER sockets, the `OutboundStream` and the queue between the caller and the
+thread. The thread alone sends, follows the mirror and beats the heart, so what a heartbeat says
+and what was sent agree; it beats whatever the engine does. `publish` and `report_load` never
+block: a full queue costs sending, never truth. Called by the worker's service from its loop.
+"""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from functools import partial
+
+import zmq
+
+from radixroute.events.errors import LocalEventError, RemoteEventError
+from radixroute.events.net.frames import send_frames
+from radixroute.events.net.socket_thread import Socket, SocketThread
+from radixroute.events.publish.listening import (
+    LAST_LINGER_MS,
+    endpoints_of,
+    listen,
+    require_safe_host,
+)
+from radixroute.events.publish.outbound import OutboundCounters, OutboundStream
+from radixroute.events.publish.transfers import Transfers
+from radixroute.events.settings import PublisherSettings
+from radixroute.events.wire.control import Endpoints, ReplayRequest, SnapshotRequest, decode_request
+from radixroute.events.wire.native import encode_heartbeat
+from radixroute.events.wire.records import Epoch, Event, LoadReport
+
+# Batches sent before the thread looks at its other duties: a few milliseconds' worth.
+_BATCHES_A_TURN = 256
+_REQUESTS_A_TURN = 8
+# A peer that takes no more is tried again after this; batches and heartbeats go on meanwhile.
+_BUSY_PEER_WAIT_MS = 5
+
+
+@dataclass(slots=True)
+class PublisherCounters:
+    """What was refused; batches sent and dropped are counted by the stream."""
+
+    malformed_requests: int = 0
+    refused_requests: int = 0  # the peer has a transfer already, or too many run
+    after_stop: int = 0  # batches published when nobody sends any more
+    failed_transfers: int = 0  # the peer went away or took nothing for too long
+
+
+class EventPublisher:
+    """One epoch of one rank: `start`, any number of `publish` and `report_load`, `stop`."""
+
+    def __init__(
+        self, epoch: Epoch, rank: int = 0, settings: PublisherSettings | None = None
+    ) -> None:
+        self._settings = settings or PublisherSettings()
+        require_safe_host(self._settings, "events")
+        self._stream = OutboundStream(
+            epoch,
+            rank,
+            ring_batches=self._settings.ring_batches,
+            ring_bytes=self._settings.ring_bytes,
+            part_blocks=self._settings.snapshot_part_blocks,
+        )
+        # Guards the stream and the queue's order; held for one batch or one mirror copy at most.
+        self._lock = threading.Lock()
+        self._queue: deque[tuple[Event, ...]] = deque()
+        # One tuple, replaced whole: the thread never sees a report with another's time.
+        self._load = (LoadReport(0.0, kv_blocks_total=0, kv_blocks_used=0), time.monotonic_ns())
+        self._endpoints: Endpoints | None = None
+        self._thread = SocketThread("event-publisher", LAST_LINGER_MS)
+        self.counters = PublisherCounters()
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where to subscribe; known once started."""
+        if self._endpoints is None:
+            raise LocalEventError("the publisher has not been started")
+        return self._endpoints
+
+    @property
+    def stream_counters(self) -> OutboundCounters:
+        return self._stream.counters
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs; without it the router sees silence."""
+        return self._thread.is_alive
+
+    def start(self) -> None:
+        """Binds both sockets here, so that a taken port is the caller's error, and starts."""
+        self._thread.require_new()
+        context = zmq.Context(io_threads=1)
+        events, control = listen(context, self._settings)
+        self._endpoints = endpoints_of(events, control, self._settings)
+        self._thread.start(context, partial(self._run, events, control))
+
+    def publish(self, events: tuple[Event, ...]) -> None:
+        """Queues the events of one engine step. Never blocks; no events, no batch."""
+        if not events:
+            return
+        if self._thread.is_stopping:
+            self.counters.after_stop += 1
+            return
+        if len(self._queue) >= self._settings.max_queued_batches:
+            self._drop_queued()
+        self._queue.append(events)
+        self._thread.wake()
+
+    def report_load(self, report: LoadReport) -> None:
+        """What heartbeats say about load from here on."""
+        self._load = (report, time.monotonic_ns())
+
+    def stop(self) -> None:
+        """Sends what is queued and closes the sockets. Idempotent."""
+        self._thread.stop()
+
+    def _drop_queued(self) -> None:
+        # The thread is far behind. Sending is given up, following is not: the queue empties into
+        # the mirror here, and every subscriber sees the gap.
+        with self._lock:
+            while self._queue:
+                self._stream.drop(self._queue.popleft())
+
+    # -- the thread --------------------------------------------------------------------------------
+
+    def _run(self, events: Socket, control: Socket) -> None:
+        transfers = Transfers(control, self._settings.max_transfers)
+        self._thread.watch(control)
+        interval_ns = int(self._settings.heartbeat_interval_s * 1e9)
+        next_beat_ns = time.monotonic_ns()
+        while not self._thread.is_stopping:
+            has_more = self._send_queued(events)
+            now_ns = time.monotonic_ns()
+            if now_ns >= next_beat_ns:
+                self._beat(events, now_ns)
+                next_beat_ns = now_ns + interval_ns
+            self._serve(transfers)
+            is_busy = transfers.advance(now_ns)
+            self.counters.failed_transfers = transfers.failed
+            wait_ms = max(0, (next_beat_ns - time.monotonic_ns()) // 1_000_000 + 1)
+            if transfers.active:
+                wait_ms = min(wait_ms, _BUSY_PEER_WAIT_MS if is_busy else 0)
+            self._thread.wait(0 if has_more else wait_ms)
+        while self._send_queued(events):
+            pass
+
+    def _send_queued(self, events: Socket) -> bool:
+        """Sends a turn's worth; whether more is queued."""
+        for _ in range(_BATCHES_A_TURN):
+            with self._lock:
+                if not self._queue:
+                    return False
+                frames = self._stream.record(self._queue.popleft(), time.time())
+            if frames is not None:
+                send_frames(events, frames)  # a PUB socket drops rather than blocks
+        return True
+
+    def _beat(self, events: Socket, now_ns: int) -> None:
+        with self._lock:
+            beat = self._stream.heartbeat(self._aged_load(now_ns))
+        send_frames(events, encode_heartbeat(beat))
+
+    def _aged_load(self, now_ns: int) -> LoadReport:
+        # An engine with requests that reports nothing has not finished a step since. An idle one
+        # has no step to finish: its silence is no age.
+        report, reported_ns = self._load
+        if not any(session.in_flight for session in report.sessions):
+            return report
+        return replace(report, step_age_ms=report.step_age_ms + (now_ns - reported_ns) / 1e6)
+
+    def _serve(self, transfers: Transfers) -> None:
+        for _ in range(_REQUESTS_A_TURN):
+            received = transfers.receive()
+            if received is None:
+                return
+            peer, frames = received
+            try:
+                request = decode_request(frames)
+            except RemoteEventError:
+                self.counters.malformed_requests += 1
+                continue
+            if not transfers.may_start(peer):
+                self.counters.refused_requests += 1
+                continue
+            self._answer(transfers, peer, request)
+
+    def _answer(
+        self, transfers: Transfers, peer: bytes, request: ReplayRequest | SnapshotRequest
+    ) -> None:
+        with self._lock:
+            if isinstance(request, SnapshotRequest):
+                messages = self._stream.snapshot()
+            else:
+                messages = self._stream.replay(request)
+        transfers.start(peer, messages, time.monotonic_ns())

@@ -1,0 +1,65 @@
+"""The bounded queue between the subscriber's thread and whoever consumes its items."""
+
+import threading
+from collections.abc import Callable
+
+from radixroute.events.settings import SubscriberSettings
+from radixroute.events.wire.control import Delivery
+
+
+class Inbox:
+    """`put` and `flush` on the subscriber's thread; `on_items` runs where `call_soon` puts it.
+
+    Hand-over is scheduled at most once at a time: a slow consumer finds one long list, not a
+    backlog of callbacks. What does not fit is dropped and counted.
+    """
+
+    def __init__(
+        self,
+        on_items: Callable[[list[Delivery]], None],
+        call_soon: Callable[[Callable[[], None]], object],
+        settings: SubscriberSettings,
+    ) -> None:
+        self._on_items = on_items
+        self._call_soon = call_soon
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._items: list[Delivery] = []
+        self._n_bytes = 0
+        self._is_scheduled = False
+        self._is_closed = False
+        self.dropped = 0
+
+    def put(self, delivery: Delivery, n_bytes: int) -> None:
+        """Queues an item; the frames it was decoded from had `n_bytes`."""
+        with self._lock:
+            is_full = (
+                len(self._items) >= self._settings.max_queued_items
+                or self._n_bytes + n_bytes > self._settings.max_queued_bytes
+            )
+            if is_full or self._is_closed:
+                self.dropped += 1
+                return
+            self._items.append(delivery)
+            self._n_bytes += n_bytes
+
+    def flush(self) -> None:
+        """Schedules the hand-over of what is queued."""
+        with self._lock:
+            if not self._items or self._is_scheduled or self._is_closed:
+                return
+            self._is_scheduled = True
+        try:
+            self._call_soon(self._hand_over)
+        except RuntimeError:
+            if not self._is_scheduled:
+                raise  # the hand-over ran at once and the consumer failed
+            # The consumer's loop is closed: there is nobody to deliver to any more.
+            self._is_closed = True
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            items, self._items = self._items, []
+            self._n_bytes = 0
+            self._is_scheduled = False
+        self._on_items(items)

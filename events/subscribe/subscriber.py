@@ -1,0 +1,185 @@
+"""Receives native streams over ZeroMQ, from a thread of its own.
+
+Owns a SUB and a DEALER socket for each holder and the bounded queue towards the consumer. Decodes
+what arrives and hands it over in lists; decides nothing: sessions do. One socket pair a holder, so
+that an item's origin is where it came from and never what it says.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import zmq
+
+from radixroute.events.errors import LocalEventError, RemoteEventError
+from radixroute.events.net.frames import take_frames
+from radixroute.events.net.socket_thread import Socket, SocketThread
+from radixroute.events.settings import SubscriberSettings
+from radixroute.events.subscribe.connection import Connection, listening_context
+from radixroute.events.subscribe.inbox import Inbox
+from radixroute.events.wire.control import (
+    Delivery,
+    Endpoints,
+    Malformed,
+    ReplayRequest,
+    SnapshotRequest,
+    StreamItem,
+    decode_reply,
+    encode_request,
+)
+from radixroute.events.wire.native import MAX_PAYLOAD_BYTES, TOPIC_BATCH, decode_frames
+from radixroute.radix.ids import Holder
+
+# Messages of one holder before the others have their turn.
+_MESSAGES_A_TURN = 256
+
+
+@dataclass(slots=True)
+class SubscriberCounters:
+    """What the subscriber could not pass on. Counts since it began."""
+
+    malformed: int = 0
+    unsent_requests: int = 0  # the holder is unknown or takes nothing: the session asks again
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    holder: Holder
+    connection: Connection
+
+
+def _at_once(deliver: Callable[[], None]) -> None:
+    deliver()
+
+
+class EventSubscriber:
+    """Streams of many holders. All methods may be called from any thread and return at once.
+
+    `on_items` gets lists of deliveries. `call_soon` says where it runs: pass
+    `loop.call_soon_threadsafe` to have it on the loop; by default it runs on this thread. At most
+    one call is scheduled at a time, and what waits for it is bounded: beyond the bound items are
+    dropped and counted, and the sessions see gaps.
+    """
+
+    def __init__(
+        self,
+        on_items: Callable[[list[Delivery]], None],
+        call_soon: Callable[[Callable[[], None]], object] = _at_once,
+        settings: SubscriberSettings | None = None,
+    ) -> None:
+        self._settings = settings or SubscriberSettings()
+        self._inbox = Inbox(on_items, call_soon, self._settings)
+        self._commands: deque[Callable[[], None]] = deque()
+        self._thread = SocketThread("event-subscriber")
+        self._context = listening_context(self._settings)
+        self._links: dict[Holder, _Link] = {}
+        self._link_by_socket: dict[Socket, _Link] = {}
+        self.counters = SubscriberCounters()
+
+    @property
+    def dropped_items(self) -> int:
+        """Items lost because the consumer was too slow."""
+        return self._inbox.dropped
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start(self._context, self._run)
+
+    def stop(self) -> None:
+        """Ends the thread and closes every socket. Idempotent."""
+        self._thread.stop()
+
+    def add(self, holder: Holder, endpoints: Endpoints) -> None:
+        """Subscribes to a holder; its old endpoints, if any, are left."""
+        self._do(lambda: self._connect(holder, endpoints))
+
+    def remove(self, holder: Holder) -> None:
+        """Leaves a holder. Items already decoded may still be delivered."""
+        self._do(lambda: self._disconnect(holder))
+
+    def request_replay(self, holder: Holder, from_seq: int, to_seq: int) -> None:
+        """Asks for batches again; they arrive like live ones, then a `ReplayDone`."""
+        frames = encode_request(ReplayRequest(from_seq, to_seq))
+        self._do(lambda: self._send(holder, frames))
+
+    def request_snapshot(self, holder: Holder) -> None:
+        """Asks for everything resident; it arrives as `SnapshotPart` items."""
+        self._do(lambda: self._send(holder, encode_request(SnapshotRequest())))
+
+    def _do(self, command: Callable[[], None]) -> None:
+        if self._thread.is_stopping:
+            return
+        self._commands.append(command)
+        self._thread.wake()
+
+    # -- the thread --------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._thread.is_stopping:
+            ready = self._thread.wait()
+            while self._commands:
+                self._commands.popleft()()
+            for socket in ready:
+                self._drain(socket)
+            self._inbox.flush()
+
+    def _connect(self, holder: Holder, endpoints: Endpoints) -> None:
+        self._disconnect(holder)
+        try:
+            connection = Connection(
+                self._context,
+                endpoints,
+                self._settings,
+                topic=TOPIC_BATCH,  # a prefix of every topic of ours
+                max_bytes=MAX_PAYLOAD_BYTES,
+            )
+        except LocalEventError as error:
+            self._reject(holder, str(error))
+            return
+        self._links[holder] = link = _Link(holder, connection)
+        for socket in connection.sockets:
+            self._link_by_socket[socket] = link
+            self._thread.watch(socket)
+
+    def _disconnect(self, holder: Holder) -> None:
+        link = self._links.pop(holder, None)
+        if link is None:
+            return
+        for socket in link.connection.sockets:
+            self._thread.leave(socket)
+            del self._link_by_socket[socket]
+        link.connection.close()
+
+    def _send(self, holder: Holder, frames: list[bytes]) -> None:
+        link = self._links.get(holder)
+        if link is None or not link.connection.send(frames):
+            self.counters.unsent_requests += 1
+
+    def _drain(self, socket: Socket) -> None:
+        link = self._link_by_socket.get(socket)
+        if link is None:
+            return  # of a holder removed in this turn
+        decode = decode_frames if socket is link.connection.events else decode_reply
+        for _ in range(_MESSAGES_A_TURN):
+            try:
+                frames = take_frames(socket)
+            except zmq.Again:
+                return
+            self._accept(link.holder, frames, decode)
+
+    def _accept(
+        self,
+        holder: Holder,
+        frames: list[bytes],
+        decode: Callable[[list[bytes]], StreamItem],
+    ) -> None:
+        try:
+            item = decode(frames)
+        except RemoteEventError as error:
+            self._reject(holder, str(error))
+            return
+        self._inbox.put(Delivery(holder, item), sum(map(len, frames)))
+
+    def _reject(self, holder: Holder, reason: str) -> None:
+        self.counters.malformed += 1
+        self._inbox.put(Delivery(holder, Malformed(reason)), len(reason))

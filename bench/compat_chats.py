@@ -13,7 +13,7 @@ import numpy as np
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.block_keys import block_keys
-from radixroute.worker.cache import PrefixCache
+from radixroute.worker.engine.cache import PrefixCache
 
 BLOCK_SIZE = 16
 _VOCABULARY = 32_000

@@ -15,7 +15,7 @@ from radixroute.radix.ids import Tokens
 from radixroute.replay.ceiling import Ceiling, Exchange, ceiling
 from radixroute.replay.chats import Workload
 from radixroute.request.chat import ChatMessage
-from radixroute.worker.model_config import load_config
+from radixroute.worker.model.config import load_config
 
 POLICIES = ("round_robin", "random", "radix")
 BASELINE, OURS = POLICIES[0], POLICIES[-1]

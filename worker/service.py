@@ -21,19 +21,19 @@ from radixroute.events.wire.records import Epoch, LoadReport
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.tokenizer import Tokenizer
-from radixroute.worker.engine import (
+from radixroute.worker.api.server import EngineFace, WorkerServer, require_safe_host
+from radixroute.worker.api.sessions import SessionTable
+from radixroute.worker.engine.engine import (
     EngineInfo,
     EngineRequest,
     EngineStep,
     SessionProgress,
     TokenOutput,
 )
+from radixroute.worker.engine.inference import engine_scope
 from radixroute.worker.errors import BadSetting, NotStarted
-from radixroute.worker.inference import engine_scope
-from radixroute.worker.model_folder import model_folder
-from radixroute.worker.process import TORCH_RUNNER, EngineProcess
-from radixroute.worker.server import EngineFace, WorkerServer, require_safe_host
-from radixroute.worker.sessions import SessionTable
+from radixroute.worker.model.folder import model_folder
+from radixroute.worker.process.process import TORCH_RUNNER, EngineProcess
 from radixroute.worker.settings import WorkerSettings
 
 _log = logging.getLogger(__name__)

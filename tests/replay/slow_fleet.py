@@ -17,11 +17,11 @@ from radixroute.replay.fleet import FleetShape
 from radixroute.replay.timing import Timing
 from radixroute.replay.trace import Prefixes, Trace
 from radixroute.request.sampling import SamplingParams
-from radixroute.worker.cache import PrefixCache
-from radixroute.worker.engine import EngineRequest
-from radixroute.worker.scheduler import Scheduler
-from radixroute.worker.sequence import Sequence
-from radixroute.worker.step import SchedulerLimits
+from radixroute.worker.engine.cache import PrefixCache
+from radixroute.worker.engine.engine import EngineRequest
+from radixroute.worker.engine.scheduler import Scheduler
+from radixroute.worker.engine.sequence import Sequence
+from radixroute.worker.engine.step import SchedulerLimits
 
 SEED = np.uint64(7)
 _ONCE_FROM = 1 << 24  # above all tokens of prefix blocks

@@ -22,10 +22,10 @@ from tokenizers import decoders, models, pre_tokenizers
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
-from radixroute.worker.engine import EngineRequest
+from radixroute.worker.engine.engine import EngineRequest
+from radixroute.worker.engine.inference import InferenceEngine
+from radixroute.worker.engine.runner import ModelFacts, StepPlan
 from radixroute.worker.errors import StartFailed
-from radixroute.worker.inference import InferenceEngine
-from radixroute.worker.runner import ModelFacts, StepPlan
 from radixroute.worker.settings import WorkerSettings
 
 EOS = 0

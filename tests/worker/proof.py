@@ -16,8 +16,8 @@ from radixroute.events.wire.records import BlocksRemoved
 from radixroute.replay.personas import Persona, load_personas
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
-from radixroute.worker.engine import EngineRequest
-from radixroute.worker.inference import InferenceEngine
+from radixroute.worker.engine.engine import EngineRequest
+from radixroute.worker.engine.inference import InferenceEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / ".cache" / "models" / "SmolLM2-135M-Instruct"

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radixroute.worker.attention import MAX_PADDING, SdpaBackend, _grouped
-from radixroute.worker.kv_pool import KVPool
-from radixroute.worker.runner import SequenceSlice
+from radixroute.worker.engine.runner import SequenceSlice
+from radixroute.worker.model.attention import MAX_PADDING, SdpaBackend, _grouped
+from radixroute.worker.model.kv_pool import KVPool
 
 pytestmark = pytest.mark.torch
 

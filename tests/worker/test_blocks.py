@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radixroute.worker.blocks import BlockAllocator
+from radixroute.worker.engine.blocks import BlockAllocator
 from radixroute.worker.errors import BrokenInvariant
 
 

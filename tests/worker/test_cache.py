@@ -5,7 +5,7 @@ import pytest
 
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored
 from radixroute.radix.keys.block_keys import block_keys
-from radixroute.worker.cache import PrefixCache
+from radixroute.worker.engine.cache import PrefixCache
 from radixroute.worker.errors import BrokenInvariant
 
 SIZE = 4

@@ -18,7 +18,7 @@ from radixroute.radix.ids import Holder, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.radix.keys.scope import Scope
-from radixroute.worker.inference import engine_scope
+from radixroute.worker.engine.inference import engine_scope
 from radixroute.worker.settings import WorkerSettings
 from tests.events.receiver import Receiver
 from tests.events.strict_vllm import StrictIndex, Subscriber, decode

@@ -27,8 +27,8 @@ FLOAT32_BLOCK_BYTES = 16 * 46_080
 
 
 def load(**changes):
-    from radixroute.worker.inference import InferenceEngine
-    from radixroute.worker.torch_runner import load_runner
+    from radixroute.worker.engine.inference import InferenceEngine
+    from radixroute.worker.model.torch_runner import load_runner
 
     settings = WorkerSettings(
         model=str(MODEL),

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.errors import ModelError
-from radixroute.worker.model_folder import converted, model_folder
+from radixroute.worker.model.folder import converted, model_folder
 from tests.worker.gguf_writer import TEMPLATE, TOKENS, write_gguf
 from tests.worker.tiny import (
     GREEDY,

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.radix.ids import BlockKey, Tier
 from radixroute.request.sampling import FinishReason
-from radixroute.worker.engine import EngineStep, PromptReport, SessionProgress, TokenOutput
+from radixroute.worker.engine.engine import EngineStep, PromptReport, SessionProgress, TokenOutput
 from radixroute.worker.errors import MalformedMessage
-from radixroute.worker.messages import (
+from radixroute.worker.process.messages import (
     Abort,
     EndSession,
     Failed,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from radixroute.worker.errors import ModelError
-from radixroute.worker.model_config import RopeScaling, load_config
+from radixroute.worker.model.config import RopeScaling, load_config
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],

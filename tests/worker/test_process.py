@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from radixroute.worker.engine import EngineStep, TokenOutput
+from radixroute.worker.engine.engine import EngineStep, TokenOutput
 from radixroute.worker.errors import EngineDead, StartFailed
-from radixroute.worker.process import EngineProcess
+from radixroute.worker.process.process import EngineProcess
 from radixroute.worker.settings import WorkerSettings
 from tests.worker.fakes import FAKE_RUNNER, alone, ids, request
 
@@ -22,7 +22,7 @@ SETTINGS = WorkerSettings(block_size=4, kv_memory=256 * 32)
 
 _PARENT = """
 import asyncio, sys, time
-from radixroute.worker.process import EngineProcess
+from radixroute.worker.process.process import EngineProcess
 from radixroute.worker.settings import WorkerSettings
 
 class Deaf:

@@ -8,7 +8,7 @@ pytest.importorskip("torch")
 import torch
 
 from radixroute.request.sampling import SamplingParams
-from radixroute.worker.sampler import sample, uniform
+from radixroute.worker.model.sampler import sample, uniform
 
 pytestmark = pytest.mark.torch
 

@@ -140,9 +140,9 @@ def test_times_of_the_report_are_queueing_then_prefill():
 
 
 def test_a_pass_cannot_be_opened_twice_or_committed_twice():
-    from radixroute.worker.cache import PrefixCache
-    from radixroute.worker.scheduler import Scheduler
-    from radixroute.worker.step import SchedulerLimits
+    from radixroute.worker.engine.cache import PrefixCache
+    from radixroute.worker.engine.scheduler import Scheduler
+    from radixroute.worker.engine.step import SchedulerLimits
 
     limits = SchedulerLimits(64, 4, 16, 8, 0, "youngest", frozenset())
     scheduler = Scheduler(PrefixCache(8, 4, 0), limits)  # type: ignore[arg-type]  # any seed does

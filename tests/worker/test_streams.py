@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radixroute.request.sampling import FinishReason
-from radixroute.worker.engine import TokenOutput
-from radixroute.worker.streams import AnswerStream
+from radixroute.worker.api.streams import AnswerStream
+from radixroute.worker.engine.engine import TokenOutput
 from tests.worker.fakes import EOS, make_tokenizer, request
 
 TOKENIZER = make_tokenizer()

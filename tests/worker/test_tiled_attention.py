@@ -8,10 +8,10 @@ pytest.importorskip("torch")
 import torch
 from torch.nn import functional
 
-from radixroute.worker.attention import SdpaBackend
-from radixroute.worker.kv_pool import KVPool
-from radixroute.worker.runner import SequenceSlice
-from radixroute.worker.tiled_attention import TILE, tiled_attention
+from radixroute.worker.engine.runner import SequenceSlice
+from radixroute.worker.model.attention import SdpaBackend
+from radixroute.worker.model.kv_pool import KVPool
+from radixroute.worker.model.tiled_attention import TILE, tiled_attention
 
 pytestmark = pytest.mark.torch
 
@@ -55,7 +55,7 @@ def test_a_bfloat16_pool_on_a_cpu_is_read_by_tiles_and_stays_close(monkeypatch):
         calls.append(given[3])
         tiled_attention(*given)
 
-    monkeypatch.setattr("radixroute.worker.attention.tiled_attention", counted)
+    monkeypatch.setattr("radixroute.worker.model.attention.tiled_attention", counted)
     shape = (1, 16, 16, KV_HEADS, HEAD_DIM)
     k_pages, v_pages = (torch.zeros(shape, dtype=torch.bfloat16) for _ in range(2))
     pool = KVPool(k_pages, v_pages, block_size=16)

@@ -8,12 +8,12 @@ pytest.importorskip("torch")
 import torch
 
 from radixroute.request.sampling import SamplingParams
+from radixroute.worker.engine.runner import StepPlan
 from radixroute.worker.errors import StartFailed
-from radixroute.worker.kv_pool import blocks_that_fit
-from radixroute.worker.model_config import load_config
-from radixroute.worker.runner import StepPlan
-from radixroute.worker.sampler import sample
-from radixroute.worker.torch_runner import choose_device, choose_dtype
+from radixroute.worker.model.config import load_config
+from radixroute.worker.model.kv_pool import blocks_that_fit
+from radixroute.worker.model.sampler import sample
+from radixroute.worker.model.torch_runner import choose_device, choose_dtype
 from tests.worker.tiny import (
     BLOCK_SIZE,
     GREEDY,
@@ -142,6 +142,6 @@ def test_cuda_without_a_device_is_refused():
 @pytest.mark.parametrize(("has_bf16", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_dtype_auto_follows_the_processor(monkeypatch, has_bf16, expected):
     cpu = torch.device("cpu")
-    monkeypatch.setattr("radixroute.worker.torch_runner._cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr("radixroute.worker.model.torch_runner._cpu_has_bf16", lambda: has_bf16)
     assert choose_dtype("auto", cpu) is expected
     assert choose_dtype("float32", cpu) is torch.float32

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from radixroute.worker.errors import ModelError
-from radixroute.worker.model_config import load_config
-from radixroute.worker.weights import fingerprint
+from radixroute.worker.model.config import load_config
+from radixroute.worker.model.weights import fingerprint
 from tests.worker.tiny import (
     VOCAB,
     Ours,

@@ -7,12 +7,12 @@ import torch
 import transformers
 
 from radixroute.request.sampling import SamplingParams
-from radixroute.worker.attention import SdpaBackend
-from radixroute.worker.kv_pool import new_pool
-from radixroute.worker.llama import Llama
-from radixroute.worker.model_config import load_config
-from radixroute.worker.runner import SequenceSlice
-from radixroute.worker.weights import Weights
+from radixroute.worker.engine.runner import SequenceSlice
+from radixroute.worker.model.attention import SdpaBackend
+from radixroute.worker.model.config import load_config
+from radixroute.worker.model.kv_pool import new_pool
+from radixroute.worker.model.llama import Llama
+from radixroute.worker.model.weights import Weights
 
 BLOCK_SIZE, VOCAB = 4, 120
 GREEDY = SamplingParams(temperature=0.0, max_tokens=1)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from radixroute.worker.runner import SequenceSlice, StepPlan
+from radixroute.worker.engine.runner import SequenceSlice, StepPlan
+from radixroute.worker.model.torch_runner import TorchRunner, load_runner
 from radixroute.worker.settings import WorkerSettings
-from radixroute.worker.torch_runner import TorchRunner, load_runner
 from tests.worker.tiny import BLOCK_SIZE
 
 
@@ -36,6 +36,6 @@ def last_logits(runner: TorchRunner, monkeypatch, *parts: SequenceSlice) -> torc
         return (0,) * len(choices)
 
     with monkeypatch.context() as patch:
-        patch.setattr("radixroute.worker.torch_runner.sample", spy)
+        patch.setattr("radixroute.worker.model.torch_runner.sample", spy)
         runner.execute(StepPlan(parts))
     return seen[0]

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from radixroute.worker.kv_pool import KVPool
-from radixroute.worker.runner import SequenceSlice
-from radixroute.worker.tiled_attention import tiled_attention
+from radixroute.worker.engine.runner import SequenceSlice
+from radixroute.worker.model.kv_pool import KVPool
+from radixroute.worker.model.tiled_attention import tiled_attention
 
 # A batch of single tokens is padded to its longest context. Sequences join a batch as long as the
 # padded positions stay below this multiple of the real ones; past it a further call is cheaper.

@@ -11,7 +11,7 @@ from radixroute.request.detokenizer import IncrementalDetokenizer
 from radixroute.request.sampling import FinishReason
 from radixroute.request.stopping import StopStrings
 from radixroute.request.tokenizer import Tokenizer
-from radixroute.worker.engine import EngineRequest, TokenOutput
+from radixroute.worker.engine.engine import EngineRequest, TokenOutput
 
 
 @dataclass(frozen=True, slots=True)

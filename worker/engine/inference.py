@@ -11,20 +11,20 @@ from collections.abc import Sequence as Run
 
 from radixroute.radix.ids import BlockKey
 from radixroute.radix.keys.scope import Scope
-from radixroute.worker.cache import CacheCounters, PrefixCache
-from radixroute.worker.engine import (
+from radixroute.worker.engine.cache import CacheCounters, PrefixCache
+from radixroute.worker.engine.engine import (
     EngineInfo,
     EngineRequest,
     EngineStep,
     SessionProgress,
     TokenOutput,
 )
+from radixroute.worker.engine.runner import ModelFacts, ModelRunner
+from radixroute.worker.engine.scheduler import Scheduler
+from radixroute.worker.engine.session_book import SessionBook
+from radixroute.worker.engine.step import SchedulerCounters, SchedulerLimits, SchedulerPass
 from radixroute.worker.errors import BadSetting, EngineBroken
-from radixroute.worker.runner import ModelFacts, ModelRunner
-from radixroute.worker.scheduler import Scheduler
-from radixroute.worker.session_book import SessionBook
 from radixroute.worker.settings import WorkerSettings
-from radixroute.worker.step import SchedulerCounters, SchedulerLimits, SchedulerPass
 
 # One failing step may be one bad batch; three in a row with different requests are the machine.
 MAX_FAILED_STEPS = 3
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class InferenceEngine:
-    """Implements `radixroute.worker.engine.Engine`."""
+    """Implements `radixroute.worker.engine.engine.Engine`."""
 
     def __init__(
         self, settings: WorkerSettings, runner: ModelRunner, clock_ns: Callable[[], int]

@@ -12,8 +12,8 @@ import numpy as np
 
 from radixroute.radix.ids import Tokens
 from radixroute.request.sampling import FinishReason
-from radixroute.worker.cache import Lease
-from radixroute.worker.engine import EngineRequest, PromptReport, TokenOutput
+from radixroute.worker.engine.cache import Lease
+from radixroute.worker.engine.engine import EngineRequest, PromptReport, TokenOutput
 from radixroute.worker.errors import BrokenInvariant
 
 

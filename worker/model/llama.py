@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from radixroute.worker.attention import AttentionBackend
-from radixroute.worker.model_config import ModelConfig, RopeScaling
-from radixroute.worker.weights import Weights
+from radixroute.worker.model.attention import AttentionBackend
+from radixroute.worker.model.config import ModelConfig, RopeScaling
+from radixroute.worker.model.weights import Weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def converted(gguf: Path, folder: Path, progress: Callable[[str], None]) -> Path
     if folder.is_dir():
         return folder
     # Here: gguf and safetensors belong to the worker extra, and most starts need neither.
-    from radixroute.worker.gguf_file import convert
+    from radixroute.worker.model.gguf_file import convert
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

@@ -5,8 +5,8 @@ Frozen but for the counters; no decisions, no torch. Made by `Scheduler`, read b
 
 from dataclasses import dataclass
 
-from radixroute.worker.runner import StepPlan
-from radixroute.worker.sequence import Sequence
+from radixroute.worker.engine.runner import StepPlan
+from radixroute.worker.engine.sequence import Sequence
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,15 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.sampling import FinishReason
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import finish_to_proto, pack_tokens
-from radixroute.worker.engine import (
+from radixroute.worker.api.intake import Submission
+from radixroute.worker.api.streams import AnswerStream, Piece
+from radixroute.worker.engine.engine import (
     EngineRequest,
     EngineStep,
     PromptReport,
     SessionProgress,
     TokenOutput,
 )
-from radixroute.worker.intake import Submission
-from radixroute.worker.streams import AnswerStream, Piece
 
 
 class EngineDoor(Protocol):

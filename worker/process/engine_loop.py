@@ -14,9 +14,9 @@ import numpy as np
 
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import FinishReason
-from radixroute.worker.engine import Engine, EngineRequest, TokenOutput
+from radixroute.worker.engine.engine import Engine, EngineRequest, TokenOutput
 from radixroute.worker.errors import MalformedMessage
-from radixroute.worker.messages import (
+from radixroute.worker.process.messages import (
     Abort,
     EndSession,
     Message,

@@ -14,10 +14,10 @@ import sys
 import time
 from typing import Protocol
 
-from radixroute.worker.engine import EngineInfo, EngineRequest, EngineStep, TokenOutput
-from radixroute.worker.engine_loop import HEADER, MAX_MESSAGE_BYTES
+from radixroute.worker.engine.engine import EngineInfo, EngineRequest, EngineStep, TokenOutput
 from radixroute.worker.errors import EngineDead, MalformedMessage, StartFailed
-from radixroute.worker.messages import (
+from radixroute.worker.process.engine_loop import HEADER, MAX_MESSAGE_BYTES
+from radixroute.worker.process.messages import (
     Abort,
     EndSession,
     Failed,
@@ -32,7 +32,7 @@ from radixroute.worker.messages import (
 )
 from radixroute.worker.settings import WorkerSettings
 
-TORCH_RUNNER = "radixroute.worker.torch_runner:load_runner"
+TORCH_RUNNER = "radixroute.worker.model.torch_runner:load_runner"
 # Enough for a few dozen steps: a face that is busy for a moment does not stop the engine.
 _SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
 _STOP_TIMEOUT_S = 5.0
@@ -119,7 +119,7 @@ class EngineProcess:
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         threads = str(self._settings.torch_threads)
-        command = [sys.executable, "-m", "radixroute.worker.engine_process"]
+        command = [sys.executable, "-m", "radixroute.worker.process.engine_process"]
         command += ["--fd", str(theirs.fileno()), "--parent", str(os.getpid())]
         command += ["--runner", self._runner]
         # OpenMP reads its thread count when torch is loaded, before any setting can reach it.

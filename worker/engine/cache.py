@@ -24,7 +24,7 @@ from radixroute.radix.ids import BlockKey, Keys, Tokens
 from radixroute.radix.keys.block_keys import extend_keys
 from radixroute.radix.tree.eviction import LRU, eviction_named
 from radixroute.radix.tree.radix_tree import NodeRef, RadixTree
-from radixroute.worker.blocks import BlockAllocator
+from radixroute.worker.engine.blocks import BlockAllocator
 from radixroute.worker.errors import BrokenInvariant
 
 

@@ -1,4 +1,4 @@
-"""The engine process: `python -m radixroute.worker.engine_process --fd N --runner NAME`.
+"""The engine process: `python -m radixroute.worker.process.engine_process --fd N --runner NAME`.
 
 I build the runner that the settings ask for and drive the engine; whatever stops me travels back
 as a sentence that says what to do. I never outlive the face: I die with my parent, and I end when
@@ -16,11 +16,11 @@ import sys
 import time
 
 from radixroute.radix.keys.block_keys import warm
-from radixroute.worker.engine_loop import EngineLoop, Pipe, PipeClosed
+from radixroute.worker.engine.inference import InferenceEngine
+from radixroute.worker.engine.runner import ModelRunner
 from radixroute.worker.errors import MalformedMessage, WorkerError
-from radixroute.worker.inference import InferenceEngine
-from radixroute.worker.messages import Failed, Ready, Start
-from radixroute.worker.runner import ModelRunner
+from radixroute.worker.process.engine_loop import EngineLoop, Pipe, PipeClosed
+from radixroute.worker.process.messages import Failed, Ready, Start
 from radixroute.worker.settings import WorkerSettings
 
 _PR_SET_PDEATHSIG = 1
@@ -28,12 +28,12 @@ _PR_SET_PDEATHSIG = 1
 # step faults the same few MB in again: 8 decodes at 1,400 tokens took 229 ms a step instead of 79.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEEP_FREED_BYTES = 1 << 30  # far above what one step allocates
-_log = logging.getLogger("radixroute.worker.engine_process")
+_log = logging.getLogger("radixroute.worker.process.engine_process")
 
 
 def main(arguments: list[str]) -> int:
     """Runs until the face goes away; the exit code is 0 only then."""
-    parser = argparse.ArgumentParser(prog="radixroute.worker.engine_process")
+    parser = argparse.ArgumentParser(prog="radixroute.worker.process.engine_process")
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--runner", required=True, help="module:function(settings)")

@@ -16,12 +16,12 @@ import numpy as np
 
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import FinishReason
-from radixroute.worker.cache import PrefixCache
-from radixroute.worker.engine import EngineRequest, TokenOutput
+from radixroute.worker.engine.cache import PrefixCache
+from radixroute.worker.engine.engine import EngineRequest, TokenOutput
+from radixroute.worker.engine.runner import SequenceSlice, StepPlan
+from radixroute.worker.engine.sequence import Sequence
+from radixroute.worker.engine.step import SchedulerCounters, SchedulerLimits, SchedulerPass, Slot
 from radixroute.worker.errors import BrokenInvariant
-from radixroute.worker.runner import SequenceSlice, StepPlan
-from radixroute.worker.sequence import Sequence
-from radixroute.worker.step import SchedulerCounters, SchedulerLimits, SchedulerPass, Slot
 
 STEP_FAILED = "the engine failed on a step with this request; sending it again may work"
 

@@ -15,7 +15,7 @@ import numpy as np
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared, Event
 from radixroute.radix.ids import BlockKey, Keys, Tier, Tokens
 from radixroute.request.sampling import FinishReason, SamplingParams
-from radixroute.worker.engine import (
+from radixroute.worker.engine.engine import (
     EngineInfo,
     EngineRequest,
     EngineStep,

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from radixroute.worker.attention import SdpaBackend
+from radixroute.worker.engine.runner import ModelFacts, SequenceSlice, StepPlan
 from radixroute.worker.errors import StartFailed
-from radixroute.worker.kv_pool import KVPool, blocks_that_fit, new_pool
-from radixroute.worker.llama import Llama
-from radixroute.worker.model_config import ModelConfig, load_config
-from radixroute.worker.model_folder import model_folder
-from radixroute.worker.runner import ModelFacts, SequenceSlice, StepPlan
-from radixroute.worker.sampler import sample
+from radixroute.worker.model.attention import SdpaBackend
+from radixroute.worker.model.config import ModelConfig, load_config
+from radixroute.worker.model.folder import model_folder
+from radixroute.worker.model.kv_pool import KVPool, blocks_that_fit, new_pool
+from radixroute.worker.model.llama import Llama
+from radixroute.worker.model.sampler import sample
+from radixroute.worker.model.weights import Weights, fingerprint
 from radixroute.worker.settings import WorkerSettings
-from radixroute.worker.weights import Weights, fingerprint
 
 
 class TorchRunner:

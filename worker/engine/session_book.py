@@ -7,8 +7,8 @@ is counted from the sequences at each step, never booked. Called by `InferenceEn
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from radixroute.worker.engine import SessionProgress
-from radixroute.worker.sequence import Sequence
+from radixroute.worker.engine.engine import SessionProgress
+from radixroute.worker.engine.sequence import Sequence
 
 
 @dataclass(slots=True)

@@ -19,9 +19,9 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import Limits
+from radixroute.worker.api.intake import Intake
+from radixroute.worker.api.sessions import CallerSession, SessionTable
 from radixroute.worker.errors import EngineDead, PortInUse, UnsafeBind
-from radixroute.worker.intake import Intake
-from radixroute.worker.sessions import CallerSession, SessionTable
 from radixroute.worker.settings import WorkerSettings
 
 SERVICE_NAME = "radixroute.v1.Engine"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from radixroute.worker.errors import ModelError
-from radixroute.worker.gguf_tokenizer import write_tokenizer
+from radixroute.worker.model.gguf_tokenizer import write_tokenizer
 
 Progress = Callable[[str], None]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from radixroute.worker.errors import StartFailed
-from radixroute.worker.model_config import ModelConfig
+from radixroute.worker.model.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)

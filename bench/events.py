@@ -26,8 +26,8 @@ from radixroute.events.wire.epoch import epoch_from_hex
 from radixroute.events.wire.records import Epoch
 from radixroute.radix.ids import Holder, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
-from radixroute.router.core import RouterCore
-from radixroute.router.event_link import EventLink
+from radixroute.router.core.router_core import RouterCore
+from radixroute.router.links.event_link import EventLink
 from radixroute.router.settings import RouterSettings
 
 RESULTS = Path("bench/results/events.json")

@@ -10,9 +10,9 @@ from dataclasses import replace
 from radixroute.deploy.records import StartOutcome
 from radixroute.deploy.service_host import ServiceHost
 from radixroute.radix.ids import WorkerId
-from radixroute.router.members import MemberSpec
 from radixroute.router.service import RouterService
 from radixroute.router.settings import RouterSettings
+from radixroute.router.workers.members import MemberSpec
 from radixroute.worker.service import WorkerService
 from radixroute.worker.settings import WorkerSettings
 

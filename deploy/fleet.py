@@ -24,7 +24,7 @@ from radixroute.deploy.ray_env import (
 from radixroute.deploy.records import StartOutcome
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.radix.ids import WorkerId
-from radixroute.router.members import MemberSpec
+from radixroute.router.workers.members import MemberSpec
 
 NAMESPACE = "radixroute"
 T = TypeVar("T")

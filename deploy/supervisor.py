@@ -15,7 +15,7 @@ from radixroute.deploy.records import ClusterStatus, SlotState
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.slot import Actor, Slot, Spawner
 from radixroute.radix.ids import WorkerId
-from radixroute.router.members import MemberSpec
+from radixroute.router.workers.members import MemberSpec
 
 ROUTER = "router"
 # A push that failed is tried again after this long: the router is busy, or about to be replaced.

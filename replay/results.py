@@ -13,7 +13,7 @@ from radixroute.radix.tree.eviction import LRU
 from radixroute.replay.trace import Trace
 
 SIMULATED, LIVE = "simulated", "live"
-# Idle time while requests waited at the router (`router/idle.py`), and what each kind means.
+# Idle time while requests waited at the router (`IdleBook`), and what each kind means.
 IDLE_KINDS = {
     "planned": "each waiting request was weighed and would rather wait for another worker",
     "avoidable": "no plan weighed the worker for all that waited",

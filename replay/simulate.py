@@ -24,9 +24,9 @@ from radixroute.replay.results import RunResult
 from radixroute.replay.timing import POLYNOMIAL, Timing
 from radixroute.replay.trace import Prefixes, Trace, prefixes, sessions
 from radixroute.request.sampling import FinishReason, SamplingParams
-from radixroute.router.actions import Action, Dispatch, Fail
-from radixroute.router.core import RouterCore
-from radixroute.router.inputs import (
+from radixroute.router.core.router_core import RouterCore
+from radixroute.router.messages.actions import Action, Dispatch, Fail
+from radixroute.router.messages.inputs import (
     TOKEN_BYTES,
     Delta,
     PackedTokens,
@@ -35,8 +35,8 @@ from radixroute.router.inputs import (
     StepReport,
     WorkerFacts,
 )
-from radixroute.router.members import MemberSpec
 from radixroute.router.settings import RouterSettings
+from radixroute.router.workers.members import MemberSpec
 
 _NEVER = 1 << 62
 _FOREVER_S = 1e9

@@ -14,7 +14,16 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import Holder, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
-from radixroute.router.actions import (
+from radixroute.router.api.client_stream import ClientStream
+from radixroute.router.api.prompts import PromptReader
+from radixroute.router.core.router_core import RouterCore
+from radixroute.router.counters import Count
+from radixroute.router.links.engine_link import EngineLink
+from radixroute.router.links.event_link import EventLink, EventTransport
+from radixroute.router.links.join import FleetFacts, check_join, read_epoch, worker_facts
+from radixroute.router.links.tokenizer_fetch import fetch_tokenizer
+from radixroute.router.links.wire import abort_message, dispatch_messages, step_report
+from radixroute.router.messages.actions import (
     Abort,
     Action,
     Connect,
@@ -24,18 +33,9 @@ from radixroute.router.actions import (
     Emit,
     Fail,
 )
-from radixroute.router.client_stream import ClientStream
-from radixroute.router.core import RouterCore
-from radixroute.router.counters import Count
-from radixroute.router.engine_link import EngineLink
-from radixroute.router.event_link import EventLink, EventTransport
-from radixroute.router.inputs import RequestSpec
-from radixroute.router.join import FleetFacts, check_join, read_epoch, worker_facts
-from radixroute.router.members import MemberSpec
-from radixroute.router.prompts import PromptReader
+from radixroute.router.messages.inputs import RequestSpec
 from radixroute.router.settings import RouterSettings
-from radixroute.router.tokenizer_fetch import fetch_tokenizer
-from radixroute.router.wire import abort_message, dispatch_messages, step_report
+from radixroute.router.workers.members import MemberSpec
 
 _log = logging.getLogger(__name__)
 

@@ -22,14 +22,14 @@ from radixroute.events.warm import warm
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
-from radixroute.router.channel import server_options
-from radixroute.router.core import RouterCore
+from radixroute.router.api.grpc_server import InspectFace, RouterFace
+from radixroute.router.core.router_core import RouterCore
 from radixroute.router.errors import PortInUse, UnsafeBind
-from radixroute.router.members import MemberSpec, MemberState
-from radixroute.router.policies import policy_named
+from radixroute.router.links.channel import server_options
+from radixroute.router.policy.table import policy_named
 from radixroute.router.runtime import RouterRuntime
-from radixroute.router.server import InspectFace, RouterFace
 from radixroute.router.settings import RouterSettings
+from radixroute.router.workers.members import MemberSpec, MemberState
 
 _log = logging.getLogger(__name__)
 

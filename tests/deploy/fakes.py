@@ -8,7 +8,7 @@ from radixroute.deploy.ledger import Ledger
 from radixroute.deploy.records import StartOutcome
 from radixroute.deploy.slot import Actor, Spawner
 from radixroute.radix.ids import WorkerId
-from radixroute.router.members import MemberSpec
+from radixroute.router.workers.members import MemberSpec
 
 
 @dataclass

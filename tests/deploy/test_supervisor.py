@@ -11,7 +11,7 @@ from radixroute.deploy.ledger import Ledger, MemoryStore
 from radixroute.deploy.records import SlotState
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.supervisor import Supervisor
-from radixroute.router.members import MemberSpec
+from radixroute.router.workers.members import MemberSpec
 from tests.deploy.fakes import FakeFleet
 
 SETTINGS = ClusterSettings(workers=2, stop_timeout_s=1.0)

@@ -101,7 +101,7 @@ def test_what_the_kernels_of_other_rooms_call_here_is_found():
     """Not a list: two of each room that a mistake in reading imports would lose."""
     for module, needed in (
         ("radixroute.radix.index.kernels", {"radix.table", "radix.layout", "radix.jit"}),
-        ("radixroute.router.plan_kernels", {"router.table_layout", "radix.jit"}),
+        ("radixroute.router.policy.radix_kernels", {"router.table_layout", "radix.jit"}),
     ):
         (file,) = jit_sources.file_of(module)
         found = {name for name, _ in jit_sources.sources(file, module)}

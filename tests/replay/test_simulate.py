@@ -15,7 +15,7 @@ from radixroute.replay.synth import synthesize
 from radixroute.replay.timing import LINEAR
 from radixroute.replay.trace import Trace, sessions
 from radixroute.router.errors import UnknownPolicy
-from radixroute.router.policies import POLICIES
+from radixroute.router.policy.table import POLICIES
 from tests.replay.conversation import conversation
 
 SHAPE = FleetShape(workers=4, kv_blocks=2048, block_size=64)

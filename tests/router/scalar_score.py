@@ -1,6 +1,6 @@
 """The policies' arithmetic worker by worker, in plain Python: what the array form must equal.
 
-Written from the meaning of each term, not from `radixroute.router.plan_kernels`, whose weights it
+Written from the meaning of each term, not from `router/policy/radix_kernels.py`, whose weights it
 takes. `view` makes a `View` of rows that a test can read.
 """
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from radixroute.radix.ids import WorkerId
-from radixroute.router import plan_kernels as weights
-from radixroute.router import table_layout as at
-from radixroute.router.selection import MIN_CAP, load_cap
-from radixroute.router.view import View
+from radixroute.router.policy import columns_layout as at
+from radixroute.router.policy import radix_kernels as weights
+from radixroute.router.policy.selector import MIN_CAP, load_cap
+from radixroute.router.policy.view import View
 
 TIE_MS = 1e-6
 OUTPUT = 32.0

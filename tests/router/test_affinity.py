@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 
 from radixroute.radix.ids import WorkerId
-from radixroute.router.affinity import session_affinity, session_of
+from radixroute.router.policy.affinity import session_affinity, session_of
 from tests.router.scalar_score import Row, view
 from tests.router.worlds import World, request
 

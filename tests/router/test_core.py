@@ -4,10 +4,10 @@ import pytest
 
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
-from radixroute.router.actions import Abort, Fail, Failure
 from radixroute.router.counters import Count
 from radixroute.router.errors import NoWorkers
-from radixroute.router.inputs import Delta
+from radixroute.router.messages.actions import Abort, Fail, Failure
+from radixroute.router.messages.inputs import Delta
 from tests.router.worlds import MS, S, World, packed, request, token
 
 

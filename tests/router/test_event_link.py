@@ -12,9 +12,9 @@ from radixroute.events.wire.records import EventBatch, Heartbeat, LoadReport
 from radixroute.radix.digest import Account, mix
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
-from radixroute.router.core import RouterCore
+from radixroute.router.core.router_core import RouterCore
 from radixroute.router.counters import Count
-from radixroute.router.event_link import EventLink
+from radixroute.router.links.event_link import EventLink
 from radixroute.router.settings import RouterSettings
 from tests.events.fakes import stored
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radixroute.radix.ids import Keys, WorkerId
-from radixroute.router.expected import ExpectedBlocks
-from radixroute.router.load_book import BookingId
+from radixroute.router.policy.expected import ExpectedBlocks
+from radixroute.router.workers.load import BookingId
 
 W = WorkerId("w")
 OTHER = WorkerId("other")

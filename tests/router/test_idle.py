@@ -5,7 +5,7 @@ import random
 import pytest
 
 from radixroute.radix.ids import WorkerId
-from radixroute.router.inputs import StepReport
+from radixroute.router.messages.inputs import StepReport
 from tests.router.worlds import MS, S, World, request
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from radixroute.radix.ids import Holder, Keys, WorkerId
 from radixroute.request.sampling import FinishReason
 from radixroute.router.counters import Count
-from radixroute.router.learned import LearnedBlocks
+from radixroute.router.policy.learned import LearnedBlocks
 from tests.router.worlds import MS, S, World, request
 
 A, B = WorkerId("a"), WorkerId("b")

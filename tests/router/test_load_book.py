@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from radixroute.events.wire.records import SessionLoad
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
-from radixroute.router.load_book import BookingId, Load, LoadBook
-from radixroute.router.slots import Slots
+from radixroute.router.workers.columns import Slots
+from radixroute.router.workers.load import BookingId, Load, LoadBook
 
 W = WorkerId("w")
 WORKERS = [WorkerId(name) for name in ("w", "w0", "w1", "w2")]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from radixroute.radix.ids import WorkerId
-from radixroute.router import plan_kernels as kernels
-from radixroute.router import table_layout as at
-from radixroute.router.actions import Dispatch
-from radixroute.router.inputs import Delta, PromptFacts, StepReport
+from radixroute.router.messages.actions import Dispatch
+from radixroute.router.messages.inputs import Delta, PromptFacts, StepReport
+from radixroute.router.policy import columns_layout as at
+from radixroute.router.policy import radix_kernels as kernels
 from tests.router.scalar_score import Row, held_total, scalar_terms, view
 from tests.router.worlds import MS, World, packed, request, token
 

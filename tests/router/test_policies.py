@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radixroute.router.errors import UnknownPolicy
-from radixroute.router.policies import POLICIES, policy_named
-from radixroute.router.score import kernels, radix_scores
-from radixroute.router.selection import MIN_CAP, load_cap
-from radixroute.router.view import View
+from radixroute.router.policy.score import kernels, radix_scores
+from radixroute.router.policy.selector import MIN_CAP, load_cap
+from radixroute.router.policy.table import POLICIES, policy_named
+from radixroute.router.policy.view import View
 from tests.router.scalar_score import Row, scalar_choice, scalar_terms, view
 
 

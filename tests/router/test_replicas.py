@@ -6,7 +6,7 @@ import numpy as np
 
 from radixroute.radix.ids import Keys, WorkerId
 from radixroute.router.counters import Count, Counters
-from radixroute.router.replicas import MAX_PREFIXES, SHARE, Replicas, longest_held, name_of
+from radixroute.router.policy.replicas import MAX_PREFIXES, SHARE, Replicas, longest_held, name_of
 from tests.router.worlds import World, request
 
 KEYS: Keys = np.arange(100, 110, dtype=np.uint64)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from radixroute.radix.ids import WorkerId
-from radixroute.router.slots import Slots
-from radixroute.router.speed import PRIOR_MS_PER_PREFILL_TOKEN, Speed, SpeedBook, SpeedMeter
+from radixroute.router.workers.columns import Slots
+from radixroute.router.workers.speed import PRIOR_MS_PER_PREFILL_TOKEN, Speed, SpeedBook, SpeedMeter
 
 A, B, C = WorkerId("a"), WorkerId("b"), WorkerId("c")
 

@@ -14,7 +14,8 @@ from radixroute.events.wire.records import LoadReport, SessionLoad
 from radixroute.radix.ids import Holder, Keys, WorkerId
 from radixroute.radix.index.contract import Overlaps
 from radixroute.request.sampling import FinishReason, SamplingParams
-from radixroute.router.actions import (
+from radixroute.router.core.router_core import RouterCore
+from radixroute.router.messages.actions import (
     Abort,
     Action,
     Connect,
@@ -25,8 +26,7 @@ from radixroute.router.actions import (
     Fail,
     Failure,
 )
-from radixroute.router.core import RouterCore
-from radixroute.router.inputs import (
+from radixroute.router.messages.inputs import (
     Delta,
     PackedTokens,
     PromptFacts,
@@ -34,8 +34,8 @@ from radixroute.router.inputs import (
     StepReport,
     WorkerFacts,
 )
-from radixroute.router.members import MemberSpec
 from radixroute.router.settings import RouterSettings
+from radixroute.router.workers.members import MemberSpec
 
 MS = 1_000_000
 S = 1000 * MS

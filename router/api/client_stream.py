@@ -1,0 +1,79 @@
+"""Client stream: one request's answer on its way from the core to its client.
+
+Owns what the client has not taken yet, merged into one message: a slow client gets larger messages,
+never a queue without bound (max_tokens bounds it). One producer and one consumer, in one loop.
+"""
+
+import asyncio
+
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.request.wire import finish_to_proto
+from radixroute.router.api.status import failure_error
+from radixroute.router.errors import RouterError
+from radixroute.router.messages.actions import Emit, Failure, Usage
+
+
+class ClientStream:
+    """Messages of one request, in order, then its end."""
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self._pending: pb.GenerateResponse | None = None
+        self._error: RouterError | None = None
+        self._is_over = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put(self, emit: Emit) -> None:
+        pending = self._pending
+        if pending is None:
+            pending = pb.GenerateResponse(
+                request_id=self.request_id,
+                token_ids=emit.token_ids,
+                text=emit.text,
+                position=emit.position,
+            )
+            self._pending = pending
+        else:
+            pending.token_ids += emit.token_ids
+            pending.text += emit.text
+        if emit.usage is not None:
+            pending.usage.CopyFrom(usage_to_proto(emit.usage))
+        if emit.finish is not None:
+            pending.finish_reason = finish_to_proto(emit.finish)
+            self._is_over = True
+        self._wake()
+
+    def fail(self, failure: Failure) -> None:
+        self._error = failure_error(failure)
+        self._is_over = True
+        self._wake()
+
+    async def take(self) -> pb.GenerateResponse | None:
+        """The next message; None after the last. Raises how the request failed."""
+        while self._pending is None:
+            if self._error is not None:
+                raise self._error
+            if self._is_over:
+                return None
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        message, self._pending = self._pending, None
+        return message
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+def usage_to_proto(usage: Usage) -> pb.Usage:
+    return pb.Usage(
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        output_tokens=usage.output_tokens,
+        recomputed_tokens=usage.recomputed_tokens,
+        attempts=usage.attempts,
+        worker_id=usage.worker_id,
+        ttft_ms=usage.ttft_ms,
+        queue_ms=usage.queue_ms,
+    )

@@ -1,0 +1,55 @@
+"""Status: the one place where errors become gRPC status codes, and failures become errors.
+
+Pure tables. Messages are fixed sentences and the request's id: nothing of a prompt can be in them.
+"""
+
+import grpc
+
+from radixroute.request.errors import InvalidRequest
+from radixroute.router.errors import (
+    DeadlinePassed,
+    NoWorkers,
+    QueueFull,
+    RequestFailed,
+    RequestRejected,
+    RouterError,
+    UnknownModel,
+    UnknownRequest,
+)
+from radixroute.router.messages.actions import Failure
+
+# The most special class first: the first match decides.
+_CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
+    (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
+    (UnknownModel, grpc.StatusCode.NOT_FOUND),
+    (UnknownRequest, grpc.StatusCode.NOT_FOUND),
+    (RequestRejected, grpc.StatusCode.INVALID_ARGUMENT),
+    (NoWorkers, grpc.StatusCode.UNAVAILABLE),
+    (QueueFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (DeadlinePassed, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (RequestFailed, grpc.StatusCode.INTERNAL),
+)
+
+_ERRORS: dict[Failure, RouterError] = {
+    Failure.NO_WORKERS: NoWorkers("no worker took the request in time: try again in a moment"),
+    Failure.QUEUE_FULL: QueueFull("the router has all the requests it takes: try again later"),
+    Failure.DEADLINE: DeadlinePassed("the request's deadline passed"),
+    Failure.TOO_MANY_DEATHS: RequestFailed(
+        "two workers were lost with this request on them: it will not be tried again"
+    ),
+    Failure.WORKER_ERROR: RequestFailed("the worker failed this request: see the worker's log"),
+}
+
+
+def failure_error(failure: Failure) -> RouterError:
+    """A fresh error: a shared one would collect tracebacks."""
+    known = _ERRORS[failure]
+    return type(known)(*known.args)
+
+
+def status_of(error: Exception, request_id: str) -> tuple[grpc.StatusCode, str]:
+    """What the client is told."""
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code, f"{error} (request {request_id})"
+    return grpc.StatusCode.INTERNAL, f"internal error (request {request_id})"

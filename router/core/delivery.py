@@ -1,0 +1,96 @@
+"""Delivery: a worker's outputs to the clients they belong to, each position once and in order.
+
+Owns no state: fences old attempts, drops what was emitted already, counts both, and books what the
+engine reports about the prompt. No clock, no I/O; `RouterCore` calls.
+"""
+
+from radixroute.radix.ids import WorkerId
+from radixroute.request.sampling import FinishReason
+from radixroute.router.core.dispatcher import Dispatcher
+from radixroute.router.core.requests import Placement, Request
+from radixroute.router.core.state import RouterState
+from radixroute.router.counters import Count
+from radixroute.router.messages.actions import Abort, Action, Emit, Failure
+from radixroute.router.messages.inputs import Delta, PromptFacts
+from radixroute.router.workers.members import Member
+
+_DROP_COUNTS = {
+    Placement.OLD_ATTEMPT: Count.DELTAS_FENCED,
+    Placement.DUPLICATE: Count.DELTAS_DUPLICATE,
+    Placement.MISPLACED: Count.DELTAS_MISPLACED,
+}
+
+
+class Delivery:
+    """Outputs in, client messages out."""
+
+    def __init__(self, state: RouterState, dispatcher: Dispatcher) -> None:
+        self._state = state
+        self._dispatcher = dispatcher
+
+    def deliver(self, member: Member, delta: Delta, now_ns: int) -> list[Action]:
+        request = self._state.requests.get(delta.request_id)
+        if request is None or request.worker_id != member.spec.worker_id:
+            self._state.counters.add(Count.DELTAS_FENCED)
+            return []
+        placement = request.place(delta)
+        if placement is not Placement.NEXT:
+            return self._drop(request, member, placement, now_ns)
+        if delta.finish is FinishReason.ABORT:
+            # We abort only what we close first: the worker gave this attempt up by itself.
+            return self._dispatcher.lose_session(request, member, now_ns)
+        if delta.finish is FinishReason.ERROR:
+            self._dispatcher.settle(request)
+            request.worker_id = None
+            return self._dispatcher.fail(request, Failure.WORKER_ERROR)
+        return [self._emit(request, delta, now_ns)]
+
+    def _drop(
+        self, request: Request, member: Member, placement: Placement, now_ns: int
+    ) -> list[Action]:
+        self._state.counters.add(_DROP_COUNTS[placement])
+        if placement is not Placement.MISPLACED:
+            return []
+        abort = Abort(member.spec.worker_id, request.request_id, request.attempt)
+        return [abort, *self._dispatcher.lose_session(request, member, now_ns)]
+
+    def _emit(self, request: Request, delta: Delta, now_ns: int) -> Emit:
+        if delta.prompt is not None:
+            self._report(request, delta.prompt)
+        is_first = bool(delta.token_ids) and request.first_token_ns is None
+        if delta.token_ids:
+            self._state.loads.first_token(request.booking, now_ns)
+        if is_first:
+            request.first_token_ns = now_ns
+        if delta.token_ids and request.expected_ms:
+            self._time(request, now_ns)
+        if delta.finish is not None:
+            self._dispatcher.settle(request)
+            return self._dispatcher.finish(request, delta.finish, delta.token_ids, delta.text)
+        position = request.position
+        request.emit(delta.token_ids, delta.text)
+        usage = request.usage() if is_first else None
+        return Emit(request.request_id, position, delta.token_ids, delta.text, None, usage)
+
+    def _time(self, request: Request, now_ns: int) -> None:
+        """Its first token came: did it take as long as was thought?"""
+        expected_ms, request.expected_ms = request.expected_ms, 0.0
+        worker_id = request.worker_id or WorkerId("")
+        member = self._state.members.get(worker_id)
+        if member is not None and member.next_dispatch == request.dispatch_seq + 1:
+            took_ms = (now_ns - request.sent_ns) / 1e6
+            self._state.speeds.timed(worker_id, expected_ms=expected_ms, took_ms=took_ms)
+
+    def _report(self, request: Request, report: PromptFacts) -> None:
+        worker_id = request.worker_id or WorkerId("")
+        hits = self._state.hits
+        if not request.is_counted:
+            request.is_counted = True
+            request.cached_tokens = report.cached_tokens
+            request.recomputed_tokens += report.recomputed_tokens
+            hits.served(worker_id, report, predicted_tokens=request.predicted_tokens)
+            self._state.log.served(request.request_id, report.cached_tokens)
+            return
+        again = report.prompt_tokens - report.cached_tokens + report.recomputed_tokens
+        request.recomputed_tokens += again
+        hits.resumed(worker_id, recomputed_tokens=again)

@@ -1,0 +1,156 @@
+"""Membership: what a worker's coming, going and silence mean for the requests on it.
+
+Owns no state; drives `Members` through its transitions and hands the requests of a lost worker to
+the dispatcher. No clock, no I/O; `RouterCore` and `Watch` call.
+"""
+
+from collections.abc import Sequence
+
+from radixroute.radix.ids import WorkerId
+from radixroute.router.core.dispatcher import Dispatcher
+from radixroute.router.core.leases import Lease
+from radixroute.router.core.state import RouterState
+from radixroute.router.counters import Count
+from radixroute.router.messages.actions import Action, Connect, Disconnect, Drop
+from radixroute.router.messages.inputs import WorkerFacts
+from radixroute.router.workers.members import Member, MemberSpec, MemberState
+
+SILENT = "no heartbeat"
+STUCK = "its engine finishes no step"
+
+
+class Membership:
+    """The fleet's comings and goings."""
+
+    def __init__(self, state: RouterState, dispatcher: Dispatcher) -> None:
+        self._state = state
+        self._dispatcher = dispatcher
+
+    def set_members(self, specs: Sequence[MemberSpec], now_ns: int) -> list[Action]:
+        listed = {spec.worker_id: spec for spec in specs}
+        actions: list[Action] = []
+        for member in list(self._state.members):
+            if member.spec.worker_id not in listed:
+                actions += self._unlist(member)
+        for spec in specs:
+            actions += self._list(spec, now_ns)
+        return actions
+
+    def joined(self, facts: WorkerFacts, now_ns: int) -> list[Action]:
+        state = self._state
+        member = state.members.get(facts.worker_id)
+        if member is None:
+            return []
+        if member.is_connected:
+            return []
+        # A life that fell silent must be heard first, or each rejoin would cost requests a death.
+        is_mute = member.fell_silent and member.epoch == facts.epoch
+        if is_mute:
+            state.members.move(member, MemberState.SUSPECT, SILENT)
+        else:
+            state.members.move(member, MemberState.LIVE)
+        state.members.accept(member, facts)
+        member.last_heard_ns = now_ns
+        state.serving.block_size = facts.block_size
+        state.serving.eos_token_ids = facts.eos_token_ids
+        state.counters.add(Count.JOINS_ACCEPTED)
+        return self._dispatcher.pump(now_ns)
+
+    def refused(self, worker_id: WorkerId, reason: str) -> None:
+        member = self._state.members.get(worker_id)
+        if member is None or member.is_connected:
+            return
+        if member.state is not MemberState.REFUSED:
+            self._state.counters.add(Count.JOINS_REFUSED)
+            self._state.members.move(member, MemberState.REFUSED)
+        member.reason = reason
+
+    def lost(self, worker_id: WorkerId, reason: str, now_ns: int) -> list[Action]:
+        member = self._state.members.get(worker_id)
+        if member is None or not member.is_connected:
+            return []
+        was_listed = member.state is not MemberState.DRAINING
+        self._state.members.move(member, MemberState.DEAD, reason)
+        member.deaths += 1
+        member.fell_silent = reason in (SILENT, STUCK)
+        self._state.counters.add(Count.WORKERS_DIED)
+        self._state.fills.forget(worker_id)
+        self._state.learned.forget(worker_id)
+        actions: list[Action] = [Drop(worker_id), *self._take_back(member, now_ns)]
+        if not was_listed:
+            actions += self._forget(member)
+        return actions
+
+    def heard(self, member: Member, now_ns: int) -> list[Action]:
+        """A sign of life."""
+        member.last_heard_ns = now_ns
+        if member.state is not MemberState.SUSPECT:
+            return []
+        self._state.members.move(member, MemberState.LIVE)
+        return self._dispatcher.pump(now_ns)
+
+    def suspect(self, member: Member, reason: str) -> None:
+        """Not well for a while: no new requests."""
+        self._state.members.move(member, MemberState.SUSPECT, reason)
+        self._state.counters.add(Count.WORKERS_SUSPECTED)
+
+    def settle_drained(self, worker_id: WorkerId | None) -> list[Action]:
+        """Lets a member go that is no longer listed and has nothing left to do."""
+        member = None if worker_id is None else self._state.members.get(worker_id)
+        if member is None or member.state is not MemberState.DRAINING:
+            return []
+        return [] if self._state.loads.n_booked(member.spec.worker_id) else self._forget(member)
+
+    def settle_lease(self, lease: Lease) -> None:
+        """The lease has ended; its booking ends with it."""
+        self._state.loads.settle(lease.booking)
+        self._state.expected.end(lease.booking)
+        self._state.active.end(lease.booking)
+
+    def _list(self, spec: MemberSpec, now_ns: int) -> list[Action]:
+        member = self._state.members.get(spec.worker_id)
+        if member is None:
+            self._state.members.add(spec)
+            return [Connect(spec)]
+        if member.spec != spec:
+            # Another process under the same name: the old one's requests cannot go on there.
+            actions = self.lost(spec.worker_id, "replaced", now_ns)
+            if self._state.members.get(spec.worker_id) is None:
+                return [*actions, *self._list(spec, now_ns)]
+            self._state.members.relist(member, spec)
+            return [*actions, Disconnect(spec.worker_id), Connect(spec)]
+        if member.state is MemberState.DRAINING:
+            self._state.members.move(member, MemberState.LIVE)
+            return self._dispatcher.pump(now_ns)
+        return []
+
+    def _unlist(self, member: Member) -> list[Action]:
+        if member.state is MemberState.DRAINING:
+            return []
+        if member.is_connected and self._state.loads.n_booked(member.spec.worker_id):
+            self._state.members.move(member, MemberState.DRAINING, "no longer listed")
+            return []
+        return self._forget(member)
+
+    def _forget(self, member: Member) -> list[Action]:
+        worker_id = member.spec.worker_id
+        self._state.loads.forget_worker(worker_id)
+        self._state.speeds.forget(worker_id)
+        self._state.fills.forget(worker_id)
+        self._state.learned.forget(worker_id)
+        self._state.members.forget(worker_id)
+        return [Disconnect(worker_id)]
+
+    def _take_back(self, member: Member, now_ns: int) -> list[Action]:
+        """Requests and leases of a lost worker, oldest first."""
+        worker_id = member.spec.worker_id
+        for lease in self._state.leases.on_worker(worker_id):
+            self._state.leases.end(lease.lease_id)
+            self.settle_lease(lease)
+        actions: list[Action] = []
+        for booking in self._state.loads.booked(worker_id):
+            request = self._state.requests.get(booking.request_id)
+            if request is not None:
+                actions += self._dispatcher.lose_session(request, member, now_ns)
+        self._state.loads.forget_worker(worker_id)
+        return actions

@@ -1,0 +1,152 @@
+"""Requests in flight: what each has emitted, where it runs, how often its worker died.
+
+Owns every `Request` from acceptance to its one end; `accept` places output so that positions stay
+contiguous whatever old attempts still send. No clock, no I/O; `RouterCore` calls.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from radixroute.radix.ids import WorkerId
+from radixroute.request.sampling import FinishReason
+from radixroute.router.errors import BrokenInvariant
+from radixroute.router.messages.actions import Usage
+from radixroute.router.messages.inputs import (
+    TOKEN_BYTES,
+    Delta,
+    PackedTokens,
+    RequestSpec,
+    packed_len,
+)
+from radixroute.router.workers.load import BookingId
+
+_GIVEN_UP = (FinishReason.ABORT, FinishReason.ERROR)
+
+
+class Placement(Enum):
+    """Where a delta stands relative to what was emitted."""
+
+    NEXT = "next"
+    OLD_ATTEMPT = "old_attempt"  # its attempt was given up
+    DUPLICATE = "duplicate"  # these positions were emitted already
+    MISPLACED = "misplaced"  # it would leave a hole or tear a token run: the attempt is broken
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request until it ends. Only `RequestTable` and the core change it."""
+
+    spec: RequestSpec
+    emitted: bytearray = field(default_factory=bytearray)  # packed
+    text_len: int = 0  # characters sent to the client
+    attempt: int = 0
+    worker_id: WorkerId | None = None  # None: waiting
+    # (worker, epoch) whose session broke under it.
+    excluded: set[tuple[WorkerId, str]] = field(default_factory=set)
+    deaths: int = 0
+    waiting_since_ns: int = 0
+    draw: int | None = None  # random bits for ties
+    has_lost: bool = False  # what it lost for want of a replica is counted
+    expected_ms: float = 0.0  # dispatch to first token, if it is alone there; 0: not known
+    dispatch_seq: int = 0  # of its last attempt
+    sent_ns: int = 0
+    rank: int = 0  # lower goes first, for policies whose queue has an order of its own
+    dispatched_ns: int | None = None  # first dispatch
+    first_token_ns: int | None = None
+    predicted_tokens: int = 0
+    is_counted: bool = False  # its prompt was reported once
+    cached_tokens: int = 0
+    recomputed_tokens: int = 0
+
+    @property
+    def request_id(self) -> str:
+        return self.spec.request_id
+
+    @property
+    def prompt_tokens(self) -> int:
+        """To be known to a worker that takes it now: prompt and what was emitted."""
+        return len(self.spec.prompt) + self.position
+
+    @property
+    def booking(self) -> BookingId:
+        return BookingId(self.spec.request_id, self.attempt)
+
+    @property
+    def position(self) -> int:
+        """Output tokens emitted."""
+        return packed_len(self.emitted)
+
+    def place(self, delta: Delta) -> Placement:
+        """Pure."""
+        if self.worker_id is None or delta.attempt != self.attempt:
+            return Placement.OLD_ATTEMPT
+        if delta.finish in _GIVEN_UP and not delta.token_ids:
+            return Placement.NEXT  # it carries no output, so its position says nothing
+        n = packed_len(delta.token_ids)
+        if delta.position == self.position:
+            return Placement.NEXT
+        if n and delta.finish is None and delta.position + n <= self.position:
+            return Placement.DUPLICATE
+        return Placement.MISPLACED
+
+    def emit(self, token_ids: PackedTokens, text: str) -> None:
+        self.emitted += token_ids
+        self.text_len += len(text)
+
+    def implied_finish(self, eos_token_ids: frozenset[int]) -> FinishReason | None:
+        """The finish its worker owed when it died, if the last token had already decided it."""
+        sampling = self.spec.sampling
+        if self.position >= sampling.max_tokens:
+            return FinishReason.LENGTH
+        if not self.emitted or self.position < sampling.min_tokens:
+            return None
+        last = int.from_bytes(self.emitted[-TOKEN_BYTES:], "little")
+        if last in sampling.stop_token_ids:
+            return FinishReason.STOP
+        if last in eos_token_ids and not sampling.ignore_eos:
+            return FinishReason.STOP
+        return None
+
+    def usage(self) -> Usage:
+        arrival_ns = self.spec.arrival_ns
+        first_ns = arrival_ns if self.first_token_ns is None else self.first_token_ns
+        dispatched_ns = arrival_ns if self.dispatched_ns is None else self.dispatched_ns
+        return Usage(
+            prompt_tokens=len(self.spec.prompt),
+            cached_tokens=self.cached_tokens,
+            output_tokens=self.position,
+            recomputed_tokens=self.recomputed_tokens,
+            attempts=self.attempt,
+            worker_id=self.worker_id or WorkerId(""),
+            ttft_ms=(first_ns - arrival_ns) / 1e6,
+            queue_ms=(dispatched_ns - arrival_ns) / 1e6,
+        )
+
+
+class RequestTable:
+    """Requests that have not ended, by id."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Request] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self._by_id.values())
+
+    def get(self, request_id: str) -> Request | None:
+        return self._by_id.get(request_id)
+
+    def open(self, spec: RequestSpec) -> Request:
+        if spec.request_id in self._by_id:
+            raise BrokenInvariant("a request id was given twice")
+        request = Request(spec, waiting_since_ns=spec.arrival_ns)
+        self._by_id[spec.request_id] = request
+        return request
+
+    def close(self, request: Request) -> None:
+        """Its one end."""
+        if self._by_id.pop(request.request_id, None) is None:
+            raise BrokenInvariant("a request ended twice")

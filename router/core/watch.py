@@ -1,0 +1,98 @@
+"""Watch: what time alone does. Silent workers, deadlines, waits, leases, expectations.
+
+Owns when it last looked, so that a pause of this very process is not mistaken for the silence of
+others. No clock of its own: `RouterCore.tick` passes the time.
+"""
+
+from radixroute.router.core.dispatcher import Dispatcher
+from radixroute.router.core.membership import SILENT, STUCK, Membership
+from radixroute.router.core.state import NS_PER_S, RouterState
+from radixroute.router.counters import Count
+from radixroute.router.messages.actions import Action, Failure
+from radixroute.router.settings import RouterSettings
+from radixroute.router.workers.members import Member, MemberState
+
+# Ticks come each 100 ms; one this late means that we were stopped, and so was our reading of
+# heartbeats. Two heartbeat periods: less is ordinary scheduling.
+LATE_TICK_NS = NS_PER_S // 2
+
+
+class Watch:
+    """One router's sense of time."""
+
+    def __init__(
+        self,
+        state: RouterState,
+        dispatcher: Dispatcher,
+        membership: Membership,
+        settings: RouterSettings,
+    ) -> None:
+        self._state = state
+        self._dispatcher = dispatcher
+        self._membership = membership
+        self._suspect_after_ns = round(settings.suspect_after_s * NS_PER_S)
+        self._dead_after_ns = round(settings.dead_after_s * NS_PER_S)
+        self._stuck_suspect_ms = settings.stuck_suspect_after_s * 1000
+        self._stuck_dead_ms = settings.stuck_dead_after_s * 1000
+        self._no_worker_wait_ns = round(settings.no_worker_wait_s * NS_PER_S)
+        self._last_tick_ns: int | None = None
+        self._last_live_ns = 0  # when there was a worker that takes requests
+
+    def heartbeat(self, member: Member, step_age_ms: float, now_ns: int) -> list[Action]:
+        """The process lives; whether its engine does shows in the age of its last step."""
+        member.step_age_ms = step_age_ms
+        if step_age_ms < self._stuck_suspect_ms:
+            return self._membership.heard(member, now_ns)
+        member.last_heard_ns = now_ns
+        if step_age_ms >= self._stuck_dead_ms:
+            return self._membership.lost(member.spec.worker_id, STUCK, now_ns)
+        if member.state is MemberState.LIVE:
+            self._membership.suspect(member, STUCK)
+        return []
+
+    def tick(self, now_ns: int) -> list[Action]:
+        self._excuse_own_pause(now_ns)
+        actions: list[Action] = []
+        for member in list(self._state.members):
+            if member.is_connected:
+                actions += self._watch_silence(member, now_ns)
+        actions += self._watch_requests(now_ns)
+        for lease in self._state.leases.lapsed(now_ns):
+            self._state.leases.end(lease.lease_id)
+            self._membership.settle_lease(lease)
+            self._state.counters.add(Count.LEASES_LAPSED)
+        self._state.counters.add(Count.EXPECTED_LAPSED, self._state.expected.expire(now_ns))
+        self._state.counters.add(Count.LEARNED_LAPSED, self._state.learned.expire(now_ns))
+        for member in list(self._state.members):
+            actions += self._membership.settle_drained(member.spec.worker_id)
+        return actions
+
+    def _excuse_own_pause(self, now_ns: int) -> None:
+        last_ns, self._last_tick_ns = self._last_tick_ns, now_ns
+        if last_ns is None or now_ns - last_ns < LATE_TICK_NS:
+            return
+        self._state.counters.add(Count.TICKS_LATE)
+        for member in self._state.members:
+            member.last_heard_ns = min(now_ns, member.last_heard_ns + now_ns - last_ns)
+
+    def _watch_silence(self, member: Member, now_ns: int) -> list[Action]:
+        silent_ns = now_ns - member.last_heard_ns
+        if silent_ns >= self._dead_after_ns:
+            return self._membership.lost(member.spec.worker_id, SILENT, now_ns)
+        if silent_ns >= self._suspect_after_ns and member.state is MemberState.LIVE:
+            self._membership.suspect(member, SILENT)
+        return []
+
+    def _watch_requests(self, now_ns: int) -> list[Action]:
+        """O(requests in flight): thousands at most, ten times a second."""
+        actions: list[Action] = []
+        for request in list(self._state.requests):
+            if request.spec.deadline_ns <= now_ns:
+                actions += self._dispatcher.fail(request, Failure.DEADLINE)
+        if any(member.state is MemberState.LIVE for member in self._state.members):
+            self._last_live_ns = now_ns
+        for request in list(self._state.waiting):
+            since_ns = max(request.waiting_since_ns, self._last_live_ns)
+            if now_ns - since_ns >= self._no_worker_wait_ns:
+                actions += self._dispatcher.fail(request, Failure.NO_WORKERS)
+        return actions

@@ -1,0 +1,126 @@
+"""Join: does this worker belong to the fleet? A pure check of what its `GetInfo` says.
+
+A worker that differs in anything that block keys or answers depend on is refused loudly: a silent
+mismatch would show as a hit rate of zero, or as wrong text. Owns no state; `runtime` calls.
+"""
+
+from dataclasses import dataclass
+
+from radixroute.events.errors import RemoteEventError
+from radixroute.events.wire.control import Endpoints
+from radixroute.events.wire.epoch import epoch_from_hex, incarnation_of
+from radixroute.events.wire.records import Epoch
+from radixroute.protos import API_VERSION
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.radix.keys.scope import Scope
+from radixroute.router.errors import JoinRefused
+from radixroute.router.messages.inputs import WorkerFacts
+from radixroute.router.settings import RouterSettings
+from radixroute.router.workers.members import MemberSpec
+
+
+@dataclass(frozen=True, slots=True)
+class FleetFacts:
+    """What every worker of a fleet has in common; that of the first one that joins."""
+
+    model: str
+    block_size: int  # tokens
+    max_model_len: int  # tokens
+    vocab_size: int
+    eos_token_ids: frozenset[int]
+    scope: Scope
+    scope_fingerprint: str
+    tokenizer_fingerprint: str
+
+
+def fleet_facts(info: pb.GetInfoResponse, settings: RouterSettings) -> FleetFacts:
+    """The fleet that this worker would be part of, seen with this router's secret."""
+    scope = Scope(
+        model_fingerprint=info.scope.model_fingerprint,
+        block_size=info.block_size,
+        kv_dtype=info.scope.kv_dtype,
+        lora=info.scope.lora,
+        cluster_secret=settings.cluster_secret.encode(),
+    )
+    return FleetFacts(
+        model=info.model,
+        block_size=info.block_size,
+        max_model_len=info.max_model_len,
+        vocab_size=info.vocab_size,
+        eos_token_ids=frozenset(info.eos_token_ids),
+        scope=scope,
+        scope_fingerprint=scope.fingerprint,
+        tokenizer_fingerprint=info.tokenizer_fingerprint,
+    )
+
+
+def check_join(
+    info: pb.GetInfoResponse,
+    spec: MemberSpec,
+    settings: RouterSettings,
+    fleet: FleetFacts | None,
+) -> FleetFacts:
+    """What the fleet is with this worker in it. Raises JoinRefused with the reason."""
+    _check_identity(info, spec)
+    offered = fleet_facts(info, settings)
+    _same("block size", offered.block_size, settings.block_size or offered.block_size)
+    _same("model", offered.model, settings.model or offered.model)
+    if offered.block_size < 1:
+        raise JoinRefused("block size 0: the worker does not say how long its blocks are")
+    if info.scope_fingerprint != offered.scope_fingerprint:
+        raise JoinRefused(
+            f"scope fingerprint {info.scope_fingerprint!r} is not {offered.scope_fingerprint!r}:"
+            " give router and worker the same cluster_secret"
+        )
+    if fleet is None:
+        return offered
+    _same("block size", offered.block_size, fleet.block_size)
+    _same("model", offered.model, fleet.model)
+    _same("scope fingerprint", offered.scope_fingerprint, fleet.scope_fingerprint)
+    _same("tokenizer fingerprint", offered.tokenizer_fingerprint, fleet.tokenizer_fingerprint)
+    if offered.max_model_len < fleet.max_model_len:
+        raise JoinRefused(
+            f"max_model_len {offered.max_model_len} is below the fleet's {fleet.max_model_len}:"
+            " a request could not move here"
+        )
+    return fleet
+
+
+def worker_facts(info: pb.GetInfoResponse, spec: MemberSpec) -> WorkerFacts:
+    """What the core wants to know of an accepted worker."""
+    return WorkerFacts(
+        worker_id=spec.worker_id,
+        epoch=info.epoch,
+        block_size=info.block_size,
+        eos_token_ids=frozenset(info.eos_token_ids),
+        kv_blocks_total=info.kv_blocks_total,
+        max_batched_tokens=info.max_num_batched_tokens,
+        max_num_seqs=info.max_num_seqs,
+        ranks=max(1, info.ranks),
+        compat=_compat(info),
+    )
+
+
+def read_epoch(info: pb.GetInfoResponse) -> Epoch:
+    try:
+        return epoch_from_hex(info.epoch)
+    except RemoteEventError as error:
+        raise JoinRefused(f"epoch: {error}") from error
+
+
+def _compat(info: pb.GetInfoResponse) -> Endpoints | None:
+    if not info.compat_events_endpoint:
+        return None
+    return Endpoints(info.compat_events_endpoint, info.compat_replay_endpoint)
+
+
+def _check_identity(info: pb.GetInfoResponse, spec: MemberSpec) -> None:
+    _same("api version", info.api_version, API_VERSION)
+    _same("worker id", info.worker_id, spec.worker_id)
+    incarnation = incarnation_of(read_epoch(info))
+    _same("incarnation", incarnation, spec.incarnation)
+
+
+def _same(what: str, offered: object, wanted: object) -> None:
+    if offered != wanted:
+        raise JoinRefused(f"{what} {offered!r} is not {wanted!r}")

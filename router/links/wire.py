@@ -1,0 +1,80 @@
+"""Wire: between the core's records and the messages of the worker's `Session` stream.
+
+Pure. Token ids stay packed on the way through.
+"""
+
+from collections.abc import Iterator
+
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.request.wire import finish_from_proto, pack_tokens, sampling_to_proto
+from radixroute.router.messages.actions import Abort, Dispatch
+from radixroute.router.messages.inputs import (
+    TOKEN_BYTES,
+    Delta,
+    PackedTokens,
+    PromptFacts,
+    StepReport,
+)
+
+
+def dispatch_messages(dispatch: Dispatch, chunk_tokens: int) -> Iterator[pb.EngineRequest]:
+    """A submit, and the rest of a long prompt in chunks behind it."""
+    spec = dispatch.spec
+    packed = pack_tokens(spec.prompt)
+    step = chunk_tokens * TOKEN_BYTES
+    submit = pb.SubmitRequest(
+        request_id=spec.request_id,
+        attempt=dispatch.attempt,
+        dispatch_seq=dispatch.dispatch_seq,
+        prompt_token_ids=packed[:step],
+        more_chunks=len(packed) > step,
+        sampling=sampling_to_proto(spec.sampling),
+    )
+    if dispatch.attempt > 1:
+        submit.resume.emitted_token_ids = dispatch.emitted
+        submit.resume.emitted_text_len = dispatch.emitted_text_len
+    yield pb.EngineRequest(submit=submit)
+    for start in range(step, len(packed), step):
+        yield pb.EngineRequest(
+            chunk=pb.PromptChunk(
+                request_id=spec.request_id,
+                attempt=dispatch.attempt,
+                prompt_token_ids=packed[start : start + step],
+                more_chunks=start + step < len(packed),
+            )
+        )
+
+
+def abort_message(abort: Abort) -> pb.EngineRequest:
+    return pb.EngineRequest(
+        abort=pb.AbortRequest(request_id=abort.request_id, attempt=abort.attempt)
+    )
+
+
+def step_report(output: pb.StepOutput) -> StepReport:
+    """Once for each engine step, not for each token."""
+    return StepReport(
+        step_ms=output.step_ms,
+        prefill_tokens=output.prefill_tokens,
+        decode_tokens=output.decode_tokens,
+        deltas=tuple(_delta(delta) for delta in output.deltas),
+    )
+
+
+def _delta(delta: pb.TokenDelta) -> Delta:
+    report = None
+    if delta.HasField("prompt"):
+        report = PromptFacts(
+            prompt_tokens=delta.prompt.prompt_tokens,
+            cached_tokens=min(delta.prompt.cached_tokens, delta.prompt.prompt_tokens),
+            recomputed_tokens=delta.prompt.recomputed_tokens,
+        )
+    return Delta(
+        request_id=delta.request_id,
+        attempt=delta.attempt,
+        position=delta.position,
+        token_ids=PackedTokens(delta.token_ids),
+        text=delta.text,
+        finish=finish_from_proto(delta.finish_reason),
+        prompt=report,
+    )

@@ -1,0 +1,102 @@
+"""What `RouterCore` wants done: the only way in which it acts on the world.
+
+Frozen records; whoever runs the core (the service, or a simulation) performs them in order.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from radixroute.radix.ids import WorkerId
+from radixroute.request.sampling import FinishReason
+from radixroute.router.messages.inputs import PackedTokens, RequestSpec
+from radixroute.router.workers.members import MemberSpec
+
+
+class Failure(Enum):
+    """Why a request got no answer; each is one status code at the face."""
+
+    NO_WORKERS = "no_workers"
+    QUEUE_FULL = "queue_full"
+    DEADLINE = "deadline"
+    TOO_MANY_DEATHS = "too_many_deaths"
+    WORKER_ERROR = "worker_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a request cost so far; see `Usage` in the wire contract."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    recomputed_tokens: int
+    attempts: int
+    worker_id: WorkerId
+    ttft_ms: float
+    queue_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Send this attempt to this worker."""
+
+    worker_id: WorkerId
+    spec: RequestSpec
+    attempt: int
+    dispatch_seq: int
+    emitted: PackedTokens
+    emitted_text_len: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Tell the worker that nobody wants this attempt any more."""
+
+    worker_id: WorkerId
+    request_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Send this to the client. `finish` set: the last one."""
+
+    request_id: str
+    position: int
+    token_ids: PackedTokens
+    text: str
+    finish: FinishReason | None
+    usage: Usage | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """End the client's request with an error."""
+
+    request_id: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Open a session with this worker, check it, and keep reopening it while it is listed."""
+
+    spec: MemberSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Its session is over and its cache is not believed any more; it may be reconnected."""
+
+    worker_id: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """It is not listed any more and idle: close its session for good and forget its cache."""
+
+    worker_id: WorkerId
+
+
+Action: TypeAlias = Dispatch | Abort | Emit | Fail | Connect | Drop | Disconnect

@@ -1,0 +1,243 @@
+"""Load book: what this router has given each worker, and what the workers say they still have.
+
+Owns every booking. `book` happens in the same step as selection, `settle` exactly once. A worker's
+report covers the dispatches it acknowledges; later ones are added to it, so that nothing counts
+twice and other routers' requests are seen. What changed is written to the columns that decisions
+read when one reads them. No clock, no I/O; `RouterCore` calls.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from radixroute.events.wire.records import SessionLoad
+from radixroute.radix.ids import WorkerId
+from radixroute.router.errors import BrokenInvariant
+from radixroute.router.workers.columns import SlotList, Slots, Table
+
+
+class BookingId(NamedTuple):
+    """One attempt at a request, or one lease (attempt 0)."""
+
+    request_id: str
+    attempt: int
+
+
+@dataclass(slots=True)
+class _Booking:
+    worker_id: WorkerId
+    is_lease: bool  # its first token is not told to us
+    dispatch_seq: int
+    queued_tokens: int  # uncached prompt tokens; 0 once the first token came
+    has_first_token: bool = False
+    is_acknowledged: bool = False
+    is_settled: bool = False
+
+
+class Load(NamedTuple):
+    """A worker's load as this router believes it."""
+
+    in_flight: int = 0  # requests, other routers' included
+    queued_tokens: int = 0  # uncached prompt tokens before a new request
+    decoding: int = 0  # requests that have their first token
+    prompts: int = 0  # requests of ours without a first token
+    since_ns: int = 0  # when the work on what is queued could begin, or was last heard to go on
+
+
+@dataclass(slots=True)
+class _Desk:
+    """One worker's bookings."""
+
+    slot: int
+    bookings: dict[BookingId, _Booking] = field(default_factory=dict)
+    unacknowledged: deque[_Booking] = field(default_factory=deque)  # in dispatch order
+    acknowledged_tokens: int = 0
+    unacknowledged_tokens: int = 0
+    decoding: int = 0
+    prompts: int = 0
+    since_ns: int = 0
+    reported_tokens: int | None = None  # ours, as last reported
+    foreign_in_flight: int = 0
+    foreign_tokens: int = 0
+
+
+class LoadBook:
+    """Bookings of all workers."""
+
+    def __init__(self, router_id: str, slots: Slots) -> None:
+        self._router_id = router_id
+        self._slots = slots
+        self._columns = slots.columns(*Load())
+        self._desks: dict[WorkerId, _Desk] = {}
+        self._worker_by_id: dict[BookingId, WorkerId] = {}
+        self._unwritten: dict[int, _Desk] = {}  # by slot: desks that changed since a decision
+
+    def __len__(self) -> int:
+        return len(self._worker_by_id)
+
+    def book(
+        self,
+        key: BookingId,
+        worker_id: WorkerId,
+        *,
+        dispatch_seq: int,
+        queued_tokens: int,
+        now_ns: int,
+    ) -> None:
+        if key in self._worker_by_id:
+            raise BrokenInvariant(f"{key} is booked already")
+        desk = self._desk(worker_id)
+        if _load(desk).queued_tokens == 0:
+            desk.since_ns = now_ns
+        booking = _Booking(worker_id, key.attempt == 0, dispatch_seq, queued_tokens)
+        desk.bookings[key] = booking
+        desk.prompts += not booking.is_lease
+        desk.unacknowledged.append(booking)
+        desk.unacknowledged_tokens += queued_tokens
+        self._worker_by_id[key] = worker_id
+        self._unwritten[desk.slot] = desk
+
+    def first_token(self, key: BookingId, now_ns: int) -> None:
+        """Its prompt is computed: it decodes from now on."""
+        desk = self._desks[self._worker_by_id[key]]
+        booking = desk.bookings[key]
+        if not booking.has_first_token:
+            _take_tokens(desk, booking)
+            booking.has_first_token = True
+            desk.decoding += 1
+            desk.prompts -= not booking.is_lease
+            desk.since_ns = now_ns
+            self._unwritten[desk.slot] = desk
+
+    def settle(self, key: BookingId) -> None:
+        """The attempt is over, however it ended."""
+        worker_id = self._worker_by_id.pop(key, None)
+        if worker_id is None:
+            raise BrokenInvariant(f"{key} is not booked: settled twice?")
+        desk = self._desks[worker_id]
+        booking = desk.bookings.pop(key)
+        _take_tokens(desk, booking)
+        booking.is_settled = True
+        desk.decoding -= booking.has_first_token
+        desk.prompts -= not (booking.has_first_token or booking.is_lease)
+        _acknowledge(desk, 0)  # drops what is settled from the head: the queue stays short
+        self._unwritten[desk.slot] = desk
+
+    def report(self, worker_id: WorkerId, sessions: Iterable[SessionLoad], now_ns: int) -> None:
+        """A heartbeat's word on every session of this worker."""
+        desk = self._desk(worker_id)
+        before = _load(desk).queued_tokens
+        desk.foreign_in_flight = desk.foreign_tokens = 0
+        desk.reported_tokens = None
+        for session in sessions:
+            if session.router_id == self._router_id:
+                desk.reported_tokens = session.queued_tokens
+                _acknowledge(desk, session.acknowledged_dispatch)
+            else:
+                desk.foreign_in_flight += session.in_flight
+                desk.foreign_tokens += session.queued_tokens
+        if _load(desk).queued_tokens != before:
+            desk.since_ns = now_ns
+        self._unwritten[desk.slot] = desk
+
+    def forget_worker(self, worker_id: WorkerId) -> None:
+        """A new life of this worker begins: old reports say nothing about it."""
+        desk = self._desks.get(worker_id)
+        if desk is not None:
+            if desk.bookings:
+                raise BrokenInvariant(f"{worker_id} still has bookings")
+            del self._desks[worker_id]
+            self._unwritten.pop(desk.slot, None)
+            self._columns.unset(desk.slot)
+
+    def take(self, slots: SlotList) -> Table:
+        """The loads of these workers, a row for each field of `Load`. O(workers)."""
+        self._write()
+        return self._columns.take(slots)
+
+    def load(self, worker_id: WorkerId) -> Load:
+        """Of one worker, from its bookings. An unknown one has none."""
+        desk = self._desks.get(worker_id)
+        return Load() if desk is None else _load(desk)
+
+    def booked(self, worker_id: WorkerId) -> list[BookingId]:
+        """This router's live bookings on a worker, oldest first."""
+        desk = self._desks.get(worker_id)
+        return list(desk.bookings) if desk is not None else []
+
+    def n_booked(self, worker_id: WorkerId) -> int:
+        desk = self._desks.get(worker_id)
+        return len(desk.bookings) if desk is not None else 0
+
+    def check(self) -> None:
+        seen = {key: w for w, desk in self._desks.items() for key in desk.bookings}
+        if seen != self._worker_by_id:
+            raise BrokenInvariant("bookings and their directory differ")
+        for worker_id, desk in self._desks.items():
+            _check_desk(worker_id, desk)
+        self._write()
+        loads = {desk.slot: _load(desk) for desk in self._desks.values()}
+        for slot in range(self._columns.capacity):
+            if self._columns.of(slot) != loads.get(slot, Load()):
+                raise BrokenInvariant(f"slot {slot}: the columns differ from the bookings")
+
+    def _write(self) -> None:
+        """What changed since the last decision, into the columns."""
+        for slot, desk in self._unwritten.items():
+            self._columns.write(slot, *_load(desk))
+        self._unwritten.clear()
+
+    def _desk(self, worker_id: WorkerId) -> _Desk:
+        desk = self._desks.get(worker_id)
+        if desk is None:
+            desk = self._desks[worker_id] = _Desk(self._slots.of(worker_id))
+        return desk
+
+
+def _load(desk: _Desk) -> Load:
+    own = desk.acknowledged_tokens
+    if desk.reported_tokens is not None:
+        # The report is the finer view (chunks done), the book the newer one (first tokens).
+        own = min(own, desk.reported_tokens)
+    return Load(
+        in_flight=len(desk.bookings) + desk.foreign_in_flight,
+        queued_tokens=own + desk.unacknowledged_tokens + desk.foreign_tokens,
+        decoding=desk.decoding + desk.foreign_in_flight,
+        prompts=desk.prompts,
+        since_ns=desk.since_ns,
+    )
+
+
+def _take_tokens(desk: _Desk, booking: _Booking) -> None:
+    if booking.is_acknowledged:
+        desk.acknowledged_tokens -= booking.queued_tokens
+    else:
+        desk.unacknowledged_tokens -= booking.queued_tokens
+    booking.queued_tokens = 0
+
+
+def _acknowledge(desk: _Desk, up_to: int) -> None:
+    while desk.unacknowledged and (
+        desk.unacknowledged[0].is_settled or desk.unacknowledged[0].dispatch_seq <= up_to
+    ):
+        booking = desk.unacknowledged.popleft()
+        if not booking.is_settled:
+            booking.is_acknowledged = True
+            desk.unacknowledged_tokens -= booking.queued_tokens
+            desk.acknowledged_tokens += booking.queued_tokens
+
+
+def _check_desk(worker_id: WorkerId, desk: _Desk) -> None:
+    live = desk.bookings.values()
+    acknowledged = sum(b.queued_tokens for b in live if b.is_acknowledged)
+    unacknowledged = sum(b.queued_tokens for b in live if not b.is_acknowledged)
+    decoding = sum(b.has_first_token for b in live)
+    prompts = sum(not (b.has_first_token or b.is_lease) for b in live)
+    if (acknowledged, unacknowledged, decoding, prompts) != (
+        desk.acknowledged_tokens,
+        desk.unacknowledged_tokens,
+        desk.decoding,
+        desk.prompts,
+    ):
+        raise BrokenInvariant(f"{worker_id}: the desk's totals differ from its bookings")

@@ -1,0 +1,163 @@
+"""Members: which workers there are and where each stands in its life.
+
+Owns every `Member`; only verbs here change one. The transition table below is the whole truth about
+member life: an input that the table does not allow raises `BrokenInvariant`. `version` counts what
+may change who can be chosen.
+Never opens a connection and never looks at a clock: `RouterCore` calls with `now_ns`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from radixroute.events.wire.control import Endpoints
+from radixroute.radix.ids import WorkerId
+from radixroute.router.errors import BrokenInvariant
+from radixroute.router.messages.inputs import WorkerFacts
+from radixroute.router.workers.columns import Slots
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSpec:
+    """One worker as the controller lists it."""
+
+    worker_id: WorkerId
+    address: str  # host:port of its Engine service
+    incarnation: int  # the controller's count of its lives; a new one is a new worker process
+
+
+class MemberState(Enum):
+    """Where a member stands."""
+
+    JOINING = "joining"  # being connected and checked
+    LIVE = "live"
+    SUSPECT = "suspect"  # silent for a while: keeps its requests, gets no new ones
+    DRAINING = "draining"  # no longer listed: finishes its requests, gets no new ones
+    DEAD = "dead"  # its requests went elsewhere; it is being reconnected
+    REFUSED = "refused"  # does not match the fleet
+
+
+_S = MemberState
+# state -> states it may become. A member that is no longer listed and idle is forgotten.
+TRANSITIONS: dict[MemberState, frozenset[MemberState]] = {
+    _S.JOINING: frozenset({_S.LIVE, _S.REFUSED}),
+    _S.LIVE: frozenset({_S.SUSPECT, _S.DRAINING, _S.DEAD}),
+    _S.SUSPECT: frozenset({_S.LIVE, _S.DRAINING, _S.DEAD}),
+    _S.DRAINING: frozenset({_S.LIVE, _S.DEAD}),
+    # SUSPECT: it went silent and opens sessions again; a heartbeat must come first.
+    _S.DEAD: frozenset({_S.JOINING, _S.LIVE, _S.SUSPECT, _S.REFUSED}),
+    _S.REFUSED: frozenset({_S.JOINING, _S.LIVE}),
+}
+CONNECTED = frozenset({_S.LIVE, _S.SUSPECT, _S.DRAINING})
+
+
+@dataclass(slots=True)
+class Member:
+    """One listed worker. Only `Members` may change it."""
+
+    spec: MemberSpec
+    slot: int  # where its numbers stand in every column
+    state: MemberState = MemberState.JOINING
+    epoch: str = ""  # of the life that was accepted last, hexadecimal
+    last_heard_ns: int = 0
+    is_fresh: bool = False  # its event stream is applied up to date: its cache may be believed
+    next_dispatch: int = 1
+    kv_blocks_total: int = 0
+    kv_blocks_used: int = 0
+    max_batched_tokens: int = 0
+    max_num_seqs: int = 0  # for display only
+    ranks: int = 1  # event streams
+    compat: Endpoints | None = None  # where it also sends events in vLLM's form; for display only
+    step_age_ms: float = 0.0
+    fell_silent: bool = False  # its last session ended for want of heartbeats or steps
+    deaths: int = 0
+    reason: str = ""
+
+    @property
+    def is_connected(self) -> bool:
+        return self.state in CONNECTED
+
+
+class Members:
+    """The listed workers, by id."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._by_id: dict[WorkerId, Member] = {}
+        self.kv_blocks_total = 0  # of all members
+        self.version = 0
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, worker_id: WorkerId) -> Member | None:
+        return self._by_id.get(worker_id)
+
+    def add(self, spec: MemberSpec) -> Member:
+        if spec.worker_id in self._by_id:
+            raise BrokenInvariant(f"worker {spec.worker_id} is listed already")
+        member = Member(spec, self._slots.give(spec.worker_id))
+        self._by_id[spec.worker_id] = member
+        # Kept in id order so that every walk over the fleet, hence every choice, is reproducible.
+        self._by_id = dict(sorted(self._by_id.items()))
+        self.version += 1
+        return member
+
+    def forget(self, worker_id: WorkerId) -> None:
+        """Its slot goes to the next one that is listed."""
+        self.kv_blocks_total -= self._by_id.pop(worker_id).kv_blocks_total
+        self._slots.take_back(worker_id)
+        self.version += 1
+
+    def relist(self, member: Member, spec: MemberSpec) -> None:
+        """Its next life, perhaps elsewhere, begins."""
+        if member.state is not MemberState.JOINING:
+            self.move(member, MemberState.JOINING)
+        member.spec = spec
+
+    def move(self, member: Member, state: MemberState, reason: str = "") -> None:
+        if state not in TRANSITIONS[member.state]:
+            raise BrokenInvariant(f"{member.spec.worker_id}: {member.state} cannot become {state}")
+        member.state = state
+        member.reason = reason
+        if state is MemberState.DEAD:
+            member.is_fresh = False
+        self.version += 1
+
+    def accept(self, member: Member, facts: WorkerFacts) -> None:
+        """What the worker said of itself when its session opened."""
+        member.epoch = facts.epoch
+        member.ranks = facts.ranks
+        member.compat = facts.compat
+        member.max_batched_tokens = facts.max_batched_tokens
+        member.max_num_seqs = facts.max_num_seqs
+        self.set_kv_blocks(member, total=facts.kv_blocks_total, used=0)
+        self.version += 1
+
+    def set_kv_blocks(self, member: Member, *, total: int, used: int) -> None:
+        """As its last heartbeat says."""
+        self.kv_blocks_total += total - member.kv_blocks_total
+        member.kv_blocks_total = total
+        member.kv_blocks_used = used
+
+    def believe(self, member: Member, is_fresh: bool) -> None:
+        """Whether its event stream is applied up to date; never of one that is not connected."""
+        is_fresh = is_fresh and member.is_connected
+        if member.is_fresh is not is_fresh:
+            member.is_fresh = is_fresh
+            self.version += 1
+
+    def check(self) -> None:
+        self._slots.check()
+        if self.kv_blocks_total != sum(member.kv_blocks_total for member in self):
+            raise BrokenInvariant("the fleet's blocks are not the sum of its members'")
+        for worker_id, member in self._by_id.items():
+            if member.spec.worker_id != worker_id:
+                raise BrokenInvariant(f"member {worker_id} is filed under another id")
+            if member.is_fresh and not member.is_connected:
+                raise BrokenInvariant(f"member {worker_id} is fresh but not connected")
+            if self._slots.of(worker_id) != member.slot:
+                raise BrokenInvariant(f"member {worker_id} has another's slot")

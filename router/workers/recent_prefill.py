@@ -1,0 +1,36 @@
+"""Fill: how much each worker was given to cache lately, as a share of what the others were.
+
+Owns those sums. What is computed somewhere pushes older blocks out there: a worker that got more
+than its share loses younger ones, so a new prompt costs more there. Sums fade as the whole fleet's
+caches turn over once. No clock, no I/O; `RouterCore`'s parts call.
+"""
+
+from math import exp
+
+from radixroute.radix.ids import WorkerId
+from radixroute.router.workers.columns import SlotList, Slots, Table
+
+# Until a worker tells the size of its cache: less than any that serves long prompts.
+UNKNOWN_TOKENS = 65536.0
+
+
+class Fills:
+    """Prompt tokens given to each worker, fading."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._columns = slots.columns(0.0)
+
+    def give(self, worker_id: WorkerId, tokens: float, fleet_tokens: float) -> None:
+        """So many uncached tokens go there; all caches together hold `fleet_tokens`. O(workers)."""
+        table = self._columns.table
+        table *= exp(-tokens / max(fleet_tokens, UNKNOWN_TOKENS))
+        table[0, self._slots.of(worker_id)] += tokens
+
+    def forget(self, worker_id: WorkerId) -> None:
+        """Call it while the worker still has its slot: its next life has an empty cache."""
+        self._columns.unset(self._slots.of(worker_id))
+
+    def take(self, slots: SlotList) -> Table:
+        """Of these workers, shape (1, workers)."""
+        return self._columns.take(slots)

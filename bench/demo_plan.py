@@ -12,7 +12,7 @@ from typing import Protocol
 
 from bench.machine import cpu_flags
 from radixroute.radix.ids import Tokens
-from radixroute.replay.ceiling import Ceiling, Exchange, ceiling
+from radixroute.replay.analysis.infinite_cache import Ceiling, Exchange, ceiling
 from radixroute.replay.chats import Workload
 from radixroute.request.chat import ChatMessage
 from radixroute.worker.model.config import load_config

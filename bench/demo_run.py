@@ -16,7 +16,7 @@ from bench.demo_replay import ChatReplay, RealClock, Replayed
 from bench.demo_screen import Screen
 from bench.machine import load_average
 from radixroute.radix.ids import Tokens
-from radixroute.replay.ceiling import Ceiling, Exchange, ceiling
+from radixroute.replay.analysis.infinite_cache import Ceiling, Exchange, ceiling
 from radixroute.replay.chats import Workload
 from radixroute.replay.personas import load_personas
 from radixroute.request.chat import ChatMessage

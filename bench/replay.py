@@ -26,12 +26,12 @@ from bench.index_rows import Row, alone, write
 from bench.machine import machine, versions
 from bench.replay_eviction import on_synth, on_trace
 from bench.replay_growth import growth
-from radixroute.replay.fleet import FleetShape
-from radixroute.replay.reshape import spread
+from radixroute.replay.fleet.fleet import FleetShape
 from radixroute.replay.simulate import Conditions, Scenario, simulate
-from radixroute.replay.synth import KINDS, synthesize
-from radixroute.replay.trace import Trace
-from radixroute.replay.trace_files import read_trace
+from radixroute.replay.synth.workloads import KINDS, synthesize
+from radixroute.replay.traces.files import read_trace
+from radixroute.replay.traces.reshape import spread
+from radixroute.replay.traces.trace import Trace
 
 RESULTS = Path("bench/results/replay.json")
 TRACE = Path("bench/data/conversation_trace.jsonl.gz")

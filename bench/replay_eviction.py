@@ -11,11 +11,11 @@ from statistics import mean
 
 from bench.index_rows import Row, alone
 from radixroute.radix.tree.eviction import EVICTION_POLICIES, LRU
-from radixroute.replay.fleet import FleetShape
+from radixroute.replay.fleet.fleet import FleetShape
 from radixroute.replay.results import RunResult
 from radixroute.replay.simulate import Scenario, simulate
-from radixroute.replay.synth import KINDS, synthesize
-from radixroute.replay.trace import Trace, prefixes
+from radixroute.replay.synth.workloads import KINDS, synthesize
+from radixroute.replay.traces.trace import Trace, prefixes
 
 POLICIES = tuple(name for name in EVICTION_POLICIES if name != LRU)
 SYNTH_SEEDS = (11, 12, 13)  # held out: constants were chosen on 1 and 2

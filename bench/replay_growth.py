@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from bench.index_rows import Row, alone
-from radixroute.replay.fleet import FleetShape
-from radixroute.replay.reshape import cut, spread
+from radixroute.replay.fleet.fleet import FleetShape
 from radixroute.replay.simulate import Scenario, simulate
-from radixroute.replay.trace import Trace
-from radixroute.replay.trace_files import read_trace
+from radixroute.replay.traces.files import read_trace
+from radixroute.replay.traces.reshape import cut, spread
+from radixroute.replay.traces.trace import Trace
 
 SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}
 POLICY = "radix"

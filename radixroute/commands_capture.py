@@ -37,8 +37,8 @@ def capture(
     """
     from radixroute.client import RouterClient
     from radixroute.protos import radixroute_pb2 as pb
-    from radixroute.replay.captured import captured_trace
     from radixroute.replay.errors import BadTrace
+    from radixroute.replay.traces.captured import captured_trace
     from radixroute.request_log_reader import RequestLogReader, captured
     from radixroute.stop_flag import stop_flag
 

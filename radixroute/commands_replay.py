@@ -25,9 +25,9 @@ from radixroute.replay_options import check_live_options, fitted, is_given, timi
 from radixroute.trace_writing import write_trace
 
 if TYPE_CHECKING:
-    from radixroute.replay.report import Report
-    from radixroute.replay.trace import Trace
-    from radixroute.replay.trace_files import Reading
+    from radixroute.replay.report.report import Report
+    from radixroute.replay.traces.files import Reading
+    from radixroute.replay.traces.trace import Trace
 
 _Number = TypeVar("_Number", int, float)
 DEFAULT_COMMAND = "run"
@@ -193,8 +193,8 @@ def diff(
 
     Example: [bold]radixroute replay diff a/requests.jsonl b/requests.jsonl[/]
     """
-    from radixroute.replay.report_diff import diff as compare
-    from radixroute.replay.report_diff import diff_text, read_rows
+    from radixroute.replay.report.diff import diff as compare
+    from radixroute.replay.report.diff import diff_text, read_rows
 
     with _reported():
         a, b = (read_rows(_lines(path)) for path in (first, second))
@@ -229,7 +229,7 @@ def synth(
 
     Example: [bold]radixroute replay synth chats -o chats.jsonl.gz --seed 1 --set think_s=5[/]
     """
-    from radixroute.replay.synth import shape_of, synthesize
+    from radixroute.replay.synth.workloads import shape_of, synthesize
 
     texts = dict(_assignment(text) for text in settings or ())
     with _reported():
@@ -254,7 +254,7 @@ def _assignment(text: str) -> tuple[str, str]:
 def _read(
     path: Path, format_name: str | None, block_size: int | None, *, skip_bad: bool
 ) -> "Reading":
-    from radixroute.replay.trace_files import read_trace
+    from radixroute.replay.traces.files import read_trace
 
     try:
         return read_trace(path, format_name, block_size=block_size, skip_bad=skip_bad)
@@ -263,8 +263,8 @@ def _read(
 
 
 def _shaped(trace: "Trace", *, spread: bool, seed: int, limit: int | None) -> "Trace":
-    from radixroute.replay.reshape import cut
-    from radixroute.replay.reshape import spread as spread_out
+    from radixroute.replay.traces.reshape import cut
+    from radixroute.replay.traces.reshape import spread as spread_out
 
     trace = trace if limit is None else cut(trace, limit)
     return spread_out(trace, seed) if spread else trace
@@ -311,7 +311,7 @@ def _progress() -> Iterator[Callable[[int, int, str], None]]:
 
 
 def _show(report: "Report") -> None:
-    from radixroute.replay.report_table import conclusion, idle_table, table
+    from radixroute.replay.report.table import conclusion, idle_table, table
 
     show_table(table(report))
     idle = idle_table(report)
@@ -323,8 +323,8 @@ def _show(report: "Report") -> None:
 
 
 def _write_report(report: "Report", folder: Path) -> None:
-    from radixroute.replay.report import requests_jsonl, results_json
-    from radixroute.replay.report_html import index_html
+    from radixroute.replay.report.html import index_html
+    from radixroute.replay.report.report import requests_jsonl, results_json
 
     files = {"index.html": index_html(report), "results.json": results_json(report)}
     for run in report.runs:

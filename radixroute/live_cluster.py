@@ -12,9 +12,9 @@ from radixroute.client import AsyncRouterClient
 from radixroute.errors import BadInput, RequestFailed
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Numbers
-from radixroute.replay.reshape import capped, kept, resized
 from radixroute.replay.results import IDLE_KINDS
-from radixroute.replay.trace import Trace
+from radixroute.replay.traces.reshape import capped, kept, resized
+from radixroute.replay.traces.trace import Trace
 
 # Where an older worker does not say: as many as the engine's own default.
 _MAX_NUM_SEQS = 256

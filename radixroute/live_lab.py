@@ -18,9 +18,9 @@ from radixroute.live_cluster import ClusterFacts, Fitting, ask_cluster, fit_trac
 from radixroute.live_replay import LiveResult, LiveRun, replay_live
 from radixroute.replay.calibration import Calibration, calibration_json, fit
 from radixroute.replay.lab import LabSettings, replay_all
-from radixroute.replay.report import Report, ReportedRun
+from radixroute.replay.report.report import Report, ReportedRun
 from radixroute.replay.results import RunResult
-from radixroute.replay.trace import Trace
+from radixroute.replay.traces.trace import Trace
 
 Told = Callable[[int, int, str], None]  # done, in all, what
 

@@ -21,10 +21,10 @@ from radixroute.errors import FrontDoorError
 from radixroute.live_cluster import ClusterFacts, idle_since
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Numbers, Tokens
-from radixroute.replay.reshape import scaled
 from radixroute.replay.results import LIVE, RunResult
-from radixroute.replay.token_ids import TokenSource
-from radixroute.replay.trace import Trace
+from radixroute.replay.traces.reshape import scaled
+from radixroute.replay.traces.token_ids import TokenSource
+from radixroute.replay.traces.trace import Trace
 from radixroute.request.limits import PartialSampling
 from radixroute.request_log_reader import RequestLogReader
 

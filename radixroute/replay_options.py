@@ -9,8 +9,8 @@ from radixroute.commands_shared import require_address
 from radixroute.errors import BadInput
 
 if TYPE_CHECKING:
-    from radixroute.replay.timing import Timing
-    from radixroute.replay.trace import Trace
+    from radixroute.replay.fleet.timing import Timing
+    from radixroute.replay.traces.trace import Trace
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:
@@ -41,7 +41,7 @@ def timing_of(name: str, path: Path, *, is_coming: bool) -> "Timing":
     """Of the name given; any will do for what is about to be measured."""
     from radixroute.replay.calibration import read_calibration
     from radixroute.replay.errors import BadCalibration
-    from radixroute.replay.timing import CALIBRATED, timing_named
+    from radixroute.replay.fleet.timing import CALIBRATED, timing_named
 
     if is_coming or name != CALIBRATED:
         return timing_named(name)
@@ -59,7 +59,7 @@ def fitted(
     trace: "Trace", scale_lengths: float | None, max_output: int | None, block_size: int
 ) -> "Trace":
     """The trace with the lengths asked for. `block_size`: of the simulated engine."""
-    from radixroute.replay.reshape import capped, resized
+    from radixroute.replay.traces.reshape import capped, resized
 
     if scale_lengths is not None:
         trace = resized(trace, scale_lengths, block_size)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.replay.captured import CapturedRequest
+from radixroute.replay.traces.captured import CapturedRequest
 
 
 class RequestLogReader:

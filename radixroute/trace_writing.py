@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from radixroute.errors import BadInput
 
 if TYPE_CHECKING:
-    from radixroute.replay.trace import Trace
+    from radixroute.replay.traces.trace import Trace
 
 
 def write_trace(trace: "Trace", path: Path) -> None:
     """In our own format; a name that ends in .gz compresses it. Raises `BadInput`."""
-    from radixroute.replay.trace_own import write_own
+    from radixroute.replay.traces.own_format import write_own
 
     try:
         with path.open("wb") as file:

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 
 from radixroute.replay.errors import BadCalibration
-from radixroute.replay.report_figures import Floats
-from radixroute.replay.timing import CALIBRATED, Timing
+from radixroute.replay.fleet.timing import CALIBRATED, Timing
+from radixroute.replay.report.figures import Floats
 
 SCHEMA, VERSION = "radixroute.calibration", 1
 _USUAL_ERROR = 0.1  # relative: what is off by more counts less

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 
 from radixroute.radix.tree.eviction import LRU
-from radixroute.replay import blame, bounds
+from radixroute.replay.analysis import blame, bounds
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.fleet import FleetShape
-from radixroute.replay.report import Report, ReportedRun
+from radixroute.replay.fleet.fleet import FleetShape
+from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
+from radixroute.replay.report.report import Report, ReportedRun
 from radixroute.replay.results import RunResult
 from radixroute.replay.simulate import Conditions, Scenario, simulate
-from radixroute.replay.timing import POLYNOMIAL, Timing
-from radixroute.replay.trace import Prefixes, Trace, prefixes
+from radixroute.replay.traces.trace import Prefixes, Trace, prefixes
 from radixroute.router.policy.table import POLICIES, policy_named
 
 ALL = "all"

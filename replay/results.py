@@ -10,7 +10,7 @@ import numpy as np
 
 from radixroute.radix.ids import Numbers
 from radixroute.radix.tree.eviction import LRU
-from radixroute.replay.trace import Trace
+from radixroute.replay.traces.trace import Trace
 
 SIMULATED, LIVE = "simulated", "live"
 # Idle time while requests waited at the router (`IdleBook`), and what each kind means.

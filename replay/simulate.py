@@ -16,13 +16,13 @@ import numpy as np
 
 from radixroute.radix.ids import Holder, Keys, Numbers, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
-from radixroute.replay import fleet_layout as at
-from radixroute.replay.cache_events import cache_events
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.fleet import CacheWords, Fleet, FleetShape, PassReport
+from radixroute.replay.fleet import layout as at
+from radixroute.replay.fleet.cache_events import cache_events
+from radixroute.replay.fleet.fleet import CacheWords, Fleet, FleetShape, PassReport
+from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
 from radixroute.replay.results import RunResult
-from radixroute.replay.timing import POLYNOMIAL, Timing
-from radixroute.replay.trace import Prefixes, Trace, prefixes, sessions
+from radixroute.replay.traces.trace import Prefixes, Trace, prefixes, sessions
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.messages.actions import Action, Dispatch, Fail
@@ -80,7 +80,7 @@ class Simulation:
     def __init__(
         self, trace: Trace, policy: str, scenario: Scenario, numbered: Prefixes | None
     ) -> None:
-        from radixroute.replay.fleet_kernels import keys_of
+        from radixroute.replay.fleet.kernels import keys_of
 
         shape, conditions = scenario.shape, scenario.conditions
         self._trace, self._policy, self._scenario = trace, policy, scenario

@@ -13,7 +13,7 @@ import numpy as np
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as stubs
-from radixroute.replay.ceiling import InfiniteCache
+from radixroute.replay.analysis.infinite_cache import InfiniteCache
 
 WORKERS = ("worker-0", "worker-1")
 BLOCK = 16

@@ -13,7 +13,7 @@ from bench.demo_replay import Asked, Replayed
 from bench.demo_report import faults_of, mean_ceiling, pool_fault, summarize, verdict
 from bench.demo_run import PolicyRun, Ttft, find_faults, ttft_of
 from bench.demo_table import run_table, summary_markdown, summary_table
-from radixroute.replay.ceiling import Ceiling
+from radixroute.replay.analysis.infinite_cache import Ceiling
 from radixroute.replay.chats import ChatShape, make_workload
 from tests.bench.fake_router import ByteTokenizer
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 
 from bench.replay_growth import AT_ONCE, copies
-from radixroute.replay.reshape import cut
-from radixroute.replay.trace import prefixes
+from radixroute.replay.traces.reshape import cut
+from radixroute.replay.traces.trace import prefixes
 from tests.replay.conversation import conversation
 
 

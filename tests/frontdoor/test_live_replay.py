@@ -14,12 +14,12 @@ from radixroute.live_cluster import ClusterFacts, Fitting, ask_cluster, fit_trac
 from radixroute.live_lab import LiveOptions, run_live, simulate_beside
 from radixroute.live_replay import LiveRun, replay_live
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.replay.bounds import bounds
+from radixroute.replay.analysis.bounds import bounds
 from radixroute.replay.calibration import read_calibration
 from radixroute.replay.lab import LabSettings
-from radixroute.replay.trace import prefixes
-from radixroute.replay.trace_files import read_trace
-from radixroute.replay.trace_own import write_own
+from radixroute.replay.traces.files import read_trace
+from radixroute.replay.traces.own_format import write_own
+from radixroute.replay.traces.trace import prefixes
 from tests.replay.traces import trace_of
 from tests.router.clusters import all_live, cluster, until
 from tests.router.fakes import FakeWorker

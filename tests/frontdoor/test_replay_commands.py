@@ -9,8 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from radixroute.commands_replay import ReplayGroup
-from radixroute.replay.synth import KINDS, shape_of, synthesize
-from radixroute.replay.trace_files import read_trace
+from radixroute.replay.synth.workloads import KINDS, shape_of, synthesize
+from radixroute.replay.traces.files import read_trace
 
 
 def test_the_group_and_its_command_show_what_they_do(cli):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from radixroute.replay import fleet_layout as at
-from radixroute.replay.fleet import Fleet
-from radixroute.replay.trace import Trace
-from radixroute.replay.trace_files import read_trace
+from radixroute.replay.fleet import layout as at
+from radixroute.replay.fleet.fleet import Fleet
+from radixroute.replay.traces.files import read_trace
+from radixroute.replay.traces.trace import Trace
 
 TRACE = Path(__file__).parents[2] / "bench" / "data" / "conversation_trace.jsonl.gz"
 

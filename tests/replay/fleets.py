@@ -8,11 +8,11 @@ import numpy as np
 
 from radixroute.radix.index.layout import PACKED_HEAD, PACKED_STORE
 from radixroute.radix.tree.eviction import EVICTION_POLICIES
-from radixroute.replay import fleet_layout as at
-from radixroute.replay.fleet import CacheWords, Fleet, FleetBuffers, FleetShape, PassReport
-from radixroute.replay.fleet_kernels import keys_of
-from radixroute.replay.timing import Timing
-from radixroute.replay.trace import Prefixes, Trace, prefixes
+from radixroute.replay.fleet import layout as at
+from radixroute.replay.fleet.fleet import CacheWords, Fleet, FleetBuffers, FleetShape, PassReport
+from radixroute.replay.fleet.kernels import keys_of
+from radixroute.replay.fleet.timing import Timing
+from radixroute.replay.traces.trace import Prefixes, Trace, prefixes
 from tests.replay.slow_fleet import SlowFleet
 
 _NEVER = 1 << 50

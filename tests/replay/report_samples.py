@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from radixroute.replay.report import Report, ReportedRun
+from radixroute.replay.report.report import Report, ReportedRun
 from radixroute.replay.results import RunResult
-from radixroute.replay.trace import Trace
+from radixroute.replay.traces.trace import Trace
 
 MS = 1_000_000
 CLASSES = ("never seen", "held elsewhere but not chosen", "last token")

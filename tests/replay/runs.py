@@ -6,12 +6,12 @@ equal prefixes.
 
 import numpy as np
 
-from radixroute.replay import fleet_layout as at
-from radixroute.replay.cache_events import cache_events
-from radixroute.replay.fleet import CacheWords, Fleet, FleetShape
+from radixroute.replay.fleet import layout as at
+from radixroute.replay.fleet.cache_events import cache_events
+from radixroute.replay.fleet.fleet import CacheWords, Fleet, FleetShape
+from radixroute.replay.fleet.timing import POLYNOMIAL
 from radixroute.replay.results import CacheEvents, RunResult
-from radixroute.replay.timing import POLYNOMIAL
-from radixroute.replay.trace import Trace
+from radixroute.replay.traces.trace import Trace
 
 BLOCK = 4
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from radixroute.events.wire.records import BlocksStored
 from radixroute.radix.keys.block_keys import block_keys
-from radixroute.replay.fleet import FleetShape
-from radixroute.replay.timing import Timing
-from radixroute.replay.trace import Prefixes, Trace
+from radixroute.replay.fleet.fleet import FleetShape
+from radixroute.replay.fleet.timing import Timing
+from radixroute.replay.traces.trace import Prefixes, Trace
 from radixroute.request.sampling import SamplingParams
 from radixroute.worker.engine.cache import PrefixCache
 from radixroute.worker.engine.engine import EngineRequest

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from radixroute.radix.index.layout import PACKED_CLEAR, PACKED_STORE
-from radixroute.replay import blame_layout
-from radixroute.replay.blame import CLASSES, DEFINITIONS, Beliefs, blame
-from radixroute.replay.cache_events import cache_events
+from radixroute.replay.analysis import blame_layout
+from radixroute.replay.analysis.blame import CLASSES, DEFINITIONS, Beliefs, blame
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.fleet import CacheWords, FleetShape
-from radixroute.replay.fleet_kernels import keys_of
-from radixroute.replay.trace import prefixes
+from radixroute.replay.fleet.cache_events import cache_events
+from radixroute.replay.fleet.fleet import CacheWords, FleetShape
+from radixroute.replay.fleet.kernels import keys_of
+from radixroute.replay.traces.trace import prefixes
 from tests.replay.runs import BLOCK, drive, events_of, make_trace, random_trace, result
 
 # Two full blocks that another prompt may have too, and one token behind them that none can reuse.

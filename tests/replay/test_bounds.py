@@ -6,7 +6,7 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 
-from radixroute.replay.bounds import (
+from radixroute.replay.analysis.bounds import (
     DEFINITIONS,
     bounds,
     infinite,
@@ -16,8 +16,8 @@ from radixroute.replay.bounds import (
     pooled_lru,
 )
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.fleet import FleetShape
-from radixroute.replay.trace import prefixes
+from radixroute.replay.fleet.fleet import FleetShape
+from radixroute.replay.traces.trace import prefixes
 from tests.replay.conversation import conversation
 from tests.replay.runs import BLOCK, drive, make_trace, random_trace, result
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radixroute.replay.ceiling import Exchange, InfiniteCache, ceiling
+from radixroute.replay.analysis.infinite_cache import Exchange, InfiniteCache, ceiling
 from radixroute.replay.errors import InvalidShape
 
 

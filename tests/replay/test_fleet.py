@@ -6,11 +6,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from radixroute.replay import fleet_layout as at
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.fleet import Fleet, FleetBuffers, FleetShape
-from radixroute.replay.timing import POLYNOMIAL, Timing
-from radixroute.replay.trace import prefixes
+from radixroute.replay.fleet import layout as at
+from radixroute.replay.fleet.fleet import Fleet, FleetBuffers, FleetShape
+from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
+from radixroute.replay.traces.trace import prefixes
 from tests.replay.conversation import conversation, round_robin
 from tests.replay.fleets import (
     Workload,

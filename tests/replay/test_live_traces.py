@@ -7,12 +7,12 @@ import pytest
 
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.radix.keys.scope import Scope
-from radixroute.replay.bounds import bounds
-from radixroute.replay.captured import CapturedRequest, captured_trace
+from radixroute.replay.analysis.bounds import bounds
 from radixroute.replay.errors import BadTrace, InvalidShape
-from radixroute.replay.reshape import capped, kept, resized
-from radixroute.replay.token_ids import TokenSource
-from radixroute.replay.trace import prefixes
+from radixroute.replay.traces.captured import CapturedRequest, captured_trace
+from radixroute.replay.traces.reshape import capped, kept, resized
+from radixroute.replay.traces.token_ids import TokenSource
+from radixroute.replay.traces.trace import prefixes
 from tests.replay.runs import random_trace as random_prefixes
 from tests.replay.traces import assert_sound, blocks_of, random_trace, trace_of
 

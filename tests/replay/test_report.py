@@ -11,14 +11,14 @@ import pytest
 from rich.console import Console
 
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.report import Report, ReportedRun, requests_jsonl, results_json
-from radixroute.replay.report_figures import (
+from radixroute.replay.report.figures import (
     in_flight_over_time,
     run_figures,
     share_over_time,
     ttft_distribution,
 )
-from radixroute.replay.report_table import conclusion, setting_names, table
+from radixroute.replay.report.report import Report, ReportedRun, requests_jsonl, results_json
+from radixroute.replay.report.table import conclusion, setting_names, table
 from tests.replay.report_samples import (
     CLASSES,
     ints,
@@ -104,8 +104,8 @@ def test_requests_are_the_golden_lines():
 
 _IN_ANOTHER_PROCESS = """
 import hashlib
-from radixroute.replay.report import requests_jsonl, results_json
-from radixroute.replay.report_html import index_html
+from radixroute.replay.report.report import requests_jsonl, results_json
+from radixroute.replay.report.html import index_html
 from tests.replay.test_report import random_report
 report = random_report()
 for text in (results_json(report), requests_jsonl(report.runs[0]), index_html(report)):

@@ -3,8 +3,8 @@
 import pytest
 
 from radixroute.replay.errors import InvalidShape, UnreadableRows
-from radixroute.replay.report import ReportedRun, requests_jsonl
-from radixroute.replay.report_diff import diff, diff_text, read_rows
+from radixroute.replay.report.diff import diff, diff_text, read_rows
+from radixroute.replay.report.report import ReportedRun, requests_jsonl
 from tests.replay.report_samples import ints, random_run, tiny_losses, tiny_run
 
 

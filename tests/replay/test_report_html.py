@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from radixroute.replay.report import Report, ReportedRun
-from radixroute.replay.report_html import index_html
-from radixroute.replay.report_svg import Scale
+from radixroute.replay.report.html import index_html
+from radixroute.replay.report.report import Report, ReportedRun
+from radixroute.replay.report.svg import Scale
 from tests.replay.report_samples import (
     random_losses,
     random_run,

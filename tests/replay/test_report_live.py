@@ -3,9 +3,9 @@
 import json
 from dataclasses import replace
 
-from radixroute.replay.report import Report, ReportedRun, results_json
-from radixroute.replay.report_html import index_html
-from radixroute.replay.report_table import conclusion, idle_table
+from radixroute.replay.report.html import index_html
+from radixroute.replay.report.report import Report, ReportedRun, results_json
+from radixroute.replay.report.table import conclusion, idle_table
 from radixroute.replay.results import LIVE
 from tests.replay.report_samples import MS, ints, tiny_report, tiny_run
 

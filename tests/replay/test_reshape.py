@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.reshape import cut, scaled, spread
+from radixroute.replay.traces.reshape import cut, scaled, spread
 from tests.replay.traces import assert_sound, blocks_of, random_trace, requests_of, trace_of
 
 SEEDS = range(30)

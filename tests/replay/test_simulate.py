@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from radixroute.replay import fleet_layout as at
-from radixroute.replay.fleet import FleetShape
+from radixroute.replay.fleet import layout as at
+from radixroute.replay.fleet.fleet import FleetShape
+from radixroute.replay.fleet.timing import LINEAR
 from radixroute.replay.lab import LabSettings, replay_all
-from radixroute.replay.report import results_json
-from radixroute.replay.reshape import capped, cut
+from radixroute.replay.report.report import results_json
 from radixroute.replay.simulate import Conditions, Scenario, Simulation, simulate
-from radixroute.replay.synth import synthesize
-from radixroute.replay.timing import LINEAR
-from radixroute.replay.trace import Trace, sessions
+from radixroute.replay.synth.workloads import synthesize
+from radixroute.replay.traces.reshape import capped, cut
+from radixroute.replay.traces.trace import Trace, sessions
 from radixroute.router.errors import UnknownPolicy
 from radixroute.router.policy.table import POLICIES
 from tests.replay.conversation import conversation

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.synth import KINDS, shape_of, synthesize
-from radixroute.replay.synth_prompts import BLOCK, Piece, Pieces
-from radixroute.replay.synth_sessions import Chats
+from radixroute.replay.synth.prompts import BLOCK, Piece, Pieces
+from radixroute.replay.synth.sessions import Chats
+from radixroute.replay.synth.workloads import KINDS, shape_of, synthesize
 from tests.replay.traces import assert_sound, blocks_of, infinite_reuse
 
 # What one infinite cache serves, over five seeds; a kind that shares otherwise is another workload.
@@ -75,7 +75,7 @@ def test_what_is_shared_is_what_the_kind_promises(traces, kind):
 
 
 _DIGESTS = """
-from radixroute.replay.synth import KINDS, synthesize
+from radixroute.replay.synth.workloads import KINDS, synthesize
 print(*(synthesize(kind, 3).digest for kind in KINDS))
 """
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from radixroute.replay.errors import BadTrace
-from radixroute.replay.trace_files import FORMATS, read_trace
+from radixroute.replay.traces.files import FORMATS, read_trace
 from tests.replay.conversation import TRACE
 from tests.replay.traces import assert_sound, blocks_of, infinite_reuse
 

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from radixroute.replay.errors import BadTrace
-from radixroute.replay.trace_files import read_trace
-from radixroute.replay.trace_own import write_own
+from radixroute.replay.traces.files import read_trace
+from radixroute.replay.traces.own_format import write_own
 from tests.replay.traces import assert_sound, random_trace
 
 HEADER = {"schema": "radixroute.trace", "version": 1, "block_size": 4, "name": "n"}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from radixroute.replay.trace_draft import TraceDraft, earliest_ns
+from radixroute.replay.traces.draft import TraceDraft, earliest_ns
 
 
 def trace_of(rows, *, block_size=4, name="by hand"):

@@ -1,0 +1,115 @@
+"""How long a pass takes, and glides: passes that only decode and follow each other all alike.
+
+While nobody arrives, ends, or fills or begins a block, a worker's next passes differ in their time
+alone. They are planned as one, with the same rounding, and told apart only when somebody looks
+before they are over. Helpers of `fleet_kernels`, compiled into its kernels.
+"""
+
+import numpy as np
+
+from radixroute.radix.ids import Numbers
+from radixroute.radix.jit import helper, rare_helper
+from radixroute.replay.fleet import layout as at
+from radixroute.replay.fleet.layout import Cells, Floats
+
+
+@helper
+def pass_ns(prefill: int, decodes: int, context: int, timing: Floats) -> int:
+    ms = 0.0
+    if prefill > 0:
+        t = np.float64(prefill)
+        ms += (timing[at.A2] * t + timing[at.A1]) * t + timing[at.A0]
+    if decodes > 0:
+        ms += _decode_ms(decodes, context, timing)
+    return _rounded_ns(ms, timing)
+
+
+@helper
+def _decode_ms(decodes: int, context: int, timing: Floats) -> float:
+    p = context / timing[at.D_TOTAL]
+    ms = (timing[at.D2] * p + timing[at.D1]) * p + timing[at.D0]
+    ms += timing[at.D_EACH] * decodes
+    return max(timing[at.D_MIN], ms)  # type: ignore[no-any-return]
+
+
+@helper
+def _rounded_ns(ms: float, timing: Floats) -> int:
+    return max(1, np.int64(np.rint(ms * timing[at.SLOWNESS] * 1e6)))  # type: ignore[return-value]
+
+
+@helper
+def _decode_ns(decodes: int, context: int, timing: Floats) -> int:
+    """`pass_ns` of a pass that only decodes. Without its branches: LLVM makes of a loop over them
+    a division of 128 bits, which numba cannot link."""
+    return _rounded_ns(_decode_ms(decodes, context, timing), timing)
+
+
+@rare_helper
+def plan_glide(
+    worker: Numbers, requests: Numbers, running: Cells, limits: Numbers, timing: Floats
+) -> None:
+    """The pass just begun only decodes: as many more as follow alike. The last may end requests."""
+    n_passes = np.int64(1 << 62)
+    for place in range(worker[at.N_RUNNING]):
+        request = requests[running[place]]
+        alike = np.int64(1)
+        if request[at.PARTIAL] >= 0:
+            # The pass that fills the block decides again: it is published then.
+            alike = (request[at.N_CHAINED] + 1) * limits[at.BLOCK] - 1 - request[at.COMPUTED]
+        n_passes = min(n_passes, alike, request[at.OUTPUT] - request[at.GENERATED])
+    n, context, end_ns = worker[at.PASS_DECODES], worker[at.PASS_CONTEXT], worker[at.PASS_END]
+    for _ in range(n_passes - 1):
+        context += n
+        end_ns += _decode_ns(n, context, timing)
+    worker[at.GLIDE_PASSES] = n_passes
+    worker[at.GLIDE_END] = end_ns
+
+
+@rare_helper
+def last_of_glide(worker: Numbers, requests: Numbers, running: Cells, timing: Floats) -> None:
+    """All passes of the glide but the last are over."""
+    n_over, n = worker[at.GLIDE_PASSES] - 1, worker[at.PASS_DECODES]
+    last_ns = _decode_ns(n, worker[at.PASS_CONTEXT] + n_over * n, timing)
+    end_ns = worker[at.GLIDE_END]
+    _skip(n_over, end_ns - last_ns, end_ns, worker, requests, running)
+
+
+@rare_helper
+def glide_to(
+    now_ns: int, worker: Numbers, requests: Numbers, running: Cells, timing: Floats
+) -> None:
+    """The glide's passes up to now are over. What begins now has not begun."""
+    n, context = worker[at.PASS_DECODES], worker[at.PASS_CONTEXT]
+    start_ns, end_ns = worker[at.PASS_START], worker[at.PASS_END]
+    before_ns, n_over = start_ns, 0
+    while end_ns <= now_ns:
+        n_over += 1
+        context += n
+        before_ns, start_ns = start_ns, end_ns
+        end_ns += _decode_ns(n, context, timing)
+    _skip(n_over, start_ns, end_ns, worker, requests, running)
+    if start_ns == now_ns:
+        worker[at.PASS_START] = before_ns
+        worker[at.PASS_END] = -1
+        for place in range(worker[at.N_RUNNING]):
+            requests[running[place], at.PASS_TOKENS] = 0
+
+
+@helper
+def _skip(
+    n_passes: int, start_ns: int, end_ns: int, worker: Numbers, requests: Numbers, running: Cells
+) -> None:
+    """So many passes of a glide are over; the next one runs from `start_ns` to `end_ns`."""
+    for place in range(worker[at.N_RUNNING]):
+        request = requests[running[place]]
+        request[at.COMPUTED] += n_passes
+        request[at.GENERATED] += n_passes
+    n, ns = worker[at.PASS_DECODES], start_ns - worker[at.PASS_START]
+    worker[at.N_DECODE_PASSES] += n_passes
+    worker[at.DECODE_NS] += ns
+    worker[at.DECODED] += n_passes * n
+    worker[at.BUSY_NS] += ns
+    worker[at.PASS_CONTEXT] += n_passes * n
+    worker[at.PASS_START] = start_ns
+    worker[at.PASS_END] = end_ns
+    worker[at.GLIDE_PASSES] -= n_passes

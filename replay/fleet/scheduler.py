@@ -1,0 +1,278 @@
+"""A simulated worker's scheduler: which requests the next pass computes, and what its end gives.
+
+The same rules as `worker.scheduler`, on numbers instead of tokens. Blocks are visible from the
+start of the pass that computes them; tokens come at its end. Helpers of `fleet_kernels`, compiled
+into its kernels.
+"""
+
+from radixroute.radix.ids import Keys, Numbers
+from radixroute.radix.jit import helper, rare_helper
+from radixroute.replay.fleet import layout as at
+from radixroute.replay.fleet.blocks import allocate, find, free_twins, node_at, publish, release
+from radixroute.replay.fleet.glide import last_of_glide, pass_ns, plan_glide
+from radixroute.replay.fleet.layout import Cells, Floats
+from radixroute.replay.fleet.runs import blocks_in, cut, pin
+
+
+@helper
+def _blocks(n_tokens: int, limits: Numbers) -> int:
+    return (n_tokens + limits[at.BLOCK] - 1) // limits[at.BLOCK]  # type: ignore[no-any-return]
+
+
+@helper
+def _n_held(request: Numbers) -> int:
+    return request[at.N_CHAINED] + (1 if request[at.PARTIAL] >= 0 else 0)  # type: ignore[no-any-return]
+
+
+@helper
+def _known(request: Numbers) -> int:
+    """Prompt and generated tokens: with the last of them computed the next one is sampled."""
+    return request[at.PROMPT] + request[at.GENERATED]  # type: ignore[no-any-return]
+
+
+@helper
+def _place(
+    request: Numbers,
+    n_tokens: int,
+    nodes: Cells,
+    worker: Numbers,
+    slots: Cells,
+    runs: Numbers,
+    buckets: Numbers,
+    limits: Numbers,
+    words: Keys,
+    cursors: Numbers,
+) -> None:
+    """Takes the next `n_tokens` into the pass: blocks for them, full ones visible now."""
+    end = request[at.COMPUTED] + n_tokens
+    request[at.PASS_TOKENS] = n_tokens
+    short = _blocks(end, limits) - _n_held(request)
+    full = end // limits[at.BLOCK]
+    if short > 0 or full > request[at.N_CHAINED]:
+        fresh = allocate(short, worker, slots, runs, buckets, words, cursors)
+        fresh = publish(request, full, fresh, nodes, worker, slots, runs, buckets, words, cursors)
+        if fresh >= 0:
+            request[at.PARTIAL] = fresh
+
+
+@rare_helper
+def _preempt(
+    now_ns: int,
+    place: int,
+    requests: Numbers,
+    running: Cells,
+    worker: Numbers,
+    slots: Cells,
+    runs: Numbers,
+) -> None:
+    """The request at this place of the running ones waits again, before all others."""
+    index = running[place]
+    request = requests[index]
+    # Its last pass ended just now: a worker with running requests never pauses.
+    release(request, worker, slots, runs, now_ns)
+    request[at.LOST] = request[at.COMPUTED]
+    request[at.COMPUTED] = 0
+    request[at.PASS_TOKENS] = 0
+    request[at.STATE] = at.WAITING
+    request[at.NEXT] = worker[at.WAIT_HEAD]
+    worker[at.WAIT_HEAD] = index
+    if worker[at.WAIT_TAIL] < 0:
+        worker[at.WAIT_TAIL] = index
+    worker[at.N_WAITING] += 1
+    for i in range(place, worker[at.N_RUNNING] - 1):
+        running[i] = running[i + 1]
+    worker[at.N_RUNNING] -= 1
+    worker[at.N_PREEMPTED] += 1
+
+
+@rare_helper
+def _admit(
+    now_ns: int,
+    requests: Numbers,
+    nodes: Cells,
+    worker: Numbers,
+    slots: Cells,
+    runs: Numbers,
+    buckets: Numbers,
+    running: Cells,
+    limits: Numbers,
+) -> bool:
+    """The head of the queue runs from now on, if all its known tokens fit."""
+    index = worker[at.WAIT_HEAD]
+    if index < 0 or worker[at.N_RUNNING] >= limits[at.MAX_SEQS]:
+        return False
+    request = requests[index]
+    reusable = (_known(request) - 1) // limits[at.BLOCK]
+    hits, leaf = 0, -1
+    while hits < reusable:
+        slot = find(buckets, node_at(request, nodes, hits))
+        if slot < 0:
+            break
+        leaf = slot
+        hits += 1
+    run = cut(worker, slots, runs, leaf, hits) if hits > 0 else -1
+    above, cold = run, 0
+    while above >= 0 and runs[above, at.LOCKS] == 0:
+        cold += blocks_in(runs, above)
+        above = runs[above, at.ABOVE]
+    spare = limits[at.WATERMARK] if worker[at.N_RUNNING] else 0
+    wanted = _blocks(_known(request), limits) - hits + spare
+    if wanted > worker[at.N_FREE] + worker[at.N_COLD] - cold:
+        return False
+    pin(worker, runs, run, -1)
+    worker[at.WAIT_HEAD] = request[at.NEXT]
+    if request[at.NEXT] < 0:
+        worker[at.WAIT_TAIL] = -1
+    worker[at.N_WAITING] -= 1
+    running[worker[at.N_RUNNING]] = index
+    worker[at.N_RUNNING] += 1
+    request[at.STATE] = at.RUNNING
+    request[at.LEAF] = leaf
+    request[at.N_CHAINED] = hits
+    request[at.COMPUTED] = hits * limits[at.BLOCK]
+    if request[at.CACHED] < 0:
+        request[at.CACHED] = request[at.COMPUTED]
+        request[at.ADMITTED_NS] = now_ns
+    else:
+        request[at.RECOMPUTED] += max(0, request[at.LOST] - request[at.COMPUTED])
+    return True
+
+
+@rare_helper
+def begin(
+    now_ns: int,
+    requests: Numbers,
+    nodes: Cells,
+    worker: Numbers,
+    slots: Cells,
+    runs: Numbers,
+    buckets: Numbers,
+    running: Cells,
+    limits: Numbers,
+    timing: Floats,
+    words: Keys,
+    cursors: Numbers,
+) -> None:
+    """Schedules the next pass of an idle worker; it stays idle when nothing can run."""
+    budget, n_preempted = limits[at.MAX_BATCHED], worker[at.N_PREEMPTED]
+    prefill, decodes, context = 0, 0, 0
+    place = 0
+    while budget > 0:
+        if place == worker[at.N_RUNNING] and (
+            worker[at.N_PREEMPTED] != n_preempted
+            or not _admit(now_ns, requests, nodes, worker, slots, runs, buckets, running, limits)
+        ):
+            break
+        request = requests[running[place]]
+        remaining = _known(request) - request[at.COMPUTED]
+        wanted = min(remaining, budget)
+        short = _blocks(request[at.COMPUTED] + wanted, limits) - _n_held(request)
+        is_gone = False
+        while short > worker[at.N_FREE] + worker[at.N_COLD] and not is_gone:
+            victim = worker[at.N_RUNNING] - 1
+            is_gone = victim == place
+            _preempt(now_ns, victim, requests, running, worker, slots, runs)
+        if is_gone:
+            break
+        if remaining == 1 and request[at.GENERATED] > 0:
+            decodes += 1
+            context += _known(request)
+        else:
+            prefill += wanted
+        _place(request, wanted, nodes, worker, slots, runs, buckets, limits, words, cursors)
+        budget -= wanted
+        place += 1
+    worker[at.PASS_END] = -1
+    if place == 0:
+        return
+    worker[at.PASS_START] = now_ns
+    worker[at.PASS_END] = now_ns + pass_ns(prefill, decodes, context, timing)
+    worker[at.PASS_PREFILL] = prefill
+    worker[at.PASS_DECODES] = decodes
+    worker[at.PASS_CONTEXT] = context
+    worker[at.GLIDE_PASSES] = 1
+    worker[at.GLIDE_END] = worker[at.PASS_END]
+    # Who waits was refused by this pass and will be by those alike; after a preemption nobody was
+    # asked. No twin becomes free at its end: who decodes fills blocks that nobody else can have.
+    is_refused = worker[at.N_WAITING] == 0 or worker[at.N_PREEMPTED] == n_preempted
+    is_whole = place == worker[at.N_RUNNING]
+    if prefill == 0 and is_refused and is_whole:
+        plan_glide(worker, requests, running, limits, timing)
+
+
+@helper
+def _item(index: int, kind: int, items: Numbers, cursors: Numbers) -> None:
+    n = cursors[at.N_ITEMS]
+    items[n, 0], items[n, 1] = index, kind
+    cursors[at.N_ITEMS] = n + 1
+
+
+@rare_helper
+def end(
+    which: int,
+    requests: Numbers,
+    worker: Numbers,
+    slots: Cells,
+    runs: Numbers,
+    running: Cells,
+    timing: Floats,
+    reports: Numbers,
+    items: Numbers,
+    cursors: Numbers,
+) -> int:
+    """The pass is over: tokens come, finished requests go. NOTHING, REPORT or FOLLOWED."""
+    if worker[at.GLIDE_PASSES] > 1:
+        last_of_glide(worker, requests, running, timing)
+    now_ns = worker[at.PASS_END]
+    free_twins(worker, slots)
+    first_item = cursors[at.N_ITEMS]
+    kept, told = 0, at.REPORT
+    for place in range(worker[at.N_RUNNING]):
+        index = running[place]
+        request = requests[index]
+        request[at.COMPUTED] += request[at.PASS_TOKENS]
+        n_tokens, request[at.PASS_TOKENS] = request[at.PASS_TOKENS], 0
+        is_done = False
+        if n_tokens > 0 and request[at.COMPUTED] == _known(request):
+            request[at.GENERATED] += 1
+            kind = 0
+            if request[at.FIRST_NS] < 0:
+                request[at.FIRST_NS] = now_ns
+                kind = at.FIRST_TOKEN
+            if request[at.GENERATED] >= request[at.OUTPUT]:
+                is_done = True
+                kind |= at.LAST_TOKEN
+                request[at.FINISH_NS] = now_ns
+                request[at.STATE] = at.DONE
+                if request[at.IS_FOLLOWED]:
+                    told = at.FOLLOWED
+                release(request, worker, slots, runs, now_ns)
+            if kind:
+                _item(index, kind, items, cursors)
+        if not is_done:
+            running[kept] = index
+            kept += 1
+    worker[at.N_RUNNING] = kept
+    pass_ns = now_ns - worker[at.PASS_START]
+    worker[at.BUSY_NS] += pass_ns
+    worker[at.PASS_END] = -1
+    n_items = cursors[at.N_ITEMS] - first_item
+    if n_items == 0 and worker[at.PASS_PREFILL] == 0:
+        worker[at.N_DECODE_PASSES] += 1
+        worker[at.DECODE_NS] += pass_ns
+        worker[at.DECODED] += worker[at.PASS_DECODES]
+        return at.NOTHING
+    report = reports[cursors[at.N_REPORTS]]
+    cursors[at.N_REPORTS] += 1
+    report[at.R_END] = now_ns
+    report[at.R_WORKER] = which
+    report[at.R_PASS_NS] = pass_ns
+    report[at.R_PREFILL] = worker[at.PASS_PREFILL]
+    report[at.R_DECODES] = worker[at.PASS_DECODES]
+    report[at.R_FIRST_ITEM] = first_item
+    report[at.R_N_ITEMS] = n_items
+    report[at.R_DECODE_PASSES] = worker[at.N_DECODE_PASSES]
+    report[at.R_DECODE_NS] = worker[at.DECODE_NS]
+    report[at.R_DECODED] = worker[at.DECODED]
+    worker[at.N_DECODE_PASSES] = worker[at.DECODE_NS] = worker[at.DECODED] = 0
+    return told

@@ -1,0 +1,80 @@
+"""How long an engine's pass takes: models behind one form that the fleet's kernel computes.
+
+    prefill ms = a2 t^2 + a1 t + a0                   t > 0: prompt tokens computed in the pass
+    decode ms  = max(d_min, d2 p^2 + d1 p + d0 + d_each n)
+                                 n > 0: requests that decode, p: their context / all KV tokens
+
+Pure values. A pass of both costs the sum.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from radixroute.replay.errors import InvalidShape
+from radixroute.replay.fleet import layout as at
+from radixroute.replay.fleet.layout import Floats
+
+if TYPE_CHECKING:
+    from radixroute.replay.fleet.fleet import FleetShape
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One timing model; times in milliseconds."""
+
+    name: str
+    a2: float = 0.0
+    a1: float = 0.0
+    a0: float = 0.0
+    d2: float = 0.0
+    d1: float = 0.0
+    d0: float = 0.0
+    d_each: float = 0.0
+    d_min: float = 0.0
+    kv_tokens: int = 0  # that "all KV tokens" means; 0: those of the worker
+
+    def coefficients(self, shape: "FleetShape") -> Floats:
+        """Shape (TIMING_LEN,), for workers of this shape."""
+        row = np.zeros(at.TIMING_LEN)
+        row[at.A2], row[at.A1], row[at.A0] = self.a2, self.a1, self.a0
+        row[at.D2], row[at.D1], row[at.D0] = self.d2, self.d1, self.d0
+        row[at.D_EACH], row[at.D_MIN] = self.d_each, self.d_min
+        row[at.D_TOTAL] = self.kv_tokens or shape.kv_blocks * shape.block_size
+        row[at.SLOWNESS] = 1.0
+        return row
+
+    def decode_ms(self, decoding: float, context_tokens: float) -> float:
+        """Of a pass in which so many requests decode, with so much context together."""
+        p = context_tokens / self.kv_tokens if self.kv_tokens else 0.0
+        return max(self.d_min, (self.d2 * p + self.d1) * p + self.d0 + self.d_each * decoding)
+
+    def prefill_ms(self, tokens: float) -> float:
+        """Of a pass that computes only so many prompt tokens."""
+        return (self.a2 * tokens + self.a1) * tokens + self.a0 if tokens > 0 else 0.0
+
+
+# Dynamo's mocker (`polynomial`), fitted by NVIDIA to one of its GPUs.
+POLYNOMIAL = Timing(
+    "polynomial",
+    a2=4.209989e-07,
+    a1=1.518344e-02,
+    a0=16.50142,
+    d2=-25.74,
+    d1=54.01,
+    d0=5.74,
+    d_min=1.0,
+)
+# The same machine as straight lines: what a rough guess would be.
+LINEAR = Timing("linear", a1=1.9e-02, a0=12.0, d0=5.74, d1=40.0, d_min=1.0)
+TIMINGS = {timing.name: timing for timing in (POLYNOMIAL, LINEAR)}
+CALIBRATED = "calibrated"  # of one's own engine: `calibration`
+
+
+def timing_named(name: str) -> Timing:
+    try:
+        return TIMINGS[name]
+    except KeyError:
+        known = ", ".join([*sorted(TIMINGS), CALIBRATED])
+        raise InvalidShape(f"unknown timing {name!r}: use one of {known}") from None

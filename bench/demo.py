@@ -19,8 +19,8 @@ from bench.demo_signals import Interrupted, interruptible
 from bench.demo_table import run_table, summary_markdown, summary_table
 from bench.machine import machine, versions
 from bench.model import ModelUnavailable, ensure_model
+from radixroute.deploy.cluster.local import LocalCluster
 from radixroute.deploy.errors import DeployError
-from radixroute.deploy.local import LocalCluster
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.replay.chats import make_workload
 from radixroute.request.tokenizer import Tokenizer

@@ -89,7 +89,7 @@ def up(  # noqa: PLR0913 - every parameter is an option of the command line
     if events_compat:
         given.append(flag("worker.events_compat", True, "--events-compat"))
     cluster = _runnable(_config(ctx, given, settings).cluster)
-    from radixroute.deploy import daemon
+    from radixroute.deploy.cluster import daemon
 
     try:
         with _reported():
@@ -115,7 +115,7 @@ def down(
     flags = {"--address": ("cluster.address", address), "--name": ("cluster.name", name)}
     given = [flag(key, value, typed) for typed, (key, value) in flags.items() if value is not None]
     cluster = _config(ctx, given, settings).cluster
-    from radixroute.deploy import daemon
+    from radixroute.deploy.cluster import daemon
 
     with _reported():
         daemon.down(cluster, tell)

@@ -15,7 +15,7 @@ import typer
 from radixroute.config import Config, Given, flag, load, router_address
 from radixroute.deploy.errors import DeployError
 from radixroute.deploy.settings import ClusterSettings
-from radixroute.deploy.state_file import read_state, runtime_dir
+from radixroute.deploy.state.state_file import read_state, runtime_dir
 from radixroute.errors import BadInput
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/]+):[0-9]{1,5}")

@@ -27,7 +27,7 @@ BASE_MODULES = (
     "radixroute.worker.engine.inference",
     "radixroute.worker.settings",
     "radixroute.deploy.settings",
-    "radixroute.deploy.daemon",
+    "radixroute.deploy.cluster.daemon",
 )
 
 
@@ -81,7 +81,7 @@ def test_up_without_ray_says_what_to_install(wheel: Path, tmp_path: Path):
     script = (
         "import sys; sys.modules['ray'] = None\n"
         "from radixroute.deploy.errors import RayMissing\n"
-        "try:\n    import radixroute.deploy.local\n"
+        "try:\n    import radixroute.deploy.cluster.local\n"
         "except RayMissing as error:\n    print(error)\n"
     )
     result = subprocess.run(

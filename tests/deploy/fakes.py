@@ -3,10 +3,10 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from radixroute.deploy.actors.slot import Actor, Spawner
 from radixroute.deploy.errors import ActorLost
-from radixroute.deploy.ledger import Ledger
-from radixroute.deploy.records import StartOutcome
-from radixroute.deploy.slot import Actor, Spawner
+from radixroute.deploy.state.ledger import Ledger
+from radixroute.deploy.state.records import StartOutcome
 from radixroute.radix.ids import WorkerId
 from radixroute.router.workers.members import MemberSpec
 

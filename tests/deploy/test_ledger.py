@@ -1,6 +1,6 @@
 """The ledger: incarnations only grow, whatever dies in between."""
 
-from radixroute.deploy.ledger import Ledger, MemoryStore
+from radixroute.deploy.state.ledger import Ledger, MemoryStore
 
 
 def test_an_incarnation_is_on_record_before_it_is_used():

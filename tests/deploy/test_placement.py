@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from radixroute.deploy.cluster.placement import NodeRoom, check_room
 from radixroute.deploy.errors import PlacementError
-from radixroute.deploy.placement import NodeRoom, check_room
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.worker.settings import WorkerSettings
 

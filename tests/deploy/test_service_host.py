@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from radixroute.deploy import service_host
-from radixroute.deploy.service_host import EXIT_FAILED, ServiceHost
+from radixroute.deploy.actors import service_host
+from radixroute.deploy.actors.service_host import EXIT_FAILED, ServiceHost
 from radixroute.router.errors import PortInUse
 
 
@@ -135,8 +135,8 @@ async def test_stop_before_start_does_nothing():
 
 
 def test_an_address_that_is_not_ray_is_refused_at_once():
+    from radixroute.deploy.cluster.joined import _probe
     from radixroute.deploy.errors import ConfigError, RayUnreachable
-    from radixroute.deploy.joined import _probe
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

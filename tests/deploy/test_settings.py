@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from radixroute.deploy.cluster.joined import join
 from radixroute.deploy.errors import ConfigError
-from radixroute.deploy.joined import join
 from radixroute.deploy.settings import ClusterSettings, from_record, settle, with_secret
 from radixroute.router.settings import RouterSettings
 from radixroute.worker.settings import WorkerSettings

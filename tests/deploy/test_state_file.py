@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from radixroute.deploy.daemon import down
+from radixroute.deploy.cluster.daemon import down
 from radixroute.deploy.errors import ConfigError, NotRunning
-from radixroute.deploy.process_tree import (
+from radixroute.deploy.process.process_tree import (
     ProcessId,
     await_gone,
     children_named,
@@ -19,7 +19,7 @@ from radixroute.deploy.process_tree import (
     identify,
 )
 from radixroute.deploy.settings import ClusterSettings
-from radixroute.deploy.state_file import (
+from radixroute.deploy.state.state_file import (
     ClusterState,
     read_state,
     remove_state,

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from radixroute.deploy import slot as slot_module
+from radixroute.deploy.actors import slot as slot_module
+from radixroute.deploy.actors.supervisor import Supervisor
 from radixroute.deploy.errors import BrokenInvariant
-from radixroute.deploy.ledger import Ledger, MemoryStore
-from radixroute.deploy.records import SlotState
 from radixroute.deploy.settings import ClusterSettings
-from radixroute.deploy.supervisor import Supervisor
+from radixroute.deploy.state.ledger import Ledger, MemoryStore
+from radixroute.deploy.state.records import SlotState
 from radixroute.router.workers.members import MemberSpec
 from tests.deploy.fakes import FakeFleet
 

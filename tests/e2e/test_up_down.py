@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from radixroute.deploy.process_tree import ProcessId, await_gone, descendants
-from radixroute.deploy.state_file import ClusterState, read_state, runtime_dir
+from radixroute.deploy.process.process_tree import ProcessId, await_gone, descendants
+from radixroute.deploy.state.state_file import ClusterState, read_state, runtime_dir
 from tests.e2e.tiny_model import write_tiny_model
 
 pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.timeout(400)]

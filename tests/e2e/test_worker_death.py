@@ -13,11 +13,11 @@ import grpc
 import numpy as np
 import pytest
 
+from radixroute.deploy.cluster.local import LocalCluster
 from radixroute.deploy.errors import DeployError
-from radixroute.deploy.local import LocalCluster
-from radixroute.deploy.process_tree import ProcessId, descendants
-from radixroute.deploy.records import ClusterStatus, SlotState
+from radixroute.deploy.process.process_tree import ProcessId, descendants
 from radixroute.deploy.settings import ClusterSettings
+from radixroute.deploy.state.records import ClusterStatus, SlotState
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.router.settings import RouterSettings

@@ -11,10 +11,10 @@ import pytest
 
 from radixroute import __version__
 from radixroute.console import plain
-from radixroute.deploy import daemon
+from radixroute.deploy.cluster import daemon
 from radixroute.deploy.errors import ConfigError, NotRunning, StartError
-from radixroute.deploy.process_tree import identify
-from radixroute.deploy.state_file import ClusterState, runtime_dir, write_state
+from radixroute.deploy.process.process_tree import identify
+from radixroute.deploy.state.state_file import ClusterState, runtime_dir, write_state
 from radixroute.protos import radixroute_pb2 as pb
 from tests.frontdoor.fake_router import REQUEST_ID
 

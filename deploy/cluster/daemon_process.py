@@ -1,8 +1,9 @@
 """The daemon behind `up`: owns one `LocalCluster` until it is told to end.
 
-`python -m radixroute.deploy.daemon_process FOLDER`; settings come as JSON on stdin, progress goes
-out on stdout as one JSON object a line until the cluster serves, then stdout is closed and the log
-(stderr) is all that remains. SIGTERM and SIGINT end it in order. Whatever Ray leaves behind becomes
+`python -m radixroute.deploy.cluster.daemon_process FOLDER`; settings come as JSON on stdin,
+progress goes out on stdout as one JSON object a line until the cluster serves, then
+stdout is closed and the log (stderr) is all that remains. SIGTERM and SIGINT end it in order.
+Whatever Ray leaves behind becomes
 this process's child (subreaper) and is ended with it.
 """
 
@@ -20,12 +21,12 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from radixroute.deploy.errors import AlreadyRunning, DeployError, StartError
-from radixroute.deploy.process_tree import await_gone, descendants, identify
+from radixroute.deploy.process.process_tree import await_gone, descendants, identify
 from radixroute.deploy.settings import ClusterSettings, from_record
-from radixroute.deploy.state_file import ClusterState, log_path, remove_state, write_state
+from radixroute.deploy.state.state_file import ClusterState, log_path, remove_state, write_state
 
 if TYPE_CHECKING:
-    from radixroute.deploy.local import LocalCluster
+    from radixroute.deploy.cluster.local import LocalCluster
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def _claim(lock: int, settings: ClusterSettings) -> None:
 
 
 def _serve(folder: Path, settings: ClusterSettings) -> None:
-    from radixroute.deploy.local import LocalCluster
+    from radixroute.deploy.cluster.local import LocalCluster
 
     cluster = LocalCluster(settings)
     try:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from radixroute.deploy.errors import ConfigError
-from radixroute.deploy.process_tree import ProcessId
+from radixroute.deploy.process.process_tree import ProcessId
 
 
 @dataclass(frozen=True, slots=True)

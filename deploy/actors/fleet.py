@@ -10,9 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
-from radixroute.deploy.actors import RouterActor, WorkerActor
+from radixroute.deploy.actors.actors import RouterActor, WorkerActor
 from radixroute.deploy.errors import ActorLost
-from radixroute.deploy.ledger import Ledger
 from radixroute.deploy.ray_env import (
     NodeAffinitySchedulingStrategy,
     RayError,
@@ -21,8 +20,9 @@ from radixroute.deploy.ray_env import (
     internal_kv,
     ray,
 )
-from radixroute.deploy.records import StartOutcome
 from radixroute.deploy.settings import ClusterSettings
+from radixroute.deploy.state.ledger import Ledger
+from radixroute.deploy.state.records import StartOutcome
 from radixroute.radix.ids import WorkerId
 from radixroute.router.workers.members import MemberSpec
 

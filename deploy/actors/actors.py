@@ -7,8 +7,8 @@ controller's few calls are handed to the service on its own loop.
 from collections.abc import Callable
 from dataclasses import replace
 
-from radixroute.deploy.records import StartOutcome
-from radixroute.deploy.service_host import ServiceHost
+from radixroute.deploy.actors.service_host import ServiceHost
+from radixroute.deploy.state.records import StartOutcome
 from radixroute.radix.ids import WorkerId
 from radixroute.router.service import RouterService
 from radixroute.router.settings import RouterSettings

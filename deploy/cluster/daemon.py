@@ -17,10 +17,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from radixroute.deploy.errors import AlreadyRunning, DeployError, NotRunning, StartError
-from radixroute.deploy.process_tree import await_gone, descendants
-from radixroute.deploy.records import Progress
+from radixroute.deploy.process.process_tree import await_gone, descendants
 from radixroute.deploy.settings import ClusterSettings, settle
-from radixroute.deploy.state_file import (
+from radixroute.deploy.state.records import Progress
+from radixroute.deploy.state.state_file import (
     ClusterState,
     log_path,
     read_state,
@@ -37,7 +37,7 @@ KILL_WAIT_S = 5.0
 def up(settings: ClusterSettings, progress: Progress) -> ClusterState:
     """Starts the cluster and returns once it serves; raises a `DeployError` with what to do."""
     if settings.address is not None:
-        from radixroute.deploy.joined import join
+        from radixroute.deploy.cluster.joined import join
 
         return join(settings, progress)
     folder = runtime_dir(settings.runtime_dir)
@@ -53,7 +53,7 @@ def up(settings: ClusterSettings, progress: Progress) -> ClusterState:
 def down(settings: ClusterSettings, progress: Progress) -> None:
     """Ends the cluster of that name and everything it started. Raises `NotRunning` if none is."""
     if settings.address is not None:
-        from radixroute.deploy.joined import leave
+        from radixroute.deploy.cluster.joined import leave
 
         return leave(settings, progress)
     folder = runtime_dir(settings.runtime_dir)
@@ -100,7 +100,7 @@ def _spawn(settings: ClusterSettings, folder: Path) -> "subprocess.Popen[str]":
     )
     try:
         daemon = subprocess.Popen(  # noqa: S603 - our own module, no shell, no foreign input
-            [sys.executable, "-m", "radixroute.deploy.daemon_process", str(folder)],
+            [sys.executable, "-m", "radixroute.deploy.cluster.daemon_process", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=descriptor,

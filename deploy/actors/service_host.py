@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from radixroute.deploy.errors import BrokenInvariant
-from radixroute.deploy.loop_thread import LoopThread
-from radixroute.deploy.records import StartOutcome
+from radixroute.deploy.process.loop_thread import LoopThread
+from radixroute.deploy.state.records import StartOutcome
 from radixroute.router.errors import PortInUse
 
 log = logging.getLogger(__name__)

@@ -5,13 +5,13 @@ It holds no resources (`num_cpus=0`), serves no traffic, and is the only one tha
 workers and routers.
 """
 
-from radixroute.deploy.fleet import KvStore, RayFleet
-from radixroute.deploy.ledger import Ledger
-from radixroute.deploy.loop_thread import LoopThread
+from radixroute.deploy.actors.fleet import KvStore, RayFleet
+from radixroute.deploy.actors.supervisor import Supervisor
+from radixroute.deploy.process.loop_thread import LoopThread
 from radixroute.deploy.ray_env import ray
-from radixroute.deploy.records import ClusterStatus
 from radixroute.deploy.settings import ClusterSettings
-from radixroute.deploy.supervisor import Supervisor
+from radixroute.deploy.state.ledger import Ledger
+from radixroute.deploy.state.records import ClusterStatus
 
 
 class Controller:

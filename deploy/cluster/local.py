@@ -12,13 +12,13 @@ import tempfile
 from types import TracebackType
 from typing import Self
 
-from radixroute.deploy.cluster import Cluster, launch
+from radixroute.deploy.actors.fleet import NAMESPACE
+from radixroute.deploy.cluster.cluster import Cluster, launch
 from radixroute.deploy.errors import AlreadyRunning, DeployError, NotRunning, RayUnreachable
-from radixroute.deploy.fleet import NAMESPACE
-from radixroute.deploy.process_tree import ProcessId, children_named
+from radixroute.deploy.process.process_tree import ProcessId, children_named
 from radixroute.deploy.ray_env import enter_loopback, leave_loopback, ray, total_cpus
-from radixroute.deploy.records import ClusterStatus, Progress
 from radixroute.deploy.settings import ClusterSettings, settle, with_secret
+from radixroute.deploy.state.records import ClusterStatus, Progress
 from radixroute.events.warm import warm
 
 log = logging.getLogger(__name__)

@@ -9,11 +9,11 @@ so it runs without Ray in tests. `check()` states the invariants.
 import asyncio
 from typing import Protocol
 
+from radixroute.deploy.actors.slot import Actor, Slot, Spawner
 from radixroute.deploy.errors import ActorLost, BrokenInvariant
-from radixroute.deploy.ledger import Ledger
-from radixroute.deploy.records import ClusterStatus, SlotState
 from radixroute.deploy.settings import ClusterSettings
-from radixroute.deploy.slot import Actor, Slot, Spawner
+from radixroute.deploy.state.ledger import Ledger
+from radixroute.deploy.state.records import ClusterStatus, SlotState
 from radixroute.radix.ids import WorkerId
 from radixroute.router.workers.members import MemberSpec
 

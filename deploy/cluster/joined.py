@@ -9,13 +9,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from radixroute.deploy.cluster import attach, launch
+from radixroute.deploy.actors.fleet import NAMESPACE
+from radixroute.deploy.cluster.cluster import attach, launch
 from radixroute.deploy.errors import ConfigError, RayUnreachable
-from radixroute.deploy.fleet import NAMESPACE
 from radixroute.deploy.ray_env import ray, total_cpus
-from radixroute.deploy.records import Progress
 from radixroute.deploy.settings import ClusterSettings, check_startable, with_secret
-from radixroute.deploy.state_file import ClusterState
+from radixroute.deploy.state.records import Progress
+from radixroute.deploy.state.state_file import ClusterState
 
 # Ray's own attempt to reach a dead address takes a minute and ends the process: ask first.
 PROBE_TIMEOUT_S = 3.0

@@ -8,10 +8,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, cast
 
-from radixroute.deploy.controller import Controller
+from radixroute.deploy.actors.controller import Controller
+from radixroute.deploy.actors.fleet import NAMESPACE
+from radixroute.deploy.cluster.placement import NodeRoom, check_room
+from radixroute.deploy.cluster.readiness import await_joined
 from radixroute.deploy.errors import AlreadyRunning, NotRunning, PlacementError, StartError
-from radixroute.deploy.fleet import NAMESPACE
-from radixroute.deploy.placement import NodeRoom, check_room
 from radixroute.deploy.ray_env import (
     GetTimeoutError,
     NodeAffinitySchedulingStrategy,
@@ -19,9 +20,8 @@ from radixroute.deploy.ray_env import (
     free_by_node,
     ray,
 )
-from radixroute.deploy.readiness import await_joined
-from radixroute.deploy.records import ActorStatus, ClusterStatus, Progress, SlotState
 from radixroute.deploy.settings import ClusterSettings
+from radixroute.deploy.state.records import ActorStatus, ClusterStatus, Progress, SlotState
 
 POLL_S = 0.1
 # Ray's view of free resources lags behind an actor's end by its own report period (0.1 s) and more

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from radixroute.deploy.errors import ActorLost
-from radixroute.deploy.ledger import Ledger
-from radixroute.deploy.records import ActorStatus, SlotState, StartOutcome
+from radixroute.deploy.state.ledger import Ledger
+from radixroute.deploy.state.records import ActorStatus, SlotState, StartOutcome
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """The command `radixroute`: hands over to the command line. Owns nothing."""
 
-from radixroute.cli import app
+from radixroute.cli.app import app
 
 
 def main() -> None:

@@ -15,11 +15,17 @@ MAX_LINES = 400
 GENERATED = "_pb2"
 _FILE_NAME = re.compile(rf"`((?:{'|'.join(ROOMS)}|radixroute|bench)/[\w/-]+\.(?:py|proto|yaml))`")
 
+
+def _is_linked(path: Path) -> bool:
+    """Whether the front door's folder only links to it."""
+    return any(parent.is_symlink() for parent in path.parents if parent != ROOT)
+
+
 SOURCES = sorted(
     path
     for folder in (*ROOMS, "radixroute", "bench", "tests")
     for path in (ROOT / folder).rglob("*.py")
-    if GENERATED not in path.name and not (folder == "radixroute" and path.parent.is_symlink())
+    if GENERATED not in path.name and not _is_linked(path)
 )
 PRODUCT = [path for path in SOURCES if path.relative_to(ROOT).parts[0] not in {"tests", "bench"}]
 
@@ -62,6 +68,9 @@ def test_the_package_list_names_every_folder():
         for room in ROOMS
         for path in (ROOT / room).rglob("__init__.py")
     }
+    folders |= {
+        f"radixroute.{path.parent.name}" for path in (ROOT / "radixroute").glob("*/__init__.py")
+    }
     assert listed == folders | {"radixroute"}
 
 
@@ -83,7 +92,7 @@ names = [
     )
 ]
 assert len(names) > 30, names
-for name in [*names, "radixroute.cli", "radixroute.config", "radixroute.client"]:
+for name in [*names, "radixroute.cli.app", "radixroute.config", "radixroute.client"]:
     importlib.import_module(name)
 """
 

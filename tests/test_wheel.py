@@ -13,7 +13,7 @@ pytestmark = pytest.mark.e2e
 
 # What a base install must be able to import: no torch and no Ray there.
 BASE_MODULES = (
-    "radixroute.cli",
+    "radixroute.cli.app",
     "radixroute.config",
     "radixroute.client",
     "radixroute.radix.index.prefix_index",
@@ -47,6 +47,7 @@ def test_every_module_and_data_file_of_the_checkout_is_in_the_wheel(wheel: Path)
     names = set(zipfile.ZipFile(wheel).namelist())
     for package in _project()["packages"]:
         room = package.removeprefix("radixroute.").replace(".", "/")
+        room = f"radixroute/{room}" if room in {"cli", "live"} else room
         for path in (ROOT / room).glob("*.py"):
             assert f"{package.replace('.', '/')}/{path.name}" in names
     assert {"radixroute/py.typed", "radixroute/deploy/onprem.yaml"} <= names

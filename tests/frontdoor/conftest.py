@@ -6,7 +6,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from radixroute.cli import app
+from radixroute.cli.app import app
 from tests.frontdoor.fake_router import Script, fake_router
 
 

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from radixroute import __version__
-from radixroute.console import plain
+from radixroute.cli.console import plain
 from radixroute.deploy.cluster import daemon
 from radixroute.deploy.errors import ConfigError, NotRunning, StartError
 from radixroute.deploy.process.process_tree import identify

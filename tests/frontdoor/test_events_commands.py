@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import radixroute
-from radixroute import event_recording
-from radixroute.event_sources import Lookout, SourceFinder, engine_endpoints
 from radixroute.events.publish.compat_publisher import CompatPublisher
 from radixroute.events.recording.recording import Channel
 from radixroute.events.wire.native import encode_batch
+from radixroute.live import event_recording
+from radixroute.live.event_sources import Lookout, SourceFinder, engine_endpoints
 from radixroute.protos import radixroute_pb2 as pb
 from tests.events.fakes import removed, stored
 from tests.events.recordings import recorder_of, source
@@ -246,7 +246,7 @@ def test_a_folder_that_takes_no_file_is_said(cli, worker):
 
 
 def test_a_worker_that_restarts_is_found_again(worker, monkeypatch):
-    monkeypatch.setattr("radixroute.event_sources.LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr("radixroute.live.event_sources.LOOK_INTERVAL_S", 0.01)
     finder = SourceFinder(workers=[worker.address])
     before = finder.find()
     lookout = Lookout(finder)

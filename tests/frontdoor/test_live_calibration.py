@@ -2,7 +2,7 @@
 
 import pytest
 
-from radixroute.live_calibration import Answer, alone, decode_rows
+from radixroute.live.calibration import Answer, alone, decode_rows
 
 MS = 1_000_000
 

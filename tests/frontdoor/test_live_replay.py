@@ -10,9 +10,9 @@ import pytest
 
 from radixroute.client import AsyncRouterClient
 from radixroute.errors import BadInput, RequestFailed
-from radixroute.live_cluster import ClusterFacts, Fitting, ask_cluster, fit_trace
-from radixroute.live_lab import LiveOptions, run_live, simulate_beside
-from radixroute.live_replay import LiveRun, replay_live
+from radixroute.live.cluster import ClusterFacts, Fitting, ask_cluster, fit_trace
+from radixroute.live.lab import LiveOptions, run_live, simulate_beside
+from radixroute.live.replay import LiveRun, replay_live
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.replay.analysis.bounds import bounds
 from radixroute.replay.calibration import read_calibration

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from radixroute.live.request_log_reader import RequestLogReader, captured
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.request_log_reader import RequestLogReader, captured
 from radixroute.router.core.request_log import ENTRY_BYTES, RequestLog
 from radixroute.router.core.requests import Request
 from tests.router.clusters import all_live, cluster, collect, request, until

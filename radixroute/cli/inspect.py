@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.table import Table
 
-from radixroute.commands_shared import JsonOption, RouterOption, config_for, find_router
-from radixroute.console import cell, plain, share, show, show_json, show_table, table_of
+from radixroute.cli.console import cell, plain, share, show, show_json, show_table, table_of
+from radixroute.cli.shared import JsonOption, RouterOption, config_for, find_router
 
 if TYPE_CHECKING:
     from radixroute.client import RouterClient

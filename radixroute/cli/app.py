@@ -11,16 +11,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from radixroute import (
-    __version__,
-    commands_cluster,
-    commands_events,
-    commands_inspect,
-    commands_replay,
-    commands_submit,
-)
-from radixroute.commands_shared import Context
-from radixroute.console import complain
+from radixroute import __version__
+from radixroute.cli import cluster as commands_cluster
+from radixroute.cli import events as commands_events
+from radixroute.cli import inspect as commands_inspect
+from radixroute.cli import replay as commands_replay
+from radixroute.cli import submit as commands_submit
+from radixroute.cli.console import complain
+from radixroute.cli.shared import Context
 from radixroute.errors import FrontDoorError
 
 

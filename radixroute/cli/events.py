@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 from rich.console import Console
 
-from radixroute.commands_shared import (
+from radixroute.cli.console import cell, show, show_json, show_table, table_of, tell
+from radixroute.cli.shared import (
     JsonOption,
     RouterOption,
     config_for,
     find_router,
     require_address,
 )
-from radixroute.console import cell, show, show_json, show_table, table_of, tell
 from radixroute.errors import BadInput, DamagedRecording, NotRecorded
 
 if TYPE_CHECKING:
-    from radixroute.event_sources import SourceFinder
     from radixroute.events.recording.capture import Capture
     from radixroute.events.recording.reader import RecordingReader
     from radixroute.events.recording.recorded import Point, Rebuilt
+    from radixroute.live.event_sources import SourceFinder
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The recording.")]
 POINT_HELP = "Seconds (12.5), a record's number (r120) or end."
@@ -89,7 +89,7 @@ def record(  # noqa: PLR0913 - every parameter is an option of the command line
         require_address("worker", address)
     for endpoint in (*engines, *(one for one in vllm_replay or () if one != "none")):
         require_address("engine", endpoint.removeprefix("tcp://"))
-    from radixroute.event_sources import SourceFinder, engine_endpoints
+    from radixroute.live.event_sources import SourceFinder, engine_endpoints
 
     own = None if workers or engines else find_router(config_for(ctx, router))
     endpoints = engine_endpoints(engines, vllm_replay)
@@ -164,9 +164,9 @@ def replay(
 
 
 def _record(file: Path, finder: "SourceFinder", seconds: float | None, force: bool) -> "Capture":
-    from radixroute.event_recording import record_into
     from radixroute.events.errors import EventError
     from radixroute.events.warm import warm
+    from radixroute.live.event_recording import record_into
     from radixroute.radix.errors import RadixError
 
     warm()  # loading kernels takes a second, by which the first messages would seem late
@@ -226,7 +226,7 @@ def _report(file: Path, capture: "Capture") -> None:
         show("[yellow]nothing was heard: is the address right, and does anything publish there?[/]")
     if capture.refused:
         show(f"[yellow]{capture.refused} messages were too big to record[/]")
-    from radixroute.event_lines import agreement, printable
+    from radixroute.cli.event_lines import agreement, printable
     from radixroute.events.recording.listing import stream_name
 
     table = table_of("", ("stream", "state", "last seq", "gaps", "digest"), left=("stream",))
@@ -289,7 +289,7 @@ def _list(
     *,
     as_json: bool,
 ) -> None:
-    from radixroute.event_lines import TROUBLES, entry_json, entry_lines, header_line
+    from radixroute.cli.event_lines import TROUBLES, entry_json, entry_lines, header_line
     from radixroute.events.recording.listing import listed
 
     out = Console(soft_wrap=True, highlight=False)
@@ -305,7 +305,7 @@ def _list(
 
 
 def _show_contents(rebuilt: "Rebuilt") -> None:
-    from radixroute.event_lines import PLACE_COLUMNS, content_cells, printable
+    from radixroute.cli.event_lines import PLACE_COLUMNS, content_cells, printable
 
     show(f"the index at {rebuilt.at_ns / 1e9:.3f} s, after record r{rebuilt.record}")
     columns = (*PLACE_COLUMNS, "gaps", "digest")
@@ -316,7 +316,7 @@ def _show_contents(rebuilt: "Rebuilt") -> None:
 
 
 def _show_changes(before: "Rebuilt", after: "Rebuilt", *, with_keys: bool) -> None:
-    from radixroute.event_lines import change_lines, counts_text, printable
+    from radixroute.cli.event_lines import change_lines, counts_text, printable
     from radixroute.events.recording.listing import stream_name
     from radixroute.events.recording.recorded import changes
 
@@ -334,7 +334,7 @@ def _show_changes(before: "Rebuilt", after: "Rebuilt", *, with_keys: bool) -> No
 
 
 def _replay_json(found: "list[Rebuilt]", *, with_keys: bool) -> None:
-    from radixroute.event_lines import change_json, rebuilt_json
+    from radixroute.cli.event_lines import change_json, rebuilt_json
     from radixroute.events.recording.recorded import changes
 
     value = {"at": rebuilt_json(found[0])}

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from radixroute.commands_shared import JsonOption, context_of
+from radixroute.cli.console import cell, show, show_json, show_table, table_of, tell
+from radixroute.cli.shared import JsonOption, context_of
 from radixroute.config import DEFAULT, Config, Given, assignment, flag
-from radixroute.console import cell, show, show_json, show_table, table_of, tell
 from radixroute.deploy.errors import ConfigError, DeployError
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.errors import BadConfig, FrontDoorError

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from radixroute.commands_shared import RouterOption, config_for, find_router
-from radixroute.console import cell, show, tell
+from radixroute.cli.console import cell, show, tell
+from radixroute.cli.shared import RouterOption, config_for, find_router
+from radixroute.cli.trace_writing import write_trace
 from radixroute.errors import BadInput, FrontDoorError
-from radixroute.trace_writing import write_trace
 
 if TYPE_CHECKING:
-    from radixroute.request_log_reader import RequestLogReader
+    from radixroute.live.request_log_reader import RequestLogReader
 
 POLL_S = 0.5
 
@@ -36,11 +36,11 @@ def capture(
     Example: [bold]radixroute replay capture -o today.jsonl.gz --seconds 60[/]
     """
     from radixroute.client import RouterClient
+    from radixroute.live.request_log_reader import RequestLogReader, captured
+    from radixroute.live.stop_flag import stop_flag
     from radixroute.protos import radixroute_pb2 as pb
     from radixroute.replay.errors import BadTrace
     from radixroute.replay.traces.captured import captured_trace
-    from radixroute.request_log_reader import RequestLogReader, captured
-    from radixroute.stop_flag import stop_flag
 
     reader, entries = RequestLogReader(), list[pb.EndedRequest]()
     address = find_router(config_for(ctx, router))

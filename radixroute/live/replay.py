@@ -18,7 +18,8 @@ import numpy as np
 from radixroute.answer import Usage
 from radixroute.client import AsyncRouterClient
 from radixroute.errors import FrontDoorError
-from radixroute.live_cluster import ClusterFacts, idle_since
+from radixroute.live.cluster import ClusterFacts, idle_since
+from radixroute.live.request_log_reader import RequestLogReader
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Numbers, Tokens
 from radixroute.replay.results import LIVE, RunResult
@@ -26,7 +27,6 @@ from radixroute.replay.traces.reshape import scaled
 from radixroute.replay.traces.token_ids import TokenSource
 from radixroute.replay.traces.trace import Trace
 from radixroute.request.limits import PartialSampling
-from radixroute.request_log_reader import RequestLogReader
 
 _REQUEST_ID = re.compile(r" \(request [0-9a-f]+\)")  # as the router's errors name it
 _POLL_S = 1.0  # of the request log: it must not overflow between two looks

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from radixroute.commands_shared import RouterOption, config_for, find_router
-from radixroute.console import share, tell
+from radixroute.cli.console import share, tell
+from radixroute.cli.shared import RouterOption, config_for, find_router
 from radixroute.errors import BadInput, RequestFailed
 
 if TYPE_CHECKING:

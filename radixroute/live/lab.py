@@ -13,9 +13,9 @@ import numpy as np
 
 from radixroute.client import AsyncRouterClient
 from radixroute.errors import RequestFailed
-from radixroute.live_calibration import measure
-from radixroute.live_cluster import ClusterFacts, Fitting, ask_cluster, fit_trace
-from radixroute.live_replay import LiveResult, LiveRun, replay_live
+from radixroute.live.calibration import measure
+from radixroute.live.cluster import ClusterFacts, Fitting, ask_cluster, fit_trace
+from radixroute.live.replay import LiveResult, LiveRun, replay_live
 from radixroute.replay.calibration import Calibration, calibration_json, fit
 from radixroute.replay.lab import LabSettings, replay_all
 from radixroute.replay.report.report import Report, ReportedRun

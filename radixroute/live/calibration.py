@@ -18,7 +18,7 @@ import numpy as np
 
 from radixroute.client import AsyncRouterClient
 from radixroute.errors import RequestFailed
-from radixroute.live_cluster import ClusterFacts
+from radixroute.live.cluster import ClusterFacts
 from radixroute.radix.ids import Tokens
 from radixroute.replay.calibration import BesideRow, DecodeRow, PrefillRow, Rows
 from radixroute.request.limits import PartialSampling

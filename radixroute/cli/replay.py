@@ -18,11 +18,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.core import TyperGroup
 
-from radixroute.commands_capture import capture
-from radixroute.console import cell, show, show_table, tell
+from radixroute.cli.capture import capture
+from radixroute.cli.console import cell, show, show_table, tell
+from radixroute.cli.replay_options import check_live_options, fitted, is_given, timing_of
+from radixroute.cli.trace_writing import write_trace
 from radixroute.errors import BadInput
-from radixroute.replay_options import check_live_options, fitted, is_given, timing_of
-from radixroute.trace_writing import write_trace
 
 if TYPE_CHECKING:
     from radixroute.replay.report.report import Report
@@ -159,8 +159,8 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
             with _progress() as told:
                 report = replay_all(trace, settings, told, command)
         else:
-            from radixroute.live_cluster import Fitting
-            from radixroute.live_lab import LiveOptions, replay_beside
+            from radixroute.live.cluster import Fitting
+            from radixroute.live.lab import LiveOptions, replay_beside
 
             options = LiveOptions(
                 address=live,

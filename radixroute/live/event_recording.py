@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from radixroute import __version__
-from radixroute.event_sources import Found, Lookout, SourceFinder
 from radixroute.events.recording.capture import Capture
-from radixroute.stop_flag import stop_flag
+from radixroute.live.event_sources import Found, Lookout, SourceFinder
+from radixroute.live.stop_flag import stop_flag
 
 # A stream whose beginning is not there after this long will not come: its worker is dead.
 BASE_TIMEOUT_NS = 10_000_000_000

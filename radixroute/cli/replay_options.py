@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from radixroute.commands_shared import require_address
+from radixroute.cli.shared import require_address
 from radixroute.errors import BadInput
 
 if TYPE_CHECKING:

@@ -31,10 +31,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## Two real workers behind the router; compares three policies (4-10 minutes)
-	@$(BIN)/python -m bench.demo
+	@$(BIN)/python -m radixroute.demo
 
 bench-demo: $(STAMP) ## The demo over three seeds, each policy twice (about 30 minutes)
-	@$(BIN)/python -m bench.demo --repeat
+	@$(BIN)/python -m radixroute.demo --repeat
 
 bench-engine: $(STAMP) ## Engine speed against transformers, cold and warm TTFT
 	@$(BIN)/python -m bench.engine
@@ -61,7 +61,7 @@ bench-replay: $(STAMP) $(DYNAMO)/.ready ## The simulated fleet and the default p
 bench: bench-engine bench-demo bench-index bench-events bench-compat bench-replay ## Every measurement the README quotes
 
 model: $(STAMP) ## Download and convert the demo's model into .cache/
-	@$(BIN)/python -m bench.model
+	@$(BIN)/python -m radixroute.demo.model
 
 check: $(STAMP) ## Format, lint, imports, types, generated code
 	$(BIN)/ruff format --check .

@@ -23,7 +23,7 @@ from typing import Any
 
 from bench.compat_chats import BLOCK_SIZE, Fleet
 from bench.index_rows import Row, alone, write
-from bench.machine import machine, versions
+from radixroute.demo.machine import machine, versions
 from radixroute.events.publish.compat_publisher import CompatPublisher
 from radixroute.radix.ids import Tokens
 

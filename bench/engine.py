@@ -25,8 +25,8 @@ from bench.engine_plan import (
     live_rows,
 )
 from bench.engine_rows import Row, record, write_record
-from bench.machine import load_average, machine, versions
-from bench.model import CACHE, ModelUnavailable, ensure_model
+from radixroute.demo.machine import load_average, machine, versions
+from radixroute.demo.model import CACHE, ModelUnavailable, ensure_model
 from radixroute.worker.errors import WorkerError
 from radixroute.worker.process.engine_process import keep_freed_memory
 

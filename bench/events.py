@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.index_rows import Row, alone, write
-from bench.machine import machine, versions
+from radixroute.demo.machine import machine, versions
 from radixroute.events.subscribe.subscriber import EventSubscriber
 from radixroute.events.warm import warm
 from radixroute.events.wire.control import Delivery, Endpoints

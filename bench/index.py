@@ -28,7 +28,7 @@ from bench.index_sides import (
     our_removals,
 )
 from bench.index_trace import BLOCK_SIZE, SEED, KeyBook, load_trace, place_round_robin, tokens_of
-from bench.machine import machine, versions
+from radixroute.demo.machine import machine, versions
 from radixroute.events.warm import warm
 from radixroute.radix.keys.block_keys import as_tokens, block_keys
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("protos", "request", "radix", "events", "worker", "router", "replay", "deploy")
+ROOMS = ("protos", "request", "radix", "events", "worker", "router", "replay", "deploy", "demo")
 MAX_LINES = 400
 GENERATED = "_pb2"
 _FILE_NAME = re.compile(rf"`((?:{'|'.join(ROOMS)}|radixroute|bench)/[\w/-]+\.(?:py|proto|yaml))`")

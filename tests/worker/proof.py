@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from radixroute.demo.personas import Persona, load_personas
 from radixroute.events.wire.records import BlocksRemoved
-from radixroute.replay.personas import Persona, load_personas
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.engine.engine import EngineRequest

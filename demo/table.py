@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from bench.demo_report import Spread, mean_ceiling, summarize
-from bench.demo_run import PolicyRun
+from radixroute.demo.report import Spread, mean_ceiling, summarize
+from radixroute.demo.run import PolicyRun
 
 
 def run_table(runs: Sequence[PolicyRun]) -> Table:

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.demo_plan import ChatTokenizer, DemoPlan
-from bench.demo_port import Hits, RouterPort
-from bench.demo_replay import ChatReplay, RealClock, Replayed
-from bench.demo_screen import Screen
-from bench.machine import load_average
+from radixroute.demo.chat_replay import ChatReplay, RealClock, Replayed
+from radixroute.demo.chats import Workload
+from radixroute.demo.machine import load_average
+from radixroute.demo.personas import load_personas
+from radixroute.demo.plan import ChatTokenizer, DemoPlan
+from radixroute.demo.port import Hits, RouterPort
+from radixroute.demo.screen import Screen
 from radixroute.radix.ids import Tokens
 from radixroute.replay.analysis.infinite_cache import Ceiling, Exchange, ceiling
-from radixroute.replay.chats import Workload
-from radixroute.replay.personas import load_personas
 from radixroute.request.chat import ChatMessage
 
 SAMPLE = (

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.demo_plan import BadPlan, DemoPlan, kv_memory, size_up
-from bench.demo_port import Hits
-from bench.demo_replay import Asked, Replayed
-from bench.demo_report import faults_of, mean_ceiling, pool_fault, summarize, verdict
-from bench.demo_run import PolicyRun, Ttft, find_faults, ttft_of
-from bench.demo_table import run_table, summary_markdown, summary_table
+from radixroute.demo.chat_replay import Asked, Replayed
+from radixroute.demo.chats import ChatShape, make_workload
+from radixroute.demo.plan import BadPlan, DemoPlan, kv_memory, size_up
+from radixroute.demo.port import Hits
+from radixroute.demo.report import faults_of, mean_ceiling, pool_fault, summarize, verdict
+from radixroute.demo.run import PolicyRun, Ttft, find_faults, ttft_of
+from radixroute.demo.table import run_table, summary_markdown, summary_table
 from radixroute.replay.analysis.infinite_cache import Ceiling
-from radixroute.replay.chats import ChatShape, make_workload
-from tests.bench.fake_router import ByteTokenizer
+from tests.demo.fake_router import ByteTokenizer
 
 
 def make_run(policy, rate, mean_ms, seed=1, pool=60):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from radixroute.replay.chats import ChatShape, make_workload
+from radixroute.demo.chats import ChatShape, make_workload
+from radixroute.demo.personas import _parse, load_personas
 from radixroute.replay.errors import InvalidShape, TornTexts
-from radixroute.replay.personas import _parse, load_personas
 from radixroute.request.tokenizer import Tokenizer
 
 MODEL = Path(__file__).resolve().parents[2] / ".cache" / "models" / "SmolLM2-135M-Instruct"

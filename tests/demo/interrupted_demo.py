@@ -3,12 +3,12 @@
 import sys
 import threading
 
-from bench import demo_screen
-from bench.demo_plan import POLICIES
-from bench.demo_series import run_demo, started
-from bench.demo_signals import Interrupted, interruptible
-from tests.bench.fake_router import FakeCluster
-from tests.bench.test_demo_series import demo
+from radixroute.demo import screen as demo_screen
+from radixroute.demo.plan import POLICIES
+from radixroute.demo.series import run_demo, started
+from radixroute.demo.signals import Interrupted, interruptible
+from tests.demo.fake_router import FakeCluster
+from tests.demo.test_demo_series import demo
 
 HANG_S = 60.0
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bench.machine import cpu_flags
+from radixroute.demo.chats import Workload
+from radixroute.demo.machine import cpu_flags
 from radixroute.radix.ids import Tokens
 from radixroute.replay.analysis.infinite_cache import Ceiling, Exchange, ceiling
-from radixroute.replay.chats import Workload
 from radixroute.request.chat import ChatMessage
 from radixroute.worker.model.config import load_config
 

@@ -13,7 +13,7 @@ LIMIT_S = 30
 
 def start(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-u", "-m", "tests.bench.interrupted_demo", *arguments],
+        [sys.executable, "-u", "-m", "tests.demo.interrupted_demo", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

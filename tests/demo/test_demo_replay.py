@@ -5,10 +5,10 @@ import itertools
 
 import pytest
 
-from bench.demo_port import AskFailed, Piece
-from bench.demo_replay import ChatReplay
-from radixroute.replay.chats import ChatShape, make_workload
-from tests.bench.virtual_time import LoopClock, run
+from radixroute.demo.chat_replay import ChatReplay
+from radixroute.demo.chats import ChatShape, make_workload
+from radixroute.demo.port import AskFailed, Piece
+from tests.demo.virtual_time import LoopClock, run
 
 WORKLOAD = make_workload(3, ChatShape(chats=11, min_turns=2, max_turns=4, arrivals_s=2.0))
 

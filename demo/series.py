@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.demo_plan import ChatTokenizer, DemoPlan
-from bench.demo_run import PolicyBench, PolicyRun
-from bench.demo_screen import Screen
-from bench.demo_signals import run_interruptible, uninterrupted
-from radixroute.replay.chats import Workload
+from radixroute.demo.chats import Workload
+from radixroute.demo.plan import ChatTokenizer, DemoPlan
+from radixroute.demo.run import PolicyBench, PolicyRun
+from radixroute.demo.screen import Screen
+from radixroute.demo.signals import run_interruptible, uninterrupted
 
 
 class Cluster(Protocol):

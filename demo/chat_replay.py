@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bench.demo_port import AskFailed, Port
-from radixroute.replay.chats import Chat, Workload
+from radixroute.demo.chats import Chat, Workload
+from radixroute.demo.port import AskFailed, Port
 from radixroute.request.chat import ChatMessage
 
 

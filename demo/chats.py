@@ -9,8 +9,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from radixroute.demo.personas import Persona, fill, load_personas
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.personas import Persona, fill, load_personas
 from radixroute.request.chat import ChatMessage
 
 

@@ -9,25 +9,25 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.demo_plan import BadPlan, DemoPlan, Sizes, size_up
-from bench.demo_port import AskFailed
-from bench.demo_report import demo_record, faults_of, verdict, write_record
-from bench.demo_run import PolicyRun
-from bench.demo_screen import Screen, TerminalScreen
-from bench.demo_series import Demo, run_demo, started
-from bench.demo_signals import Interrupted, interruptible
-from bench.demo_table import run_table, summary_markdown, summary_table
-from bench.machine import machine, versions
-from bench.model import ModelUnavailable, ensure_model
+from radixroute.demo.chats import make_workload
+from radixroute.demo.machine import machine, versions
+from radixroute.demo.model import ModelUnavailable, ensure_model
+from radixroute.demo.plan import BadPlan, DemoPlan, Sizes, size_up
+from radixroute.demo.port import AskFailed
+from radixroute.demo.report import demo_record, faults_of, verdict, write_record
+from radixroute.demo.run import PolicyRun
+from radixroute.demo.screen import Screen, TerminalScreen
+from radixroute.demo.series import Demo, run_demo, started
+from radixroute.demo.signals import Interrupted, interruptible
+from radixroute.demo.table import run_table, summary_markdown, summary_table
 from radixroute.deploy.cluster.local import LocalCluster
 from radixroute.deploy.errors import DeployError
 from radixroute.deploy.settings import ClusterSettings
-from radixroute.replay.chats import make_workload
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.router.settings import RouterSettings
 from radixroute.worker.settings import WorkerSettings
 
-RESULTS = Path(__file__).parent / "results"
+_BENCH = Path(__file__).resolve().parents[1] / "bench" / "results"
 DEMO_SEEDS, REPEAT_SEEDS = (1,), (1, 2, 3)
 FAULTY = 1
 
@@ -105,11 +105,13 @@ def _main(options: argparse.Namespace, screen: TerminalScreen) -> int:
 
 
 def _result_path(repeat: bool) -> Path:
-    return RESULTS / ("demo-repeated.json" if repeat else "demo.json")
+    """Beside the other measurements in a checkout, else in the folder one stands in."""
+    folder = _BENCH if _BENCH.is_dir() else Path()
+    return folder / ("demo-repeated.json" if repeat else "demo.json")
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m radixroute.demo", description=__doc__)
     parser.add_argument("--repeat", action="store_true", help="three seeds, A B C C B A each")
     parser.add_argument("--out", type=Path, help="where the JSON goes")
     return parser.parse_args(arguments)

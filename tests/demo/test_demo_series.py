@@ -6,12 +6,12 @@ import json
 import pytest
 from rich.console import Console
 
-from bench.demo_plan import POLICIES, DemoPlan, planned_working_set
-from bench.demo_report import demo_record, faults_of, write_record
-from bench.demo_screen import TerminalScreen
-from bench.demo_series import Demo, run_demo, started
-from radixroute.replay.chats import ChatShape, make_workload
-from tests.bench.fake_router import ByteTokenizer, FakeCluster
+from radixroute.demo.chats import ChatShape, make_workload
+from radixroute.demo.plan import POLICIES, DemoPlan, planned_working_set
+from radixroute.demo.report import demo_record, faults_of, write_record
+from radixroute.demo.screen import TerminalScreen
+from radixroute.demo.series import Demo, run_demo, started
+from tests.demo.fake_router import ByteTokenizer, FakeCluster
 
 SHAPE = ChatShape(
     chats=9,

@@ -2,9 +2,9 @@
 
 import json
 
-from bench.compat import log_lines
-from bench.compat_chats import BLOCK_SIZE, Fleet
-from bench.index_concurrent import tokens_of
+from bench.compat.__main__ import log_lines
+from bench.compat.chats import BLOCK_SIZE, Fleet
+from bench.index.concurrent import tokens_of
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored
 
 

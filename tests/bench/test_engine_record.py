@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from bench.engine_rows import Lap, Row, Samples, interleaved, record, write_record
+from bench.engine.rows import Lap, Row, Samples, interleaved, record, write_record
 
 KEYS = {"name", "ours", "peer", "ratio", "unit"}
 
@@ -67,8 +67,8 @@ def test_the_document_has_the_keys_that_readers_rely_on(tmp_path):
 @pytest.mark.torch
 def test_the_plan_names_every_row_once_and_the_table_shows_them():
     pytest.importorskip("torch")
-    from bench.engine import facts, table
-    from bench.engine_plan import FULL_ROUNDS, row_names
+    from bench.engine.__main__ import facts, table
+    from bench.engine.plan import FULL_ROUNDS, row_names
 
     names = row_names()
     assert len(names) == len(set(names)) == 13

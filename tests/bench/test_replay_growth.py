@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from bench.replay_growth import AT_ONCE, copies
+from bench.replay.growth import AT_ONCE, copies
 from radixroute.replay.traces.reshape import cut
 from radixroute.replay.traces.trace import prefixes
 from tests.replay.conversation import conversation

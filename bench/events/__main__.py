@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.index_rows import Row, alone, write
+from bench.index.rows import Row, alone, write
 from radixroute.demo.machine import machine, versions
 from radixroute.events.subscribe.subscriber import EventSubscriber
 from radixroute.events.warm import warm
@@ -43,7 +43,7 @@ class Sender:
 
     def __init__(self, blocks: int, seed: int, cores: set[int]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.events_sender", str(blocks), str(seed)],
+            [sys.executable, "-m", "bench.events.sender", str(blocks), str(seed)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.index_rows import Row, alone, write
-from bench.replay_eviction import on_synth, on_trace
-from bench.replay_growth import growth
+from bench.index.rows import Row, alone, write
+from bench.replay.eviction import on_synth, on_trace
+from bench.replay.growth import growth
 from radixroute.demo.machine import machine, versions
 from radixroute.replay.fleet.fleet import FleetShape
 from radixroute.replay.simulate import Conditions, Scenario, simulate

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.engine_live import live_client, live_steps, live_worker
-from bench.engine_ours import OurEngine, Prompts, bench_settings
-from bench.engine_peer import PeerModel
-from bench.engine_rows import Lap, Row, Samples, Stopwatch, interleaved
+from bench.engine.live import live_client, live_steps, live_worker
+from bench.engine.ours import OurEngine, Prompts, bench_settings
+from bench.engine.peer import PeerModel
+from bench.engine.rows import Lap, Row, Samples, Stopwatch, interleaved
 from radixroute.radix.ids import Tokens
 from radixroute.worker.model.config import load_config
 from radixroute.worker.settings import WorkerSettings

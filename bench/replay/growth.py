@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.index_rows import Row, alone
+from bench.index.rows import Row, alone
 from radixroute.replay.fleet.fleet import FleetShape
 from radixroute.replay.simulate import Scenario, simulate
 from radixroute.replay.traces.files import read_trace
@@ -76,7 +76,7 @@ def one(path: Path, n: int) -> dict[str, float]:
 def growth(path: Path) -> Iterator[Row]:
     """Rows `growth.SIZE` and `growth.SIZE.memory`, of the default policy."""
     for size, n in SIZES.items():
-        command = [sys.executable, "-m", "bench.replay_growth", str(path), str(n)]
+        command = [sys.executable, "-m", "bench.replay.growth", str(path), str(n)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         found = json.loads(done.stdout)
         yield alone(f"growth.{size}", found["s"], "CPU s a request")

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from bench.index_trace import BLOCKS_AN_ID, Ids, KeyBook, Placed, tokens_of
+from bench.index.trace import BLOCKS_AN_ID, Ids, KeyBook, Placed, tokens_of
 from radixroute.radix.ids import BlockKey, Holder, Keys, Tier, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.index_concurrent import ConcurrentPeer
+from bench.index.concurrent import ConcurrentPeer
 from radixroute.radix.digest import mix
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex

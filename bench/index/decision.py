@@ -15,9 +15,9 @@ from typing import Any
 import msgpack
 import zmq
 
-from bench.index_rows import Row, timed
-from bench.index_sides import Ours, our_events
-from bench.index_trace import (
+from bench.index.rows import Row, timed
+from bench.index.sides import Ours, our_events
+from bench.index.trace import (
     BLOCK_SIZE,
     BLOCKS_AN_ID,
     SEED,

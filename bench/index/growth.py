@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bench.index_rows import Row, alone
-from bench.index_sides import Ours
+from bench.index.rows import Row, alone
+from bench.index.sides import Ours
 from radixroute.radix.ids import Keys, Tier
 
 MILLION = 1_000_000
@@ -31,7 +31,7 @@ def _memory() -> Iterator[Row]:
         ("memory.h1.w1024", 1024, 1, 80),
     ):
         # In a process of its own: resident memory is measured there, from outside of the index.
-        command = [sys.executable, "-m", "bench.index_growth", str(workers), str(holders)]
+        command = [sys.executable, "-m", "bench.index.growth", str(workers), str(holders)]
         worst = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         yield alone(name, float(worst), "B", bar)
 

@@ -15,7 +15,7 @@ import numpy as np
 from radixroute.radix.ids import BlockKey, Keys, Tokens
 from radixroute.radix.keys.block_keys import extend_keys
 
-TRACE = Path(__file__).parent / "data" / "conversation_trace.jsonl.gz"
+TRACE = Path(__file__).parents[1] / "data" / "conversation_trace.jsonl.gz"
 TOKENS_AN_ID = 512
 BLOCK_SIZE = 16
 BLOCKS_AN_ID = TOKENS_AN_ID // BLOCK_SIZE

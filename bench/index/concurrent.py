@@ -1,4 +1,4 @@
-"""Dynamo's concurrent index as its standalone indexer runs it, for `bench.index_exact`.
+"""Dynamo's concurrent index as its standalone indexer runs it, for `bench.index.exact`.
 
 `SelectionService` with four threads, in this process: the same listeners and the same index, fed
 over ZeroMQ in vLLM's form, without the indexer's HTTP server, which listens on every interface (in

@@ -21,8 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench.compat_chats import BLOCK_SIZE, Fleet
-from bench.index_rows import Row, alone, write
+from bench.compat.chats import BLOCK_SIZE, Fleet
+from bench.index.rows import Row, alone, write
 from radixroute.demo.machine import machine, versions
 from radixroute.events.publish.compat_publisher import CompatPublisher
 from radixroute.radix.ids import Tokens

@@ -16,9 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import index_decision, index_decode, index_exact, index_growth, index_tree
-from bench.index_rows import Row, alone, per_cent_99, rate, timed, write
-from bench.index_sides import (
+from bench.index import decision as index_decision
+from bench.index import decode as index_decode
+from bench.index import exact as index_exact
+from bench.index import growth as index_growth
+from bench.index import tree as index_tree
+from bench.index.rows import Row, alone, per_cent_99, rate, timed, write
+from bench.index.sides import (
     Dynamo,
     DynamoHashes,
     Ours,
@@ -27,7 +31,7 @@ from bench.index_sides import (
     our_events,
     our_removals,
 )
-from bench.index_trace import BLOCK_SIZE, SEED, KeyBook, load_trace, place_round_robin, tokens_of
+from bench.index.trace import BLOCK_SIZE, SEED, KeyBook, load_trace, place_round_robin, tokens_of
 from radixroute.demo.machine import machine, versions
 from radixroute.events.warm import warm
 from radixroute.radix.keys.block_keys import as_tokens, block_keys

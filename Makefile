@@ -58,7 +58,7 @@ bench-compat: $(STAMP) $(DYNAMO)/.ready ## Does NVIDIA Dynamo's indexer understa
 bench-replay: $(STAMP) $(DYNAMO)/.ready ## The simulated fleet and the default policy beside NVIDIA Dynamo's replay (18 minutes)
 	DYN_LOG=error $(DYNAMO)/python -m bench.replay
 
-bench: bench-engine bench-demo bench-index bench-events bench-compat bench-replay ## Every measurement the README quotes
+bench: bench-engine bench-demo bench-index bench-events bench-compat bench-replay ## Every measurement in docs/benchmarks.md
 
 model: $(STAMP) ## Download and convert the demo's model into .cache/
 	@$(BIN)/python -m radixroute.demo.model

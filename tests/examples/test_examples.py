@@ -113,3 +113,13 @@ async def test_a_trace_is_replayed_under_three_policies(tmp_path):
     assert reuse["radix"] > reuse["round_robin"]
     assert "not_chosen" in told
     assert "'pooled_belady'" in told
+
+
+async def test_the_readmes_client_runs_as_it_stands_there(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    async with router() as address:
+        program = tmp_path / "client.py"
+        program.write_text(code.replace("127.0.0.1:50051", address))
+        assert program.read_text() != code
+        told = await run(program)
+    assert re.search(r"^[ab] had 0 prompt tokens cached$", told, re.M)

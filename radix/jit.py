@@ -25,7 +25,7 @@ _config: Any = numba.core.config  # its settings are made at run time, unseen by
 _BESIDE = Path(__file__).resolve().parent / "__pycache__"
 
 
-def kernel(signature: str, *, makes_arrays: bool = False) -> Callable[[_Kernel], _Kernel]:
+def kernel(signature: object, *, makes_arrays: bool = False) -> Callable[[_Kernel], _Kernel]:
     """Compile eagerly for one signature, through the cache where there is one.
 
     Eager, because read-only arrays (views of received bytes) would otherwise be a second type that
@@ -48,6 +48,15 @@ def kernel(signature: str, *, makes_arrays: bool = False) -> Callable[[_Kernel],
         return cast(_Kernel, compiled)
 
     return decorate
+
+
+def entry_point(compiled: Callable[..., object]) -> Callable[..., Any]:
+    """A kernel's machine code, for callers whose arguments always have the types of its signature.
+
+    Nobody checks that they do: others call the kernel itself.
+    """
+    (overload,) = cast(Any, compiled).overloads.values()
+    return cast(Callable[..., Any], overload.entry_point)
 
 
 def helper(function: _Kernel) -> _Kernel:

@@ -29,6 +29,7 @@ from radixroute.router.messages.actions import Action, Dispatch, Fail
 from radixroute.router.messages.inputs import (
     TOKEN_BYTES,
     Delta,
+    MemberSpec,
     PackedTokens,
     PromptFacts,
     RequestSpec,
@@ -36,7 +37,6 @@ from radixroute.router.messages.inputs import (
     WorkerFacts,
 )
 from radixroute.router.settings import RouterSettings
-from radixroute.router.workers.members import MemberSpec
 
 _NEVER = 1 << 62
 _FOREVER_S = 1e9
@@ -103,7 +103,7 @@ class Simulation:
         self._kept: list[CacheWords] = []  # all cache events, if they are wanted
         # Only a prompt's length counts; all prompts are views of one.
         self._prompt = np.zeros(int(trace.input_tokens.max(initial=0)), np.uint32)
-        self._slots = self._core.state.speeds.slots([holder.worker for holder in self._holders])
+        self._columns = self._core.columns_of([holder.worker for holder in self._holders])
         self._event_delay_ns = round(conditions.event_delay_ms * 1e6)
         self._dispatch_ns = round(conditions.dispatch_ms * 1e6)
         self._followers: dict[int, list[int]] = {}
@@ -123,20 +123,20 @@ class Simulation:
             if not self._is_looked_at(arrivals, now_ns):
                 continue
             self._hear_events(now_ns)
-            core.state.speeds.stepped(self._slots, fleet.pass_starts())
+            core.stepped(self._columns, fleet.pass_starts())
             while arrivals and arrivals[0][0] <= now_ns:
                 _, request = heapq.heappop(arrivals)
                 self._do(core.submit(self._spec(request), now_ns, is_last=False), now_ns)
-            self._do(core.pump(now_ns), now_ns)
+            self._do(core.schedule_waiting(now_ns), now_ns)
         return self._result(time.perf_counter() - started)
 
     def _is_looked_at(self, arrivals: list[tuple[int, int]], now_ns: int) -> bool:
         """Whether anything is decided now: until then the router may be told all at once."""
-        return len(self._core.state.waiting) > 0 or (len(arrivals) > 0 and arrivals[0][0] <= now_ns)
+        return self._core.n_waiting > 0 or (len(arrivals) > 0 and arrivals[0][0] <= now_ns)
 
     def _stop(self) -> int:
         """What must be told to the router at once: else it may hear of it when it next decides."""
-        if len(self._core.state.waiting):
+        if self._core.n_waiting:
             return at.REPORT
         return at.FOLLOWED if self._followers else at.NO_STOP
 
@@ -190,13 +190,12 @@ class Simulation:
             worker_id = self._holders[report.worker].worker
             if report.decode_passes:
                 mean_ms = report.decode_ns / report.decode_passes / 1e6
-                core.state.speeds.observe(
+                core.observe_decode(
                     worker_id,
                     step_ms=mean_ms * conditions.decode_bias,
-                    prefill_tokens=0,
                     decode_tokens=report.decoded / report.decode_passes,
-                    now_ns=report.end_ns,
                     steps=report.decode_passes,
+                    now_ns=report.end_ns,
                 )
             bias = conditions.prefill_bias if report.prefill_tokens else conditions.decode_bias
             deltas = [self._delta(request, kind) for request, kind in report.items]
@@ -210,7 +209,7 @@ class Simulation:
             told = StepReport(
                 report.pass_ns / 1e6 * bias, report.prefill_tokens, report.decodes, tuple(deltas)
             )
-            self._do(core.step(worker_id, told, report.end_ns, pumps=False), report.end_ns)
+            self._do(core.step(worker_id, told, report.end_ns, schedules=False), report.end_ns)
 
     def _delta(self, request: int, kind: int) -> Delta:
         row = self._fleet.requests[request]
@@ -297,7 +296,7 @@ class Simulation:
         )
 
     def _idle_ns(self) -> Numbers:
-        sums = [self._core.state.idle.of(holder.worker) for holder in self._holders]
+        sums = [self._core.idle_of(holder.worker) for holder in self._holders]
         return np.array([[s.planned_ns, s.avoidable_ns, s.starting_ns] for s in sums], np.int64)
 
 

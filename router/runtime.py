@@ -1,28 +1,22 @@
 """Runtime: drives `RouterCore` in one event loop and performs what it asks for.
 
-Owns the links to the workers, the clients' streams, the tokenizer and the fleet's facts. Decides
-nothing: every input goes to the core, every action that comes back is performed in order. All its
-methods run in the loop that owns it.
+Owns the links to the workers and who gets which answer. Decides nothing: every input goes to the
+core, every action that comes back is performed in order. Knows no door and no wire format: a door
+hands in a `RequestSpec` and an `AnswerSink`. All its methods run in the loop that owns it.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from radixroute.events.wire.control import Delivery, Endpoints
-from radixroute.protos import radixroute_pb2 as pb
-from radixroute.protos import radixroute_pb2_grpc as rpc
+from radixroute.events.wire.control import Delivery
 from radixroute.radix.ids import Holder, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
-from radixroute.router.api.client_stream import ClientStream
-from radixroute.router.api.prompts import PromptReader
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.counters import Count
 from radixroute.router.links.engine_link import EngineLink
 from radixroute.router.links.event_link import EventLink, EventTransport
-from radixroute.router.links.join import FleetFacts, check_join, read_epoch, worker_facts
-from radixroute.router.links.tokenizer_fetch import fetch_tokenizer
-from radixroute.router.links.wire import abort_message, dispatch_messages, step_report
+from radixroute.router.links.handshake import Handshake, Joined
 from radixroute.router.messages.actions import (
     Abort,
     Action,
@@ -33,9 +27,9 @@ from radixroute.router.messages.actions import (
     Emit,
     Fail,
 )
-from radixroute.router.messages.inputs import RequestSpec
+from radixroute.router.messages.answer_sink import AnswerSink
+from radixroute.router.messages.inputs import MemberSpec, RequestSpec, StepReport
 from radixroute.router.settings import RouterSettings
-from radixroute.router.workers.members import MemberSpec
 
 _log = logging.getLogger(__name__)
 
@@ -55,18 +49,15 @@ class RouterRuntime:
     ) -> None:
         self.core = core
         self.now_ns = now_ns
-        self.fleet: FleetFacts | None = None
-        self.prompts: PromptReader | None = None
-        self.served = asyncio.Event()  # a worker was accepted: prompts can be read
+        self.handshake = Handshake(settings)
         self._settings = settings
         self._index = index
         self._events: EventLink | None = None
         self._links: dict[WorkerId, EngineLink] = {}
-        self._streams: dict[str, ClientStream] = {}
+        self._sinks: dict[str, AnswerSink] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._wake: asyncio.TimerHandle | None = None
         self._wake_ns = 0
-        self._admitting = asyncio.Lock()  # two first workers must not both set the fleet's facts
 
     @property
     def events(self) -> EventLink:
@@ -83,8 +74,6 @@ class RouterRuntime:
             self._close(link)
         self._links.clear()
         await asyncio.gather(*self._closing, return_exceptions=True)
-        if self.prompts is not None:
-            self.prompts.close()
 
     # -- inputs
 
@@ -94,15 +83,14 @@ class RouterRuntime:
     def report_dead(self, worker_id: WorkerId) -> None:
         self.perform(self.core.lost(worker_id, "reported dead", self.now_ns()))
 
-    def submit(self, spec: RequestSpec) -> ClientStream:
-        stream = ClientStream(spec.request_id)
-        self._streams[spec.request_id] = stream
+    def submit(self, spec: RequestSpec, sink: AnswerSink) -> None:
+        """The answer goes there, from now until its end or `abort`."""
+        self._sinks[spec.request_id] = sink
         self.perform(self.core.submit(spec, self.now_ns()))
-        return stream
 
     def abort(self, request_id: str) -> None:
         """Its client is gone, or has had its answer: then nothing is left to do."""
-        if self._streams.pop(request_id, None) is not None:
+        if self._sinks.pop(request_id, None) is not None:
             self.perform(self.core.abort(request_id, self.now_ns()))
 
     def receive_events(self, deliveries: Iterable[Delivery]) -> None:
@@ -116,31 +104,16 @@ class RouterRuntime:
 
     # -- what the links tell
 
-    async def admit(self, spec: MemberSpec, info: pb.GetInfoResponse, stub: rpc.EngineStub) -> None:
-        async with self._admitting:
-            fleet = check_join(info, spec, self._settings, self.fleet)
-            if self.prompts is None:
-                wanted = fleet.tokenizer_fingerprint
-                tokenizer = await fetch_tokenizer(
-                    stub, wanted, timeout_s=self._settings.connect_timeout_s
-                )
-                self.prompts = PromptReader(fleet, tokenizer)
-            self.fleet = fleet
-            self.served.set()
-
-    def opened(self, spec: MemberSpec, info: pb.GetInfoResponse) -> None:
+    def opened(self, spec: MemberSpec, joined: Joined) -> None:
         if not self._is_current(spec):
             return
-        facts = worker_facts(info, spec)
-        holders = [Holder(spec.worker_id, rank) for rank in range(facts.ranks)]
-        endpoints = Endpoints(events=info.events_endpoint, control=info.replay_endpoint)
-        self.events.join(holders, read_epoch(info), endpoints, now_ns=self.now_ns())
-        _log.info("worker %s joined, epoch %s", spec.worker_id, info.epoch)
-        self.perform(self.core.joined(facts, self.now_ns()))
+        holders = [Holder(spec.worker_id, rank) for rank in range(joined.facts.ranks)]
+        self.events.join(holders, joined.epoch, joined.endpoints, now_ns=self.now_ns())
+        _log.info("worker %s joined, epoch %s", spec.worker_id, joined.facts.epoch)
+        self.perform(self.core.joined(joined.facts, self.now_ns()))
 
-    def received(self, spec: MemberSpec, output: pb.StepOutput) -> None:
+    def received(self, spec: MemberSpec, report: StepReport) -> None:
         if self._is_current(spec):
-            report = step_report(output)
             self.perform(self.core.step(spec.worker_id, report, self.now_ns()))
 
     def closed(self, spec: MemberSpec, reason: str) -> None:
@@ -155,7 +128,7 @@ class RouterRuntime:
 
     def unreachable(self, spec: MemberSpec, reason: str) -> None:
         _log.debug("worker %s not reached: %s", spec.worker_id, reason)
-        self.core.state.counters.add(Count.CONNECTS_FAILED)
+        self.core.count(Count.CONNECTS_FAILED)
 
     def _is_current(self, spec: MemberSpec) -> bool:
         link = self._links.get(spec.worker_id)
@@ -168,15 +141,12 @@ class RouterRuntime:
             match action:
                 case Emit():
                     self._emit(action)
-                case Dispatch():
-                    for message in dispatch_messages(action, self._settings.chunk_tokens):
-                        self._send(action.worker_id, message)
-                case Abort():
-                    self._send(action.worker_id, abort_message(action))
+                case Dispatch() | Abort():
+                    self._send(action)
                 case Fail():
-                    stream = self._streams.pop(action.request_id, None)
-                    if stream is not None:
-                        stream.fail(action.failure)
+                    sink = self._sinks.pop(action.request_id, None)
+                    if sink is not None:
+                        sink.fail(action.failure)
                 case Connect() | Drop() | Disconnect():
                     self._link(action)
         self._arm()
@@ -190,29 +160,30 @@ class RouterRuntime:
             self._wake.cancel()
         self._wake_ns = wake_ns
         delay_s = max(0.0, (wake_ns - self.now_ns()) / 1e9)
-        self._wake = asyncio.get_running_loop().call_later(delay_s, self._pump)
+        self._wake = asyncio.get_running_loop().call_later(delay_s, self._schedule)
 
-    def _pump(self) -> None:
+    def _schedule(self) -> None:
         self._wake = None
-        self.perform(self.core.pump(self.now_ns()))
+        self.perform(self.core.schedule_waiting(self.now_ns()))
 
     def _emit(self, emit: Emit) -> None:
-        stream = self._streams.get(emit.request_id)
-        if stream is not None:
-            stream.put(emit)
+        sink = self._sinks.get(emit.request_id)
+        if sink is not None:
+            sink.put(emit)
             if emit.finish is not None:
-                del self._streams[emit.request_id]
+                del self._sinks[emit.request_id]
 
-    def _send(self, worker_id: WorkerId, message: pb.EngineRequest) -> None:
-        link = self._links.get(worker_id)
-        if link is None or not link.send(message):
+    def _send(self, action: Dispatch | Abort) -> None:
+        link = self._links.get(action.worker_id)
+        dropped = 1 if link is None else link.send(action)
+        if dropped:
             # The session is broken and its end is on its way here: the core will resend elsewhere.
-            self.core.state.counters.add(Count.SENDS_DROPPED)
+            self.core.count(Count.SENDS_DROPPED, dropped)
 
     def _link(self, action: Connect | Drop | Disconnect) -> None:
         match action:
             case Connect(spec=spec):
-                link = EngineLink(spec, self._settings.router_id, self._settings, self)
+                link = EngineLink(spec, self._settings, self.handshake, self)
                 self._links[spec.worker_id] = link
                 link.start()
             case Drop(worker_id=worker_id):

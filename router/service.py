@@ -22,14 +22,15 @@ from radixroute.events.warm import warm
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
-from radixroute.router.api.grpc_server import InspectFace, RouterFace
+from radixroute.router.api.grpc_server import InspectServer, RouterServer
+from radixroute.router.api.prompts import PromptReader
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.errors import PortInUse, UnsafeBind
 from radixroute.router.links.channel import server_options
+from radixroute.router.messages.inputs import MemberSpec
 from radixroute.router.policy.table import policy_named
 from radixroute.router.runtime import RouterRuntime
 from radixroute.router.settings import RouterSettings
-from radixroute.router.workers.members import MemberSpec, MemberState
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class RouterService:
         self._server: grpc.aio.Server | None = None
         self._runtime: RouterRuntime | None = None
         self._subscriber: EventSubscriber | None = None
+        self._prompts: PromptReader | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         self._is_serving: bool | None = None
@@ -127,6 +129,8 @@ class RouterService:
             self._server = None
         if self._runtime is not None:
             await self._runtime.close()
+        if self._prompts is not None:
+            self._prompts.close()
         if self._subscriber is not None:
             await asyncio.to_thread(self._subscriber.stop)
             self._subscriber = None
@@ -134,10 +138,11 @@ class RouterService:
     async def _serve(self, runtime: RouterRuntime) -> tuple[grpc.aio.Server, int]:
         settings = self._settings
         server = grpc.aio.server(options=server_options(settings.max_message_bytes))
-        face = RouterFace(runtime, settings, random.SystemRandom())
-        rpc.add_RouterServicer_to_server(face, server)
-        inspect_face = InspectFace(runtime, settings, log_id=secrets.token_hex(8))
-        rpc.add_InspectServicer_to_server(inspect_face, server)
+        self._prompts = PromptReader(runtime, settings)
+        router_server = RouterServer(runtime, settings, self._prompts, random.SystemRandom())
+        rpc.add_RouterServicer_to_server(router_server, server)
+        inspect_server = InspectServer(runtime, settings, log_id=secrets.token_hex(8))
+        rpc.add_InspectServicer_to_server(inspect_server, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         target = str(RouterAddress(settings.host, settings.port))
         try:
@@ -155,8 +160,7 @@ class RouterService:
             await asyncio.sleep(TICK_S)
 
     async def _show_health(self, runtime: RouterRuntime) -> None:
-        members = runtime.core.state.members
-        is_serving = any(member.state is MemberState.LIVE for member in members)
+        is_serving = runtime.core.is_serving
         if is_serving != self._is_serving:
             self._is_serving = is_serving
             codes = health_pb2.HealthCheckResponse

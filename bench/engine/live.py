@@ -20,9 +20,9 @@ from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import Tokens, WorkerId
 from radixroute.request.limits import PartialSampling
 from radixroute.request.wire import pack_tokens, sampling_to_proto
+from radixroute.router.messages.inputs import MemberSpec
 from radixroute.router.service import RouterService
 from radixroute.router.settings import RouterSettings
-from radixroute.router.workers.members import MemberSpec
 from radixroute.worker.service import WorkerService
 from radixroute.worker.settings import WorkerSettings
 

@@ -33,9 +33,8 @@ from radixroute.radix.ids import Tokens, WorkerId
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.request.sampling import SamplingParams
 from radixroute.router.core.router_core import RouterCore
-from radixroute.router.messages.inputs import RequestSpec, WorkerFacts
+from radixroute.router.messages.inputs import MemberSpec, RequestSpec, WorkerFacts
 from radixroute.router.settings import RouterSettings
-from radixroute.router.workers.members import MemberSpec
 
 WORKERS = 64
 FILL, QUERIES = 800, 150

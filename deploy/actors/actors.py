@@ -10,9 +10,9 @@ from dataclasses import replace
 from radixroute.deploy.actors.service_host import ServiceHost
 from radixroute.deploy.state.records import StartOutcome
 from radixroute.radix.ids import WorkerId
+from radixroute.router.messages.inputs import MemberSpec
 from radixroute.router.service import RouterService
 from radixroute.router.settings import RouterSettings
-from radixroute.router.workers.members import MemberSpec
 from radixroute.worker.service import WorkerService
 from radixroute.worker.settings import WorkerSettings
 

@@ -15,7 +15,7 @@ from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger
 from radixroute.deploy.state.records import ClusterStatus, SlotState
 from radixroute.radix.ids import WorkerId
-from radixroute.router.workers.members import MemberSpec
+from radixroute.router.messages.inputs import MemberSpec
 
 ROUTER = "router"
 # A push that failed is tried again after this long: the router is busy, or about to be replaced.

@@ -1,14 +1,13 @@
-"""gRPC faces `Router` and `Inspect`: messages in, messages out; decisions are the core's.
+"""gRPC servers of `Router` and `Inspect`: messages in, messages out; decisions are the core's.
 
 Owns nothing but the request ids it draws. One handler coroutine for each request; when its client
 goes, gRPC cancels it and the request is aborted. No exception text of ours or of a library travels.
 """
 
-import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import grpc
 
@@ -16,14 +15,13 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.wire import pack_tokens, sampling_to_proto
 from radixroute.router.api import inspect
+from radixroute.router.api.client_stream import ClientStream
 from radixroute.router.api.prompts import PromptReader
+from radixroute.router.api.proto_request import ProtoRequest
 from radixroute.router.api.status import status_of
-from radixroute.router.core.state import NS_PER_S
 from radixroute.router.counters import Count
-from radixroute.router.errors import NoWorkers, RequestRejected, RouterError
+from radixroute.router.errors import RequestRejected, RouterError
 from radixroute.router.messages.inputs import RequestSpec
-from radixroute.router.policy.affinity import session_of
-from radixroute.router.policy.table import policy_named
 from radixroute.router.runtime import RouterRuntime
 from radixroute.router.settings import RouterSettings
 
@@ -32,14 +30,19 @@ _log = logging.getLogger(__name__)
 MAX_ID_LEN = 64  # of what a client sends as an id and gets back in an error
 
 
-class RouterFace:
+class RouterServer:
     """`radixroute.v1.Router`."""
 
     def __init__(
-        self, runtime: RouterRuntime, settings: RouterSettings, rng: random.Random
+        self,
+        runtime: RouterRuntime,
+        settings: RouterSettings,
+        prompts: PromptReader,
+        rng: random.Random,
     ) -> None:
         self._runtime = runtime
         self._settings = settings
+        self._prompts = prompts
         self._rng = rng  # of ids and sampling seeds; unguessable in a live router
 
     async def Generate(
@@ -49,7 +52,8 @@ class RouterFace:
         async with self._clean_errors(context, request_id):
             try:
                 spec = await self._read(request, request_id, context)
-                stream = self._runtime.submit(spec)
+                stream = ClientStream(request_id)
+                self._runtime.submit(spec, stream)
                 while (message := await stream.take()) is not None:
                     await context.write(message)
             finally:
@@ -63,12 +67,11 @@ class RouterFace:
             spec = await self._read(request.request, request_id, context)
             core = self._runtime.core
             lease = core.route(spec, self._draw_id(), self._runtime.now_ns())
-        member = core.state.members.get(lease.worker_id)
         return pb.RouteResponse(
             lease_id=lease.lease_id,
             request_id=request_id,
             worker_id=lease.worker_id,
-            address=member.spec.address if member is not None else "",
+            address=lease.address,
             token_ids=pack_tokens(spec.prompt),
             overlap_tokens=lease.overlap_tokens,
             ttl_ms=round(self._settings.lease_ttl_s * 1000),
@@ -84,33 +87,12 @@ class RouterFace:
     async def _read(
         self, request: pb.GenerateRequest, request_id: str, context: grpc.aio.ServicerContext
     ) -> RequestSpec:
-        arrival_ns = self._runtime.now_ns()
-        policy = request.policy or self._settings.policy
-        policy_named(policy)
-        prompts = self._runtime.prompts or await self._first_prompts()
-        prompt = await prompts.read(request, self._rng.getrandbits(64))
-        remaining_s = context.time_remaining()
-        limit_s = self._settings.request_timeout_s
-        left_s = limit_s if remaining_s is None else min(limit_s, remaining_s)
-        return RequestSpec(
-            request_id=request_id,
-            prompt=prompt.tokens,
-            keys=prompt.keys,
-            sampling=prompt.sampling,
-            policy=policy,
-            arrival_ns=arrival_ns,
-            deadline_ns=self._runtime.now_ns() + round(left_s * NS_PER_S),
-            session=session_of(request.session_key),
+        return await self._prompts.read(
+            ProtoRequest(request),
+            request_id,
+            seed=self._rng.getrandbits(64),
+            remaining_s=context.time_remaining(),
         )
-
-    async def _first_prompts(self) -> PromptReader:
-        """Without a worker there is no tokenizer: wait for the first one as for any worker."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._runtime.served.wait(), self._settings.no_worker_wait_s)
-        if self._runtime.prompts is None:
-            self._runtime.core.state.counters.add(Count.NO_WORKERS)
-            raise NoWorkers("no worker has joined yet: start workers, or try again in a moment")
-        return self._runtime.prompts
 
     def _draw_id(self) -> str:
         return f"{self._rng.getrandbits(128):032x}"
@@ -123,14 +105,14 @@ class RouterFace:
             yield
         except (RouterError, InvalidRequest) as error:
             if isinstance(error, (InvalidRequest, RequestRejected)):
-                self._runtime.core.state.counters.add(Count.REQUESTS_REJECTED)
+                self._runtime.core.count(Count.REQUESTS_REJECTED)
             await context.abort(*status_of(error, request_id))
         except Exception as error:  # noqa: BLE001 - gRPC would send the text of whatever it is
             _log.exception("request %s failed inside the router", request_id)
             await context.abort(*status_of(error, request_id))
 
 
-class InspectFace:
+class InspectServer:
     """`radixroute.v1.Inspect`."""
 
     def __init__(self, runtime: RouterRuntime, settings: RouterSettings, log_id: str) -> None:
@@ -152,11 +134,11 @@ class InspectFace:
         self, request: pb.ExplainRequest, context: grpc.aio.ServicerContext
     ) -> pb.ExplainResponse:
         try:
-            entry = self._runtime.core.state.log.get(request.request_id)
+            entry = self._runtime.core.logged(request.request_id)
         except RouterError as error:
             await context.abort(*status_of(error, request.request_id[:MAX_ID_LEN]))
             raise
-        return inspect.explain(entry)
+        return inspect.explain(entry, self._runtime.core.scores)
 
     async def RouterInfo(
         self, request: pb.RouterInfoRequest, context: grpc.aio.ServicerContext

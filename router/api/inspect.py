@@ -1,50 +1,54 @@
 """Inspect: the router's state as the wire's messages. Pure readers; changes nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from radixroute import __version__
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import WorkerId
-from radixroute.router.core.decision_log import Decision, LoggedRequest
+from radixroute.router.core.decision_log import LoggedRequest
 from radixroute.router.core.request_log import EndedRequest
+from radixroute.router.core.snapshot import RouterSnapshot, WorkerSnapshot
+from radixroute.router.policy.decision import Decision
+from radixroute.router.policy.view import Scores
 from radixroute.router.runtime import RouterRuntime
-from radixroute.router.workers.members import Member
 
 
 def list_workers(runtime: RouterRuntime) -> pb.ListWorkersResponse:
-    members = runtime.core.state.members
-    return pb.ListWorkersResponse(workers=[_worker_status(runtime, m) for m in members])
+    workers = runtime.core.snapshot().workers
+    return pb.ListWorkersResponse(workers=[_worker_status(runtime, worker) for worker in workers])
 
 
 def hit_rates(runtime: RouterRuntime) -> pb.HitRatesResponse:
-    state = runtime.core.state
-    listed = {member.spec.worker_id for member in state.members}
-    workers = [_worker_hits(runtime, w) for w in sorted(listed | set(state.hits.workers()))]
+    seen = runtime.core.snapshot()
+    listed = {worker.worker_id: worker for worker in seen.workers}
+    workers = [_worker_hits(seen, worker_id, listed.get(worker_id)) for worker_id in seen.hits]
     total = pb.WorkerHits(worker_id="")
     for hits in workers:
         for name in _SUMMED:
             setattr(total, name, getattr(total, name) + getattr(hits, name))
-    kv_total = sum(member.kv_blocks_total for member in state.members)
-    kv_used = sum(member.kv_blocks_used for member in state.members)
+    kv_total = sum(worker.kv_blocks_total for worker in seen.workers)
+    kv_used = sum(worker.kv_blocks_used for worker in seen.workers)
     total.kv_use = kv_used / kv_total if kv_total else 0.0
     return pb.HitRatesResponse(workers=workers, total=total)
 
 
-def explain(entry: LoggedRequest) -> pb.ExplainResponse:
+def explain(entry: LoggedRequest, scores: Callable[[Decision], Scores]) -> pb.ExplainResponse:
+    """`scores`: of a decision, as they were."""
     return pb.ExplainResponse(
         request_id=entry.request_id,
         policy=entry.policy,
         prompt_tokens=entry.prompt_tokens,
         block_size=entry.block_size,
-        attempts=[_attempt(decision) for decision in entry.decisions],
+        attempts=[_attempt(decision, scores(decision)) for decision in entry.decisions],
         outcome=entry.outcome,
         cached_tokens=entry.cached_tokens,
     )
 
 
 def router_info(runtime: RouterRuntime, policy: str) -> pb.RouterInfoResponse:
-    fleet = runtime.fleet
+    served = runtime.handshake.served
+    fleet = served.facts if served is not None else None
     return pb.RouterInfoResponse(
         api_version=API_VERSION,
         version=__version__,
@@ -52,20 +56,20 @@ def router_info(runtime: RouterRuntime, policy: str) -> pb.RouterInfoResponse:
         policy=policy,
         block_size=fleet.block_size if fleet is not None else 0,
         scope_fingerprint=fleet.scope_fingerprint if fleet is not None else "",
-        counters=runtime.core.state.counters.as_dict(),
+        counters=runtime.core.snapshot().counters,
         max_model_len=fleet.max_model_len if fleet is not None else 0,
         vocab_size=fleet.vocab_size if fleet is not None else 0,
     )
 
 
 def request_log(runtime: RouterRuntime, log_id: str, after: int) -> pb.RequestLogResponse:
-    state = runtime.core.state
+    page = runtime.core.ended(after, PAGE_BYTES)
     return pb.RequestLogResponse(
         log_id=log_id,
-        oldest=state.ended.oldest,
-        latest=state.ended.latest,
-        running=len(state.requests),
-        requests=[_ended(entry) for entry in state.ended.after(after, PAGE_BYTES)],
+        oldest=page.oldest,
+        latest=page.latest,
+        running=runtime.core.n_running,
+        requests=[_ended(entry) for entry in page.entries],
     )
 
 
@@ -83,32 +87,29 @@ _SUMMED = (
 )
 
 
-def _worker_status(runtime: RouterRuntime, member: Member) -> pb.WorkerStatus:
-    worker_id = member.spec.worker_id
-    load = runtime.core.state.loads.load(worker_id)
-    idle = runtime.core.state.idle.of(worker_id)
+def _worker_status(runtime: RouterRuntime, worker: WorkerSnapshot) -> pb.WorkerStatus:
     status = pb.WorkerStatus(
-        worker_id=worker_id,
-        address=member.spec.address,
-        state=member.state.value,
-        epoch=member.epoch,
-        in_flight=runtime.core.state.loads.n_booked(worker_id),
-        queued_tokens=load.queued_tokens,
-        kv_blocks_total=member.kv_blocks_total,
-        kv_blocks_used=member.kv_blocks_used,
-        step_age_ms=member.step_age_ms,
-        deaths=member.deaths,
-        reason=member.reason,
-        idle_planned_ms=idle.planned_ns / 1e6,
-        idle_avoidable_ms=idle.avoidable_ns / 1e6,
-        idle_starting_ms=idle.starting_ns / 1e6,
-        max_num_seqs=member.max_num_seqs,
-        max_num_batched_tokens=member.max_batched_tokens,
+        worker_id=worker.worker_id,
+        address=worker.address,
+        state=worker.state,
+        epoch=worker.epoch,
+        in_flight=worker.in_flight,
+        queued_tokens=worker.queued_tokens,
+        kv_blocks_total=worker.kv_blocks_total,
+        kv_blocks_used=worker.kv_blocks_used,
+        step_age_ms=worker.step_age_ms,
+        deaths=worker.deaths,
+        reason=worker.reason,
+        idle_planned_ms=worker.idle.planned_ns / 1e6,
+        idle_avoidable_ms=worker.idle.avoidable_ns / 1e6,
+        idle_starting_ms=worker.idle.starting_ns / 1e6,
+        max_num_seqs=worker.max_num_seqs,
+        max_num_batched_tokens=worker.max_batched_tokens,
     )
-    if member.compat is not None:
-        status.compat_events_endpoint = member.compat.events
-        status.compat_replay_endpoint = member.compat.control
-    stream = runtime.events.status(worker_id)
+    if worker.compat is not None:
+        status.compat_events_endpoint = worker.compat.events
+        status.compat_replay_endpoint = worker.compat.control
+    stream = runtime.events.status(worker.worker_id)
     if stream is not None:
         status.stream_state = stream.state
         status.applied_seq = stream.applied_seq
@@ -136,41 +137,41 @@ def _ended(entry: EndedRequest) -> pb.EndedRequest:
     )
 
 
-def _worker_hits(runtime: RouterRuntime, worker_id: str) -> pb.WorkerHits:
-    state = runtime.core.state
-    member = state.members.get(WorkerId(worker_id))
-    hits = state.hits.of(WorkerId(worker_id))
-    total = member.kv_blocks_total if member is not None else 0
-    used = member.kv_blocks_used if member is not None else 0
+def _worker_hits(
+    seen: RouterSnapshot, worker_id: WorkerId, worker: WorkerSnapshot | None
+) -> pb.WorkerHits:
+    hits = seen.hits[worker_id]
+    total = worker.kv_blocks_total if worker is not None else 0
+    used = worker.kv_blocks_used if worker is not None else 0
     return pb.WorkerHits(
         worker_id=worker_id,
         requests=hits.requests,
         prompt_tokens=hits.prompt_tokens,
         cached_tokens=hits.cached_tokens,
         predicted_tokens=hits.predicted_tokens,
-        in_flight=state.loads.n_booked(WorkerId(worker_id)),
+        in_flight=seen.in_flight[worker_id],
         kv_use=used / total if total else 0.0,
         resumed_requests=hits.resumed_requests,
         recomputed_tokens=hits.recomputed_tokens,
     )
 
 
-def _attempt(decision: Decision) -> pb.AttemptDecision:
+def _attempt(decision: Decision, scores: Scores) -> pb.AttemptDecision:
     excluded = [
         pb.CandidateTerms(worker_id=e.worker_id, eligible=False, excluded_because=e.because)
-        for e in decision.excluded
+        for e in decision.view.excluded
     ]
     return pb.AttemptDecision(
         attempt=decision.attempt,
         chosen=decision.worker_id,
         reason=decision.reason,
-        candidates=[*_candidates(decision), *excluded],
+        candidates=[*_candidates(decision, scores), *excluded],
     )
 
 
-def _candidates(decision: Decision) -> Iterator[pb.CandidateTerms]:
+def _candidates(decision: Decision, scores: Scores) -> Iterator[pb.CandidateTerms]:
     """One for each eligible worker: only here do a decision's columns become rows."""
-    view, scores = decision.view, decision.scores()
+    view = decision.view
     totals = scores.totals
     for position, worker_id in enumerate(view.worker_ids):
         values = scores.terms[:, position].tolist()

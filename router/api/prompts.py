@@ -1,36 +1,65 @@
-"""Prompts: from a client's message to tokens, block keys and complete sampling parameters.
+"""Prompts: from what a client asked to a request with tokens, block keys and complete sampling.
 
 Owns the threads on which long prompts are tokenised, so that streams do not stall behind one. Every
-limit is checked here, before the core sees a request. Never logs a prompt.
+limit is checked here, before the core sees a request. Each door hands in its own form of `Asked`.
+Never logs a prompt.
 """
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
-from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Keys, Tokens
 from radixroute.radix.keys.block_keys import block_keys
-from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import (
     Limits,
+    PartialSampling,
     complete,
     validate_prompt,
     validate_text_size,
 )
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
-from radixroute.request.wire import (
-    messages_from_proto,
-    partial_sampling_from_proto,
-    unpack_tokens,
-)
-from radixroute.router.errors import UnknownModel
-from radixroute.router.links.join import FleetFacts
+from radixroute.router.counters import Count
+from radixroute.router.errors import NoWorkers, UnknownModel
+from radixroute.router.links.handshake import Served
+from radixroute.router.messages.inputs import NS_PER_S, RequestSpec, session_of
+from radixroute.router.policy.table import policy_named
+from radixroute.router.runtime import RouterRuntime
+from radixroute.router.settings import RouterSettings
 
 # Some 2,000 characters tokenise in under a millisecond; a thread's hand-over costs a tenth of that.
 INLINE_BYTES = 2048
 THREADS = 2
+
+
+class Asked(Protocol):
+    """What a client asked, in the form in which its door has it. Raises InvalidRequest."""
+
+    @property
+    def model(self) -> str:
+        """Empty: whatever is served."""
+
+    @property
+    def policy(self) -> str:
+        """Empty: the router's."""
+
+    @property
+    def session_key(self) -> str:
+        """What the client calls its session; empty: it has none."""
+
+    @property
+    def is_text(self) -> bool:
+        """It must be tokenised."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Of the prompt as it came."""
+
+    def tokens(self, tokenizer: Tokenizer) -> Tokens: ...
+
+    def sampling(self) -> PartialSampling: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,56 +72,68 @@ class Prompt:
 
 
 class PromptReader:
-    """Reads prompts for one fleet."""
+    """Reads what clients ask of one router."""
 
-    def __init__(self, fleet: FleetFacts, tokenizer: Tokenizer) -> None:
-        self._fleet = fleet
-        self._tokenizer = tokenizer
-        self._seed = fleet.scope.seed
-        self._limits = Limits(max_model_len=fleet.max_model_len, vocab_size=fleet.vocab_size)
+    def __init__(self, runtime: RouterRuntime, settings: RouterSettings) -> None:
+        self._runtime = runtime
+        self._settings = settings
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="prompt")
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def read(self, request: pb.GenerateRequest, seed: int) -> Prompt:
-        """Raises InvalidRequest and UnknownModel. `seed`: of sampling, if the client gave none."""
-        if request.model not in ("", self._fleet.model):
-            raise UnknownModel(f"unknown model: this cluster serves {self._fleet.model!r}")
-        size = _size_bytes(request)
-        if request.WhichOneof("prompt") != "token_ids":
-            validate_text_size(size, self._limits)
+    async def read(
+        self, asked: Asked, request_id: str, *, seed: int, remaining_s: float | None
+    ) -> RequestSpec:
+        """Raises UnknownPolicy, NoWorkers, UnknownModel and InvalidRequest.
+
+        `seed`: of sampling, if the client gave none. `remaining_s`: until its deadline, if it has
+        one.
+        """
+        now_ns, settings = self._runtime.now_ns, self._settings
+        arrival_ns = now_ns()
+        policy = asked.policy or settings.policy
+        policy_named(policy)
+        served = self._runtime.handshake.served or await self._first_served()
+        prompt = await self._prompt(asked, served, seed)
+        limit_s = settings.request_timeout_s
+        left_s = limit_s if remaining_s is None else min(limit_s, remaining_s)
+        return RequestSpec(
+            request_id=request_id,
+            prompt=prompt.tokens,
+            keys=prompt.keys,
+            sampling=prompt.sampling,
+            policy=policy,
+            arrival_ns=arrival_ns,
+            deadline_ns=now_ns() + round(left_s * NS_PER_S),
+            session=session_of(asked.session_key),
+        )
+
+    async def _first_served(self) -> Served:
+        """Without a worker there is no tokenizer: wait for the first one as for any worker."""
+        served = await self._runtime.handshake.wait_served(self._settings.no_worker_wait_s)
+        if served is None:
+            self._runtime.core.count(Count.NO_WORKERS)
+            raise NoWorkers("no worker has joined yet: start workers, or try again in a moment")
+        return served
+
+    async def _prompt(self, asked: Asked, served: Served, seed: int) -> Prompt:
+        fleet = served.facts
+        if asked.model not in ("", fleet.model):
+            raise UnknownModel(f"unknown model: this cluster serves {fleet.model!r}")
+        limits = Limits(max_model_len=fleet.max_model_len, vocab_size=fleet.vocab_size)
+        size = asked.n_bytes
+        if asked.is_text:
+            validate_text_size(size, limits)
         if size <= INLINE_BYTES:
-            return self._read(request, seed)
+            return _read(asked, served, limits, seed)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._read, request, seed)
-
-    def _read(self, request: pb.GenerateRequest, seed: int) -> Prompt:
-        tokens = self._tokens(request)
-        validate_prompt(tokens, self._limits)
-        partial = partial_sampling_from_proto(request.sampling)
-        sampling = complete(partial, self._limits, prompt_len=len(tokens), seed=seed)
-        keys = block_keys(tokens, self._fleet.block_size, self._seed)
-        return Prompt(tokens, keys, sampling)
-
-    def _tokens(self, request: pb.GenerateRequest) -> Tokens:
-        match request.WhichOneof("prompt"):
-            case "text":
-                return self._tokenizer.encode(request.text)
-            case "messages":
-                return self._tokenizer.encode_chat(messages_from_proto(request.messages))
-            case "token_ids":
-                return unpack_tokens(request.token_ids)
-            case _:
-                raise InvalidRequest("prompt", "is missing: set text, messages or token_ids")
+        return await loop.run_in_executor(self._threads, _read, asked, served, limits, seed)
 
 
-def _size_bytes(request: pb.GenerateRequest) -> int:
-    """Bytes of prompt as they came."""
-    match request.WhichOneof("prompt"):
-        case "text":
-            return len(request.text.encode())
-        case "messages":
-            return request.messages.ByteSize()
-        case _:
-            return len(request.token_ids)
+def _read(asked: Asked, served: Served, limits: Limits, seed: int) -> Prompt:
+    tokens = asked.tokens(served.tokenizer)
+    validate_prompt(tokens, limits)
+    sampling = complete(asked.sampling(), limits, prompt_len=len(tokens), seed=seed)
+    keys = block_keys(tokens, served.facts.block_size, served.facts.scope.seed)
+    return Prompt(tokens, keys, sampling)

@@ -6,46 +6,8 @@ Owns a bounded log, oldest out first. Entries hold numbers and ids, never prompt
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import UnknownRequest
-from radixroute.router.policy.score import expected_ttft_ms
-from radixroute.router.policy.table import policy_named
-from radixroute.router.policy.view import Scores, View
-
-
-@dataclass(frozen=True, slots=True)
-class Excluded:
-    """A worker that could not be chosen, and why."""
-
-    worker_id: WorkerId
-    because: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Decision:
-    """One choice with everything it was made from."""
-
-    attempt: int
-    policy: str
-    view: View
-    chosen: int  # position in view.worker_ids
-    reason: str
-    excluded: tuple[Excluded, ...]
-    ttft_ms: float | None = None  # dispatch to first token, if a plan computed it
-
-    @property
-    def expected_ms(self) -> float:
-        """Dispatch to first token, as forecast."""
-        known = self.ttft_ms
-        return expected_ttft_ms(self.view, self.chosen) if known is None else known
-
-    @property
-    def worker_id(self) -> WorkerId:
-        return self.view.worker_ids[self.chosen]
-
-    def scores(self) -> Scores:
-        """As they were: equal views give equal scores, so the log need not keep them."""
-        return policy_named(self.policy).choose(self.view).scores
+from radixroute.router.policy.decision import Decision
 
 
 @dataclass(slots=True)

@@ -40,7 +40,7 @@ class Delivery:
             # We abort only what we close first: the worker gave this attempt up by itself.
             return self._dispatcher.lose_session(request, member, now_ns)
         if delta.finish is FinishReason.ERROR:
-            self._dispatcher.settle(request)
+            self._dispatcher.settle(request.booking, request.spec.policy)
             request.worker_id = None
             return self._dispatcher.fail(request, Failure.WORKER_ERROR)
         return [self._emit(request, delta, now_ns)]
@@ -65,7 +65,7 @@ class Delivery:
         if delta.token_ids and request.expected_ms:
             self._time(request, now_ns)
         if delta.finish is not None:
-            self._dispatcher.settle(request)
+            self._dispatcher.settle(request.booking, request.spec.policy)
             return self._dispatcher.finish(request, delta.finish, delta.token_ids, delta.text)
         position = request.position
         request.emit(delta.token_ids, delta.text)

@@ -4,16 +4,19 @@ Owns the life of a request between acceptance and its one end; changes the parts
 by their verbs. Booking happens in the same step as selection. No clock, no I/O: actions come back.
 """
 
-from radixroute.radix.ids import Keys, WorkerId
+from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
-from radixroute.router.core.decision_log import Decision, LoggedRequest
+from radixroute.router.core.decision_log import LoggedRequest
 from radixroute.router.core.requests import Request
 from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
 from radixroute.router.errors import BrokenInvariant
 from radixroute.router.messages.actions import Abort, Action, Dispatch, Emit, Fail, Failure
 from radixroute.router.messages.inputs import PackedTokens, RequestSpec
-from radixroute.router.policy.table import Policy, policy_named
+from radixroute.router.policy.decision import Decision
+from radixroute.router.policy.forecast import expected_ttft_ms
+from radixroute.router.policy.policy import Bound, Dispatched
+from radixroute.router.policy.snapshot import Snapshot
 from radixroute.router.workers.load import BookingId
 from radixroute.router.workers.members import Member
 
@@ -35,69 +38,78 @@ class Dispatcher:
     def __init__(self, state: RouterState, *, max_in_flight: int) -> None:
         self._state = state
         self._max_in_flight = max_in_flight
+        self._wake_ns: int | None = None
+
+    @property
+    def wake_ns(self) -> int | None:
+        """When waiting requests should be scheduled though nothing may have happened by then."""
+        return self._wake_ns
 
     def admit(self, spec: RequestSpec, now_ns: int) -> list[Action]:
-        """Accepts it: it is dispatched, waits, or is refused.
-
-        One of a planned policy always waits here for the next `pump`.
-        """
+        """Accepts it: it is dispatched, waits for the next `schedule_waiting`, or is refused."""
         state = self._state
         if len(state.requests) >= self._max_in_flight:
             return self._refuse(spec, Failure.QUEUE_FULL)
-        policy = policy_named(spec.policy)
+        policy = state.selector.policy(spec.policy)
         request = state.requests.open(spec)
         state.log.open(self.log_entry(spec))
         state.counters.add(Count.REQUESTS_ACCEPTED)
-        if not policy.is_planned and self._may_bind(policy):
+        if policy.admit(request, self._snapshot(now_ns)):
             dispatched = self._dispatch(request, now_ns)
             if dispatched is not None:
                 return [dispatched]
         if state.waiting.is_full:
             return self.fail(request, Failure.QUEUE_FULL)
-        if policy.queue_threshold is not None:
-            request.rank = state.selector.uncached_tokens(request, state.serving.block_size)
         self._wait(request, now_ns)
         return []
 
-    def pump(self, now_ns: int) -> list[Action]:
+    def schedule_waiting(self, now_ns: int) -> list[Action]:
         """Hands waiting requests to workers that can take them now."""
-        state, actions = self._state, list[Action]()
-        planned: dict[str, list[Request]] = {}
-        refused: set[float | None] = set()  # thresholds under which nobody may go in this pump
-        # Ranks order those of a queueing policy; all others have the same and keep their order.
-        for request in sorted(
-            state.waiting, key=lambda request: (not request.attempt, request.rank)
-        ):
-            policy = policy_named(request.spec.policy)
-            if policy.is_planned and not request.excluded:
-                planned.setdefault(request.spec.policy, []).append(request)
-                continue
-            if not request.attempt:
-                # What goes only adds to what is queued: who may not go now may not go in this pump.
-                threshold = policy.queue_threshold
-                if threshold in refused:
-                    continue
-                if not self._may_bind(policy):
-                    refused.add(threshold)
-                    continue
+        self._wake_ns = None
+        actions, lost = list[Action](), list[Request]()
+        by_policy: dict[str, list[Request]] = {}
+        for request in self._state.waiting:
+            # Who lost a session has waited already, and not everybody may have it: no plans.
+            if request.excluded:
+                lost.append(request)
+            else:
+                by_policy.setdefault(request.spec.policy, []).append(request)
+        for request in lost:
             dispatched = self._dispatch(request, now_ns)
             if dispatched is None:
                 break
             actions.append(dispatched)
-        n_planned = sum(map(len, planned.values()))
-        is_all_planned = n_planned == len(state.waiting)
-        for name, requests in planned.items():
-            block_size = state.serving.block_size
-            self._expire(policy_named(name), now_ns)
-            for request, decision in state.selector.plan(requests, name, block_size, now_ns):
-                actions.append(self._bind(request, *self._logged(request, decision), now_ns))
-        if is_all_planned:
-            state.idle.weighed()
+        n_weighed = 0
+        for name, requests in by_policy.items():
+            n_weighed += self._schedule(name, requests, now_ns, actions)
+        if n_weighed == len(self._state.waiting):
+            self._state.idle.weighed()
         return actions
+
+    def _schedule(
+        self, policy_name: str, requests: list[Request], now_ns: int, actions: list[Action]
+    ) -> int:
+        """Those of one policy; how many still wait and were weighed against every worker."""
+        policy = self._state.selector.policy(policy_name)
+        policy.elapse(now_ns)
+        while requests:
+            plan = policy.plan(requests, self._snapshot(now_ns))
+            policy.adopt(plan)
+            if plan.wake_ns is not None:
+                wake_ns = self._wake_ns
+                self._wake_ns = plan.wake_ns if wake_ns is None else min(wake_ns, plan.wake_ns)
+            for bound in plan.bound:
+                request = self._waiting(bound.ask.request_id)
+                actions.append(self._bind(request, *self._logged(bound), now_ns))
+            if plan.bound:
+                requests = [request for request in requests if request.worker_id is None]
+            if not plan.asks_again:
+                return len(requests) if plan.is_weighed else 0
+        return 0
 
     def lose_session(self, request: Request, member: Member, now_ns: int) -> list[Action]:
         """Its attempt there is over without a finish: elsewhere, or a clean end."""
-        self.settle(request)
+        self.settle(request.booking, request.spec.policy)
         self._state.idle.lost(member.spec.worker_id)
         request.excluded.add((member.spec.worker_id, member.epoch))
         request.deaths += 1
@@ -144,72 +156,65 @@ class Dispatcher:
         self._state.requests.close(request)
         return actions
 
-    def settle(self, request: Request) -> None:
-        """Its attempt holds no load and makes no blocks any more."""
-        self._state.loads.settle(request.booking)
-        self._state.expected.end(request.booking)
-        self._state.active.end(request.booking)
+    def settle(self, booking: BookingId, policy_name: str) -> None:
+        """What was booked holds no load and makes no blocks any more."""
+        self._state.loads.settle(booking)
+        self._state.expected.end(booking)
+        self._state.selector.policy(policy_name).on_settle(booking)
 
     def choose(self, request: Request, now_ns: int) -> tuple[Decision, Member] | None:
         """A decision, logged; books nothing. None: nobody can take it now."""
-        state = self._state
-        name, block_size = request.spec.policy, state.serving.block_size
-        self._expire(policy_named(name), now_ns)
-        decision = state.selector.select(request, name, block_size, now_ns)
-        return None if decision is None else self._logged(request, decision)
+        policy = self._state.selector.policy(request.spec.policy)
+        policy.elapse(now_ns)
+        plan = policy.choose(request, self._snapshot(now_ns))
+        policy.adopt(plan)
+        return self._logged(plan.bound[0]) if plan.bound else None
 
     def book(
-        self, key: BookingId, request: Request, decision: Decision, *, now_ns: int, seq: int
+        self, booking: BookingId, spec: RequestSpec, decision: Decision, *, now_ns: int, seq: int
     ) -> int:
         """Books load and expected blocks; returns the prompt tokens believed to be cached."""
-        view, chosen = decision.view, decision.chosen
+        state, view, chosen = self._state, decision.view, decision.chosen
         overlap, expected = int(view.overlap_blocks[chosen]), int(view.expected_blocks[chosen])
         cached = view.cached_tokens(overlap)
-        self._state.loads.book(
-            key,
+        uncached = view.prompt_tokens - cached
+        state.loads.book(
+            booking,
             decision.worker_id,
             dispatch_seq=seq,
-            queued_tokens=view.prompt_tokens - cached,
+            queued_tokens=uncached,
             now_ns=now_ns,
         )
-        self._state.fills.give(
-            decision.worker_id, view.prompt_tokens - cached, self._fleet_tokens(view.block_size)
+        state.recent_prefill.give(decision.worker_id, uncached, self._fleet_tokens(view.block_size))
+        member = state.members.get(decision.worker_id)
+        kv_blocks = 0 if member is None else member.kv_blocks_total
+        policy = state.selector.policy(decision.policy)
+        policy.on_dispatch(Dispatched(spec, booking, decision, kv_blocks, now_ns))
+        state.expected.expect(
+            booking, decision.worker_id, spec.keys, start=overlap - expected, now_ns=now_ns
         )
-        policy = policy_named(decision.policy)
-        if policy.needs_blocks:
-            self._state.active.add(key, decision.worker_id, request.spec.keys)
-        if policy.learns:
-            self._learn(decision.worker_id, request.spec.keys, now_ns)
-        self._state.expected.expect(
-            key, decision.worker_id, request.spec.keys, start=overlap - expected, now_ns=now_ns
-        )
-        return min(cached, len(request.spec.prompt))
+        return min(cached, len(spec.prompt))
 
-    def _expire(self, policy: Policy, now_ns: int) -> None:
-        if policy.learns:
-            self._state.counters.add(Count.LEARNED_LAPSED, self._state.learned.expire(now_ns))
-
-    def _learn(self, worker_id: WorkerId, keys: Keys, now_ns: int) -> None:
-        member = self._state.members.get(worker_id)
-        room = 0 if member is None else member.kv_blocks_total
-        forgotten = self._state.learned.learn(worker_id, keys, room=room, now_ns=now_ns)
-        self._state.counters.add(Count.LEARNED_FORGOTTEN, forgotten)
-
-    def _may_bind(self, policy: Policy) -> bool:
-        """Whether its policy lets it go now, if it were the first that waits."""
-        threshold = policy.queue_threshold
-        return threshold is None or self._state.selector.may_bind(threshold)
+    def _snapshot(self, now_ns: int) -> Snapshot:
+        return self._state.selector.snapshot(now_ns, self._state.serving.block_size)
 
     def _fleet_tokens(self, block_size: int) -> float:
         """What all caches hold together."""
         return block_size * float(self._state.members.kv_blocks_total)
 
-    def _logged(self, request: Request, decision: Decision) -> tuple[Decision, Member]:
+    def _logged(self, bound: Bound) -> tuple[Decision, Member]:
+        decision = bound.decision
         member = self._state.members.get(decision.worker_id)
         if member is None:
             raise BrokenInvariant(f"{decision.worker_id} was chosen and is not a member")
-        self._state.log.decided(request.request_id, decision)
+        self._state.log.decided(bound.ask.request_id, decision)
         return decision, member
+
+    def _waiting(self, request_id: str) -> Request:
+        request = self._state.requests.get(request_id)
+        if request is None or request.worker_id is not None:
+            raise BrokenInvariant(f"request {request_id} was bound and does not wait")
+        return request
 
     def _dispatch(self, request: Request, now_ns: int) -> Dispatch | None:
         chosen = self.choose(request, now_ns)
@@ -225,10 +230,9 @@ class Dispatcher:
         request.worker_id = WorkerId(member.spec.worker_id)
         seq = member.next_dispatch
         member.next_dispatch += 1
-        is_alone = decision.view.queued_tokens[decision.chosen] == 0.0
-        request.expected_ms = decision.expected_ms if is_alone else 0.0
+        request.expected_ms = _expected_ms(decision)
         request.dispatch_seq, request.sent_ns = seq, now_ns
-        cached = self.book(request.booking, request, decision, now_ns=now_ns, seq=seq)
+        cached = self.book(request.booking, request.spec, decision, now_ns=now_ns, seq=seq)
         if not request.is_counted:
             request.predicted_tokens = cached
         if request.dispatched_ns is None:
@@ -248,6 +252,7 @@ class Dispatcher:
         self._state.counters.add(Count.REQUESTS_QUEUED)
 
     def _log_end(self, request: Request, outcome: str) -> None:
+        self._state.selector.policy(request.spec.policy).on_end(request.request_id)
         self._state.log.ended(request.request_id, outcome)
         self._state.ended.ended(request, outcome, block_size=self._state.serving.block_size)
 
@@ -258,7 +263,7 @@ class Dispatcher:
             if request in self._state.waiting:
                 self._state.waiting.remove(request)
             return []
-        self.settle(request)
+        self.settle(request.booking, request.spec.policy)
         return [Abort(worker_id, request.request_id, request.attempt)]
 
     def _refuse(self, spec: RequestSpec, failure: Failure) -> list[Action]:
@@ -276,3 +281,12 @@ class Dispatcher:
             prompt_tokens=len(spec.prompt),
             block_size=self._state.serving.block_size,
         )
+
+
+def _expected_ms(decision: Decision) -> float:
+    """Dispatch to first token, if it is alone there; 0: it is not, and nothing can be learned."""
+    if decision.view.queued_tokens[decision.chosen] != 0.0:
+        return 0.0
+    if decision.ttft_ms is not None:
+        return decision.ttft_ms
+    return expected_ttft_ms(decision.view, decision.chosen)

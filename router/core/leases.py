@@ -20,6 +20,8 @@ class Lease:
     lease_id: str
     request_id: str
     worker_id: WorkerId
+    address: str  # host:port of its Engine service
+    policy: str
     end_ns: int
     overlap_tokens: int
 

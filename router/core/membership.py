@@ -12,8 +12,8 @@ from radixroute.router.core.leases import Lease
 from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Action, Connect, Disconnect, Drop
-from radixroute.router.messages.inputs import WorkerFacts
-from radixroute.router.workers.members import Member, MemberSpec, MemberState
+from radixroute.router.messages.inputs import MemberSpec, WorkerFacts
+from radixroute.router.workers.members import Member, MemberState
 
 SILENT = "no heartbeat"
 STUCK = "its engine finishes no step"
@@ -54,7 +54,7 @@ class Membership:
         state.serving.block_size = facts.block_size
         state.serving.eos_token_ids = facts.eos_token_ids
         state.counters.add(Count.JOINS_ACCEPTED)
-        return self._dispatcher.pump(now_ns)
+        return self._dispatcher.schedule_waiting(now_ns)
 
     def refused(self, worker_id: WorkerId, reason: str) -> None:
         member = self._state.members.get(worker_id)
@@ -74,8 +74,8 @@ class Membership:
         member.deaths += 1
         member.fell_silent = reason in (SILENT, STUCK)
         self._state.counters.add(Count.WORKERS_DIED)
-        self._state.fills.forget(worker_id)
-        self._state.learned.forget(worker_id)
+        self._state.recent_prefill.forget(worker_id)
+        self._state.selector.forget(worker_id)
         actions: list[Action] = [Drop(worker_id), *self._take_back(member, now_ns)]
         if not was_listed:
             actions += self._forget(member)
@@ -87,7 +87,7 @@ class Membership:
         if member.state is not MemberState.SUSPECT:
             return []
         self._state.members.move(member, MemberState.LIVE)
-        return self._dispatcher.pump(now_ns)
+        return self._dispatcher.schedule_waiting(now_ns)
 
     def suspect(self, member: Member, reason: str) -> None:
         """Not well for a while: no new requests."""
@@ -103,9 +103,8 @@ class Membership:
 
     def settle_lease(self, lease: Lease) -> None:
         """The lease has ended; its booking ends with it."""
-        self._state.loads.settle(lease.booking)
-        self._state.expected.end(lease.booking)
-        self._state.active.end(lease.booking)
+        self._dispatcher.settle(lease.booking, lease.policy)
+        self._state.selector.policy(lease.policy).on_end(lease.request_id)
 
     def _list(self, spec: MemberSpec, now_ns: int) -> list[Action]:
         member = self._state.members.get(spec.worker_id)
@@ -121,7 +120,7 @@ class Membership:
             return [*actions, Disconnect(spec.worker_id), Connect(spec)]
         if member.state is MemberState.DRAINING:
             self._state.members.move(member, MemberState.LIVE)
-            return self._dispatcher.pump(now_ns)
+            return self._dispatcher.schedule_waiting(now_ns)
         return []
 
     def _unlist(self, member: Member) -> list[Action]:
@@ -136,8 +135,8 @@ class Membership:
         worker_id = member.spec.worker_id
         self._state.loads.forget_worker(worker_id)
         self._state.speeds.forget(worker_id)
-        self._state.fills.forget(worker_id)
-        self._state.learned.forget(worker_id)
+        self._state.recent_prefill.forget(worker_id)
+        self._state.selector.forget(worker_id)
         self._state.members.forget(worker_id)
         return [Disconnect(worker_id)]
 

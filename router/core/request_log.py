@@ -40,6 +40,15 @@ class EndedRequest:
         return ENTRY_BYTES + int(self.keys.nbytes)
 
 
+@dataclass(frozen=True, slots=True)
+class EndedPage:
+    """Some of the log."""
+
+    oldest: int  # number of the oldest entry that is kept
+    latest: int  # of the last one that ended
+    entries: list[EndedRequest]
+
+
 class RequestLog:
     """The last ended requests of one router."""
 
@@ -101,6 +110,10 @@ class RequestLog:
                 break
             found.append(entry)
         return found
+
+    def page(self, after: int, max_bytes: int) -> "EndedPage":
+        """`after`, with what whoever reads on needs to know."""
+        return EndedPage(self.oldest, self.latest, self.after(after, max_bytes))
 
     def check(self) -> None:
         if self._bytes != sum(entry.n_bytes for entry in self._entries):

@@ -47,11 +47,9 @@ class Request:
     deaths: int = 0
     waiting_since_ns: int = 0
     draw: int | None = None  # random bits for ties
-    has_lost: bool = False  # what it lost for want of a replica is counted
     expected_ms: float = 0.0  # dispatch to first token, if it is alone there; 0: not known
     dispatch_seq: int = 0  # of its last attempt
     sent_ns: int = 0
-    rank: int = 0  # lower goes first, for policies whose queue has an order of its own
     dispatched_ns: int | None = None  # first dispatch
     first_token_ns: int | None = None
     predicted_tokens: int = 0

@@ -13,20 +13,19 @@ from radixroute.router.core.request_log import RequestLog
 from radixroute.router.core.requests import RequestTable
 from radixroute.router.core.waiting import WaitingQueue
 from radixroute.router.counters import Counters
-from radixroute.router.policy.active_blocks import ActiveBlocks
+from radixroute.router.messages.inputs import NS_PER_S
+from radixroute.router.policy.candidates import CandidateList
 from radixroute.router.policy.expected import ExpectedBlocks
-from radixroute.router.policy.learned import LearnedBlocks
-from radixroute.router.policy.replicas import Replicas
-from radixroute.router.policy.selector import Fleet, PrefixBeliefs, Selector
+from radixroute.router.policy.policy import PolicyParts
+from radixroute.router.policy.selector import Selector
+from radixroute.router.policy.snapshot import Ask, Beliefs, FleetNumbers, PrefixBeliefs
 from radixroute.router.settings import RouterSettings
-from radixroute.router.workers.columns import Slots
+from radixroute.router.workers.columns import WorkerColumns
 from radixroute.router.workers.idle import IdleBook
 from radixroute.router.workers.load import LoadBook
 from radixroute.router.workers.members import Members
-from radixroute.router.workers.recent_prefill import Fills
+from radixroute.router.workers.recent_prefill import RecentPrefill
 from radixroute.router.workers.speed import SpeedBook
-
-NS_PER_S = 1_000_000_000
 
 
 @dataclass(slots=True)
@@ -44,10 +43,8 @@ class RouterState:
     members: Members
     loads: LoadBook
     speeds: SpeedBook
-    fills: Fills
+    recent_prefill: RecentPrefill
     expected: ExpectedBlocks
-    active: ActiveBlocks
-    learned: LearnedBlocks
     requests: RequestTable
     waiting: WaitingQueue
     leases: Leases
@@ -61,33 +58,35 @@ class RouterState:
 
 
 def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random) -> RouterState:
-    slots, counters = Slots(), Counters()
-    fleet = Fleet(
-        members=Members(slots),
-        loads=LoadBook(settings.router_id, slots),
-        speeds=SpeedBook(slots),
-        fills=Fills(slots),
-        active=ActiveBlocks(),
-        learned=LearnedBlocks(round(settings.learned_ttl_s * NS_PER_S)),
-        expected=ExpectedBlocks(round(settings.expected_ttl_s * NS_PER_S)),
-        index=index,
-        replicas=Replicas(counters),
-    )
+    columns, counters = WorkerColumns(), Counters()
+    members, loads = Members(columns), LoadBook(settings.router_id, columns)
+    speeds, recent_prefill = SpeedBook(columns), RecentPrefill(columns)
+    expected = ExpectedBlocks(round(settings.expected_ttl_s * NS_PER_S))
+
+    def draw(ask: Ask) -> int:
+        """Once for a request, so that weighing it again changes nothing."""
+        if ask.draw is None:
+            ask.draw = rng.getrandbits(64)
+        return ask.draw
+
     return RouterState(
-        members=fleet.members,
-        loads=fleet.loads,
-        speeds=fleet.speeds,
-        fills=fleet.fills,
-        active=fleet.active,
-        learned=fleet.learned,
-        expected=fleet.expected,
+        members=members,
+        loads=loads,
+        speeds=speeds,
+        recent_prefill=recent_prefill,
+        expected=expected,
         requests=RequestTable(),
         waiting=WaitingQueue(settings.max_waiting),
         leases=Leases(),
         hits=HitCounters(),
-        idle=IdleBook(fleet.members, fleet.loads),
+        idle=IdleBook(members, loads),
         log=DecisionLog(settings.decision_log_len),
         ended=RequestLog(settings.request_log_bytes),
         counters=counters,
-        selector=Selector(fleet, rng, settings),
+        selector=Selector(
+            PolicyParts("", settings, counters, members),
+            FleetNumbers(loads, speeds, recent_prefill),
+            Beliefs(index, CandidateList(members), expected),
+            draw,
+        ),
     )

@@ -6,9 +6,10 @@ others. No clock of its own: `RouterCore.tick` passes the time.
 
 from radixroute.router.core.dispatcher import Dispatcher
 from radixroute.router.core.membership import SILENT, STUCK, Membership
-from radixroute.router.core.state import NS_PER_S, RouterState
+from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Action, Failure
+from radixroute.router.messages.inputs import NS_PER_S
 from radixroute.router.settings import RouterSettings
 from radixroute.router.workers.members import Member, MemberState
 
@@ -62,7 +63,7 @@ class Watch:
             self._membership.settle_lease(lease)
             self._state.counters.add(Count.LEASES_LAPSED)
         self._state.counters.add(Count.EXPECTED_LAPSED, self._state.expected.expire(now_ns))
-        self._state.counters.add(Count.LEARNED_LAPSED, self._state.learned.expire(now_ns))
+        self._state.selector.elapse(now_ns)
         for member in list(self._state.members):
             actions += self._membership.settle_drained(member.spec.worker_id)
         return actions

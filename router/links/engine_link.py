@@ -16,22 +16,21 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.router.errors import JoinRefused
 from radixroute.router.links.channel import channel_options
+from radixroute.router.links.handshake import Handshake, Joined
+from radixroute.router.links.wire import abort_message, dispatch_messages, step_report
+from radixroute.router.messages.actions import Abort, Dispatch
+from radixroute.router.messages.inputs import MemberSpec, StepReport
 from radixroute.router.settings import RouterSettings
-from radixroute.router.workers.members import MemberSpec
 
 _log = logging.getLogger(__name__)
 
 
 class LinkListener(Protocol):
-    """Who is told. `admit` may raise JoinRefused; the others only take note."""
+    """Who is told, in the link's loop. They only take note."""
 
-    async def admit(
-        self, spec: MemberSpec, info: pb.GetInfoResponse, stub: rpc.EngineStub
-    ) -> None: ...
+    def opened(self, spec: MemberSpec, joined: Joined) -> None: ...
 
-    def opened(self, spec: MemberSpec, info: pb.GetInfoResponse) -> None: ...
-
-    def received(self, spec: MemberSpec, output: pb.StepOutput) -> None: ...
+    def received(self, spec: MemberSpec, report: StepReport) -> None: ...
 
     def closed(self, spec: MemberSpec, reason: str) -> None: ...
 
@@ -44,11 +43,15 @@ class EngineLink:
     """The way to one worker."""
 
     def __init__(
-        self, spec: MemberSpec, router_id: str, settings: RouterSettings, listener: LinkListener
+        self,
+        spec: MemberSpec,
+        settings: RouterSettings,
+        handshake: Handshake,
+        listener: LinkListener,
     ) -> None:
         self.spec = spec
-        self._router_id = router_id
         self._settings = settings
+        self._handshake = handshake
         self._listener = listener
         # Unbounded here: what may wait in it is bounded by the requests in flight, and a worker
         # that stops reading stops its heartbeats or is dropped with its session.
@@ -64,12 +67,17 @@ class EngineLink:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def send(self, message: pb.EngineRequest) -> bool:
-        """False: no session is open; whoever sent it learns of the loss by `closed`."""
+    def send(self, action: Dispatch | Abort) -> int:
+        """Messages that were dropped: no session is open; its end comes by `closed`."""
+        if isinstance(action, Abort):
+            messages = [abort_message(action)]
+        else:
+            messages = list(dispatch_messages(action, self._settings.chunk_tokens))
         if self._outbox is None:
-            return False
-        self._outbox.put_nowait(message)
-        return True
+            return len(messages)
+        for message in messages:
+            self._outbox.put_nowait(message)
+        return 0
 
     def drop(self) -> None:
         """Ends the session at hand; the link goes on with the next one."""
@@ -111,22 +119,22 @@ class EngineLink:
         async with grpc.aio.insecure_channel(self.spec.address, options=options) as channel:
             stub = rpc.EngineStub(channel)
             info = await stub.GetInfo(pb.GetInfoRequest(), timeout=timeout_s)
-            await self._listener.admit(self.spec, info, stub)
+            joined = await self._handshake.admit(self.spec, info, stub)
             call = stub.Session()
             try:
-                await asyncio.wait_for(_open(call, self._router_id), timeout_s)
-                await self._relay(call, info)
+                await asyncio.wait_for(_open(call, self._settings.router_id), timeout_s)
+                await self._relay(call, joined)
             finally:
                 call.cancel()
 
-    async def _relay(self, call: grpc.aio.StreamStreamCall, info: pb.GetInfoResponse) -> None:
+    async def _relay(self, call: grpc.aio.StreamStreamCall, joined: Joined) -> None:
         outbox: asyncio.Queue[pb.EngineRequest] = asyncio.Queue()
         self._outbox = outbox
-        self._listener.opened(self.spec, info)
+        self._listener.opened(self.spec, joined)
         writer = asyncio.create_task(_write(call, outbox))
         try:
             async for output in _read(call):
-                self._listener.received(self.spec, output)
+                self._listener.received(self.spec, step_report(output))
         finally:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)

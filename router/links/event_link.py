@@ -100,11 +100,11 @@ class EventLink:
         for delivery in deliveries:
             session = self._sessions.get(delivery.holder)
             if session is None:
-                self._core.state.counters.add(Count.EVENTS_UNKNOWN_HOLDER)
+                self._core.count(Count.EVENTS_UNKNOWN_HOLDER)
                 continue
             item = delivery.item
             if isinstance(item, Malformed):
-                self._core.state.counters.add(Count.EVENTS_MALFORMED)
+                self._core.count(Count.EVENTS_MALFORMED)
             self._perform(delivery.holder, session.deliver(item, now_ns))
             if isinstance(item, Heartbeat) and _is_of(item, delivery.holder, session):
                 actions += self._core.heartbeat(delivery.holder.worker, item.load, now_ns)
@@ -113,13 +113,13 @@ class EventLink:
     def tick(self, now_ns: int) -> None:
         for holder, session in self._sessions.items():
             self._perform(holder, session.tick(now_ns))
-        counters, index = self._core.state.counters, self._index
+        index = self._index
         for name, n in (
             (Count.BLOCKS_FORGOTTEN, index.n_forgotten),
             (Count.PARENT_CONFLICTS, index.n_conflicts),
             (Count.REMOVALS_UNKNOWN, index.n_unknown_removals),
         ):
-            counters.add(name, n - counters[name])
+            self._core.count_to(name, n)
 
     def status(self, worker_id: WorkerId) -> StreamStatus | None:
         """None: it has no streams now."""

@@ -9,8 +9,7 @@ from typing import TypeAlias
 
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
-from radixroute.router.messages.inputs import PackedTokens, RequestSpec
-from radixroute.router.workers.members import MemberSpec
+from radixroute.router.messages.inputs import MemberSpec, PackedTokens, RequestSpec
 
 
 class Failure(Enum):

@@ -5,6 +5,7 @@ forwards tokens, it never computes with them, and a Python int per token would c
 rest of the proxy.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import NewType
 
@@ -12,6 +13,7 @@ from radixroute.events.wire.control import Endpoints
 from radixroute.radix.ids import Keys, Tokens, WorkerId
 from radixroute.request.sampling import FinishReason, SamplingParams
 
+NS_PER_S = 1_000_000_000
 PackedTokens = NewType("PackedTokens", bytes)
 TOKEN_BYTES = 4
 
@@ -19,6 +21,13 @@ TOKEN_BYTES = 4
 def packed_len(tokens: bytes | bytearray) -> int:
     """How many tokens are packed in it."""
     return len(tokens) // TOKEN_BYTES
+
+
+def session_of(session_key: str) -> int | None:
+    """64 bits of what a client calls its session; None for an empty name."""
+    if not session_key:
+        return None
+    return int.from_bytes(hashlib.blake2b(session_key.encode(), digest_size=8).digest(), "little")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +42,15 @@ class RequestSpec:
     arrival_ns: int
     deadline_ns: int
     session: int | None = None  # 64 bits; None: its client named none
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSpec:
+    """One worker as the controller lists it."""
+
+    worker_id: WorkerId
+    address: str  # host:port of its Engine service
+    incarnation: int  # the controller's count of its lives; a new one is a new worker process
 
 
 @dataclass(frozen=True, slots=True)

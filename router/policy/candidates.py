@@ -1,6 +1,6 @@
-"""Roster: who may take a request now, and where their numbers stand in columns and overlaps.
+"""Candidates: who may take a request now, and where their numbers stand in columns and overlaps.
 
-Owns the last roster made, which holds until membership or the index's holders change: a decision
+Owns the last candidates made, which hold until membership or the index's holders change: a decision
 pays nothing for a worker that stays. Never reads loads, speeds or the index itself.
 """
 
@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from radixroute.radix.ids import Holder, Runs, WorkerId
 from radixroute.radix.index.contract import Overlaps
-from radixroute.router.core.decision_log import Excluded
-from radixroute.router.policy.view import Numbers
-from radixroute.router.workers.columns import SlotList
+from radixroute.router.policy.view import Excluded, Numbers
+from radixroute.router.workers.columns import ColumnList
 from radixroute.router.workers.members import Member, Members, MemberState
 
 # (worker, epoch) that lost a request's session.
@@ -23,11 +22,11 @@ Tried = set[tuple[WorkerId, str]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Roster:
+class Candidates:
     """The eligible workers, in id order."""
 
     worker_ids: tuple[WorkerId, ...]
-    slots: SlotList
+    columns: ColumnList
     max_batched_tokens: Numbers  # infinite: not told
     believed: dict[WorkerId, int]  # position of each whose cache may be believed
     excluded: tuple[Excluded, ...]
@@ -47,31 +46,31 @@ class Roster:
         return held if self.first_rows is None else np.maximum.reduceat(held, self.first_rows)
 
 
-class Rosters:
-    """Makes rosters for one router."""
+class CandidateList:
+    """Makes candidates for one router."""
 
     def __init__(self, members: Members, *, needs_events: bool = True) -> None:
         """`needs_events`: what holders hold counts only while their event streams are believed."""
         self._members = members
         self._needs_events = needs_events
-        self._last: Roster | None = None
+        self._last: Candidates | None = None
         self._version = 0
         self._holders: tuple[Holder, ...] = ()
 
     @property
-    def last_holders(self) -> tuple[Holder, ...]:
-        """Of the index when the last roster was made."""
-        return self._holders
+    def last(self) -> Candidates:
+        """With the holders that the index had when somebody last asked."""
+        return self.current(self._holders, set())
 
-    def current(self, holders: tuple[Holder, ...], tried: Tried) -> Roster:
+    def current(self, holders: tuple[Holder, ...], tried: Tried) -> Candidates:
         """Those in `tried` are left out while others live. O(1) unless something changed."""
         last = self._last
         if last is None or self._version != self._members.version or self._holders is not holders:
             self._version, self._holders = self._members.version, holders
-            last = self._last = self._roster(self._live(), self._not_live())
+            last = self._last = self._made(self._live(), self._not_live())
         return self._without(tried, last) if tried else last
 
-    def _without(self, tried: Tried, everybody: Roster) -> Roster:
+    def _without(self, tried: Tried, everybody: Candidates) -> Candidates:
         live = self._live()
         untried = [m for m in live if (m.spec.worker_id, m.epoch) not in tried]
         if not untried or len(untried) == len(live):
@@ -79,10 +78,10 @@ class Rosters:
             return everybody
         again = [m.spec.worker_id for m in live if m not in untried]
         lost = [Excluded(w, "this request lost its session there") for w in again]
-        return self._roster(untried, [*self._not_live(), *lost])
+        return self._made(untried, [*self._not_live(), *lost])
 
-    def _roster(self, eligible: Sequence[Member], excluded: Sequence[Excluded]) -> Roster:
-        return _roster(eligible, excluded, self._holders, needs_events=self._needs_events)
+    def _made(self, eligible: Sequence[Member], excluded: Sequence[Excluded]) -> Candidates:
+        return _candidates(eligible, excluded, self._holders, needs_events=self._needs_events)
 
     def _live(self) -> list[Member]:
         return [member for member in self._members if member.state is MemberState.LIVE]
@@ -95,13 +94,13 @@ class Rosters:
         ]
 
 
-def _roster(
+def _candidates(
     eligible: Sequence[Member],
     excluded: Sequence[Excluded],
     holders: tuple[Holder, ...],
     *,
     needs_events: bool,
-) -> Roster:
+) -> Candidates:
     row_by_holder = {holder: row for row, holder in enumerate(holders)}
     rows: list[int] = []
     weights: list[bool] = []
@@ -116,9 +115,9 @@ def _roster(
     nothing.setflags(write=False)
     limits = np.array([member.max_batched_tokens or inf for member in eligible])
     limits.setflags(write=False)
-    return Roster(
+    return Candidates(
         worker_ids=tuple(member.spec.worker_id for member in eligible),
-        slots=np.array([member.slot for member in eligible], np.intp),
+        columns=np.array([member.column for member in eligible], np.intp),
         max_batched_tokens=limits,
         believed={m.spec.worker_id: position for position, m in enumerate(eligible) if m.is_fresh},
         excluded=tuple(excluded),

@@ -1,7 +1,7 @@
-"""Where a decision's numbers stand: rows of the table of workers, and the scalars beside it.
+"""Columns layout: where a decision's numbers about workers stand. Constants only.
 
-Constants only. A table has shape (N_ROWS, workers); the first `N_TAKEN` rows are taken from the
-parts that own them, the others `plan_kernels.prepare` works out.
+A table has shape (N_ROWS, workers). The rows up to MAX_BATCHED are taken from the parts that own
+them; `forecast_kernels.prepare` works out the rest.
 """
 
 from typing import Final
@@ -11,26 +11,14 @@ QUEUED: Final = 1  # uncached prompt tokens dispatched and without a first token
 DECODING: Final = 2  # requests
 PROMPTS: Final = 3  # requests of ours without a first token
 SINCE_NS: Final = 4  # when the first of them could begin
-PREFILL_BASE_MS: Final = 5  # of a pass with prompt tokens
+PREFILL_BASE_MS: Final = 5  # of a step with prompt tokens
 MS_PER_PREFILL: Final = 6  # of each token
-STEP_BASE_MS: Final = 7  # of a pass with decoding requests
+STEP_BASE_MS: Final = 7  # of a step with decoding requests
 MS_PER_DECODE: Final = 8  # of each of them
 DRIFT: Final = 9  # prompts really take so many times what the above makes of them
-LAST_STEP_NS: Final = 10  # end of the last pass heard of
-FILL: Final = 11  # prompt tokens given there lately: what its cache must hold
-MAX_BATCHED: Final = 12  # tokens a pass computes
-N_TAKEN: Final = 13
+LAST_STEP_NS: Final = 10  # end of the last step heard of
+RECENT_PREFILL: Final = 11  # prompt tokens given there lately: what its cache must hold
+MAX_BATCHED: Final = 12  # tokens a step computes
 BACKLOG_MS: Final = 13  # until what is queued there is computed
-PASS_MS: Final = 14  # until the pass that decodes there ends
+STEP_LEFT_MS: Final = 14  # until the step that decodes there ends
 N_ROWS: Final = 15
-
-# Scalars.
-S_BLOCK: Final = 0  # tokens
-S_OUTPUT: Final = 1  # expected, tokens
-S_MIN_CAP: Final = 2  # requests in flight
-S_CAP_FACTOR: Final = 3
-S_NOW_NS: Final = 4
-S_LEAD_MS: Final = 5  # a worker is free for the next prompt so long before it is done
-S_MEAN_WAIT_MS: Final = 6
-S_MEAN_PREFILL_MS: Final = 7
-N_SCALARS: Final = 8

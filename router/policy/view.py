@@ -1,11 +1,11 @@
-"""What a policy sees and what it answers: one array for each quantity of the eligible workers.
+"""View: what a policy sees of the fleet, and what it answers. Plain data.
 
-Built by `selection`, read by `policies` and `score`, kept by the decision log. All arrays have
-shape (workers,), are in the order of `worker_ids` and read-only. No behaviour beyond arithmetic.
+Built by `Snapshot`, judged by policies, kept by the decision log. All arrays have shape (workers,),
+are in the order of `worker_ids` and read-only.
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,28 +16,49 @@ from radixroute.router.policy import columns_layout as at
 Numbers: TypeAlias = NDArray[np.float64]
 
 
+def cacheable_blocks(prompt_tokens: Any, block_size: Any) -> Any:
+    """Leading blocks that can save a prompt anything: one token is always computed.
+
+    Kernels compile it, too.
+    """
+    return max(prompt_tokens - 1, 0) // block_size
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """A worker that could not be chosen, and why."""
+
+    worker_id: WorkerId
+    because: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
     """Everything one decision may depend on; equal views give equal decisions."""
 
     prompt_tokens: int
+    block_size: int  # tokens
     worker_ids: tuple[WorkerId, ...]  # in order; at least one
     overlap_blocks: Runs  # leading blocks held, the expected ones included
     expected_blocks: Runs  # of these, only expected
-    table: Numbers  # a row for each quantity of `table_layout`, shape (N_ROWS, workers)
-    scalars: Numbers  # what all workers share, as `table_layout` says
-    cap: float  # requests in flight from which on cache credit counts for nothing
-    turn: int  # decisions this policy made before
+    table: Numbers  # a row for each quantity of `columns_layout`, shape (N_ROWS, workers)
     draw: int  # 64 random bits of this request
-    replica_ms: float = 0.0  # that one more copy of its longest cached prefix may cost
-    session: int = 0  # 64 bits that requests of one session share
-    # For policies that ask: distinct prompt blocks in use there, and those this prompt would add.
-    active_blocks: Numbers | None = None
-    new_blocks: Numbers | None = None
+    excluded: tuple[Excluded, ...] = ()
+    own: Any = None  # what only the policy that judges it needs beside that; its own record
 
-    @property
-    def block_size(self) -> int:
-        return int(self.scalars[at.S_BLOCK])
+    def with_own(self, own: object) -> "View":
+        """The same, with what the policy adds."""
+        return View(
+            self.prompt_tokens,
+            self.block_size,
+            self.worker_ids,
+            self.overlap_blocks,
+            self.expected_blocks,
+            self.table,
+            self.draw,
+            self.excluded,
+            own,
+        )
 
     @property
     def held_blocks(self) -> Runs:
@@ -57,16 +78,18 @@ class View:
         row: Numbers = self.table[at.QUEUED]
         return row
 
-    @property
-    def max_batched_tokens(self) -> Numbers:
-        """Prompt tokens a step computes; infinite: not known."""
-        row: Numbers = self.table[at.MAX_BATCHED]
-        return row
-
     def cached_tokens(self, blocks: int) -> int:
-        """Prompt tokens that `blocks` leading blocks save: one token is always computed."""
-        most = max(0, self.prompt_tokens - 1) // self.block_size
-        return min(blocks, most) * self.block_size
+        """Prompt tokens that `blocks` leading blocks save."""
+        size = self.block_size
+        return int(min(blocks, cacheable_blocks(self.prompt_tokens, size)) * size)
+
+    @property
+    def uncached_tokens(self) -> Numbers:
+        """Prompt tokens that each worker would have to compute."""
+        size = self.block_size
+        most = cacheable_blocks(self.prompt_tokens, size)
+        uncached: Numbers = self.prompt_tokens - np.minimum(self.overlap_blocks, most) * float(size)
+        return uncached
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +109,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """A policy's answer."""
+    """Which worker of a view, and why."""
 
     chosen: int  # position in view.worker_ids
     reason: str  # one sentence

@@ -1,7 +1,7 @@
-"""Slots: a small number for each listed worker, and columns of numbers that a decision reads by it.
+"""Columns: where each listed worker's numbers stand in the tables that a decision reads.
 
-Owns which worker has which slot. A column's numbers belong to whoever asked for it: only that part
-writes them, and everybody may take copies. No clock, no I/O.
+Owns which worker has which column. A table belongs to whoever asked for it: only that part writes
+its numbers, and everybody may take copies. No clock, no I/O.
 """
 
 from typing import TypeAlias
@@ -13,87 +13,87 @@ from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
 
 # Shape (quantities, workers).
-Table: TypeAlias = NDArray[np.float64]
-SlotList: TypeAlias = NDArray[np.intp]
+Numbers: TypeAlias = NDArray[np.float64]
+ColumnList: TypeAlias = NDArray[np.intp]
 FIRST_CAPACITY = 8
 
 
-class Columns:
+class Table:
     """Some quantities of every worker; each has the same value wherever none was written."""
 
     def __init__(self, unset: tuple[float, ...], capacity: int) -> None:
         self._unset = unset
-        self.table = _filled(unset, capacity)  # another one after growth; only the owner writes
+        self.numbers = _filled(unset, capacity)  # another one after growth; only the owner writes
 
     @property
     def capacity(self) -> int:
-        return int(self.table.shape[1])
+        return int(self.numbers.shape[1])
 
-    def write(self, slot: int, *values: float) -> None:
+    def write(self, column: int, *values: float) -> None:
         """One value for each quantity. O(quantities)."""
-        table = self.table
+        numbers = self.numbers
         for row, value in enumerate(values):
-            table[row, slot] = value
+            numbers[row, column] = value
 
-    def unset(self, slot: int) -> None:
-        self.write(slot, *self._unset)
+    def unset(self, column: int) -> None:
+        self.write(column, *self._unset)
 
-    def take(self, slots: SlotList) -> Table:
-        """A read-only copy in the order of `slots`: what was decided from does not change later."""
-        taken: Table = self.table.take(slots, 1)
+    def take(self, columns: ColumnList) -> Numbers:
+        """A read-only copy in the order of `columns`: what a decision saw does not change later."""
+        taken: Numbers = self.numbers.take(columns, 1)
         taken.setflags(write=False)
         return taken
 
-    def of(self, slot: int) -> tuple[float, ...]:
-        return tuple(self.table[:, slot].tolist())
+    def of(self, column: int) -> tuple[float, ...]:
+        return tuple(self.numbers[:, column].tolist())
 
     def grow(self) -> None:
-        """To twice the capacity. Only `Slots` calls."""
-        self.table = np.hstack([self.table, _filled(self._unset, self.capacity)])
+        """To twice the capacity. Only `WorkerColumns` calls."""
+        self.numbers = np.hstack([self.numbers, _filled(self._unset, self.capacity)])
 
 
-class Slots:
-    """The slots of one router's listed workers."""
+class WorkerColumns:
+    """The columns of one router's listed workers."""
 
     def __init__(self) -> None:
         self._by_worker: dict[WorkerId, int] = {}
         self._free: list[int] = []
         self._capacity = FIRST_CAPACITY
-        self._columns: list[Columns] = []
+        self._tables: list[Table] = []
 
-    def columns(self, *unset: float) -> Columns:
-        """Columns for one part of the router; they grow with the number of workers."""
-        made = Columns(unset, self._capacity)
-        self._columns.append(made)
+    def table(self, *unset: float) -> Table:
+        """A table for one part of the router; it grows with the number of workers."""
+        made = Table(unset, self._capacity)
+        self._tables.append(made)
         return made
 
     def give(self, worker_id: WorkerId) -> int:
-        """A slot that nobody has now; whoever left it has unset its numbers."""
+        """A column that nobody has now; whoever left it has unset its numbers."""
         if worker_id in self._by_worker:
-            raise BrokenInvariant(f"worker {worker_id} has a slot already")
-        slot = self._free.pop() if self._free else len(self._by_worker)
-        if slot == self._capacity:
+            raise BrokenInvariant(f"worker {worker_id} has a column already")
+        column = self._free.pop() if self._free else len(self._by_worker)
+        if column == self._capacity:
             self._capacity *= 2
-            for columns in self._columns:
-                columns.grow()
-        self._by_worker[worker_id] = slot
-        return slot
+            for table in self._tables:
+                table.grow()
+        self._by_worker[worker_id] = column
+        return column
 
     def take_back(self, worker_id: WorkerId) -> None:
         self._free.append(self._by_worker.pop(worker_id))
 
     def of(self, worker_id: WorkerId) -> int:
         """Raises `BrokenInvariant` for a worker that is not listed."""
-        slot = self._by_worker.get(worker_id)
-        if slot is None:
+        column = self._by_worker.get(worker_id)
+        if column is None:
             raise BrokenInvariant(f"worker {worker_id} is not listed")
-        return slot
+        return column
 
     def check(self) -> None:
         taken = [*self._by_worker.values(), *self._free]
         if sorted(taken) != list(range(len(taken))):
-            raise BrokenInvariant("a slot is lost or shared")
+            raise BrokenInvariant("a column is lost or shared")
 
 
-def _filled(values: tuple[float, ...], capacity: int) -> Table:
+def _filled(values: tuple[float, ...], capacity: int) -> Numbers:
     return np.repeat(np.array(values, np.float64)[:, None], capacity, axis=1)

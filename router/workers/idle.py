@@ -12,7 +12,7 @@ import numpy as np
 
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
-from radixroute.router.workers.columns import SlotList
+from radixroute.router.workers.columns import ColumnList
 from radixroute.router.workers.load import Load, LoadBook
 from radixroute.router.workers.members import Members, MemberState
 
@@ -43,7 +43,7 @@ class IdleBook:
         self._is_weighed = False
         self._version = -1  # of the members that are listed here
         self._live: list[WorkerId] = []
-        self._slots: SlotList = np.empty(0, np.intp)
+        self._columns: ColumnList = np.empty(0, np.intp)
 
     def elapse(self, now_ns: int, *, n_waiting: int) -> None:
         """Time has come to `now_ns` and nothing else has changed yet. O(workers) while some wait.
@@ -93,7 +93,7 @@ class IdleBook:
         if self._version != self._members.version:
             live = [m for m in self._members if m.state is MemberState.LIVE]
             self._live = [m.spec.worker_id for m in live]
-            self._slots = np.array([m.slot for m in live], np.intp)
+            self._columns = np.array([m.column for m in live], np.intp)
             self._version = self._members.version
-        in_flight = self._loads.take(self._slots)[_IN_FLIGHT]
+        in_flight = self._loads.take(self._columns)[_IN_FLIGHT]
         return [self._live[place] for place in np.flatnonzero(in_flight == 0.0).tolist()]

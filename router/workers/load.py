@@ -14,7 +14,7 @@ from typing import NamedTuple
 from radixroute.events.wire.records import SessionLoad
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
-from radixroute.router.workers.columns import SlotList, Slots, Table
+from radixroute.router.workers.columns import ColumnList, Numbers, WorkerColumns
 
 
 class BookingId(NamedTuple):
@@ -49,7 +49,7 @@ class Load(NamedTuple):
 class _Desk:
     """One worker's bookings."""
 
-    slot: int
+    column: int
     bookings: dict[BookingId, _Booking] = field(default_factory=dict)
     unacknowledged: deque[_Booking] = field(default_factory=deque)  # in dispatch order
     acknowledged_tokens: int = 0
@@ -65,13 +65,13 @@ class _Desk:
 class LoadBook:
     """Bookings of all workers."""
 
-    def __init__(self, router_id: str, slots: Slots) -> None:
+    def __init__(self, router_id: str, columns: WorkerColumns) -> None:
         self._router_id = router_id
-        self._slots = slots
-        self._columns = slots.columns(*Load())
+        self._columns = columns
+        self._table = columns.table(*Load())
         self._desks: dict[WorkerId, _Desk] = {}
         self._worker_by_id: dict[BookingId, WorkerId] = {}
-        self._unwritten: dict[int, _Desk] = {}  # by slot: desks that changed since a decision
+        self._unwritten: dict[int, _Desk] = {}  # by column: desks that changed since a decision
 
     def __len__(self) -> int:
         return len(self._worker_by_id)
@@ -96,7 +96,7 @@ class LoadBook:
         desk.unacknowledged.append(booking)
         desk.unacknowledged_tokens += queued_tokens
         self._worker_by_id[key] = worker_id
-        self._unwritten[desk.slot] = desk
+        self._unwritten[desk.column] = desk
 
     def first_token(self, key: BookingId, now_ns: int) -> None:
         """Its prompt is computed: it decodes from now on."""
@@ -108,7 +108,7 @@ class LoadBook:
             desk.decoding += 1
             desk.prompts -= not booking.is_lease
             desk.since_ns = now_ns
-            self._unwritten[desk.slot] = desk
+            self._unwritten[desk.column] = desk
 
     def settle(self, key: BookingId) -> None:
         """The attempt is over, however it ended."""
@@ -122,7 +122,7 @@ class LoadBook:
         desk.decoding -= booking.has_first_token
         desk.prompts -= not (booking.has_first_token or booking.is_lease)
         _acknowledge(desk, 0)  # drops what is settled from the head: the queue stays short
-        self._unwritten[desk.slot] = desk
+        self._unwritten[desk.column] = desk
 
     def report(self, worker_id: WorkerId, sessions: Iterable[SessionLoad], now_ns: int) -> None:
         """A heartbeat's word on every session of this worker."""
@@ -139,7 +139,7 @@ class LoadBook:
                 desk.foreign_tokens += session.queued_tokens
         if _load(desk).queued_tokens != before:
             desk.since_ns = now_ns
-        self._unwritten[desk.slot] = desk
+        self._unwritten[desk.column] = desk
 
     def forget_worker(self, worker_id: WorkerId) -> None:
         """A new life of this worker begins: old reports say nothing about it."""
@@ -148,13 +148,13 @@ class LoadBook:
             if desk.bookings:
                 raise BrokenInvariant(f"{worker_id} still has bookings")
             del self._desks[worker_id]
-            self._unwritten.pop(desk.slot, None)
-            self._columns.unset(desk.slot)
+            self._unwritten.pop(desk.column, None)
+            self._table.unset(desk.column)
 
-    def take(self, slots: SlotList) -> Table:
+    def take(self, columns: ColumnList) -> Numbers:
         """The loads of these workers, a row for each field of `Load`. O(workers)."""
         self._write()
-        return self._columns.take(slots)
+        return self._table.take(columns)
 
     def load(self, worker_id: WorkerId) -> Load:
         """Of one worker, from its bookings. An unknown one has none."""
@@ -177,21 +177,21 @@ class LoadBook:
         for worker_id, desk in self._desks.items():
             _check_desk(worker_id, desk)
         self._write()
-        loads = {desk.slot: _load(desk) for desk in self._desks.values()}
-        for slot in range(self._columns.capacity):
-            if self._columns.of(slot) != loads.get(slot, Load()):
-                raise BrokenInvariant(f"slot {slot}: the columns differ from the bookings")
+        loads = {desk.column: _load(desk) for desk in self._desks.values()}
+        for column in range(self._table.capacity):
+            if self._table.of(column) != loads.get(column, Load()):
+                raise BrokenInvariant(f"column {column}: the columns differ from the bookings")
 
     def _write(self) -> None:
         """What changed since the last decision, into the columns."""
-        for slot, desk in self._unwritten.items():
-            self._columns.write(slot, *_load(desk))
+        for column, desk in self._unwritten.items():
+            self._table.write(column, *_load(desk))
         self._unwritten.clear()
 
     def _desk(self, worker_id: WorkerId) -> _Desk:
         desk = self._desks.get(worker_id)
         if desk is None:
-            desk = self._desks[worker_id] = _Desk(self._slots.of(worker_id))
+            desk = self._desks[worker_id] = _Desk(self._columns.of(worker_id))
         return desk
 
 

@@ -13,17 +13,8 @@ from enum import Enum
 from radixroute.events.wire.control import Endpoints
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
-from radixroute.router.messages.inputs import WorkerFacts
-from radixroute.router.workers.columns import Slots
-
-
-@dataclass(frozen=True, slots=True)
-class MemberSpec:
-    """One worker as the controller lists it."""
-
-    worker_id: WorkerId
-    address: str  # host:port of its Engine service
-    incarnation: int  # the controller's count of its lives; a new one is a new worker process
+from radixroute.router.messages.inputs import MemberSpec, WorkerFacts
+from radixroute.router.workers.columns import WorkerColumns
 
 
 class MemberState(Enum):
@@ -56,7 +47,7 @@ class Member:
     """One listed worker. Only `Members` may change it."""
 
     spec: MemberSpec
-    slot: int  # where its numbers stand in every column
+    column: int  # where its numbers stand in every column
     state: MemberState = MemberState.JOINING
     epoch: str = ""  # of the life that was accepted last, hexadecimal
     last_heard_ns: int = 0
@@ -81,8 +72,8 @@ class Member:
 class Members:
     """The listed workers, by id."""
 
-    def __init__(self, slots: Slots) -> None:
-        self._slots = slots
+    def __init__(self, columns: WorkerColumns) -> None:
+        self._columns = columns
         self._by_id: dict[WorkerId, Member] = {}
         self.kv_blocks_total = 0  # of all members
         self.version = 0
@@ -99,7 +90,7 @@ class Members:
     def add(self, spec: MemberSpec) -> Member:
         if spec.worker_id in self._by_id:
             raise BrokenInvariant(f"worker {spec.worker_id} is listed already")
-        member = Member(spec, self._slots.give(spec.worker_id))
+        member = Member(spec, self._columns.give(spec.worker_id))
         self._by_id[spec.worker_id] = member
         # Kept in id order so that every walk over the fleet, hence every choice, is reproducible.
         self._by_id = dict(sorted(self._by_id.items()))
@@ -107,9 +98,9 @@ class Members:
         return member
 
     def forget(self, worker_id: WorkerId) -> None:
-        """Its slot goes to the next one that is listed."""
+        """Its column goes to the next one that is listed."""
         self.kv_blocks_total -= self._by_id.pop(worker_id).kv_blocks_total
-        self._slots.take_back(worker_id)
+        self._columns.take_back(worker_id)
         self.version += 1
 
     def relist(self, member: Member, spec: MemberSpec) -> None:
@@ -151,7 +142,7 @@ class Members:
             self.version += 1
 
     def check(self) -> None:
-        self._slots.check()
+        self._columns.check()
         if self.kv_blocks_total != sum(member.kv_blocks_total for member in self):
             raise BrokenInvariant("the fleet's blocks are not the sum of its members'")
         for worker_id, member in self._by_id.items():
@@ -159,5 +150,5 @@ class Members:
                 raise BrokenInvariant(f"member {worker_id} is filed under another id")
             if member.is_fresh and not member.is_connected:
                 raise BrokenInvariant(f"member {worker_id} is fresh but not connected")
-            if self._slots.of(worker_id) != member.slot:
-                raise BrokenInvariant(f"member {worker_id} has another's slot")
+            if self._columns.of(worker_id) != member.column:
+                raise BrokenInvariant(f"member {worker_id} has another's column")

@@ -1,4 +1,4 @@
-"""Fill: how much each worker was given to cache lately, as a share of what the others were.
+"""Recent prefill: how much each worker was given to cache lately, beside what the others were.
 
 Owns those sums. What is computed somewhere pushes older blocks out there: a worker that got more
 than its share loses younger ones, so a new prompt costs more there. Sums fade as the whole fleet's
@@ -8,29 +8,29 @@ caches turn over once. No clock, no I/O; `RouterCore`'s parts call.
 from math import exp
 
 from radixroute.radix.ids import WorkerId
-from radixroute.router.workers.columns import SlotList, Slots, Table
+from radixroute.router.workers.columns import ColumnList, Numbers, WorkerColumns
 
 # Until a worker tells the size of its cache: less than any that serves long prompts.
 UNKNOWN_TOKENS = 65536.0
 
 
-class Fills:
+class RecentPrefill:
     """Prompt tokens given to each worker, fading."""
 
-    def __init__(self, slots: Slots) -> None:
-        self._slots = slots
-        self._columns = slots.columns(0.0)
+    def __init__(self, columns: WorkerColumns) -> None:
+        self._columns = columns
+        self._table = columns.table(0.0)
 
     def give(self, worker_id: WorkerId, tokens: float, fleet_tokens: float) -> None:
         """So many uncached tokens go there; all caches together hold `fleet_tokens`. O(workers)."""
-        table = self._columns.table
+        table = self._table.numbers
         table *= exp(-tokens / max(fleet_tokens, UNKNOWN_TOKENS))
-        table[0, self._slots.of(worker_id)] += tokens
+        table[0, self._columns.of(worker_id)] += tokens
 
     def forget(self, worker_id: WorkerId) -> None:
-        """Call it while the worker still has its slot: its next life has an empty cache."""
-        self._columns.unset(self._slots.of(worker_id))
+        """Call it while the worker still has its column: its next life has an empty cache."""
+        self._table.unset(self._columns.of(worker_id))
 
-    def take(self, slots: SlotList) -> Table:
+    def take(self, columns: ColumnList) -> Numbers:
         """Of these workers, shape (1, workers)."""
-        return self._columns.take(slots)
+        return self._table.take(columns)

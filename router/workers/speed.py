@@ -11,10 +11,11 @@ from math import isclose
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from radixroute.radix.ids import Numbers, WorkerId
+from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
-from radixroute.router.workers.columns import SlotList, Slots, Table
+from radixroute.router.workers.columns import ColumnList, Numbers, WorkerColumns
 
 # Priors: a small model on one CPU core. One prompt is enough to overrule them.
 PRIOR_PREFILL_BASE_MS = 5.0
@@ -155,26 +156,26 @@ class SpeedMeter:
 class SpeedBook:
     """Speeds of all workers, and how long answers are."""
 
-    def __init__(self, slots: Slots) -> None:
-        self._slots = slots
+    def __init__(self, columns: WorkerColumns) -> None:
+        self._columns = columns
         # Beside the speed the end of the last step, and whether it has a meter.
-        self._columns = slots.columns(*Speed(), 0.0, 0.0)
+        self._table = columns.table(*Speed(), 0.0, 0.0)
         self._meters: dict[WorkerId, SpeedMeter] = {}
         self._unwritten: set[WorkerId] = set()  # meters that know more than the columns
-        self._n_spread = 0  # slots there were when those without a meter got the mean of now
+        self._n_spread = 0  # columns there were when those without a meter got the mean of now
         self._output_tokens = PRIOR_OUTPUT_TOKENS
 
     def speed(self, worker_id: WorkerId) -> Speed:
         meter = self._meters.get(worker_id)
         return meter.speed if meter is not None else self._fleet_speed()
 
-    def take(self, slots: SlotList) -> Table:
+    def take(self, columns: ColumnList) -> Numbers:
         """Of these workers a row for each field of `Speed`, and when the last step ended (ns)."""
         self._write()
-        taken = self._columns.take(slots)
-        if self._n_spread < self._columns.capacity and not taken[_HAS_METER].all():
+        taken = self._table.take(columns)
+        if self._n_spread < self._table.capacity and not taken[_HAS_METER].all():
             self._spread_mean()
-            taken = self._columns.take(slots)
+            taken = self._table.take(columns)
         return taken[:_HAS_METER]
 
     def observe(
@@ -197,7 +198,7 @@ class SpeedBook:
             decode_tokens=decode_tokens,
             steps=steps,
         )
-        self._columns.table[_LAST_STEP, self._slots.of(worker_id)] = now_ns
+        self._table.numbers[_LAST_STEP, self._columns.of(worker_id)] = now_ns
         self._unwritten.add(worker_id)
 
     def timed(self, worker_id: WorkerId, *, expected_ms: float, took_ms: float) -> None:
@@ -207,19 +208,19 @@ class SpeedBook:
             meter.timed(expected_ms, took_ms)
             self._unwritten.add(worker_id)
 
-    def slots(self, worker_ids: Sequence[WorkerId]) -> SlotList:
+    def columns(self, worker_ids: Sequence[WorkerId]) -> ColumnList:
         """Where their numbers stand while they are listed."""
-        return np.array([self._slots.of(worker_id) for worker_id in worker_ids], np.intp)
+        return np.array([self._columns.of(worker_id) for worker_id in worker_ids], np.intp)
 
-    def stepped(self, slots: SlotList, end_ns: Numbers) -> None:
+    def stepped(self, columns: ColumnList, end_ns: NDArray[np.int64]) -> None:
         """Steps ended of which nothing else is told."""
-        self._columns.table[_LAST_STEP, slots] = end_ns
+        self._table.numbers[_LAST_STEP, columns] = end_ns
 
     def forget(self, worker_id: WorkerId) -> None:
-        """Call it while the worker still has its slot."""
+        """Call it while the worker still has its column."""
         self._meters.pop(worker_id, None)
         self._unwritten.discard(worker_id)
-        self._columns.unset(self._slots.of(worker_id))
+        self._table.unset(self._columns.of(worker_id))
         self._n_spread = 0
 
     def answered(self, output_tokens: int) -> None:
@@ -232,29 +233,31 @@ class SpeedBook:
         self._write()
         self._spread_mean()
         mean = self._fleet_speed()
-        metered = {self._slots.of(w): meter.speed for w, meter in self._meters.items()}
-        for slot in range(self._columns.capacity):
-            values = self._columns.of(slot)
-            wanted = (*metered.get(slot, mean), values[_LAST_STEP], float(slot in metered))
+        metered = {self._columns.of(w): meter.speed for w, meter in self._meters.items()}
+        for column in range(self._table.capacity):
+            values = self._table.of(column)
+            wanted = (*metered.get(column, mean), values[_LAST_STEP], float(column in metered))
             pairs = zip(values, wanted, strict=True)
             if not all(isclose(got, want) for got, want in pairs):
-                raise BrokenInvariant(f"slot {slot}: the columns differ from the meters")
+                raise BrokenInvariant(f"column {column}: the columns differ from the meters")
 
     def _write(self) -> None:
         """What was learned since somebody asked, into the columns. O(workers with news)."""
         if not self._unwritten:
             return
-        table = self._columns.table
+        table = self._table.numbers
         for worker_id in self._unwritten:
-            slot = self._slots.of(worker_id)
-            self._columns.write(slot, *self._meters[worker_id].speed, table[_LAST_STEP, slot], 1.0)
+            column = self._columns.of(worker_id)
+            self._table.write(
+                column, *self._meters[worker_id].speed, table[_LAST_STEP, column], 1.0
+            )
         self._unwritten.clear()
         self._n_spread = 0
 
     def _spread_mean(self) -> None:
-        """Into the slots without a meter. O(workers)."""
-        self._n_spread = self._columns.capacity
-        table = self._columns.table
+        """Into the columns without a meter. O(workers)."""
+        self._n_spread = self._table.capacity
+        table = self._table.numbers
         has_meter = table[_HAS_METER] > 0
         speeds = table[:_LAST_STEP]
         mean = speeds[:, has_meter].mean(axis=1) if has_meter.any() else np.array(Speed())

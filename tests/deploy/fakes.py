@@ -8,7 +8,7 @@ from radixroute.deploy.errors import ActorLost
 from radixroute.deploy.state.ledger import Ledger
 from radixroute.deploy.state.records import StartOutcome
 from radixroute.radix.ids import WorkerId
-from radixroute.router.workers.members import MemberSpec
+from radixroute.router.messages.inputs import MemberSpec
 
 
 @dataclass

@@ -11,7 +11,7 @@ from radixroute.deploy.errors import BrokenInvariant
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger, MemoryStore
 from radixroute.deploy.state.records import SlotState
-from radixroute.router.workers.members import MemberSpec
+from radixroute.router.messages.inputs import MemberSpec
 from tests.deploy.fakes import FakeFleet
 
 SETTINGS = ClusterSettings(workers=2, stop_timeout_s=1.0)

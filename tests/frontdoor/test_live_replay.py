@@ -128,7 +128,7 @@ async def test_live_calibrated_and_captured_round_trip(cli, monkeypatch):
     trace = chats(8)
     write(trace, "t.jsonl")
     async with fleet("a", "b", runner=SLOW_RUNNER) as (service, _, _):
-        await until(lambda: all(m.is_fresh for m in service.runtime.core.state.members), 30)
+        await until(lambda: all(m.is_fresh for m in service.runtime.core._state.members), 30)
         address = f"127.0.0.1:{service.address.port}"
         # A process of its own: two loops of one process would share gRPC's.
         replay = await asyncio.create_subprocess_exec(

@@ -42,7 +42,7 @@ async def until(condition, timeout_s: float = 30.0):
 
 
 def states(service: RouterService) -> dict[str, str]:
-    return {m.spec.worker_id: m.state.value for m in service.runtime.core.state.members}
+    return {m.spec.worker_id: m.state.value for m in service.runtime.core._state.members}
 
 
 def all_live(service: RouterService) -> bool:

@@ -21,7 +21,7 @@ from radixroute.radix.keys.block_keys import block_keys
 from radixroute.radix.keys.scope import Scope
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import pack_tokens, unpack_tokens
-from radixroute.router.workers.members import MemberSpec
+from radixroute.router.messages.inputs import MemberSpec
 from tests.request.samples import byte_level_json
 
 FIRST_ID, N_IDS = 10, 200

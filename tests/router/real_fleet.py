@@ -7,9 +7,9 @@ import grpc
 
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
+from radixroute.router.messages.inputs import MemberSpec
 from radixroute.router.service import RouterService
 from radixroute.router.settings import RouterSettings
-from radixroute.router.workers.members import MemberSpec
 from radixroute.worker.service import WorkerService
 from radixroute.worker.settings import WorkerSettings
 from tests.router.clusters import all_live, until

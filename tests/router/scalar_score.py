@@ -11,8 +11,9 @@ import numpy as np
 
 from radixroute.radix.ids import WorkerId
 from radixroute.router.policy import columns_layout as at
-from radixroute.router.policy import radix_kernels as weights
-from radixroute.router.policy.selector import MIN_CAP, load_cap
+from radixroute.router.policy.forecast import load_cap
+from radixroute.router.policy.radix import kernels as weights
+from radixroute.router.policy.radix.scores import Terms
 from radixroute.router.policy.view import View
 
 TIE_MS = 1e-6
@@ -29,8 +30,8 @@ class Row:
     queued: int = 0
     decoding: int = 0
     backlog_ms: float = 0.0
-    pass_ms: float = 0.0
-    fill: float = 0.0
+    step_left_ms: float = 0.0
+    recent_prefill: float = 0.0
     max_batched_tokens: int = 0  # 0: not known
     prefill_base_ms: float = 5.0
     ms_per_prefill_token: float = 0.5
@@ -38,34 +39,38 @@ class Row:
     ms_per_decode: float = 1.0
 
 
-def view(*rows: Row, tokens: int = 1000, **changes) -> View:
+def terms(*, cap: float = np.inf, replica_ms: float = 0.0) -> Terms:
+    """What the radix policy adds to a view."""
+    return Terms(cap=cap, output_tokens=OUTPUT, replica_ms=replica_ms)
+
+
+def view(
+    *rows: Row, tokens: int = 1000, replica_ms: float = 0.0, cap: float | None = None, **changes
+) -> View:
     table = np.zeros((at.N_ROWS, len(rows)))
     table[at.IN_FLIGHT] = [row.in_flight for row in rows]
     table[at.QUEUED] = [row.queued for row in rows]
     table[at.DECODING] = [row.decoding for row in rows]
     table[at.BACKLOG_MS] = [row.backlog_ms for row in rows]
-    table[at.PASS_MS] = [row.pass_ms for row in rows]
+    table[at.STEP_LEFT_MS] = [row.step_left_ms for row in rows]
     table[at.DRIFT] = 1.0
-    table[at.FILL] = [row.fill for row in rows]
+    table[at.RECENT_PREFILL] = [row.recent_prefill for row in rows]
     table[at.MAX_BATCHED] = [row.max_batched_tokens or np.inf for row in rows]
     table[at.PREFILL_BASE_MS] = [row.prefill_base_ms for row in rows]
     table[at.MS_PER_PREFILL] = [row.ms_per_prefill_token for row in rows]
     table[at.STEP_BASE_MS] = [row.step_base_ms for row in rows]
     table[at.MS_PER_DECODE] = [row.ms_per_decode for row in rows]
-    scalars = np.zeros(at.N_SCALARS)
-    scalars[at.S_BLOCK], scalars[at.S_OUTPUT] = 16, OUTPUT
-    scalars[at.S_MIN_CAP], scalars[at.S_CAP_FACTOR] = MIN_CAP, 1.5
-    scalars[at.S_MEAN_WAIT_MS], scalars[at.S_MEAN_PREFILL_MS] = 100.0, 200.0
     made = View(
         prompt_tokens=tokens,
         worker_ids=tuple(WorkerId(row.worker_id) for row in rows),
         overlap_blocks=np.array([row.overlap for row in rows], np.int32),
         expected_blocks=np.zeros(len(rows), np.int32),
+        block_size=16,
         table=table,
-        scalars=scalars,
-        cap=load_cap(table[at.IN_FLIGHT], 1.5),
-        turn=0,
         draw=0,
+        own=terms(
+            cap=load_cap(table[at.IN_FLIGHT], 1.5) if cap is None else cap, replica_ms=replica_ms
+        ),
     )
     return replace(made, **changes)
 
@@ -74,7 +79,7 @@ def scalar_terms(what: View, row: Row, rows: list[Row]) -> dict[str, float]:
     """The radix policy's terms for one of the workers, in milliseconds."""
     terms = _plain_terms(what, row, rows)
     copy_ms = sum(terms.values()) - held_total(what, row, rows)
-    return {**terms, "replica": -min(what.replica_ms, max(0.0, copy_ms))}
+    return {**terms, "replica": -min(what.own.replica_ms, max(0.0, copy_ms))}
 
 
 def held_total(what: View, row: Row, rows: list[Row]) -> float:
@@ -84,21 +89,21 @@ def held_total(what: View, row: Row, rows: list[Row]) -> float:
 
 
 def _plain_terms(what: View, row: Row, rows: list[Row]) -> dict[str, float]:
-    credit = row.overlap if row.in_flight < what.cap else 0
+    credit = row.overlap if row.in_flight < what.own.cap else 0
     uncached = what.prompt_tokens - what.cached_tokens(credit)
-    passes = 1
+    steps = 1
     if row.max_batched_tokens:
-        passes = max(1, math.ceil(uncached / row.max_batched_tokens))
-    prefill_ms = passes * row.prefill_base_ms + uncached * row.ms_per_prefill_token
+        steps = max(1, math.ceil(uncached / row.max_batched_tokens))
+    prefill_ms = steps * row.prefill_base_ms + uncached * row.ms_per_prefill_token
     step_ms = row.step_base_ms + row.ms_per_decode * row.decoding if row.decoding else 0.0
-    mean_fill = sum(other.fill for other in rows) / len(rows)
+    mean_recent = sum(other.recent_prefill for other in rows) / len(rows)
     pushed_ms = min(uncached + OUTPUT, weights.TURNOVER_TOKENS) * row.ms_per_prefill_token
-    share = row.fill / mean_fill if mean_fill else 0.0
+    share = row.recent_prefill / mean_recent if mean_recent else 0.0
     lost_ms = prefill_ms + row.ms_per_decode * OUTPUT
     return {
-        "queue": row.backlog_ms or row.pass_ms,
+        "queue": row.backlog_ms or row.step_left_ms,
         "prefill": prefill_ms,
-        "steps": passes * step_ms,
+        "steps": steps * step_ms,
         "compute": weights.COMPUTE_WEIGHT * prefill_ms,
         "slow_down": weights.SLOW_DOWN_WEIGHT * row.in_flight * lost_ms,
         "turnover": weights.TURNOVER_WEIGHT * pushed_ms * share,
@@ -116,7 +121,7 @@ def scalar_choice(policy: str, what: View, rows: list[Row]) -> int:
     totals, n, draw = scalar_totals(policy, what, rows), len(rows), what.draw
     match policy:
         case "round_robin":
-            return what.turn % n
+            return int(what.own % n)
         case "random":
             return draw % n
         case "power_of_two" if n > 1:

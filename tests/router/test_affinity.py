@@ -6,14 +6,16 @@ from collections import Counter
 import numpy as np
 
 from radixroute.radix.ids import WorkerId
-from radixroute.router.policy.affinity import session_affinity, session_of
+from radixroute.router.messages.inputs import session_of
+from radixroute.router.policy.baselines.session_affinity import Session
+from radixroute.router.policy.baselines.session_affinity import pick as session_affinity
 from tests.router.scalar_score import Row, view
 from tests.router.worlds import World, request
 
 
 def home(session: int, *names: str, full: str = "") -> str:
     rows = [Row(name, in_flight=99 if name in full else 1) for name in names]
-    what = view(*rows, session=session, cap=9.0)
+    what = view(*rows, own=Session(session, 9.0))
     return what.worker_ids[session_affinity(what).chosen]
 
 
@@ -41,9 +43,9 @@ def test_a_full_worker_hands_its_sessions_to_the_next_of_each():
 def test_the_reason_and_the_terms_say_that_it_was_full():
     rows = [Row("a", in_flight=1), Row("b", in_flight=1)]
     session = next(s for s in range(50) if home(s, "a", "b") == "b")
-    assert session_affinity(view(*rows, session=session, cap=9.0)).reason.startswith("It is the")
+    assert session_affinity(view(*rows, own=Session(session, 9.0))).reason.startswith("It is the")
     rows[1] = Row("b", in_flight=9)
-    choice = session_affinity(view(*rows, session=session, cap=9.0))
+    choice = session_affinity(view(*rows, own=Session(session, 9.0)))
     assert choice.reason.startswith("Those before it")
     assert choice.scores.terms.tolist() == [[1.0, 0.0], [0.0, 2.0]]
 
@@ -91,4 +93,4 @@ def test_a_session_goes_elsewhere_when_its_worker_dies_and_comes_back_with_it():
     assert other != first
     world.revive(first)
     assert placed(world, "r2", 1, session=77) == first
-    assert world.core.state.members.get(WorkerId(first)) is not None
+    assert world.core._state.members.get(WorkerId(first)) is not None

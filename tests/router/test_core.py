@@ -30,9 +30,9 @@ def test_expected_blocks_end_with_the_stored_event():
     world = World("a", "b")
     world.submit(request("r0", prefix=7, n=100))
     holder = "a" if world.on("a") else "b"
-    assert world.core.state.expected.n_blocks(WorkerId(holder)) == 8
+    assert world.core._state.expected.n_blocks(WorkerId(holder)) == 8
     world.step(holder)
-    assert world.core.state.expected.n_blocks(WorkerId(holder)) == 0
+    assert world.core._state.expected.n_blocks(WorkerId(holder)) == 0
 
 
 def test_a_stale_worker_serves_without_cache_credit():
@@ -45,7 +45,7 @@ def test_a_stale_worker_serves_without_cache_credit():
         world.step(w)
     assert all(client.end is FinishReason.LENGTH for client in served)
     for n in range(4):
-        decision = world.core.state.log.get(f"r{n}").decisions[0]
+        decision = world.core._state.log.get(f"r{n}").decisions[0]
         position = decision.view.worker_ids.index(WorkerId("a"))
         assert decision.view.overlap_blocks[position] == 0
 
@@ -78,16 +78,16 @@ def test_a_finish_that_the_dead_worker_owed_is_made_up_once():
     client = world.submit(request("r", n=1))
     first = "a" if world.on("a") else "b"
     world.deliver(first, [Delta("r", 1, 0, packed(token("r", 0)), "x")])
-    assert len(world.core.state.requests) == 1
+    assert len(world.core._state.requests) == 1
     world.kill(first)
     assert client.end is FinishReason.LENGTH
-    assert world.core.state.counters[Count.FINISHES_SYNTHESISED] == 1
+    assert world.core._state.counters[Count.FINISHES_SYNTHESISED] == 1
 
 
 def test_an_end_token_that_was_emitted_is_not_continued():
     world = World("a", "b")
     world.submit(request("r", n=9))
-    state = world.core.state.requests.get("r")
+    state = world.core._state.requests.get("r")
     assert state is not None
     state.emit(packed(2), "x")
     assert state.implied_finish(frozenset({2})) is FinishReason.STOP
@@ -100,7 +100,7 @@ def test_two_deaths_end_a_request_cleanly():
     for _ in range(2):
         world.kill(next(w for w in "abc" if world.on(w)))
     assert client.end is Failure.TOO_MANY_DEATHS
-    assert world.core.state.counters[Count.DEATHS_EXHAUSTED] == 1
+    assert world.core._state.counters[Count.DEATHS_EXHAUSTED] == 1
 
 
 def test_a_session_that_was_lost_is_avoided_while_others_can_serve():
@@ -110,7 +110,7 @@ def test_a_session_that_was_lost_is_avoided_while_others_can_serve():
     other = {"a": "b", "b": "a"}[first]
     world.kill(other)
     world.kill(first)
-    assert len(world.core.state.waiting) == 1
+    assert len(world.core._state.waiting) == 1
     world.workers[first].is_up = world.workers[other].is_up = True
     # The first comes back in the same life: it alone is better than no answer.
     world.join(first)
@@ -126,7 +126,7 @@ def test_outputs_of_an_old_attempt_are_fenced_and_counted():
     world.revive(first)
     world.deliver(first, [Delta("r", 1, 1, packed(token("r", 1)), "x")])
     assert client.got == 1
-    assert world.core.state.counters[Count.DELTAS_FENCED] == 1
+    assert world.core._state.counters[Count.DELTAS_FENCED] == 1
 
 
 def test_an_old_attempt_on_the_same_worker_is_fenced_too():
@@ -136,7 +136,7 @@ def test_an_old_attempt_on_the_same_worker_is_fenced_too():
     assert ("r", 2) in world.workers["a"].running
     world.deliver("a", [Delta("r", 1, 0, packed(token("r", 0)), "x")])
     assert client.got == 0
-    assert world.core.state.counters[Count.DELTAS_FENCED] == 1
+    assert world.core._state.counters[Count.DELTAS_FENCED] == 1
 
 
 def test_a_worker_that_gave_a_request_up_is_not_asked_again_for_its_cache():
@@ -164,7 +164,7 @@ def test_a_resumed_attempt_may_be_refused_without_a_position(finish):
         FinishReason.ABORT: Failure.TOO_MANY_DEATHS,
     }
     assert client.end is failures[finish]
-    assert world.core.state.counters[Count.DELTAS_MISPLACED] == 0
+    assert world.core._state.counters[Count.DELTAS_MISPLACED] == 0
 
 
 def test_repeated_positions_are_dropped_and_counted():
@@ -173,7 +173,7 @@ def test_repeated_positions_are_dropped_and_counted():
     world.step("a")
     world.deliver("a", world.workers["a"].last)
     assert client.got == 1
-    assert world.core.state.counters[Count.DELTAS_DUPLICATE] == 1
+    assert world.core._state.counters[Count.DELTAS_DUPLICATE] == 1
 
 
 def test_a_hole_in_the_positions_breaks_the_attempt_not_the_stream():
@@ -181,7 +181,7 @@ def test_a_hole_in_the_positions_breaks_the_attempt_not_the_stream():
     client = world.submit(request("r", n=3))
     first = "a" if world.on("a") else "b"
     world.deliver(first, [Delta("r", 1, 2, packed(token("r", 2)), "x")])
-    assert world.core.state.counters[Count.DELTAS_MISPLACED] == 1
+    assert world.core._state.counters[Count.DELTAS_MISPLACED] == 1
     assert world.on(first) == []
     for _ in range(3):
         world.step({"a": "b", "b": "a"}[first])
@@ -204,7 +204,7 @@ def test_an_error_of_the_worker_is_a_clean_error_of_the_request():
     first = "a" if world.on("a") else "b"
     world.deliver(first, [Delta("r", 1, 0, packed(), "", FinishReason.ERROR)])
     assert client.end is Failure.WORKER_ERROR
-    assert len(world.core.state.loads) == 0
+    assert len(world.core._state.loads) == 0
 
 
 def test_without_workers_requests_wait_in_order_and_then_fail():
@@ -243,7 +243,7 @@ def test_the_queue_is_bounded():
     world.kill("a")
     clients = [world.submit(request(f"r{n}")) for n in range(3)]
     assert [c.end for c in clients] == [None, None, Failure.QUEUE_FULL]
-    assert world.core.state.counters[Count.QUEUE_OVERFLOWED] == 1
+    assert world.core._state.counters[Count.QUEUE_OVERFLOWED] == 1
 
 
 def test_an_abort_reaches_the_worker_and_settles():
@@ -251,8 +251,8 @@ def test_an_abort_reaches_the_worker_and_settles():
     world.submit(request("r"))
     world.abort("r")
     assert world.on("a") == []
-    assert len(world.core.state.loads) == 0
-    assert world.core.state.expected.n_blocks(WorkerId("a")) == 0
+    assert len(world.core._state.loads) == 0
+    assert world.core._state.expected.n_blocks(WorkerId("a")) == 0
     assert world.core.abort("r", world.now_ns) == []
 
 
@@ -261,7 +261,7 @@ def test_an_abort_while_waiting_leaves_nothing():
     world.kill("a")
     world.submit(request("r"))
     world.abort("r")
-    assert len(world.core.state.waiting) == 0
+    assert len(world.core._state.waiting) == 0
 
 
 def test_a_deadline_in_flight_aborts_on_the_worker():
@@ -275,13 +275,13 @@ def test_a_deadline_in_flight_aborts_on_the_worker():
 def test_a_lease_books_and_lapses():
     world = World("a")
     lease = world.core.route(request("r", prefix=3), "lease", world.now_ns)
-    assert world.core.state.loads.load(WorkerId("a")).in_flight == 1
-    assert world.core.state.expected.n_blocks(WorkerId("a")) == 8
+    assert world.core._state.loads.load(WorkerId("a")).in_flight == 1
+    assert world.core._state.expected.n_blocks(WorkerId("a")) == 8
     world.pass_time(29 * S)
-    assert world.core.state.loads.load(WorkerId("a")).in_flight == 1
+    assert world.core._state.loads.load(WorkerId("a")).in_flight == 1
     world.pass_time(2 * S)
-    assert world.core.state.loads.load(WorkerId("a")).in_flight == 0
-    assert world.core.state.counters[Count.LEASES_LAPSED] == 1
+    assert world.core._state.loads.load(WorkerId("a")).in_flight == 0
+    assert world.core._state.counters[Count.LEASES_LAPSED] == 1
     assert not world.core.release(lease.lease_id, world.now_ns)
 
 
@@ -290,7 +290,7 @@ def test_a_release_ends_a_lease_once():
     world.core.route(request("r"), "lease", world.now_ns)
     assert world.core.release("lease", world.now_ns)
     assert not world.core.release("lease", world.now_ns)
-    assert world.core.state.expected.n_blocks(WorkerId("a")) == 0
+    assert world.core._state.expected.n_blocks(WorkerId("a")) == 0
     world.core.check()
 
 
@@ -310,7 +310,7 @@ def test_hits_count_each_request_once_whatever_happens_to_it():
     world.kill(first)
     for _ in range(3):
         world.step(other)
-    hits = world.core.state.hits
+    hits = world.core._state.hits
     assert (hits.of(WorkerId(first)).requests, hits.of(WorkerId(other)).requests) == (1, 0)
     assert hits.of(WorkerId(other)).resumed_requests == 1
     # The whole prompt and one emitted token were computed again.
@@ -322,8 +322,8 @@ def test_the_decision_log_is_bounded():
     for n in range(5):
         world.submit(request(f"r{n}", n=1))
         world.step("a")
-    assert len(world.core.state.log) == 3
-    assert world.core.state.log.get("r4").outcome == "length"
+    assert len(world.core._state.log) == 3
+    assert world.core._state.log.get("r4").outcome == "length"
 
 
 def test_failures_of_requests_are_counted_by_name():
@@ -331,5 +331,5 @@ def test_failures_of_requests_are_counted_by_name():
     world.submit(request("r0"))
     actions = world.core.submit(request("r1"), 0)
     assert actions == [Fail("r1", Failure.QUEUE_FULL)]
-    assert world.core.state.counters[Count.REQUESTS_FAILED] == 1
+    assert world.core._state.counters[Count.REQUESTS_FAILED] == 1
     assert isinstance(world.core.abort("r0", 0)[0], Abort)

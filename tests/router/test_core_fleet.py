@@ -12,7 +12,7 @@ from tests.router.worlds import MS, S, World, facts, request, spec
 
 
 def state_of(world: World, w: str) -> MemberState:
-    member = world.core.state.members.get(WorkerId(w))
+    member = world.core._state.members.get(WorkerId(w))
     assert member is not None
     return member.state
 
@@ -99,14 +99,14 @@ def test_a_pause_of_the_router_itself_kills_nobody():
     world.now_ns += 60 * S
     world.do(world.core.tick(world.now_ns))
     assert state_of(world, "a") is MemberState.LIVE
-    assert world.core.state.counters[Count.TICKS_LATE] == 1
+    assert world.core._state.counters[Count.TICKS_LATE] == 1
 
 
 def test_a_lease_ends_with_its_worker():
     world = World("a")
     world.core.route(request("r"), "lease", world.now_ns)
     world.kill("a")
-    assert len(world.core.state.leases) == len(world.core.state.loads) == 0
+    assert len(world.core._state.leases) == len(world.core._state.loads) == 0
 
 
 def test_an_unlisted_worker_drains_and_goes():
@@ -121,7 +121,7 @@ def test_an_unlisted_worker_drains_and_goes():
     for _ in range(3):
         world.step(first)
     assert world.log[-1] == repr(Disconnect(WorkerId(first)))
-    assert world.core.state.members.get(WorkerId(first)) is None
+    assert world.core._state.members.get(WorkerId(first)) is None
 
 
 def test_an_unlisted_idle_worker_goes_at_once_and_may_come_back():
@@ -149,17 +149,17 @@ def test_a_refused_worker_gets_nothing_and_says_why():
     world.core.refused(WorkerId("b"), "block size 8 is not 16")
     world.core.refused(WorkerId("b"), "block size 8 is not 16")
     assert state_of(world, "b") is MemberState.REFUSED
-    assert world.core.state.counters[Count.JOINS_REFUSED] == 1
+    assert world.core._state.counters[Count.JOINS_REFUSED] == 1
     world.submit(request("r"))
-    decision = world.core.state.log.get("r").decisions[0]
-    assert [(e.worker_id, e.because) for e in decision.excluded] == [("b", "it is refused")]
+    decision = world.core._state.log.get("r").decisions[0]
+    assert [(e.worker_id, e.because) for e in decision.view.excluded] == [("b", "it is refused")]
     world.do(world.core.joined(facts("b"), 0))
     assert state_of(world, "b") is MemberState.LIVE
 
 
 def test_an_impossible_transition_is_a_bug():
     world = World("a")
-    member = world.core.state.members.get(WorkerId("a"))
+    member = world.core._state.members.get(WorkerId("a"))
     assert member is not None
     with pytest.raises(BrokenInvariant):
-        world.core.state.members.move(member, MemberState.JOINING)
+        world.core._state.members.move(member, MemberState.JOINING)

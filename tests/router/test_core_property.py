@@ -49,7 +49,7 @@ def live_a_while(world: World, rng: random.Random, steps: int = 150) -> None:
 
 def shake_members_and_leases(world: World, rng: random.Random, turn: int) -> None:
     world.core.cache_believed(WorkerId(rng.choice(WORKERS)), rng.random() < 0.7)
-    if any(m.state.value == "live" for m in world.core.state.members):
+    if any(m.state.value == "live" for m in world.core._state.members):
         world.core.route(request(f"L{turn}"), f"L{turn}", world.now_ns)
         world.core.check()
     if rng.random() < 0.5:
@@ -74,7 +74,7 @@ def test_every_request_ends_exactly_once_and_nothing_is_left(seed):
     assert None not in ends
     allowed = {FinishReason.LENGTH, Failure.TOO_MANY_DEATHS, Failure.NO_WORKERS, "aborted"}
     assert set(ends) <= allowed
-    state = world.core.state
+    state = world.core._state
     assert len(state.requests) == len(state.loads) == len(state.waiting) == len(state.leases) == 0
     assert all(state.expected.n_blocks(WorkerId(w)) == 0 for w in WORKERS)
     assert sum(state.hits.of(w).requests for w in state.hits.workers()) <= len(world.clients)
@@ -99,7 +99,7 @@ def test_the_random_worlds_really_do_what_they_are_meant_to():
 
 
 def counted(seed: int) -> Counter[str]:
-    return Counter(run(seed).core.state.counters.as_dict())
+    return Counter(run(seed).core._state.counters.as_dict())
 
 
 @pytest.mark.parametrize("seed", range(10))

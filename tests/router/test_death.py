@@ -125,7 +125,7 @@ async def test_a_worker_that_rejoins_has_an_empty_index_and_a_new_epoch():
         again = FakeWorker("a", incarnation=2)
         service.set_members([await again.start()])
         await until(lambda: all_live(service))
-        member = next(iter(service.runtime.core.state.members))
+        member = next(iter(service.runtime.core._state.members))
         assert member.epoch == again.epoch.hex()
         assert service.runtime.events.status("a").indexed_blocks == 0
         messages = await collect(router.Generate(request(n=2)))
@@ -173,5 +173,5 @@ async def test_many_streams_survive_a_death_together():
             assert_whole(messages, prompt, 40)
         core = service.runtime.core
         core.check()
-        assert len(core.state.loads) == len(core.state.requests) == 0
-        assert core.state.counters.as_dict()["requests_resumed"] == 10
+        assert len(core._state.loads) == len(core._state.requests) == 0
+        assert core._state.counters.as_dict()["requests_resumed"] == 10

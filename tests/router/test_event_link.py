@@ -101,7 +101,7 @@ def test_a_lost_batch_of_one_rank_is_no_gap_of_the_other(bench):
 def test_a_heartbeat_reports_its_load_once_however_many_ranks_hear_it(bench):
     bench.beat(1, None)
     # The core has no such member here, and counts what it is told about strangers.
-    assert bench.core.state.counters[Count.REPORTS_UNKNOWN] == 1
+    assert bench.core._state.counters[Count.REPORTS_UNKNOWN] == 1
 
 
 def test_bytes_of_no_protocol_cost_every_rank_that_may_have_lost_something(bench):

@@ -6,11 +6,12 @@ import pytest
 
 from radixroute.radix.ids import WorkerId
 from radixroute.router.messages.inputs import StepReport
+from radixroute.router.policy.policy import Plan
 from tests.router.worlds import MS, S, World, request
 
 
 def sums(world, w):
-    found = world.core.state.idle.of(WorkerId(w))
+    found = world.core._state.idle.of(WorkerId(w))
     return found.planned_ns, found.avoidable_ns, found.starting_ns
 
 
@@ -20,7 +21,7 @@ def held_elsewhere(world, w="a", prefix=7):
     world.index.held[WorkerId(w)].update(long.keys.tolist())
     for worker in world.workers:  # a prompt without its blocks takes a second, a decode pass 5 ms
         for tokens in (1600, 3200):
-            world.core.state.speeds.observe(
+            world.core._state.speeds.observe(
                 WorkerId(worker), step_ms=tokens / 3.2, prefill_tokens=tokens, decode_tokens=0,
                 now_ns=world.now_ns,
             )  # fmt: skip
@@ -33,41 +34,43 @@ def busy_holder():
     world.submit(request("first", prefix=7, blocks=201, shared=200, policy="radix", n=50))
     assert world.on("a") == ["first"]
     world.submit(long)
-    assert [r.request_id for r in world.core.state.waiting] == ["long"]
+    assert [r.request_id for r in world.core._state.waiting] == ["long"]
     return world
 
 
 def test_waiting_for_the_holder_is_planned_idling_of_the_other():
     world = busy_holder()
     world.now_ns += 7 * MS
-    world.do(world.core.pump(world.now_ns))
+    world.do(world.core.schedule_waiting(world.now_ns))
     assert sums(world, "b") == (7 * MS, 0, 0)
     assert sums(world, "a") == (0, 0, 0)  # it had something to run
     world.step("a")  # the first token of what it has: now it takes the other
     assert world.on("a") == ["first", "long"]
     world.now_ns += 9 * MS
-    world.do(world.core.pump(world.now_ns))
+    world.do(world.core.schedule_waiting(world.now_ns))
     assert sums(world, "b") == (7 * MS, 0, 0)  # nothing waits any more
 
 
 def test_what_waits_by_another_rule_makes_idling_avoidable(monkeypatch):
     world = World("a", "b")
-    monkeypatch.setattr(world.core._dispatcher, "_may_bind", lambda policy: False)
+    policy = world.core._state.selector.policy("radix_at_once")
+    monkeypatch.setattr(policy, "admit", lambda *_: False)
+    monkeypatch.setattr(policy, "plan", lambda *_: Plan())
     world.submit(request("r"))
     world.now_ns += 3 * MS
-    world.do(world.core.pump(world.now_ns))
+    world.do(world.core.schedule_waiting(world.now_ns))
     assert sums(world, "a") == sums(world, "b") == (0, 3 * MS, 0)
 
 
 def test_a_worker_that_loses_its_work_without_a_plan_idles_avoidably():
     world = busy_holder()
     lease = world.core.route(request("leased"), "lease", world.now_ns)
-    world.do(world.core.pump(world.now_ns))
+    world.do(world.core.schedule_waiting(world.now_ns))
     assert lease.worker_id == "b"
     world.now_ns += 2 * MS
     assert world.core.release("lease", world.now_ns)  # nobody plans here
     world.now_ns += 5 * MS
-    world.do(world.core.pump(world.now_ns))
+    world.do(world.core.schedule_waiting(world.now_ns))
     assert sums(world, "b") == (0, 5 * MS, 0)
 
 
@@ -108,7 +111,7 @@ def test_a_dead_worker_does_not_idle_and_keeps_what_it_had():
     world.now_ns += 4 * MS
     world.kill("b")
     world.now_ns += 100 * MS
-    world.do(world.core.pump(world.now_ns))
+    world.do(world.core.schedule_waiting(world.now_ns))
     assert sums(world, "b") == (4 * MS, 0, 0)
 
 
@@ -139,7 +142,7 @@ def test_the_sums_are_the_integral_of_what_can_be_seen(seed):
         if turn % 30 == 0:
             for prefix, w in enumerate("aab"):
                 held_elsewhere(world, w, prefix)
-        spent, state = rng.choice([0, 1, 3, 40]) * MS, world.core.state
+        spent, state = rng.choice([0, 1, 3, 40]) * MS, world.core._state
         for w in "abc":
             has_nothing = not state.loads.load(WorkerId(w)).in_flight
             if world.workers[w].is_up and len(state.waiting) and has_nothing:
@@ -147,6 +150,6 @@ def test_the_sums_are_the_integral_of_what_can_be_seen(seed):
         world.now_ns += spent
         turn_of(world, rng, turn)
         # Inputs that found nothing to do let no time pass: this one does.
-        world.do(world.core.pump(world.now_ns))
+        world.do(world.core.schedule_waiting(world.now_ns))
     assert {w: sum(sums(world, w)[:2]) for w in "abc"} == expected
     assert sum(expected.values()) > 0

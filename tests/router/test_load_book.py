@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from radixroute.events.wire.records import SessionLoad
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BrokenInvariant
-from radixroute.router.workers.columns import Slots
+from radixroute.router.workers.columns import WorkerColumns
 from radixroute.router.workers.load import BookingId, Load, LoadBook
 
 W = WorkerId("w")
@@ -16,10 +16,10 @@ WORKERS = [WorkerId(name) for name in ("w", "w0", "w1", "w2")]
 
 
 def new_book() -> LoadBook:
-    slots = Slots()
-    book = LoadBook("me", slots)
+    columns = WorkerColumns()
+    book = LoadBook("me", columns)
     for worker_id in WORKERS:
-        slots.give(worker_id)
+        columns.give(worker_id)
     return book
 
 

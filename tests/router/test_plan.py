@@ -9,8 +9,10 @@ from radixroute.radix.ids import WorkerId
 from radixroute.router.messages.actions import Dispatch
 from radixroute.router.messages.inputs import Delta, PromptFacts, StepReport
 from radixroute.router.policy import columns_layout as at
-from radixroute.router.policy import radix_kernels as kernels
-from tests.router.scalar_score import Row, held_total, scalar_terms, view
+from radixroute.router.policy.forecast import MIN_CAP, TIE_MS
+from radixroute.router.policy.radix import kernels
+from radixroute.router.policy.radix.planning import placements, scratch
+from tests.router.scalar_score import OUTPUT, Row, held_total, scalar_terms, view
 from tests.router.worlds import MS, World, packed, request, token
 
 
@@ -21,8 +23,8 @@ def random_fleet(rng: random.Random) -> list[Row]:
             in_flight=rng.randint(0, 9),
             decoding=rng.randint(0, 3),
             backlog_ms=rng.choice([0.0, 0.0, 2.0, 80.0, 900.0]),
-            pass_ms=rng.choice([0.0, 7.0]),
-            fill=rng.choice([0.0, 1e4, 1e6]),
+            step_left_ms=rng.choice([0.0, 7.0]),
+            recent_prefill=rng.choice([0.0, 1e4, 1e6]),
             max_batched_tokens=rng.choice([0, 512]),
         )
         for i in range(rng.randint(1, 6))
@@ -42,33 +44,27 @@ def run_plan(
     longest=None,
 ):
     """The kernel's answer: (order, worker of each or -1, backlogs as they stood, balances)."""
-    what = view(*rows)
-    table, scalars = what.table.copy(), what.scalars.copy()
-    scalars[at.S_LEAD_MS] = lead_ms
+    table = view(*rows).table.copy()
     busy = [float(row.backlog_ms > 0) for row in rows] if prompts_there is None else prompts_there
     table[at.PROMPTS] = busy
     n, w = len(prompts), len(rows)
-    order, chosen = np.empty((2, n), np.int64)
-    caps, (backlogs, flights) = np.empty(n), np.empty((2, n, w))
-    balances = np.full((3, n), np.nan)
-    kernels.plan(
-        np.array(prompts, float),
-        np.array(waited, float),
-        np.array(draws, np.uint64),
-        np.array(overlaps, np.int32).reshape(n, w),
-        np.array([max(held) for held in overlaps] if longest is None else longest, np.int64),
-        np.zeros(n) if credits is None else np.array(credits, float),
-        table,
-        scalars,
-        order,
-        chosen,
-        caps,
-        backlogs,
-        flights,
-        balances,
-        np.empty((3, max(n, w, kernels.N_TERMS))),
+    asked = kernels.Prompts(
+        tokens=np.array(prompts, float),
+        waited_ms=np.array(waited, float),
+        draws=np.array(draws, np.uint64),
+        overlap_blocks=np.array(overlaps, np.int32).reshape(n, w),
+        longest_blocks=np.array(
+            [max(held) for held in overlaps] if longest is None else longest, np.int64
+        ),
+        replica_ms=np.zeros(n) if credits is None else np.array(credits, float),
     )
-    return order.tolist(), chosen.tolist(), backlogs, balances.tolist()
+    usual = kernels.Usual(16.0, OUTPUT, float(MIN_CAP), 1.5, lead_ms, 100.0, 200.0)
+    placed = placements(n, w)
+    kernels.plan(asked, table, usual, placed, scratch(n, w))
+    chosen = np.where(placed.is_bound, placed.best, -1)
+    # What is spent on a copy counts only for who goes.
+    balances = [placed.lost_ms.tolist(), placed.spent_ms.tolist(), placed.ttft_ms.tolist()]
+    return placed.order.tolist(), chosen.tolist(), placed.backlog_ms, balances
 
 
 def scalar_plan(rows, prompts, overlaps, waited, draws, credits):
@@ -99,7 +95,7 @@ def scalar_plan(rows, prompts, overlaps, waited, draws, credits):
         what = view(*now, tokens=prompts[r], replica_ms=credits[r])
         terms = [scalar_terms(what, row, now) for row in now]
         totals = [sum(t.values()) for t in terms]
-        ties = [w for w, total in enumerate(totals) if total <= min(totals) + kernels.TIE_MS]
+        ties = [w for w, total in enumerate(totals) if total <= min(totals) + TIE_MS]
         best = ties[draws[r] % len(ties)]
         spent[r] = -terms[best]["replica"]
         if not spent[r]:
@@ -107,14 +103,14 @@ def scalar_plan(rows, prompts, overlaps, waited, draws, credits):
         ttft[r] = terms[best]["queue"] + terms[best]["prefill"] + terms[best]["steps"]
         base = now[best].prefill_base_ms
         if given[best]:
-            fits = terms[best]["prefill"] - base <= kernels.JOIN_PASSES * base
+            fits = terms[best]["prefill"] - base <= kernels.JOIN_STEPS * base
         else:
             fits = not is_busy[best] or rows[best]["backlog_ms"] <= 3.0
         if fits:
             chosen[r] = best
             given[best] = True
             rows[best]["in_flight"] += 1
-        before = rows[best]["backlog_ms"] or rows[best]["pass_ms"]
+        before = rows[best]["backlog_ms"] or rows[best]["step_left_ms"]
         rows[best]["backlog_ms"] = before + terms[best]["prefill"]
     return order, chosen, [lost, spent, ttft]
 
@@ -207,7 +203,7 @@ def test_requests_wait_at_the_router_until_a_worker_is_free():
     for n in range(3):
         world.submit(request(f"r{n}", prefix=n, policy="radix"))
     assert world.on("a") == ["r0"]
-    assert len(world.core.state.waiting) == 2
+    assert len(world.core._state.waiting) == 2
     world.now_ns += 70 * MS
     first_token(world, "r0", "a")
     assert world.on("a") == ["r0", "r1"]
@@ -221,7 +217,7 @@ def test_those_that_come_together_are_planned_together():
         spec = request(f"r{n}", prefix=n, blocks=blocks, policy="radix")
         world.clients[spec.request_id] = None  # type: ignore[assignment]  # nothing is answered
         assert world.core.submit(spec, 0, is_last=False) == []
-    (dispatch,) = world.core.pump(0)
+    (dispatch,) = world.core.schedule_waiting(0)
     assert isinstance(dispatch, Dispatch)
     assert dispatch.spec.request_id == "r1"
 
@@ -235,10 +231,10 @@ def test_the_core_asks_to_be_woken_before_its_worker_is_done():
     wake_ns = world.core.wake_ns
     assert wake_ns is not None
     world.now_ns = wake_ns - 1 * MS
-    world.do(world.core.pump(world.now_ns))
+    world.do(world.core.schedule_waiting(world.now_ns))
     assert world.on("a") == ["r0"]
     world.now_ns = wake_ns
-    world.do(world.core.pump(world.now_ns))
+    world.do(world.core.schedule_waiting(world.now_ns))
     assert world.on("a") == ["r0", "r1"], "one prompt ahead: the worker need not wait for us"
 
 

@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radixroute.router.errors import UnknownPolicy
-from radixroute.router.policy.score import kernels, radix_scores
-from radixroute.router.policy.selector import MIN_CAP, load_cap
+from radixroute.router.policy.forecast import MIN_CAP, expected_ttft_ms, load_cap
+from radixroute.router.policy.radix.kernels import SLOW_DOWN_WEIGHT
+from radixroute.router.policy.radix.scores import radix_scores
 from radixroute.router.policy.table import POLICIES, policy_named
 from radixroute.router.policy.view import View
+from tests.router.fixed_snapshot import FixedSnapshot, ask, decide, make
 from tests.router.scalar_score import Row, scalar_choice, scalar_terms, view
 
 
@@ -26,8 +27,8 @@ def random_rows(rng: random.Random) -> list[Row]:
             queued=rng.choice([0, 500]),
             decoding=rng.randint(0, 3),
             backlog_ms=rng.choice([0.0, 0.0, 80.0]),
-            pass_ms=rng.choice([0.0, 7.0]),
-            fill=rng.choice([0.0, 1e4, 1e6]),
+            step_left_ms=rng.choice([0.0, 7.0]),
+            recent_prefill=rng.choice([0.0, 1e4, 1e6]),
             max_batched_tokens=rng.choice([0, 512]),
         )
         for i in range(rng.randint(1, 9))
@@ -35,39 +36,43 @@ def random_rows(rng: random.Random) -> list[Row]:
 
 
 def random_view(rng: random.Random) -> View:
-    rows = random_rows(rng)
-    made = view(*rows, turn=rng.randint(0, 99), draw=rng.getrandbits(64))
-    if rng.random() < 0.5:
-        active, new = np.array([[rng.randint(0, 90) for _ in rows] for _ in range(2)], np.float64)
-        made = replace(made, active_blocks=active, new_blocks=new)
-    return made
+    return view(*random_rows(rng), draw=rng.getrandbits(64))
 
 
 def chosen(policy: str, what: View) -> str:
-    return what.worker_ids[POLICIES[policy].choose(what).chosen]
+    return decide(make(policy), what).worker_id
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_a_policy_always_chooses_a_candidate_and_explains_every_one(policy):
-    rng = random.Random(7)
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_always_chooses_a_candidate_and_explains_every_one(name):
+    rng, policy = random.Random(7), make(name)
     for _ in range(300):
         what = random_view(rng)
-        choice = POLICIES[policy].choose(what)
-        assert 0 <= choice.chosen < len(what.worker_ids)
-        assert choice.reason.endswith(".")
-        names, units, terms = choice.scores.names, choice.scores.units, choice.scores.terms
-        assert terms.shape == (len(names), len(what.worker_ids))
-        assert len(units) == len(names)
-        assert all(units)
-        assert np.array_equal(choice.scores.totals, sum(terms))
+        decision = decide(policy, what)
+        assert 0 <= decision.chosen < len(what.worker_ids)
+        assert decision.reason.endswith(".")
+        scores = policy.scores(decision.view)
+        assert scores.terms.shape == (len(scores.names), len(what.worker_ids))
+        assert len(scores.units) == len(scores.names)
+        assert all(scores.units)
+        assert np.array_equal(scores.totals, sum(scores.terms))
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_the_same_view_gives_the_same_choice(policy):
-    what = random_view(random.Random(3))
-    first, again = POLICIES[policy].choose(what), POLICIES[policy].choose(what)
-    assert (first.chosen, first.reason) == (again.chosen, again.reason)
-    assert np.array_equal(first.scores.terms, again.scores.terms)
+@pytest.mark.parametrize("name", POLICIES)
+def test_asking_changes_nothing(name):
+    """Asked twice a policy answers twice the same, and asking leaves its next answers alone."""
+    rng = random.Random(3)
+    asked, acting = make(name), make(name)
+    for _ in range(30):
+        what = random_view(rng)
+        for _ in range(3):
+            first, again = (asked.choose(ask(), FixedSnapshot(what)).bound[0] for _ in range(2))
+            assert first.decision.chosen == again.decision.chosen
+            assert first.decision.reason == again.decision.reason
+        one, other = decide(asked, what), decide(acting, what)
+        assert (one.chosen, one.reason) == (other.chosen, other.reason)
+        terms = [policy.scores(one.view).terms for policy in (asked, acting)]
+        assert np.array_equal(terms[0], terms[1])
 
 
 @pytest.mark.parametrize("policy", ["radix", "random", "least_loaded", "power_of_two"])
@@ -80,7 +85,8 @@ def test_equal_workers_share_the_choices_evenly(policy):
 
 def test_round_robin_takes_turns():
     fleet = [Row(name) for name in "abc"]
-    assert "".join(chosen("round_robin", view(*fleet, turn=t)) for t in range(7)) == "abcabca"
+    policy = make("round_robin")
+    assert "".join(decide(policy, view(*fleet)).worker_id for _ in range(7)) == "abcabca"
 
 
 def test_least_loaded_takes_the_fewest_in_flight():
@@ -118,7 +124,7 @@ def test_a_shared_trunk_does_not_starve_the_others():
     in_flight = Counter({"a": 0, "b": 0, "c": 0, "d": 0})
     for turn in range(12):
         fleet = [
-            Row(name, 32 if name == "a" else 0, in_flight=n, decoding=n, fill=1000.0 * n)
+            Row(name, 32 if name == "a" else 0, in_flight=n, decoding=n, recent_prefill=1000.0 * n)
             for name, n in sorted(in_flight.items())
         ]
         in_flight[chosen("radix", view(*fleet, tokens=1500, draw=turn * 7919))] += 1
@@ -128,7 +134,7 @@ def test_a_shared_trunk_does_not_starve_the_others():
 
 def test_cache_credit_lifts_no_worker_above_the_cap():
     what = view(Row("a", 60, in_flight=8), Row("b", in_flight=0))
-    assert what.cap == MIN_CAP == 8
+    assert what.own.cap == MIN_CAP == 8
     prefill = radix_scores(what).terms[1]
     assert prefill[0] == prefill[1]
     assert chosen("radix", what) == "b"
@@ -140,23 +146,23 @@ def test_the_cap_is_a_bounded_share_of_the_load():
 
 
 def test_a_worker_that_was_given_more_costs_more():
-    assert chosen("radix", view(Row("a", fill=3e5), Row("b", fill=1e5))) == "b"
+    assert chosen("radix", view(Row("a", recent_prefill=3e5), Row("b", recent_prefill=1e5))) == "b"
 
 
-def test_the_pass_that_runs_is_waited_for():
-    rows = (Row("a", decoding=2, pass_ms=9.0), Row("b", decoding=2, pass_ms=2.0))
+def test_the_step_that_runs_is_waited_for():
+    rows = (Row("a", decoding=2, step_left_ms=9.0), Row("b", decoding=2, step_left_ms=2.0))
     assert chosen("radix", view(*rows)) == "b"
 
 
 def test_a_score_is_the_sum_of_its_terms_in_milliseconds():
-    what = view(Row("a", 10, in_flight=2, backlog_ms=50.0, decoding=1, fill=1.0))
+    what = view(Row("a", 10, in_flight=2, backlog_ms=50.0, decoding=1, recent_prefill=1.0))
     scores = radix_scores(what)
     by_name = dict(zip(scores.names, scores.terms[:, 0].tolist(), strict=True))
     assert by_name["queue"] == 50.0
     assert by_name["prefill"] == 5.0 + (1000 - 160) * 0.5
     assert by_name["steps"] == 11.0
     assert by_name["compute"] == pytest.approx(0.15 * 425)
-    assert by_name["slow_down"] == pytest.approx(kernels().SLOW_DOWN_WEIGHT * 2 * (425 + 32))
+    assert by_name["slow_down"] == pytest.approx(SLOW_DOWN_WEIGHT * 2 * (425 + 32))
     assert by_name["turnover"] == pytest.approx(0.15 * (840 + 32) * 0.5)
     assert set(scores.units) == {"ms"}
     assert scores.totals.tolist() == pytest.approx([sum(by_name.values())])
@@ -182,8 +188,8 @@ ROW = st.builds(
     queued=st.sampled_from([0, 1, 500, 100_000]),
     decoding=st.integers(0, 9),
     backlog_ms=st.sampled_from([0.0, 0.01, 55.0]),
-    pass_ms=st.sampled_from([0.0, 3.0]),
-    fill=st.sampled_from([0.0, 1.0, 1e6]),
+    step_left_ms=st.sampled_from([0.0, 3.0]),
+    recent_prefill=st.sampled_from([0.0, 1.0, 1e6]),
     max_batched_tokens=st.sampled_from([0, 512, 8192]),
     ms_per_prefill_token=SPEED,
     step_base_ms=SPEED,
@@ -203,14 +209,29 @@ OURS = ["radix", "round_robin", "random", "least_loaded", "power_of_two"]
     turn=st.integers(0, 99),
     draw=st.integers(0, 2**64 - 1),
 )
-def test_choice_and_terms_equal_the_scalar_arithmetic(policy, rows, copies, draw, **request):
+def test_choice_and_terms_equal_the_scalar_arithmetic(policy, rows, copies, draw, tokens, turn):
     rows *= copies  # exact ties
-    what = view(*rows, draw=draw, **request)
-    choice = POLICIES[policy].choose(what)
-    assert choice.chosen == scalar_choice(policy, what, rows)
+    what = view(*rows, draw=draw, tokens=tokens)
+    asked = make(policy)
+    for _ in range(turn if policy == "round_robin" else 0):
+        decide(asked, what)
+    decision = decide(asked, what)
+    if policy == "round_robin":
+        assert decision.chosen == turn % len(rows)
+    else:
+        assert decision.chosen == scalar_choice(policy, what, rows)
+    terms = asked.scores(decision.view).terms
     if policy == "radix":
         wanted = [scalar_terms(what, row, rows) for row in rows]
-        for name, term in zip(choice.scores.names, choice.scores.terms, strict=True):
+        names = asked.scores(decision.view).names
+        for name, term in zip(names, terms, strict=True):
             assert term.tolist() == pytest.approx([terms[name] for terms in wanted], rel=1e-12)
+        forecast = sum(wanted[decision.chosen][name] for name in ("queue", "prefill", "steps"))
+        assert decision.ttft_ms == pytest.approx(forecast, rel=1e-12)
     else:
-        assert choice.scores.terms.tolist() == [[float(row.in_flight) for row in rows]]
+        assert terms.tolist() == [[float(row.in_flight) for row in rows]]
+        credited = [row.in_flight < what.own.cap for row in rows]
+        if credited[decision.chosen]:
+            parts = scalar_terms(what, rows[decision.chosen], rows)
+            forecast = sum(parts[name] for name in ("queue", "prefill", "steps"))
+            assert expected_ttft_ms(what, decision.chosen) == pytest.approx(forecast, rel=1e-12)

@@ -38,7 +38,7 @@ def assert_whole(messages, prompt, n):
 async def test_prefixes_are_found_again_and_the_index_agrees_with_the_caches():
     rng = random.Random(5)
     async with fleet("a", "b") as (service, _, router):
-        await until(lambda: all(m.is_fresh for m in service.runtime.core.state.members))
+        await until(lambda: all(m.is_fresh for m in service.runtime.core._state.members))
         trunks = [[rng.randrange(90) for _ in range(48)] for _ in range(4)]
         for turn in range(5):
             prompts = [[*trunk, *range(turn * 4)] for trunk in trunks]
@@ -46,7 +46,7 @@ async def test_prefixes_are_found_again_and_the_index_agrees_with_the_caches():
             for prompt, messages in zip(prompts, streams, strict=True):
                 assert_whole(messages, prompt, 6)
             await asyncio.sleep(0.3)  # a heartbeat: digests are compared
-        state = service.runtime.core.state
+        state = service.runtime.core._state
         hits = [state.hits.of(WorkerId(w)) for w in "ab"]
         assert sum(h.requests for h in hits) == 20
         # Four of five turns find their trunk and the turns before: more than half of all tokens.
@@ -65,7 +65,7 @@ async def test_a_killed_engine_moves_its_streams_token_exact():
         prompts = [[*range(20), n] for n in range(6)]
         with held_back():
             calls = [asyncio.create_task(collect(ask(router, p, 100))) for p in prompts]
-            requests = service.runtime.core.state.requests
+            requests = service.runtime.core._state.requests
             await until(lambda: len(requests) == 6 and all(r.position >= 3 for r in requests), 20)
             victim = next(w for w in "ab" if workers[w].in_flight)
             moved = workers[victim].in_flight
@@ -75,7 +75,7 @@ async def test_a_killed_engine_moves_its_streams_token_exact():
         for prompt, messages in zip(prompts, await asyncio.gather(*calls), strict=True):
             assert_whole(messages, prompt, 100)
         assert states(service)[victim] == "dead"
-        assert service.runtime.core.state.counters.as_dict()["requests_resumed"] == moved
+        assert service.runtime.core._state.counters.as_dict()["requests_resumed"] == moved
 
 
 async def test_a_client_that_leaves_frees_the_workers_request():
@@ -86,7 +86,7 @@ async def test_a_client_that_leaves_frees_the_workers_request():
             assert workers["a"].in_flight == 1
             call.cancel()
             await until(lambda: workers["a"].in_flight == 0, 5)  # 200 tokens take 10 s
-        assert len(service.runtime.core.state.requests) == 0
+        assert len(service.runtime.core._state.requests) == 0
 
 
 @pytest.mark.parametrize("text", ["!!", "no such chat"])

@@ -6,7 +6,13 @@ import numpy as np
 
 from radixroute.radix.ids import Keys, WorkerId
 from radixroute.router.counters import Count, Counters
-from radixroute.router.policy.replicas import MAX_PREFIXES, SHARE, Replicas, longest_held, name_of
+from radixroute.router.policy.radix.replicas import (
+    MAX_PREFIXES,
+    SHARE,
+    Replicas,
+    longest_held,
+    name_of,
+)
 from tests.router.worlds import World, request
 
 KEYS: Keys = np.arange(100, 110, dtype=np.uint64)
@@ -76,10 +82,10 @@ def ask_a_busy_holder(prefixes: list[int]) -> World:
 
 def test_a_hot_prefix_is_computed_once_more_while_its_holder_is_busy():
     world = ask_a_busy_holder([7] * 40)
-    counters = world.core.state.counters
+    counters = world.core._state.counters
     assert counters[Count.REPLICAS_MADE] >= 1
 
 
 def test_what_each_turn_asks_for_once_is_never_copied():
     world = ask_a_busy_holder(list(range(40)))
-    assert world.core.state.counters[Count.REPLICAS_MADE] == 0
+    assert world.core._state.counters[Count.REPLICAS_MADE] == 0

@@ -20,7 +20,7 @@ def test_every_end_is_logged_once_with_what_became_of_it():
     world.step("a")
     world.step("a")
     world.abort("gone")
-    entries = world.core.state.ended.after(0, 1 << 20)
+    entries = world.core._state.ended.after(0, 1 << 20)
     assert [(e.number, e.request_id, e.outcome) for e in entries] == [
         (1, "leased", "leased"),
         (2, "done", "length"),

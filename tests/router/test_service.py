@@ -37,7 +37,7 @@ async def test_streams_are_whole_under_every_policy(policy):
         for prompt, messages in zip(prompts, streams, strict=True):
             assert_whole(messages, prompt, 8)
         service.runtime.core.check()
-        assert len(service.runtime.core.state.loads) == 0
+        assert len(service.runtime.core._state.loads) == 0
 
 
 async def test_round_robin_shares_requests_evenly():
@@ -124,8 +124,8 @@ async def test_bad_input_is_refused_with_what_to_do_and_costs_nothing():
             await collect(router.Generate(request(model="other")))
         assert raised.value.code() is grpc.StatusCode.NOT_FOUND
         core = service.runtime.core
-        assert len(core.state.requests) == 0
-        assert core.state.counters.as_dict()["requests_rejected"] == len(BAD) + 1
+        assert len(core._state.requests) == 0
+        assert core._state.counters.as_dict()["requests_rejected"] == len(BAD) + 1
         assert_whole(await collect(router.Generate(request())), PROMPT, 8)
 
 
@@ -169,7 +169,7 @@ async def test_a_client_that_leaves_frees_its_place_on_the_worker():
         call.cancel()
         await until(lambda: not worker.live and worker.aborted)
         core = service.runtime.core
-        assert len(core.state.requests) == len(core.state.loads) == 0
+        assert len(core._state.requests) == len(core._state.loads) == 0
         core.check()
 
 
@@ -181,7 +181,7 @@ async def test_a_clients_deadline_ends_its_request_everywhere():
             await collect(router.Generate(request(), timeout=0.3))
         assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await until(lambda: not worker.live)
-        assert len(service.runtime.core.state.requests) == 0
+        assert len(service.runtime.core._state.requests) == 0
 
 
 async def test_the_routers_own_time_limit_is_a_clean_error():
@@ -212,7 +212,7 @@ async def test_a_worker_that_does_not_match_is_refused_loudly(what, caplog):
         listed = (await inspect.ListWorkers(pb.ListWorkersRequest())).workers
         assert what in next(w.reason for w in listed if w.worker_id == "b")
         assert any(what in r.getMessage() for r in caplog.records if r.levelname == "ERROR")
-        assert service.runtime.core.state.counters.as_dict()["joins_refused"] == 1
+        assert service.runtime.core._state.counters.as_dict()["joins_refused"] == 1
         assert_whole(await collect(router.Generate(request())), PROMPT, 8)
         assert not misfit.seen
     await misfit.kill()
@@ -257,7 +257,7 @@ async def test_inspection_tells_who_serves_and_why():
     workers = [FakeWorker("a"), FakeWorker("b")]
     async with cluster(*workers) as (service, router, inspect):
         await until(lambda: all_live(service))
-        await until(lambda: all(m.is_fresh for m in service.runtime.core.state.members))
+        await until(lambda: all(m.is_fresh for m in service.runtime.core._state.members))
         first = await collect(router.Generate(request()))
         chosen = first[-1].usage.worker_id
         await until(lambda: service.runtime.events.status(chosen).indexed_blocks == 10)
@@ -308,11 +308,11 @@ async def test_a_routed_client_gets_a_lease_and_all_it_needs():
         assert unpack_tokens(routed.token_ids).tolist() == PROMPT
         assert routed.sampling.max_tokens == 8
         assert routed.sampling.HasField("seed")
-        assert len(service.runtime.core.state.loads) == 1
+        assert len(service.runtime.core._state.loads) == 1
         release = pb.ReleaseRequest(lease_id=routed.lease_id)
         assert (await router.Release(release)).released
         assert not (await router.Release(release)).released
-        assert len(service.runtime.core.state.loads) == 0
+        assert len(service.runtime.core._state.loads) == 0
 
 
 async def test_health_follows_the_workers():

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from radixroute.radix.ids import WorkerId
-from radixroute.router.workers.columns import Slots
+from radixroute.router.workers.columns import WorkerColumns
 from radixroute.router.workers.speed import PRIOR_MS_PER_PREFILL_TOKEN, Speed, SpeedBook, SpeedMeter
 
 A, B, C = WorkerId("a"), WorkerId("b"), WorkerId("c")
 
 
 def new_book() -> SpeedBook:
-    slots = Slots()
-    book = SpeedBook(slots)
+    columns = WorkerColumns()
+    book = SpeedBook(columns)
     for worker_id in (A, B, C):
-        slots.give(worker_id)
+        columns.give(worker_id)
     return book
 
 
@@ -88,30 +88,30 @@ def test_an_unknown_worker_is_thought_to_be_like_the_others():
 
 
 def test_columns_hold_what_each_meter_says_and_the_mean_for_the_others():
-    slots, rng = Slots(), random.Random(4)
-    book = SpeedBook(slots)
+    columns, rng = WorkerColumns(), random.Random(4)
+    book = SpeedBook(columns)
     listed: list[WorkerId] = []
     for n in range(300):
         if rng.random() < 0.1:
             listed.append(WorkerId(f"w{n}"))
-            slots.give(listed[-1])
+            columns.give(listed[-1])
         elif listed and rng.random() < 0.1:
             gone = listed.pop(rng.randrange(len(listed)))
             book.forget(gone)
-            slots.take_back(gone)
+            columns.take_back(gone)
         elif listed:
             worker_id, step_ms = rng.choice(listed), rng.uniform(1, 200)
             prefill = 64 * (n % 2)
             book.observe(
                 worker_id, step_ms=step_ms, prefill_tokens=prefill, decode_tokens=2, now_ns=n
             )
-        taken = book.take(np.array([slots.of(w) for w in listed], np.intp))
+        taken = book.take(np.array([columns.of(w) for w in listed], np.intp))
         wanted = [book.speed(w) for w in listed]
         assert taken[:-1].T.ravel().tolist() == pytest.approx(
             [x for speed in wanted for x in speed]
         )
         book.check()
-    assert slots.of(listed[-1]) < 30, "slots of workers that left are used again"
+    assert columns.of(listed[-1]) < 30, "columns of workers that left are used again"
 
 
 def test_answers_are_expected_to_be_as_long_as_the_last_ones():

@@ -28,6 +28,7 @@ from radixroute.router.messages.actions import (
 )
 from radixroute.router.messages.inputs import (
     Delta,
+    MemberSpec,
     PackedTokens,
     PromptFacts,
     RequestSpec,
@@ -35,7 +36,6 @@ from radixroute.router.messages.inputs import (
     WorkerFacts,
 )
 from radixroute.router.settings import RouterSettings
-from radixroute.router.workers.members import MemberSpec
 
 MS = 1_000_000
 S = 1000 * MS
@@ -288,7 +288,7 @@ class World:
 
     def _check_cap_of_bookings(self) -> None:
         open_now = [c for c in self.clients.values() if c.end is None]
-        assert len(self.core.state.requests) == len(open_now)
+        assert len(self.core._state.requests) == len(open_now)
 
 
 def _told(action: Action) -> str:

@@ -1,9 +1,12 @@
-"""Join: does this worker belong to the fleet? A pure check of what its `GetInfo` says.
+"""Handshake: does this worker belong to the fleet? What its `GetInfo` says, checked.
 
-A worker that differs in anything that block keys or answers depend on is refused loudly: a silent
-mismatch would show as a hit rate of zero, or as wrong text. Owns no state; `runtime` calls.
+Owns the fleet's facts, which the first worker that joins decides, and its tokenizer. A worker that
+differs in anything that block keys or answers depend on is refused loudly: a silent mismatch would
+show as a hit rate of zero, or as wrong text. `EngineLink` asks before it opens a session.
 """
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 from radixroute.events.errors import RemoteEventError
@@ -12,11 +15,13 @@ from radixroute.events.wire.epoch import epoch_from_hex, incarnation_of
 from radixroute.events.wire.records import Epoch
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.keys.scope import Scope
+from radixroute.request.tokenizer import Tokenizer
 from radixroute.router.errors import JoinRefused
-from radixroute.router.messages.inputs import WorkerFacts
+from radixroute.router.links.tokenizer_fetch import fetch_tokenizer
+from radixroute.router.messages.inputs import MemberSpec, WorkerFacts
 from radixroute.router.settings import RouterSettings
-from radixroute.router.workers.members import MemberSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,60 @@ class FleetFacts:
     scope: Scope
     scope_fingerprint: str
     tokenizer_fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a fleet serves: known once its first worker was accepted."""
+
+    facts: FleetFacts
+    tokenizer: Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What an accepted worker said of itself."""
+
+    facts: WorkerFacts
+    epoch: Epoch
+    endpoints: Endpoints  # of its event stream
+
+
+class Handshake:
+    """Lets workers in."""
+
+    def __init__(self, settings: RouterSettings) -> None:
+        self._settings = settings
+        self._served: Served | None = None
+        self._first = asyncio.Event()
+        self._lock = asyncio.Lock()  # two first workers must not both decide what the fleet is
+
+    @property
+    def served(self) -> Served | None:
+        """None: no worker has joined yet."""
+        return self._served
+
+    async def wait_served(self, timeout_s: float) -> Served | None:
+        """The same, after some time for a first worker to join."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._first.wait(), timeout_s)
+        return self._served
+
+    async def admit(
+        self, spec: MemberSpec, info: pb.GetInfoResponse, stub: rpc.EngineStub
+    ) -> Joined:
+        """Raises JoinRefused with the reason."""
+        async with self._lock:
+            known = None if self._served is None else self._served.facts
+            fleet = check_join(info, spec, self._settings, known)
+            if self._served is None:
+                wanted = fleet.tokenizer_fingerprint
+                timeout_s = self._settings.connect_timeout_s
+                tokenizer = await fetch_tokenizer(stub, wanted, timeout_s=timeout_s)
+                self._served = Served(fleet, tokenizer)
+                self._first.set()
+        endpoints = Endpoints(events=info.events_endpoint, control=info.replay_endpoint)
+        return Joined(worker_facts(info, spec), read_epoch(info), endpoints)
 
 
 def fleet_facts(info: pb.GetInfoResponse, settings: RouterSettings) -> FleetFacts:

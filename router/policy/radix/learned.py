@@ -37,10 +37,10 @@ class LearnedBlocks:
         """As `PrefixIndex` gives them: of what was learned only."""
         return self._of().overlaps(keys)
 
-    def learn(self, worker_id: WorkerId, keys: Keys, *, room: int, now_ns: int) -> int:
-        """A prompt with these blocks goes there, whose cache has `room` blocks (0: not told).
+    def learn(self, worker_id: WorkerId, keys: Keys, *, capacity: int, now_ns: int) -> int:
+        """A prompt with these blocks goes there, whose cache has `capacity` blocks (0: not told).
 
-        Returns how many blocks were forgotten for want of room. O(blocks).
+        Returns how many blocks were forgotten for want of it. O(blocks).
         """
         until = self._until.get(worker_id)
         if until is None:
@@ -56,7 +56,7 @@ class LearnedBlocks:
         if n_known < len(names):
             self._of().store(Holder(worker_id), parent, keys[n_known:], Tier.DEVICE)
         share = max(1, self._max_blocks // len(self._until))
-        return self._drop(worker_id, len(until) - min(room or share, share))
+        return self._drop(worker_id, len(until) - min(capacity or share, share))
 
     def expire(self, now_ns: int) -> int:
         """Forgets what was not sent again in time; returns how many blocks. O(those)."""

@@ -1,0 +1,86 @@
+"""Router snapshot: what there is to see of one router, as plain records.
+
+Taken for those who look (`Inspect`, a metrics page); nothing in it changes later. No I/O.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from radixroute.events.wire.control import Endpoints
+from radixroute.radix.ids import WorkerId
+from radixroute.router.core.hits import WorkerHits
+from radixroute.router.core.state import RouterState
+from radixroute.router.workers.idle import WorkerIdle
+from radixroute.router.workers.members import Member
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSnapshot:
+    """One listed worker."""
+
+    worker_id: WorkerId
+    address: str
+    state: str
+    epoch: str  # hexadecimal
+    reason: str  # of that state, if there is one
+    is_fresh: bool  # its cache may be believed
+    deaths: int
+    step_age_ms: float
+    in_flight: int  # requests and leases of this router
+    queued_tokens: int
+    kv_blocks_total: int
+    kv_blocks_used: int
+    max_batched_tokens: int
+    max_num_seqs: int
+    compat: Endpoints | None
+    idle: WorkerIdle
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSnapshot:
+    """One router."""
+
+    workers: tuple[WorkerSnapshot, ...]  # listed, by id
+    hits: Mapping[WorkerId, WorkerHits]  # of workers that left, too
+    in_flight: Mapping[WorkerId, int]  # of the same
+    counters: Mapping[str, int]
+    waiting: int
+    running: int  # requests that have not ended, those that wait included
+    leases: int
+
+
+def take_snapshot(state: RouterState) -> RouterSnapshot:
+    """O(workers)."""
+    listed = {member.spec.worker_id for member in state.members}
+    known = sorted(listed | set(state.hits.workers()))
+    return RouterSnapshot(
+        workers=tuple(_worker(state, member) for member in state.members),
+        hits={worker_id: replace(state.hits.of(worker_id)) for worker_id in known},
+        in_flight={worker_id: state.loads.n_booked(worker_id) for worker_id in known},
+        counters=state.counters.as_dict(),
+        waiting=len(state.waiting),
+        running=len(state.requests),
+        leases=len(state.leases),
+    )
+
+
+def _worker(state: RouterState, member: Member) -> WorkerSnapshot:
+    worker_id = member.spec.worker_id
+    return WorkerSnapshot(
+        worker_id=worker_id,
+        address=member.spec.address,
+        state=member.state.value,
+        epoch=member.epoch,
+        reason=member.reason,
+        is_fresh=member.is_fresh,
+        deaths=member.deaths,
+        step_age_ms=member.step_age_ms,
+        in_flight=state.loads.n_booked(worker_id),
+        queued_tokens=state.loads.load(worker_id).queued_tokens,
+        kv_blocks_total=member.kv_blocks_total,
+        kv_blocks_used=member.kv_blocks_used,
+        max_batched_tokens=member.max_batched_tokens,
+        max_num_seqs=member.max_num_seqs,
+        compat=member.compat,
+        idle=replace(state.idle.of(worker_id)),
+    )

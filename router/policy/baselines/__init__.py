@@ -1,0 +1,18 @@
+"""Baselines: one file a rival, or a simple rule to compare with.
+
+Each file has its source in its docstring and a table `POLICIES` of name -> factory. Adding a file
+is all: the router, the lab, `--help` and `radixroute policies` find it (`policy/table.py`). Costs
+are functions of a `View`, and the lowest goes (`published` in `at_once.py`); what a rule must
+remember it owns (`round_robin.py` is the shortest example, `dynamo.py` the longest).
+
+dynamo.py                NVIDIA Dynamo's cost, its agentic preset, and its queue
+least_loaded.py          fewest requests in flight
+llm_d.py                 llm-d's weighted scorers
+lmetric.py               LMetric's product
+power_of_two.py          the less loaded of two
+random.py                any worker
+round_robin.py           each in turn
+session_affinity.py      rendezvous hashing with bounded loads
+sglang_cache_aware.py    the SGLang gateway's longest overlap with a load gate
+vllm_kv_aware.py         vLLM's router: work times requests
+"""

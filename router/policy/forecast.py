@@ -1,0 +1,51 @@
+"""Forecast: what a prompt costs on a worker, and the rules that every policy shares.
+
+Pure. The arithmetic over many workers is compiled (`forecast_kernels`, imported at first use: numba
+takes half a second); what is written here is the one place of each rule.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from radixroute.router.policy import columns_layout as at
+from radixroute.router.policy.view import Numbers, View
+
+# Below it the cap would take cached prefixes from workers that are hardly busy: a worker decodes
+# eight requests about as fast as one.
+MIN_CAP = 8
+# Scores this close are the same: below what step timings can tell.
+TIE_MS = 1e-6
+
+
+@cache
+def kernels() -> Any:
+    """`forecast_kernels`, at first use."""
+    from radixroute.router.policy import forecast_kernels
+
+    return forecast_kernels
+
+
+def load_cap(in_flight: Numbers, factor: float) -> float:
+    """Requests in flight up to which cache credit may lift a worker."""
+    return float(kernels().load_cap(in_flight, MIN_CAP, factor))
+
+
+def cheapest(totals: Numbers, draw: int) -> int:
+    """Position of the lowest total; ties break by the draw, never by position."""
+    return int(kernels().cheapest(totals, draw))
+
+
+def expected_ttft_ms(view: View, worker: int) -> float:
+    """Dispatch to first token, of a request that goes there now."""
+    cached = view.cached_tokens(int(view.overlap_blocks[worker]))
+    table = view.table[:, worker]
+    tokens = float(view.prompt_tokens - cached)
+    steps = max(1.0, np.ceil(tokens / table[at.MAX_BATCHED]))
+    queue = table[at.BACKLOG_MS] if table[at.BACKLOG_MS] > 0.0 else table[at.STEP_LEFT_MS]
+    prefill = steps * table[at.PREFILL_BASE_MS] + tokens * table[at.MS_PER_PREFILL]
+    beside = 0.0
+    if table[at.DECODING] > 0.0:
+        beside = table[at.STEP_BASE_MS] + table[at.MS_PER_DECODE] * table[at.DECODING]
+    return float(queue + prefill + steps * beside)

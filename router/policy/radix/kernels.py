@@ -1,0 +1,330 @@
+"""Kernels of the radix policy: what each worker would cost a request, and who goes where now.
+
+Costs are milliseconds: the request's expected time to first token on a worker, and the harm done
+there. `plan` looks at all waiting requests together and binds late: a request waits at the router
+until the worker that suits it best can start it. Pure arithmetic on arrays; importing this module
+compiles or loads from the cache (`radix.jit`).
+"""
+
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from radixroute.radix.ids import Keys, Numbers, Runs
+from radixroute.radix.jit import helper, kernel
+from radixroute.router.policy.columns_layout import (
+    BACKLOG_MS,
+    IN_FLIGHT,
+    MS_PER_DECODE,
+    MS_PER_PREFILL,
+    PREFILL_BASE_MS,
+    RECENT_PREFILL,
+    STEP_LEFT_MS,
+)
+from radixroute.router.policy.forecast_kernels import (
+    can_start,
+    cheapest,
+    decode_step_ms,
+    load_cap,
+    prefill_ms,
+    steps_of,
+    uncached,
+)
+
+Floats: TypeAlias = NDArray[np.float64]
+Flags: TypeAlias = NDArray[np.bool_]
+
+types: Any = numba.types  # its stubs do not know what its types take
+
+# Terms of a cost.
+QUEUE: Final = 0
+PREFILL: Final = 1
+STEPS: Final = 2
+COMPUTE: Final = 3
+SLOW_DOWN: Final = 4
+TURNOVER: Final = 5
+REPLICA: Final = 6
+N_TERMS: Final = 7
+
+# Weights, tuned by replay (docs/policy.md says on what): one set for every fleet.
+# Time spent computing is time that whoever comes next must wait.
+COMPUTE_WEIGHT: Final = 0.15
+# Those who run there pause for our prefill, and take longer for each token after it.
+SLOW_DOWN_WEIGHT: Final = 0.005
+# What is computed there pushes something out; on a worker that was given twice the mean lately,
+# what goes is younger and twice as likely to be asked for. No more than a few thousand tokens
+# count: a giant prompt should not wait for a colder cache.
+TURNOVER_WEIGHT: Final = 0.15
+TURNOVER_TOKENS: Final = 16384.0
+# Prompts join one given in the same instant if their own part is below so many fixed costs of a
+# step: that much the first can wait, since the others save a step each.
+JOIN_STEPS: Final = 4.0
+# A request that waited for so many mean waits goes before the shortest,
+OVERDUE_WAITS: Final = 4.0
+# and so does one that takes so many mean prefills: it is the tail, and others pass it elsewhere.
+GIANT_PREFILLS: Final = 6.0
+
+# Who goes first: classes of an order.
+OVERDUE: Final = 0
+GIANT: Final = 1
+SHORTEST: Final = 2
+
+
+class Usual(NamedTuple):
+    """What all requests and workers of one question share."""
+
+    block_size: float  # tokens
+    output_tokens: float  # expected
+    least_cap: float  # requests in flight; see `load_cap`
+    cap_factor: float
+    lead_ms: float  # a worker is free for the next prompt so long before it is done
+    mean_wait_ms: float
+    mean_prefill_ms: float
+
+
+class Prompts(NamedTuple):
+    """Requests that wait; R of them."""
+
+    tokens: Floats  # (R,) prompt tokens
+    waited_ms: Floats  # (R,)
+    draws: Keys  # (R,) random bits, for ties
+    overlap_blocks: Runs  # (R, W) leading blocks each worker holds or will soon
+    longest_blocks: Numbers  # (R,) of the longest prefix that any worker really holds
+    replica_ms: Floats  # (R,) what one more copy of that may cost
+
+
+class Placements(NamedTuple):
+    """What `plan` answers, by request; the numbers as they stood when it was looked at."""
+
+    order: Numbers  # (R,) requests in the order in which they were looked at
+    best: Numbers  # (R,) the worker that costs least
+    is_bound: Flags  # (R,) it goes there now; else it waits
+    cap: Floats  # (R,) requests in flight
+    backlog_ms: Floats  # (R, W)
+    in_flight: Floats  # (R, W)
+    lost_ms: Floats  # (R,) for want of one more copy of its prefix
+    spent_ms: Floats  # (R,) on one more copy
+    ttft_ms: Floats  # (R,) dispatch to first token, on the best worker
+
+
+class Scratch(NamedTuple):
+    """What `plan` works in; nothing in it counts before or after."""
+
+    rows: Floats  # (4, max(R, W, N_TERMS))
+    was_given: Flags  # (W,) a prompt of this plan; false at first
+
+
+_FLOATS, _INTS, _FLAGS = types.float64[::1], types.int64[::1], types.boolean[::1]
+_TABLE = types.float64[:, ::1]
+_USUAL = types.NamedUniTuple(types.float64, len(Usual._fields), Usual)
+_PROMPTS = types.NamedTuple(
+    (_FLOATS, _FLOATS, types.uint64[::1], types.int32[:, ::1], _INTS, _FLOATS), Prompts
+)
+_PLACEMENTS = types.NamedTuple(
+    (_INTS, _INTS, _FLAGS, _FLOATS, _TABLE, _TABLE, _FLOATS, _FLOATS, _FLOATS), Placements
+)
+_SCRATCH = types.NamedTuple((_TABLE, _FLAGS), Scratch)
+
+
+@helper
+def _cost(
+    prompt: float,
+    overlap: int,
+    w: int,
+    table: Floats,
+    usual: Usual,
+    cap: float,
+    mean_recent: float,
+    terms: Floats,
+) -> float:
+    """Fills all `terms` but REPLICA for one request on one worker; their sum."""
+    if table[IN_FLIGHT, w] >= cap:
+        overlap = 0  # cache credit must not lift a worker above its share of the load
+    tokens = uncached(prompt, overlap, usual.block_size)
+    prefill = prefill_ms(tokens, table, w)
+    output = usual.output_tokens
+    terms[QUEUE] = table[BACKLOG_MS, w] if table[BACKLOG_MS, w] > 0.0 else table[STEP_LEFT_MS, w]
+    terms[PREFILL] = prefill
+    terms[STEPS] = steps_of(tokens, table, w) * decode_step_ms(table, w)
+    terms[COMPUTE] = COMPUTE_WEIGHT * prefill
+    lost = prefill + table[MS_PER_DECODE, w] * output
+    terms[SLOW_DOWN] = SLOW_DOWN_WEIGHT * table[IN_FLIGHT, w] * lost
+    pushed = min(tokens + output, TURNOVER_TOKENS) * table[MS_PER_PREFILL, w]
+    ratio = table[RECENT_PREFILL, w] / mean_recent if mean_recent > 0.0 else 0.0
+    terms[TURNOVER] = TURNOVER_WEIGHT * pushed * ratio
+    total = 0.0
+    for i in range(REPLICA):
+        total += terms[i]
+    return total
+
+
+@helper
+def _copied_cost(
+    prompt: float,
+    overlap: int,
+    longest: int,
+    credit: float,
+    w: int,
+    table: Floats,
+    usual: Usual,
+    cap: float,
+    mean_recent: float,
+    terms: Floats,
+) -> tuple[float, float]:
+    """Fills `terms` (N_TERMS,); their sum, and what it would be if the worker held `longest`
+    blocks, the most that any holds. The difference is the cost of one more copy: REPLICA pays."""
+    # What is expected may reach further than what anybody holds.
+    most = max(overlap, longest)
+    held = _cost(prompt, most, w, table, usual, cap, mean_recent, terms)
+    terms[REPLICA] = 0.0
+    if overlap == most:
+        return held, held
+    total = _cost(prompt, overlap, w, table, usual, cap, mean_recent, terms)
+    terms[REPLICA] = -min(credit, max(0.0, total - held))
+    return total + terms[REPLICA], held
+
+
+@helper
+def _mean_recent_prefill(table: Floats) -> float:
+    total = 0.0
+    for w in range(table.shape[1]):
+        total += table[RECENT_PREFILL, w]
+    return total / table.shape[1]  # type: ignore[no-any-return]
+
+
+@kernel(
+    types.float64(
+        types.float64,
+        types.Array(types.int32, 1, "C", readonly=True),
+        types.int64,
+        types.Array(types.float64, 2, "C", readonly=True),
+        _USUAL,
+        types.float64,
+        types.float64,
+        _TABLE,
+        _FLOATS,
+    )
+)
+def score(
+    prompt: float,
+    overlap_blocks: Runs,
+    longest: int,
+    table: Floats,
+    usual: Usual,
+    cap: float,
+    replica_ms: float,
+    terms: Floats,
+    one: Floats,
+) -> float:
+    """Terms of one request on every worker, shape (N_TERMS, workers); `one`: scratch (N_TERMS,).
+
+    Returns the lowest cost if all held the `longest` blocks that any holds.
+    """
+    mean_recent, least = _mean_recent_prefill(table), np.inf
+    for w in range(table.shape[1]):
+        _, held = _copied_cost(
+            prompt, overlap_blocks[w], longest, replica_ms, w, table, usual, cap, mean_recent, one
+        )
+        least = min(least, held)
+        for i in range(N_TERMS):
+            terms[i, w] = one[i]
+    return least
+
+
+@helper
+def _order(prompts: Prompts, table: Floats, usual: Usual, order: Numbers, scratch: Scratch) -> None:
+    """Overdue ones, giants, then by what they would cost where they cost least."""
+    work, goes_as = scratch.rows[0], scratch.rows[1]
+    n_requests, n_workers = prompts.overlap_blocks.shape
+    for r in range(n_requests):
+        least = np.inf
+        for w in range(n_workers):
+            tokens = uncached(prompts.tokens[r], prompts.overlap_blocks[r, w], usual.block_size)
+            least = min(least, prefill_ms(tokens, table, w))
+        if prompts.waited_ms[r] > OVERDUE_WAITS * usual.mean_wait_ms:
+            goes_as[r], work[r] = OVERDUE, -prompts.waited_ms[r]
+        elif least > GIANT_PREFILLS * usual.mean_prefill_ms:
+            goes_as[r], work[r] = GIANT, -least
+        else:
+            goes_as[r], work[r] = SHORTEST, least
+    # Insertion sort: stable, few requests, and no allocation.
+    for r in range(n_requests):
+        place = r
+        while place > 0:
+            before = order[place - 1]
+            if goes_as[before] < goes_as[r]:
+                break
+            if goes_as[before] == goes_as[r] and work[before] <= work[r]:
+                break
+            order[place] = before
+            place -= 1
+        order[place] = r
+
+
+@kernel(types.void(_PROMPTS, _TABLE, _USUAL, _PLACEMENTS, _SCRATCH))
+def plan(
+    prompts: Prompts, table: Floats, usual: Usual, placed: Placements, scratch: Scratch
+) -> None:
+    """Binds those waiting requests whose best worker can start them now; fills `placed`.
+
+    `table` changes with what is given. Shortest uncached work first; those that wait for a worker
+    hold it against those behind them.
+    """
+    n_requests, n_workers = prompts.overlap_blocks.shape
+    costs, one = scratch.rows[2], scratch.rows[3]
+    _order(prompts, table, usual, placed.order, scratch)
+    mean_recent = _mean_recent_prefill(table)
+    for place in range(n_requests):
+        r = placed.order[place]
+        cap = load_cap(table[IN_FLIGHT], usual.least_cap, usual.cap_factor)
+        placed.cap[r] = cap
+        least = np.inf
+        for w in range(n_workers):
+            costs[w], held = _copied_cost(
+                prompts.tokens[r],
+                prompts.overlap_blocks[r, w],
+                prompts.longest_blocks[r],
+                prompts.replica_ms[r],
+                w,
+                table,
+                usual,
+                cap,
+                mean_recent,
+                one,
+            )
+            least = min(least, held)
+            placed.backlog_ms[r, w] = table[BACKLOG_MS, w]
+            placed.in_flight[r, w] = table[IN_FLIGHT, w]
+        best = cheapest(costs[:n_workers], prompts.draws[r])
+        _copied_cost(
+            prompts.tokens[r],
+            prompts.overlap_blocks[r, best],
+            prompts.longest_blocks[r],
+            prompts.replica_ms[r],
+            best,
+            table,
+            usual,
+            cap,
+            mean_recent,
+            one,
+        )
+        spent = -one[REPLICA]
+        placed.spent_ms[r] = spent
+        placed.lost_ms[r] = costs[best] - least if spent == 0.0 else 0.0
+        placed.ttft_ms[r] = one[QUEUE] + one[PREFILL] + one[STEPS]
+        placed.best[r] = best
+        base = table[PREFILL_BASE_MS, best]
+        if scratch.was_given[best]:  # only small ones join what was given just now
+            is_bound = one[PREFILL] - base <= JOIN_STEPS * base
+        else:
+            is_bound = can_start(table, usual.lead_ms, best)
+        placed.is_bound[r] = is_bound
+        if is_bound:
+            table[IN_FLIGHT, best] += 1.0
+            scratch.was_given[best] = True
+        # Those behind it see what it takes there, given or held.
+        if table[BACKLOG_MS, best] <= 0.0:
+            table[BACKLOG_MS, best] = table[STEP_LEFT_MS, best]
+        table[BACKLOG_MS, best] += one[PREFILL]

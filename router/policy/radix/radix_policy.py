@@ -1,0 +1,154 @@
+"""Radix policy: where first token and harm together cost least, bound when a worker can start it.
+
+Owns what is usual (waits, prefills), the accounts of replicas, and whose loss was counted. Waiting
+requests are planned together (`kernels.plan`); `radix_at_once` sends each as it comes instead.
+docs/policy.md has the reasons.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from radixroute.radix.ids import WorkerId
+from radixroute.router.policy import columns_layout as at
+from radixroute.router.policy.at_once import one_by_one
+from radixroute.router.policy.decision import Decision
+from radixroute.router.policy.forecast import MIN_CAP, cheapest, load_cap
+from radixroute.router.policy.policy import Bound, Dispatched, Plan, PolicyParts
+from radixroute.router.policy.radix.planning import Pace, Question, Weighed, plan_together
+from radixroute.router.policy.radix.replicas import Replicas, longest_held, name_of
+from radixroute.router.policy.radix.scores import (
+    Terms,
+    Usual,
+    kernels,
+    radix_scores,
+    reason,
+    scored,
+)
+from radixroute.router.policy.snapshot import Ask, Beliefs, Snapshot
+from radixroute.router.policy.view import Numbers, Scores, View
+from radixroute.router.workers.load import BookingId
+
+
+class RadixPolicy:
+    """The default policy. `beliefs`: other than those of cache events."""
+
+    def __init__(
+        self, parts: PolicyParts, *, binds_late: bool = True, beliefs: Beliefs | None = None
+    ) -> None:
+        self._name = parts.name
+        self._binds_late = binds_late
+        self._beliefs = beliefs
+        self._cap_factor = float(parts.settings.load_cap_factor)
+        self._lead_ms = float(parts.settings.dispatch_lead_ms)
+        self._replicas = Replicas(parts.counters)
+        self._pace = Pace()
+        self._has_lost: set[str] = set()  # requests whose loss is counted: each loses once
+
+    def elapse(self, now_ns: int) -> None:
+        pass
+
+    def admit(self, ask: Ask, snapshot: Snapshot) -> bool:
+        return not self._binds_late
+
+    def choose(self, ask: Ask, snapshot: Snapshot) -> Plan:
+        view = snapshot.view(ask, self._beliefs)
+        if view is None:
+            return Plan()
+        prefix = name_of(ask.spec.keys, longest_held(view.held_blocks))
+        view = view.with_own(
+            Terms(
+                cap=load_cap(view.in_flight, self._cap_factor),
+                output_tokens=snapshot.expected_output(ask),
+                replica_ms=self._replicas.credit_ms(prefix),
+            )
+        )
+        scores, least = scored(view)
+        totals = scores.totals
+        chosen = cheapest(totals, view.draw)
+        spent_ms = -float(scores.terms[-1, chosen])
+        lost_ms = 0.0 if spent_ms > 0.0 else float(totals[chosen]) - least
+        decision = Decision(
+            attempt=ask.attempt + 1,
+            policy=self._name,
+            view=view,
+            chosen=chosen,
+            reason=reason(view, chosen),
+            ttft_ms=float(scores.terms[:3, chosen].sum()),
+        )
+        weighed = Weighed(ask.request_id, prefix, lost_ms, spent_ms)
+        return Plan((Bound(ask, decision),), own=(weighed,))
+
+    def plan(self, waiting: Sequence[Ask], snapshot: Snapshot) -> Plan:
+        """Those of the waiting requests whose best worker can start them now."""
+        if not self._binds_late:
+            return one_by_one(self, waiting, snapshot)
+        beliefs = self._beliefs or snapshot.beliefs
+        first = beliefs.source.overlaps(waiting[0].spec.keys)
+        candidates = beliefs.candidates.current(first.holders, set())
+        if not candidates.worker_ids:
+            return Plan(is_weighed=True)
+        table, n_free = snapshot.table(candidates)
+        draws = [snapshot.draw(ask) for ask in waiting]
+        if not n_free:
+            # Whatever they would rather have, they wait.
+            return Plan(is_weighed=True, wake_ns=self._next_wake(table, snapshot.now_ns))
+        rest = [beliefs.source.overlaps(ask.spec.keys) for ask in waiting[1:]]
+        believed = [
+            beliefs.believed(ask.spec.keys, candidates, overlaps)
+            for ask, overlaps in zip(waiting, [first, *rest], strict=True)
+        ]
+        question = Question(self._name, waiting, candidates, snapshot, draws, believed)
+        plan = plan_together(question, table, self._usual(waiting[0], snapshot), self._replicas)
+        if len(plan.bound) == len(waiting):
+            return plan
+        return plan._replace(wake_ns=self._next_wake(table, snapshot.now_ns))
+
+    def scores(self, view: View) -> Scores:
+        return radix_scores(view)
+
+    def adopt(self, plan: Plan) -> None:
+        weighed: Weighed
+        for weighed in plan.own or ():
+            if weighed.request_id not in self._has_lost:
+                if weighed.lost_ms > 0.0:
+                    self._has_lost.add(weighed.request_id)
+                self._replicas.lost(weighed.prefix, weighed.lost_ms)
+            self._replicas.spent(weighed.prefix, weighed.spent_ms)
+            if weighed.pace_ms is not None:
+                self._pace.bound(*weighed.pace_ms)
+
+    def on_dispatch(self, dispatched: Dispatched) -> None:
+        pass
+
+    def on_settle(self, booking: BookingId) -> None:
+        pass
+
+    def on_end(self, request_id: str) -> None:
+        self._has_lost.discard(request_id)
+
+    def forget(self, worker_id: WorkerId) -> None:
+        pass
+
+    def check(self) -> None:
+        pass
+
+    def _usual(self, ask: Ask, snapshot: Snapshot) -> Usual:
+        usual: Usual = kernels().Usual(
+            block_size=float(snapshot.block_size),
+            output_tokens=snapshot.expected_output(ask),
+            least_cap=float(MIN_CAP),
+            cap_factor=self._cap_factor,
+            lead_ms=self._lead_ms,
+            mean_wait_ms=self._pace.wait_ms,
+            mean_prefill_ms=self._pace.prefill_ms,
+        )
+        return usual
+
+    def _next_wake(self, table: Numbers, now_ns: int) -> int | None:
+        """When the next busy worker will be nearly done with what it has."""
+        if self._lead_ms <= 0.0:
+            return None  # only what really ended counts
+        ahead = table[at.BACKLOG_MS] - self._lead_ms
+        ahead = ahead[ahead > 0.0]
+        return now_ns + int(np.ceil(ahead.min() * 1e6)) if len(ahead) else None

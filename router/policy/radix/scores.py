@@ -1,0 +1,75 @@
+"""Scores of the radix policy: expected time to first token and the harm done, in milliseconds.
+
+Pure. Each term is named and has a unit, so that `explain` can print why. Not a mix of unitless
+weights: everything is the worker's own milliseconds, learned from its reported steps. The
+arithmetic is in `kernels`; the tests hold it equal to the same worker by worker.
+"""
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from radixroute.router.policy.radix.replicas import longest_held
+from radixroute.router.policy.view import Scores, View
+
+if TYPE_CHECKING:
+    from radixroute.router.policy.radix.kernels import Usual as Usual
+else:
+    Usual = object  # importing kernels compiles them
+
+NAMES = ("queue", "prefill", "steps", "compute", "slow_down", "turnover", "replica")
+UNITS = ("ms",) * len(NAMES)
+
+
+class Terms(NamedTuple):
+    """What the radix policy adds to a view."""
+
+    cap: float  # requests in flight from which on cache credit counts for nothing
+    output_tokens: float  # expected
+    replica_ms: float = 0.0  # that one more copy of the longest cached prefix may cost
+
+
+@cache
+def kernels() -> Any:
+    """`radix.kernels`, at first use: numba takes 0.5 s to import."""
+    from radixroute.router.policy.radix import kernels
+
+    return kernels
+
+
+def radix_scores(view: View) -> Scores:
+    """O(workers)."""
+    return scored(view)[0]
+
+
+def scored(view: View) -> tuple[Scores, float]:
+    """With the lowest cost if all held what the best holder does."""
+    own: Terms = view.own
+    terms = np.empty((len(NAMES), len(view.worker_ids)))
+    usual = kernels().Usual(float(view.block_size), own.output_tokens, 0.0, 0.0, 0.0, 0.0, 0.0)
+    least = kernels().score(
+        float(view.prompt_tokens),
+        view.overlap_blocks,
+        longest_held(view.held_blocks),
+        view.table,
+        usual,
+        own.cap,
+        own.replica_ms,
+        terms,
+        np.empty(len(NAMES)),
+    )
+    terms.setflags(write=False)
+    return Scores(NAMES, UNITS, terms), least
+
+
+def reason(view: View, chosen: int) -> str:
+    """One sentence on why this worker."""
+    overlap = view.overlap_blocks[chosen]
+    if overlap == 0 or view.in_flight[chosen] >= view.own.cap:
+        return "Nothing cached there counts; it is where the prompt is computed soonest."
+    if overlap < np.maximum.reduce(view.overlap_blocks):
+        if view.own.replica_ms > 0.0:
+            return "Those who hold more of it were busy often enough to make one more copy here."
+        return "Another worker holds more of it, but there it would wait longer or do more harm."
+    return "It holds the longest prefix and starts soonest."

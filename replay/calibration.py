@@ -1,9 +1,9 @@
-"""Calibration: the simulator's timing model fitted to passes that were measured, and its file.
+"""Calibration: the simulator's timing model fitted to steps that were measured, and its file.
 
-Pure. Least squares of relative errors, so that short passes count as much as long ones; what is off
+Pure. Least squares of relative errors, so that short steps count as much as long ones; what is off
 by more than most counts less (Huber's weights, by reweighting), since other work on the machine
-only ever makes a pass longer. A coefficient that would be negative is left out: a pass never gets
-shorter by doing more. The form is `timing`'s; a prompt alone takes its prefill, a pass that decodes
+only ever makes a step longer. A coefficient that would be negative is left out: a step never gets
+shorter by doing more. The form is `timing`'s; a prompt alone takes its prefill, a step that decodes
 the time between two tokens.
 """
 
@@ -33,10 +33,10 @@ class PrefillRow:
 
 @dataclass(frozen=True, slots=True)
 class DecodeRow:
-    """Some passes of one worker that only decoded."""
+    """Some steps of one worker that only decoded."""
 
-    decoding: int  # requests in each pass
-    context_tokens: float  # of all of them together, mean over the passes
+    decoding: int  # requests in each step
+    context_tokens: float  # of all of them together, mean over the steps
     ms: float  # mean time between two tokens of a request
 
 
@@ -135,7 +135,7 @@ def read_calibration(data: bytes) -> Calibration:
 
 
 def _beside(timing: Timing, rows: Sequence[BesideRow]) -> Residuals:
-    """A pass that decodes is running and half done in the mean; the prompt's own decodes, too."""
+    """A step that decodes is running and half done in the mean; the prompt's own decodes, too."""
     told = []
     for row in rows:
         decode_ms = timing.decode_ms(row.decoding, row.context_tokens)
@@ -146,7 +146,7 @@ def _beside(timing: Timing, rows: Sequence[BesideRow]) -> Residuals:
 def _least_squares(columns: Sequence[Floats], ms: Floats) -> tuple[float, ...]:
     """Coefficients, none negative, of least squared relative error: columns of shape (rows,)."""
     if not (np.isfinite(ms).all() and (ms > 0).all()):
-        raise BadCalibration("a pass that took no time cannot have been measured")
+        raise BadCalibration("a step that took no time cannot have been measured")
     matrix = np.stack(columns, 1) / ms[:, None]
     weights = np.ones(len(ms))
     for _ in range(_ROUNDS):

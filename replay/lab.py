@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from radixroute.radix.tree.eviction import LRU
 from radixroute.replay.analysis import blame, bounds
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.fleet.fleet import FleetShape
+from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
 from radixroute.replay.report.report import Report, ReportedRun
 from radixroute.replay.results import RunResult

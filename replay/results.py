@@ -25,7 +25,7 @@ IDLE_KINDS = {
 class CacheEvents:
     """What the workers' caches did, in order of time; arrays of shape (changes,).
 
-    A stored block is visible from `ns` on: the start of the pass that computes it.
+    A stored block is visible from `ns` on: the start of the step that computes it.
     """
 
     ns: Numbers

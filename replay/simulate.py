@@ -1,6 +1,6 @@
 """A trace against the simulated fleet: the real `RouterCore` and index, in virtual time.
 
-Owns the order of things: arrivals, dispatches on their way, cache events on their way, passes that
+Owns the order of things: arrivals, dispatches on their way, cache events on their way, steps that
 end. The core hears of a worker only what a live one would tell it. The same inputs give the same
 result: the only randomness is the core's seeded generator.
 """
@@ -19,7 +19,8 @@ from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import layout as at
 from radixroute.replay.fleet.cache_events import cache_events
-from radixroute.replay.fleet.fleet import CacheWords, Fleet, FleetShape, PassReport
+from radixroute.replay.fleet.shape import FleetShape
+from radixroute.replay.fleet.simulated_fleet import CacheWords, FleetStep, SimulatedFleet
 from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
 from radixroute.replay.results import RunResult
 from radixroute.replay.traces.trace import Prefixes, Trace, prefixes, sessions
@@ -85,7 +86,7 @@ class Simulation:
         shape, conditions = scenario.shape, scenario.conditions
         self._trace, self._policy, self._scenario = trace, policy, scenario
         self._prefixes = numbered or prefixes(trace, shape.block_size)
-        self._fleet = Fleet(trace, self._prefixes, shape, scenario.timing)
+        self._fleet = SimulatedFleet(trace, self._prefixes, shape, scenario.timing)
         self._fleet.listen()
         self._keys_of = keys_of
         self._session = sessions(trace)
@@ -99,7 +100,7 @@ class Simulation:
         self._predicted = np.zeros(len(trace), np.int64)
         self._arrival_ns = (trace.arrival_ns / scenario.speed).astype(np.int64)
         self._on_the_way: deque[tuple[int, int, int]] = deque()  # (ns, request, worker)
-        self._told: deque[CacheWords] = deque()  # cache events not heard of yet
+        self._unheard: deque[CacheWords] = deque()  # cache events still on their way
         self._kept: list[CacheWords] = []  # all cache events, if they are wanted
         # Only a prompt's length counts; all prompts are views of one.
         self._prompt = np.zeros(int(trace.input_tokens.max(initial=0)), np.uint32)
@@ -123,7 +124,7 @@ class Simulation:
             if not self._is_looked_at(arrivals, now_ns):
                 continue
             self._hear_events(now_ns)
-            core.stepped(self._columns, fleet.pass_starts())
+            core.stepped(self._columns, fleet.step_starts())
             while arrivals and arrivals[0][0] <= now_ns:
                 _, request = heapq.heappop(arrivals)
                 self._do(core.submit(self._spec(request), now_ns, is_last=False), now_ns)
@@ -161,17 +162,17 @@ class Simulation:
 
     def _hear_events(self, now_ns: int) -> None:
         """Cache changes that have reached the router by now."""
-        told, heard_ns = self._told, now_ns - self._event_delay_ns
+        unheard, heard_ns = self._unheard, now_ns - self._event_delay_ns
         for batch in self._fleet.take_events():
-            told.append(batch)
+            unheard.append(batch)
             if self._scenario.keeps_events:
                 self._kept.append(batch)
-        while told:
-            batch = told.popleft()
+        while unheard:
+            batch = unheard.popleft()
             n = int(np.searchsorted(batch.rows[:, 0], heard_ns, "right"))
             self._hear(batch.rows[:n], batch.words)
             if n < len(batch.rows):
-                told.appendleft(CacheWords(batch.rows[n:], batch.words))
+                unheard.appendleft(CacheWords(batch.rows[n:], batch.words))
                 return
 
     def _hear(self, rows: Numbers, words: Keys) -> None:
@@ -183,18 +184,18 @@ class Simulation:
                 for keys in _stored(words[start:end]):
                     core.stored(worker_id, keys)
 
-    def _report(self, reports: Iterable[PassReport], arrivals: list[tuple[int, int]]) -> None:
+    def _report(self, reports: Iterable[FleetStep], arrivals: list[tuple[int, int]]) -> None:
         """What the workers' sessions say."""
         conditions, core = self._scenario.conditions, self._core
         for report in reports:
             worker_id = self._holders[report.worker].worker
-            if report.decode_passes:
-                mean_ms = report.decode_ns / report.decode_passes / 1e6
+            if report.decode_steps:
+                mean_ms = report.decode_ns / report.decode_steps / 1e6
                 core.observe_decode(
                     worker_id,
                     step_ms=mean_ms * conditions.decode_bias,
-                    decode_tokens=report.decoded / report.decode_passes,
-                    steps=report.decode_passes,
+                    decode_tokens=report.decoded / report.decode_steps,
+                    steps=report.decode_steps,
                     now_ns=report.end_ns,
                 )
             bias = conditions.prefill_bias if report.prefill_tokens else conditions.decode_bias
@@ -206,10 +207,10 @@ class Simulation:
                         due_ns = report.end_ns + int(self._arrival_ns[follower])
                         self._arrival_ns[follower] = due_ns
                         heapq.heappush(arrivals, (due_ns, follower))
-            told = StepReport(
-                report.pass_ns / 1e6 * bias, report.prefill_tokens, report.decodes, tuple(deltas)
+            step = StepReport(
+                report.step_ns / 1e6 * bias, report.prefill_tokens, report.decodes, tuple(deltas)
             )
-            self._do(core.step(worker_id, told, report.end_ns, schedules=False), report.end_ns)
+            self._do(core.step(worker_id, step, report.end_ns, schedules=False), report.end_ns)
 
     def _delta(self, request: int, kind: int) -> Delta:
         row = self._fleet.requests[request]

@@ -26,7 +26,7 @@ from bench.index.rows import Row, alone, write
 from bench.replay.eviction import on_synth, on_trace
 from bench.replay.growth import growth
 from radixroute.demo.machine import machine, versions
-from radixroute.replay.fleet.fleet import FleetShape
+from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.simulate import Conditions, Scenario, simulate
 from radixroute.replay.synth.workloads import KINDS, synthesize
 from radixroute.replay.traces.files import read_trace

@@ -11,7 +11,7 @@ from statistics import mean
 
 from bench.index.rows import Row, alone
 from radixroute.radix.tree.eviction import EVICTION_POLICIES, LRU
-from radixroute.replay.fleet.fleet import FleetShape
+from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.results import RunResult
 from radixroute.replay.simulate import Scenario, simulate
 from radixroute.replay.synth.workloads import KINDS, synthesize

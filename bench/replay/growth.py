@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.index.rows import Row, alone
-from radixroute.replay.fleet.fleet import FleetShape
+from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.simulate import Scenario, simulate
 from radixroute.replay.traces.files import read_trace
 from radixroute.replay.traces.reshape import cut, spread

@@ -1,8 +1,8 @@
-"""What is next in a simulated fleet: when which worker's pass ends, and who may begin one.
+"""What is next in a simulated fleet: when which worker's step ends, and who may begin one.
 
 A tournament over the workers' ends, so that finding the next one costs the logarithm of their
-number, and a list of those to whom something happened. Helpers of `fleet_kernels`, compiled into
-its kernels; the arrays are laid out in `fleet_layout`.
+number, and a list of those to whom something happened. Helpers of `kernels`, compiled into
+its kernels; the arrays are laid out in `layout`.
 """
 
 import numpy as np
@@ -40,7 +40,7 @@ def first_at(ends: Numbers, ns: int) -> int:
 
 @helper
 def note_idle(idle: Numbers, which: int) -> None:
-    """This worker may begin a pass: it ended one, or somebody came. O(1)."""
+    """This worker may begin a step: it ended one, or somebody came. O(1)."""
     mark = at.IDLE_LIST + (len(idle) - at.IDLE_LIST) // 2 + which
     if idle[mark] == 0:
         idle[mark] = 1

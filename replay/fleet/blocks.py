@@ -1,7 +1,7 @@
 """A simulated worker's KV blocks: which slot holds which prefix, and what the router hears of it.
 
 The same rules as `worker.cache`, on numbers instead of tokens: a node is one prefix of the trace.
-What may be evicted is the business of `fleet_runs`. Helpers of `fleet_kernels`, compiled into its
+What may be evicted is the business of `runs`. Helpers of `kernels`, compiled into its
 kernels.
 """
 
@@ -92,14 +92,14 @@ def push_free(worker: Numbers, slots: Cells, slot: int) -> None:
 
 
 @helper
-def free_twins(worker: Numbers, slots: Cells) -> None:
-    """The pass is over: nobody writes to second copies any more."""
-    slot = worker[at.TWIN_HEAD]
+def free_duplicates(worker: Numbers, slots: Cells) -> None:
+    """The step is over: nobody writes to second copies any more."""
+    slot = worker[at.DUPLICATE_HEAD]
     while slot >= 0:
         after = slots[slot, at.AFTER]
         push_free(worker, slots, slot)
         slot = after
-    worker[at.TWIN_HEAD] = -1
+    worker[at.DUPLICATE_HEAD] = -1
 
 
 # -- what the router is told
@@ -153,7 +153,7 @@ def allocate(
             slot = evict(worker, slots, runs)
             gone = slots[slot, at.NODE]
             _take_out(buckets, gone)
-            if cursors[at.IS_TOLD]:
+            if cursors[at.KEEPS_EVENTS]:
                 if removed_at < 0:
                     removed_at = _head(words, cursors, _REMOVE, np.uint64(0))
                 _word(words, cursors, key_of(gone))
@@ -186,10 +186,10 @@ def publish(
         held = find(buckets, node_at(request, nodes, j))
         if held < 0:
             break
-        # Another's copy is there already: share it; ours is written until the pass ends.
+        # Another's copy is there already: share it; ours is written until the step ends.
         own, fresh = fresh, slots[fresh, at.AFTER]
-        slots[own, at.AFTER] = worker[at.TWIN_HEAD]
-        worker[at.TWIN_HEAD] = own
+        slots[own, at.AFTER] = worker[at.DUPLICATE_HEAD]
+        worker[at.DUPLICATE_HEAD] = own
         leaf = held
         j += 1
     if j > request[at.N_CHAINED]:
@@ -198,16 +198,16 @@ def publish(
         above = run
     if j < full:
         run = grow(worker, runs, above, full)
-        told_at = -1
-        if cursors[at.IS_TOLD]:
+        count_at = -1
+        if cursors[at.KEEPS_EVENTS]:
             parent = key_of(slots[leaf, at.NODE]) if leaf >= 0 else np.uint64(0)
-            told_at = _head(words, cursors, _STORE, parent)
-            words[told_at] = np.uint64(full - j)
+            count_at = _head(words, cursors, _STORE, parent)
+            words[count_at] = np.uint64(full - j)
         for k in range(j, full):
             slot, fresh = fresh, slots[fresh, at.AFTER]
             node = node_at(request, nodes, k)
             _put(buckets, node, slot)
-            if told_at >= 0:
+            if count_at >= 0:
                 _word(words, cursors, key_of(node))
             slots[slot, at.NODE] = node
             slots[slot, at.PARENT] = leaf

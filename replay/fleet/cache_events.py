@@ -1,6 +1,7 @@
 """From what a simulated fleet tells its router, packed words, to `CacheEvents`: nodes in columns.
 
-Pure. Whoever drives a `Fleet` that listens calls this at the end with all that `take_events` gave.
+Pure. Whoever drives a `SimulatedFleet` that listens calls this at the end, with all that its
+`take_events` gave.
 """
 
 from collections.abc import Iterable
@@ -11,19 +12,19 @@ from numpy.typing import NDArray
 from radixroute.radix.ids import Keys, Numbers
 from radixroute.radix.index.layout import PACKED_HEAD, PACKED_KIND, PACKED_REMOVE, PACKED_STORE
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.fleet.fleet import CacheWords
+from radixroute.replay.fleet.simulated_fleet import CacheWords
 from radixroute.replay.results import CacheEvents
 from radixroute.replay.traces.trace import Prefixes
 
 
-def cache_events(told: Iterable[CacheWords], numbered: Prefixes, n_unique: int) -> CacheEvents:
-    """What passes told, in order of time, as columns. O(changes log nodes).
+def cache_events(taken: Iterable[CacheWords], numbered: Prefixes, n_unique: int) -> CacheEvents:
+    """What steps changed, in order of time, as columns. O(changes log nodes).
 
     `n_unique`: output blocks that the fleet has made; they are nodes too, behind the prompts'.
     """
     runs: list[Keys] = []
     heads: list[tuple[int, int, int, int]] = []  # ns, worker, is stored, keys
-    for batch in told:
+    for batch in taken:
         words = batch.words
         for ns, worker, start, stop in batch.rows.tolist():
             at = start

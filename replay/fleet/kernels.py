@@ -1,6 +1,6 @@
-"""Kernels of the simulated fleet: its workers' passes in order of time.
+"""Kernels of the simulated fleet: its workers' steps in order of time.
 
-What a pass does is the business of `fleet_scheduler`. Tests hold it all equal to real schedulers.
+What a step does is the business of `scheduler`. Tests hold it all equal to real schedulers.
 Importing this module compiles or loads from the cache (`radix.jit`).
 """
 
@@ -16,7 +16,7 @@ from radixroute.replay.fleet.agenda import (
     take_idle,
 )
 from radixroute.replay.fleet.blocks import key_of
-from radixroute.replay.fleet.glide import glide_to
+from radixroute.replay.fleet.decode_fast_forward import fast_forward_to
 from radixroute.replay.fleet.layout import Cells, Floats
 from radixroute.replay.fleet.scheduler import begin, end
 
@@ -29,8 +29,8 @@ def keys_of(nodes: Cells, keys: Keys) -> None:
 
 
 @helper
-def words_of_a_pass(limits: Numbers) -> int:
-    """No pass tells more: two events for each request, and each block gone and stored."""
+def words_of_a_step(limits: Numbers) -> int:
+    """No step tells more: two events for each request, and each block gone and stored."""
     most = limits[at.MAX_BATCHED] // limits[at.BLOCK] + limits[at.MAX_SEQS] + 1
     return 8 * most  # type: ignore[no-any-return]
 
@@ -46,10 +46,10 @@ def _settle(
     ends: Numbers,
     idle: Numbers,
 ) -> None:
-    """Passes of a glide that are over by now are told apart from those to come."""
-    if worker[at.PASS_END] >= 0 and worker[at.PASS_END] <= now_ns:
-        glide_to(now_ns, worker, requests, running, timing)
-        if worker[at.PASS_END] < 0:
+    """Steps of a fast forward that are over by now are told apart from those to come."""
+    if worker[at.STEP_END] >= 0 and worker[at.STEP_END] <= now_ns:
+        fast_forward_to(now_ns, worker, requests, running, timing)
+        if worker[at.STEP_END] < 0:
             note_end(ends, which, at.NEVER)
             note_idle(idle, which)
 
@@ -83,11 +83,11 @@ def submit(
     worker[at.WAIT_TAIL] = index
     worker[at.N_WAITING] += 1
     _settle(now_ns, which, requests, worker, running[which], timing[which], ends, idle)
-    if worker[at.PASS_END] >= 0:
-        # The pass that runs goes on; the next one asks it in.
-        worker[at.GLIDE_PASSES] = 1
-        worker[at.GLIDE_END] = worker[at.PASS_END]
-        note_end(ends, which, worker[at.GLIDE_END])
+    if worker[at.STEP_END] >= 0:
+        # The step that runs goes on; the next one asks it in.
+        worker[at.FAST_FORWARD_STEPS] = 1
+        worker[at.FAST_FORWARD_END] = worker[at.STEP_END]
+        note_end(ends, which, worker[at.FAST_FORWARD_END])
     else:
         note_idle(idle, which)
 
@@ -105,7 +105,7 @@ def settle(
     ends: Numbers,
     idle: Numbers,
 ) -> None:
-    """For whoever looks at the workers: their running pass is the one of `now_ns`. O(workers)."""
+    """For whoever looks at the workers: their running step is the one of `now_ns`. O(workers)."""
     for which in range(len(workers)):
         _settle(now_ns, which, requests, workers[which], running[which], timing[which], ends, idle)
 
@@ -128,8 +128,8 @@ def _begin_all(
     ends: Numbers,
     idle: Numbers,
 ) -> bool:
-    """The next pass of each idle worker; False: a buffer is nearly full."""
-    spare_words = words_of_a_pass(limits)
+    """The next step of each idle worker; False: a buffer is nearly full."""
+    spare_words = words_of_a_step(limits)
     sort_idle(idle)
     for place in range(idle[at.N_IDLE]):
         first = cursors[at.N_WORDS]
@@ -154,8 +154,8 @@ def _begin_all(
             words,
             cursors,
         )
-        if worker[at.PASS_END] >= 0:
-            note_end(ends, which, worker[at.GLIDE_END])
+        if worker[at.STEP_END] >= 0:
+            note_end(ends, which, worker[at.FAST_FORWARD_END])
         if cursors[at.N_WORDS] > first:
             event = events[cursors[at.N_EVENTS]]
             cursors[at.N_EVENTS] += 1
@@ -190,11 +190,11 @@ def advance(
     ends: Numbers,
     idle: Numbers,
 ) -> int:
-    """Goes on from `now_ns`, whose inputs are all in, to `until_ns`, whose passes do not begin yet.
+    """Goes on from `now_ns`, whose inputs are all in, to `until_ns`, whose steps do not begin yet.
 
     Only to the first time at which something is told that is `stop` or more. Returns the time
     reached; -1 less that time when a buffer is nearly full: empty them and go on from there.
-    O(log workers) for each end of a pass that is no part of a glide.
+    O(log workers) for each end of a step that is no part of a fast forward.
     """
     n_workers = len(workers)
     while True:
@@ -225,12 +225,12 @@ def advance(
         best = ends[1]
         if best > until_ns:
             return until_ns
-        told = at.NOTHING
+        outcome = at.NOTHING
         which = first_at(ends, best)
         while which >= 0:
             worker = workers[which]
-            told = max(
-                told,
+            outcome = max(
+                outcome,
                 end(
                     which,
                     requests,
@@ -248,5 +248,5 @@ def advance(
             note_idle(idle, which)
             which = first_at(ends, best)
         now_ns = best
-        if now_ns == until_ns or told >= stop:
+        if now_ns == until_ns or outcome >= stop:
             return now_ns

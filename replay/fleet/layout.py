@@ -21,13 +21,13 @@ Cells: TypeAlias = NDArray[np.int32]
 Floats: TypeAlias = NDArray[np.float64]
 
 # A worker.
-PASS_END: Final = 0  # of the pass that runs; -1: none
-PASS_START: Final = 1
-PASS_PREFILL: Final = 2  # tokens
-PASS_DECODES: Final = 3  # requests
-PASS_CONTEXT: Final = 4  # tokens that the decoding requests know
-GLIDE_PASSES: Final = 5  # this pass and those that follow alike, with nothing to decide
-GLIDE_END: Final = 6  # of the last of them
+STEP_END: Final = 0  # of the step that runs; -1: none
+STEP_START: Final = 1
+STEP_PREFILL: Final = 2  # tokens
+STEP_DECODES: Final = 3  # requests
+STEP_CONTEXT: Final = 4  # tokens that the decoding requests know
+FAST_FORWARD_STEPS: Final = 5  # this step and those that follow alike, with nothing to decide
+FAST_FORWARD_END: Final = 6  # of the last of them
 FREE_HEAD: Final = 7  # slots without content; -1: none
 N_FREE: Final = 8
 N_COLD: Final = 9  # cached blocks that nobody uses
@@ -39,10 +39,10 @@ WAIT_HEAD: Final = 14  # requests; -1: none
 WAIT_TAIL: Final = 15
 N_WAITING: Final = 16
 N_RUNNING: Final = 17
-TWIN_HEAD: Final = 18  # slots that held what another held already; free when the pass ends
-N_DECODE_PASSES: Final = 19  # since the last report
+DUPLICATE_HEAD: Final = 18  # slots that held what another held already; free when the step ends
+N_DECODE_STEPS: Final = 19  # since the last report
 DECODE_NS: Final = 20
-DECODED: Final = 21  # requests over these passes
+DECODED: Final = 21  # requests over these steps
 N_PREEMPTED: Final = 22
 N_EVICTED: Final = 23
 BUSY_NS: Final = 24
@@ -66,7 +66,7 @@ GENERATED: Final = 8  # tokens
 LEAF: Final = 9  # slot of its last full block; -1: none
 N_CHAINED: Final = 10  # full blocks held
 PARTIAL: Final = 11  # slot of the block it fills; -1: none
-PASS_TOKENS: Final = 12  # in the pass that runs
+STEP_TOKENS: Final = 12  # in the step that runs
 CACHED: Final = 13  # prompt tokens found at first admission; -1: not admitted yet
 RECOMPUTED: Final = 14  # tokens computed again after a preemption
 ARRIVED_NS: Final = 15  # at its worker
@@ -107,13 +107,13 @@ RANK: Final = 12  # while in the queue: the smallest goes first
 RUN_LEN: Final = 13
 
 # Limits.
-MAX_BATCHED: Final = 0  # tokens a pass computes
+MAX_BATCHED: Final = 0  # tokens a step computes
 MAX_SEQS: Final = 1
 BLOCK: Final = 2  # tokens
 WATERMARK: Final = 3  # blocks kept free when others run
 LIMITS_LEN: Final = 4
 
-# Timing, for each worker: prefill ms = (A2 t + A1) t + A0 for t > 0 prompt tokens of a pass; decode
+# Timing, for each worker: prefill ms = (A2 t + A1) t + A0 for t > 0 prompt tokens of a step; decode
 # ms = max(D_MIN, (D2 p + D1) p + D0 + D_EACH n), p: context tokens / D_TOTAL, n: requests, n > 0.
 A2: Final = 0
 A1: Final = 1
@@ -132,18 +132,18 @@ N_REPORTS: Final = 0
 N_ITEMS: Final = 1
 N_WORDS: Final = 2
 N_EVENTS: Final = 3
-IS_TOLD: Final = 4  # 1: cache events are wanted
+KEEPS_EVENTS: Final = 4  # 1: cache events are wanted
 CURSORS_LEN: Final = 5
 
-# A report: one pass that computed prompt tokens or produced a first or last token.
+# A report: one step that computed prompt tokens or produced a first or last token.
 R_END: Final = 0
 R_WORKER: Final = 1
-R_PASS_NS: Final = 2
+R_STEP_NS: Final = 2
 R_PREFILL: Final = 3
 R_DECODES: Final = 4
 R_FIRST_ITEM: Final = 5
 R_N_ITEMS: Final = 6
-R_DECODE_PASSES: Final = 7  # that only decoded, since the report before
+R_DECODE_STEPS: Final = 7  # that only decoded, since the report before
 R_DECODE_NS: Final = 8
 R_DECODED: Final = 9
 REPORT_LEN: Final = 10
@@ -153,14 +153,14 @@ FIRST_TOKEN: Final = 1
 LAST_TOKEN: Final = 2
 ITEM_LEN: Final = 2
 
-# Ends of glides, a leaf for each worker in the second half.
+# Ends of fast forwards, a leaf for each worker in the second half.
 NEVER: Final = 1 << 62
 
-# Workers that may begin a pass.
+# Workers that may begin a step.
 N_IDLE: Final = 0
 IDLE_LIST: Final = 1
 
-# What the end of a pass tells, and where `advance` stops: at what tells as much or more.
+# What the end of a step tells, and where `advance` stops: at what tells as much or more.
 NOTHING: Final = 0
 REPORT: Final = 1
 FOLLOWED: Final = 2  # a request has ended after which another one comes

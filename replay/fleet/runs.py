@@ -2,7 +2,7 @@
 
 The same rules as `radix.tree`, with the rank of `radix.eviction`, down to the order among equals: a
 run is a node of that tree, and -1 its root. A touch counts only when its run may be evicted, so it
-is made when a request leaves. Helpers of `fleet_blocks`, compiled into the fleet's kernels.
+is made when a request leaves. Helpers of `blocks`, compiled into the fleet's kernels.
 """
 
 from radixroute.radix.ids import Numbers

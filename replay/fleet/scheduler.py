@@ -1,15 +1,26 @@
-"""A simulated worker's scheduler: which requests the next pass computes, and what its end gives.
+"""A simulated worker's scheduler: which requests the next step computes, and what its end gives.
 
 The same rules as `worker.scheduler`, on numbers instead of tokens. Blocks are visible from the
-start of the pass that computes them; tokens come at its end. Helpers of `fleet_kernels`, compiled
+start of the step that computes them; tokens come at its end. Helpers of `kernels`, compiled
 into its kernels.
 """
 
 from radixroute.radix.ids import Keys, Numbers
 from radixroute.radix.jit import helper, rare_helper
 from radixroute.replay.fleet import layout as at
-from radixroute.replay.fleet.blocks import allocate, find, free_twins, node_at, publish, release
-from radixroute.replay.fleet.glide import last_of_glide, pass_ns, plan_glide
+from radixroute.replay.fleet.blocks import (
+    allocate,
+    find,
+    free_duplicates,
+    node_at,
+    publish,
+    release,
+)
+from radixroute.replay.fleet.decode_fast_forward import (
+    finish_fast_forward,
+    plan_fast_forward,
+    step_ns,
+)
 from radixroute.replay.fleet.layout import Cells, Floats
 from radixroute.replay.fleet.runs import blocks_in, cut, pin
 
@@ -43,9 +54,9 @@ def _place(
     words: Keys,
     cursors: Numbers,
 ) -> None:
-    """Takes the next `n_tokens` into the pass: blocks for them, full ones visible now."""
+    """Takes the next `n_tokens` into the step: blocks for them, full ones visible now."""
     end = request[at.COMPUTED] + n_tokens
-    request[at.PASS_TOKENS] = n_tokens
+    request[at.STEP_TOKENS] = n_tokens
     short = _blocks(end, limits) - _n_held(request)
     full = end // limits[at.BLOCK]
     if short > 0 or full > request[at.N_CHAINED]:
@@ -68,11 +79,11 @@ def _preempt(
     """The request at this place of the running ones waits again, before all others."""
     index = running[place]
     request = requests[index]
-    # Its last pass ended just now: a worker with running requests never pauses.
+    # Its last step ended just now: a worker with running requests never pauses.
     release(request, worker, slots, runs, now_ns)
     request[at.LOST] = request[at.COMPUTED]
     request[at.COMPUTED] = 0
-    request[at.PASS_TOKENS] = 0
+    request[at.STEP_TOKENS] = 0
     request[at.STATE] = at.WAITING
     request[at.NEXT] = worker[at.WAIT_HEAD]
     worker[at.WAIT_HEAD] = index
@@ -153,7 +164,7 @@ def begin(
     words: Keys,
     cursors: Numbers,
 ) -> None:
-    """Schedules the next pass of an idle worker; it stays idle when nothing can run."""
+    """Schedules the next step of an idle worker; it stays idle when nothing can run."""
     budget, n_preempted = limits[at.MAX_BATCHED], worker[at.N_PREEMPTED]
     prefill, decodes, context = 0, 0, 0
     place = 0
@@ -182,22 +193,23 @@ def begin(
         _place(request, wanted, nodes, worker, slots, runs, buckets, limits, words, cursors)
         budget -= wanted
         place += 1
-    worker[at.PASS_END] = -1
+    worker[at.STEP_END] = -1
     if place == 0:
         return
-    worker[at.PASS_START] = now_ns
-    worker[at.PASS_END] = now_ns + pass_ns(prefill, decodes, context, timing)
-    worker[at.PASS_PREFILL] = prefill
-    worker[at.PASS_DECODES] = decodes
-    worker[at.PASS_CONTEXT] = context
-    worker[at.GLIDE_PASSES] = 1
-    worker[at.GLIDE_END] = worker[at.PASS_END]
-    # Who waits was refused by this pass and will be by those alike; after a preemption nobody was
-    # asked. No twin becomes free at its end: who decodes fills blocks that nobody else can have.
+    worker[at.STEP_START] = now_ns
+    worker[at.STEP_END] = now_ns + step_ns(prefill, decodes, context, timing)
+    worker[at.STEP_PREFILL] = prefill
+    worker[at.STEP_DECODES] = decodes
+    worker[at.STEP_CONTEXT] = context
+    worker[at.FAST_FORWARD_STEPS] = 1
+    worker[at.FAST_FORWARD_END] = worker[at.STEP_END]
+    # Who waits was refused by this step and will be by those alike; after a preemption nobody was
+    # looked at. No duplicate becomes free at its end: who decodes fills blocks that nobody else can
+    # have.
     is_refused = worker[at.N_WAITING] == 0 or worker[at.N_PREEMPTED] == n_preempted
     is_whole = place == worker[at.N_RUNNING]
     if prefill == 0 and is_refused and is_whole:
-        plan_glide(worker, requests, running, limits, timing)
+        plan_fast_forward(worker, requests, running, limits, timing)
 
 
 @helper
@@ -220,18 +232,18 @@ def end(
     items: Numbers,
     cursors: Numbers,
 ) -> int:
-    """The pass is over: tokens come, finished requests go. NOTHING, REPORT or FOLLOWED."""
-    if worker[at.GLIDE_PASSES] > 1:
-        last_of_glide(worker, requests, running, timing)
-    now_ns = worker[at.PASS_END]
-    free_twins(worker, slots)
+    """The step is over: tokens come, finished requests go. NOTHING, REPORT or FOLLOWED."""
+    if worker[at.FAST_FORWARD_STEPS] > 1:
+        finish_fast_forward(worker, requests, running, timing)
+    now_ns = worker[at.STEP_END]
+    free_duplicates(worker, slots)
     first_item = cursors[at.N_ITEMS]
-    kept, told = 0, at.REPORT
+    kept, outcome = 0, at.REPORT
     for place in range(worker[at.N_RUNNING]):
         index = running[place]
         request = requests[index]
-        request[at.COMPUTED] += request[at.PASS_TOKENS]
-        n_tokens, request[at.PASS_TOKENS] = request[at.PASS_TOKENS], 0
+        request[at.COMPUTED] += request[at.STEP_TOKENS]
+        n_tokens, request[at.STEP_TOKENS] = request[at.STEP_TOKENS], 0
         is_done = False
         if n_tokens > 0 and request[at.COMPUTED] == _known(request):
             request[at.GENERATED] += 1
@@ -245,7 +257,7 @@ def end(
                 request[at.FINISH_NS] = now_ns
                 request[at.STATE] = at.DONE
                 if request[at.IS_FOLLOWED]:
-                    told = at.FOLLOWED
+                    outcome = at.FOLLOWED
                 release(request, worker, slots, runs, now_ns)
             if kind:
                 _item(index, kind, items, cursors)
@@ -253,26 +265,26 @@ def end(
             running[kept] = index
             kept += 1
     worker[at.N_RUNNING] = kept
-    pass_ns = now_ns - worker[at.PASS_START]
-    worker[at.BUSY_NS] += pass_ns
-    worker[at.PASS_END] = -1
+    step_ns = now_ns - worker[at.STEP_START]
+    worker[at.BUSY_NS] += step_ns
+    worker[at.STEP_END] = -1
     n_items = cursors[at.N_ITEMS] - first_item
-    if n_items == 0 and worker[at.PASS_PREFILL] == 0:
-        worker[at.N_DECODE_PASSES] += 1
-        worker[at.DECODE_NS] += pass_ns
-        worker[at.DECODED] += worker[at.PASS_DECODES]
+    if n_items == 0 and worker[at.STEP_PREFILL] == 0:
+        worker[at.N_DECODE_STEPS] += 1
+        worker[at.DECODE_NS] += step_ns
+        worker[at.DECODED] += worker[at.STEP_DECODES]
         return at.NOTHING
     report = reports[cursors[at.N_REPORTS]]
     cursors[at.N_REPORTS] += 1
     report[at.R_END] = now_ns
     report[at.R_WORKER] = which
-    report[at.R_PASS_NS] = pass_ns
-    report[at.R_PREFILL] = worker[at.PASS_PREFILL]
-    report[at.R_DECODES] = worker[at.PASS_DECODES]
+    report[at.R_STEP_NS] = step_ns
+    report[at.R_PREFILL] = worker[at.STEP_PREFILL]
+    report[at.R_DECODES] = worker[at.STEP_DECODES]
     report[at.R_FIRST_ITEM] = first_item
     report[at.R_N_ITEMS] = n_items
-    report[at.R_DECODE_PASSES] = worker[at.N_DECODE_PASSES]
+    report[at.R_DECODE_STEPS] = worker[at.N_DECODE_STEPS]
     report[at.R_DECODE_NS] = worker[at.DECODE_NS]
     report[at.R_DECODED] = worker[at.DECODED]
-    worker[at.N_DECODE_PASSES] = worker[at.DECODE_NS] = worker[at.DECODED] = 0
-    return told
+    worker[at.N_DECODE_STEPS] = worker[at.DECODE_NS] = worker[at.DECODED] = 0
+    return outcome

@@ -1,23 +1,20 @@
-"""How long an engine's pass takes: models behind one form that the fleet's kernel computes.
+"""How long an engine's step takes: models behind one form that the fleet's kernel computes.
 
-    prefill ms = a2 t^2 + a1 t + a0                   t > 0: prompt tokens computed in the pass
+    prefill ms = a2 t^2 + a1 t + a0                   t > 0: prompt tokens computed in the step
     decode ms  = max(d_min, d2 p^2 + d1 p + d0 + d_each n)
                                  n > 0: requests that decode, p: their context / all KV tokens
 
-Pure values. A pass of both costs the sum.
+Pure values. A step of both costs the sum.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import layout as at
 from radixroute.replay.fleet.layout import Floats
-
-if TYPE_CHECKING:
-    from radixroute.replay.fleet.fleet import FleetShape
+from radixroute.replay.fleet.shape import FleetShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +32,7 @@ class Timing:
     d_min: float = 0.0
     kv_tokens: int = 0  # that "all KV tokens" means; 0: those of the worker
 
-    def coefficients(self, shape: "FleetShape") -> Floats:
+    def coefficients(self, shape: FleetShape) -> Floats:
         """Shape (TIMING_LEN,), for workers of this shape."""
         row = np.zeros(at.TIMING_LEN)
         row[at.A2], row[at.A1], row[at.A0] = self.a2, self.a1, self.a0
@@ -46,12 +43,12 @@ class Timing:
         return row
 
     def decode_ms(self, decoding: float, context_tokens: float) -> float:
-        """Of a pass in which so many requests decode, with so much context together."""
+        """Of a step in which so many requests decode, with so much context together."""
         p = context_tokens / self.kv_tokens if self.kv_tokens else 0.0
         return max(self.d_min, (self.d2 * p + self.d1) * p + self.d0 + self.d_each * decoding)
 
     def prefill_ms(self, tokens: float) -> float:
-        """Of a pass that computes only so many prompt tokens."""
+        """Of a step that computes only so many prompt tokens."""
         return (self.a2 * tokens + self.a1) * tokens + self.a0 if tokens > 0 else 0.0
 
 

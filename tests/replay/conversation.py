@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from radixroute.replay.fleet import layout as at
-from radixroute.replay.fleet.fleet import Fleet
+from radixroute.replay.fleet.simulated_fleet import SimulatedFleet
 from radixroute.replay.traces.files import read_trace
 from radixroute.replay.traces.trace import Trace
 
@@ -20,7 +20,7 @@ def conversation(speed: float = 1.0) -> Trace:
     return replace(trace, arrival_ns=(trace.arrival_ns / speed).astype(np.int64))
 
 
-def round_robin(trace: Trace, fleet: Fleet) -> None:
+def round_robin(trace: Trace, fleet: SimulatedFleet) -> None:
     for request, ns in enumerate(trace.arrival_ns.tolist()):
         if fleet.now_ns < ns:
             fleet.advance(ns, stop=at.NO_STOP)

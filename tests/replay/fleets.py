@@ -9,8 +9,9 @@ import numpy as np
 from radixroute.radix.index.layout import PACKED_HEAD, PACKED_STORE
 from radixroute.radix.tree.eviction import EVICTION_POLICIES
 from radixroute.replay.fleet import layout as at
-from radixroute.replay.fleet.fleet import CacheWords, Fleet, FleetBuffers, FleetShape, PassReport
 from radixroute.replay.fleet.kernels import keys_of
+from radixroute.replay.fleet.shape import FleetBuffers, FleetShape
+from radixroute.replay.fleet.simulated_fleet import CacheWords, FleetStep, SimulatedFleet
 from radixroute.replay.fleet.timing import Timing
 from radixroute.replay.traces.trace import Prefixes, Trace, prefixes
 from tests.replay.slow_fleet import SlowFleet
@@ -82,8 +83,8 @@ def new_trace(block_size: int, *columns: list[int]) -> Trace:
     return Trace("small", block_size, *(np.array(c, np.int64) for c in (*columns, after)))
 
 
-def new_fleet(load: Workload, buffers: FleetBuffers | None = None) -> Fleet:
-    fleet = Fleet(load.trace, load.prefixes, load.shape, load.timing, buffers=buffers)
+def new_fleet(load: Workload, buffers: FleetBuffers | None = None) -> SimulatedFleet:
+    fleet = SimulatedFleet(load.trace, load.prefixes, load.shape, load.timing, buffers=buffers)
     fleet.listen()
     return fleet
 
@@ -95,30 +96,30 @@ class Record:
     requests: Any
     workers: Any
     events: list[Any]
-    reports: list[PassReport]
+    reports: list[FleetStep]
 
 
-def drive(load: Workload, fleet: Fleet, step: Any) -> Record:
-    """All requests through the fleet; `step(fleet, until_ns)` lets some time pass."""
+def drive(load: Workload, fleet: SimulatedFleet, advance: Any) -> Record:
+    """All requests through the fleet; `advance(fleet, until_ns)` lets some time pass."""
     events: list[Any] = []
-    reports: list[PassReport] = []
+    reports: list[FleetStep] = []
     arrivals = load.trace.arrival_ns.tolist()
     for request in range(len(arrivals) + 1):
         until_ns = arrivals[request] if request < len(arrivals) else _NEVER
         while fleet.now_ns < until_ns and not (until_ns == _NEVER and fleet.is_idle):
-            step(fleet, until_ns)
-            events += passes_of(fleet.take_events())
+            advance(fleet, until_ns)
+            events += events_by_step(fleet.take_events())
             reports += fleet.take_reports()
         if request < len(arrivals):
             fleet.submit(request, load.placement[request], until_ns)
     return Record(fleet.requests, fleet.workers, events, reports)
 
 
-def passes_of(told: list[CacheWords]) -> list[Any]:
-    """(ns, worker, words) of each pass."""
+def events_by_step(taken: list[CacheWords]) -> list[Any]:
+    """(ns, worker, words) of each step."""
     return [
         (ns, which, batch.words[start:end].tolist())
-        for batch in told
+        for batch in taken
         for ns, which, start, end in batch.rows.tolist()
     ]
 
@@ -136,7 +137,7 @@ def drive_slowly(load: Workload) -> SlowFleet:
 
 
 def unpacked(events: list[Any], n_nodes: int) -> list[Any]:
-    """A fleet's packed events as `slow_fleet.told` writes them."""
+    """A fleet's packed events as `slow_fleet.numbered_events` writes them."""
     keys = np.empty(n_nodes, np.uint64)
     keys_of(np.arange(n_nodes, dtype=np.int32), keys)
     nodes: dict[int, int | None] = {key: node for node, key in enumerate(keys.tolist())}

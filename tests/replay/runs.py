@@ -8,7 +8,8 @@ import numpy as np
 
 from radixroute.replay.fleet import layout as at
 from radixroute.replay.fleet.cache_events import cache_events
-from radixroute.replay.fleet.fleet import CacheWords, Fleet, FleetShape
+from radixroute.replay.fleet.shape import FleetShape
+from radixroute.replay.fleet.simulated_fleet import CacheWords, SimulatedFleet
 from radixroute.replay.fleet.timing import POLYNOMIAL
 from radixroute.replay.results import CacheEvents, RunResult
 from radixroute.replay.traces.trace import Trace
@@ -78,21 +79,21 @@ def events_of(*changes):
 def drive(trace, numbered, shape: FleetShape, rng, held_back_ns=0):
     """A run of the simulated fleet: random workers, each request held back up to so long."""
     n = len(trace)
-    fleet = Fleet(trace, numbered, shape, POLYNOMIAL)
+    fleet = SimulatedFleet(trace, numbered, shape, POLYNOMIAL)
     fleet.listen()
     decided_ns = trace.arrival_ns + rng.integers(0, held_back_ns + 1, n)
     worker = rng.integers(0, shape.workers, n)
-    told: list[CacheWords] = []
+    taken: list[CacheWords] = []
     for request in np.argsort(decided_ns, kind="stable").tolist():
         while fleet.now_ns < decided_ns[request]:
             fleet.advance(int(decided_ns[request]))
             fleet.take_reports()
-            told.extend(fleet.take_events())
+            taken.extend(fleet.take_events())
         fleet.submit(request, int(worker[request]), fleet.now_ns)
     while not fleet.is_idle:
         fleet.advance(fleet.now_ns + 10**12)
         fleet.take_reports()
-        told.extend(fleet.take_events())
+        taken.extend(fleet.take_events())
     rows = fleet.requests
     return result(
         trace,
@@ -106,6 +107,6 @@ def drive(trace, numbered, shape: FleetShape, rng, held_back_ns=0):
         cached_tokens=rows[:, at.CACHED],
         recomputed_tokens=rows[:, at.RECOMPUTED],
         predicted_tokens=rng.integers(0, 4, n) * shape.block_size,
-        events=cache_events(told, numbered, fleet.n_unique),
+        events=cache_events(taken, numbered, fleet.n_unique),
         counters={"preemptions": int(fleet.workers[:, at.N_PREEMPTED].sum())},
     )

@@ -1,6 +1,6 @@
 """What the simulated fleet is held equal to: real schedulers over real prefix caches, real tokens.
 
-Driven in virtual time with the fleet's own timing formula, one pass at a time, in plain Python. The
+Driven in virtual time with the fleet's own timing formula, one step at a time, in plain Python. The
 tokens of a prefix block are made from its number, so that equal numbers are equal tokens; the ends
 of prompts and all outputs are tokens that appear once.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from radixroute.events.wire.records import BlocksStored
 from radixroute.radix.keys.block_keys import block_keys
-from radixroute.replay.fleet.fleet import FleetShape
+from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.timing import Timing
 from radixroute.replay.traces.trace import Prefixes, Trace
 from radixroute.request.sampling import SamplingParams
@@ -43,18 +43,18 @@ class SlowWorker:
     slowness: float
     end_ns: int | None = None
     n_sampled: int = 0
-    passes: list[tuple[int, int, int, int]] = field(default_factory=list)  # start, end, counts
+    steps: list[tuple[int, int, int, int]] = field(default_factory=list)  # start, end, counts
 
 
 class SlowFleet:
-    """`submit` and `advance` as `replay.fleet.Fleet` has them; `advance` never stops early."""
+    """`submit` and `advance` as `SimulatedFleet` has them; `advance` never stops early."""
 
     def __init__(self, trace: Trace, prefixes: Prefixes, shape: FleetShape, timing: Timing) -> None:
         self._trace, self._prefixes, self._shape, self._timing = trace, prefixes, shape, timing
         self._once = itertools.count(_ONCE_FROM)
         self.now_ns = 0
         self.rows: dict[int, SlowRow] = {}
-        self.events: list[tuple[int, int, list[Any]]] = []  # time, worker, its pass's events
+        self.events: list[tuple[int, int, list[Any]]] = []  # time, worker, its step's events
         slowness = (*shape.slowness, *[1.0] * shape.workers)[: shape.workers]
         self.workers = [self._new_worker(slow) for slow in slowness]
 
@@ -126,13 +126,13 @@ class SlowFleet:
             return
         decoding = [slot.sequence.n_tokens for slot in planned.slots if slot.is_decode]
         prefill, decodes = planned.prefill_tokens, len(decoding)
-        worker.end_ns = self.now_ns + self._pass_ns(
+        worker.end_ns = self.now_ns + self._step_ns(
             prefill, decodes, sum(decoding), worker.slowness
         )
         worker.n_sampled = sum(slot.samples for slot in planned.slots)
-        worker.passes.append((self.now_ns, worker.end_ns, prefill, decodes))
+        worker.steps.append((self.now_ns, worker.end_ns, prefill, decodes))
 
-    def _pass_ns(self, prefill: int, decodes: int, context: int, slowness: float) -> int:
+    def _step_ns(self, prefill: int, decodes: int, context: int, slowness: float) -> int:
         timing, shape = self._timing, self._shape
         ms = 0.0
         if prefill:
@@ -154,7 +154,7 @@ class SlowFleet:
                 row.finish_ns = self.now_ns
 
 
-def told(events: list[tuple[int, int, list[Any]]], nodes: dict[int, int]) -> list[Any]:
+def numbered_events(events: list[tuple[int, int, list[Any]]], nodes: dict[int, int]) -> list[Any]:
     """Events in numbers of blocks: (time, worker, [(parent or None, stored) or (removed,)])."""
     rows = []
     for ns, worker, changes in events:

@@ -8,8 +8,9 @@ from radixroute.replay.analysis import blame_layout
 from radixroute.replay.analysis.blame import CLASSES, DEFINITIONS, Beliefs, blame
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet.cache_events import cache_events
-from radixroute.replay.fleet.fleet import CacheWords, FleetShape
 from radixroute.replay.fleet.kernels import keys_of
+from radixroute.replay.fleet.shape import FleetShape
+from radixroute.replay.fleet.simulated_fleet import CacheWords
 from radixroute.replay.traces.trace import prefixes
 from tests.replay.runs import BLOCK, drive, events_of, make_trace, random_trace, result
 
@@ -307,14 +308,14 @@ def keys(*nodes):
     return found.tolist()
 
 
-def told(*passes):
-    """As a fleet tells them: (ns, worker, words) of each pass."""
-    end = np.cumsum([len(words) for *_, words in passes])
+def taken(*steps):
+    """As a fleet gives them: (ns, worker, words) of each step."""
+    end = np.cumsum([len(words) for *_, words in steps])
     rows = [
         (ns, worker, at - len(words), at)
-        for (ns, worker, words), at in zip(passes, end, strict=True)
+        for (ns, worker, words), at in zip(steps, end, strict=True)
     ]
-    words = np.concatenate([words for *_, words in passes])
+    words = np.concatenate([words for *_, words in steps])
     return [CacheWords(np.array(rows, np.int64), words)]
 
 
@@ -323,7 +324,7 @@ def test_words_of_a_fleet_become_nodes():
     output = numbered.n_nodes  # the only one
     words = np.array([PACKED_STORE, 0, 2, *keys(0, 1), 2, 0, 1, *keys(output)], np.uint64)
     again = np.array([2, 0, 1, *keys(1)], np.uint64)
-    found = cache_events(told((5, 1, words), (9, 0, again)), numbered, 1)
+    found = cache_events(taken((5, 1, words), (9, 0, again)), numbered, 1)
     assert found.ns.tolist() == [5, 5, 5, 9]
     assert found.worker.tolist() == [1, 1, 1, 0]
     assert found.node.tolist() == [0, 1, output, 1]
@@ -339,6 +340,6 @@ def test_words_of_another_fleet_are_refused():
     numbered = prefixes(make_trace([LONG]), BLOCK)
     alien = np.array([PACKED_STORE, 0, 2, *keys(0, numbered.n_nodes)], np.uint64)
     with pytest.raises(InvalidShape, match="1 cache changes are about blocks"):
-        cache_events(told((0, 0, alien)), numbered, 0)
+        cache_events(taken((0, 0, alien)), numbered, 0)
     with pytest.raises(InvalidShape, match="told kind 3"):
-        cache_events(told((0, 0, np.array([PACKED_CLEAR, 0, 0], np.uint64))), numbered, 0)
+        cache_events(taken((0, 0, np.array([PACKED_CLEAR, 0, 0], np.uint64))), numbered, 0)

@@ -16,7 +16,7 @@ from radixroute.replay.analysis.bounds import (
     pooled_lru,
 )
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.fleet.fleet import FleetShape
+from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.traces.trace import prefixes
 from tests.replay.conversation import conversation
 from tests.replay.runs import BLOCK, drive, make_trace, random_trace, result

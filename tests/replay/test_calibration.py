@@ -16,8 +16,8 @@ from radixroute.replay.calibration import (
     read_calibration,
 )
 from radixroute.replay.errors import BadCalibration
-from radixroute.replay.fleet.fleet import FleetShape
 from radixroute.replay.fleet.layout import D_TOTAL
+from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.timing import Timing
 
 KNOWN = Timing("known", a2=3e-5, a1=0.4, a0=21.0, d1=90.0, d0=18.0, d_each=1.5, kv_tokens=8000)

@@ -8,7 +8,8 @@ import pytest
 
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import layout as at
-from radixroute.replay.fleet.fleet import Fleet, FleetBuffers, FleetShape
+from radixroute.replay.fleet.shape import FleetBuffers, FleetShape
+from radixroute.replay.fleet.simulated_fleet import SimulatedFleet
 from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
 from radixroute.replay.traces.trace import prefixes
 from tests.replay.conversation import conversation, round_robin
@@ -23,7 +24,7 @@ from tests.replay.fleets import (
     times,
     unpacked,
 )
-from tests.replay.slow_fleet import told
+from tests.replay.slow_fleet import numbered_events
 
 CHUNK = 100
 SMALLEST = FleetBuffers(words=0, events=0, reports=0, items=0)
@@ -50,37 +51,39 @@ def assert_equals_the_real_thing(load):
     slow = drive_slowly(load)
     nodes = slow.nodes_by_key(seen.requests[:, at.FIRST_OUTPUT].tolist())
     assert times(seen.requests) == slow_times(slow)
-    assert unpacked(seen.events, max(nodes.values(), default=0) + 1) == told(slow.events, nodes)
+    assert unpacked(seen.events, max(nodes.values(), default=0) + 1) == numbered_events(
+        slow.events, nodes
+    )
     preempted = [worker.scheduler.counters.preemptions for worker in slow.workers]
     evicted = [worker.cache.counters.evicted for worker in slow.workers]
     assert seen.workers[:, at.N_PREEMPTED].tolist() == preempted
     assert seen.workers[:, at.N_EVICTED].tolist() == evicted
-    assert_reports_tell_all_passes(seen.reports, slow)
-    twins = sum(worker.cache.counters.deduplicated for worker in slow.workers)
-    chunked = max((row[2] for worker in slow.workers for row in worker.passes), default=0)
+    assert_reports_tell_all_steps(seen.reports, slow)
+    duplicates = sum(worker.cache.counters.deduplicated for worker in slow.workers)
+    chunked = max((row[2] for worker in slow.workers for row in worker.steps), default=0)
     return Counter(
         preemptions=sum(preempted),
         evictions=sum(evicted),
         hits=int((seen.requests[:, at.CACHED] > 0).sum()),
-        twins=twins,
+        duplicates=duplicates,
         chunks=chunked == load.shape.max_num_batched_tokens,
         recomputed=int(seen.requests[:, at.RECOMPUTED].sum()),
     )
 
 
-def assert_reports_tell_all_passes(reports, slow):
-    """Each worker's reports, in order, sum to its passes; all but the last end is checked."""
+def assert_reports_tell_all_steps(reports, slow):
+    """Each worker's reports, in order, sum to its steps; all but the last end is checked."""
     for which, worker in enumerate(slow.workers):
-        passes = iter(worker.passes)
+        steps = iter(worker.steps)
         for report in (report for report in reports if report.worker == which):
-            silent = [next(passes) for _ in range(report.decode_passes)]
+            silent = [next(steps) for _ in range(report.decode_steps)]
             assert all(prefill == 0 for _, _, prefill, _ in silent)
             assert sum(end - start for start, end, _, _ in silent) == report.decode_ns
             assert sum(decodes for *_, decodes in silent) == report.decoded
-            start, end, prefill, decodes = next(passes)
-            assert (end, end - start) == (report.end_ns, report.pass_ns)
+            start, end, prefill, decodes = next(steps)
+            assert (end, end - start) == (report.end_ns, report.step_ns)
             assert (prefill, decodes) == (report.prefill_tokens, report.decodes)
-        assert next(passes, None) is None, "the last pass of a worker always ends a request"
+        assert next(steps, None) is None, "the last step of a worker always ends a request"
 
 
 @pytest.mark.parametrize("first", range(0, 800, CHUNK))
@@ -93,7 +96,7 @@ def test_it_does_what_real_schedulers_over_real_caches_do(first):
             raise AssertionError(f"seed {seed}") from error
     assert all(
         met[what] > 0
-        for what in ("preemptions", "evictions", "hits", "twins", "chunks", "recomputed")
+        for what in ("preemptions", "evictions", "hits", "duplicates", "chunks", "recomputed")
     ), f"the workloads are too tame: {met}"
 
 
@@ -113,7 +116,9 @@ def test_a_watermark_refuses_no_request_that_fits_an_empty_worker():
     fitting = FleetShape(workers=1, kv_blocks=2, block_size=2, watermark_blocks=2)
     assert_equals_the_real_thing(Workload(trace, prefixes(trace, 2), fitting, timing, [0]))
     with pytest.raises(InvalidShape, match="larger workers"):
-        Fleet(trace, prefixes(trace, 2), FleetShape(workers=1, kv_blocks=1, block_size=2), timing)
+        SimulatedFleet(
+            trace, prefixes(trace, 2), FleetShape(workers=1, kv_blocks=1, block_size=2), timing
+        )
 
 
 @pytest.mark.parametrize("first", range(0, 400, CHUNK))
@@ -128,11 +133,11 @@ def test_how_time_is_cut_changes_nothing(first):
             )
 
         whole = drive(load, new_fleet(load), straight)
-        for step in (stopping, cut):
+        for advance in (stopping, cut):
             try:
-                assert_same(drive(load, new_fleet(load), step), whole)
+                assert_same(drive(load, new_fleet(load), advance), whole)
             except AssertionError as error:
-                raise AssertionError(f"seed {seed}, {step.__name__}") from error
+                raise AssertionError(f"seed {seed}, {advance.__name__}") from error
 
 
 def test_each_stop_is_the_time_of_a_report():
@@ -160,8 +165,8 @@ def test_it_stops_where_a_request_ends_that_another_one_follows():
     assert fleet.is_idle
 
 
-def test_who_looks_at_a_glide_sees_the_pass_of_now():
-    """Passes of 1 ms from 0 on, alike until the block is full; looking changes nothing."""
+def test_who_looks_at_a_fast_forward_sees_the_step_of_now():
+    """Steps of 1 ms from 0 on, alike until the block is full; looking changes nothing."""
     trace = new_trace(64, [0], [1], [40], [0, 1], [1])
     load = Workload(
         trace, prefixes(trace, 64), FleetShape(1, 4, 64), Timing("even", a0=1.0, d0=1.0), [0]
@@ -170,7 +175,7 @@ def test_who_looks_at_a_glide_sees_the_pass_of_now():
     for each in (fleet, other):
         each.submit(0, 0, 0)
     fleet.advance(10_500_000, stop=at.NO_STOP)
-    assert fleet.pass_starts().tolist() == [10_000_000]
+    assert fleet.step_starts().tolist() == [10_000_000]
     for each in (fleet, other):
         each.advance(1 << 50, stop=at.NO_STOP)
     assert fleet.requests.tolist() == other.requests.tolist()
@@ -180,13 +185,13 @@ def test_who_looks_at_a_glide_sees_the_pass_of_now():
 def test_small_buffers_change_nothing(first):
     for seed in range(first, first + CHUNK):
         load = random_workload(seed)
-        for step in (straight, stopping):
-            whole = drive(load, new_fleet(load), step)
-            small = drive(load, new_fleet(load, SMALLEST), step)
+        for advance in (straight, stopping):
+            whole = drive(load, new_fleet(load), advance)
+            small = drive(load, new_fleet(load, SMALLEST), advance)
             try:
                 assert_same(small, whole)
             except AssertionError as error:
-                raise AssertionError(f"seed {seed}, {step.__name__}") from error
+                raise AssertionError(f"seed {seed}, {advance.__name__}") from error
 
 
 # Dynamo's offline replay (ai-dynamo-runtime 1.6.1) of the trace, round robin over 8 workers:
@@ -197,7 +202,7 @@ DYNAMO = {1.0: (0.0817, 321.1, 184.1, 2048, 7.59), 4.0: (0.0815, 475.3, 273.8, 2
 @pytest.mark.parametrize(("speed", "tolerance"), [(1.0, 0.005), (4.0, 0.01)])
 def test_round_robin_over_the_conversation_trace_agrees_with_dynamo(speed, tolerance):
     trace = conversation(speed)
-    fleet = Fleet(trace, prefixes(trace, 64), FleetShape(8, 16_384, 64), POLYNOMIAL)
+    fleet = SimulatedFleet(trace, prefixes(trace, 64), FleetShape(8, 16_384, 64), POLYNOMIAL)
     round_robin(trace, fleet)
     rows = fleet.requests
     ttft_ms = (rows[:, at.FIRST_NS] - trace.arrival_ns) / 1e6

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from radixroute.replay.fleet import layout as at
-from radixroute.replay.fleet.fleet import FleetShape
+from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.timing import LINEAR
 from radixroute.replay.lab import LabSettings, replay_all
 from radixroute.replay.report.report import results_json

@@ -1,8 +1,8 @@
-"""How long a pass takes, and glides: passes that only decode and follow each other all alike.
+"""How long a step takes, and fast forwards: steps that only decode and follow each other all alike.
 
-While nobody arrives, ends, or fills or begins a block, a worker's next passes differ in their time
+While nobody arrives, ends, or fills or begins a block, a worker's next steps differ in their time
 alone. They are planned as one, with the same rounding, and told apart only when somebody looks
-before they are over. Helpers of `fleet_kernels`, compiled into its kernels.
+before they are over. Helpers of `kernels`, compiled into its kernels.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from radixroute.replay.fleet.layout import Cells, Floats
 
 
 @helper
-def pass_ns(prefill: int, decodes: int, context: int, timing: Floats) -> int:
+def step_ns(prefill: int, decodes: int, context: int, timing: Floats) -> int:
     ms = 0.0
     if prefill > 0:
         t = np.float64(prefill)
@@ -39,48 +39,48 @@ def _rounded_ns(ms: float, timing: Floats) -> int:
 
 @helper
 def _decode_ns(decodes: int, context: int, timing: Floats) -> int:
-    """`pass_ns` of a pass that only decodes. Without its branches: LLVM makes of a loop over them
+    """`step_ns` of a step that only decodes. Without its branches: LLVM makes of a loop over them
     a division of 128 bits, which numba cannot link."""
     return _rounded_ns(_decode_ms(decodes, context, timing), timing)
 
 
 @rare_helper
-def plan_glide(
+def plan_fast_forward(
     worker: Numbers, requests: Numbers, running: Cells, limits: Numbers, timing: Floats
 ) -> None:
-    """The pass just begun only decodes: as many more as follow alike. The last may end requests."""
-    n_passes = np.int64(1 << 62)
+    """The step just begun only decodes: as many more as follow alike. The last may end requests."""
+    n_steps = np.int64(1 << 62)
     for place in range(worker[at.N_RUNNING]):
         request = requests[running[place]]
         alike = np.int64(1)
         if request[at.PARTIAL] >= 0:
-            # The pass that fills the block decides again: it is published then.
+            # The step that fills the block decides again: it is published then.
             alike = (request[at.N_CHAINED] + 1) * limits[at.BLOCK] - 1 - request[at.COMPUTED]
-        n_passes = min(n_passes, alike, request[at.OUTPUT] - request[at.GENERATED])
-    n, context, end_ns = worker[at.PASS_DECODES], worker[at.PASS_CONTEXT], worker[at.PASS_END]
-    for _ in range(n_passes - 1):
+        n_steps = min(n_steps, alike, request[at.OUTPUT] - request[at.GENERATED])
+    n, context, end_ns = worker[at.STEP_DECODES], worker[at.STEP_CONTEXT], worker[at.STEP_END]
+    for _ in range(n_steps - 1):
         context += n
         end_ns += _decode_ns(n, context, timing)
-    worker[at.GLIDE_PASSES] = n_passes
-    worker[at.GLIDE_END] = end_ns
+    worker[at.FAST_FORWARD_STEPS] = n_steps
+    worker[at.FAST_FORWARD_END] = end_ns
 
 
 @rare_helper
-def last_of_glide(worker: Numbers, requests: Numbers, running: Cells, timing: Floats) -> None:
-    """All passes of the glide but the last are over."""
-    n_over, n = worker[at.GLIDE_PASSES] - 1, worker[at.PASS_DECODES]
-    last_ns = _decode_ns(n, worker[at.PASS_CONTEXT] + n_over * n, timing)
-    end_ns = worker[at.GLIDE_END]
+def finish_fast_forward(worker: Numbers, requests: Numbers, running: Cells, timing: Floats) -> None:
+    """All steps of the fast forward but the last are over."""
+    n_over, n = worker[at.FAST_FORWARD_STEPS] - 1, worker[at.STEP_DECODES]
+    last_ns = _decode_ns(n, worker[at.STEP_CONTEXT] + n_over * n, timing)
+    end_ns = worker[at.FAST_FORWARD_END]
     _skip(n_over, end_ns - last_ns, end_ns, worker, requests, running)
 
 
 @rare_helper
-def glide_to(
+def fast_forward_to(
     now_ns: int, worker: Numbers, requests: Numbers, running: Cells, timing: Floats
 ) -> None:
-    """The glide's passes up to now are over. What begins now has not begun."""
-    n, context = worker[at.PASS_DECODES], worker[at.PASS_CONTEXT]
-    start_ns, end_ns = worker[at.PASS_START], worker[at.PASS_END]
+    """The fast forward's steps up to now are over. What begins now has not begun."""
+    n, context = worker[at.STEP_DECODES], worker[at.STEP_CONTEXT]
+    start_ns, end_ns = worker[at.STEP_START], worker[at.STEP_END]
     before_ns, n_over = start_ns, 0
     while end_ns <= now_ns:
         n_over += 1
@@ -89,27 +89,27 @@ def glide_to(
         end_ns += _decode_ns(n, context, timing)
     _skip(n_over, start_ns, end_ns, worker, requests, running)
     if start_ns == now_ns:
-        worker[at.PASS_START] = before_ns
-        worker[at.PASS_END] = -1
+        worker[at.STEP_START] = before_ns
+        worker[at.STEP_END] = -1
         for place in range(worker[at.N_RUNNING]):
-            requests[running[place], at.PASS_TOKENS] = 0
+            requests[running[place], at.STEP_TOKENS] = 0
 
 
 @helper
 def _skip(
-    n_passes: int, start_ns: int, end_ns: int, worker: Numbers, requests: Numbers, running: Cells
+    n_steps: int, start_ns: int, end_ns: int, worker: Numbers, requests: Numbers, running: Cells
 ) -> None:
-    """So many passes of a glide are over; the next one runs from `start_ns` to `end_ns`."""
+    """So many steps of a fast forward are over; the next one runs from `start_ns` to `end_ns`."""
     for place in range(worker[at.N_RUNNING]):
         request = requests[running[place]]
-        request[at.COMPUTED] += n_passes
-        request[at.GENERATED] += n_passes
-    n, ns = worker[at.PASS_DECODES], start_ns - worker[at.PASS_START]
-    worker[at.N_DECODE_PASSES] += n_passes
+        request[at.COMPUTED] += n_steps
+        request[at.GENERATED] += n_steps
+    n, ns = worker[at.STEP_DECODES], start_ns - worker[at.STEP_START]
+    worker[at.N_DECODE_STEPS] += n_steps
     worker[at.DECODE_NS] += ns
-    worker[at.DECODED] += n_passes * n
+    worker[at.DECODED] += n_steps * n
     worker[at.BUSY_NS] += ns
-    worker[at.PASS_CONTEXT] += n_passes * n
-    worker[at.PASS_START] = start_ns
-    worker[at.PASS_END] = end_ns
-    worker[at.GLIDE_PASSES] -= n_passes
+    worker[at.STEP_CONTEXT] += n_steps * n
+    worker[at.STEP_START] = start_ns
+    worker[at.STEP_END] = end_ns
+    worker[at.FAST_FORWARD_STEPS] -= n_steps

@@ -1,0 +1,50 @@
+"""Shape of a simulated fleet: how many workers, how large, and how much its kernel writes at once.
+
+Frozen values, checked where they are made. Knows no trace and no array.
+"""
+
+from dataclasses import dataclass
+
+from radixroute.radix.tree.eviction import EVICTION_POLICIES, LRU
+from radixroute.replay.errors import InvalidShape
+
+_SIZES = ("workers", "kv_blocks", "block_size", "max_num_batched_tokens", "max_num_seqs")
+
+
+@dataclass(frozen=True, slots=True)
+class FleetShape:
+    """The workers of a simulated fleet; all alike but for `slowness`."""
+
+    workers: int
+    kv_blocks: int  # of each worker
+    block_size: int = 16  # tokens
+    max_num_batched_tokens: int = 8192
+    max_num_seqs: int = 256
+    watermark_blocks: int = 0
+    slowness: tuple[float, ...] = ()  # of the first workers; 2: half as fast
+    eviction_policy: str = LRU  # of `radix.eviction.EVICTION_POLICIES`
+
+    def __post_init__(self) -> None:
+        for name in _SIZES:
+            if getattr(self, name) < 1:
+                raise InvalidShape(f"{name} must be at least 1, not {getattr(self, name)}")
+        if len(self.slowness) > self.workers or any(s <= 0 for s in self.slowness):
+            raise InvalidShape("slowness: one number above 0 for each worker at most")
+        if self.eviction_policy not in EVICTION_POLICIES:
+            raise InvalidShape(
+                f"no eviction policy is called {self.eviction_policy!r}; use one of"
+                f" {', '.join(EVICTION_POLICIES)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class FleetBuffers:
+    """How much the fleet's kernel writes before it must be read. Changes no result.
+
+    Rows beyond the least that one moment of the whole fleet may need.
+    """
+
+    words: int = 1 << 20
+    events: int = 1 << 15
+    reports: int = 1 << 14
+    items: int = 1 << 17

@@ -1,0 +1,86 @@
+"""Tables of a simulated fleet as they are at the start: nobody has arrived, all blocks are free.
+
+Pure: a trace and a shape in, arrays out, with the columns that `layout` names. `SimulatedFleet`
+owns them from then on.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radixroute.radix.ids import Numbers
+from radixroute.radix.tree.eviction import eviction_named
+from radixroute.replay.errors import InvalidShape
+from radixroute.replay.fleet import layout as at
+from radixroute.replay.fleet.layout import Cells, Floats
+from radixroute.replay.fleet.shape import FleetShape
+from radixroute.replay.fleet.timing import Timing
+from radixroute.replay.traces.trace import Prefixes, Trace
+
+
+def new_requests(trace: Trace, prefixes: Prefixes) -> NDArray[np.int64]:
+    requests = np.zeros((len(trace), at.REQUEST_LEN), np.int64)
+    requests[:, at.PROMPT] = trace.input_tokens
+    requests[:, at.OUTPUT] = trace.output_tokens
+    requests[trace.after[trace.after >= 0], at.IS_FOLLOWED] = 1
+    requests[:, at.FIRST_NODE] = prefixes.first[:-1]
+    requests[:, at.N_NODES] = np.diff(prefixes.first)
+    unset = (
+        at.WORKER,
+        at.NEXT,
+        at.LEAF,
+        at.PARTIAL,
+        at.CACHED,
+        at.ARRIVED_NS,
+        at.ADMITTED_NS,
+        at.FIRST_NS,
+        at.FINISH_NS,
+    )
+    requests[:, unset] = -1
+    most = requests[:, at.PROMPT] + requests[:, at.OUTPUT] - 1
+    n_outputs = most // prefixes.block_size - requests[:, at.N_NODES]
+    requests[:, at.FIRST_OUTPUT] = prefixes.n_nodes + np.cumsum(n_outputs) - n_outputs
+    if prefixes.n_nodes + n_outputs.sum() >= np.iinfo(np.int32).max:
+        raise InvalidShape("prompts and outputs are more than two billion blocks; cut the trace")
+    return requests
+
+
+def new_workers(shape: FleetShape) -> Numbers:
+    workers = np.zeros((shape.workers, at.WORKER_LEN), np.int64)
+    none = (at.STEP_END, at.FREE_RUN, at.WAIT_HEAD, at.WAIT_TAIL, at.DUPLICATE_HEAD)
+    workers[:, none] = -1
+    workers[:, at.N_FREE] = shape.kv_blocks
+    policy = eviction_named(shape.eviction_policy, shape.kv_blocks, shape.block_size)
+    if policy is not None:
+        columns = (at.USE_STEP, at.USE_TOP, at.USE_INTERVALS, at.USE_FAR)
+        workers[:, columns] = policy.step, policy.top, policy.intervals, policy.far
+    return workers
+
+
+def new_slots(shape: FleetShape) -> Cells:
+    slots = np.zeros((shape.workers, shape.kv_blocks, at.SLOT_LEN), np.int32)
+    slots[:, :, at.AFTER] = np.arange(1, shape.kv_blocks + 1)
+    slots[:, -1, at.AFTER] = -1
+    return slots
+
+
+def timing_rows(shape: FleetShape, timing: Timing) -> Floats:
+    rows = np.tile(timing.coefficients(shape), (shape.workers, 1))
+    rows[: len(shape.slowness), at.SLOWNESS] *= shape.slowness
+    return rows
+
+
+def refuse_impossible(requests: Numbers, shape: FleetShape) -> None:
+    most = requests[:, at.PROMPT] + requests[:, at.OUTPUT] - 1
+    wanted = -(-most // shape.block_size)
+    too_long = int((wanted > shape.kv_blocks).sum())
+    if too_long:
+        longest = int(wanted.max())
+        raise InvalidShape(
+            f"{too_long} requests do not fit a worker of {shape.kv_blocks} blocks of"
+            f" {shape.block_size} tokens; the longest needs {longest}: ask for larger workers"
+        )
+
+
+def power_of_two(least: int) -> int:
+    """The smallest that is no less."""
+    return 1 << (least - 1).bit_length()

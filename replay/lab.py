@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 
 from radixroute.radix.tree.eviction import LRU
-from radixroute.replay.analysis import blame, bounds
+from radixroute.replay.analysis import bounds, misses
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
@@ -119,7 +119,7 @@ def replay_all(
             for workers, of_fleet in known.items()
             for name, bound in of_fleet.items()
         },
-        definitions={**bounds.DEFINITIONS, **blame.DEFINITIONS},
+        definitions={**bounds.DEFINITIONS, **misses.DEFINITIONS},
         command=command,
         config_hash=settings.digest,
         original=trace,
@@ -127,9 +127,9 @@ def replay_all(
 
 
 def _reported(result: RunResult, numbered: Prefixes, reachable: float) -> ReportedRun:
-    found = blame.blame(result, numbered)
+    found = misses.attribute_misses(result, numbered)
     return ReportedRun(
         result=replace(result, events=None),  # they are large, and nobody asks again
-        request_losses={name: found.of(name) for name in blame.CLASSES},
+        request_losses={name: found.of(name) for name in misses.CLASSES},
         reachable=reachable,
     )

@@ -1,7 +1,8 @@
-"""What a replay gives: one row a request, in columns, and what the caches told meanwhile.
+"""Results of a replay: one row a request, in columns, and what the caches did meanwhile.
 
-Frozen values, made by `simulate` (or from a live cluster), read by reports, bounds and blame. Times
-are nanoseconds from the start of the trace as replayed, after `speed`; -1: never.
+Frozen values, made by `simulate` (or from a live cluster), read by reports, bounds and miss
+attribution. Times are nanoseconds from the start of the trace as replayed, after `speed`; -1:
+never.
 """
 
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Small traces and runs for the tests of bounds and blame: by hand, at random, or of a real fleet.
+"""Small traces and runs for the tests of bounds and misses: by hand, at random, or of a real fleet.
 
 A prompt is (block ids, tokens): ids of one prompt's blocks of `BLOCK` tokens; equal leading ids are
 equal prefixes.

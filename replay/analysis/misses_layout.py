@@ -1,6 +1,6 @@
 """Why a prompt token was computed although it might have been cached: the classes, as columns.
 
-Constants only; `blame` defines them. What a request's blocks reach, as `blame_kernels` keeps it.
+Constants only; `misses` defines them. What a request's blocks reach, as `misses_kernels` keeps it.
 """
 
 from typing import Final
@@ -16,7 +16,7 @@ PARTIAL_BLOCK: Final = 7
 LAST_TOKEN: Final = 8
 PREEMPTION: Final = 9
 SCOPE_MISMATCH: Final = 10
-LOSSES_LEN: Final = 11
+MISSES_LEN: Final = 11
 
 # Leading blocks of a prompt, when it was decided on, that ...
 CHOSEN_HELD: Final = 0  # the chosen worker held

@@ -1,4 +1,4 @@
-"""Kernel of blame: goes through a run in time and asks, at each decision, who held what.
+"""Kernel of miss attribution: goes through a run in time and asks, at each decision, who held what.
 
 Compiled or loaded at import (`radix.jit`). `ids` are the nodes that could be known at a
 decision, numbered anew; -1 stands for all others, which nobody can hold then.
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from radixroute.radix.ids import Keys, Numbers
 from radixroute.radix.jit import helper, kernel, rare_helper
-from radixroute.replay.analysis import blame_layout as at
+from radixroute.replay.analysis import misses_layout as at
 from radixroute.replay.fleet.layout import Cells
 
 _ONE, _NO_BITS = np.uint64(1), np.uint64(0)
@@ -69,7 +69,7 @@ def _why_not_there(block: int, belief: Numbers) -> int:
 
 @helper
 def _class_of(block: int, reach: Numbers, belief: Numbers) -> int:
-    """Why this block, which was not found at admission, was not. The order is `blame`'s."""
+    """Why this block, which was not found at admission, was not. The order is that of `misses`."""
     if block < reach[at.CHOSEN_HELD]:
         return at.EVICTED_BEFORE_ADMISSION
     if reach[at.CHOSEN_COMING] <= block < belief[at.PREDICTED]:
@@ -119,9 +119,9 @@ def attribute(
     n_ids: int,
     n_workers: int,
     block_size: int,
-    losses: Numbers,
+    missed: Numbers,
 ) -> None:
-    """Adds each reusable token that was not cached to its class in `losses`.
+    """Adds each reusable token that was not cached to its class in `missed`.
 
     `beliefs`: shape (requests, BELIEF_LEN), leading blocks.
     `decided`, `ended`: requests in the order in which they were sent and had computed their prompt.
@@ -157,6 +157,6 @@ def attribute(
             for j in range(n_cached // block_size, n_reusable):
                 why = _class_of(j, reach, beliefs[request])
                 tokens = (j + 1) * block_size - max(n_cached, j * block_size)
-                losses[request, why] += tokens
+                missed[request, why] += tokens
         if end_ns[request] > now_ns:
             _expect(ids[begin : first[request + 1]], worker, 1, n_coming, coming)

@@ -1,11 +1,11 @@
-"""Blame: each class alone on a case made for it; all of them against counting token by token."""
+"""Misses: each class alone on a case made for it; all of them against counting token by token."""
 
 import numpy as np
 import pytest
 
 from radixroute.radix.index.layout import PACKED_CLEAR, PACKED_STORE
-from radixroute.replay.analysis import blame_layout
-from radixroute.replay.analysis.blame import CLASSES, DEFINITIONS, Beliefs, blame
+from radixroute.replay.analysis import misses_layout
+from radixroute.replay.analysis.misses import CLASSES, DEFINITIONS, Beliefs, attribute_misses
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet.cache_events import cache_events
 from radixroute.replay.fleet.kernels import keys_of
@@ -39,7 +39,7 @@ def lost(changes, beliefs=None, **columns):
     }
     trace = make_trace([LONG, LONG])
     run = result(trace, 2, events=events_of(*changes), **given)
-    found = blame(run, prefixes(trace, BLOCK), beliefs)
+    found = attribute_misses(run, prefixes(trace, BLOCK), beliefs)
     assert_all_accounted(run, found)
     return {name: int(found.of(name)[1]) for name in CLASSES if found.of(name)[1]}
 
@@ -52,8 +52,8 @@ def assert_all_accounted(run, found):
 
 
 def test_columns_have_the_names_of_the_classes():
-    assert [getattr(blame_layout, name.upper()) for name in CLASSES] == list(range(len(CLASSES)))
-    assert len(CLASSES) == blame_layout.LOSSES_LEN
+    assert [getattr(misses_layout, name.upper()) for name in CLASSES] == list(range(len(CLASSES)))
+    assert len(CLASSES) == misses_layout.MISSES_LEN
     assert all(DEFINITIONS.values())
 
 
@@ -101,13 +101,13 @@ def test_blocks_of_another_scope_are_a_mismatch_and_not_unseen():
 def test_a_partial_block_alone():
     trace = make_trace([([1], BLOCK - 1)])
     run = result(trace, decided_ns=[0], admitted_ns=[0], events=events_of())
-    assert _nonzero(blame(run, prefixes(trace, BLOCK))) == {"partial_block": BLOCK - 1}
+    assert _nonzero(attribute_misses(run, prefixes(trace, BLOCK))) == {"partial_block": BLOCK - 1}
 
 
 def test_the_last_token_alone():
     trace = make_trace([([1], BLOCK)])
     run = result(trace, decided_ns=[0], admitted_ns=[0], events=events_of())
-    assert _nonzero(blame(run, prefixes(trace, BLOCK))) == {"last_token": BLOCK}
+    assert _nonzero(attribute_misses(run, prefixes(trace, BLOCK))) == {"last_token": BLOCK}
 
 
 def test_preemption_is_beside_the_prompts_own_tokens():
@@ -144,7 +144,7 @@ def test_requests_never_admitted_lose_nothing():
 def test_a_run_without_cache_events_is_refused():
     trace = make_trace([LONG])
     with pytest.raises(InvalidShape, match="kept no cache events"):
-        blame(result(trace), prefixes(trace, BLOCK))
+        attribute_misses(result(trace), prefixes(trace, BLOCK))
 
 
 def _nonzero(found):
@@ -252,7 +252,7 @@ def random_run(rng, n=30, workers=3):
 
 
 def assert_counts(run, numbered, beliefs):
-    found = blame(run, numbered, beliefs)
+    found = attribute_misses(run, numbered, beliefs)
     slow = count_slowly(run, numbered, beliefs)
     assert [dict(zip(CLASSES, row, strict=True)) for row in found.tokens.tolist()] == slow
     assert_all_accounted(run, found)
@@ -293,7 +293,10 @@ def test_runs_of_the_simulated_fleet_equal_counting_token_by_token():
         run = drive(trace, numbered, shape, rng, held_back_ns=10**7)
         every, none = np.full(len(trace), 10**9), np.zeros(len(trace), np.int64)
         seen |= set(_nonzero(assert_counts(run, numbered, Beliefs(every, none, none))))
-        assert (blame(run, numbered).tokens == blame(run, numbered, Beliefs(every)).tokens).all()
+        assert (
+            attribute_misses(run, numbered).tokens
+            == attribute_misses(run, numbered, Beliefs(every)).tokens
+        ).all()
         preemptions += run.counters["preemptions"]
     assert preemptions > 0
     assert seen == set(CLASSES) - {"index_forgot", "scope_mismatch"}

@@ -1,4 +1,4 @@
-"""Blame: why each prompt token that was not served from a cache was not. Pure.
+"""Misses: the reason why each prompt token that no cache served was not served. Pure.
 
 Owns the classes (`DEFINITIONS`). Each token of a prompt is cached or in exactly one class, decided
 in this order; nothing is left over. A prompt of L tokens can reuse R = floor((L - 1) / block size)
@@ -34,7 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from radixroute.radix.ids import Numbers
-from radixroute.replay.analysis import blame_layout as at
+from radixroute.replay.analysis import misses_layout as at
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.results import CacheEvents, RunResult
 from radixroute.replay.traces.trace import Prefixes
@@ -55,7 +55,7 @@ DEFINITIONS = {
     " the prompt's own.",
     "scope_mismatch": "Held, but under another scope.",
 }
-CLASSES = tuple(DEFINITIONS)  # column `blame_layout` has under this name
+CLASSES = tuple(DEFINITIONS)  # column `misses_layout` has under this name
 _ALL = np.iinfo(np.int64).max
 
 
@@ -72,7 +72,7 @@ class Beliefs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Blame:
+class Misses:
     """Tokens of each request in each class; shape (requests, classes), columns as in `CLASSES`."""
 
     tokens: np.ndarray[tuple[int, int], np.dtype[np.int64]]
@@ -86,19 +86,19 @@ class Blame:
         return self.tokens[:, CLASSES.index(name)]
 
 
-def blame(run: RunResult, numbered: Prefixes, beliefs: Beliefs | None = None) -> Blame:
+def attribute_misses(run: RunResult, numbered: Prefixes, beliefs: Beliefs | None = None) -> Misses:
     """O(blocks (1 + workers / 64) + cache changes). Requests never admitted lose nothing."""
-    from radixroute.replay.analysis.blame_kernels import (
-        attribute,  # here: numba takes 0.5 s to import
-    )
+    from radixroute.replay.analysis.misses_kernels import attribute  # numba takes 0.5 s to import
 
     events = run.events
     if events is None:
-        raise InvalidShape("this run kept no cache events, which blame needs: run it with them")
+        raise InvalidShape(
+            "this run kept no cache events, which miss attribution needs: run it with them"
+        )
     block = run.block_size
     reusable = np.maximum(0, run.trace.input_tokens - 1) // block
     cached = np.where(run.admitted_ns >= 0, run.cached_tokens, -1)
-    losses = _tails(run, reusable * block, cached)
+    missed = _tails(run, reusable * block, cached)
     id_by_node, n_ids = _known_ids(run, numbered, events)
     event_node = np.full(len(events.node), -1, np.int32)
     is_prompt = events.node < numbered.n_nodes
@@ -125,21 +125,21 @@ def blame(run: RunResult, numbered: Prefixes, beliefs: Beliefs | None = None) ->
         n_ids,
         run.workers,
         block,
-        losses,
+        missed,
     )
-    return Blame(losses)
+    return Misses(missed)
 
 
 def _tails(run: RunResult, reusable_tokens: Numbers, cached: Numbers) -> Numbers:
     """A table with the classes that need no history filled in."""
     prompt = run.trace.input_tokens
-    losses = np.zeros((len(prompt), at.LOSSES_LEN), np.int64)
+    missed = np.zeros((len(prompt), at.MISSES_LEN), np.int64)
     tail = np.where(cached >= 0, prompt - np.maximum(reusable_tokens, cached), 0)
     is_full = prompt % run.block_size == 0
-    losses[:, at.LAST_TOKEN] = np.where(is_full, tail, 0)
-    losses[:, at.PARTIAL_BLOCK] = np.where(is_full, 0, tail)
-    losses[:, at.PREEMPTION] = np.where(cached >= 0, run.recomputed_tokens, 0)
-    return losses
+    missed[:, at.LAST_TOKEN] = np.where(is_full, tail, 0)
+    missed[:, at.PARTIAL_BLOCK] = np.where(is_full, 0, tail)
+    missed[:, at.PREEMPTION] = np.where(cached >= 0, run.recomputed_tokens, 0)
+    return missed
 
 
 def _known_ids(
@@ -161,7 +161,7 @@ def _known_ids(
 
 
 def _leading_blocks(run: RunResult, beliefs: Beliefs) -> Numbers:
-    """Columns as `blame_layout` says, one row a request."""
+    """Columns as `misses_layout` says, one row a request."""
     table = np.zeros((len(run.trace), at.BELIEF_LEN), np.int64)
     table[:, at.PREDICTED] = run.predicted_tokens
     table[:, at.BEST] = _ALL if beliefs.best_tokens is None else beliefs.best_tokens

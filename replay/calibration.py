@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 import msgspec
 import numpy as np
 
+from radixroute.replay.arrays import Floats
 from radixroute.replay.errors import BadCalibration
 from radixroute.replay.fleet.timing import CALIBRATED, Timing
-from radixroute.replay.report.figures import Floats
 
 SCHEMA, VERSION = "radixroute.calibration", 1
 _USUAL_ERROR = 0.1  # relative: what is off by more counts less
@@ -103,11 +103,13 @@ def fit(rows: Rows) -> Calibration:
     timing = Timing(
         CALIBRATED, a2=a2, a1=a1, a0=a0, d1=d1, d0=d0, d_each=d_each, kv_tokens=rows.kv_tokens
     )
-    told = np.array([timing.decode_ms(row.decoding, row.context_tokens) for row in rows.decode])
+    predicted = np.array(
+        [timing.decode_ms(row.decoding, row.context_tokens) for row in rows.decode]
+    )
     return Calibration(
         timing,
         _residuals(np.array([timing.prefill_ms(n) for n in tokens.tolist()]), prefill_ms),
-        _residuals(told, decode_ms),
+        _residuals(predicted, decode_ms),
         _beside(timing, rows.beside) if rows.beside else None,
     )
 
@@ -136,11 +138,11 @@ def read_calibration(data: bytes) -> Calibration:
 
 def _beside(timing: Timing, rows: Sequence[BesideRow]) -> Residuals:
     """A step that decodes is running and half done in the mean; the prompt's own decodes, too."""
-    told = []
+    predicted = []
     for row in rows:
         decode_ms = timing.decode_ms(row.decoding, row.context_tokens)
-        told.append(1.5 * decode_ms + timing.prefill_ms(row.tokens))
-    return _residuals(np.array(told), np.array([row.ms for row in rows]))
+        predicted.append(1.5 * decode_ms + timing.prefill_ms(row.tokens))
+    return _residuals(np.array(predicted), np.array([row.ms for row in rows]))
 
 
 def _least_squares(columns: Sequence[Floats], ms: Floats) -> tuple[float, ...]:
@@ -172,6 +174,6 @@ def _not_negative(matrix: Floats, wanted: Floats) -> Floats:
     return found
 
 
-def _residuals(told: Floats, measured: Floats) -> Residuals:
-    errors = np.abs(told / measured - 1.0)
+def _residuals(predicted: Floats, measured: Floats) -> Residuals:
+    errors = np.abs(predicted / measured - 1.0)
     return Residuals(len(errors), float(errors.mean()), float(errors.max()))

@@ -79,9 +79,3 @@ class RunResult:
         n = self.trace.output_tokens - 1
         total = float((self.finish_ns - self.first_ns).sum()) / 1e6
         return total / max(1, int(n.sum()))
-
-    @property
-    def load_max_over_mean(self) -> float:
-        """Prompt tokens of the worker that got most, over the mean."""
-        tokens = np.bincount(self.worker, self.trace.input_tokens, self.workers)
-        return float(tokens.max() / max(1e-9, tokens.mean()))

@@ -9,7 +9,7 @@ import numpy as np
 
 from radixroute.radix.ids import Keys, Numbers
 from radixroute.radix.jit import helper, kernel, rare_helper
-from radixroute.replay.fleet.layout import Cells
+from radixroute.replay.arrays import Cells
 
 _ONE, _NO_BITS = np.uint64(1), np.uint64(0)
 _WORD, _IN_WORD = 6, 63  # 64 workers a word
@@ -212,7 +212,7 @@ def _overlaps(path: Cells, n_reusable: int, held: Keys, overlaps: Numbers, going
 def _find_following(
     first: Numbers, nodes: Cells, reusable: Numbers, next_of: Numbers, following: Numbers
 ) -> None:
-    """`next_of`: room for each node, all -1."""
+    """`next_of`: one cell for each node, all -1."""
     for request in range(len(reusable) - 1, -1, -1):
         for p in range(first[request], first[request + 1]):
             following[p] = next_of[nodes[p]]
@@ -225,10 +225,10 @@ def _choose(fresh: int, capacity: int, overlaps: Numbers, n_kept: Numbers, heaps
     """The worker with the most blocks found plus `fresh` ones with room; ties as `bounds` says."""
     best, best_value, best_slack = -1, -1, -1
     for worker in range(len(overlaps)):
-        room = capacity - n_kept[worker]
-        value = overlaps[worker] + min(fresh, room)
+        n_free = capacity - n_kept[worker]
+        value = overlaps[worker] + min(fresh, n_free)
         # A full worker's: the last of the uses to come. Any free place is more than that.
-        slack = _BEYOND + room if room > 0 else heaps[worker, 0]
+        slack = _BEYOND + n_free if n_free > 0 else heaps[worker, 0]
         if value > best_value or (value == best_value and slack > best_slack):
             best, best_value, best_slack = worker, value, slack
     return best
@@ -241,11 +241,11 @@ def count_per_worker(
     """Hits of `workers` caches that evict what is used last, each request where `bounds` says."""
     following = np.full(len(nodes), -1, np.int64)  # next reusable position of the same node
     _find_following(first, nodes, reusable, np.full(n_nodes, -1, np.int64), following)
-    longest = (first[1:] - first[:-1]).max() if len(reusable) else 0
+    most_blocks = (first[1:] - first[:-1]).max() if len(reusable) else 0
     words = (workers + _IN_WORD) >> _WORD
     held = np.zeros((n_nodes, words), np.uint64)  # bit w: worker w keeps it until its next use
     # Each holds at most `capacity` uses to come when a request begins, so pruning makes room.
-    heaps = np.empty((workers, 2 * capacity + longest + 1), np.int64)
+    heaps = np.empty((workers, 2 * capacity + most_blocks + 1), np.int64)
     n_heap, n_kept = np.zeros(workers, np.int64), np.zeros(workers, np.int64)
     overlaps, going = np.zeros(workers, np.int64), np.zeros(words, np.uint64)
     hits = 0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from radixroute.radix.ids import Keys, Numbers
 from radixroute.radix.jit import helper, kernel, rare_helper
 from radixroute.replay.analysis import misses_layout as at
-from radixroute.replay.fleet.layout import Cells
+from radixroute.replay.arrays import Cells
 
 _ONE, _NO_BITS = np.uint64(1), np.uint64(0)
 _WORD, _IN_WORD = 6, 63  # 64 workers a word

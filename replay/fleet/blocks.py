@@ -10,8 +10,8 @@ import numpy as np
 from radixroute.radix.ids import Keys, Numbers
 from radixroute.radix.index.layout import PACKED_REMOVE, PACKED_STORE
 from radixroute.radix.jit import helper, rare_helper
+from radixroute.replay.arrays import Cells
 from radixroute.replay.fleet import layout as at
-from radixroute.replay.fleet.layout import Cells
 from radixroute.replay.fleet.runs import cut, evict, grow, pin, run_at, unpin
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)

@@ -9,8 +9,8 @@ import numpy as np
 
 from radixroute.radix.ids import Numbers
 from radixroute.radix.jit import helper, rare_helper
+from radixroute.replay.arrays import Cells, Floats
 from radixroute.replay.fleet import layout as at
-from radixroute.replay.fleet.layout import Cells, Floats
 
 
 @helper

@@ -6,6 +6,7 @@ Importing this module compiles or loads from the cache (`radix.jit`).
 
 from radixroute.radix.ids import Keys, Numbers
 from radixroute.radix.jit import helper, kernel, rare_helper
+from radixroute.replay.arrays import Cells, Floats
 from radixroute.replay.fleet import layout as at
 from radixroute.replay.fleet.agenda import (
     first_at,
@@ -17,7 +18,6 @@ from radixroute.replay.fleet.agenda import (
 )
 from radixroute.replay.fleet.blocks import key_of
 from radixroute.replay.fleet.decode_fast_forward import fast_forward_to
-from radixroute.replay.fleet.layout import Cells, Floats
 from radixroute.replay.fleet.scheduler import begin, end
 
 

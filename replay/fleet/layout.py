@@ -12,13 +12,7 @@
 Times are nanoseconds since the start of the trace; -1: not yet.
 """
 
-from typing import Final, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
-
-Cells: TypeAlias = NDArray[np.int32]
-Floats: TypeAlias = NDArray[np.float64]
+from typing import Final
 
 # A worker.
 STEP_END: Final = 0  # of the step that runs; -1: none

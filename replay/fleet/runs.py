@@ -8,8 +8,8 @@ is made when a request leaves. Helpers of `blocks`, compiled into the fleet's ke
 from radixroute.radix.ids import Numbers
 from radixroute.radix.jit import helper, rare_helper
 from radixroute.radix.tree.eviction import dearer, head_start, interval_after
+from radixroute.replay.arrays import Cells
 from radixroute.replay.fleet import layout as at
-from radixroute.replay.fleet.layout import Cells
 
 # The very formulas of the tree; numba's cache counts their file, too.
 _interval_after, _head_start, _dearer = helper(interval_after), helper(head_start), helper(dearer)

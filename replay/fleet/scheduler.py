@@ -7,6 +7,7 @@ into its kernels.
 
 from radixroute.radix.ids import Keys, Numbers
 from radixroute.radix.jit import helper, rare_helper
+from radixroute.replay.arrays import Cells, Floats
 from radixroute.replay.fleet import layout as at
 from radixroute.replay.fleet.blocks import (
     allocate,
@@ -21,7 +22,6 @@ from radixroute.replay.fleet.decode_fast_forward import (
     plan_fast_forward,
     step_ns,
 )
-from radixroute.replay.fleet.layout import Cells, Floats
 from radixroute.replay.fleet.runs import blocks_in, cut, pin
 
 

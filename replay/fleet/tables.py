@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from radixroute.radix.ids import Numbers
 from radixroute.radix.tree.eviction import eviction_named
+from radixroute.replay.arrays import Cells, Floats
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import layout as at
-from radixroute.replay.fleet.layout import Cells, Floats
 from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.timing import Timing
 from radixroute.replay.traces.trace import Prefixes, Trace

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from radixroute.replay.arrays import Floats
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import layout as at
-from radixroute.replay.fleet.layout import Floats
 from radixroute.replay.fleet.shape import FleetShape
 
 

@@ -7,12 +7,10 @@ prints a mean says how many it leaves out.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from radixroute.radix.ids import Numbers
+from radixroute.replay.arrays import Floats
 from radixroute.replay.results import IDLE_KINDS, SIMULATED, RunResult
-
-Floats = NDArray[np.float64]
 
 # Shares of requests at which a distribution is drawn: even, and denser where the slowest are.
 _QUANTILES: Floats = np.union1d(np.arange(101) / 100, 0.95 + np.arange(26) / 500)

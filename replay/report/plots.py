@@ -179,9 +179,9 @@ def _frame(x: Scale, y: Scale) -> Frame:
 
 
 def _time_scale(seconds: Sequence[Floats]) -> tuple[Scale, _Unit]:
-    longest = max((float(xs.max(initial=0)) for xs in seconds), default=0.0)
-    unit = _Unit("minutes", 60.0) if longest > 300 else _Unit("s", 1.0)
-    return Scale(0, longest / unit.seconds or 1.0, _LEFT, _RIGHT), unit
+    last_s = max((float(xs.max(initial=0)) for xs in seconds), default=0.0)
+    unit = _Unit("minutes", 60.0) if last_s > 300 else _Unit("s", 1.0)
+    return Scale(0, last_s / unit.seconds or 1.0, _LEFT, _RIGHT), unit
 
 
 def _up_to(top: float) -> Scale:
@@ -193,8 +193,8 @@ def _up_to(top: float) -> Scale:
 def _even_scale(values: Floats) -> Scale:
     """Around all values, with room at its ends; not from 0, for it is places that are compared."""
     low, high = float(values.min()), float(values.max())
-    room = max(high - low, 0.1 * high, 1e-3) / 5
-    return Scale(max(0.0, low - room), high + room, _LEFT, _RIGHT)
+    margin = max(high - low, 0.1 * high, 1e-3) / 5
+    return Scale(max(0.0, low - margin), high + margin, _LEFT, _RIGHT)
 
 
 def _log_scale(values: Floats, spread: float = 1.05) -> Scale:

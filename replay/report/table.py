@@ -13,7 +13,7 @@ from rich.text import Text
 
 from radixroute.replay.report.figures import RunFigures, idle_ms
 from radixroute.replay.report.report import Report
-from radixroute.replay.report.text import plain
+from radixroute.replay.report.text import printable
 from radixroute.replay.results import IDLE_KINDS, LIVE, SIMULATED
 
 _BEST = "bold green"
@@ -71,7 +71,7 @@ COLUMNS = (
 def table(report: Report) -> Table:
     """One line a run, one section a setting. The best of each column in a section has a `*`."""
     figures = report.figures()
-    name = plain(report.trace.name) if report.trace is not None else "no trace"
+    name = printable(report.trace.name) if report.trace is not None else "no trace"
     made = Table(title=Text(f"{name}; TTFT and ITL in ms; * best"), title_justify="left")
     many_seeds = len({one.seed for one in figures}) > 1
     made.add_column("policy", no_wrap=True)
@@ -91,7 +91,7 @@ def table(report: Report) -> Table:
             for text, mark in zip(cells, marked, strict=True):
                 if place in mark:
                     text.stylize(_BEST)
-            made.add_row(Text(plain(one.name)), *setting, *cells)
+            made.add_row(Text(printable(one.name)), *setting, *cells)
         made.add_section()
     return made
 
@@ -165,14 +165,14 @@ def idle_table(report: Report) -> Table | None:
     for result, idle in rows:
         for worker, spans in enumerate(zip(*(idle or {}).values(), strict=True)):
             cells = [f"{span:,.1f}" for span in spans]
-            made.add_row(Text(plain(result.policy)), f"{result.speed:g}", str(worker), *cells)
+            made.add_row(Text(printable(result.policy)), f"{result.speed:g}", str(worker), *cells)
         made.add_section()
     return made
 
 
 def _agreement(live: RunFigures, rows: Sequence[RunFigures]) -> str:
     """What a live run measured, beside what was simulated of it."""
-    found = f"{plain(live.name)}: mean TTFT {live.ttft_mean_ms:,.1f} ms, reuse {live.reuse:.4f}"
+    found = f"{printable(live.name)}: mean TTFT {live.ttft_mean_ms:,.1f} ms, reuse {live.reuse:.4f}"
     for one in rows:
         if one.source == SIMULATED and one.policy == live.policy:
             off = 100 * (one.ttft_mean_ms / live.ttft_mean_ms - 1) if live.ttft_mean_ms else 0.0
@@ -185,9 +185,9 @@ def _agreement(live: RunFigures, rows: Sequence[RunFigures]) -> str:
 def _verdict(rows: Sequence[RunFigures]) -> str:
     live = [one for one in rows if one.source == LIVE]
     if live:
-        told = [_agreement(one, rows) for one in live if math.isfinite(one.ttft_mean_ms)]
-        ranking = [_ranking(live)] if len(live) > 1 or not told else []
-        return " ".join([*told, *ranking])
+        agreements = [_agreement(one, rows) for one in live if math.isfinite(one.ttft_mean_ms)]
+        ranking = [_ranking(live)] if len(live) > 1 or not agreements else []
+        return " ".join([*agreements, *ranking])
     return _ranking(rows)
 
 
@@ -197,26 +197,26 @@ def _ranking(rows: Sequence[RunFigures]) -> str:
         return "no request was answered."
     ranked = sorted(answered, key=lambda one: one.ttft_mean_ms)
     first = ranked[0]
-    found = f"{plain(first.policy)}: mean TTFT {first.ttft_mean_ms:,.1f} ms"
+    found = f"{printable(first.policy)}: mean TTFT {first.ttft_mean_ms:,.1f} ms"
     if len(ranked) > 1:
         second = ranked[1]
         saved = 1 - first.ttft_mean_ms / second.ttft_mean_ms if second.ttft_mean_ms else 0.0
         if saved < _EQUAL:
             found = (
-                f"{plain(first.policy)} and {plain(second.policy)} answer equally soon:"
+                f"{printable(first.policy)} and {printable(second.policy)} answer equally soon:"
                 f" mean TTFT {first.ttft_mean_ms:,.1f} and {second.ttft_mean_ms:,.1f} ms"
             )
         else:
             found = (
-                f"{plain(first.policy)} answers first: mean TTFT {100 * saved:.0f} % below"
-                f" {plain(second.policy)}, the next"
+                f"{printable(first.policy)} answers first: mean TTFT {100 * saved:.0f} % below"
+                f" {printable(second.policy)}, the next"
             )
     found += f"; reuse {first.reuse:.4f}"
     if first.of_reachable is not None:
         found += f", {100 * first.of_reachable:.0f} % of what is reachable"
     most = max(rows, key=lambda one: one.reuse)
     if most.reuse > first.reuse:
-        found += f" ({plain(most.policy)} reuses most: {most.reuse:.4f})"
+        found += f" ({printable(most.policy)} reuses most: {most.reuse:.4f})"
     unanswered = sum(one.unanswered for one in rows)
     if unanswered:
         found += f". {unanswered} requests were never answered and count in no time"

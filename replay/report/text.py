@@ -3,14 +3,14 @@
 import html
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """What does not print (control characters, lone surrogates, turns of direction) as U+FFFD."""
     return "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
 def escape(text: str) -> str:
     """For HTML and SVG, inside elements and inside quoted attributes."""
-    return html.escape(plain(text), quote=True)
+    return html.escape(printable(text), quote=True)
 
 
 def short(text: str, most: int) -> str:

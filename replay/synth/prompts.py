@@ -67,15 +67,15 @@ def _blocks(prompt: tuple[Piece, ...]) -> list[tuple[tuple[int, int, int], ...]]
     """For each block the (text, first token, tokens) it holds."""
     blocks = []
     spans: list[tuple[int, int, int]] = []
-    room = BLOCK
+    left = BLOCK
     for text, tokens in prompt:
         start = 0
         while start < tokens:
-            n = min(room, tokens - start)
+            n = min(left, tokens - start)
             spans.append((text, start, n))
             start += n
-            room -= n
-            if not room:
+            left -= n
+            if not left:
                 blocks.append(tuple(spans))
-                spans, room = [], BLOCK
+                spans, left = [], BLOCK
     return [*blocks, tuple(spans)] if spans else blocks

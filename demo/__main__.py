@@ -1,6 +1,6 @@
 """`make demo` and `make bench-demo`: two real workers behind the router, three policies compared.
 
-I own what is compared on what: model, workload, settings, report. Exit codes: 0 done and sound, 1 a
+Owns what is compared on what: model, workload, settings, report. Exit codes: 0 done and sound, 1 a
 fault, 130 or 143 interrupted.
 """
 
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from radixroute.demo.chats import make_workload
+from radixroute.demo.errors import DemoError
 from radixroute.demo.machine import machine, versions
-from radixroute.demo.model import ModelUnavailable, ensure_model
-from radixroute.demo.plan import BadPlan, DemoPlan, Sizes, size_up
-from radixroute.demo.port import AskFailed
+from radixroute.demo.model import ensure_model
+from radixroute.demo.plan import DemoPlan, Sizes, size_up
 from radixroute.demo.report import demo_record, faults_of, verdict, write_record
 from radixroute.demo.run import PolicyRun
 from radixroute.demo.screen import Screen, TerminalScreen
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as interrupted:
         screen.say(f"interrupted: {interrupted}")
         return interrupted.exit_code
-    except (AskFailed, DeployError, BadPlan, ModelUnavailable, OSError) as error:
+    except (DemoError, DeployError, OSError) as error:
         screen.say(f"failed: {error}")
         return FAULTY
 

@@ -1,7 +1,7 @@
 """Multi-turn chats as users have them: who says what, when, and how long they think in between.
 
-I own the workload: pure and seeded, the same seed gives the same chats. I never send anything:
-the model's answers come in from the driver, which asks me for the messages of the next turn.
+Owns the workload: pure and seeded, the same seed gives the same chats. Never sends anything: the
+model's answers come in from the driver, which asks for the messages of the next turn.
 """
 
 import math
@@ -9,8 +9,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from radixroute.demo.errors import InvalidWorkload
 from radixroute.demo.personas import Persona, fill, load_personas
-from radixroute.replay.errors import InvalidShape
 from radixroute.request.chat import ChatMessage
 
 
@@ -30,22 +30,22 @@ class Chat:
     chat_id: str
     persona: str
     system: str
-    start_s: float  # arrival, from the start of the replay
+    start_s: float  # arrival, from the start of the run
     turns: tuple[Turn, ...]
 
     def messages(self, answers: Sequence[str]) -> tuple[ChatMessage, ...]:
         """The prompt of the turn that follows `answers`: system, whole history, new question."""
         if len(answers) >= len(self.turns):
-            raise InvalidShape(f"{self.chat_id} has {len(self.turns)} turns only")
-        told = [ChatMessage("system", self.system)]
+            raise InvalidWorkload(f"{self.chat_id} has {len(self.turns)} turns only")
+        messages = [ChatMessage("system", self.system)]
         for turn, answer in zip(self.turns, answers, strict=False):
-            told += [ChatMessage("user", turn.user), ChatMessage("assistant", answer)]
-        return (*told, ChatMessage("user", self.turns[len(answers)].user))
+            messages += [ChatMessage("user", turn.user), ChatMessage("assistant", answer)]
+        return (*messages, ChatMessage("user", self.turns[len(answers)].user))
 
 
 @dataclass(frozen=True, slots=True)
 class ChatShape:
-    """Size and sharing of a workload. The defaults are what `make demo` replays.
+    """Size and sharing of a workload. The defaults are what `make demo` sends.
 
     Think times are log-normal, cut at both ends: people answer within seconds, a few take long.
     The medians are shorter than a real user's, so that a run fits into a minute.
@@ -65,15 +65,15 @@ class ChatShape:
 
     def __post_init__(self) -> None:
         if self.chats < 1 or self.chats % 2 == 0:
-            raise InvalidShape(f"chats must be odd, not {self.chats}")
+            raise InvalidWorkload(f"chats must be odd, not {self.chats}")
         if not 1 <= self.min_turns <= self.max_turns:
-            raise InvalidShape(f"turns from {self.min_turns} to {self.max_turns}")
+            raise InvalidWorkload(f"turns from {self.min_turns} to {self.max_turns}")
         if not 1 <= self.min_answer_tokens <= self.max_answer_tokens:
-            raise InvalidShape(
+            raise InvalidWorkload(
                 f"answers from {self.min_answer_tokens} to {self.max_answer_tokens} tokens"
             )
         if not 0.0 <= self.paste_share <= 1.0:
-            raise InvalidShape(f"paste_share is a share, not {self.paste_share}")
+            raise InvalidWorkload(f"paste_share is a share, not {self.paste_share}")
 
 
 @dataclass(frozen=True, slots=True)

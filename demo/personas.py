@@ -1,7 +1,7 @@
 """The shipped assistants: a system prompt of 500 or more tokens each, and what users ask them.
 
-I own reading `texts/*.json` and filling the blanks in a user's text. I never decide who asks what
-when: that is `chats.py`, my caller.
+Owns reading `texts/*.json` and filling the blanks in a user's text. Never decides who asks what
+when: that is for `chats`, the caller.
 """
 
 import json
@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from radixroute.replay.errors import TornTexts
+from radixroute.demo.errors import TornTexts
 
 _BLANK = re.compile(r"\{(\w+)\}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from radixroute.demo.chats import Workload
+from radixroute.demo.errors import BadPlan
 from radixroute.demo.machine import cpu_flags
 from radixroute.radix.ids import Tokens
 from radixroute.replay.analysis.infinite_cache import Ceiling, Exchange, ceiling
@@ -22,10 +23,6 @@ BASELINE, OURS = POLICIES[0], POLICIES[-1]
 POOL_SHARES = (0.50, 0.70)  # of the working set, per worker: outside, the comparison says little
 EXPECTED_GAIN = 0.15  # hit rate of OURS above BASELINE: what the README promises
 EXPECTED_TTFT = 0.80  # mean TTFT of OURS over that of BASELINE
-
-
-class BadPlan(Exception):
-    """Sizes that make no fair comparison."""
 
 
 class ChatTokenizer(Protocol):

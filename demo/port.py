@@ -12,6 +12,7 @@ from typing import Protocol, Self
 
 from radixroute.answer import Delta
 from radixroute.client import AsyncRouterClient
+from radixroute.demo.errors import AskFailed
 from radixroute.errors import FrontDoorError
 from radixroute.request.chat import ChatMessage
 from radixroute.request.limits import PartialSampling
@@ -19,10 +20,6 @@ from radixroute.request.sampling import FinishReason
 
 # Far above any answer of the demo; a request that needs longer has been lost.
 REQUEST_TIMEOUT_S = 180.0
-
-
-class AskFailed(Exception):
-    """A request ended without a complete answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ class Hits:
 
 
 class Port(Protocol):
-    """What the replay needs of a router."""
+    """What the driver needs of a router."""
 
     def ask(self, messages: Sequence[ChatMessage], max_tokens: int) -> AsyncIterator[Piece]: ...
 

@@ -78,7 +78,7 @@ def faults_of(runs: Sequence[PolicyRun]) -> list[str]:
     """Every reason not to quote these runs."""
     found = []
     for run in runs:
-        faults = (*run.faults, pool_fault(run)) if not run.replayed.errors else run.faults
+        faults = (*run.faults, pool_fault(run)) if not run.outcome.errors else run.faults
         found += [f"{run.policy}, seed {run.seed}: {fault}" for fault in faults if fault]
     return found
 
@@ -104,7 +104,7 @@ def verdict(runs: Sequence[PolicyRun]) -> str:
 
 
 def run_record(run: PolicyRun) -> dict[str, object]:
-    replayed = run.replayed
+    outcome = run.outcome
     return {
         "policy": run.policy,
         "hit_rate": round(run.hit_rate, 4),
@@ -116,20 +116,20 @@ def run_record(run: PolicyRun) -> dict[str, object]:
         "prompt_tokens": run.hits.prompt_tokens,
         "cached_tokens": run.hits.cached_tokens,
         "recomputed_tokens": run.hits.recomputed_tokens,
-        "output_tokens": sum(len(asked.token_ids) for asked in replayed.asked),
+        "output_tokens": sum(len(request.token_ids) for request in outcome.requests),
         "working_set_blocks": run.ceiling.distinct_blocks,
-        "elapsed_s": round(replayed.elapsed_s, 1),
-        "mean_in_flight": round(replayed.mean_in_flight, 2),
-        "peak_in_flight": max((asked.in_flight for asked in replayed.asked), default=0),
+        "elapsed_s": round(outcome.elapsed_s, 1),
+        "mean_in_flight": round(outcome.mean_in_flight, 2),
+        "peak_in_flight": max((request.in_flight for request in outcome.requests), default=0),
         "load_before": run.load_before,
-        "errors": len(replayed.errors) + replayed.unsent,
+        "errors": len(outcome.errors) + outcome.unsent,
     }
 
 
 def workload_record(
     workloads: Sequence[Workload], plan: DemoPlan, runs: Sequence[PolicyRun]
 ) -> dict[str, object]:
-    lengths = [asked.prompt_tokens for run in runs for asked in run.replayed.asked]
+    lengths = [request.prompt_tokens for run in runs for request in run.outcome.requests]
     pools = [run.pool_blocks for run in runs]
     return {
         "seeds": [workload.seed for workload in workloads],

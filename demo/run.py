@@ -1,4 +1,4 @@
-"""One policy's run: warm-up that is thrown away, the replay, and what engines and client report.
+"""One policy's run: warm-up that is thrown away, the workload, and what engines and client report.
 
 Everything here goes through the router's gRPC face; the caches are fresh because the caller has
 restarted the cluster.
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from radixroute.demo.chat_replay import ChatReplay, RealClock, Replayed
+from radixroute.demo.chat_driver import ChatDriver, ChatOutcome, RealClock
 from radixroute.demo.chats import Workload
 from radixroute.demo.machine import load_average
 from radixroute.demo.personas import load_personas
@@ -52,7 +52,7 @@ class PolicyRun:
     requests_per_worker: dict[str, int]
     hits: Hits
     ceiling: Ceiling
-    replayed: Replayed
+    outcome: ChatOutcome
     faults: tuple[str, ...]  # what makes this run unfit to be quoted
     pool_blocks: int
     load_before: float
@@ -82,14 +82,14 @@ class PolicyBench:
             await stream_sample(port, screen)
             await warm_up(port, self._plan.in_flight)
             warm = await _settled_hits(port, 1 + WARM_UP_ROUNDS * self._plan.in_flight)
-            replayed = await self._replay(port, policy, screen)
-            answered = sum(asked.error is None for asked in replayed.asked)
+            outcome = await self._drive(port, policy, screen)
+            answered = sum(request.error is None for request in outcome.requests)
             hits = await _settled_hits(port, total_hits(warm).requests + answered)
             pools = await port.pool_blocks()
             served_under = await port.policy()
         run = self._judge(
             policy,
-            replayed,
+            outcome,
             hits={worker: row.since(warm.get(worker, Hits())) for worker, row in hits.items()},
             pool_blocks=min(pools.values(), default=0),
             load_before=load_before,
@@ -98,9 +98,9 @@ class PolicyBench:
             return run
         return replace(run, faults=(*run.faults, f"the router served under {served_under!r}"))
 
-    async def _replay(self, port: RouterPort, policy: str, screen: Screen) -> Replayed:
-        with screen.replay(policy, self._workload.n_requests) as watch:
-            return await ChatReplay(
+    async def _drive(self, port: RouterPort, policy: str, screen: Screen) -> ChatOutcome:
+        with screen.progress(policy, self._workload.n_requests) as watch:
+            return await ChatDriver(
                 port,
                 self._workload,
                 in_flight=self._plan.in_flight,
@@ -111,24 +111,24 @@ class PolicyBench:
     def _judge(
         self,
         policy: str,
-        replayed: Replayed,
+        outcome: ChatOutcome,
         *,
         hits: dict[str, Hits],
         pool_blocks: int,
         load_before: float,
     ) -> PolicyRun:
-        bound = _bound(replayed, self._tokenizer, self._plan.block_size)
+        bound = _bound(outcome, self._tokenizer, self._plan.block_size)
         total = total_hits(hits)
         return PolicyRun(
             policy=policy,
             seed=self._workload.seed,
             hit_rate=total.cached_tokens / max(total.prompt_tokens, 1),
-            ttft=ttft_of(replayed),
+            ttft=ttft_of(outcome),
             requests_per_worker={worker: hits[worker].requests for worker in sorted(hits)},
             hits=total,
             ceiling=bound,
-            replayed=replayed,
-            faults=(*replayed.errors, *find_faults(replayed, hits, bound, self._tokenizer)),
+            outcome=outcome,
+            faults=(*outcome.errors, *find_faults(outcome, hits, bound, self._tokenizer)),
             pool_blocks=pool_blocks,
             load_before=load_before,
         )
@@ -187,8 +187,8 @@ def total_hits(hits: dict[str, Hits]) -> Hits:
     )
 
 
-def ttft_of(replayed: Replayed) -> Ttft:
-    times = [asked.ttft_ms for asked in replayed.asked if asked.ttft_ms is not None]
+def ttft_of(outcome: ChatOutcome) -> Ttft:
+    times = [request.ttft_ms for request in outcome.requests if request.ttft_ms is not None]
     if not times:
         return Ttft(float("nan"), float("nan"), float("nan"))
     p50, p99 = np.percentile(times, [50, 99])
@@ -196,23 +196,23 @@ def ttft_of(replayed: Replayed) -> Ttft:
 
 
 def find_faults(
-    replayed: Replayed, hits: dict[str, Hits], bound: Ceiling, tokenizer: ChatTokenizer
+    outcome: ChatOutcome, hits: dict[str, Hits], bound: Ceiling, tokenizer: ChatTokenizer
 ) -> list[str]:
     """Everything that client and engines should agree on and do not."""
-    answered = [asked for asked in replayed.asked if asked.error is None]
+    answered = [request for request in outcome.requests if request.error is None]
     total = total_hits(hits)
     faults = []
-    if replayed.unsent:
-        faults.append(f"{replayed.unsent} turns were never sent")
-    if total.requests != len(answered) and not replayed.errors:
+    if outcome.unsent:
+        faults.append(f"{outcome.unsent} turns were never sent")
+    if total.requests != len(answered) and not outcome.errors:
         faults.append(f"engines count {total.requests} requests, the client {len(answered)}")
-    cached = sum(asked.cached_tokens for asked in answered)
-    if total.cached_tokens != cached and not replayed.errors:
+    cached = sum(request.cached_tokens for request in answered)
+    if total.cached_tokens != cached and not outcome.errors:
         faults.append(f"engines report {total.cached_tokens} cached tokens, answers say {cached}")
-    served = Counter(asked.worker_id for asked in answered if asked.attempts <= 1)
+    served = Counter(request.worker_id for request in answered if request.attempts <= 1)
     if any(hits.get(worker, Hits()).requests < count for worker, count in served.items()):
         faults.append(f"answers came from {dict(served)}, engines count {hits}")
-    if total.cached_tokens > bound.cached_tokens + _order_slack(replayed):
+    if total.cached_tokens > bound.cached_tokens + _order_slack(outcome):
         faults.append(f"{total.cached_tokens} cached tokens are above the ceiling {bound}")
     wrong = sum(len(tokenizer.encode_chat(a.messages)) != a.prompt_tokens for a in answered)
     if wrong:
@@ -220,17 +220,17 @@ def find_faults(
     return faults
 
 
-def _order_slack(replayed: Replayed) -> int:
+def _order_slack(outcome: ChatOutcome) -> int:
     """Tokens by which serving in another order than sent may pass the ceiling: one block each."""
-    return 16 * len(replayed.asked)
+    return 16 * len(outcome.requests)
 
 
-def _bound(replayed: Replayed, tokenizer: ChatTokenizer, block_size: int) -> Ceiling:
+def _bound(outcome: ChatOutcome, tokenizer: ChatTokenizer, block_size: int) -> Ceiling:
     return ceiling(
         (
-            Exchange(tokenizer.encode_chat(asked.messages), _ids(asked.token_ids))
-            for asked in replayed.asked
-            if asked.error is None
+            Exchange(tokenizer.encode_chat(request.messages), _ids(request.token_ids))
+            for request in outcome.requests
+            if request.error is None
         ),
         block_size,
     )

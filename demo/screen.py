@@ -23,7 +23,7 @@ class Screen(Protocol):
 
     def stream(self, text: str) -> None: ...
 
-    def replay(self, label: str, total: int) -> AbstractContextManager[Watch]: ...
+    def progress(self, label: str, total: int) -> AbstractContextManager[Watch]: ...
 
 
 class TerminalScreen:
@@ -42,7 +42,7 @@ class TerminalScreen:
         self.console.print(text, end="", markup=False, soft_wrap=True)
         sys.stdout.flush()
 
-    def replay(self, label: str, total: int) -> AbstractContextManager[Watch]:
+    def progress(self, label: str, total: int) -> AbstractContextManager[Watch]:
         return self._live(label, total) if self.console.is_terminal else self._plain(label, total)
 
     @contextmanager

@@ -1,6 +1,6 @@
 """The demo's runs, one after another, and a cluster that is stopped on every way out.
 
-I own the order of runs and the cluster's life. What a run does is `demo_run.py`.
+Owns the order of runs and the cluster's life. What a run does is the business of `run`.
 """
 
 from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ def run_demo(demo: Demo, cluster: Cluster, screen: Screen) -> list[PolicyRun]:
         runs.append(run)
         screen.say(
             f"{policy}: hit rate {run.hit_rate:.3f}, TTFT mean {run.ttft.mean:,.0f} ms, "
-            f"{run.replayed.elapsed_s:.0f} s"
+            f"{run.outcome.elapsed_s:.0f} s"
         )
         for fault in run.faults:
             screen.say(f"FAULT {policy}: {fault}")

@@ -19,7 +19,7 @@ def run_table(runs: Sequence[PolicyRun]) -> Table:
             f"{run.hit_rate:.3f}",
             *(f"{value:,.0f}" for value in (run.ttft.mean, run.ttft.p50, run.ttft.p99)),
             " / ".join(str(count) for count in run.requests_per_worker.values()),
-            str(len(run.replayed.errors) + run.replayed.unsent),
+            str(len(run.outcome.errors) + run.outcome.unsent),
         )
     table.add_section()
     table.add_row("infinite cache", f"{mean_ceiling(runs):.3f}", "", "", "", "", "")

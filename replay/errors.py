@@ -3,7 +3,6 @@
 ReplayError
 ├── BadTrace         a trace file cannot be read: mend the line named, name its format, or skip
 ├── InvalidShape     the numbers asked for cannot make a workload: ask for others
-├── TornTexts        the shipped texts are damaged or missing: reinstall the package
 ├── BadCalibration   no timing can be made of it: name another file, or measure again
 └── UnreadableRows   a file of requests is not what a report writes: name another, or run again
 """
@@ -29,10 +28,6 @@ class InvalidShape(ReplayError):
 
 class BadCalibration(ReplayError):
     """No timing can be made of what was measured."""
-
-
-class TornTexts(ReplayError):
-    """The shipped texts are damaged or missing."""
 
 
 class UnreadableRows(ReplayError):

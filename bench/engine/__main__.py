@@ -25,8 +25,9 @@ from bench.engine.plan import (
     live_rows,
 )
 from bench.engine.rows import Row, record, write_record
+from radixroute.demo.errors import ModelUnavailable
 from radixroute.demo.machine import load_average, machine, versions
-from radixroute.demo.model import CACHE, ModelUnavailable, ensure_model
+from radixroute.demo.model import CACHE, ensure_model
 from radixroute.worker.errors import WorkerError
 from radixroute.worker.process.engine_process import keep_freed_memory
 

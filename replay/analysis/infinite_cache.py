@@ -1,7 +1,7 @@
 """The infinite-cache ceiling: what one cache without a limit, seeing every request, would serve.
 
-I own that bound and the count of distinct blocks. I compare tokens, not hashes, so I am exact. I
-never see a worker or a clock: I am given the token ids in the order they were sent.
+Owns that bound and the count of distinct blocks. Compares tokens, not hashes, so it is exact. Never
+sees a worker or a clock: token ids come in the order they were sent.
 """
 
 from collections.abc import Iterable

@@ -38,11 +38,11 @@ class FakeRouter(stubs.RouterServicer, stubs.InspectServicer):
         self.spoil = spoil
         self.caches = {worker: InfiniteCache(BLOCK) for worker in WORKERS}
         self.rows = {worker: pb.WorkerHits(worker_id=worker) for worker in WORKERS}
-        self.asked = 0
+        self.n_requests = 0
 
     async def Generate(self, request, context):
-        self.asked += 1
-        if self.spoil == "fail" and self.asked == 35:
+        self.n_requests += 1
+        if self.spoil == "fail" and self.n_requests == 35:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "no worker left")
         prompt = ByteTokenizer().encode_chat(request.messages.messages)
         worker = WORKERS[self.choose(request.messages.messages)]
@@ -57,7 +57,7 @@ class FakeRouter(stubs.RouterServicer, stubs.InspectServicer):
         usage = pb.Usage(
             worker_id=worker, prompt_tokens=len(prompt), cached_tokens=cached, attempts=1
         )
-        await asyncio.sleep(60.0 if self.spoil == "hang" and self.asked > 40 else 0.002)
+        await asyncio.sleep(60.0 if self.spoil == "hang" and self.n_requests > 40 else 0.002)
         for at, letter in enumerate(text):
             last = at == len(text) - 1
             yield pb.GenerateResponse(
@@ -72,7 +72,7 @@ class FakeRouter(stubs.RouterServicer, stubs.InspectServicer):
     def choose(self, messages):
         if self.policy == "radix" and len(messages) > 1:
             return zlib.crc32(messages[1].content.encode()) % len(WORKERS)
-        return self.asked % len(WORKERS)
+        return self.n_requests % len(WORKERS)
 
     async def HitRates(self, request, context):
         return pb.HitRatesResponse(workers=self.rows.values())

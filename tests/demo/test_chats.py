@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from radixroute.demo.chats import ChatShape, make_workload
+from radixroute.demo.errors import InvalidWorkload, TornTexts
 from radixroute.demo.personas import _parse, load_personas
-from radixroute.replay.errors import InvalidShape, TornTexts
 from radixroute.request.tokenizer import Tokenizer
 
 MODEL = Path(__file__).resolve().parents[2] / ".cache" / "models" / "SmolLM2-135M-Instruct"
@@ -85,7 +85,7 @@ def test_a_turn_carries_the_whole_history_with_the_answers_given():
 
 def test_no_turn_follows_the_last_one():
     chat = make_workload(1).chats[0]
-    with pytest.raises(InvalidShape):
+    with pytest.raises(InvalidWorkload):
         chat.messages(["answer"] * len(chat.turns))
 
 
@@ -102,7 +102,7 @@ def test_no_turn_follows_the_last_one():
     ids=str,
 )
 def test_a_shape_that_makes_no_workload_is_refused(wrong):
-    with pytest.raises(InvalidShape):
+    with pytest.raises(InvalidWorkload):
         dataclasses.replace(ChatShape(), **wrong)
 
 

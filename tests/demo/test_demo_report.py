@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from radixroute.demo.chat_replay import Asked, Replayed
+from radixroute.demo.chat_driver import ChatOutcome, ChatRequest
 from radixroute.demo.chats import ChatShape, make_workload
-from radixroute.demo.plan import BadPlan, DemoPlan, kv_memory, size_up
+from radixroute.demo.errors import BadPlan
+from radixroute.demo.plan import DemoPlan, kv_memory, size_up
 from radixroute.demo.port import Hits
 from radixroute.demo.report import faults_of, mean_ceiling, pool_fault, summarize, verdict
 from radixroute.demo.run import PolicyRun, Ttft, find_faults, ttft_of
@@ -27,7 +28,7 @@ def make_run(policy, rate, mean_ms, seed=1, pool=60):
         requests_per_worker={"worker-0": 5, "worker-1": 6},
         hits=Hits(11, 1000, round(1000 * rate), round(1000 * rate)),
         ceiling=Ceiling(1000, 800, 100),
-        replayed=Replayed((), 0, 1.0, 8.5),
+        outcome=ChatOutcome((), 0, 1.0, 8.5),
         faults=(),
         pool_blocks=pool,
         load_before=0.5,
@@ -118,7 +119,7 @@ def test_one_pool_serves_all_workloads_or_is_refused(model):
         size_up([alike[0], make_workload(1, large)], DemoPlan(), ByteTokenizer(), model)
 
 
-def asked(worker="worker-0", **changes):
+def request(worker="worker-0", **changes):
     fields = {
         "chat_id": "chat-00",
         "turn": 0,
@@ -132,11 +133,11 @@ def asked(worker="worker-0", **changes):
         "cached_tokens": 16,
         "attempts": 1,
     }
-    return Asked(**fields | changes)
+    return ChatRequest(**fields | changes)
 
 
 SOUND: dict[str, Any] = {
-    "replayed": Replayed((asked(), asked("worker-1")), 0, 1.0, 1.0),
+    "outcome": ChatOutcome((request(), request("worker-1")), 0, 1.0, 1.0),
     "hits": {"worker-0": Hits(1, 100, 16), "worker-1": Hits(1, 100, 16)},
     "bound": Ceiling(200, 40, 10),
 }
@@ -149,13 +150,17 @@ def test_what_agrees_has_no_fault():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"replayed": Replayed((asked(), asked("worker-1")), 2, 1.0, 1.0)}, "never sent"),
-        ({"replayed": Replayed((asked(),), 0, 1.0, 1.0)}, "engines count 2 requests"),
+        ({"outcome": ChatOutcome((request(), request("worker-1")), 2, 1.0, 1.0)}, "never sent"),
+        ({"outcome": ChatOutcome((request(),), 0, 1.0, 1.0)}, "engines count 2 requests"),
         ({"hits": {"worker-0": Hits(2, 100, 32)}}, "answers came from"),
         ({"hits": {"worker-0": Hits(1, 9, 17), "worker-1": Hits(1, 9, 16)}}, "answers say 32"),
         ({"bound": Ceiling(200, -40, 10)}, "above the ceiling"),
         (
-            {"replayed": Replayed((asked(), asked("worker-1", prompt_tokens=1)), 0, 1.0, 1.0)},
+            {
+                "outcome": ChatOutcome(
+                    (request(), request("worker-1", prompt_tokens=1)), 0, 1.0, 1.0
+                )
+            },
             "other lengths",
         ),
     ],
@@ -167,5 +172,5 @@ def test_each_disagreement_is_a_fault(changes, words):
 
 
 def test_requests_without_a_first_token_have_no_time_to_it():
-    silent = asked(first_ns=None, error="UNAVAILABLE")
-    assert ttft_of(Replayed((asked(), silent), 0, 1.0, 1.0)) == Ttft(5.0, 5.0, 5.0)
+    silent = request(first_ns=None, error="UNAVAILABLE")
+    assert ttft_of(ChatOutcome((request(), silent), 0, 1.0, 1.0)) == Ttft(5.0, 5.0, 5.0)

@@ -63,7 +63,7 @@ def test_the_warm_up_counts_nowhere(played):
     one, runs, _ = played
     for run in runs:
         assert sum(run.requests_per_worker.values()) == one.workloads[0].n_requests
-        assert run.hits.prompt_tokens == sum(a.prompt_tokens for a in run.replayed.asked)
+        assert run.hits.prompt_tokens == sum(a.prompt_tokens for a in run.outcome.requests)
 
 
 def test_a_chat_that_stays_with_its_worker_hits_more_and_nobody_passes_the_ceiling(played):
@@ -93,7 +93,7 @@ def test_progress_and_the_sample_answer_are_shown(played):
     _, runs, shown = played
     assert "why is the sky blue" in shown.lower()
     assert shown.count("answer ") >= len(runs)
-    assert f"{len(runs[0].replayed.asked)}/{len(runs[0].replayed.asked)} answered" in shown
+    assert f"{len(runs[0].outcome.requests)}/{len(runs[0].outcome.requests)} answered" in shown
 
 
 def test_there_and_back_runs_each_policy_twice_for_each_seed():

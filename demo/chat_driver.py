@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from radixroute.demo.chats import Chat, Workload
-from radixroute.demo.port import AskFailed, Port
+from radixroute.demo.errors import AskFailed
+from radixroute.demo.port import Port
 from radixroute.request.chat import ChatMessage
 
 
 class Clock(Protocol):
-    """Time as the replay sees it; tests run it faster."""
+    """Time as the driver sees it; tests run it faster."""
 
     def now_ns(self) -> int: ...
 
@@ -35,8 +36,8 @@ class RealClock:
 
 
 @dataclass(slots=True)
-class Asked:
-    """One request: what was sent, when, and what came back. Filled in by the replay alone."""
+class ChatRequest:
+    """One request: what was sent, when, and what came back. Filled in by the driver alone."""
 
     chat_id: str
     turn: int
@@ -62,10 +63,10 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ChatOutcome:
     """Every request in the order sent."""
 
-    asked: tuple[Asked, ...]
+    requests: tuple[ChatRequest, ...]
     unsent: int  # turns never sent because an earlier one of their chat failed
     elapsed_s: float
     mean_in_flight: float
@@ -73,15 +74,15 @@ class Replayed:
     @property
     def errors(self) -> tuple[str, ...]:
         return tuple(
-            f"{a.chat_id}.{a.turn} {a.request_id}: {a.error}" for a in self.asked if a.error
+            f"{a.chat_id}.{a.turn} {a.request_id}: {a.error}" for a in self.requests if a.error
         )
 
 
 Watcher = Callable[[int, int, int], None]  # requests done, requests in flight, requests failed
 
 
-class ChatReplay:
-    """One pass over one workload. Use it once."""
+class ChatDriver:
+    """One workload, sent once. Use it once."""
 
     def __init__(
         self,
@@ -97,21 +98,21 @@ class ChatReplay:
         self._clock = clock
         self._watch = watch
         self._gate = asyncio.Semaphore(in_flight)  # fair: first ready, first sent
-        self._asked: list[Asked] = []
+        self._requests: list[ChatRequest] = []
         self._open = 0
         self._busy_ns = 0  # sum over requests of the time they were open
         self._done = 0
         self._failed = 0
 
-    async def run(self) -> Replayed:
+    async def run(self) -> ChatOutcome:
         began_ns = self._clock.now_ns()
         async with asyncio.TaskGroup() as chats:
             for chat in self._workload.chats:
                 chats.create_task(self._chat(chat), name=chat.chat_id)
         elapsed_ns = max(self._clock.now_ns() - began_ns, 1)
-        return Replayed(
-            asked=tuple(self._asked),
-            unsent=self._workload.n_requests - len(self._asked),
+        return ChatOutcome(
+            requests=tuple(self._requests),
+            unsent=self._workload.n_requests - len(self._requests),
             elapsed_s=elapsed_ns / 1e9,
             mean_in_flight=self._busy_ns / elapsed_ns,
         )
@@ -121,16 +122,16 @@ class ChatReplay:
         await self._clock.sleep(chat.start_s)
         for turn in chat.turns:
             await self._clock.sleep(turn.think_s)
-            asked = await self._turn(chat, tuple(answers))
-            if asked.error is not None:
+            request = await self._turn(chat, tuple(answers))
+            if request.error is not None:
                 return
-            answers.append(asked.text)
+            answers.append(request.text)
 
-    async def _turn(self, chat: Chat, answers: tuple[str, ...]) -> Asked:
+    async def _turn(self, chat: Chat, answers: tuple[str, ...]) -> ChatRequest:
         ready_ns = self._clock.now_ns()
         async with self._gate:
             self._open += 1
-            asked = Asked(
+            request = ChatRequest(
                 chat_id=chat.chat_id,
                 turn=len(answers),
                 messages=chat.messages(answers),
@@ -138,39 +139,39 @@ class ChatReplay:
                 sent_ns=self._clock.now_ns(),
                 in_flight=self._open,
             )
-            self._asked.append(asked)
+            self._requests.append(request)
             try:
-                await self._listen(asked, chat.turns[asked.turn].max_tokens)
+                await self._listen(request, chat.turns[request.turn].max_tokens)
             except AskFailed as failed:
-                asked.error = str(failed)
+                request.error = str(failed)
             finally:
-                self._close(asked)
-        return asked
+                self._close(request)
+        return request
 
-    async def _listen(self, asked: Asked, max_tokens: int) -> None:
-        async for piece in self._port.ask(asked.messages, max_tokens):
-            if piece.position != len(asked.token_ids):
+    async def _listen(self, request: ChatRequest, max_tokens: int) -> None:
+        async for piece in self._port.ask(request.messages, max_tokens):
+            if piece.position != len(request.token_ids):
                 raise AskFailed(
                     f"tokens lost or repeated: position {piece.position} after "
-                    f"{len(asked.token_ids)} tokens"
+                    f"{len(request.token_ids)} tokens"
                 )
-            if piece.token_ids and asked.first_ns is None:
-                asked.first_ns = self._clock.now_ns()
-            asked.request_id = piece.request_id
-            asked.token_ids.extend(piece.token_ids)
-            asked.text += piece.text
-            asked.finished = piece.finished
+            if piece.token_ids and request.first_ns is None:
+                request.first_ns = self._clock.now_ns()
+            request.request_id = piece.request_id
+            request.token_ids.extend(piece.token_ids)
+            request.text += piece.text
+            request.finished = piece.finished
             if piece.worker_id:
-                asked.worker_id, asked.attempts = piece.worker_id, piece.attempts
-                asked.prompt_tokens = piece.prompt_tokens
-                asked.cached_tokens = piece.cached_tokens
-        if not asked.finished or not asked.token_ids:
+                request.worker_id, request.attempts = piece.worker_id, piece.attempts
+                request.prompt_tokens = piece.prompt_tokens
+                request.cached_tokens = piece.cached_tokens
+        if not request.finished or not request.token_ids:
             raise AskFailed("the stream ended without a complete answer")
 
-    def _close(self, asked: Asked) -> None:
-        asked.end_ns = self._clock.now_ns()
-        self._busy_ns += asked.end_ns - asked.sent_ns
+    def _close(self, request: ChatRequest) -> None:
+        request.end_ns = self._clock.now_ns()
+        self._busy_ns += request.end_ns - request.sent_ns
         self._open -= 1
         self._done += 1
-        self._failed += asked.error is not None
+        self._failed += request.error is not None
         self._watch(self._done, self._open, self._failed)

@@ -1,13 +1,14 @@
-"""The replay driver on virtual time: closed loop, bounded, and no failure unseen."""
+"""The chat driver on virtual time: closed loop, bounded, and no failure unseen."""
 
 import asyncio
 import itertools
 
 import pytest
 
-from radixroute.demo.chat_replay import ChatReplay
+from radixroute.demo.chat_driver import ChatDriver
 from radixroute.demo.chats import ChatShape, make_workload
-from radixroute.demo.port import AskFailed, Piece
+from radixroute.demo.errors import AskFailed
+from radixroute.demo.port import Piece
 from tests.demo.virtual_time import LoopClock, run
 
 WORKLOAD = make_workload(3, ChatShape(chats=11, min_turns=2, max_turns=4, arrivals_s=2.0))
@@ -40,10 +41,10 @@ class FakePort:
             self.open -= 1
 
 
-def replay(port, workload=WORKLOAD, in_flight=9, watch=lambda *_: None):
+def drive(port, workload=WORKLOAD, in_flight=9, watch=lambda *_: None):
     clock = LoopClock()
     return run(
-        _run(lambda: ChatReplay(port, workload, in_flight=in_flight, clock=clock, watch=watch))
+        _run(lambda: ChatDriver(port, workload, in_flight=in_flight, clock=clock, watch=watch))
     )
 
 
@@ -52,22 +53,22 @@ async def _run(make):
 
 
 def test_every_turn_is_sent_once_and_answered():
-    replayed = replay(FakePort())
-    sent = [(asked.chat_id, asked.turn) for asked in replayed.asked]
+    outcome = drive(FakePort())
+    sent = [(request.chat_id, request.turn) for request in outcome.requests]
     expected = [(chat.chat_id, n) for chat in WORKLOAD.chats for n in range(len(chat.turns))]
     assert sorted(sent) == sorted(expected)
-    assert replayed.unsent == 0
-    assert replayed.errors == ()
-    assert {asked.cached_tokens for asked in replayed.asked} == {64}
+    assert outcome.unsent == 0
+    assert outcome.errors == ()
+    assert {request.cached_tokens for request in outcome.requests} == {64}
 
 
 def test_requests_come_in_the_order_sent():
-    sent = [asked.sent_ns for asked in replay(FakePort()).asked]
+    sent = [request.sent_ns for request in drive(FakePort()).requests]
     assert sent == sorted(sent)
 
 
 def test_a_turn_is_ready_its_think_time_after_the_answer_before_it():
-    by_turn = {(a.chat_id, a.turn): a for a in replay(FakePort()).asked}
+    by_turn = {(a.chat_id, a.turn): a for a in drive(FakePort()).requests}
     for chat in WORKLOAD.chats:
         assert by_turn[chat.chat_id, 0].ready_ns == pytest.approx(chat.start_s * 1e9, abs=1e3)
         for number, turn in enumerate(chat.turns[1:], start=1):
@@ -78,40 +79,40 @@ def test_a_turn_is_ready_its_think_time_after_the_answer_before_it():
 
 
 def test_a_turn_repeats_the_real_answers_of_the_turns_before_it():
-    by_turn = {(a.chat_id, a.turn): a for a in replay(FakePort()).asked}
-    for (chat_id, turn), asked in by_turn.items():
-        told = [m.content for m in asked.messages if m.role == "assistant"]
-        assert told == [by_turn[chat_id, before].text for before in range(turn)]
+    by_turn = {(a.chat_id, a.turn): a for a in drive(FakePort()).requests}
+    for (chat_id, turn), request in by_turn.items():
+        answers = [m.content for m in request.messages if m.role == "assistant"]
+        assert answers == [by_turn[chat_id, before].text for before in range(turn)]
 
 
 def test_no_more_than_the_cap_are_in_flight_and_the_cap_is_reached():
     port = FakePort(first_s=20.0)
-    replayed = replay(port, in_flight=5)
+    outcome = drive(port, in_flight=5)
     assert port.peak == 5
-    assert max(asked.in_flight for asked in replayed.asked) == 5
-    assert 3.0 < replayed.mean_in_flight <= 5.0
+    assert max(request.in_flight for request in outcome.requests) == 5
+    assert 3.0 < outcome.mean_in_flight <= 5.0
 
 
 def test_first_ready_is_first_sent():
-    asked = replay(FakePort(first_s=20.0), in_flight=3).asked
-    ready = [one.ready_ns for one in asked]
+    requests = drive(FakePort(first_s=20.0), in_flight=3).requests
+    ready = [one.ready_ns for one in requests]
     assert ready == sorted(ready)
-    assert any(one.sent_ns > one.ready_ns for one in asked)
+    assert any(one.sent_ns > one.ready_ns for one in requests)
 
 
 def test_time_to_first_token_begins_when_the_request_is_sent():
-    times = [asked.ttft_ms for asked in replay(FakePort(first_s=4.0), in_flight=2).asked]
+    times = [request.ttft_ms for request in drive(FakePort(first_s=4.0), in_flight=2).requests]
     assert times == pytest.approx([4010.0] * len(times), abs=0.01)
 
 
 def test_a_failed_turn_is_counted_and_ends_its_chat():
     watched = []
     port = FakePort(fail=lambda number: number == 0)
-    replayed = replay(port, watch=lambda *state: watched.append(state))
+    outcome = drive(port, watch=lambda *state: watched.append(state))
     first = WORKLOAD.chats[0]
-    assert replayed.errors == (f"{first.chat_id}.0 id-0: UNAVAILABLE: as told",)
-    assert replayed.unsent == len(first.turns) - 1
-    assert watched[-1] == (len(replayed.asked), 0, 1)
+    assert outcome.errors == (f"{first.chat_id}.0 id-0: UNAVAILABLE: as told",)
+    assert outcome.unsent == len(first.turns) - 1
+    assert watched[-1] == (len(outcome.requests), 0, 1)
 
 
 class TornPort(FakePort):
@@ -139,4 +140,4 @@ class TornPort(FakePort):
 )
 def test_an_answer_that_is_not_whole_is_a_failure(pieces):
     one_turn = make_workload(1, ChatShape(chats=1, min_turns=1, max_turns=1))
-    assert len(replay(TornPort(pieces), one_turn).errors) == 1
+    assert len(drive(TornPort(pieces), one_turn).errors) == 1

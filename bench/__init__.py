@@ -1,4 +1,18 @@
-"""Measurements, run by hand: `make demo`, `make bench-engine`. Imported by nothing that ships."""
+"""Measurements, run by hand (`make bench-...`): a folder a command, `python -m bench.<folder>`.
+
+Owns what is measured, beside what, and the JSON files in `results/`. Imported by nothing that
+ships; tests import named modules, never a `__main__`. Begin with a folder's `__main__.py`: its
+docstring says what is compared.
+
+    rows.py    rows of a benchmark, and the file they go to; all folders but `engine`
+    compat/    does NVIDIA Dynamo's indexer understand our compat endpoint
+    engine/    the engine against `transformers`, time to first token, the cost of serving
+    events/    event streams over real sockets: rates, losses, a router's restart
+    index/     prefix index, block keys and decoding beside NVIDIA Dynamo's
+    replay/    the simulated fleet and the policies beside NVIDIA Dynamo's replay
+    data/      the traces that are measured on
+    results/   what the commands wrote
+"""
 
 import os
 

@@ -21,76 +21,43 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench.compat.chats import BLOCK_SIZE, Fleet
-from bench.index.rows import Row, alone, write
+from bench.compat.chats import BLOCK_SIZE, ChatWorkload
+from bench.compat.dynamo_log import log_lines
+from bench.compat.listener import BLOCKS, WORKERS, Listener
+from bench.rows import Row, alone, write
 from radixroute.demo.machine import machine, versions
 from radixroute.events.publish.compat_publisher import CompatPublisher
-from radixroute.radix.ids import Tokens
 
 RESULTS = Path("bench/results/compat.json")
-WORKERS = 4
-BLOCKS = 6000  # each worker's pool
 CHATS = 60
 TURNS = 2400
 PROMPTS = 400
 PATIENCE_S = 30.0
 _SENTINEL_TOKENS = 2 * BLOCK_SIZE
-# What it says of a worker that joins, and of a stream that did not begin with its first batch.
-_EXPECTED_LINES = ("Adding worker", "Gap detected: expected seq 0,")
-
-
-class Listener:
-    """Dynamo's side, in this process."""
-
-    def __init__(self, service: Any) -> None:
-        self._service = service
-
-    async def listen(self, publishers: Sequence[CompatPublisher]) -> None:
-        for worker, publisher in enumerate(publishers):
-            await self._service.upsert_worker(
-                {
-                    "worker_id": worker + 1,
-                    "model_name": "m",
-                    "block_size": BLOCK_SIZE,
-                    "endpoint": "http://127.0.0.1:9",  # nobody asks it
-                    "kv_events_endpoint": publisher.endpoints.events,
-                    "replay_endpoint": publisher.endpoints.control,
-                    "data_parallel_size": 1,
-                    "total_kv_blocks": BLOCKS,
-                    "max_num_batched_tokens": 8192,
-                }
-            )
-
-    async def overlaps(self, tokens: Tokens) -> list[int]:
-        """Leading blocks it believes each worker to hold."""
-        request = {"model_name": "m", "token_ids": tokens.tolist()}
-        answer = await self._service.overlap_scores(request)
-        found = {one["worker_id"]: one["device_blocks"] for one in answer["workers"]}
-        return [found.get(worker + 1, 0) for worker in range(WORKERS)]
 
 
 async def converse(turns: int, prompts: int) -> dict[str, Any]:
     """The whole run; what came of it."""
     from dynamo.llm import SelectionService  # type: ignore[import-not-found]
 
-    fleet = Fleet(WORKERS, BLOCKS, CHATS, seed=1)
+    workload = ChatWorkload(WORKERS, BLOCKS, CHATS, seed=1)
     publishers = [CompatPublisher(BLOCK_SIZE) for _ in range(WORKERS)]
     for publisher in publishers:
         publisher.start()
     service = SelectionService(indexer_threads=4)
     listener = Listener(service)
     try:
-        _publish(fleet, publishers, turns // 3)
+        _publish(workload, publishers, turns // 3)
         await _until_sent(publishers)
         await listener.listen(publishers)
-        await _until_heard(fleet, publishers, listener)
+        await _until_heard(workload, publishers, listener)
         n_replayed = sum(publisher.counters.sent for publisher in publishers)
-        _publish(fleet, publishers, turns - turns // 3)
-        await _until_heard(fleet, publishers, listener)
-        found = await _compare(fleet, listener, prompts)
+        _publish(workload, publishers, turns - turns // 3)
+        await _until_heard(workload, publishers, listener)
+        found = await _compare(workload, listener, prompts)
         return found | {
-            "stored_blocks": fleet.stored,
-            "removed_blocks": fleet.removed,
+            "stored_blocks": workload.stored,
+            "removed_blocks": workload.removed,
             "batches": sum(publisher.counters.sent for publisher in publishers),
             "batches_before_it_listened": n_replayed,
             "dropped": sum(publisher.counters.dropped for publisher in publishers),
@@ -102,9 +69,9 @@ async def converse(turns: int, prompts: int) -> dict[str, Any]:
             publisher.stop()
 
 
-def _publish(fleet: Fleet, publishers: Sequence[CompatPublisher], turns: int) -> None:
+def _publish(workload: ChatWorkload, publishers: Sequence[CompatPublisher], turns: int) -> None:
     for _ in range(turns):
-        worker, events = fleet.turn()
+        worker, events = workload.turn()
         publishers[worker].publish(events)
 
 
@@ -120,15 +87,15 @@ async def _until_sent(publishers: Sequence[CompatPublisher]) -> None:
 
 
 async def _until_heard(
-    fleet: Fleet, publishers: Sequence[CompatPublisher], listener: Listener
+    workload: ChatWorkload, publishers: Sequence[CompatPublisher], listener: Listener
 ) -> None:
     """A new prompt on each worker, until it is known there: all before it is applied by then."""
     deadline = time.monotonic() + PATIENCE_S
     for worker, publisher in enumerate(publishers):
         heard = 0
         while not heard:
-            tokens = fleet.fresh(_SENTINEL_TOKENS)
-            publisher.publish(fleet.serve(worker, tokens))
+            tokens = workload.fresh(_SENTINEL_TOKENS)
+            publisher.publish(workload.serve(worker, tokens))
             for _ in range(20):
                 heard = (await listener.overlaps(tokens))[worker]
                 if heard:
@@ -138,32 +105,17 @@ async def _until_heard(
                 raise SystemExit(f"worker {worker} is not heard: {publisher.counters}")
 
 
-async def _compare(fleet: Fleet, listener: Listener, n: int) -> dict[str, Any]:
+async def _compare(workload: ChatWorkload, listener: Listener, n: int) -> dict[str, Any]:
     score = Counter[str]()
-    for tokens in fleet.prompts(n):
+    for tokens in workload.prompts(n):
         answers = await listener.overlaps(tokens)
-        for answer, truth in zip(answers, fleet.overlaps(tokens), strict=True):
+        for answer, truth in zip(answers, workload.overlaps(tokens), strict=True):
             score["answers"] += 1
             score["with_overlap"] += truth > 0
             score["too_long"] += answer > truth
             score["too_short"] += answer < truth
     names = ("answers", "with_overlap", "too_long", "too_short")
     return {"prompts": n} | {name: score[name] for name in names}
-
-
-def log_lines(text: str) -> Counter[str]:
-    """Warnings and errors of its log by message; the expected ones left out."""
-    found = Counter[str]()
-    for line in text.splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            found[line[:100]] += bool(line.strip())  # a panic is no JSON
-            continue
-        message = str(entry.get("message"))
-        if entry.get("level") in ("WARN", "ERROR") and not message.startswith(_EXPECTED_LINES):
-            found[message[:100]] += 1
-    return +found
 
 
 def rows(found: dict[str, Any]) -> list[Row]:
@@ -183,9 +135,9 @@ def main() -> None:
     if args.listen:
         print(json.dumps(asyncio.run(converse(args.turns, args.prompts))))
         return
-    asked = ["--turns", str(args.turns), "--prompts", str(args.prompts)]
+    options = ["--turns", str(args.turns), "--prompts", str(args.prompts)]
     ended = subprocess.run(
-        [sys.executable, "-m", "bench.compat", "--listen", *asked],
+        [sys.executable, "-m", "bench.compat", "--listen", *options],
         env=os.environ | {"DYN_LOG": "warn", "DYN_LOGGING_JSONL": "true"},
         capture_output=True,
         text=True,

@@ -31,7 +31,7 @@ class Chat:
     tokens: Tokens
 
 
-class Fleet:
+class ChatWorkload:
     """A few caches and the chats that fill them."""
 
     def __init__(self, workers: int, blocks: int, chats: int, seed: int) -> None:
@@ -81,7 +81,7 @@ class Fleet:
     def prompts(self, n: int) -> list[Tokens]:
         """Chats as they stand, cut, gone on and changed in the middle; strangers among them."""
         known = [chat.tokens for chat in self.chats] + self._ended[-len(self.chats) :]
-        return [self._asked(self._choice.choice(known)) for _ in range(n)]
+        return [self._varied(self._choice.choice(known)) for _ in range(n)]
 
     def overlaps(self, tokens: Tokens) -> list[int]:
         """Leading blocks each worker holds: counted, not asked of any index."""
@@ -95,7 +95,7 @@ class Fleet:
     def _opened(self, home: int) -> Chat:
         return Chat(home, self._choice.choice(self._systems).copy())
 
-    def _asked(self, tokens: Tokens) -> Tokens:
+    def _varied(self, tokens: Tokens) -> Tokens:
         kind, at = self._choice.random(), self._choice.randrange(1, len(tokens))
         if kind < 0.3:
             return tokens

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
+from bench.engine.laps import EngineRow, record, write_record
 from bench.engine.ours import THREADS
 from bench.engine.plan import (
     DTYPES,
@@ -24,9 +24,9 @@ from bench.engine.plan import (
     compute_rows,
     live_rows,
 )
-from bench.engine.rows import Row, record, write_record
+from bench.engine.table import facts, table
 from radixroute.demo.errors import ModelUnavailable
-from radixroute.demo.machine import load_average, machine, versions
+from radixroute.demo.machine import load_average, versions
 from radixroute.demo.model import CACHE, ensure_model
 from radixroute.worker.errors import WorkerError
 from radixroute.worker.process.engine_process import keep_freed_memory
@@ -39,7 +39,7 @@ class Report:
     """Rows as they come, and a line of progress below them."""
 
     def __init__(self, console: Console) -> None:
-        self.rows: list[Row] = []
+        self.rows: list[EngineRow] = []
         self._console = console
         self._began_s = time.monotonic()
         self._status = console.status("starting")
@@ -54,7 +54,7 @@ class Report:
     def announce(self, what: str, done: int, total: int) -> None:
         self._status.update(f"{what} {done}/{total}" if total else what)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: EngineRow) -> None:
         self.rows.append(row)
         elapsed_s = time.monotonic() - self._began_s
         self._console.print(
@@ -65,7 +65,7 @@ class Report:
         )
 
 
-def _by_cpu(row: Row) -> str:
+def _by_cpu(row: EngineRow) -> str:
     return "" if row.cpu_ratio is None else f" ({row.cpu_ratio:.2f}x by CPU time)"
 
 
@@ -74,33 +74,12 @@ async def _serve(plan: EnginePlan, report: Report) -> None:
         report.add(row)
 
 
-def measure(plan: EnginePlan, report: Report) -> list[Row]:
+def measure(plan: EnginePlan, report: Report) -> list[EngineRow]:
     for dtype in DTYPES:
         for row in compute_rows(plan, dtype, report.announce):
             report.add(row)
     asyncio.run(_serve(plan, report))
     return report.rows
-
-
-def table(rows: Sequence[Row]) -> Table:
-    """One line for each row; ratio above 1 means ours is better."""
-    shown = Table(title="Ours against transformers; warm against cold; served against bare")
-    for heading in ("row", "ours", "peer", "unit", "times better"):
-        shown.add_column(heading, justify="left" if heading in ("row", "unit") else "right")
-    for row in rows:
-        shown.add_row(
-            row.name, f"{row.ours:,.1f}", f"{row.peer:,.1f}", row.unit, f"{row.ratio:.2f}"
-        )
-    return shown
-
-
-def facts(load_before: float) -> dict[str, object]:
-    """The machine, how busy it was, and how many threads each side had."""
-    return {
-        **machine(),
-        "load_average": {"before": load_before, "after": load_average()},
-        "torch_threads": {"ours": THREADS, "peer": torch.get_num_threads()},
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

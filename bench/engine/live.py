@@ -11,8 +11,8 @@ from typing import Any
 
 import grpc
 
+from bench.engine.laps import Lap, Stopwatch
 from bench.engine.ours import greedy
-from bench.engine.rows import Lap, Stopwatch
 from radixroute.client import AsyncRouterClient
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb

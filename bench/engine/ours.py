@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.engine.rows import Lap, Stopwatch
+from bench.engine.laps import Lap, Stopwatch
 from radixroute.radix.ids import Tokens
 from radixroute.request.sampling import SamplingParams
 from radixroute.worker.engine.engine import EngineRequest, EngineStep

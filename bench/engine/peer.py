@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.utils import logging
 
-from bench.engine.rows import Lap, Stopwatch
+from bench.engine.laps import Lap, Stopwatch
 from radixroute.radix.ids import Tokens
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.engine.laps import EngineRow, Lap, Samples, Stopwatch, interleaved
 from bench.engine.live import live_client, live_steps, live_worker
 from bench.engine.ours import OurEngine, Prompts, bench_settings
 from bench.engine.peer import PeerModel
-from bench.engine.rows import Lap, Row, Samples, Stopwatch, interleaved
 from radixroute.radix.ids import Tokens
 from radixroute.worker.model.config import load_config
 from radixroute.worker.settings import WorkerSettings
@@ -59,7 +59,7 @@ def row_names() -> list[str]:
     return [*names, *(f"ttft.grpc.{dtype}" for dtype in DTYPES), "step.64streams"]
 
 
-def compute_rows(plan: EnginePlan, dtype: str, announce: Announce) -> Iterator[Row]:
+def compute_rows(plan: EnginePlan, dtype: str, announce: Announce) -> Iterator[EngineRow]:
     """Our engine against `transformers`, then its own cache against none."""
     name = DTYPES[dtype]
     announce(f"loading {dtype}", 0, 0)
@@ -84,7 +84,7 @@ def compute_rows(plan: EnginePlan, dtype: str, announce: Announce) -> Iterator[R
     yield asyncio.run(_ttft_row(plan, f"ttft.engine.{dtype}", first_token, prompts, announce))
 
 
-async def live_rows(plan: EnginePlan, announce: Announce) -> AsyncIterator[Row]:
+async def live_rows(plan: EnginePlan, announce: Announce) -> AsyncIterator[EngineRow]:
     """Through the services, the engine in a process of its own."""
     vocab_size = load_config(plan.model).vocab_size
     for number, (dtype, name) in enumerate(DTYPES.items()):
@@ -98,7 +98,7 @@ async def live_rows(plan: EnginePlan, announce: Announce) -> AsyncIterator[Row]:
 
 async def _ttft_row(
     plan: EnginePlan, name: str, ask: FirstToken, prompts: Prompts, announce: Announce
-) -> Row:
+) -> EngineRow:
     samples = Samples()
     for number in range(-1, plan.ttft_rounds):
         cold = prompts.draw(TTFT_TOKENS)
@@ -113,7 +113,7 @@ async def _ttft_row(
     return samples.times(name)
 
 
-async def _streams_row(plan: EnginePlan, announce: Announce) -> Row:
+async def _streams_row(plan: EnginePlan, announce: Announce) -> EngineRow:
     """Steps of 64 decoding sequences: seen by a worker's caller, and in the bare engine."""
     name = f"step.{STREAMS}streams"
     settings = _settings(plan, "auto")

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.index.rows import Row, alone, write
+from bench.rows import Row, alone, write
 from radixroute.demo.machine import machine, versions
 from radixroute.events.subscribe.subscriber import EventSubscriber
 from radixroute.events.warm import warm

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from bench.index.rows import per_cent_99
+from bench.rows import per_cent_99
 from radixroute.events.publish.publisher import EventPublisher
 from radixroute.events.wire.epoch import epoch_to_hex, make_epoch
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event

@@ -21,7 +21,6 @@ from bench.index import decode as index_decode
 from bench.index import exact as index_exact
 from bench.index import growth as index_growth
 from bench.index import tree as index_tree
-from bench.index.rows import Row, alone, per_cent_99, rate, timed, write
 from bench.index.sides import (
     Dynamo,
     DynamoHashes,
@@ -32,6 +31,7 @@ from bench.index.sides import (
     our_removals,
 )
 from bench.index.trace import BLOCK_SIZE, SEED, KeyBook, load_trace, place_round_robin, tokens_of
+from bench.rows import Row, alone, per_cent_99, rate, timed, write
 from radixroute.demo.machine import machine, versions
 from radixroute.events.warm import warm
 from radixroute.radix.keys.block_keys import as_tokens, block_keys
@@ -73,9 +73,9 @@ def match_rows(workers: int, rounds: int) -> Iterator[Row]:
     ours, peer, empty = Ours(workers), Dynamo(), Dynamo()
     ours.store(our_events(placed, book))
     peer.apply(dynamo_events(placed, hashes))
-    asked = following + random.Random(1).sample(stored, QUERIES)
-    our_prompts = [book.keys(ids) for ids in asked]
-    peer_prompts = [hashes.prompt(ids) for ids in asked]
+    queries = following + random.Random(1).sample(stored, QUERIES)
+    our_prompts = [book.keys(ids) for ids in queries]
+    peer_prompts = [hashes.prompt(ids) for ids in queries]
     _must_agree(ours, peer, our_prompts, peer_prompts)
     clock = time.perf_counter_ns
     means, p99s, peer_means, peer_p99s = [list[float]() for _ in range(4)]

@@ -15,7 +15,6 @@ from typing import Any
 import msgpack
 import zmq
 
-from bench.index.rows import Row, timed
 from bench.index.sides import Ours, our_events
 from bench.index.trace import (
     BLOCK_SIZE,
@@ -29,6 +28,7 @@ from bench.index.trace import (
     prompt_of,
     tokens_of,
 )
+from bench.rows import Row, timed
 from radixroute.radix.ids import Tokens, WorkerId
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.request.sampling import SamplingParams

@@ -14,8 +14,8 @@ from statistics import median
 import msgspec
 import numpy as np
 
-from bench.index.rows import Row, alone
 from bench.index.sides import EVENT_BLOCKS, Ours
+from bench.rows import Row, alone
 from radixroute.events.engines.adapter import EngineAdapter
 from radixroute.events.engines.vllm import decode_live
 from radixroute.events.wire.epoch import make_epoch

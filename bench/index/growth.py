@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bench.index.rows import Row, alone
 from bench.index.sides import Ours
+from bench.rows import Row, alone
 from radixroute.radix.ids import Keys, Tier
 
 MILLION = 1_000_000

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from statistics import median
 
-from bench.index.rows import Row, alone
 from bench.index.trace import BLOCK_SIZE, load_trace
+from bench.rows import Row, alone
 from radixroute.radix.tree.eviction import EVICTION_POLICIES, LRU, eviction_named
 from radixroute.radix.tree.radix_tree import RadixTree
 

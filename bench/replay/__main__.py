@@ -4,7 +4,7 @@ The Mooncake conversation trace through both, in this process, one after the oth
 the same workers, timing and trace. First whether they agree where the policies are the same, then
 how the default policy does against the peer's presets, all in our simulator, and how long a run
 takes. Also with arrivals spread inside their buckets, under wrong assumptions, with a million
-requests (`replay_growth`) and under each eviction policy of the workers (`replay_eviction`). Writes
+requests (`growth`) and under each eviction policy of the workers (`eviction`). Writes
 bench/results/replay.json.
 """
 
@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.index.rows import Row, alone, write
 from bench.replay.eviction import on_synth, on_trace
 from bench.replay.growth import growth
+from bench.rows import Row, alone, write
 from radixroute.demo.machine import machine, versions
 from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.simulate import Conditions, Scenario, simulate

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from math import exp, log
 from statistics import mean
 
-from bench.index.rows import Row, alone
+from bench.rows import Row, alone
 from radixroute.radix.tree.eviction import EVICTION_POLICIES, LRU
 from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.results import RunResult

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.index.rows import Row, alone
+from bench.rows import Row, alone
 from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.simulate import Scenario, simulate
 from radixroute.replay.traces.files import read_trace

@@ -2,31 +2,31 @@
 
 import json
 
-from bench.compat.__main__ import log_lines
-from bench.compat.chats import BLOCK_SIZE, Fleet
+from bench.compat.chats import BLOCK_SIZE, ChatWorkload
+from bench.compat.dynamo_log import log_lines
 from bench.index.concurrent import tokens_of
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored
 
 
 def test_the_truth_is_what_the_events_leave():
-    fleet = Fleet(workers=2, blocks=700, chats=6, seed=3)
+    workload = ChatWorkload(workers=2, blocks=700, chats=6, seed=3)
     held: list[set[int]] = [set(), set()]
     for _ in range(120):
-        worker, events = fleet.turn()
+        worker, events = workload.turn()
         for event in events:
             if isinstance(event, BlocksStored):
                 held[worker].update(event.keys.tolist())
             else:
                 assert isinstance(event, BlocksRemoved)
                 held[worker].difference_update(event.keys.tolist())
-    assert held == [cache.resident_keys() for cache in fleet.caches]
-    assert fleet.removed > 100
-    assert fleet.stored - fleet.removed == sum(map(len, held))
-    for prompt in fleet.prompts(20):
-        assert all(0 <= n <= len(prompt) // BLOCK_SIZE for n in fleet.overlaps(prompt))
-    whole = fleet.chats[0].tokens
-    fleet.serve(1, whole)
-    assert fleet.overlaps(whole)[1] == len(whole) // BLOCK_SIZE
+    assert held == [cache.resident_keys() for cache in workload.caches]
+    assert workload.removed > 100
+    assert workload.stored - workload.removed == sum(map(len, held))
+    for prompt in workload.prompts(20):
+        assert all(0 <= n <= len(prompt) // BLOCK_SIZE for n in workload.overlaps(prompt))
+    whole = workload.chats[0].tokens
+    workload.serve(1, whole)
+    assert workload.overlaps(whole)[1] == len(whole) // BLOCK_SIZE
 
 
 def test_unexpected_lines_of_a_log_count():

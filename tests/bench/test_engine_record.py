@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from bench.engine.rows import Lap, Row, Samples, interleaved, record, write_record
+from bench.engine.laps import EngineRow, Lap, Samples, interleaved, record, write_record
 
 KEYS = {"name", "ours", "peer", "ratio", "unit"}
 
@@ -67,15 +67,15 @@ def test_the_document_has_the_keys_that_readers_rely_on(tmp_path):
 @pytest.mark.torch
 def test_the_plan_names_every_row_once_and_the_table_shows_them():
     pytest.importorskip("torch")
-    from bench.engine.__main__ import facts, table
     from bench.engine.plan import FULL_ROUNDS, row_names
+    from bench.engine.table import facts, table
 
     names = row_names()
     assert len(names) == len(set(names)) == 13
     assert {"prefill.2048.bf16", "decode.b8.fp32", "ttft.grpc.bf16", "step.64streams"} <= set(names)
     assert FULL_ROUNDS[0] >= 7
     shown = io.StringIO()
-    rows = [Row(name, 1.0, 2.0, 0.5, "ms", 1) for name in names]
+    rows = [EngineRow(name, 1.0, 2.0, 0.5, "ms", 1) for name in names]
     Console(file=shown, width=120).print(table(rows))
     assert all(name in shown.getvalue() for name in names)
     about = facts(0.5)

@@ -1,4 +1,4 @@
-"""What the index benchmark writes down: one row a comparison, medians of its rounds. Pure."""
+"""Rows of a benchmark: one a comparison, medians of its rounds, and the file they go to."""
 
 import json
 from collections.abc import Mapping, Sequence

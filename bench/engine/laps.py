@@ -19,7 +19,7 @@ Watch = Callable[[int, int], None]  # rounds done, rounds in all
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class EngineRow:
     """One comparison. `ratio` is how many times better ours is, whatever the unit.
 
     `cpu_ratio` is the same by processor time, which other programs on the machine disturb less;
@@ -62,20 +62,20 @@ class Samples:
     ours: list[Lap] = field(default_factory=list)
     peer: list[Lap] = field(default_factory=list)
 
-    def rates(self, name: str) -> Row:
+    def rates(self, name: str) -> EngineRow:
         """Tokens a second, the more the better."""
         ours, peer = (median(x.tokens / x.wall_s for x in side) for side in (self.ours, self.peer))
         mine, theirs = (median(x.cpu_s / x.tokens for x in side) for side in (self.ours, self.peer))
-        row = Row(name, ours, peer, ours / peer, RATES, len(self.ours), theirs / mine)
+        row = EngineRow(name, ours, peer, ours / peer, RATES, len(self.ours), theirs / mine)
         return _rounded(row)
 
-    def times(self, name: str) -> Row:
+    def times(self, name: str) -> EngineRow:
         """Milliseconds, the fewer the better."""
         ours, peer = (median(x.wall_s * 1000 for x in side) for side in (self.ours, self.peer))
-        return _rounded(Row(name, ours, peer, peer / ours, TIMES, len(self.ours)))
+        return _rounded(EngineRow(name, ours, peer, peer / ours, TIMES, len(self.ours)))
 
 
-def _rounded(row: Row) -> Row:
+def _rounded(row: EngineRow) -> EngineRow:
     cpu_ratio = None if row.cpu_ratio is None else round(row.cpu_ratio, 3)
     return replace(
         row,
@@ -104,7 +104,7 @@ def interleaved(
 
 
 def record(
-    rows: Sequence[Row], machine: Mapping[str, object], versions: Mapping[str, str]
+    rows: Sequence[EngineRow], machine: Mapping[str, object], versions: Mapping[str, str]
 ) -> dict[str, object]:
     """The whole JSON document."""
     return {

@@ -1,4 +1,4 @@
-"""The command line: one typer application made of the commands in `commands_*`.
+"""The command line: one typer application made of the commands beside this file.
 
 Owns the options that stand before a command, and the line where errors become one clear message and
 an exit code: 2 for what the user must change, 1 for what failed. Heavy imports happen inside the
@@ -12,13 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from radixroute import __version__
-from radixroute.cli import cluster as commands_cluster
-from radixroute.cli import events as commands_events
-from radixroute.cli import inspect as commands_inspect
-from radixroute.cli import replay as commands_replay
-from radixroute.cli import submit as commands_submit
+from radixroute.cli import cluster, events, inspect, replay, submit
 from radixroute.cli.console import complain
-from radixroute.cli.shared import Context
+from radixroute.cli.context import Context
 from radixroute.errors import FrontDoorError
 
 
@@ -66,11 +62,5 @@ def _before(
     ctx.obj = Context(config_path=config)
 
 
-for _commands in (
-    commands_cluster,
-    commands_submit,
-    commands_inspect,
-    commands_events,
-    commands_replay,
-):
-    _commands.register(app)
+for commands in (cluster, submit, inspect, events, replay):
+    commands.register(app)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from radixroute.cli.console import cell, show, tell
-from radixroute.cli.shared import RouterOption, config_for, find_router
-from radixroute.cli.trace_writing import write_trace
+from radixroute.cli.context import config_for
+from radixroute.cli.router_address import RouterOption, find_router
+from radixroute.cli.trace_file import write_trace
 from radixroute.errors import BadInput, FrontDoorError
 
 if TYPE_CHECKING:

@@ -2,19 +2,17 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from radixroute.cli.console import cell, show, show_json, show_table, table_of, tell
-from radixroute.cli.shared import JsonOption, context_of
+from radixroute.cli.console import JsonOption, cell, show, show_json, show_table, table_of, tell
+from radixroute.cli.context import context_of
+from radixroute.cli.reported_errors import reported_deploy_errors
 from radixroute.config import DEFAULT, Config, Given, assignment, flag
-from radixroute.deploy.errors import ConfigError, DeployError
 from radixroute.deploy.settings import ClusterSettings
-from radixroute.errors import BadConfig, FrontDoorError
+from radixroute.errors import BadConfig
 
 SetOption = Annotated[
     list[str] | None,
@@ -92,7 +90,7 @@ def up(  # noqa: PLR0913 - every parameter is an option of the command line
     from radixroute.deploy.cluster import daemon
 
     try:
-        with _reported():
+        with reported_deploy_errors():
             state = daemon.up(cluster, tell)
     except KeyboardInterrupt:
         tell("interrupted: what had been started is down again")
@@ -117,7 +115,7 @@ def down(
     cluster = _config(ctx, given, settings).cluster
     from radixroute.deploy.cluster import daemon
 
-    with _reported():
+    with reported_deploy_errors():
         daemon.down(cluster, tell)
 
 
@@ -187,17 +185,6 @@ def _runnable(cluster: ClusterSettings) -> ClusterSettings:
         raise BadConfig(f"worker.model: {model} does not exist; give a directory or a .gguf file")
     full = str(path.resolve()) if path.exists() else model
     return dataclasses.replace(cluster, worker=dataclasses.replace(cluster.worker, model=full))
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    """What `deploy` says, with our exit codes."""
-    try:
-        yield
-    except ConfigError as error:
-        raise BadConfig(str(error)) from error
-    except DeployError as error:
-        raise FrontDoorError(str(error)) from error
 
 
 def _readable(value: object) -> object:

@@ -1,15 +1,18 @@
-"""How the command line looks: tables, and one line for an error. Decides nothing, asks nobody.
+"""Console of the command line: tables, JSON, and one line for an error. Decides nothing.
 
 Answers and tables go to stdout, progress and errors to stderr, so that a pipe gets only the answer.
 """
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, not tables.")]
 
 WIDEST = 1000  # columns of a table that goes into a pipe
 
@@ -63,17 +66,17 @@ def share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
-def plain(message: Any) -> dict[str, Any]:
+def json_values(message: Any) -> dict[str, Any]:
     """A wire message as JSON values: every field, numbers as numbers (also those of 64 bits)."""
-    return {one.name: _plain_field(message, one) for one in message.DESCRIPTOR.fields}
+    return {one.name: _json_value(message, one) for one in message.DESCRIPTOR.fields}
 
 
-def _plain_field(message: Any, field: Any) -> Any:
+def _json_value(message: Any, field: Any) -> Any:
     value = getattr(message, field.name)
     if field.message_type is None:
         return list(value) if field.is_repeated else value
     if field.message_type.GetOptions().map_entry:
         return dict(value)
     if field.is_repeated:
-        return [plain(one) for one in value]
-    return plain(value) if message.HasField(field.name) else None
+        return [json_values(one) for one in value]
+    return json_values(value) if message.HasField(field.name) else None

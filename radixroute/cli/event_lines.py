@@ -1,4 +1,4 @@
-"""How recordings look: entries, contents and changes as lines, table rows and JSON values. Pure."""
+"""Lines of recordings: entries, contents and changes as lines, cells and JSON values. Pure."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +10,7 @@ from radixroute.events.recording.listing import Entry, Names, ToldEvent, name_of
 from radixroute.events.recording.recorded import HolderChange, HolderContent, Rebuilt
 from radixroute.events.recording.recording import Header
 from radixroute.radix.ids import Keys, Tier
+from radixroute.replay.report.text import printable
 
 # Of a chain; enough to recognise it by.
 FIRST_KEYS = 3
@@ -31,15 +32,15 @@ def entry_lines(entry: Entry) -> list[str]:
     number = f"r{entry.record}"
     head = f"{number:>8} {entry.at_ns / 1e9:>10.3f}s  {entry.source:<12} {entry.kind:<10}"
     seq = "" if entry.seq is None else f"seq {entry.seq}"
-    told = [_event_text(event) for event in entry.events]
+    event_texts = [_event_text(event) for event in entry.events]
     parts = (
         [f"{entry.count} since {entry.since_ns / 1e9:.3f}s"] if entry.since_ns is not None else []
     )
     parts += [entry.note] if entry.note else []
-    if len(told) == 1 and not parts:
-        parts, told = told, []
+    if len(event_texts) == 1 and not parts:
+        parts, event_texts = event_texts, []
     first = f"{head} {seq:<10} {', '.join(parts)}".rstrip()
-    return [printable(line) for line in (first, *(" " * 35 + text for text in told))]
+    return [printable(line) for line in (first, *(" " * 35 + text for text in event_texts))]
 
 
 def entry_json(entry: Entry) -> dict[str, Any]:
@@ -120,11 +121,6 @@ def change_lines(change: HolderChange) -> list[str]:
 
 def names_of(keys: Names) -> list[str]:
     return [name_of(key) for key in (keys.tolist() if isinstance(keys, np.ndarray) else keys)]
-
-
-def printable(text: str) -> str:
-    """What a recording names may hold what a terminal would obey."""
-    return "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
 def counts_text(by_tier: dict[Tier, Keys]) -> str:

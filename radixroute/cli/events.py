@@ -1,34 +1,24 @@
 """The commands `events record`, `events show` and `events replay`: event streams kept for later.
 
-Own the file: how it is opened, found and named in errors. What a recording says is `replay`'s, how
-it looks `event_lines`'. A recording of vLLM holds token ids, so only its owner may read the file.
+Owns the group, its options and which of them go together. What a recording says is the business of
+`events.recording`, how it looks that of `event_tables`.
 """
 
-import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from radixroute.cli.console import cell, show, show_json, show_table, table_of, tell
-from radixroute.cli.shared import (
-    JsonOption,
-    RouterOption,
-    config_for,
-    find_router,
-    require_address,
-)
-from radixroute.errors import BadInput, DamagedRecording, NotRecorded
+from radixroute.cli.console import JsonOption
+from radixroute.cli.context import config_for
+from radixroute.cli.event_tables import show_changes, show_contents, show_entries, show_rebuilt_json
+from radixroute.cli.recording_file import open_recording, parsed_point, tell_ending
+from radixroute.cli.recording_run import record_streams, require_free, show_capture
+from radixroute.cli.router_address import RouterOption, find_router, require_address
+from radixroute.errors import BadInput
 
 if TYPE_CHECKING:
-    from radixroute.events.recording.capture import Capture
-    from radixroute.events.recording.reader import RecordingReader
-    from radixroute.events.recording.recorded import Point, Rebuilt
-    from radixroute.live.event_sources import SourceFinder
+    pass
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The recording.")]
 POINT_HELP = "Seconds (12.5), a record's number (r120) or end."
@@ -93,13 +83,13 @@ def record(  # noqa: PLR0913 - every parameter is an option of the command line
 
     own = None if workers or engines else find_router(config_for(ctx, router))
     endpoints = engine_endpoints(engines, vllm_replay)
-    _require_free(file, force)
+    require_free(file, force)
     finder = SourceFinder(workers=workers, vllm=endpoints, router=own)
     try:
-        capture = _record(file, finder, seconds, force)
+        capture = record_streams(file, finder, seconds, force)
     finally:
         finder.close()
-    _report(file, capture)
+    show_capture(file, capture)
 
 
 def show_recording(
@@ -118,10 +108,10 @@ def show_recording(
 
     Example: [bold]radixroute events show run.rrev --source worker-0 --from 2 --to r500[/]
     """
-    start, stop = _point(first or "r0"), _point(last or "end")
-    with _opened(file) as reader:
-        _list(reader, source, start, stop, as_json=as_json)
-        _tell_ending(file, reader)
+    start, stop = parsed_point(first or "r0"), parsed_point(last or "end")
+    with open_recording(file) as reader:
+        show_entries(reader, source, start, stop, as_json=as_json)
+        tell_ending(file, reader)
 
 
 def replay(
@@ -142,8 +132,8 @@ def replay(
     """
     if keys and diff is None:
         raise BadInput("--keys goes with --diff POINT")
-    points = [_point(one) for one in (at, diff) if one is not None]
-    with _opened(file) as reader:
+    points = [parsed_point(one) for one in (at, diff) if one is not None]
+    with open_recording(file) as reader:
         from radixroute.events.errors import PointBeyondEnd
         from radixroute.events.recording.recorded import rebuild
 
@@ -151,196 +141,10 @@ def replay(
             found = rebuild(reader, points)
         except PointBeyondEnd as error:
             raise BadInput(f"{file}: {error}") from error
-        _tell_ending(file, reader)
+        tell_ending(file, reader)
     if as_json:
-        _replay_json(found, with_keys=keys)
+        show_rebuilt_json(found, with_keys=keys)
         return
-    _show_contents(found[0])
+    show_contents(found[0])
     if diff is not None:
-        _show_changes(found[0], found[1], with_keys=keys)
-
-
-# -- recording -------------------------------------------------------------------------------------
-
-
-def _record(file: Path, finder: "SourceFinder", seconds: float | None, force: bool) -> "Capture":
-    from radixroute.events.errors import EventError
-    from radixroute.events.warm import warm
-    from radixroute.live.event_recording import record_into
-    from radixroute.radix.errors import RadixError
-
-    warm()  # loading kernels takes a second, by which the first messages would seem late
-    found = finder.find()
-    if not found.sources:
-        raise NotRecorded("no workers have joined yet: there is nothing to record")
-    tell(f"recording {_streams(sum(s.ranks for s in found.sources))} into {file}; Ctrl-C ends it")
-    try:
-        with _created(file, force) as out, Console(stderr=True).status("") as status:
-            return record_into(
-                out,
-                finder,
-                found,
-                seconds=seconds,
-                on_turn=lambda capture: status.update(_progress(capture)),
-            )
-    except (EventError, RadixError) as error:
-        raise NotRecorded(str(error)) from error
-    except OSError as error:
-        raise NotRecorded(f"cannot write {file}: {error.strerror}") from error
-
-
-def _require_free(file: Path, force: bool) -> None:
-    if file.exists() and not force:
-        raise BadInput(f"{file} exists: give another name, or --force to replace it")
-
-
-@contextmanager
-def _created(file: Path, force: bool) -> Iterator[BinaryIO]:
-    """A new file that its owner alone may read; the old one is only removed if that was meant."""
-    if force and file.is_file():
-        file.unlink()
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-        yield out
-
-
-def _progress(capture: "Capture") -> str:
-    gaps = sum(one.gaps for one in capture.standings())
-    return (
-        f"{capture.elapsed_ns / 1e9:.0f} s: {capture.counters.messages:,} messages, "
-        f"{capture.n_bytes / 1e3:,.0f} kB, {gaps} gaps"
-    )
-
-
-def _streams(n: int) -> str:
-    return "1 stream" if n == 1 else f"{n} streams"
-
-
-def _report(file: Path, capture: "Capture") -> None:
-    standings = capture.standings()
-    show(
-        f"recorded {capture.counters.messages:,} messages of {_streams(len(standings))} in "
-        f"{capture.elapsed_ns / 1e9:.1f} s into [bold]{cell(file)}[/] "
-        f"({capture.n_bytes / 1e3:,.0f} kB)"
-    )
-    if not capture.counters.messages:
-        show("[yellow]nothing was heard: is the address right, and does anything publish there?[/]")
-    if capture.refused:
-        show(f"[yellow]{capture.refused} messages were too big to record[/]")
-    from radixroute.cli.event_lines import agreement, printable
-    from radixroute.events.recording.listing import stream_name
-
-    table = table_of("", ("stream", "state", "last seq", "gaps", "digest"), left=("stream",))
-    for one in standings:
-        seq = "-" if one.applied_seq is None else str(one.applied_seq)
-        name = cell(printable(stream_name(one.holder)))
-        table.add_row(name, one.state.value, seq, str(one.gaps), agreement(one))
-    show_table(table)
-
-
-# -- reading ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _opened(file: Path) -> "Iterator[RecordingReader]":
-    from radixroute.events.errors import RecordingError
-    from radixroute.events.recording.reader import RecordingReader
-
-    try:
-        data = file.open("rb")
-    except OSError as error:
-        raise BadInput(f"cannot read {file}: {error.strerror}") from error
-    with data:
-        try:
-            reader = RecordingReader(data)
-        except (RecordingError, OSError) as error:
-            raise BadInput(f"cannot read {file}: {error}") from error
-        try:
-            yield reader
-        except RecordingError as error:
-            raise DamagedRecording(f"{file}: {error}") from error
-
-
-def _tell_ending(file: Path, reader: "RecordingReader") -> None:
-    from radixroute.events.recording.reader import Ending
-
-    if reader.ending in (Ending.CUT, Ending.UNFINISHED):
-        place = "" if reader.cut_at is None else f" at byte {reader.cut_at}"
-        tell(
-            f"{file} ends{place} without an end mark, after r{reader.n_records} "
-            f"({reader.end_ns / 1e9:.3f} s): {reader.ending.value}"
-        )
-
-
-def _point(text: str) -> "Point":
-    from radixroute.events.errors import BadPoint
-    from radixroute.events.recording.recorded import parse_point
-
-    try:
-        return parse_point(text)
-    except BadPoint as error:
-        raise BadInput(str(error)) from error
-
-
-def _list(
-    reader: "RecordingReader",
-    source: str | None,
-    start: "Point",
-    stop: "Point",
-    *,
-    as_json: bool,
-) -> None:
-    from radixroute.cli.event_lines import TROUBLES, entry_json, entry_lines, header_line
-    from radixroute.events.recording.listing import listed
-
-    out = Console(soft_wrap=True, highlight=False)
-    if not as_json:
-        out.print(cell(header_line(reader.header)))
-    for entry in listed(reader, source=source, start=start, stop=stop):
-        if as_json:
-            print(json.dumps(entry_json(entry)))
-            continue
-        style = "yellow" if entry.kind in TROUBLES else None
-        for line in entry_lines(entry):
-            out.print(line, style=style, markup=False)
-
-
-def _show_contents(rebuilt: "Rebuilt") -> None:
-    from radixroute.cli.event_lines import PLACE_COLUMNS, content_cells, printable
-
-    show(f"the index at {rebuilt.at_ns / 1e9:.3f} s, after record r{rebuilt.record}")
-    columns = (*PLACE_COLUMNS, "gaps", "digest")
-    table = table_of("", columns, left=("stream", "state", "digest"))
-    for content in rebuilt.contents:
-        table.add_row(*(cell(printable(one)) for one in content_cells(content)))
-    show_table(table)
-
-
-def _show_changes(before: "Rebuilt", after: "Rebuilt", *, with_keys: bool) -> None:
-    from radixroute.cli.event_lines import change_lines, counts_text, printable
-    from radixroute.events.recording.listing import stream_name
-    from radixroute.events.recording.recorded import changes
-
-    found = changes(before, after)
-    show(f"from there to {after.at_ns / 1e9:.3f} s, after record r{after.record}")
-    table = table_of("", ("stream", "added", "removed"), left=("stream",))
-    for one in found:
-        name = cell(printable(stream_name(one.holder)))
-        table.add_row(name, counts_text(one.added), counts_text(one.removed))
-    show_table(table)
-    if with_keys:
-        for one in found:
-            for line in change_lines(one):
-                print(line)
-
-
-def _replay_json(found: "list[Rebuilt]", *, with_keys: bool) -> None:
-    from radixroute.cli.event_lines import change_json, rebuilt_json
-    from radixroute.events.recording.recorded import changes
-
-    value = {"at": rebuilt_json(found[0])}
-    if len(found) == 2:
-        value["to"] = rebuilt_json(found[1])
-        diff = [change_json(one, with_keys=with_keys) for one in changes(found[0], found[1])]
-        show_json({**value, "diff": diff})
-        return
-    show_json(value)
+        show_changes(found[0], found[1], with_keys=keys)

@@ -5,8 +5,18 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.table import Table
 
-from radixroute.cli.console import cell, plain, share, show, show_json, show_table, table_of
-from radixroute.cli.shared import JsonOption, RouterOption, config_for, find_router
+from radixroute.cli.console import (
+    JsonOption,
+    cell,
+    json_values,
+    share,
+    show,
+    show_json,
+    show_table,
+    table_of,
+)
+from radixroute.cli.context import config_for
+from radixroute.cli.router_address import RouterOption, find_router
 
 if TYPE_CHECKING:
     from radixroute.client import RouterClient
@@ -50,7 +60,7 @@ def workers(ctx: typer.Context, router: RouterOption = None, as_json: JsonOption
     with _client(ctx, router) as client:
         answer = client.list_workers()
     if as_json:
-        show_json(plain(answer))
+        show_json(json_values(answer))
         return
     table = table_of("", _WORKER_COLUMNS, left=("worker", "state", "events", "address", "reason"))
     for one in answer.workers:
@@ -105,7 +115,7 @@ def explain(
     with _client(ctx, router) as client:
         answer = client.explain(request_id)
     if as_json:
-        show_json(plain(answer))
+        show_json(json_values(answer))
         return
     show(
         f"request [bold]{cell(answer.request_id)}[/]: policy {cell(answer.policy)}, "
@@ -155,7 +165,7 @@ def _hits_row(name: str, one: "pb.WorkerHits") -> tuple[str, ...]:
 
 def _with_rate(one: "pb.WorkerHits") -> dict[str, Any]:
     rate = one.cached_tokens / one.prompt_tokens if one.prompt_tokens else None
-    return {**plain(one), "hit_rate": rate}
+    return {**json_values(one), "hit_rate": rate}
 
 
 def _state(name: str) -> str:

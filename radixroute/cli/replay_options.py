@@ -1,16 +1,19 @@
 """Options of `replay TRACE`: which go together, and the values behind them."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from radixroute.cli.shared import require_address
+from radixroute.cli.router_address import require_address
 from radixroute.errors import BadInput
 
 if TYPE_CHECKING:
     from radixroute.replay.fleet.timing import Timing
     from radixroute.replay.traces.trace import Trace
+
+_Number = TypeVar("_Number", int, float)
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:
@@ -64,3 +67,22 @@ def fitted(
     if scale_lengths is not None:
         trace = resized(trace, scale_lengths, block_size)
     return trace if max_output is None else capped(trace, max_output)
+
+
+def shaped(trace: "Trace", *, spread: bool, seed: int, limit: int | None) -> "Trace":
+    from radixroute.replay.traces.reshape import cut
+    from radixroute.replay.traces.reshape import spread as spread_out
+
+    trace = trace if limit is None else cut(trace, limit)
+    return spread_out(trace, seed) if spread else trace
+
+
+def words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def numbers(option: str, text: str, kind: Callable[[str], _Number]) -> list[_Number]:
+    try:
+        return [kind(word) for word in words(text)]
+    except ValueError:
+        raise BadInput(f"{option} {text}: write numbers with commas between them") from None

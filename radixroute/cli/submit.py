@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from radixroute.cli.console import share, tell
-from radixroute.cli.shared import RouterOption, config_for, find_router
+from radixroute.cli.context import config_for
+from radixroute.cli.router_address import RouterOption, find_router
 from radixroute.errors import BadInput, RequestFailed
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Measures a running cluster's engine for `replay.calibration`: prompts alone, decoding, and both.
+"""Measurement of a cluster's engine for `replay.calibration`: prompts alone, decoding, and both.
 
 Owns one short series. All goes through the router, as requests do, so what router and network add
 is in the times. Every worker is given the same at once: workers that share a machine are measured
@@ -29,7 +29,7 @@ DECODING = (1, 2, 4, 8)  # requests on each worker
 DECODED = 24  # tokens of each of them
 MIN_SPANS = 3  # from token to token, that make a row
 BESIDE = 4  # requests that decode on each worker while a prompt comes
-# Contexts to decode with, as shares of the longest prompt: the pass grows with them.
+# Contexts to decode with, as shares of the longest prompt: a step grows with them.
 CONTEXTS = (0.1, 0.5)
 
 
@@ -60,25 +60,27 @@ class Answer:
 async def measure(
     client: AsyncRouterClient,
     cluster: ClusterFacts,
-    longest: int,
+    max_prompt_tokens: int,
     rng: np.random.Generator,
     tell: Callable[[int, int], None],
 ) -> Rows:
-    """`longest`: prompt tokens that matter. `tell`: rounds done, in all. Raises `FrontDoorError`.
+    """`max_prompt_tokens`: no longer prompt matters. `tell`: rounds done, in all.
 
-    `rng` must be another one each time: prompts that are in a cache already measure nothing.
+    `rng` must be another one each time: prompts that are in a cache already measure nothing. Raises
+    `FrontDoorError`.
     """
-    return await _Series(client, cluster, _longest(cluster, longest), rng, tell).run()
+    most = _max_prompt_tokens(cluster, max_prompt_tokens)
+    return await _Series(client, cluster, most, rng, tell).run()
 
 
-def _longest(cluster: ClusterFacts, wanted: int) -> int:
-    """Longer ones take several passes, and a pool must hold a whole round."""
+def _max_prompt_tokens(cluster: ClusterFacts, wanted: int) -> int:
+    """Longer prompts take several steps, and a pool must hold a whole round."""
     pool = cluster.kv_blocks * cluster.block_size
-    room = min(pool // (max(DECODING) + 1), cluster.max_tokens) - DECODED - cluster.block_size
-    longest = min(max(wanted, 4 * cluster.block_size), cluster.max_num_batched_tokens, room)
-    if longest < 2 * cluster.block_size:
+    fitting = min(pool // (max(DECODING) + 1), cluster.max_tokens) - DECODED - cluster.block_size
+    tokens = min(max(wanted, 4 * cluster.block_size), cluster.max_num_batched_tokens, fitting)
+    if tokens < 2 * cluster.block_size:
         raise RequestFailed("this cluster holds too little to be measured: give it more KV memory")
-    return longest
+    return tokens
 
 
 class _Series:
@@ -86,16 +88,16 @@ class _Series:
         self,
         client: AsyncRouterClient,
         cluster: ClusterFacts,
-        longest: int,
+        max_prompt_tokens: int,
         rng: np.random.Generator,
         tell: Callable[[int, int], None],
     ) -> None:
-        self._client, self._cluster, self._longest = client, cluster, longest
+        self._client, self._cluster, self._max_prompt_tokens = client, cluster, max_prompt_tokens
         self._rng, self._tell = rng, tell
 
     async def run(self) -> Rows:
         lengths = np.unique(
-            np.geomspace(self._cluster.block_size, self._longest, LENGTHS).astype(int)
+            np.geomspace(self._cluster.block_size, self._max_prompt_tokens, LENGTHS).astype(int)
         )
         order = self._rng.permutation(np.repeat(lengths, REPEATS)).tolist()
         rounds = [(n, self._context(share)) for share in CONTEXTS for n in DECODING]
@@ -132,13 +134,13 @@ class _Series:
         return Rows(pool, tuple(prefill), tuple(decode), tuple(beside))
 
     def _context(self, share: float) -> int:
-        return max(1, round(self._longest * share))
+        return max(1, round(self._max_prompt_tokens * share))
 
     @asynccontextmanager
     async def _decoding(self) -> AsyncIterator[list[Answer]]:
         """Some requests that decode on each worker for as long as the body runs."""
         length = self._context(CONTEXTS[0])
-        # Two passes for each prompt that comes beside, and a few more; never more than fits.
+        # Two steps for each prompt that comes beside, and a few more; never more than fits.
         n_output = min(self._cluster.max_tokens - length, 20 * LENGTHS)
         running = [Answer(length) for _ in range(BESIDE * len(self._cluster.workers))]
         tasks = [asyncio.create_task(self._ask(one, n_output)) for one in running]
@@ -156,9 +158,9 @@ class _Series:
 
     async def _all(self, length: int, n_output: int, each: int = 1) -> list[Answer]:
         """So many requests for each worker, all at once."""
-        asked = [Answer(length) for _ in range(each * len(self._cluster.workers))]
-        await asyncio.gather(*(self._ask(one, n_output) for one in asked))
-        return asked
+        answers = [Answer(length) for _ in range(each * len(self._cluster.workers))]
+        await asyncio.gather(*(self._ask(one, n_output) for one in answers))
+        return answers
 
     def _prompt(self, length: int) -> Tokens:
         return self._rng.integers(0, self._cluster.vocab_size, length).astype(np.uint32)
@@ -191,7 +193,7 @@ def alone(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def decode_rows(answers: Sequence[Answer]) -> list[DecodeRow]:
-    """One worker's passes that only decoded, by how many requests were in them."""
+    """One worker's steps that only decoded, by how many requests were in them."""
     spans: dict[int, list[tuple[float, int]]] = {}  # by requests: (ms a token, context tokens)
     for one in answers:
         n_by_ns = Counter(one.token_ns)

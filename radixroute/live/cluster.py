@@ -87,8 +87,8 @@ def fit_trace(trace: Trace, cluster: ClusterFacts, fitting: Fitting) -> tuple[Tr
     if fits.all():
         return trace, 0
     if not fitting.skip_long:
-        first, longest = int(np.flatnonzero(~fits)[0]), int(total.max())
-        ratio = cluster.max_tokens / longest * (fitting.scale_lengths or 1.0)
+        first, most_tokens = int(np.flatnonzero(~fits)[0]), int(total.max())
+        ratio = cluster.max_tokens / most_tokens * (fitting.scale_lengths or 1.0)
         raise BadInput(
             f"{int((~fits).sum())} requests are too long for this cluster (the first: number"
             f" {first}, {int(total[first]):,} tokens; it takes {cluster.max_tokens:,}): give"

@@ -1,4 +1,4 @@
-"""Makes one recording on behalf of `events record`: from an opened file to a finished one.
+"""Loop of one recording on behalf of `events record`: from an opened file to a finished one.
 
 Owns the loop and when it is over: a signal, or a time.
 """

@@ -1,4 +1,4 @@
-"""Which event streams to record: asked of the workers, or of a router for all of its own.
+"""Sources of a recording: event streams, asked of the workers, or of a router for all of its own.
 
 Owns the gRPC channels to the workers and, while a recording runs, the thread that asks again: a
 worker that restarts has another epoch and other endpoints. Only what `GetInfo` says is believed.

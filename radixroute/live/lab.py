@@ -22,7 +22,7 @@ from radixroute.replay.report.report import Report, ReportedRun
 from radixroute.replay.results import RunResult
 from radixroute.replay.traces.trace import Trace
 
-Told = Callable[[int, int, str], None]  # done, in all, what
+Progress = Callable[[int, int, str], None]  # done, in all, what
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +56,24 @@ class Measured:
 
 
 def replay_beside(
-    trace: Trace, settings: LabSettings, options: LiveOptions, told: Told, command: str
+    trace: Trace, settings: LabSettings, options: LiveOptions, progress: Progress, command: str
 ) -> LiveOutcome:
     """Raises `FrontDoorError` and `ReplayError`."""
-    return simulate_beside(asyncio.run(run_live(trace, settings, options, told)), told, command)
+    measured = asyncio.run(run_live(trace, settings, options, progress))
+    return simulate_beside(measured, progress, command)
 
 
 async def run_live(
-    trace: Trace, settings: LabSettings, options: LiveOptions, told: Told
+    trace: Trace, settings: LabSettings, options: LiveOptions, progress: Progress
 ) -> Measured:
     """The part that needs the cluster."""
-    return await _Lab(settings, options, told).run(trace)
+    return await _Lab(settings, options, progress).run(trace)
 
 
-def simulate_beside(measured: Measured, told: Told, command: str) -> LiveOutcome:
+def simulate_beside(measured: Measured, progress: Progress, command: str) -> LiveOutcome:
     """The same in virtual time, and both in one report."""
     settings, notes = measured.settings, list(measured.notes)
-    report = replay_all(measured.trace, settings, told, command)
+    report = replay_all(measured.trace, settings, progress, command)
     for one in measured.live:
         notes.extend(_notes(one, report.bounds["infinite"]))
     reachable = report.runs[0].reachable
@@ -83,8 +84,8 @@ def simulate_beside(measured: Measured, told: Told, command: str) -> LiveOutcome
 
 
 class _Lab:
-    def __init__(self, settings: LabSettings, options: LiveOptions, told: Told) -> None:
-        self._settings, self._options, self._told = settings, options, told
+    def __init__(self, settings: LabSettings, options: LiveOptions, progress: Progress) -> None:
+        self._settings, self._options, self._progress = settings, options, progress
         self._notes: list[str] = []
         self._calibration: str | None = None
 
@@ -130,7 +131,7 @@ class _Lab:
             cluster,
             int(trace.input_tokens.max()),
             np.random.default_rng(secrets.randbits(64)),
-            lambda done, total: self._told(done, total, "calibrating"),
+            lambda done, total: self._progress(done, total, "calibrating"),
         )
         found = fit(rows)
         self._calibration = calibration_json(rows)
@@ -148,14 +149,14 @@ class _Lab:
         found = []
         for salt, (policy, speed) in enumerate(wanted):
             what = f"{policy} live, {speed:g}x"
-            self._told(0, len(trace), what)
+            self._progress(0, len(trace), what)
             found.append(
                 await replay_live(
                     client,
                     trace,
                     cluster,
                     LiveRun(policy, speed, settings.seed, salt),
-                    lambda done, what=what: self._told(done, len(trace), what),  # type: ignore[misc]
+                    lambda done, what=what: self._progress(done, len(trace), what),  # type: ignore[misc]
                 )
             )
         return found

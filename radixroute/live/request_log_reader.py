@@ -1,4 +1,4 @@
-"""Reads a router's request log page by page, and counts what it could not get.
+"""Reader of a router's request log, page by page; counts what it could not get.
 
 Owns the place reached; whoever has a client asks for the pages. Never hides a gap: entries that had
 left the log are in `missed`, the router's restarts in `restarts`.

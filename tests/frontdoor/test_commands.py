@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from radixroute import __version__
-from radixroute.cli.console import plain
+from radixroute.cli.console import json_values
 from radixroute.deploy.cluster import daemon
 from radixroute.deploy.errors import ConfigError, NotRunning, StartError
 from radixroute.deploy.process.process_tree import identify
@@ -166,7 +166,7 @@ def test_json_has_numbers_as_numbers(cli, router):
 
 def test_maps_of_the_wire_become_json_objects():
     info = pb.RouterInfoResponse(policy="radix", counters={"late_deltas": 2**60})
-    shown = plain(info)
+    shown = json_values(info)
     assert shown["counters"] == {"late_deltas": 2**60}
     assert shown["model"] == ""  # a field at its default is shown too
 

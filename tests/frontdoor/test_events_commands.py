@@ -383,7 +383,7 @@ def test_what_a_recording_names_cannot_command_a_terminal(cli, tmp_path):
 
 
 def test_a_recording_in_which_nothing_was_heard_says_so(cli):
-    asked = ("record", "a.rrev", "--vllm", "127.0.0.1:1", "--vllm-replay", "none")
-    run = cli("events", *asked, "--seconds", 0.2)
+    arguments = ("record", "a.rrev", "--vllm", "127.0.0.1:1", "--vllm-replay", "none")
+    run = cli("events", *arguments, "--seconds", 0.2)
     assert run.exit_code == 0, run.stderr
     assert "nothing was heard" in run.stdout + run.stderr

@@ -137,8 +137,8 @@ async def test_live_calibrated_and_captured_round_trip(cli, monkeypatch):
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        shown, told = await replay.communicate()
-        assert replay.returncode == 0, told.decode()
+        shown, progress = await replay.communicate()
+        assert replay.returncode == 0, progress.decode()
         capture = ("replay", "capture", "--router", address, "-o", "captured.jsonl.gz")
         whole = await asyncio.to_thread(cli, *capture)
         assert whole.exit_code == 0, whole.stderr
@@ -147,8 +147,8 @@ async def test_live_calibrated_and_captured_round_trip(cli, monkeypatch):
     assert len(found) > 2 * len(trace)
     assert infinite(found, 4) == 2 * infinite(trace, 4)
     assert_is_the_report_of(trace)
-    assert "radix live, 1x: sent late by" in told.decode()
-    assert "prefill ms =" in told.decode()
+    assert "radix live, 1x: sent late by" in progress.decode()
+    assert "prefill ms =" in progress.decode()
     assert "Idle while requests waited" in shown.decode()
 
 

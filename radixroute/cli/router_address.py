@@ -1,18 +1,15 @@
-"""What several commands need: the settings file that was named, and where the router is.
+"""Address of the router that a command talks to, and the option that names one.
 
 Owns the order in which a router is looked for: `--router`, `client.router`, the cluster that runs
 on this machine, and last the configured host and port.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
-from radixroute.config import Config, Given, flag, load, router_address
+from radixroute.config import Config, router_address
 from radixroute.deploy.errors import DeployError
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.state_file import read_state, runtime_dir
@@ -28,30 +25,6 @@ RouterOption: TypeAlias = Annotated[
         help="The router's address. Default: the cluster running here, else the configured one.",
     ),
 ]
-JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, not tables.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What stands before the command."""
-
-    config_path: Path | None
-
-    def config(self, flags: Sequence[Given] = ()) -> Config:
-        return load(path=self.config_path, flags=flags)
-
-
-def context_of(ctx: typer.Context) -> Context:
-    """The record the application put there."""
-    found = ctx.find_object(Context)
-    return Context(config_path=None) if found is None else found
-
-
-def config_for(ctx: typer.Context, router: str | None) -> Config:
-    """The settings of a command that talks to a router."""
-    return context_of(ctx).config(
-        [] if router is None else [flag("client.router", router, "--router")]
-    )
 
 
 def find_router(config: Config) -> str:

@@ -1,4 +1,4 @@
-"""Writes a trace to the file that a command was given."""
+"""Trace files as commands are given them: read and written, with errors that name the file."""
 
 import gzip
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from radixroute.errors import BadInput
 
 if TYPE_CHECKING:
+    from radixroute.replay.traces.files import Reading
     from radixroute.replay.traces.trace import Trace
 
 
@@ -24,3 +25,14 @@ def write_trace(trace: "Trace", path: Path) -> None:
                 write_own(trace, packed)
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_trace_file(
+    path: Path, format_name: str | None, block_size: int | None, *, skip_bad: bool
+) -> "Reading":
+    from radixroute.replay.traces.files import read_trace
+
+    try:
+        return read_trace(path, format_name, block_size=block_size, skip_bad=skip_bad)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from error

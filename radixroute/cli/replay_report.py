@@ -1,0 +1,74 @@
+"""Report of a replay on the command line: a bar while it runs, tables, and the folder it goes to.
+
+Owns the names of a report's files. What they hold is the business of `replay.report`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from radixroute.cli.console import cell, show, show_table
+from radixroute.errors import BadInput
+
+if TYPE_CHECKING:
+    from radixroute.replay.report.report import Report
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on stderr, in a terminal; else nothing."""
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("reading")
+
+        def tell_progress(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=escape(what))
+
+        yield tell_progress
+
+
+def show_report(report: "Report") -> None:
+    from radixroute.replay.report.table import conclusion, idle_table, table
+
+    show_table(table(report))
+    idle = idle_table(report)
+    if idle is not None:
+        show_table(idle)
+    bounds = ", ".join(f"{name} {value:.4f}" for name, value in report.bounds.items())
+    show(f"Reuse that could be reached: {escape(bounds)}.")
+    show(escape(conclusion(report)))
+
+
+def write_report(report: "Report", folder: Path) -> None:
+    from radixroute.replay.report.html import index_html
+    from radixroute.replay.report.report import requests_jsonl, results_json
+
+    files = {"index.html": index_html(report), "results.json": results_json(report)}
+    for run in report.runs:
+        result = run.result
+        source = "" if result.source == "simulated" else f"-{result.source}"
+        one = f"requests-{result.policy}{source}-w{result.workers}-x{result.speed:g}.jsonl"
+        text = requests_jsonl(run)
+        files.setdefault("requests.jsonl", text)  # the first policy's, for scripts
+        if len(report.runs) > 1:
+            files[one] = text
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be written: {error.strerror}") from error
+    show(f"{len(files)} files: [bold]{cell(folder / 'index.html')}[/]")

@@ -1,1 +1,89 @@
-"""Workloads and traces, and what any router could reach on them. No wall clock, no socket."""
+"""Replays of traces, simulated: what each policy, and any router at all, could reach on them.
+
+Owns traces and workloads, the simulated fleet, the bounds, the attribution of misses, and reports.
+The router in a replay is the real `RouterCore`, in virtual time: no wall clock, no socket, no
+model. Never prints and never opens a cluster: `radixroute.cli` and `radixroute.live` do.
+
+The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From Python:
+
+    from radixroute.replay import LabSettings, read_trace, replay_all
+
+    trace = read_trace(Path("trace.jsonl.gz")).trace
+    settings = LabSettings(policies=("radix", "round_robin"), workers=(8,), speeds=(1.0, 4.0))
+    for run in replay_all(trace, settings).figures():
+        print(run.policy, run.speed, run.reuse, run.ttft_mean_ms)
+
+    arrays.py        types of arrays
+    calibration.py   the timing model fitted to measured steps, and its file
+    errors.py        errors, cut by what the caller can do
+    lab.py           one trace under many settings, into one report
+    results.py       results of one run, in columns
+    simulate.py      one policy over one trace
+    analysis/        bounds, the infinite cache, miss attribution
+    fleet/           the simulated fleet: queues, batches, prefix caches
+    report/          reports: figures, table, page, diff
+    synth/           synthetic workloads
+    traces/          traces and their files
+
+Imports point one way: `lab` > `simulate`, `calibration`, `analysis`, `report`, `synth` > `fleet` >
+`results` > `traces` > `arrays`, `errors`. Of those on one level none imports another.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from radixroute.replay.errors import ReplayError
+    from radixroute.replay.fleet.timing import Timing
+    from radixroute.replay.lab import LabSettings, replay_all
+    from radixroute.replay.report.html import index_html
+    from radixroute.replay.report.report import Report, requests_jsonl, results_json
+    from radixroute.replay.results import RunResult
+    from radixroute.replay.simulate import Conditions
+    from radixroute.replay.synth.workloads import synthesize
+    from radixroute.replay.traces.files import read_trace
+    from radixroute.replay.traces.trace import Trace
+
+__all__ = [
+    "Conditions",
+    "LabSettings",
+    "ReplayError",
+    "Report",
+    "RunResult",
+    "Timing",
+    "Trace",
+    "index_html",
+    "read_trace",
+    "replay_all",
+    "requests_jsonl",
+    "results_json",
+    "synthesize",
+]
+
+# Where each name lives. Imported when it is first used: `import radixroute.replay` alone loads
+# neither the router nor numpy.
+_MODULE_BY_NAME = {
+    "Conditions": "simulate",
+    "LabSettings": "lab",
+    "ReplayError": "errors",
+    "Report": "report.report",
+    "RunResult": "results",
+    "Timing": "fleet.timing",
+    "Trace": "traces.trace",
+    "index_html": "report.html",
+    "read_trace": "traces.files",
+    "replay_all": "lab",
+    "requests_jsonl": "report.report",
+    "results_json": "report.report",
+    "synthesize": "synth.workloads",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_BY_NAME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_BY_NAME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

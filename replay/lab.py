@@ -1,4 +1,4 @@
-"""A replay of one trace under many settings: every policy, fleet size and speed asked for.
+"""Lab: one trace replayed under many settings, every policy, fleet size and speed wanted.
 
 Pure but for the time runs take. Whoever calls prints progress and writes files.
 """
@@ -90,8 +90,15 @@ class LabSettings:
                     )
 
 
+def _tell_nobody(done: int, total: int, what: str) -> None:
+    """For callers that show no progress."""
+
+
 def replay_all(
-    trace: Trace, settings: LabSettings, tell: Callable[[int, int, str], None], command: str = ""
+    trace: Trace,
+    settings: LabSettings,
+    tell: Callable[[int, int, str], None] = _tell_nobody,
+    command: str = "",
 ) -> Report:
     """`tell`: runs done, runs in all, what comes next. Raises `InvalidShape`."""
     if not len(trace):

@@ -1,4 +1,4 @@
-"""Plays a workload of chats against a router: closed loop within a chat, a cap over all of them.
+"""Driver of a workload of chats: closed loop within a chat, a cap over all of them.
 
 A chat sends its next turn a think time after the answer to the last one. At most `in_flight`
 requests are open; turns that are ready wait in order for a place, and their clock starts when they

@@ -1,4 +1,4 @@
-"""A trace against the simulated fleet: the real `RouterCore` and index, in virtual time.
+"""Simulation of a trace on the fleet: the real `RouterCore` and index, in virtual time.
 
 Owns the order of things: arrivals, dispatches on their way, cache events on their way, steps that
 end. The core hears of a worker only what a live one would tell it. The same inputs give the same

@@ -1,4 +1,4 @@
-"""The two sides of the index benchmark, each with the input it likes best.
+"""Sides of the index benchmark, ours and the peer's, each with the input that it likes best.
 
 Ours takes arrays; Dynamo's `RadixTree` takes JSON events and lists of ints through its wheel.
 Both are filled with the same blocks on the same workers, and asked for the same prompts. Only the

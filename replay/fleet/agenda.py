@@ -1,8 +1,8 @@
-"""What is next in a simulated fleet: when which worker's step ends, and who may begin one.
+"""Agenda of a simulated fleet: when which worker's step ends, and who may begin one.
 
 A tournament over the workers' ends, so that finding the next one costs the logarithm of their
 number, and a list of those to whom something happened. Helpers of `kernels`, compiled into
-its kernels; the arrays are laid out in `layout`.
+them; the arrays are laid out in `layout`.
 """
 
 import numpy as np

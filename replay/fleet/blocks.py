@@ -1,8 +1,8 @@
-"""A simulated worker's KV blocks: which slot holds which prefix, and what the router hears of it.
+"""KV blocks of a simulated worker: which slot holds which prefix, and what the router hears of it.
 
-The same rules as `worker.cache`, on numbers instead of tokens: a node is one prefix of the trace.
-What may be evicted is the business of `runs`. Helpers of `kernels`, compiled into its
-kernels.
+The same rules as `worker.engine.cache`, on numbers instead of tokens: a node is one prefix of the
+trace, a slot a place in the pool that holds one block. What may be evicted is the business of
+`runs`. Helpers of `kernels`, compiled into them.
 """
 
 import numpy as np

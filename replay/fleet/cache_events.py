@@ -1,4 +1,4 @@
-"""From what a simulated fleet tells its router, packed words, to `CacheEvents`: nodes in columns.
+"""Cache events of a simulated fleet: from packed words to `CacheEvents`, nodes in columns.
 
 Pure. Whoever drives a `SimulatedFleet` that listens calls this at the end, with all that its
 `take_events` gave.

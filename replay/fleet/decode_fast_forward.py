@@ -1,8 +1,9 @@
-"""How long a step takes, and fast forwards: steps that only decode and follow each other all alike.
+"""Decode fast forward: steps that only decode and follow each other alike, planned as one.
 
 While nobody arrives, ends, or fills or begins a block, a worker's next steps differ in their time
 alone. They are planned as one, with the same rounding, and told apart only when somebody looks
-before they are over. Helpers of `kernels`, compiled into its kernels.
+before they are over. Owns the time that any step takes, too. Helpers of `kernels`, compiled into
+them.
 """
 
 import numpy as np

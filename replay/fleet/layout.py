@@ -1,4 +1,4 @@
-"""Where the simulated fleet keeps what: columns of its arrays. Constants only.
+"""Layout of the simulated fleet: the columns of its arrays. Constants only.
 
     workers   (workers, WORKER_LEN)          one row each
     requests  (requests, REQUEST_LEN)        one row each, in trace order
@@ -41,7 +41,7 @@ N_PREEMPTED: Final = 22
 N_EVICTED: Final = 23
 BUSY_NS: Final = 24
 N_STORED: Final = 25  # blocks, ever: the clock of policies that count uses
-USE_STEP: Final = 26  # of `radix.eviction.HeadStart`
+USE_STEP: Final = 26  # of `radix.tree.eviction.HeadStart`
 USE_TOP: Final = 27  # 0: least recently used
 USE_INTERVALS: Final = 28
 USE_FAR: Final = 29
@@ -84,7 +84,7 @@ RUN: Final = 2
 AFTER: Final = 3  # in the free list
 SLOT_LEN: Final = 4
 
-# A run: blocks in a row that nothing parts; a node of the tree of `radix.tree`.
+# A run: blocks in a row that nothing parts; a node of the tree of `radix.tree.radix_tree`.
 BORN: Final = 0
 TOUCHED: Final = 1  # ns; set when its last user leaves
 LOCKS: Final = 2  # requests that run on it
@@ -96,7 +96,7 @@ PLACE: Final = 7  # in the queue; -1: not in it
 QUEUE: Final = 8  # not of this run: the queue's heap, one entry in each row
 USES: Final = 9  # requests that ran on it and left
 USED_AT: Final = 10  # blocks stored when the last of them left
-INTERVAL: Final = 11  # of `radix.eviction.LeafFacts`
+INTERVAL: Final = 11  # of `radix.tree.eviction.LeafFacts`
 RANK: Final = 12  # while in the queue: the smallest goes first
 RUN_LEN: Final = 13
 

@@ -1,8 +1,8 @@
-"""A simulated worker's tree of cached prefixes: which runs of blocks are in use, what goes first.
+"""Runs of a simulated worker: its tree of cached prefixes, what is in use and what goes first.
 
-The same rules as `radix.tree`, with the rank of `radix.eviction`, down to the order among equals: a
-run is a node of that tree, and -1 its root. A touch counts only when its run may be evicted, so it
-is made when a request leaves. Helpers of `blocks`, compiled into the fleet's kernels.
+The same rules as `radix.tree.radix_tree`, with the rank of `radix.tree.eviction`, down to the order
+among equals: a run is a node of that tree, and -1 its root. A touch counts only when its run may be
+evicted, so it is made when a request leaves. Helpers of `blocks`, compiled into `kernels`.
 """
 
 from radixroute.radix.ids import Numbers

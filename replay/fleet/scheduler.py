@@ -1,8 +1,8 @@
-"""A simulated worker's scheduler: which requests the next step computes, and what its end gives.
+"""Scheduler of a simulated worker: which requests the next step computes, and what its end gives.
 
-The same rules as `worker.scheduler`, on numbers instead of tokens. Blocks are visible from the
-start of the step that computes them; tokens come at its end. Helpers of `kernels`, compiled
-into its kernels.
+The same rules as `worker.engine.scheduler`, on numbers instead of tokens. Blocks are visible from
+the start of the step that computes them; tokens come at its end. Helpers of `kernels`, compiled
+into them.
 """
 
 from radixroute.radix.ids import Keys, Numbers

@@ -22,7 +22,7 @@ class FleetShape:
     max_num_seqs: int = 256
     watermark_blocks: int = 0
     slowness: tuple[float, ...] = ()  # of the first workers; 2: half as fast
-    eviction_policy: str = LRU  # of `radix.eviction.EVICTION_POLICIES`
+    eviction_policy: str = LRU  # of `radix.tree.eviction.EVICTION_POLICIES`
 
     def __post_init__(self) -> None:
         for name in _SIZES:

@@ -28,7 +28,7 @@ class CacheWords:
     """How the caches of some steps changed, in order of time."""
 
     rows: Numbers  # shape (steps, 4): time, worker, first and end of its words
-    words: Keys  # packed as `radix.layout` says
+    words: Keys  # packed as `radix.index.layout` says
 
 
 @dataclass(frozen=True, slots=True)

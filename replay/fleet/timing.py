@@ -1,4 +1,4 @@
-"""How long an engine's step takes: models behind one form that the fleet's kernel computes.
+"""Timing of an engine's step: models behind one form that the fleet's kernel computes.
 
     prefill ms = a2 t^2 + a1 t + a0                   t > 0: prompt tokens computed in the step
     decode ms  = max(d_min, d2 p^2 + d1 p + d0 + d_each n)

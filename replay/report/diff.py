@@ -1,4 +1,4 @@
-"""Two runs over one trace, request by request: whose placement differed, and what that cost.
+"""Diff of two runs over one trace, request by request: who was placed elsewhere, at what cost.
 
 Pure: rows of `requests.jsonl` in, values and text out. Everything is the second run less the first:
 more milliseconds are worse, more cached tokens are better. Workers are compared by number, so a

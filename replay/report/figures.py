@@ -1,4 +1,4 @@
-"""The numbers that sum up one run, and curves over its time, short enough to draw.
+"""Figures of one run: the numbers that sum it up, and curves over its time, short enough to draw.
 
 Pure. A request that was never answered counts in `reuse` and `unanswered` and in no time: whoever
 prints a mean says how many it leaves out.

@@ -1,6 +1,6 @@
 """A report as one page: `index_html`. Nothing is fetched, nothing from outside is trusted.
 
-Owns what stands where; the plots are `report_plots`, their looks `report_assets`. The page's policy
+Owns what stands where; the plots are `plots`, their looks `assets`. The page's policy
 allows no network and only its own script, by digest: a name that escaped our escaping still runs
 nothing.
 """

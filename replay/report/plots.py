@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from radixroute.replay.arrays import Floats
 from radixroute.replay.report.figures import (
-    Floats,
     RunFigures,
     in_flight_over_time,
     share_over_time,

@@ -1,7 +1,7 @@
 """Reports of replays: what a report is made of, and its forms for programs.
 
-Pure: values in, text out; whoever calls writes the files. The forms for people are `report_table`
-(terminal), `report_html` (a page) and `report_diff` (two runs, request by request). All forms are
+Pure: values in, text out; whoever calls writes the files. The forms for people are `table`
+(terminal), `html` (a page) and `diff` (two runs, request by request). All forms are
 the same byte for byte for the same runs, but for `wall_s` in `results_json`.
 """
 
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radixroute.radix.ids import Numbers
+from radixroute.replay.arrays import Floats
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.report.figures import (
-    Floats,
     RunFigures,
     idle_ms,
     lateness,

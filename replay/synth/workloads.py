@@ -1,7 +1,7 @@
 """Synthetic workloads by name: seeded, the same seed and shape give the same trace everywhere.
 
-Owns the table of kinds. Each is a shape with its own parameters (`synth_sessions`,
-`synth_prefixes`); all write blocks of 64 tokens, whose ids name whole prefixes.
+Owns the table of kinds. Each is a shape with its own parameters (`sessions`,
+`prefixes`); all write blocks of 64 tokens, whose ids name whole prefixes.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Errors of the worker, cut by what whoever sees them can do about it.
+"""Errors of the worker, cut by what their reader can do about them.
 
     WorkerError
     ├── FixConfig          an operator must change a setting, a file or the machine
@@ -9,7 +9,7 @@
     │   └── StartFailed    the engine process could not start; the text says what to do
     ├── EngineDead         the engine process has ended: restart the worker, resume elsewhere
     ├── EngineBroken       steps fail one after another: the engine gives up
-    ├── MalformedMessage   a message between face and engine process that is not ours
+    ├── MalformedMessage   a message between server and engine process that is not ours
     ├── NotStarted         a worker was asked for something before `start`
     └── BrokenInvariant    our bug
 
@@ -59,7 +59,7 @@ class EngineBroken(WorkerError):
 
 
 class MalformedMessage(WorkerError):
-    """Bytes between the face and the engine process that are not one of our messages."""
+    """Bytes between the server and the engine process that are not one of our messages."""
 
 
 class NotStarted(WorkerError):

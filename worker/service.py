@@ -1,8 +1,8 @@
-"""One worker, whole: engine process, event publisher and gRPC face, started and stopped together.
+"""Worker service: one worker, whole; engine process, event publisher and gRPC server.
 
-I compose and route: outputs to sessions, cache events and load to the publisher. I decide nothing
-and restart nothing; my owner learns from `wait_failed` that the engine is gone. On one event loop.
-Called by `deploy`'s worker actor, by tests and by benchmarks.
+Starts and stops them together and routes between them: outputs to worker sessions, cache events and
+load to the publisher. Decides nothing and restarts nothing; its owner learns from `wait_failed`
+that the engine is gone. On one event loop. Called by `deploy`'s worker actor, tests and benchmarks.
 """
 
 import asyncio
@@ -21,19 +21,19 @@ from radixroute.events.wire.records import Epoch, LoadReport
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.tokenizer import Tokenizer
-from radixroute.worker.api.server import EngineFace, WorkerServer, require_safe_host
-from radixroute.worker.api.sessions import SessionTable
+from radixroute.worker.api.server import EngineServer, WorkerServer, require_safe_host
+from radixroute.worker.api.worker_sessions import WorkerSessions
 from radixroute.worker.engine.engine import (
     EngineInfo,
     EngineRequest,
     EngineStep,
-    SessionProgress,
     TokenOutput,
+    WorkerSessionProgress,
 )
 from radixroute.worker.engine.inference import engine_scope
 from radixroute.worker.errors import BadSetting, NotStarted
 from radixroute.worker.model.folder import model_folder
-from radixroute.worker.process.process import TORCH_RUNNER, EngineProcess
+from radixroute.worker.process.engine_process import TORCH_RUNNER, EngineProcess
 from radixroute.worker.settings import WorkerSettings
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerAddress:
-    """Where the worker's gRPC face listens."""
+    """Where the worker's gRPC server listens."""
 
     host: str
     port: int
@@ -66,10 +66,10 @@ class WorkerService:
         self._engine = EngineProcess(settings, self, runner)
         self._epoch: Epoch = make_epoch(settings.incarnation, secrets.token_bytes(NONCE_BYTES))
         self._info: EngineInfo | None = None
-        self._table: SessionTable | None = None
+        self._sessions: WorkerSessions | None = None
         self._publisher: EventPublisher | None = None
         self._compat: CompatPublisher | None = None  # None: not asked for
-        self._face: EngineFace | None = None
+        self._engine_server: EngineServer | None = None
         self._server: WorkerServer | None = None
         self._address: WorkerAddress | None = None
         self._failure: asyncio.Future[str] | None = None
@@ -90,8 +90,8 @@ class WorkerService:
 
     @property
     def unread_sessions(self) -> int:
-        """Sessions closed because their caller read nothing for too long."""
-        return 0 if self._face is None else self._face.unread_sessions
+        """Worker sessions closed because their caller read nothing for too long."""
+        return 0 if self._engine_server is None else self._engine_server.unread_sessions
 
     @property
     def engine_pid(self) -> int | None:
@@ -100,7 +100,7 @@ class WorkerService:
     @property
     def in_flight(self) -> int:
         """Requests that callers wait for."""
-        return 0 if self._table is None else self._table.in_flight
+        return 0 if self._sessions is None else self._sessions.in_flight
 
     @property
     def kv_blocks_used(self) -> int:
@@ -126,8 +126,8 @@ class WorkerService:
 
     async def stop(self) -> None:
         """End everything, whatever had been started. Idempotent."""
-        if self._table is not None:
-            self._table.close_all()
+        if self._sessions is not None:
+            self._sessions.close_all()
         if self._server is not None:
             await self._server.stop()
         await self._engine.stop()
@@ -135,14 +135,14 @@ class WorkerService:
             if publisher is not None:
                 await asyncio.get_running_loop().run_in_executor(None, publisher.stop)
 
-    # -- what sessions ask of the engine -----------------------------------------------------------
+    # -- EngineCommands: what worker sessions ask of the engine ------------------------------------
 
     def submit(self, request: EngineRequest) -> None:
         self._engine.submit(request)
         if self._is_idle:
             # Until its first step ends an engine says nothing: from here on silence has an age.
             self._is_idle = False
-            first = SessionProgress(request.session_id, 0, 1, len(request.prompt), 0)
+            first = WorkerSessionProgress(request.session_id, 0, 1, len(request.prompt), 0)
             self._report_load((first,))
 
     def abort(self, request_id: str, attempt: int) -> None:
@@ -151,7 +151,7 @@ class WorkerService:
     def end_session(self, session_id: str) -> None:
         self._engine.end_session(session_id)
 
-    # -- what the engine says ----------------------------------------------------------------------
+    # -- EngineListener: what the engine says ------------------------------------------------------
 
     def on_step(self, step: EngineStep) -> None:
         # Events first: a router that sees the first token should find the blocks soon after.
@@ -161,18 +161,18 @@ class WorkerService:
             self._compat.publish(step.events)
         self._n_blocks_used = step.kv_blocks_used
         self._is_idle = not any(progress.in_flight for progress in step.sessions)
-        if self._table is not None:
-            self._table.deliver(step)
+        if self._sessions is not None:
+            self._sessions.deliver(step)
         self._report_load(step.sessions)
 
     def on_refused(self, output: TokenOutput) -> None:
-        if self._table is not None:
-            self._table.deliver_refusal(output)
+        if self._sessions is not None:
+            self._sessions.deliver_refusal(output)
 
     def on_dead(self, reason: str) -> None:
         _log.error("worker %s: engine dead: %s", self._settings.worker_id, reason)
-        if self._table is not None:
-            self._table.close_all()
+        if self._sessions is not None:
+            self._sessions.close_all()
         if self._failure is not None and not self._failure.done():
             self._failure.set_result(reason)
         if self._server is not None:
@@ -191,16 +191,16 @@ class WorkerService:
             )
             await loop.run_in_executor(None, self._compat.start)
         self._report_load(())
-        self._table = SessionTable(self._tokenizer, self)
+        self._sessions = WorkerSessions(self._tokenizer, self)
         message = self._describe(self._info, self._tokenizer, self._publisher)
-        self._face = EngineFace(self._table, message, self._settings.unread_timeout_s)
-        self._server = WorkerServer(self._settings, self._face)
+        self._engine_server = EngineServer(self._sessions, message, self._settings.unread_timeout_s)
+        self._server = WorkerServer(self._settings, self._engine_server)
         return await self._server.start()
 
-    def _report_load(self, progress: tuple[SessionProgress, ...]) -> None:
+    def _report_load(self, progress: tuple[WorkerSessionProgress, ...]) -> None:
         if self._publisher is None or self._info is None:
             return
-        sessions = () if self._table is None else self._table.load(progress)
+        sessions = () if self._sessions is None else self._sessions.load(progress)
         report = LoadReport(0.0, self._info.kv_blocks_total, self._n_blocks_used, sessions)
         self._publisher.report_load(report)
 

@@ -44,7 +44,7 @@ class WorkerSettings:
     events_compat: bool = False
     cluster_secret: str = field(default="", repr=False)  # salts block keys; same on every worker
     incarnation: int = 0  # given by the controller at each start; part of the epoch
-    unread_timeout_s: float = 10.0  # a session that reads nothing for so long loses its requests
+    unread_timeout_s: float = 10.0  # a worker session not read for so long loses its requests
     max_message_bytes: int = 16 * 1024 * 1024
 
     def __post_init__(self) -> None:

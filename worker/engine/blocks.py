@@ -1,8 +1,8 @@
 """Which KV blocks are free and how many users each other one has.
 
-I own the free list and the reference counts. Users are the prefix cache (one reference for each
-block in its tree) and sequences (one for each block in their tables). I know neither tokens nor
-keys and never evict. Called by `PrefixCache` alone; one thread.
+Owns the free list and the reference counts. Users are the prefix cache (one reference for each
+block in its tree) and sequences (one for each block in their tables). Knows neither tokens nor
+keys and never evicts. Called by `PrefixCache` alone; one thread.
 """
 
 from collections.abc import Iterable, Mapping
@@ -48,11 +48,11 @@ class BlockAllocator:
     def release(self, blocks: Iterable[int]) -> None:
         """One user less; a block without users is free."""
         for block in blocks:
-            left = self._references[block] - 1
-            if left < 0:
+            remaining = self._references[block] - 1
+            if remaining < 0:
                 raise BrokenInvariant(f"block {block} is released more often than it was taken")
-            self._references[block] = left
-            if left == 0:
+            self._references[block] = remaining
+            if remaining == 0:
                 self._free.append(block)
 
     def check(self, users_by_block: Mapping[int, int]) -> None:
@@ -61,6 +61,6 @@ class BlockAllocator:
             raise BrokenInvariant("a block is free twice")
         free = set(self._free)
         for block, references in enumerate(self._references):
-            wanted = users_by_block.get(block, 0)
-            if references != wanted or (block in free) != (wanted == 0):
-                raise BrokenInvariant(f"block {block} has {references} references, {wanted} users")
+            users = users_by_block.get(block, 0)
+            if references != users or (block in free) != (users == 0):
+                raise BrokenInvariant(f"block {block} has {references} references, {users} users")

@@ -1,9 +1,9 @@
-"""The prefix cache: which KV blocks hold which tokens, and what the router is told about it.
+"""Prefix cache: which KV blocks hold which tokens, and the events that say so.
 
-I own the `RadixTree`, the `BlockAllocator` and the key of each cached block; a running sequence
-holds a `Lease` of me. Blocks enter the tree when their tokens are scheduled, so that a request of
-the same pass already shares them; `retract` takes them back when the step fails. Sharing compares
-tokens; keys are only names for the router. I never choose who runs. Called by the scheduler; one
+Owns the `RadixTree`, the `BlockAllocator` and the key of each cached block; a running sequence
+holds a `BlockLease`. Blocks enter the tree when their tokens are scheduled, so that a request of
+the same step already shares them; `retract` takes them back when the step fails. Sharing compares
+tokens; keys are only names for the router. Never chooses who runs. Called by the scheduler; one
 thread, no torch.
 
 A lease while its sequence runs:
@@ -29,7 +29,7 @@ from radixroute.worker.errors import BrokenInvariant
 
 
 @dataclass(slots=True, eq=False)
-class Lease:
+class BlockLease:
     """One sequence's blocks. Only `PrefixCache` changes it."""
 
     ref: NodeRef[bytes]
@@ -62,18 +62,18 @@ class PrefixCache:
         block_size: int,
         seed: np.uint64,
         *,
-        tells_tokens: bool = False,
+        events_carry_tokens: bool = False,
         eviction_policy: str = LRU,  # of `EVICTION_POLICIES`
     ) -> None:
         self.block_size = block_size
-        self._tells_tokens = tells_tokens  # stored events carry their tokens
+        self._events_carry_tokens = events_carry_tokens  # those of stored blocks
         self.counters = CacheCounters()
         self._seed = seed
         self._blocks = BlockAllocator(n_blocks)
         policy = eviction_named(eviction_policy, n_blocks, block_size)
         self._tree: RadixTree[bytes] = RadixTree(policy)
         self._key_by_block: dict[int, BlockKey] = {}
-        self._leases: set[Lease] = set()
+        self._leases: set[BlockLease] = set()
         self._events: list[Event] = []
 
     @property
@@ -97,31 +97,31 @@ class PrefixCache:
         """Leading tokens a sequence would not have to compute. Pure. O(blocks)."""
         return self._tree.match(self._reusable(tokens)).length * self.block_size
 
-    def acquire(self, tokens: Tokens) -> Lease:
+    def acquire(self, tokens: Tokens) -> BlockLease:
         """A lease of the longest cached prefix, pinned; at least one token stays uncovered."""
         match = self._tree.match(self._reusable(tokens))
         table = list(match.blocks)
         self._blocks.retain(table)
-        lease = Lease(self._tree.lock(match), table, len(table), self._key_of_last(table))
+        lease = BlockLease(self._tree.lock(match), table, len(table), self._key_of_last(table))
         self._leases.add(lease)
         return lease
 
-    def can_grow(self, lease: Lease, n_tokens: int) -> bool:
+    def can_grow(self, lease: BlockLease, n_tokens: int) -> bool:
         return self.blocks_for(n_tokens) - len(lease.table) <= self.n_available
 
-    def grow(self, lease: Lease, n_tokens: int) -> None:
+    def grow(self, lease: BlockLease, n_tokens: int) -> None:
         """Give the lease blocks for its first `n_tokens` tokens, evicting where none is free."""
-        wanted = self.blocks_for(n_tokens) - len(lease.table)
-        if wanted <= 0:
+        n_new = self.blocks_for(n_tokens) - len(lease.table)
+        if n_new <= 0:
             return
-        short = wanted - self._blocks.n_free
-        if short > 0:
-            evicted = self._tree.evict(short)
+        n_lacking = n_new - self._blocks.n_free
+        if n_lacking > 0:
+            evicted = self._tree.evict(n_lacking)
             self.counters.evicted += len(evicted)
             self._forget(evicted)
-        lease.table.extend(self._blocks.allocate(wanted))
+        lease.table.extend(self._blocks.allocate(n_new))
 
-    def publish(self, lease: Lease, tokens: Tokens, n_tokens: int) -> None:
+    def publish(self, lease: BlockLease, tokens: Tokens, n_tokens: int) -> None:
         """Put the blocks filled by the first `n_tokens` tokens into the tree."""
         full = n_tokens // self.block_size
         if full <= lease.n_shared:
@@ -138,7 +138,7 @@ class PrefixCache:
         lease.n_shared = full
         lease.last_key = BlockKey(int(keys[-1]))
 
-    def settle(self, lease: Lease) -> None:
+    def settle(self, lease: BlockLease) -> None:
         """The step is done: give up own copies of blocks that the tree already had."""
         for index, block in lease.duplicates:
             self._blocks.release((lease.table[index],))
@@ -147,7 +147,7 @@ class PrefixCache:
         lease.duplicates.clear()
         lease.n_fresh = 0
 
-    def retract(self, lease: Lease) -> None:
+    def retract(self, lease: BlockLease) -> None:
         """The step failed: what it put into the tree holds nothing. Only `release` may follow.
 
         Leases of one step are retracted and released in the reverse order of their slices: a later
@@ -160,10 +160,10 @@ class PrefixCache:
         self._blocks.release(block for _, block in lease.duplicates)
         lease.duplicates.clear()
 
-    def touch(self, lease: Lease, now_ns: int) -> None:
+    def touch(self, lease: BlockLease, now_ns: int) -> None:
         self._tree.touch(lease.ref, now_ns)
 
-    def release(self, lease: Lease) -> None:
+    def release(self, lease: BlockLease) -> None:
         """Unpin the lease's blocks: those in the tree stay cached, its own are free."""
         if lease.duplicates or lease.n_fresh:
             raise BrokenInvariant("a lease is released inside a step")
@@ -202,8 +202,8 @@ class PrefixCache:
         return self._symbols(tokens[: full * self.block_size])
 
     def _symbols(self, tokens: Tokens) -> list[bytes]:
-        raw, step = tokens.tobytes(), 4 * self.block_size
-        return [raw[start : start + step] for start in range(0, len(raw), step)]
+        raw, block_bytes = tokens.tobytes(), 4 * self.block_size
+        return [raw[at : at + block_bytes] for at in range(0, len(raw), block_bytes)]
 
     def _key_of_last(self, table: Sequence[int]) -> BlockKey | None:
         return self._key_by_block[table[-1]] if table else None
@@ -215,14 +215,16 @@ class PrefixCache:
         if not stored:
             return
         n_before = len(keys) - len(stored)
-        before = BlockKey(int(keys[n_before - 1])) if n_before else parent
+        parent_of_first = BlockKey(int(keys[n_before - 1])) if n_before else parent
         for block, key in zip(stored, keys[n_before:].tolist(), strict=True):
             self._key_by_block[block] = BlockKey(key)
         self._blocks.retain(stored)
         self.counters.stored += len(stored)
-        # A copy, where anybody wants one: the sequence's own array grows and goes.
-        told = tokens[n_before * self.block_size :].copy() if self._tells_tokens else None
-        self._events.append(BlocksStored(before, keys[n_before:], tokens=told))
+        # A copy: the sequence's own array grows and goes.
+        stored_tokens = None
+        if self._events_carry_tokens:
+            stored_tokens = tokens[n_before * self.block_size :].copy()
+        self._events.append(BlocksStored(parent_of_first, keys[n_before:], tokens=stored_tokens))
 
     def _forget(self, blocks: Sequence[int]) -> None:
         """Blocks that left the tree: the cache's reference and their keys go."""

@@ -1,7 +1,7 @@
-"""The `Engine` seam: plain messages in, step outputs out. No torch, no sockets, no clock here.
+"""Engine: the seam that every engine stands behind, and the only records that cross it.
 
-`TorchEngine` (ours) and later `simulated` and foreign engines stand behind it. Only these records
-cross it, so that an engine may live in a process of its own.
+Requests go in, the outputs of steps come out; an engine may therefore live in a process of its own.
+No torch, no socket, no clock. `InferenceEngine` implements it; the engine process drives it.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class EngineRequest:
 
     request_id: str
     attempt: int
-    session_id: str  # the router (or client) whose outputs these are
+    session_id: str  # the worker session whose outputs these are
     prompt: Tokens
     sampling: SamplingParams  # complete
     emitted: Tokens  # shape (k,), k = 0 unless resumed
@@ -38,7 +38,7 @@ class PromptReport:
 
 @dataclass(frozen=True, slots=True)
 class TokenOutput:
-    """New tokens of one request: ids only, the face detokenises."""
+    """New tokens of one request: ids only, the server detokenises."""
 
     request_id: str
     attempt: int
@@ -51,8 +51,8 @@ class TokenOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionProgress:
-    """Load of one session as the scheduler sees it; see `events.records.SessionLoad`."""
+class WorkerSessionProgress:
+    """Load of one worker session as the scheduler sees it; see `SessionLoad` of `events`."""
 
     session_id: str
     acknowledged_dispatch: int
@@ -72,7 +72,7 @@ class EngineStep:
     prefill_tokens: int
     decode_tokens: int
     kv_blocks_used: int
-    sessions: tuple[SessionProgress, ...]
+    sessions: tuple[WorkerSessionProgress, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,8 @@ class Engine(Protocol):
 
     `submit` raises `InvalidRequest` for a request that could never run and leaves no trace of it.
     `abort` of an unknown or finished request does nothing: it may have crossed its own end.
-    `end_session` aborts all requests of a session whose stream is gone, and forgets it.
-    `step` runs one scheduling pass and one forward; with nothing to do it returns None.
+    `end_session` aborts all requests of a worker session whose stream is gone, and forgets it.
+    `step` plans one step and computes it; with nothing to do it returns None.
     """
 
     @property

@@ -1,13 +1,12 @@
-"""Our `Engine`: a scheduler over the prefix cache, and a model runner that computes its plans.
+"""Inference engine: a scheduler over the prefix cache, and a model runner that computes its plans.
 
-I own both and turn one pass into one `EngineStep`. I hold no socket and read no clock but the one
-given to me, which only measures. The runner may be torch or a fake: nothing here imports torch.
+Owns both and turns each plan into one `EngineStep`. Holds no socket and reads no clock but the one
+it is given, which only measures. The runner may be torch or a fake: nothing here imports torch.
 Driven by the engine process's loop, tests and benchmarks; one thread.
 """
 
 import logging
-from collections.abc import Callable
-from collections.abc import Sequence as Run
+from collections.abc import Callable, Sequence
 
 from radixroute.radix.ids import BlockKey
 from radixroute.radix.keys.scope import Scope
@@ -16,13 +15,12 @@ from radixroute.worker.engine.engine import (
     EngineInfo,
     EngineRequest,
     EngineStep,
-    SessionProgress,
     TokenOutput,
 )
+from radixroute.worker.engine.progress import ProgressTracker
 from radixroute.worker.engine.runner import ModelFacts, ModelRunner
 from radixroute.worker.engine.scheduler import Scheduler
-from radixroute.worker.engine.session_book import SessionBook
-from radixroute.worker.engine.step import SchedulerCounters, SchedulerLimits, SchedulerPass
+from radixroute.worker.engine.step import ScheduledStep, SchedulerCounters, SchedulerLimits
 from radixroute.worker.errors import BadSetting, EngineBroken
 from radixroute.worker.settings import WorkerSettings
 
@@ -47,11 +45,11 @@ class InferenceEngine:
             facts.kv_blocks_total,
             facts.block_size,
             seed,
-            tells_tokens=settings.events_compat,
+            events_carry_tokens=settings.events_compat,
             eviction_policy=settings.eviction_policy,
         )
         self._scheduler = Scheduler(self._cache, _limits(settings, self._info))
-        self._sessions = SessionBook()
+        self._progress = ProgressTracker()
         self._step = 0
         self._failed_in_a_row = 0
 
@@ -75,21 +73,21 @@ class InferenceEngine:
         return self._cache.resident_keys()
 
     def submit(self, request: EngineRequest, now_ns: int) -> None:
-        self._sessions.acknowledge(request.session_id, request.dispatch_seq)
+        self._progress.acknowledge(request.session_id, request.dispatch_seq)
         self._scheduler.submit(request, now_ns)
 
     def abort(self, request_id: str, attempt: int) -> None:
         self._scheduler.abort(request_id, attempt)
 
     def end_session(self, session_id: str) -> None:
-        """Abort all requests of a session whose stream is gone, and forget it."""
+        """Abort all requests of a worker session whose stream is gone, and forget it."""
         for sequence in list(self._scheduler.sequences()):
             if sequence.request.session_id == session_id:
                 self._scheduler.abort(*sequence.key)
-        self._sessions.forget(session_id)
+        self._progress.forget(session_id)
 
     def step(self, now_ns: int) -> EngineStep | None:
-        """One pass and one forward. Raises `EngineBroken` when steps fail again and again."""
+        """Plan a step and compute it. Raises `EngineBroken` when steps fail again and again."""
         if not self._scheduler.has_work:
             return None
         began_ns = self._clock_ns()
@@ -105,12 +103,12 @@ class InferenceEngine:
         """Raises on a broken invariant. O(blocks)."""
         self._scheduler.check()
 
-    def _execute(self, planned: SchedulerPass, now_ns: int, began_ns: int) -> list[TokenOutput]:
+    def _execute(self, planned: ScheduledStep, now_ns: int, began_ns: int) -> list[TokenOutput]:
         try:
-            sampled: Run[int] = self._runner.execute(planned.plan)
+            sampled: Sequence[int] = self._runner.execute(planned.plan)
         except Exception as error:
             # Whatever broke, the blocks of this step hold nothing and its requests must end.
-            _log.exception("step %d failed with %d requests", self._step, len(planned.slots))
+            _log.exception("step %d failed with %d requests", self._step, len(planned.sequences))
             self._failed_in_a_row += 1
             outputs = self._scheduler.fail()
             if self._failed_in_a_row >= MAX_FAILED_STEPS:
@@ -120,7 +118,7 @@ class InferenceEngine:
         return self._scheduler.commit(sampled, now_ns + self._clock_ns() - began_ns)
 
     def _report(
-        self, outputs: list[TokenOutput], planned: SchedulerPass | None, step_ms: float
+        self, outputs: list[TokenOutput], planned: ScheduledStep | None, step_ms: float
     ) -> EngineStep:
         return EngineStep(
             step=self._step,
@@ -130,11 +128,8 @@ class InferenceEngine:
             prefill_tokens=0 if planned is None else planned.prefill_tokens,
             decode_tokens=0 if planned is None else planned.decode_tokens,
             kv_blocks_used=self._cache.n_used,
-            sessions=self._progress(),
+            sessions=self._progress.of(self._scheduler.sequences()),
         )
-
-    def _progress(self) -> tuple[SessionProgress, ...]:
-        return self._sessions.progress(self._scheduler.sequences())
 
 
 def engine_scope(settings: WorkerSettings, info: EngineInfo) -> Scope:
@@ -152,18 +147,18 @@ def _engine_info(settings: WorkerSettings, facts: ModelFacts) -> EngineInfo:
     pool_tokens = facts.kv_blocks_total * facts.block_size
     if pool_tokens < 2:
         raise BadSetting("kv_memory", f"{settings.kv_memory} bytes hold not even one block of KV")
-    longest = min(facts.max_model_len, pool_tokens)
-    wanted = settings.max_model_len
-    if wanted > longest:
+    limit = min(facts.max_model_len, pool_tokens)
+    requested = settings.max_model_len
+    if requested > limit:
         raise BadSetting(
             "max_model_len",
-            f"{wanted} is too long: the model takes {facts.max_model_len} tokens and the KV pool "
-            f"{pool_tokens}; lower it, or raise worker.kv_memory",
+            f"{requested} is too long: the model takes {facts.max_model_len} tokens and the KV "
+            f"pool {pool_tokens}; lower it, or raise worker.kv_memory",
         )
     return EngineInfo(
         model=settings.served_model_name or facts.model,
         block_size=facts.block_size,
-        max_model_len=wanted or longest,
+        max_model_len=requested or limit,
         vocab_size=facts.vocab_size,
         eos_token_ids=facts.eos_token_ids,
         model_fingerprint=facts.fingerprint,

@@ -1,6 +1,6 @@
-"""The seam between scheduling and computing: what one step asks of a model.
+"""Model runner: the seam between scheduling and computing, and what one step asks of a model.
 
-I own the records of a step and the `ModelRunner` Protocol; no torch, no logic. The scheduler's side
+Owns the records of a step and the `ModelRunner` Protocol; no torch, no logic. The scheduler's side
 makes a `StepPlan`, a runner (torch, or a fake in tests) computes it. Within a step every layer
 writes K and V of all slices before attention reads, so a slice may attend to blocks that an earlier
 slice fills in the same step.

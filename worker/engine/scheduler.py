@@ -1,15 +1,15 @@
-"""Which tokens of which requests the next step computes: continuous batching, chunked prefill.
+"""Scheduler: which tokens of which requests the next step computes.
 
-I own the queues of waiting and running requests and move blocks through the `PrefixCache`. Sans-I/O
-and deterministic: (state, inputs) -> plan; no clock, no torch. One token budget for each step:
-running requests first, oldest first, then waiting ones first come first served. Too little memory
-preempts the youngest running request, which is recomputed later; the oldest one is never preempted,
-so something always ends. Called by `InferenceEngine`: `schedule`, then `commit` or `fail`.
+Continuous batching with chunked prefill. Owns the queues of waiting and running requests and moves
+blocks through the `PrefixCache`. Sans-I/O and deterministic: (state, inputs) -> plan; no clock, no
+torch. One token budget for each step: running requests first, oldest first, then waiting ones first
+come first served. Too little memory preempts the youngest running request, which is recomputed
+later; the oldest one is never preempted, so something always ends. Called by `InferenceEngine`:
+`schedule`, then `commit` or `fail`.
 """
 
-from collections import deque
+from collections import abc, deque
 from collections.abc import Iterator
-from collections.abc import Sequence as Run
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +20,12 @@ from radixroute.worker.engine.cache import PrefixCache
 from radixroute.worker.engine.engine import EngineRequest, TokenOutput
 from radixroute.worker.engine.runner import SequenceSlice, StepPlan
 from radixroute.worker.engine.sequence import Sequence
-from radixroute.worker.engine.step import SchedulerCounters, SchedulerLimits, SchedulerPass, Slot
+from radixroute.worker.engine.step import (
+    ScheduledSequence,
+    ScheduledStep,
+    SchedulerCounters,
+    SchedulerLimits,
+)
 from radixroute.worker.errors import BrokenInvariant
 
 STEP_FAILED = "the engine failed on a step with this request; sending it again may work"
@@ -37,7 +42,7 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # in order of admission
         self._ended: list[TokenOutput] = []  # ends that no step produced
-        self._open: SchedulerPass | None = None
+        self._open: ScheduledStep | None = None
 
     @property
     def has_work(self) -> bool:
@@ -78,57 +83,57 @@ class Scheduler:
         ended, self._ended = self._ended, []
         return ended
 
-    def schedule(self, now_ns: int) -> SchedulerPass | None:
+    def schedule(self, now_ns: int) -> ScheduledStep | None:
         """Choose the next step's work; None when there is none."""
         if self._open is not None:
-            raise BrokenInvariant("a pass is scheduled inside another")
-        slots: list[Slot] = []
+            raise BrokenInvariant("a step is scheduled inside another")
+        scheduled: list[ScheduledSequence] = []
         slices: list[SequenceSlice] = []
         budget = self._limits.max_num_batched_tokens
         preempted = self.counters.preemptions
         index = 0
         while index < len(self._running) and budget:
             sequence = self._running[index]
-            wanted = min(sequence.n_remaining, budget)
-            if not self._make_room(sequence, index, wanted):
+            n_tokens = min(sequence.n_remaining, budget)
+            if not self._free_blocks_for(sequence, index, n_tokens):
                 break  # it gave way itself; nobody stands behind it
-            slots.append(self._place(sequence, wanted, slices))
-            budget -= wanted
+            scheduled.append(self._place(sequence, n_tokens, slices))
+            budget -= n_tokens
             index += 1
         while budget and self.counters.preemptions == preempted and self._admit_next(now_ns):
             sequence = self._running[-1]
-            wanted = min(sequence.n_remaining, budget)
-            slots.append(self._place(sequence, wanted, slices))
-            budget -= wanted
-        if not slots:
+            n_tokens = min(sequence.n_remaining, budget)
+            scheduled.append(self._place(sequence, n_tokens, slices))
+            budget -= n_tokens
+        if not scheduled:
             return None
-        self._open = SchedulerPass(tuple(slots), StepPlan(tuple(slices)))
+        self._open = ScheduledStep(tuple(scheduled), StepPlan(tuple(slices)))
         return self._open
 
-    def commit(self, sampled: Run[int], now_ns: int) -> list[TokenOutput]:
-        """The open pass was computed; `sampled` has one id for each slot that samples."""
+    def commit(self, sampled: abc.Sequence[int], now_ns: int) -> list[TokenOutput]:
+        """The open step was computed; `sampled` has one id for each sequence that samples."""
         done = self._close()
-        if len(sampled) != sum(slot.samples for slot in done.slots):
-            raise BrokenInvariant(f"{len(sampled)} ids sampled for {len(done.slots)} slots")
+        if len(sampled) != sum(part.samples for part in done.sequences):
+            raise BrokenInvariant(f"{len(sampled)} ids for {len(done.sequences)} sequences")
         ids = iter(sampled)
         outputs = []
-        for slot in done.slots:
-            slot.sequence.n_computed += slot.n_tokens
-            self._cache.settle(slot.sequence.held)
-            self._cache.touch(slot.sequence.held, now_ns)
-            if slot.samples:
-                outputs.append(self._extend(slot.sequence, int(next(ids)), now_ns))
+        for part in done.sequences:
+            part.sequence.n_computed += part.n_tokens
+            self._cache.settle(part.sequence.held)
+            self._cache.touch(part.sequence.held, now_ns)
+            if part.samples:
+                outputs.append(self._extend(part.sequence, int(next(ids)), now_ns))
         return outputs
 
     def fail(self) -> list[TokenOutput]:
-        """The open pass was not computed: its requests end in error, its blocks hold nothing."""
+        """The open step was not computed: its requests end in error, its blocks hold nothing."""
         lost = self._close()
-        for slot in reversed(lost.slots):
-            self._cache.retract(slot.sequence.held)
-            self._drop(slot.sequence)
-        self.counters.failed += len(lost.slots)
+        for part in reversed(lost.sequences):
+            self._cache.retract(part.sequence.held)
+            self._drop(part.sequence)
+        self.counters.failed += len(lost.sequences)
         error = FinishReason.ERROR
-        return [slot.sequence.output((), error, STEP_FAILED) for slot in lost.slots]
+        return [part.sequence.output((), error, STEP_FAILED) for part in lost.sequences]
 
     def check(self) -> None:
         """Raises on a broken invariant. Between steps only."""
@@ -149,19 +154,19 @@ class Scheduler:
             raise InvalidRequest("request_id", f"{key[0]} attempt {key[1]} is running already")
         if len(self._waiting) >= self._limits.max_waiting:
             raise InvalidRequest("request", "the worker's queue is full; try another worker")
-        n_prompt, n_most = len(request.prompt), request.sampling.max_tokens
+        n_prompt, max_tokens = len(request.prompt), request.sampling.max_tokens
         if n_prompt == 0:
             raise InvalidRequest("prompt", "is empty; send at least one token")
-        if n_prompt + n_most > self._limits.max_model_len:
+        if n_prompt + max_tokens > self._limits.max_model_len:
             limit = self._limits.max_model_len
             raise InvalidRequest(
-                "max_tokens", f"prompt {n_prompt} + max_tokens {n_most} exceed {limit} tokens"
+                "max_tokens", f"prompt {n_prompt} + max_tokens {max_tokens} exceed {limit} tokens"
             )
         # The last token sampled is never computed, so it needs no slot.
-        if self._cache.blocks_for(n_prompt + n_most - 1) > self._cache.n_blocks:
+        if self._cache.blocks_for(n_prompt + max_tokens - 1) > self._cache.n_blocks:
             raise InvalidRequest(
                 "max_tokens",
-                f"{n_prompt + n_most} tokens do not fit the KV pool of {self._cache.n_blocks} "
+                f"{n_prompt + max_tokens} tokens do not fit the KV pool of {self._cache.n_blocks} "
                 f"blocks of {self._cache.block_size}; lower max_tokens or raise kv_memory",
             )
 
@@ -170,9 +175,9 @@ class Scheduler:
         emitted = sequence.request.emitted
         return self._finish_after(sequence, int(emitted[-1])) if len(emitted) else None
 
-    def _make_room(self, sequence: Sequence, index: int, wanted: int) -> bool:
+    def _free_blocks_for(self, sequence: Sequence, index: int, n_tokens: int) -> bool:
         """Preempt from behind until the next tokens fit; False when `sequence` had to go itself."""
-        while not self._cache.can_grow(sequence.held, sequence.n_computed + wanted):
+        while not self._cache.can_grow(sequence.held, sequence.n_computed + n_tokens):
             victim = self._victim(index)
             self._preempt(victim)
             if victim is sequence:
@@ -201,9 +206,9 @@ class Scheduler:
             return False
         sequence = self._waiting[0]
         lease = self._cache.acquire(sequence.tokens)
-        wanted = self._cache.blocks_for(sequence.n_tokens) - len(lease.table)
-        spare = self._limits.watermark_blocks if self._running else 0
-        if wanted + spare > self._cache.n_available:
+        n_blocks = self._cache.blocks_for(sequence.n_tokens) - len(lease.table)
+        n_spare = self._limits.watermark_blocks if self._running else 0
+        if n_blocks + n_spare > self._cache.n_available:
             self._cache.release(lease)
             return False
         self._waiting.popleft()
@@ -211,8 +216,11 @@ class Scheduler:
         sequence.admit(lease, len(lease.table) * self._cache.block_size, now_ns)
         return True
 
-    def _place(self, sequence: Sequence, wanted: int, slices: list[SequenceSlice]) -> Slot:
-        start, end = sequence.n_computed, sequence.n_computed + wanted
+    def _place(
+        self, sequence: Sequence, n_tokens: int, slices: list[SequenceSlice]
+    ) -> ScheduledSequence:
+        """Give the next tokens their blocks and add their slice of the plan."""
+        start, end = sequence.n_computed, sequence.n_computed + n_tokens
         samples = end == sequence.n_tokens
         lease = sequence.held
         self._cache.grow(lease, end)
@@ -220,7 +228,8 @@ class Scheduler:
         table = np.array(lease.table[: self._cache.blocks_for(end)], dtype=np.int32)
         sampling = sequence.request.sampling if samples else None
         slices.append(SequenceSlice(sequence.tokens[start:end], start, table, sampling))
-        return Slot(sequence, wanted, samples, samples and wanted == 1 and sequence.has_output)
+        is_decode = samples and n_tokens == 1 and sequence.has_output
+        return ScheduledSequence(sequence, n_tokens, samples, is_decode)
 
     def _extend(self, sequence: Sequence, token_id: int, now_ns: int) -> TokenOutput:
         """One more token; ends the request where it should."""
@@ -252,8 +261,8 @@ class Scheduler:
         self._cache.release(sequence.lease)
         sequence.lease = None
 
-    def _close(self) -> SchedulerPass:
+    def _close(self) -> ScheduledStep:
         if self._open is None:
-            raise BrokenInvariant("no pass is open")
+            raise BrokenInvariant("no step is open")
         closed, self._open = self._open, None
         return closed

@@ -1,7 +1,7 @@
-"""One request while the scheduler has it: its tokens, how far it is computed, its blocks.
+"""Sequence: one request while the scheduler has it, its tokens, its blocks, how far it is computed.
 
-I own the growing token buffer and the counts of the prompt report. I decide nothing: the scheduler
-moves me between waiting and running and is the only one who calls me. No clock, no torch.
+Owns the growing token buffer and the counts of the prompt report. Decides nothing: the scheduler
+moves it between waiting and running and alone calls it. No clock, no torch.
 
     tokens:  [ prompt | emitted before (resume) | generated here ......... free ]
                                   n_resumed ^ = n_prompt + len(emitted)
@@ -12,7 +12,7 @@ import numpy as np
 
 from radixroute.radix.ids import Tokens
 from radixroute.request.sampling import FinishReason
-from radixroute.worker.engine.cache import Lease
+from radixroute.worker.engine.cache import BlockLease
 from radixroute.worker.engine.engine import EngineRequest, PromptReport, TokenOutput
 from radixroute.worker.errors import BrokenInvariant
 
@@ -37,14 +37,14 @@ class Sequence:
 
     def __init__(self, request: EngineRequest, now_ns: int) -> None:
         n_known = len(request.prompt) + len(request.emitted)
-        n_most = max(n_known, len(request.prompt) + request.sampling.max_tokens)
+        capacity = max(n_known, len(request.prompt) + request.sampling.max_tokens)
         self.request = request
-        self._buffer: Tokens = np.empty(n_most, dtype=np.uint32)
+        self._buffer: Tokens = np.empty(capacity, dtype=np.uint32)
         self._buffer[: len(request.prompt)] = request.prompt
         self._buffer[len(request.prompt) : n_known] = request.emitted
         self.n_tokens = n_known
         self.n_computed = 0
-        self.lease: Lease | None = None
+        self.lease: BlockLease | None = None
         self.arrived_ns = now_ns
         self.first_scheduled_ns: int | None = None
         self.likely_cached = 0  # tokens the cache held at submit; for load reports only
@@ -79,12 +79,12 @@ class Sequence:
         return self.n_tokens - max(self.n_computed, self.likely_cached)
 
     @property
-    def held(self) -> Lease:
+    def held(self) -> BlockLease:
         if self.lease is None:
             raise BrokenInvariant(f"request {self.request.request_id} runs without blocks")
         return self.lease
 
-    def admit(self, lease: Lease, n_cached: int, now_ns: int) -> None:
+    def admit(self, lease: BlockLease, n_cached: int, now_ns: int) -> None:
         """Blocks are here and `n_cached` leading tokens need no computing."""
         self.lease = lease
         self.n_computed = n_cached
@@ -97,7 +97,7 @@ class Sequence:
             self.recomputed_tokens += max(0, self.n_lost - n_cached)
         self.likely_cached = 0
 
-    def preempt(self) -> Lease:
+    def preempt(self) -> BlockLease:
         """Give the blocks up; everything is computed again later."""
         lease = self.held
         self.lease = None
@@ -125,11 +125,12 @@ class Sequence:
 
     def report(self, now_ns: int) -> PromptReport:
         """How the prompt was served, at the first token."""
-        first = self.arrived_ns if self.first_scheduled_ns is None else self.first_scheduled_ns
+        scheduled_ns = self.first_scheduled_ns
+        began_ns = self.arrived_ns if scheduled_ns is None else scheduled_ns
         return PromptReport(
             prompt_tokens=len(self.request.prompt),
             cached_tokens=self.cached_tokens or 0,
             recomputed_tokens=self.recomputed_tokens,
-            queue_ms=(first - self.arrived_ns) / 1e6,
-            prefill_ms=(now_ns - first) / 1e6,
+            queue_ms=(began_ns - self.arrived_ns) / 1e6,
+            prefill_ms=(now_ns - began_ns) / 1e6,
         )

@@ -1,4 +1,4 @@
-"""What one step of the engine computes, and the records around the scheduler that makes it.
+"""What one step of the engine computes, and the records around the scheduler that plans it.
 
 Frozen but for the counters; no decisions, no torch. Made by `Scheduler`, read by `InferenceEngine`.
 """
@@ -23,8 +23,8 @@ class SchedulerLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """One sequence's part of a pass: its next `n_tokens` uncomputed tokens."""
+class ScheduledSequence:
+    """One sequence's part of a step: its next `n_tokens` uncomputed tokens."""
 
     sequence: Sequence
     n_tokens: int
@@ -33,19 +33,19 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class SchedulerPass:
+class ScheduledStep:
     """What one step computes, in the order of the plan's slices."""
 
-    slots: tuple[Slot, ...]
+    sequences: tuple[ScheduledSequence, ...]
     plan: StepPlan
 
     @property
     def prefill_tokens(self) -> int:
-        return sum(slot.n_tokens for slot in self.slots if not slot.is_decode)
+        return sum(part.n_tokens for part in self.sequences if not part.is_decode)
 
     @property
     def decode_tokens(self) -> int:
-        return sum(slot.n_tokens for slot in self.slots if slot.is_decode)
+        return sum(part.n_tokens for part in self.sequences if part.is_decode)
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """Attention over the paged pool, behind one seam; the SDPA backend gathers pages.
 
-I own nothing that lasts: `plan` prepares one step (which slot each row writes, which pages each
+Owns nothing that lasts: `plan` prepares one step (which slot each row writes, which pages each
 sequence reads), then every layer calls `write` for all rows and `read` for all rows. Since all rows
 are written first, a sequence may read blocks that another one fills in the same step. Called by
 `llama` through the Protocol.
@@ -110,8 +110,8 @@ class SdpaBackend:
         for prefill in self._prefills:
             self._read_prefill(layer, q[prefill.rows], prefill, out[prefill.rows])
         for decodes in self._decodes:
-            seen = self._read_decodes(layer, q.index_select(0, decodes.rows), decodes)
-            out.index_copy_(0, decodes.rows, seen)
+            attended = self._read_decodes(layer, q.index_select(0, decodes.rows), decodes)
+            out.index_copy_(0, decodes.rows, attended)
         return out
 
     def _read_prefill(self, layer: int, q: Tensor, prefill: _Prefill, out: Tensor) -> None:
@@ -126,27 +126,27 @@ class SdpaBackend:
         if self._tiles:
             tiled_attention(q.view(grouped), k, v, prefill.start, out.view(grouped))
             return
-        seen = functional.scaled_dot_product_attention(
+        attended = functional.scaled_dot_product_attention(
             q.view(grouped).permute(1, 2, 0, 3),
             _shared(k, heads // kv_heads),
             _shared(v, heads // kv_heads),
             attn_mask=prefill.mask,
             is_causal=prefill.mask is None,
         )
-        out.view(grouped).copy_(seen.permute(2, 0, 1, 3))
+        out.view(grouped).copy_(attended.permute(2, 0, 1, 3))
 
     def _read_decodes(self, layer: int, q: Tensor, decodes: _Decodes) -> Tensor:
         """(sequences, heads, head_dim) -> the same shape. A group's heads are query rows."""
         k, v = self._gather(layer, decodes.pages)
         n, heads, head_dim = q.shape
         kv_heads = k.shape[2]
-        seen = functional.scaled_dot_product_attention(
+        attended = functional.scaled_dot_product_attention(
             q.view(n, kv_heads, heads // kv_heads, head_dim),
             k.transpose(1, 2),
             v.transpose(1, 2),
             attn_mask=decodes.mask,
         )
-        return seen.reshape(n, heads, head_dim)
+        return attended.reshape(n, heads, head_dim)
 
     def _gather(self, layer: int, pages: _Pages) -> tuple[Tensor, Tensor]:
         """K and V of some sequences: each (sequences, context, kv_heads, head_dim)."""
@@ -170,13 +170,13 @@ class SdpaBackend:
         pages = self._pages([slices[i].block_table for i in group], longest)
         return _Decodes(self._to_device(starts[group].astype(np.int64)), pages, mask)
 
-    def _prefill(self, one: SequenceSlice, rows: slice) -> _Prefill:
-        context_len = _context_len(one)
+    def _prefill(self, part: SequenceSlice, rows: slice) -> _Prefill:
+        context_len = _context_len(part)
         mask = None
-        if one.start and not self._tiles:
-            positions = np.arange(one.start, context_len)
+        if part.start and not self._tiles:
+            positions = np.arange(part.start, context_len)
             mask = self._mask(np.arange(context_len)[None] > positions[:, None])
-        return _Prefill(rows, self._pages([one.block_table], context_len), one.start, mask)
+        return _Prefill(rows, self._pages([part.block_table], context_len), part.start, mask)
 
     def _pages(self, tables: list[NDArray[np.int32]], context_len: int) -> _Pages:
         n_blocks = -(-context_len // self._pool.block_size)
@@ -209,14 +209,14 @@ def _shared(x: Tensor, group: int) -> Tensor:
     return by_head[:, None].expand(-1, group, -1, -1)
 
 
-def _context_len(one: SequenceSlice) -> int:
-    return one.start + len(one.token_ids)
+def _context_len(part: SequenceSlice) -> int:
+    return part.start + len(part.token_ids)
 
 
-def _slots(one: SequenceSlice, block_size: int) -> NDArray[np.int64]:
+def _slots(part: SequenceSlice, block_size: int) -> NDArray[np.int64]:
     """Pool slot of each new token."""
-    positions = np.arange(one.start, _context_len(one))
-    blocks = one.block_table[positions // block_size].astype(np.int64)
+    positions = np.arange(part.start, _context_len(part))
+    blocks = part.block_table[positions // block_size].astype(np.int64)
     slots: NDArray[np.int64] = blocks * block_size + positions % block_size
     return slots
 
@@ -224,14 +224,14 @@ def _slots(one: SequenceSlice, block_size: int) -> NDArray[np.int64]:
 def _grouped(members: list[int], lengths: list[int]) -> list[list[int]]:
     """Batches of similar length, longest first: padding stays below `MAX_PADDING`."""
     groups: list[list[int]] = []
-    real = 0
+    n_real = 0  # positions of the last group that are no padding
     for i in sorted(members, key=lambda i: -lengths[i]):
         group = groups[-1] if groups else []
         longest = lengths[group[0]] if group else 0
-        if group and longest * (len(group) + 1) <= MAX_PADDING * (real + lengths[i]):
+        if group and longest * (len(group) + 1) <= MAX_PADDING * (n_real + lengths[i]):
             group.append(i)
-            real += lengths[i]
+            n_real += lengths[i]
         else:
             groups.append([i])
-            real = lengths[i]
+            n_real = lengths[i]
     return groups

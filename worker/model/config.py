@@ -1,7 +1,7 @@
-"""What a Llama-family model is: its sizes, read from `config.json` and checked.
+"""Model config: what a Llama-family model is, its sizes read from `config.json` and checked.
 
-I own `ModelConfig` and the list of what we can run. No torch here. Called by the loaders; whatever
-this room cannot compute is refused by name, never guessed.
+Owns `ModelConfig` and the list of architectures that can run. No torch. Called by the loaders; what
+the forward cannot compute is refused by name, never guessed.
 """
 
 import json

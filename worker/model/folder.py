@@ -1,8 +1,8 @@
-"""Where a model's files are: a Hugging Face folder as it is, a GGUF file converted once.
+"""Model folder: where a model's files are; a Hugging Face folder as it is, a GGUF converted once.
 
-I own the conversion cache: a folder named by the file's content, filled beside its place and moved
-in whole, so that a torn conversion is never taken for a model. No torch. Called by the runner and
-by whoever reads the tokenizer.
+Owns the conversion cache: a folder named by the file's content, filled beside its place and moved
+in whole, so that a torn conversion is never taken for a model. No torch. Called by the runner, by
+`WorkerService` for the tokenizer and by the demo.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
-"""GGUF files of the Llama family: turned once into a Hugging Face folder of float32 safetensors.
+"""GGUF files of the Llama family: read once into a Hugging Face folder of float32 safetensors.
 
-I own the mapping of names, the undoing of llama.cpp's row order and the tokenizer's rebuilding; the
+Owns the mapping of names, the undoing of llama.cpp's row order and the tokenizer's rebuilding; the
 tensors come out bit for bit as `gguf` dequantises them. Called by `model_folder`. Needs gguf and
 safetensors, no torch.
 """
@@ -43,12 +43,13 @@ _LAYER = {
 def convert(path: Path, folder: Path, progress: Progress) -> None:
     """Fill `folder` with config.json, model.safetensors and the tokenizer's files."""
     reader = _open(path)
-    facts = {name: field.contents() for name, field in reader.fields.items()}
-    if facts.get("general.architecture") != "llama":
-        raise ModelError(
-            f"{path} holds a {facts.get('general.architecture')}: only Llama-family GGUF files load"
-        )
-    config = _config(path, facts, has_head=any(t.name == "output.weight" for t in reader.tensors))
+    metadata = {name: field.contents() for name, field in reader.fields.items()}
+    architecture = metadata.get("general.architecture")
+    if architecture != "llama":
+        raise ModelError(f"{path} holds a {architecture}: only Llama-family GGUF files load")
+    config = _config(
+        path, metadata, has_head=any(t.name == "output.weight" for t in reader.tensors)
+    )
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     tensors: dict[str, NDArray[np.float32]] = {}
     for n, tensor in enumerate(reader.tensors):
@@ -62,7 +63,7 @@ def convert(path: Path, folder: Path, progress: Progress) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     generation = {"bos_token_id": config["bos_token_id"], "eos_token_id": config["eos_token_id"]}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
-    write_tokenizer(path, facts, folder)
+    write_tokenizer(path, metadata, folder)
 
 
 def _open(path: Path) -> GGUFReader:
@@ -74,29 +75,29 @@ def _open(path: Path) -> GGUFReader:
         raise ModelError(f"{path} is torn or no GGUF file: fetch it again") from error
 
 
-def _config(path: Path, facts: Mapping[str, Any], *, has_head: bool) -> dict[str, Any]:
-    scaling = facts.get("llama.rope.scaling.type", "none")
+def _config(path: Path, metadata: Mapping[str, Any], *, has_head: bool) -> dict[str, Any]:
+    scaling = metadata.get("llama.rope.scaling.type", "none")
     if scaling != "none":
         raise ModelError(f"{path} has rope scaling {scaling}: use its Hugging Face folder")
     try:
-        heads, hidden = facts["llama.attention.head_count"], facts["llama.embedding_length"]
+        heads, hidden = metadata["llama.attention.head_count"], metadata["llama.embedding_length"]
         return {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
             "hidden_act": "silu",
-            "num_hidden_layers": facts["llama.block_count"],
+            "num_hidden_layers": metadata["llama.block_count"],
             "hidden_size": hidden,
-            "intermediate_size": facts["llama.feed_forward_length"],
+            "intermediate_size": metadata["llama.feed_forward_length"],
             "num_attention_heads": heads,
-            "num_key_value_heads": facts.get("llama.attention.head_count_kv", heads),
-            "head_dim": facts.get("llama.attention.key_length", hidden // heads),
-            "vocab_size": len(facts["tokenizer.ggml.tokens"]),
-            "max_position_embeddings": facts["llama.context_length"],
-            "rms_norm_eps": _short(facts["llama.attention.layer_norm_rms_epsilon"]),
-            "rope_theta": _short(facts.get("llama.rope.freq_base", 10000.0)),
+            "num_key_value_heads": metadata.get("llama.attention.head_count_kv", heads),
+            "head_dim": metadata.get("llama.attention.key_length", hidden // heads),
+            "vocab_size": len(metadata["tokenizer.ggml.tokens"]),
+            "max_position_embeddings": metadata["llama.context_length"],
+            "rms_norm_eps": _short(metadata["llama.attention.layer_norm_rms_epsilon"]),
+            "rope_theta": _short(metadata.get("llama.rope.freq_base", 10000.0)),
             "tie_word_embeddings": not has_head,
-            "bos_token_id": facts.get("tokenizer.ggml.bos_token_id"),
-            "eos_token_id": facts.get("tokenizer.ggml.eos_token_id"),
+            "bos_token_id": metadata.get("tokenizer.ggml.bos_token_id"),
+            "eos_token_id": metadata.get("tokenizer.ggml.eos_token_id"),
         }
     except KeyError as error:
         raise ModelError(f"{path} lacks {error}: fetch it again") from error

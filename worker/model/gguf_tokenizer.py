@@ -1,6 +1,6 @@
-"""The tokenizer inside a GGUF file, written as `tokenizer.json` and `tokenizer_config.json`.
+"""GGUF tokenizer: the one inside a GGUF file, written as `tokenizer.json` and its config.
 
-I own the list of pre-tokenizers we know; any other is refused by name. Byte-level BPE only. Called
+Owns the list of known pre-tokenizers; any other is refused by name. Byte-level BPE only. Called
 by `gguf_file`.
 """
 
@@ -22,26 +22,28 @@ _LLAMA3 = (
 )
 
 
-def write_tokenizer(path: Path, facts: Mapping[str, Any], folder: Path) -> None:
+def write_tokenizer(path: Path, metadata: Mapping[str, Any], folder: Path) -> None:
     """Raises `ModelError` for a vocabulary that is not byte-level BPE."""
-    if facts.get("tokenizer.ggml.model") != "gpt2":
+    if metadata.get("tokenizer.ggml.model") != "gpt2":
         raise ModelError(
-            f"{path} has a {facts.get('tokenizer.ggml.model')} vocabulary, not byte-level BPE: "
+            f"{path} has a {metadata.get('tokenizer.ggml.model')} vocabulary, not byte-level BPE: "
             "use its Hugging Face folder"
         )
-    tokens: list[str] = facts["tokenizer.ggml.tokens"]
-    merges = [tuple(merge.split(" ", 1)) for merge in facts["tokenizer.ggml.merges"]]
+    tokens: list[str] = metadata["tokenizer.ggml.tokens"]
+    merges = [tuple(merge.split(" ", 1)) for merge in metadata["tokenizer.ggml.merges"]]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    tokenizer.pre_tokenizer = _pre_tokenizer(path, str(facts.get("tokenizer.ggml.pre", "default")))
+    tokenizer.pre_tokenizer = _pre_tokenizer(
+        path, str(metadata.get("tokenizer.ggml.pre", "default"))
+    )
     tokenizer.decoder = decoders.ByteLevel()
-    kinds = facts.get("tokenizer.ggml.token_type", [])
+    kinds = metadata.get("tokenizer.ggml.token_type", [])
     control = [token for token, kind in zip(tokens, kinds, strict=False) if kind == _CONTROL]
     defined = [token for token, kind in zip(tokens, kinds, strict=False) if kind == _USER_DEFINED]
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in control])
     tokenizer.add_tokens([AddedToken(t, normalized=False) for t in defined])
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = _config(facts, tokens)
+    config = _config(metadata, tokens)
     text = json.dumps(config, indent=2, ensure_ascii=False)
     (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
@@ -59,17 +61,17 @@ def _pre_tokenizer(path: Path, name: str) -> pre_tokenizers.PreTokenizer:
     raise ModelError(f"{path} has pre-tokenizer {name!r}: use its Hugging Face folder")
 
 
-def _config(facts: Mapping[str, Any], tokens: list[str]) -> dict[str, Any]:
+def _config(metadata: Mapping[str, Any], tokens: list[str]) -> dict[str, Any]:
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
-        "add_bos_token": bool(facts.get("tokenizer.ggml.add_bos_token", False)),
-        "model_max_length": facts["llama.context_length"],
+        "add_bos_token": bool(metadata.get("tokenizer.ggml.add_bos_token", False)),
+        "model_max_length": metadata["llama.context_length"],
     }
     for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
-        token_id = facts.get(f"tokenizer.ggml.{key}_token_id")
+        token_id = metadata.get(f"tokenizer.ggml.{key}_token_id")
         if token_id is not None:
             config[f"{name}_token"] = tokens[token_id]
-    if "tokenizer.chat_template" in facts:
-        config["chat_template"] = facts["tokenizer.chat_template"]
+    if "tokenizer.chat_template" in metadata:
+        config["chat_template"] = metadata["tokenizer.chat_template"]
     return config

@@ -1,6 +1,6 @@
-"""The paged KV pool: K and V of every block of every layer, and how many blocks fit.
+"""KV pool: K and V of every block of every layer, paged, and how many blocks fit.
 
-I own the memory; which block belongs to whom is the scheduler's business. Shape of each of K and V:
+Owns the memory; which block belongs to whom is the scheduler's business. Shape of each of K and V:
 (layers, blocks, block_size, kv_heads, head_dim). Called by the runner and its attention backend.
 """
 

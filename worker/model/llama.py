@@ -1,6 +1,6 @@
-"""The Llama-family forward: RMSNorm, rotary positions, grouped-query attention, SwiGLU.
+"""Llama-family forward: RMSNorm, rotary positions, grouped-query attention, SwiGLU.
 
-I own the weights and the arithmetic between attention calls; K, V and who sees what belong to the
+Owns the weights and the arithmetic between attention calls; K, V and who sees what belong to the
 `AttentionBackend`. One call computes one step's tokens of all sequences, packed in one row after
 the other. Pure but for the pool the backend writes. Called by `torch_runner` only.
 """
@@ -65,8 +65,8 @@ class Llama:
             qkv = layer.qkv(self._rms(x, layer.input_norm)).view(len(x), -1, config.head_dim)
             qk = _rotate(qkv[:, :rotated], cos, sin)
             attention.write(i, qk[:, config.n_heads :], qkv[:, rotated:])
-            seen = attention.read(i, qk[:, : config.n_heads])
-            x += layer.output(seen.view(len(x), -1))
+            attended = attention.read(i, qk[:, : config.n_heads])
+            x += layer.output(attended.view(len(x), -1))
             gate, up = layer.gate_up(self._rms(x, layer.post_norm)).chunk(2, dim=-1)
             x += layer.down(functional.silu(gate).mul_(up))
         return x

@@ -1,4 +1,4 @@
-"""Choosing tokens: greedy, or by temperature, top-k and top-p with a keyed random number.
+"""Sampler: chooses tokens, greedily or by temperature, top-k and top-p with a keyed random number.
 
 The random number of a token depends on (seed, absolute position) alone: neither the batch nor an
 interruption changes it, so a request resumed elsewhere goes on with the same stream. Pure functions
@@ -71,6 +71,6 @@ def _nucleus(scaled: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
 def _invert(cumulative: Tensor, point: float) -> int:
     """The first place whose cumulative mass is above `point` of the whole."""
     mass = float(cumulative[-1])
-    at = int(torch.searchsorted(cumulative, point * mass, right=True))
+    index = int(torch.searchsorted(cumulative, point * mass, right=True))
     # Rounding can push the point onto the whole mass: then the last token that has any.
-    return min(at, int(torch.searchsorted(cumulative, mass)))
+    return min(index, int(torch.searchsorted(cumulative, mass)))

@@ -1,7 +1,7 @@
-"""A `ModelRunner` in torch: loads a model folder, owns its KV pool, computes step plans.
+"""Torch runner: a `ModelRunner` that loads a model folder, owns its KV pool, computes step plans.
 
-I choose device and dtype, and size the pool. No scheduling, no clock, no sockets; the engine's loop
-is my only caller. `load_runner` is what the engine process names by default.
+Chooses device and dtype, and sizes the pool. No scheduling, no clock, no socket. Called by
+`InferenceEngine`; `load_runner` is what the engine process calls by default.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Weights of a Hugging Face folder: tensors by name, checked, and the fingerprint of a model.
 
-I own reading safetensors (one file or sharded). I never guess: a missing, misshapen or torn tensor
+Owns reading safetensors (one file or sharded). Never guesses: a missing, misshapen or torn tensor
 is an error that names the file. Called by the runner's start only. Needs torch and safetensors.
 """
 
@@ -51,12 +51,12 @@ class Weights:
 
     def must_be_used_up(self, *unused: str) -> None:
         """Raises `ModelError` for a tensor nobody took: it would change what the model computes."""
-        left = self._file_by_name.keys() - self._taken - set(unused)
-        strange = sorted(name for name in left if not name.endswith(_DERIVED))
-        if strange:
+        untaken = self._file_by_name.keys() - self._taken - set(unused)
+        unknown = sorted(name for name in untaken if not name.endswith(_DERIVED))
+        if unknown:
             raise ModelError(
-                f"{self._files[0].parent} has {len(strange)} tensors this engine does not know, "
-                f"such as {strange[0]}: it is another kind of model"
+                f"{self._files[0].parent} has {len(unknown)} tensors this engine does not know, "
+                f"such as {unknown[0]}: it is another kind of model"
             )
 
 

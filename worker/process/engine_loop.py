@@ -1,13 +1,10 @@
-"""The loop that drives an engine inside its own process: messages in, steps out.
+"""Engine loop: drives an engine inside its own process, messages in, steps out.
 
-I own the socket's child side (`Pipe`) and the order of things: between two steps every waiting
-message is taken, with nothing to do the process sleeps in the socket. I decide nothing about
-requests and end when the other side is gone. One thread; no asyncio, no torch.
+Owns the order of things: between two steps every waiting message is taken; with nothing to do the
+process sleeps in the socket. Decides nothing about requests and ends when the server process is
+gone. Called by `child`. One thread; no asyncio, no torch.
 """
 
-import select
-import socket
-import struct
 from collections.abc import Callable
 
 import numpy as np
@@ -18,73 +15,13 @@ from radixroute.worker.engine.engine import Engine, EngineRequest, TokenOutput
 from radixroute.worker.errors import MalformedMessage
 from radixroute.worker.process.messages import (
     Abort,
-    EndSession,
+    EndWorkerSession,
     Message,
     Refused,
     Stepped,
     Submit,
-    decode_message,
-    encode_message,
 )
-
-HEADER = struct.Struct(">I")
-# A prompt of a million tokens has 4 MB, a step's events far less.
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-_READ_BYTES = 256 * 1024
-
-
-class PipeClosed(Exception):
-    """The face is gone: nobody is left to work for."""
-
-
-class Pipe:
-    """Length-prefixed messages over one end of a socket pair, blocking."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._socket.setblocking(True)
-        self._received = bytearray()
-
-    def send(self, message: Message) -> None:
-        """Raises `PipeClosed`. Blocks while the face reads slower than the engine steps."""
-        data = encode_message(message)
-        try:
-            self._socket.sendall(HEADER.pack(len(data)) + data)
-        except OSError as error:
-            raise PipeClosed from error
-
-    def receive(self, *, wait: bool) -> list[Message]:
-        """Every whole message that is here; with `wait` at least one. Raises `PipeClosed`."""
-        messages = self._split()
-        while (wait and not messages) or self._has_more():
-            self._read()
-            messages += self._split()
-        return messages
-
-    def _has_more(self) -> bool:
-        return bool(select.select([self._socket], [], [], 0)[0])
-
-    def _read(self) -> None:
-        try:
-            data = self._socket.recv(_READ_BYTES)
-        except OSError as error:
-            raise PipeClosed from error
-        if not data:
-            raise PipeClosed
-        self._received += data
-
-    def _split(self) -> list[Message]:
-        messages = []
-        while len(self._received) >= HEADER.size:
-            (size,) = HEADER.unpack_from(self._received)
-            if size > MAX_MESSAGE_BYTES:
-                raise MalformedMessage(f"a message announces {size} bytes")
-            end = HEADER.size + size
-            if len(self._received) < end:
-                break
-            messages.append(decode_message(bytes(self._received[HEADER.size : end])))
-            del self._received[:end]
-        return messages
+from radixroute.worker.process.pipe import Pipe
 
 
 class EngineLoop:
@@ -110,7 +47,7 @@ class EngineLoop:
                 self._submit(request, arrived_ns)
             case Abort(request_id, attempt):
                 self._engine.abort(request_id, attempt)
-            case EndSession(session_id):
+            case EndWorkerSession(session_id):
                 self._engine.end_session(session_id)
             case _:
                 raise MalformedMessage(f"{type(message).__name__} is not for the engine")

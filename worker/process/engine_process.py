@@ -1,104 +1,194 @@
-"""The engine process: `python -m radixroute.worker.process.engine_process --fd N --runner NAME`.
+"""Engine process, seen from the server: starts it, talks to it, notices its end at once.
 
-I build the runner that the settings ask for and drive the engine; whatever stops me travels back
-as a sentence that says what to do. I never outlive the face: I die with my parent, and I end when
-the pipe closes. Started by `EngineProcess` alone.
+Owns the child process (`child`) and the socket pair to it. Messages go out without waiting; what
+comes back goes to one `EngineListener`, in order, on the event loop. Never restarts anything: its
+owner decides. Called by `WorkerService`.
 """
 
-import argparse
-import ctypes
-import importlib
+import asyncio
 import logging
 import os
-import signal
 import socket
+import subprocess
 import sys
 import time
+from typing import Protocol
 
-from radixroute.radix.keys.block_keys import warm
-from radixroute.worker.engine.inference import InferenceEngine
-from radixroute.worker.engine.runner import ModelRunner
-from radixroute.worker.errors import MalformedMessage, WorkerError
-from radixroute.worker.process.engine_loop import EngineLoop, Pipe, PipeClosed
-from radixroute.worker.process.messages import Failed, Ready, Start
+from radixroute.worker.engine.engine import EngineInfo, EngineRequest, EngineStep, TokenOutput
+from radixroute.worker.errors import EngineDead, MalformedMessage, StartFailed
+from radixroute.worker.process.messages import (
+    Abort,
+    EndWorkerSession,
+    Failed,
+    Message,
+    Ready,
+    Refused,
+    Start,
+    Stepped,
+    Submit,
+    decode_message,
+    encode_message,
+)
+from radixroute.worker.process.pipe import HEADER, MAX_MESSAGE_BYTES
 from radixroute.worker.settings import WorkerSettings
 
-_PR_SET_PDEATHSIG = 1
-# glibc's mallopt. By default it hands large freed blocks back to the kernel, and each layer of each
-# step faults the same few MB in again: 8 decodes at 1,400 tokens took 229 ms a step instead of 79.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEEP_FREED_BYTES = 1 << 30  # far above what one step allocates
-_log = logging.getLogger("radixroute.worker.process.engine_process")
+TORCH_RUNNER = "radixroute.worker.model.torch_runner:load_runner"
+# Enough for a few dozen steps: a server that is busy for a moment does not stop the engine.
+_SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
+_STOP_TIMEOUT_S = 5.0
+
+_log = logging.getLogger(__name__)
 
 
-def main(arguments: list[str]) -> int:
-    """Runs until the face goes away; the exit code is 0 only then."""
-    parser = argparse.ArgumentParser(prog="radixroute.worker.process.engine_process")
-    parser.add_argument("--fd", type=int, required=True)
-    parser.add_argument("--parent", type=int, required=True)
-    parser.add_argument("--runner", required=True, help="module:function(settings)")
-    options = parser.parse_args(arguments)
-    _die_with(options.parent)
-    keep_freed_memory()
-    # Ctrl-C goes to the whole group: the face stops us in its own order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(format="%(levelname)s engine[%(process)d] %(message)s")
-    os.set_inheritable(options.fd, False)
-    pipe = Pipe(socket.socket(fileno=options.fd))
+class EngineListener(Protocol):
+    """Who hears the engine. Called on the event loop; must not block."""
+
+    def on_step(self, step: EngineStep) -> None: ...
+
+    def on_refused(self, output: TokenOutput) -> None: ...
+
+    def on_dead(self, reason: str) -> None: ...
+
+
+class EngineProcess:
+    """One life of one engine: `start` once, then submit and abort, then `stop`."""
+
+    def __init__(
+        self, settings: WorkerSettings, listener: EngineListener, runner: str = TORCH_RUNNER
+    ) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._runner = runner
+        self._child: subprocess.Popen[bytes] | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._is_stopping = False
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._child is None else self._child.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._listening is not None and not self._listening.done()
+
+    async def start(self) -> EngineInfo:
+        """Load the model; raises `StartFailed` with what to do. The process is gone then."""
+        own_end, child_end = socket.socketpair()
+        for end in (own_end, child_end):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
+        with child_end:
+            self._child = self._spawn(child_end)
+        self._reader, self._writer = await asyncio.open_unix_connection(sock=own_end)
+        try:
+            self._send(Start(self._settings))
+            first = await self._receive(self._reader)
+        except BaseException:
+            await self.stop()
+            raise
+        if isinstance(first, Ready):
+            self._listening = asyncio.create_task(self._listen(self._reader))
+            return first.info
+        await self.stop()
+        reason = first.reason if isinstance(first, Failed) else self._how_it_ended()
+        raise StartFailed(reason)
+
+    def submit(self, request: EngineRequest) -> None:
+        """Raises `EngineDead`. A refusal comes back through the listener."""
+        if not self.is_alive:
+            raise EngineDead("the engine process has ended")
+        self._send(Submit(request, time.monotonic_ns()))
+
+    def abort(self, request_id: str, attempt: int) -> None:
+        self._send(Abort(request_id, attempt))
+
+    def end_session(self, session_id: str) -> None:
+        self._send(EndWorkerSession(session_id))
+
+    async def stop(self) -> None:
+        """Close the pipe, which ends the process; kill it when that takes too long. Idempotent."""
+        self._is_stopping = True
+        if self._writer is not None:
+            self._writer.close()
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+        if self._child is not None:
+            await asyncio.get_running_loop().run_in_executor(None, _reap, self._child)
+
+    def _spawn(self, child_end: socket.socket) -> subprocess.Popen[bytes]:
+        threads = str(self._settings.torch_threads)
+        command = [sys.executable, "-m", "radixroute.worker.process.child"]
+        command += ["--fd", str(child_end.fileno()), "--parent", str(os.getpid())]
+        command += ["--runner", self._runner]
+        # OpenMP reads its thread count when torch is loaded, before any setting can reach it.
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        return subprocess.Popen(  # noqa: S603  # our own interpreter and module
+            command, pass_fds=(child_end.fileno(),), stdin=subprocess.DEVNULL, env=environment
+        )
+
+    def _send(self, message: Message) -> None:
+        # Nobody is left to hear it once the pipe is closed; the listener knows.
+        if self._writer is None or self._writer.is_closing():
+            return
+        data = encode_message(message)
+        self._writer.write(HEADER.pack(len(data)) + data)
+
+    async def _receive(self, reader: asyncio.StreamReader) -> Message | None:
+        """The next message; None when the process has ended."""
+        try:
+            (size,) = HEADER.unpack(await reader.readexactly(HEADER.size))
+            if size > MAX_MESSAGE_BYTES:
+                raise MalformedMessage(f"a message announces {size} bytes")
+            return decode_message(await reader.readexactly(size))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        try:
+            reason = await self._relay(reader)
+        except MalformedMessage as error:
+            reason = str(error)
+        except Exception:  # noqa: BLE001  # our bug: an engine that nobody hears must not go on
+            _log.exception("the engine's listener failed")
+            reason = "the worker could not take a step of its engine"
+        if self._writer is not None:
+            self._writer.close()
+        if not self._is_stopping:
+            await asyncio.get_running_loop().run_in_executor(None, self._await_exit)
+            self._listener.on_dead(reason or self._how_it_ended())
+
+    async def _relay(self, reader: asyncio.StreamReader) -> str | None:
+        """Pass on what comes until the process ends; its last words, if it had any."""
+        reason: str | None = None
+        while (message := await self._receive(reader)) is not None:
+            match message:
+                case Stepped(step):
+                    self._listener.on_step(step)
+                case Refused(output):
+                    self._listener.on_refused(output)
+                case Failed(last_words):
+                    reason = last_words
+                case _:
+                    raise MalformedMessage(f"{type(message).__name__} is not for the server")
+        return reason
+
+    def _await_exit(self) -> None:
+        if self._child is not None:
+            _reap(self._child)
+
+    def _how_it_ended(self) -> str:
+        code = None if self._child is None else self._child.returncode
+        if code is not None and code < 0:
+            return f"the engine process was killed by signal {-code}"
+        return f"the engine process ended with exit code {code}; its log says more"
+
+
+def _reap(child: subprocess.Popen[bytes]) -> None:
     try:
-        return _serve(pipe, options.runner)
-    except PipeClosed:
-        return 0
-
-
-def _serve(pipe: Pipe, runner: str) -> int:
-    """Start, run and, if it comes to that, say why it ended."""
-    try:
-        engine = _build(pipe, runner)
-        pipe.send(Ready(engine.info))
-        EngineLoop(engine, pipe, time.monotonic_ns).run()
-    except PipeClosed:
-        raise
-    except WorkerError as error:
-        pipe.send(Failed(str(error)))
-    except MemoryError:
-        pipe.send(Failed("not enough memory: lower worker.kv_memory or take a smaller model"))
-    except Exception as error:  # noqa: BLE001  # the process ends; the face hears why
-        _log.exception("the engine process ends")
-        pipe.send(Failed(f"{type(error).__name__}: {error}"))
-    return 1
-
-
-def _build(pipe: Pipe, runner: str) -> InferenceEngine:
-    first, *early = pipe.receive(wait=True)
-    if not isinstance(first, Start) or early:
-        raise MalformedMessage("the first message must be the settings")
-    warm()
-    return InferenceEngine(first.settings, _load_runner(runner, first.settings), time.monotonic_ns)
-
-
-def _load_runner(name: str, settings: WorkerSettings) -> ModelRunner:
-    """Imports the one module that may bring torch in."""
-    module, _, function = name.partition(":")
-    runner: ModelRunner = getattr(importlib.import_module(module), function)(settings)
-    return runner
-
-
-def _die_with(parent: int) -> None:
-    """SIGKILL when the parent dies; it may have died before we asked."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
-
-
-def keep_freed_memory() -> None:
-    """Memory that a step has freed serves the next one. Only glibc knows this call."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _KEEP_FREED_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _KEEP_FREED_BYTES)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+        child.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        _log.warning("engine process %d does not end: killing it", child.pid)
+        child.kill()
+        child.wait()

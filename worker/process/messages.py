@@ -1,7 +1,7 @@
-"""What crosses the pipe between a worker's face and its engine process, as bytes.
+"""Messages: what crosses the pipe between a worker's server and its engine process, as bytes.
 
-Each message is a MessagePack array whose first item names it; no pickle, no ext types. I own both
-directions' records and their codec; transports only move the bytes. Whatever is not one of our
+Each message is a MessagePack array whose first item names it; no pickle, no ext types. Owns both
+directions' records and their codec; transports only move the bytes. Whatever is not one of these
 messages is `MalformedMessage`. Token ids and keys travel as raw little-endian arrays.
 """
 
@@ -20,8 +20,8 @@ from radixroute.worker.engine.engine import (
     EngineRequest,
     EngineStep,
     PromptReport,
-    SessionProgress,
     TokenOutput,
+    WorkerSessionProgress,
 )
 from radixroute.worker.errors import MalformedMessage
 from radixroute.worker.settings import WorkerSettings
@@ -39,7 +39,7 @@ class Submit:
     """A request to queue."""
 
     request: EngineRequest
-    arrived_ns: int  # at the face, on the monotonic clock both processes share
+    arrived_ns: int  # at the server, on the monotonic clock both processes share
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
-class EndSession:
-    """A session whose stream is gone."""
+class EndWorkerSession:
+    """A worker session whose stream is gone."""
 
     session_id: str
 
@@ -85,7 +85,7 @@ class Refused:
     output: TokenOutput
 
 
-Message: TypeAlias = Start | Submit | Abort | EndSession | Ready | Failed | Stepped | Refused
+Message: TypeAlias = Start | Submit | Abort | EndWorkerSession | Ready | Failed | Stepped | Refused
 
 
 Row: TypeAlias = tuple[Any, ...]
@@ -157,7 +157,7 @@ def _step(row: Row) -> EngineStep:
         prefill_tokens=prefill_tokens,
         decode_tokens=decode_tokens,
         kv_blocks_used=blocks_used,
-        sessions=tuple(SessionProgress(*progress) for progress in sessions),
+        sessions=tuple(WorkerSessionProgress(*progress) for progress in sessions),
     )
 
 
@@ -192,8 +192,8 @@ def _output(row: Row) -> TokenOutput:
 def _event_row(event: Event) -> list[Any]:
     match event:
         case BlocksStored(parent, keys, tier, tokens):
-            told = None if tokens is None else _raw(tokens, "<u4")
-            return ["S", parent, _raw(keys, "<u8"), int(tier), told]
+            raw_tokens = None if tokens is None else _raw(tokens, "<u4")
+            return ["S", parent, _raw(keys, "<u8"), int(tier), raw_tokens]
         case BlocksRemoved(keys, tier):
             return ["R", _raw(keys, "<u8"), int(tier)]
         case CacheCleared():
@@ -202,10 +202,10 @@ def _event_row(event: Event) -> list[Any]:
 
 def _event(row: Row) -> Event:
     match row:
-        case ("S", parent, keys, tier, told):
-            before = None if parent is None else BlockKey(parent)
-            tokens = None if told is None else _tokens(told)
-            return BlocksStored(before, _keys(keys), Tier(tier), tokens)
+        case ("S", parent, keys, tier, raw_tokens):
+            parent_key = None if parent is None else BlockKey(parent)
+            tokens = None if raw_tokens is None else _tokens(raw_tokens)
+            return BlocksStored(parent_key, _keys(keys), Tier(tier), tokens)
         case ("R", keys, tier):
             return BlocksRemoved(_keys(keys), Tier(tier))
         case ("C",):
@@ -229,7 +229,7 @@ _ENCODERS: dict[type, tuple[str, Callable[[Any], object]]] = {
     Start: ("start", lambda message: asdict(message.settings)),
     Submit: ("submit", lambda message: [_request_row(message.request), message.arrived_ns]),
     Abort: ("abort", lambda message: [message.request_id, message.attempt]),
-    EndSession: ("end_session", lambda message: message.session_id),
+    EndWorkerSession: ("end_session", lambda message: message.session_id),
     Ready: ("ready", lambda message: asdict(message.info)),
     Failed: ("failed", lambda message: message.reason),
     Stepped: ("stepped", lambda message: _step_row(message.step)),
@@ -240,7 +240,7 @@ _DECODERS: dict[str, Callable[[Any], Message]] = {
     "start": lambda row: Start(WorkerSettings(**row)),
     "submit": lambda row: Submit(_request(row[0]), row[1]),
     "abort": lambda row: Abort(*row),
-    "end_session": EndSession,
+    "end_session": EndWorkerSession,
     "ready": lambda row: Ready(EngineInfo(**row)),
     "failed": Failed,
     "stepped": lambda row: Stepped(_step(row)),

@@ -1,13 +1,14 @@
-"""What the engine knows of each session: the last dispatch it saw, and the load of its requests.
+"""Progress of each worker session: the last dispatch the engine saw, and the load of its requests.
 
-I own the acknowledged dispatch numbers, from a session's first request until it is forgotten. Load
-is counted from the sequences at each step, never booked. Called by `InferenceEngine`; one thread.
+Owns the acknowledged dispatch numbers, from a worker session's first request until it is forgotten.
+Load is counted from the sequences at each step, never booked. Called by `InferenceEngine`; one
+thread.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from radixroute.worker.engine.engine import SessionProgress
+from radixroute.worker.engine.engine import WorkerSessionProgress
 from radixroute.worker.engine.sequence import Sequence
 
 
@@ -18,22 +19,22 @@ class _Load:
     active_blocks: int = 0
 
 
-class SessionBook:
-    """Progress by session id."""
+class ProgressTracker:
+    """Progress by worker session."""
 
     def __init__(self) -> None:
         self._acknowledged: dict[str, int] = {}
 
     def acknowledge(self, session_id: str, dispatch_seq: int) -> None:
         """The engine has seen this dispatch, whatever becomes of it."""
-        seen = self._acknowledged.get(session_id, 0)
-        self._acknowledged[session_id] = max(seen, dispatch_seq)
+        highest = self._acknowledged.get(session_id, 0)
+        self._acknowledged[session_id] = max(highest, dispatch_seq)
 
     def forget(self, session_id: str) -> None:
         self._acknowledged.pop(session_id, None)
 
-    def progress(self, sequences: Iterable[Sequence]) -> tuple[SessionProgress, ...]:
-        """Load of every session that is not forgotten, idle ones too. O(requests)."""
+    def of(self, sequences: Iterable[Sequence]) -> tuple[WorkerSessionProgress, ...]:
+        """Load of every worker session that is not forgotten, idle ones too. O(requests)."""
         load = {session_id: _Load() for session_id in self._acknowledged}
         for sequence in sequences:
             entry = load[sequence.request.session_id]
@@ -42,7 +43,7 @@ class SessionBook:
             if sequence.lease is not None:
                 entry.active_blocks += len(sequence.lease.table)
         return tuple(
-            SessionProgress(
+            WorkerSessionProgress(
                 session_id=session_id,
                 acknowledged_dispatch=self._acknowledged[session_id],
                 in_flight=entry.in_flight,

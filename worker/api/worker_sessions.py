@@ -1,9 +1,10 @@
-"""Who gets which output: sessions, their requests, and what waits to be sent to each.
+"""Worker sessions: who gets which output, and what waits to be sent to each.
 
-I own every session from open to close and the `AnswerStream` of each of its requests. Engine ids
-are mine (session and a counter), so that requests of different callers can never meet. I tell the
-engine of submits, aborts and ended sessions through one `EngineDoor`; I do no I/O and read no
-clock. Called by the gRPC face and by the engine's listener, on one event loop.
+A worker session is one `Session` stream of a router, or one request of a direct client. Owns each
+from open to close, with the `AnswerStream` of every request. The ids that the engine sees are made
+here (session and a counter), so that requests of different callers can never meet. Submits, aborts
+and ended sessions reach the engine through `EngineCommands`; no I/O, no clock. Called by the gRPC
+server and by the engine's listener, on one event loop.
 """
 
 import asyncio
@@ -23,13 +24,13 @@ from radixroute.worker.engine.engine import (
     EngineRequest,
     EngineStep,
     PromptReport,
-    SessionProgress,
     TokenOutput,
+    WorkerSessionProgress,
 )
 
 
-class EngineDoor(Protocol):
-    """What a session may ask of the engine. Raises `EngineDead` on submit only."""
+class EngineCommands(Protocol):
+    """What a worker session may ask of the engine. Raises `EngineDead` on submit only."""
 
     def submit(self, request: EngineRequest) -> None: ...
 
@@ -44,13 +45,13 @@ class _Answer:
     stream: AnswerStream
 
 
-class CallerSession:
-    """One caller's stream: what it asked for and what waits for it."""
+class WorkerSession:
+    """One caller's stream: its requests, and the outputs that wait to be sent."""
 
-    def __init__(self, session_id: str, router_id: str, table: "SessionTable") -> None:
+    def __init__(self, session_id: str, router_id: str, sessions: "WorkerSessions") -> None:
         self.session_id = session_id
         self.router_id = router_id
-        self._table = table
+        self._sessions = sessions
         self._answers: dict[tuple[str, int], _Answer] = {}  # by engine id and attempt
         self._engine_ids: dict[tuple[str, int], str] = {}  # by the caller's id and attempt
         self._n_submitted = 0
@@ -79,8 +80,8 @@ class CallerSession:
             emitted=submission.emitted,
             dispatch_seq=submission.dispatch_seq,
         )
-        stream = AnswerStream(self._table.tokenizer, request, submission.emitted_text_len)
-        self._table.engine.submit(request)
+        stream = AnswerStream(self._sessions.tokenizer, request, submission.emitted_text_len)
+        self._sessions.engine.submit(request)
         self._engine_ids[caller_key] = request.request_id
         key = (request.request_id, submission.attempt)
         self._answers[key] = _Answer(submission.request_id, stream)
@@ -99,7 +100,7 @@ class CallerSession:
         """The engine confirms with an ABORT; an unknown request has crossed its own end."""
         engine_id = self._engine_ids.get((request_id, attempt))
         if engine_id is not None:
-            self._table.engine.abort(engine_id, attempt)
+            self._sessions.engine.abort(engine_id, attempt)
 
     async def next_output(self) -> pb.StepOutput | None:
         """What to send next; None when the session is closed. Waits."""
@@ -117,7 +118,7 @@ class CallerSession:
         self._is_closed = True
         self._outbox.clear()
         self._arrived.set()
-        self._table.forget(self)
+        self._sessions.forget(self)
 
     def deliver(self, step: EngineStep, outputs: Iterable[TokenOutput], acknowledged: int) -> None:
         """Queue what a step did for this session; nothing if it did nothing."""
@@ -152,7 +153,7 @@ class CallerSession:
             del self._answers[key]
             del self._engine_ids[(answer.request_id, output.attempt)]
         if piece.cut and output.finish is None:
-            self._table.engine.abort(*key)
+            self._sessions.engine.abort(*key)
         return _token_delta(answer.request_id, output, piece)
 
     def _put(self, message: pb.StepOutput) -> None:
@@ -161,29 +162,29 @@ class CallerSession:
             self._arrived.set()
 
 
-class SessionTable:
-    """All open sessions of a worker."""
+class WorkerSessions:
+    """All open worker sessions of this worker."""
 
-    def __init__(self, tokenizer: Tokenizer, engine: EngineDoor) -> None:
+    def __init__(self, tokenizer: Tokenizer, engine: EngineCommands) -> None:
         self.tokenizer = tokenizer
         self.engine = engine
-        self._sessions: dict[str, CallerSession] = {}
+        self._sessions: dict[str, WorkerSession] = {}
         self._n_opened = 0
-        self.is_open = True  # the engine lives
+        self.is_open = True  # False: the engine has ended
 
     @property
     def in_flight(self) -> int:
         return sum(session.in_flight for session in self._sessions.values())
 
-    def open(self, router_id: str) -> CallerSession:
+    def open(self, router_id: str) -> WorkerSession:
         """A session of its own, even for a router that has one: that one may be dying."""
         self._n_opened += 1
-        session = CallerSession(f"s{self._n_opened}", router_id, self)
+        session = WorkerSession(f"s{self._n_opened}", router_id, self)
         self._sessions[session.session_id] = session
         return session
 
-    def forget(self, session: CallerSession) -> None:
-        """Called by `CallerSession.close`."""
+    def forget(self, session: WorkerSession) -> None:
+        """Called by `WorkerSession.close`."""
         if self._sessions.pop(session.session_id, None) is not None:
             self.engine.end_session(session.session_id)
 
@@ -201,28 +202,28 @@ class SessionTable:
         for progress in step.sessions:
             session = self._sessions.get(progress.session_id)
             if session is not None:
-                mine = outputs.get(progress.session_id, ())
-                session.deliver(step, mine, progress.acknowledged_dispatch)
+                session_outputs = outputs.get(progress.session_id, ())
+                session.deliver(step, session_outputs, progress.acknowledged_dispatch)
 
     def deliver_refusal(self, output: TokenOutput) -> None:
         session = self._sessions.get(output.session_id)
         if session is not None:
             session.deliver_refusal(output)
 
-    def load(self, progress: Iterable[SessionProgress]) -> tuple[SessionLoad, ...]:
+    def load(self, progress: Iterable[WorkerSessionProgress]) -> tuple[SessionLoad, ...]:
         """Load by router. A router's newest session says what was acknowledged."""
         load: dict[str, SessionLoad] = {}
         for entry in progress:
             session = self._sessions.get(entry.session_id)
             if session is None:
                 continue
-            before = load.get(session.router_id)
+            older = load.get(session.router_id)  # another session of the same router
             load[session.router_id] = SessionLoad(
                 router_id=session.router_id,
                 acknowledged_dispatch=entry.acknowledged_dispatch,
-                in_flight=entry.in_flight + (before.in_flight if before else 0),
-                queued_tokens=entry.queued_tokens + (before.queued_tokens if before else 0),
-                active_blocks=entry.active_blocks + (before.active_blocks if before else 0),
+                in_flight=entry.in_flight + (older.in_flight if older else 0),
+                queued_tokens=entry.queued_tokens + (older.queued_tokens if older else 0),
+                active_blocks=entry.active_blocks + (older.active_blocks if older else 0),
             )
         return tuple(load.values())
 

@@ -1,1 +1,23 @@
-"""Everything Ray: controller, worker and router actors, membership, cluster YAML, up and down."""
+"""A cluster on Ray: one router and its workers, started, supervised, restarted and taken down.
+
+Owns everything Ray: the controller, the actors around routers and workers, the membership that the
+router is given, `up` and `down`, the cluster files of `ray up`. No request, token or event goes
+through it, and no other package imports Ray. It never chooses a worker for a request.
+
+The way in is `up` and `down` (`cluster/up_down.py`) for the command line, `LocalCluster`
+(`cluster/local.py`) for programs. Who restarts a worker: `Supervisor` (`actors/supervisor.py`),
+through one `ActorSlot` (`actors/actor_slot.py`) for each actor.
+
+Imports point one way: `cluster` > `actors` > `state` > `settings` | `ray_env` | `process_tree` >
+`errors`. Only `ray_env` imports Ray: `settings` and `state/state_file.py` work without it.
+
+    cluster/          seen from outside: up and down, the daemon, launch, readiness
+    actors/           inside Ray: the controller, the supervisor, the actors it starts and restarts
+    state/            what is remembered: the ledger, state files; status records
+    settings.py       how a cluster is laid out
+    ray_env.py        the only importer of Ray, and what Ray reads from the environment
+    process_tree.py   processes and what is below them, read from /proc
+    errors.py         errors, cut by what the caller can do
+
+    onprem.yaml, aws-gpu.yaml   cluster files for `ray up`
+"""

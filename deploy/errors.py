@@ -1,4 +1,4 @@
-"""The room's errors, cut by what the caller can do.
+"""Errors of `deploy`, cut by what the caller can do.
 
 DeployError
  +- ConfigError        fix the settings
@@ -14,7 +14,7 @@ DeployError
 
 
 class DeployError(Exception):
-    """Anything this room refuses or fails to do; the message says what to do about it."""
+    """Anything `deploy` refuses or fails to do; the message says what to do about it."""
 
 
 class ConfigError(DeployError):
@@ -30,7 +30,7 @@ class RayUnreachable(DeployError):
 
 
 class PlacementError(DeployError):
-    """Ray has no room for the actors asked for."""
+    """Ray lacks the resources for the actors requested."""
 
 
 class StartError(DeployError):

@@ -1,4 +1,4 @@
-"""The only importer of Ray: it sets what Ray reads from the environment, then imports it.
+"""Ray environment: the only importer of Ray; sets what Ray reads from it, then imports Ray.
 
 Ray decides about token authentication while it is imported. With `token`, its ports answer only to
 processes that hold the token file of the user who started it; a process without the variable would

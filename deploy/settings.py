@@ -1,4 +1,4 @@
-"""How a cluster is laid out: how many workers, on which Ray, with which resources.
+"""Cluster settings: how many workers, on which Ray, with which resources.
 
 Frozen and free of Ray and torch, so that the command line can show it without either. The worker's
 and the router's own settings are carried as templates: the controller fills in what differs from
@@ -90,10 +90,10 @@ def check_startable(settings: ClusterSettings) -> None:
     router = settings.router
     if router.port and (reason := why_not_free(router.host, router.port)) is not None:
         raise ConfigError(f"router.host {router.host!r}, router.port {router.port}: {reason}")
-    for section, one in listeners.items():
-        if not one.insecure_bind and not is_loopback(one.host):
+    for section, listener in listeners.items():
+        if not listener.insecure_bind and not is_loopback(listener.host):
             raise ConfigError(
-                f"{section}.host {one.host!r} can be reached from other machines and nothing "
+                f"{section}.host {listener.host!r} can be reached from other machines and nothing "
                 f"guards it: use 127.0.0.1, or allow it with --insecure-bind"
             )
 

@@ -27,7 +27,7 @@ BASE_MODULES = (
     "radixroute.worker.engine.inference",
     "radixroute.worker.settings",
     "radixroute.deploy.settings",
-    "radixroute.deploy.cluster.daemon",
+    "radixroute.deploy.cluster.up_down",
 )
 
 

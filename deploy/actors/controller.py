@@ -1,16 +1,17 @@
-"""The controller actor: the supervisor's process. Detached, named, restarted by Ray at any death.
+"""Controller: the supervisor's actor. Detached, named, restarted by Ray at any death.
 
 A restarted controller reads the ledger, finds the actors that still live and goes on from there.
-It holds no resources (`num_cpus=0`), serves no traffic, and is the only one that starts or ends
+Holds no resources (`num_cpus=0`), serves no traffic, and is the only one that starts or ends
 workers and routers.
 """
 
-from radixroute.deploy.actors.fleet import KvStore, RayFleet
+from radixroute.deploy.actors.loop_thread import LoopThread
+from radixroute.deploy.actors.ray_actors import RaySpawners
 from radixroute.deploy.actors.supervisor import Supervisor
-from radixroute.deploy.process.loop_thread import LoopThread
 from radixroute.deploy.ray_env import ray
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger
+from radixroute.deploy.state.ray_store import RayStore
 from radixroute.deploy.state.records import ClusterStatus
 
 
@@ -18,9 +19,9 @@ class Controller:
     """Owns the supervisor and the loop it lives on; Ray calls the methods."""
 
     def __init__(self, settings: ClusterSettings) -> None:
-        self._store = KvStore(settings.name)
-        fleet = RayFleet(settings, ray.get_runtime_context().get_node_id())
-        self._supervisor = Supervisor(settings, fleet, Ledger.open(self._store))
+        self._store = RayStore(settings.name)
+        spawners = RaySpawners(settings, ray.get_runtime_context().get_node_id())
+        self._supervisor = Supervisor(settings, spawners, Ledger.open(self._store))
         self._loop = LoopThread("controller")
         self._loop.start(self._begin())
 

@@ -1,4 +1,4 @@
-"""A service in an actor: one loop thread, one service on it, and an exit when it fails.
+"""Service host: a service in an actor; one loop thread, one service on it, an exit when it fails.
 
 Ray runs an actor's methods on a loop of its own, where they only wait: the service is made, used
 and ended on this host's loop alone, as grpc.aio demands. Requests, tokens and events go over the
@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
+from radixroute.deploy.actors.loop_thread import LoopThread
 from radixroute.deploy.errors import BrokenInvariant
-from radixroute.deploy.process.loop_thread import LoopThread
 from radixroute.deploy.state.records import StartOutcome
 from radixroute.router.errors import PortInUse
 

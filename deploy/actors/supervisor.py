@@ -1,19 +1,19 @@
-"""The cluster's desired state, kept: N workers, one router, and the router told who lives.
+"""Supervisor: keeps the cluster's desired state; N workers, one router, and its membership.
 
-Only the supervisor starts and replaces actors. It pushes membership to the router whenever it
-changes and again to every new router; while the supervisor is gone the router goes on with the last
-one it was given. It lives on the controller's event loop and reaches actors through `Fleet` alone,
-so it runs without Ray in tests. `check()` states the invariants.
+Only the supervisor starts and restarts actors, one `ActorSlot` for each. Pushes membership to the
+router whenever it changes and again to every new router; while the supervisor is gone the router
+goes on with the last one it was given. Lives on the controller's event loop and reaches actors
+through `ActorSpawners` alone, so it runs without Ray in tests. `check()` states the invariants.
 """
 
 import asyncio
 from typing import Protocol
 
-from radixroute.deploy.actors.slot import Actor, Slot, Spawner
+from radixroute.deploy.actors.actor_slot import Actor, ActorSlot, Spawner
 from radixroute.deploy.errors import ActorLost, BrokenInvariant
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger
-from radixroute.deploy.state.records import ClusterStatus, SlotState
+from radixroute.deploy.state.records import ActorState, ClusterStatus
 from radixroute.radix.ids import WorkerId
 from radixroute.router.messages.inputs import MemberSpec
 
@@ -30,7 +30,7 @@ class RouterHandle(Actor, Protocol):
     async def report_dead(self, worker_id: WorkerId) -> None: ...
 
 
-class Fleet(Protocol):
+class ActorSpawners(Protocol):
     """Where actors come from."""
 
     def worker_spawner(self, worker_id: WorkerId) -> Spawner: ...
@@ -42,18 +42,18 @@ class Fleet(Protocol):
 class Supervisor:
     """Keeps one cluster as its settings want it. Owned by the controller; one event loop."""
 
-    def __init__(self, settings: ClusterSettings, fleet: Fleet, ledger: Ledger) -> None:
+    def __init__(self, settings: ClusterSettings, spawners: ActorSpawners, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._router = Slot(ROUTER, fleet.router_spawner(ledger), ledger, self)
+        self._router = ActorSlot(ROUTER, spawners.router_spawner(ledger), ledger, self)
         patient = settings.wait_for_nodes
         self._workers = tuple(
-            Slot(name, fleet.worker_spawner(name), ledger, self, is_patient=patient)
+            ActorSlot(name, spawners.worker_spawner(name), ledger, self, is_patient=patient)
             for name in map(_worker_id, range(settings.workers))
         )
         self._changed = asyncio.Event()
         self._pusher: asyncio.Task[None] | None = None
-        self._dead: list[WorkerId] = []  # deaths the router has not been told of
+        self._dead: list[WorkerId] = []  # deaths not reported to the router yet
 
     @property
     def status(self) -> ClusterStatus:
@@ -80,12 +80,12 @@ class Supervisor:
             self._ledger.keep_policy(policy)
         self.start()
 
-    def actor_up(self, slot: Slot) -> None:
+    def actor_up(self, slot: ActorSlot) -> None:
         if slot is self._router:
             self._ledger.keep_port(int(slot.status.address.rpartition(":")[2]))
         self._changed.set()
 
-    def actor_down(self, slot: Slot) -> None:
+    def actor_down(self, slot: ActorSlot) -> None:
         if slot is not self._router:
             self._dead.append(WorkerId(slot.name))
         self._changed.set()
@@ -99,7 +99,7 @@ class Supervisor:
         ):
             raise BrokenInvariant(f"incarnations {issued} were not issued once each")
         for actor in self.status.actors:
-            if (actor.state is SlotState.LIVE) != bool(actor.address):
+            if (actor.state is ActorState.LIVE) != bool(actor.address):
                 raise BrokenInvariant(f"{actor.name} is {actor.state.value} at {actor.address!r}")
 
     def _members(self) -> tuple[MemberSpec, ...]:
@@ -110,7 +110,7 @@ class Supervisor:
                 incarnation=slot.status.incarnation,
             )
             for slot in self._workers
-            if slot.status.state is SlotState.LIVE
+            if slot.status.state is ActorState.LIVE
         )
 
     async def _push_changes(self) -> None:
@@ -134,7 +134,7 @@ class Supervisor:
         await router.set_members(self._members())
 
     def _live_router(self) -> RouterHandle | None:
-        if self._router.status.state is not SlotState.LIVE:
+        if self._router.status.state is not ActorState.LIVE:
             return None
         return self._router.actor  # type: ignore[return-value]  # router_spawner makes RouterHandles
 

@@ -1,4 +1,4 @@
-"""A cluster as its driver sees it: create the controller, wait until all serves, take it down.
+"""Cluster: as its driver sees it; create the controller, wait until all serves, take it down.
 
 Used by `LocalCluster` (a Ray of our own) and by `up`/`down` on a Ray that runs already. The caller
 has connected to Ray. Calls block; progress is reported as readable lines.
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from radixroute.deploy.actors.controller import Controller
-from radixroute.deploy.actors.fleet import NAMESPACE
-from radixroute.deploy.cluster.placement import NodeRoom, check_room
+from radixroute.deploy.actors.ray_actors import NAMESPACE
+from radixroute.deploy.cluster.placement import NodeResources, check_resources
 from radixroute.deploy.cluster.readiness import await_joined
 from radixroute.deploy.errors import AlreadyRunning, NotRunning, PlacementError, StartError
 from radixroute.deploy.ray_env import (
@@ -21,12 +21,12 @@ from radixroute.deploy.ray_env import (
     ray,
 )
 from radixroute.deploy.settings import ClusterSettings
-from radixroute.deploy.state.records import ActorStatus, ClusterStatus, Progress, SlotState
+from radixroute.deploy.state.records import ActorState, ActorStatus, ClusterStatus, Progress
 
 POLL_S = 0.1
 # Ray's view of free resources lags behind an actor's end by its own report period (0.1 s) and more
 # on a loaded machine.
-ROOM_PATIENCE_S = 3.0
+RESOURCES_PATIENCE_S = 3.0
 CALL_TIMEOUT_S = 30.0
 
 
@@ -48,14 +48,14 @@ class Cluster:
         """
         began_s = time.monotonic()
         give_up_s = began_s + self._settings.start_timeout_s
-        seen: dict[str, ActorStatus] = {}
+        reported: dict[str, ActorStatus] = {}
         while not (status := self.status).is_live:
-            _report(status, seen, progress, time.monotonic() - began_s)
+            _report(status, reported, progress, time.monotonic() - began_s)
             _raise_for_deaths(status, deaths_before)
             if time.monotonic() > give_up_s:
                 raise StartError(self._overdue(status))
             time.sleep(POLL_S)
-        _report(status, seen, progress, time.monotonic() - began_s)
+        _report(status, reported, progress, time.monotonic() - began_s)
         await_joined(
             status.router.address,
             self._settings.workers,
@@ -94,7 +94,7 @@ class Cluster:
             raise StartError(f"the controller failed: {error}") from error
 
     def _overdue(self, status: ClusterStatus) -> str:
-        late = [actor.name for actor in status.actors if actor.state is not SlotState.LIVE]
+        late = [actor.name for actor in status.actors if actor.state is not ActorState.LIVE]
         return (
             f"{', '.join(late)} did not start within {self._settings.start_timeout_s:.0f} s; "
             f"{_free()}"
@@ -107,9 +107,9 @@ def launch(settings: ClusterSettings, progress: Progress) -> Cluster:
         raise AlreadyRunning(
             f"cluster {settings.name!r} runs in this Ray already: take it down, or choose a name"
         )
-    here = ray.get_runtime_context().get_node_id()
+    own_node = ray.get_runtime_context().get_node_id()
     if not settings.wait_for_nodes:
-        _await_room(settings, here)
+        _await_resources(settings, own_node)
     progress(f"starting {settings.workers} workers and a router ({settings.router.policy})")
     controller = (
         ray.remote(Controller)
@@ -119,7 +119,7 @@ def launch(settings: ClusterSettings, progress: Progress) -> Cluster:
             lifetime="detached",
             max_restarts=-1,
             num_cpus=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
+            scheduling_strategy=NodeAffinitySchedulingStrategy(own_node, soft=False),
         )
         .remote(settings)
     )
@@ -145,11 +145,11 @@ def _name(cluster: str) -> str:
     return f"{cluster}:controller"
 
 
-def _await_room(settings: ClusterSettings, here: str) -> None:
-    give_up_s = time.monotonic() + ROOM_PATIENCE_S
+def _await_resources(settings: ClusterSettings, router_node: str) -> None:
+    give_up_s = time.monotonic() + RESOURCES_PATIENCE_S
     while True:
         try:
-            check_room(_rooms(), settings, here)
+            check_resources(_nodes(), settings, router_node)
             return
         except PlacementError:
             if time.monotonic() > give_up_s:
@@ -157,28 +157,28 @@ def _await_room(settings: ClusterSettings, here: str) -> None:
         time.sleep(POLL_S)
 
 
-def _rooms() -> list[NodeRoom]:
+def _nodes() -> list[NodeResources]:
     return [
-        NodeRoom(node_id, free.get("CPU", 0.0), free.get("GPU", 0.0))
+        NodeResources(node_id, free.get("CPU", 0.0), free.get("GPU", 0.0))
         for node_id, free in free_by_node().items()
     ]
 
 
 def _free() -> str:
-    rooms = _rooms()
-    cpus, gpus = sum(room.cpus for room in rooms), sum(room.gpus for room in rooms)
+    nodes = _nodes()
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     return f"Ray has {cpus:g} CPU and {gpus:g} GPU free"
 
 
 def _report(
-    status: ClusterStatus, seen: dict[str, ActorStatus], progress: Progress, elapsed_s: float
+    status: ClusterStatus, reported: dict[str, ActorStatus], progress: Progress, elapsed_s: float
 ) -> None:
     for actor in status.actors:
-        before = seen.get(actor.name)
-        if before is None or before.state is not actor.state:
-            where = f" at {actor.address}" if actor.address else ""
-            progress(f"{actor.name}: {actor.state.value}{where} ({elapsed_s:.1f} s)")
-        seen[actor.name] = actor
+        last = reported.get(actor.name)
+        if last is None or last.state is not actor.state:
+            address = f" at {actor.address}" if actor.address else ""
+            progress(f"{actor.name}: {actor.state.value}{address} ({elapsed_s:.1f} s)")
+        reported[actor.name] = actor
 
 
 def _raise_for_deaths(status: ClusterStatus, deaths_before: Mapping[str, int]) -> None:

@@ -1,152 +1,141 @@
-"""`up` and `down`: a cluster that outlives the command that started it.
+"""Daemon: the process behind `up`; owns one `LocalCluster` until it is told to end.
 
-`up` spawns a daemon (`daemon_process`) that owns a `LocalCluster`, listens to its progress on a
-pipe and returns once it serves. `down` signals that very process (number and start time) and waits
-until it and everything below it is gone. With `address` both talk to a Ray that runs already: the
-controller is detached there and no daemon is needed. This module imports Ray only for that.
+`python -m radixroute.deploy.cluster.daemon FOLDER`: settings come as JSON on stdin, progress goes
+out on stdout as one JSON object a line until the cluster serves; then stdout is closed and the log
+(stderr) is all that remains. SIGTERM and SIGINT end it in order. Whatever Ray leaves behind becomes
+this process's child (subreaper) and is ended with it. Started by `up_down` alone.
 """
 
+import ctypes
+import fcntl
 import json
+import logging
 import os
-import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
+import threading
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
-from radixroute.deploy.errors import AlreadyRunning, DeployError, NotRunning, StartError
-from radixroute.deploy.process.process_tree import await_gone, descendants
-from radixroute.deploy.settings import ClusterSettings, settle
-from radixroute.deploy.state.records import Progress
-from radixroute.deploy.state.state_file import (
-    ClusterState,
-    log_path,
-    read_state,
-    remove_state,
-    runtime_dir,
-)
+from radixroute.deploy.errors import AlreadyRunning, DeployError, StartError
+from radixroute.deploy.process_tree import await_gone, descendants, identify
+from radixroute.deploy.settings import ClusterSettings, from_record
+from radixroute.deploy.state.state_file import ClusterState, log_path, remove_state, write_state
 
-# The daemon gives its actors their own limit; this is for Ray's processes after them. Measured:
-# 1-3 s for `ray.shutdown` on two loaded cores.
-RAY_EXIT_S = 20.0
-KILL_WAIT_S = 5.0
+if TYPE_CHECKING:
+    from radixroute.deploy.cluster.local import LocalCluster
 
+log = logging.getLogger(__name__)
 
-def up(settings: ClusterSettings, progress: Progress) -> ClusterState:
-    """Starts the cluster and returns once it serves; raises a `DeployError` with what to do."""
-    if settings.address is not None:
-        from radixroute.deploy.cluster.joined import join
-
-        return join(settings, progress)
-    folder = runtime_dir(settings.runtime_dir)
-    if (running := _live_state(folder, settings.name, progress)) is not None:
-        raise AlreadyRunning(
-            f"cluster {settings.name!r} is up (router {running.router_address}): "
-            "`radixroute down` ends it, --name starts another"
-        )
-    settings = settle(settings)
-    return _await_daemon(_spawn(settings, folder), settings, progress, folder)
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+# Processes that Ray ended in order are gone within this; the others are killed.
+ORPHAN_PATIENCE_S = 5.0
+CHECK_S = 1.0
 
 
-def down(settings: ClusterSettings, progress: Progress) -> None:
-    """Ends the cluster of that name and everything it started. Raises `NotRunning` if none is."""
-    if settings.address is not None:
-        from radixroute.deploy.cluster.joined import leave
-
-        return leave(settings, progress)
-    folder = runtime_dir(settings.runtime_dir)
-    state = _live_state(folder, settings.name, progress)
-    if state is None or state.process is None:
-        raise NotRunning(f"no cluster {settings.name!r} is up here")
-    family = {state.process} | descendants(state.process.pid)
-    progress(f"stopping cluster {settings.name!r} (pid {state.process.pid})")
-    state.process.send(signal.SIGTERM)
-    left = await_gone(family, 4 * settings.stop_timeout_s + RAY_EXIT_S)
-    if left:
-        progress(f"{len(left)} processes did not end in time: killing them")
-        for process in left | descendants(state.process.pid):
-            process.send(signal.SIGKILL)
-        left = await_gone(left, KILL_WAIT_S)
-    remove_state(folder, settings.name)
-    if left:
-        raise DeployError(f"these processes cannot be ended: {sorted(p.pid for p in left)}")
-    progress("stopped")
-    return None
+class Ended(BaseException):
+    """A signal asked this process to end while it was starting."""
 
 
-def _live_state(folder: Path, name: str, progress: Progress) -> ClusterState | None:
-    """The running cluster of that name. What a killed daemon left behind is ended on the way."""
-    state = read_state(folder, name)
-    if state is None or state.is_live:
-        return state
-    left = [process for process in state.family if process.is_alive]
-    if left:
-        progress(f"ending {len(left)} processes of a cluster whose daemon was killed")
-    for process in left:
-        process.send(signal.SIGKILL)
-    await_gone(left, KILL_WAIT_S)
-    if state.temp_dir:
-        shutil.rmtree(state.temp_dir, ignore_errors=True)
-    remove_state(folder, name)
-    return None
+def main() -> int:
+    folder, settings = Path(sys.argv[1]), from_record(json.load(sys.stdin))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    with (folder / f"{settings.name}.lock").open("w") as lock:
+        try:
+            _claim(lock.fileno(), settings)
+            _serve(folder, settings)
+        except DeployError as error:
+            log.error("%s", error)
+            _say("error", str(error))
+            return 1
+        except Ended:
+            return 0
+        finally:
+            _end_orphans()
+    return 0
 
 
-def _spawn(settings: ClusterSettings, folder: Path) -> "subprocess.Popen[str]":
-    """Starts the daemon in a session of its own. It gets its settings later, over its stdin."""
-    descriptor = os.open(
-        log_path(folder, settings.name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
-    )
+def _claim(lock: int, settings: ClusterSettings) -> None:
+    """Held for life: two `up` at the same moment cannot both win."""
     try:
-        daemon = subprocess.Popen(  # noqa: S603 - our own module, no shell, no foreign input
-            [sys.executable, "-m", "radixroute.deploy.cluster.daemon_process", str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=descriptor,
-            start_new_session=True,
-            cwd="/",
-            text=True,
-        )
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise AlreadyRunning(f"cluster {settings.name!r} is up or just coming up") from error
+
+
+def _serve(folder: Path, settings: ClusterSettings) -> None:
+    from radixroute.deploy.cluster.local import LocalCluster
+
+    cluster = LocalCluster(settings)
+    try:
+        cluster.start(lambda line: _say("progress", line))
+        ending = _await_signals()
+        write_state(folder, _state(folder, settings.name, cluster))
+        _say("router_address", cluster.router_address)
+        _close_stdout()
+        while not ending.wait(CHECK_S):
+            if not cluster.is_alive:
+                raise StartError("the cluster's Ray is gone")
     finally:
-        os.close(descriptor)
-    return daemon
+        remove_state(folder, settings.name)
+        cluster.stop()
 
 
-def _await_daemon(
-    daemon: "subprocess.Popen[str]", settings: ClusterSettings, progress: Progress, folder: Path
-) -> ClusterState:
-    """Relays progress until the daemon serves or gives up; an interrupt here ends it too."""
-    try:
-        for message in _converse(daemon, settings):
-            if "progress" in message:
-                progress(message["progress"])
-            elif "error" in message:
-                daemon.wait()
-                raise StartError(message["error"])
-            elif (state := read_state(folder, settings.name)) is not None:
-                return state
-    except KeyboardInterrupt:
-        daemon.terminate()
-        daemon.wait()
-        raise
-    raise StartError(
-        f"the daemon ended with status {daemon.wait()}; "
-        f"its log is {log_path(folder, settings.name)}"
+def _state(folder: Path, name: str, cluster: "LocalCluster") -> ClusterState:
+    return ClusterState(
+        name,
+        cluster.router_address,
+        identify(os.getpid()),
+        log_path=str(log_path(folder, name)),
+        family=tuple(sorted(descendants(os.getpid()), key=lambda process: process.pid)),
+        temp_dir=cluster.temp_dir,
     )
 
 
-def _converse(
-    daemon: "subprocess.Popen[str]", settings: ClusterSettings
-) -> Iterator[dict[str, str]]:
-    """Hands the daemon its settings and yields what it says, one JSON object a line.
+def _await_signals() -> threading.Event:
+    """From here on signals end the daemon in order instead of breaking into a start.
 
-    Settings travel by pipe because they hold the cluster's secret: arguments are public.
+    Set only once Ray is up: it installs a handler of its own while it starts.
     """
-    if daemon.stdin is None or daemon.stdout is None:
-        raise StartError("the daemon has no pipes")
-    with daemon.stdin as pipe:
-        json.dump(asdict(settings), pipe)
-    with daemon.stdout as pipe:
-        for line in pipe:
-            yield json.loads(line)
+    ending = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        ending.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    return ending
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise Ended
+
+
+def _say(kind: str, text: str) -> None:
+    log.info("%s: %s", kind, text)
+    with suppress(BrokenPipeError, ValueError):  # whoever called `up` may have gone
+        print(json.dumps({kind: text}), flush=True)
+
+
+def _close_stdout() -> None:
+    """`up` sees the end of the pipe; later writes go nowhere."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.close(devnull)
+
+
+def _end_orphans() -> None:
+    orphans = await_gone(descendants(os.getpid()), ORPHAN_PATIENCE_S)
+    for process in orphans:
+        log.warning("killing process %d, which Ray left behind", process.pid)
+        process.send(signal.SIGKILL)
+    await_gone(orphans, ORPHAN_PATIENCE_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

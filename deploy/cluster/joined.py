@@ -1,4 +1,4 @@
-"""`up --address` and `down --address`: a cluster in a Ray that somebody else started and will end.
+"""Joined cluster: `up --address` and `down --address`, in a Ray that somebody else runs.
 
 The controller and its actors are detached: they stay when this process leaves. Nothing is written
 on this machine; the controller is found by its name.
@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from radixroute.deploy.actors.fleet import NAMESPACE
+from radixroute.deploy.actors.ray_actors import NAMESPACE
 from radixroute.deploy.cluster.cluster import attach, launch
 from radixroute.deploy.errors import ConfigError, RayUnreachable
 from radixroute.deploy.ray_env import ray, total_cpus

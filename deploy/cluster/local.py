@@ -1,4 +1,4 @@
-"""A cluster on a Ray of its own, which begins and ends with it: the demo, tests and `up` use it.
+"""Local cluster: one on a Ray of its own, which begins and ends with it; the demo and `up` use it.
 
 `LocalCluster` owns that Ray: its temporary folder, its ports (loopback only) and its processes.
 Start it from a thread that lives as long as it does, best the main one: Ray's processes are tied to
@@ -12,10 +12,10 @@ import tempfile
 from types import TracebackType
 from typing import Self
 
-from radixroute.deploy.actors.fleet import NAMESPACE
+from radixroute.deploy.actors.ray_actors import NAMESPACE
 from radixroute.deploy.cluster.cluster import Cluster, launch
 from radixroute.deploy.errors import AlreadyRunning, DeployError, NotRunning, RayUnreachable
-from radixroute.deploy.process.process_tree import ProcessId, children_named
+from radixroute.deploy.process_tree import ProcessId, children_named
 from radixroute.deploy.ray_env import enter_loopback, leave_loopback, ray, total_cpus
 from radixroute.deploy.settings import ClusterSettings, settle, with_secret
 from radixroute.deploy.state.records import ClusterStatus, Progress
@@ -63,16 +63,16 @@ class LocalCluster:
 
     def start(self, progress: Progress | None = None) -> None:
         """Returns once the router serves with every worker; on failure nothing is left running."""
-        say = progress or _ignore
+        report = progress or _ignore
         if self._cluster is not None or ray.is_initialized():
             raise AlreadyRunning("this process is connected to a Ray already")
-        say("loading the kernels of the index (compiling them takes half a minute, once)")
+        report("loading the kernels of the index (compiling them takes half a minute, once)")
         warm()
         try:
             self._start_ray()
-            say(f"Ray started with {total_cpus():g} CPU")
-            self._cluster = launch(self._settings, say)
-            self._status = self._cluster.await_ready(say, {})
+            report(f"Ray started with {total_cpus():g} CPU")
+            self._cluster = launch(self._settings, report)
+            self._status = self._cluster.await_ready(report, {})
         except BaseException:
             self.stop()
             raise

@@ -1,7 +1,7 @@
-"""Is there room in Ray for the actors? Asked before any is created, so that a start cannot hang.
+"""Placement: whether Ray has the resources for the workers, checked before any actor is made.
 
-Ray keeps an actor that fits nowhere pending for ever and says so only in its logs. The arithmetic
-is pure; `rooms` reads Ray.
+Ray keeps an actor that fits nowhere pending for ever and says so only in its logs: without this a
+start would hang. Pure arithmetic; never reads Ray. Called by `cluster` with what its nodes have.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _SLACK = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class NodeRoom:
+class NodeResources:
     """What one Ray node has left."""
 
     node_id: str
@@ -24,16 +24,18 @@ class NodeRoom:
     gpus: float
 
 
-def check_room(rooms: Sequence[NodeRoom], settings: ClusterSettings, here: str) -> None:
-    """Raises `PlacementError` unless every worker of `settings` fits; `here` is the router's node.
+def check_resources(
+    nodes: Sequence[NodeResources], settings: ClusterSettings, router_node: str
+) -> None:
+    """Raises `PlacementError` unless every worker of `settings` fits.
 
     Workers are alike, so filling node by node is exact.
     """
-    open_to_us = [room for room in rooms if settings.spread or room.node_id == here]
-    fitting = sum(_workers_in(room, settings) for room in open_to_us)
+    usable = [node for node in nodes if settings.spread or node.node_id == router_node]
+    fitting = sum(_workers_on(node, settings) for node in usable)
     if fitting >= settings.workers:
         return
-    cpus, gpus = sum(room.cpus for room in open_to_us), sum(room.gpus for room in open_to_us)
+    cpus, gpus = sum(node.cpus for node in usable), sum(node.gpus for node in usable)
     raise PlacementError(
         f"Ray has room for {fitting:.0f} of {settings.workers} workers: each needs "
         f"{settings.num_cpus_per_worker:g} CPU and {settings.num_gpus_per_worker:g} GPU, "
@@ -43,9 +45,9 @@ def check_room(rooms: Sequence[NodeRoom], settings: ClusterSettings, here: str) 
     )
 
 
-def _workers_in(room: NodeRoom, settings: ClusterSettings) -> float:
+def _workers_on(node: NodeResources, settings: ClusterSettings) -> float:
     needs = (
-        (room.cpus, settings.num_cpus_per_worker),
-        (room.gpus, settings.num_gpus_per_worker),
+        (node.cpus, settings.num_cpus_per_worker),
+        (node.gpus, settings.num_gpus_per_worker),
     )
     return min((floor(free / need + _SLACK) for free, need in needs if need > 0), default=inf)

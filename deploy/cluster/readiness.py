@@ -1,7 +1,8 @@
-"""Does the router have its workers? Asked over gRPC, as any client would.
+"""Readiness: whether the router has all its workers, asked over gRPC as any client would.
 
 Actors that run are not yet a cluster: the router may refuse a worker (another block size, scope or
-tokenizer), and that reason must reach whoever started it.
+tokenizer), and that reason must reach the user who started it. Never imports Ray. Called by
+`cluster`.
 """
 
 from collections.abc import Callable

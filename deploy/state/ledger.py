@@ -1,8 +1,8 @@
-"""What must survive the controller's own death: the last incarnation given and who lives where.
+"""Ledger: what must survive the controller's own death; incarnations given, policy and port.
 
 An incarnation names one life of one actor; it only grows, so that events of a dead life can never
 be taken for those of its successor. The ledger writes it down *before* the life begins. The record
-is one small JSON document in a store that outlives the controller's process (Ray's internal KV).
+is one small JSON document in a store that outlives the controller's process (`ray_store`).
 Owned by the supervisor; not thread-safe.
 """
 

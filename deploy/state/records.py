@@ -1,4 +1,7 @@
-"""What crosses the doors of this room: status of a cluster, outcomes of starts. Frozen, no Ray."""
+"""Records that cross this package's border: status of a cluster, outcomes of starts.
+
+Frozen, no Ray. Made by `actors`, read by `cluster`, the command line and the demo.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +12,8 @@ from typing import TypeAlias
 Progress: TypeAlias = Callable[[str], None]
 
 
-class SlotState(Enum):
-    """Where one actor's place stands."""
+class ActorState(Enum):
+    """Where an actor slot stands."""
 
     STARTING = "starting"
     LIVE = "live"
@@ -38,7 +41,7 @@ class ActorStatus:
     """One actor as its supervisor sees it."""
 
     name: str
-    state: SlotState
+    state: ActorState
     incarnation: int = 0  # of the current life; 0 before the first
     address: str = ""  # host:port while live
     pid: int | None = None
@@ -59,4 +62,4 @@ class ClusterStatus:
 
     @property
     def is_live(self) -> bool:
-        return all(actor.state is SlotState.LIVE for actor in self.actors)
+        return all(actor.state is ActorState.LIVE for actor in self.actors)

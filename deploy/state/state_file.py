@@ -1,4 +1,4 @@
-"""Where a daemon's cluster is written down for `down` and for whoever asks what runs.
+"""State file: where a daemon's cluster is written down, for `down` and for every other command.
 
 One JSON file per cluster name in a folder of the user's own (0700; files 0600). A file whose
 process is gone is stale: it says what a daemon that was killed may have left. Holds no secrets.
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from radixroute.deploy.errors import ConfigError
-from radixroute.deploy.process.process_tree import ProcessId
+from radixroute.deploy.process_tree import ProcessId
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,11 +87,11 @@ def up(  # noqa: PLR0913 - every parameter is an option of the command line
     if events_compat:
         given.append(flag("worker.events_compat", True, "--events-compat"))
     cluster = _runnable(_config(ctx, given, settings).cluster)
-    from radixroute.deploy.cluster import daemon
+    from radixroute.deploy.cluster import up_down
 
     try:
         with reported_deploy_errors():
-            state = daemon.up(cluster, tell)
+            state = up_down.up(cluster, tell)
     except KeyboardInterrupt:
         tell("interrupted: what had been started is down again")
         raise
@@ -113,10 +113,10 @@ def down(
     flags = {"--address": ("cluster.address", address), "--name": ("cluster.name", name)}
     given = [flag(key, value, typed) for typed, (key, value) in flags.items() if value is not None]
     cluster = _config(ctx, given, settings).cluster
-    from radixroute.deploy.cluster import daemon
+    from radixroute.deploy.cluster import up_down
 
     with reported_deploy_errors():
-        daemon.down(cluster, tell)
+        up_down.down(cluster, tell)
 
 
 def config(

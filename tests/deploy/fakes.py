@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from radixroute.deploy.actors.slot import Actor, Spawner
+from radixroute.deploy.actors.actor_slot import Actor, Spawner
 from radixroute.deploy.errors import ActorLost
 from radixroute.deploy.state.ledger import Ledger
 from radixroute.deploy.state.records import StartOutcome
@@ -71,7 +71,7 @@ class FakeActor:
             raise ActorLost("killed")
 
 
-class FakeFleet:
+class FakeSpawners:
     """Spawns fake actors and remembers every one of them, by name."""
 
     def __init__(self) -> None:
@@ -92,26 +92,26 @@ class FakeFleet:
 
 @dataclass
 class _FakeSpawner:
-    fleet: FakeFleet
+    spawners: FakeSpawners
     name: str
     ledger: Ledger | None
 
     def spawn(self, incarnation: int) -> Actor:
         port = 40000 + incarnation
         if self.ledger is not None:
-            self.fleet.policies.append(self.ledger.policy)
+            self.spawners.policies.append(self.ledger.policy)
             port = self.ledger.router_port or port
         actor = FakeActor(
-            self.name, incarnation, port, start_error=self.fleet.start_errors.get(self.name)
+            self.name, incarnation, port, start_error=self.spawners.start_errors.get(self.name)
         )
-        if self.name in self.fleet.unplaced:
-            self.fleet.unplaced.remove(self.name)
+        if self.name in self.spawners.unplaced:
+            self.spawners.unplaced.remove(self.name)
             actor.is_stuck = True
-        self.fleet.lives.setdefault(self.name, []).append(actor)
+        self.spawners.lives.setdefault(self.name, []).append(actor)
         return actor
 
     def find(self, incarnation: int) -> Actor | None:
-        for actor in self.fleet.lives.get(self.name, []):
+        for actor in self.spawners.lives.get(self.name, []):
             if actor.incarnation == incarnation and not actor.is_killed:
                 return actor
         return None

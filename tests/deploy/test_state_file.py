@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from radixroute.deploy.cluster.daemon import down
+from radixroute.deploy.cluster.up_down import down
 from radixroute.deploy.errors import ConfigError, NotRunning
-from radixroute.deploy.process.process_tree import (
+from radixroute.deploy.process_tree import (
     ProcessId,
     await_gone,
     children_named,

@@ -5,26 +5,28 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from radixroute.deploy.actors import slot as slot_module
+from radixroute.deploy.actors import actor_slot
 from radixroute.deploy.actors.supervisor import Supervisor
 from radixroute.deploy.errors import BrokenInvariant
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger, MemoryStore
-from radixroute.deploy.state.records import SlotState
+from radixroute.deploy.state.records import ActorState
 from radixroute.router.messages.inputs import MemberSpec
-from tests.deploy.fakes import FakeFleet
+from tests.deploy.fakes import FakeSpawners
 
 SETTINGS = ClusterSettings(workers=2, stop_timeout_s=1.0)
 
 
-class Bed:
+class Harness:
     """A supervisor over fake actors; `until` turns the loop until a claim holds."""
 
-    def __init__(self, store: MemoryStore | None = None, fleet: FakeFleet | None = None) -> None:
+    def __init__(
+        self, store: MemoryStore | None = None, spawners: FakeSpawners | None = None
+    ) -> None:
         self.store = store or MemoryStore()
-        self.fleet = fleet or FakeFleet()
+        self.spawners = spawners or FakeSpawners()
         self.ledger = Ledger.open(self.store)
-        self.supervisor = Supervisor(SETTINGS, self.fleet, self.ledger)
+        self.supervisor = Supervisor(SETTINGS, self.spawners, self.ledger)
 
     async def until(self, claim: Callable[[], bool]) -> None:
         async with asyncio.timeout(30):
@@ -38,92 +40,98 @@ class Bed:
         await self.until(lambda: len(self.members()) == 2)
 
     def members(self) -> tuple[MemberSpec, ...]:
-        router = self.fleet.current("router")
+        router = self.spawners.current("router")
         return router.pushes[-1] if router.pushes else ()
 
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slot_module, "BACKOFF_FIRST_S", 0.001)
+    monkeypatch.setattr(actor_slot, "BACKOFF_FIRST_S", 0.001)
 
 
 @pytest.fixture
-async def bed() -> AsyncIterator[Bed]:
-    made = Bed()
+async def harness() -> AsyncIterator[Harness]:
+    made = Harness()
     yield made
     await made.supervisor.stop()
 
 
-async def test_every_actor_comes_up_and_the_router_hears_of_every_worker(bed: Bed):
-    await bed.up()
-    assert [member.worker_id for member in bed.members()] == ["worker-0", "worker-1"]
-    assert {member.address for member in bed.members()} == {
-        worker.address for worker in bed.supervisor.status.workers
+async def test_every_actor_comes_up_and_the_router_hears_of_every_worker(harness: Harness):
+    await harness.up()
+    assert [member.worker_id for member in harness.members()] == ["worker-0", "worker-1"]
+    assert {member.address for member in harness.members()} == {
+        worker.address for worker in harness.supervisor.status.workers
     }
 
 
-async def test_a_killed_worker_comes_back_with_a_higher_incarnation(bed: Bed):
-    await bed.up()
-    before = bed.supervisor.status.workers[0]
-    bed.fleet.current("worker-0").die()
-    await bed.until(lambda: bed.supervisor.status.workers[0].incarnation > before.incarnation)
-    await bed.until(lambda: bed.supervisor.status.is_live)
-    after = bed.supervisor.status.workers[0]
+async def test_a_killed_worker_comes_back_with_a_higher_incarnation(harness: Harness):
+    await harness.up()
+    before = harness.supervisor.status.workers[0]
+    harness.spawners.current("worker-0").die()
+    await harness.until(
+        lambda: harness.supervisor.status.workers[0].incarnation > before.incarnation
+    )
+    await harness.until(lambda: harness.supervisor.status.is_live)
+    after = harness.supervisor.status.workers[0]
     assert after.deaths == 1
     assert after.incarnation > max(
-        actor.incarnation for actor in bed.supervisor.status.actors if actor != after
+        actor.incarnation for actor in harness.supervisor.status.actors if actor != after
     )
 
 
-async def test_the_router_hears_of_a_death_before_the_membership_without_that_worker(bed: Bed):
-    await bed.up()
-    router = bed.fleet.current("router")
+async def test_the_router_hears_of_a_death_before_the_membership_without_that_worker(
+    harness: Harness,
+):
+    await harness.up()
+    router = harness.spawners.current("router")
     router.calls.clear()
-    bed.fleet.current("worker-1").die()
-    await bed.until(lambda: len(router.calls) >= 2)
+    harness.spawners.current("worker-1").die()
+    await harness.until(lambda: len(router.calls) >= 2)
     assert router.calls[:2] == ["report_dead", "set_members"]
     assert router.dead == ["worker-1"]
 
 
-async def test_an_engine_that_fails_leaves_its_reason(bed: Bed):
-    await bed.up()
-    bed.fleet.current("worker-0").fail("engine process ended with status 9")
-    await bed.until(lambda: bed.supervisor.status.workers[0].deaths == 1)
-    assert "status 9" in bed.supervisor.status.workers[0].reason
-    assert bed.fleet.lives["worker-0"][0].is_killed
+async def test_an_engine_that_fails_leaves_its_reason(harness: Harness):
+    await harness.up()
+    harness.spawners.current("worker-0").fail("engine process ended with status 9")
+    await harness.until(lambda: harness.supervisor.status.workers[0].deaths == 1)
+    assert "status 9" in harness.supervisor.status.workers[0].reason
+    assert harness.spawners.lives["worker-0"][0].is_killed
 
 
-async def test_a_new_router_takes_over_the_port_and_gets_the_membership(bed: Bed):
-    await bed.up()
-    before = bed.supervisor.status.router
-    bed.fleet.current("router").die()
-    await bed.until(lambda: len(bed.fleet.lives["router"]) == 2 and len(bed.members()) == 2)
-    assert bed.supervisor.status.router.address == before.address
+async def test_a_new_router_takes_over_the_port_and_gets_the_membership(harness: Harness):
+    await harness.up()
+    before = harness.supervisor.status.router
+    harness.spawners.current("router").die()
+    await harness.until(
+        lambda: len(harness.spawners.lives["router"]) == 2 and len(harness.members()) == 2
+    )
+    assert harness.supervisor.status.router.address == before.address
 
 
-async def test_restart_replaces_every_actor_and_sets_the_policy(bed: Bed):
-    await bed.up()
-    before = bed.supervisor.status
-    await bed.supervisor.restart("random")
-    await bed.until(lambda: bed.supervisor.status.is_live and len(bed.members()) == 2)
-    after = bed.supervisor.status
-    assert bed.fleet.policies == [None, "random"]
+async def test_restart_replaces_every_actor_and_sets_the_policy(harness: Harness):
+    await harness.up()
+    before = harness.supervisor.status
+    await harness.supervisor.restart("random")
+    await harness.until(lambda: harness.supervisor.status.is_live and len(harness.members()) == 2)
+    after = harness.supervisor.status
+    assert harness.spawners.policies == [None, "random"]
     assert after.router.address == before.router.address
     assert min(actor.incarnation for actor in after.actors) > max(
         actor.incarnation for actor in before.actors
     )
-    for lives in bed.fleet.lives.values():
+    for lives in harness.spawners.lives.values():
         assert lives[0].is_stopped
         assert lives[0].is_killed
 
 
-async def test_a_worker_that_cannot_start_says_why_and_is_tried_again(bed: Bed):
-    bed.fleet.start_errors["worker-1"] = "model is torn"
-    bed.supervisor.start()
-    await bed.until(lambda: bed.supervisor.status.workers[1].deaths >= 2)
-    assert bed.supervisor.status.workers[1].reason == "model is torn"
-    del bed.fleet.start_errors["worker-1"]
-    await bed.until(lambda: bed.supervisor.status.is_live)
+async def test_a_worker_that_cannot_start_says_why_and_is_tried_again(harness: Harness):
+    harness.spawners.start_errors["worker-1"] = "model is torn"
+    harness.supervisor.start()
+    await harness.until(lambda: harness.supervisor.status.workers[1].deaths >= 2)
+    assert harness.supervisor.status.workers[1].reason == "model is torn"
+    del harness.spawners.start_errors["worker-1"]
+    await harness.until(lambda: harness.supervisor.status.is_live)
 
 
 async def test_pauses_between_short_lives_grow_up_to_a_limit():
@@ -136,65 +144,69 @@ async def test_pauses_between_short_lives_grow_up_to_a_limit():
             enough.set()
             await asyncio.Event().wait()
 
-    bed = Bed()
-    bed.fleet.start_errors["router"] = "port in use"
-    router = bed.supervisor._router
+    harness = Harness()
+    harness.spawners.start_errors["router"] = "port in use"
+    router = harness.supervisor._router
     router.open(record)
     await asyncio.wait_for(enough.wait(), 30)
     await router.close(1.0)
     assert pauses[:3] == [0.001, 0.002, 0.004]
     assert pauses == sorted(pauses)
-    assert pauses[-1] == slot_module.BACKOFF_MAX_S
+    assert pauses[-1] == actor_slot.BACKOFF_MAX_S
 
 
-async def test_a_stuck_actor_is_replaced(bed: Bed, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(slot_module, "PING_EVERY_S", 0.001)
-    monkeypatch.setattr(slot_module, "PING_TIMEOUT_S", 0.01)
-    await bed.up()
-    bed.fleet.current("worker-0").is_stuck = True
-    await bed.until(lambda: bed.supervisor.status.workers[0].deaths == 1)
-    assert bed.fleet.lives["worker-0"][0].is_killed
+async def test_a_stuck_actor_is_replaced(harness: Harness, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(actor_slot, "PING_EVERY_S", 0.001)
+    monkeypatch.setattr(actor_slot, "PING_TIMEOUT_S", 0.01)
+    await harness.up()
+    harness.spawners.current("worker-0").is_stuck = True
+    await harness.until(lambda: harness.supervisor.status.workers[0].deaths == 1)
+    assert harness.spawners.lives["worker-0"][0].is_killed
 
 
 async def test_an_actor_that_never_gets_a_process_is_spawned_again_and_no_death(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(slot_module, "SPAWN_LIMIT_S", 0.01)
-    bed = Bed()
-    bed.fleet.unplaced = ["router", "worker-1"]
-    await bed.up()
-    assert [len(bed.fleet.lives[name]) for name in ("router", "worker-0", "worker-1")] == [2, 1, 2]
-    assert bed.fleet.lives["router"][0].is_killed
-    assert [actor.deaths for actor in bed.supervisor.status.actors] == [0, 0, 0]
-    await bed.supervisor.stop()
+    monkeypatch.setattr(actor_slot, "SPAWN_LIMIT_S", 0.01)
+    harness = Harness()
+    harness.spawners.unplaced = ["router", "worker-1"]
+    await harness.up()
+    assert [len(harness.spawners.lives[name]) for name in ("router", "worker-0", "worker-1")] == [
+        2,
+        1,
+        2,
+    ]
+    assert harness.spawners.lives["router"][0].is_killed
+    assert [actor.deaths for actor in harness.supervisor.status.actors] == [0, 0, 0]
+    await harness.supervisor.stop()
 
 
 async def test_closing_between_pings_never_waits_for_ever(monkeypatch: pytest.MonkeyPatch):
     """`asyncio.wait_for` of Python 3.11 swallows a cancellation that meets a finished call."""
-    monkeypatch.setattr(slot_module, "PING_EVERY_S", 0.0)
+    monkeypatch.setattr(actor_slot, "PING_EVERY_S", 0.0)
     for turns in range(30):
-        bed = Bed()
-        await bed.up()
+        harness = Harness()
+        await harness.up()
         for _ in range(turns):
             await asyncio.sleep(0)
-        await asyncio.wait_for(bed.supervisor.stop(), 30)
+        await asyncio.wait_for(harness.supervisor.stop(), 30)
 
 
 async def test_a_restarted_controller_adopts_the_living_and_replaces_the_dead():
-    first = Bed()
+    first = Harness()
     await first.up()
     before = first.supervisor.status
-    first.fleet.current("worker-1").kill()
+    first.spawners.current("worker-1").kill()
     for slot in (first.supervisor._router, *first.supervisor._workers):
         assert slot._task is not None
         slot._task.cancel()  # what kill -9 of the controller does to its tasks
-    second = Bed(first.store, first.fleet)
+    second = Harness(first.store, first.spawners)
     await second.up()
     after = second.supervisor.status
     assert after.router.incarnation == before.router.incarnation
     assert after.workers[0].incarnation == before.workers[0].incarnation
     assert after.workers[1].incarnation > before.workers[1].incarnation
-    assert [len(second.fleet.lives[name]) for name in ("router", "worker-0", "worker-1")] == [
+    assert [len(second.spawners.lives[name]) for name in ("router", "worker-0", "worker-1")] == [
         1,
         1,
         2,
@@ -202,16 +214,16 @@ async def test_a_restarted_controller_adopts_the_living_and_replaces_the_dead():
     await second.supervisor.stop()
 
 
-async def test_after_stop_nothing_lives(bed: Bed):
-    await bed.up()
-    await bed.supervisor.stop()
-    assert all(actor.state is SlotState.STOPPED for actor in bed.supervisor.status.actors)
-    assert all(life.is_killed for lives in bed.fleet.lives.values() for life in lives)
+async def test_after_stop_nothing_lives(harness: Harness):
+    await harness.up()
+    await harness.supervisor.stop()
+    assert all(actor.state is ActorState.STOPPED for actor in harness.supervisor.status.actors)
+    assert all(life.is_killed for lives in harness.spawners.lives.values() for life in lives)
 
 
-async def test_check_finds_an_incarnation_that_was_never_issued(bed: Bed):
-    await bed.up()
-    bed.ledger.last_incarnation = 0
+async def test_check_finds_an_incarnation_that_was_never_issued(harness: Harness):
+    await harness.up()
+    harness.ledger.last_incarnation = 0
     with pytest.raises(BrokenInvariant):
-        bed.supervisor.check()
-    bed.ledger.last_incarnation = 3
+        harness.supervisor.check()
+    harness.ledger.last_incarnation = 3

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from radixroute.deploy.process.process_tree import ProcessId, await_gone, descendants
+from radixroute.deploy.process_tree import ProcessId, await_gone, descendants
 from radixroute.deploy.state.state_file import ClusterState, read_state, runtime_dir
 from tests.e2e.tiny_model import write_tiny_model
 

@@ -15,9 +15,9 @@ import pytest
 
 from radixroute.deploy.cluster.local import LocalCluster
 from radixroute.deploy.errors import DeployError
-from radixroute.deploy.process.process_tree import ProcessId, descendants
+from radixroute.deploy.process_tree import ProcessId, descendants
 from radixroute.deploy.settings import ClusterSettings
-from radixroute.deploy.state.records import ClusterStatus, SlotState
+from radixroute.deploy.state.records import ActorState, ClusterStatus
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.router.settings import RouterSettings
@@ -152,7 +152,7 @@ def test_a_killed_router_comes_back_on_its_port_with_its_workers(cluster: LocalC
         assert time.monotonic() < give_up_s
         time.sleep(POLL_S)
     assert cluster.status.router.address == address
-    assert cluster.status.router.state is SlotState.LIVE
+    assert cluster.status.router.state is ActorState.LIVE
     (answer, *_) = asyncio.run(_all_answers(address, None))
     assert answer.positions == list(range(TOKENS))
 

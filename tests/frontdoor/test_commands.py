@@ -11,9 +11,9 @@ import pytest
 
 from radixroute import __version__
 from radixroute.cli.console import json_values
-from radixroute.deploy.cluster import daemon
+from radixroute.deploy.cluster import up_down
 from radixroute.deploy.errors import ConfigError, NotRunning, StartError
-from radixroute.deploy.process.process_tree import identify
+from radixroute.deploy.process_tree import identify
 from radixroute.deploy.state.state_file import ClusterState, runtime_dir, write_state
 from radixroute.protos import radixroute_pb2 as pb
 from tests.frontdoor.fake_router import REQUEST_ID
@@ -224,8 +224,8 @@ def daemons(monkeypatch):
         progress("starting [2] workers")
         return ClusterState(settings.name, "127.0.0.1:50051", None)
 
-    monkeypatch.setattr(daemon, "up", up)
-    monkeypatch.setattr(daemon, "down", lambda settings, progress: seen.update(down=settings))
+    monkeypatch.setattr(up_down, "up", up)
+    monkeypatch.setattr(up_down, "down", lambda settings, progress: seen.update(down=settings))
     return seen
 
 
@@ -278,7 +278,7 @@ def test_what_deploy_says_is_passed_on(cli, monkeypatch, error, code):
     def fails(settings, progress):
         raise error
 
-    monkeypatch.setattr(daemon, "down", fails)
+    monkeypatch.setattr(up_down, "down", fails)
     result = cli("down")
     assert result.exit_code == code
     assert result.stderr == f"radixroute: {error}\n"

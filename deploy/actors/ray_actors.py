@@ -1,4 +1,4 @@
-"""Actors by way of Ray: makes them, finds them again, and turns Ray's errors into ours.
+"""Ray actors: makes them, finds them again, and turns Ray's errors into ours.
 
 Workers and routers are *detached* and named after their incarnation: they outlive the controller's
 process, and its successor finds them by name. They never restart by themselves (`max_restarts=0`):
@@ -10,14 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
-from radixroute.deploy.actors.actors import RouterActor, WorkerActor
+from radixroute.deploy.actors.actor_classes import RouterActor, WorkerActor
 from radixroute.deploy.errors import ActorLost
 from radixroute.deploy.ray_env import (
     NodeAffinitySchedulingStrategy,
     RayError,
     RayTaskError,
     get_node_ip_address,
-    internal_kv,
     ray,
 )
 from radixroute.deploy.settings import ClusterSettings
@@ -61,7 +60,7 @@ class RayActor:
 
 @dataclass(frozen=True, slots=True)
 class RaySpawner:
-    """Spawns the lives of one slot: `make(incarnation)` is the Ray call that does it."""
+    """Spawns the actors of one slot: `make(incarnation)` is the Ray call that does it."""
 
     name: str
     make: Callable[[str, int], Any]
@@ -80,8 +79,8 @@ class RaySpawner:
 
 
 @dataclass(frozen=True, slots=True)
-class RayFleet:
-    """Makes the actors of one cluster. Lives in the controller, on the router's node."""
+class RaySpawners:
+    """The spawners of one cluster. Lives in the controller, on the router's node."""
 
     settings: ClusterSettings
     node_id: str
@@ -94,7 +93,7 @@ class RayFleet:
             options = _options(name) | {
                 "num_cpus": settings.num_cpus_per_worker,
                 "num_gpus": settings.num_gpus_per_worker,
-                "scheduling_strategy": "SPREAD" if settings.spread else self._here(),
+                "scheduling_strategy": "SPREAD" if settings.spread else self._own_node(),
             }
             node_address = get_node_ip_address if settings.spread else None
             return ray.remote(WorkerActor).options(**options).remote(worker, node_address)
@@ -110,33 +109,13 @@ class RayFleet:
                 policy=ledger.policy or settings.router.policy,
                 port=ledger.router_port or settings.router.port,
             )
-            options = _options(name) | {"num_cpus": 0, "scheduling_strategy": self._here()}
+            options = _options(name) | {"num_cpus": 0, "scheduling_strategy": self._own_node()}
             return ray.remote(RouterActor).options(**options).remote(router)
 
         return RaySpawner(f"{settings.name}:router", make)
 
-    def _here(self) -> NodeAffinitySchedulingStrategy:
+    def _own_node(self) -> NodeAffinitySchedulingStrategy:
         return NodeAffinitySchedulingStrategy(self.node_id, soft=False)
-
-
-@dataclass(frozen=True, slots=True)
-class KvStore:
-    """The ledger's document in Ray's internal KV: lives as long as the Ray cluster's head."""
-
-    cluster: str
-
-    def load(self) -> bytes | None:
-        return cast(bytes | None, internal_kv._internal_kv_get(self._key))
-
-    def save(self, document: bytes) -> None:
-        internal_kv._internal_kv_put(self._key, document, overwrite=True)
-
-    def clear(self) -> None:
-        internal_kv._internal_kv_del(self._key)
-
-    @property
-    def _key(self) -> str:
-        return f"radixroute:ledger:{self.cluster}"
 
 
 def _options(name: str) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""Processes named so that a reused number cannot be mistaken for them, read from /proc.
+"""Process tree: processes and what is below them, read from /proc and never mistaken.
 
 A pid alone names whoever has the number now; with the start time it names one process for good.
-Linux only, like the rest of this room.
+Linux only, like the rest of this package.
 """
 
 import os
@@ -67,11 +67,11 @@ def children_named(pid: int, names: Container[str]) -> set[ProcessId]:
 def await_gone(processes: Iterable[ProcessId], timeout_s: float) -> set[ProcessId]:
     """Waits until all are gone; returns those that are not when the time is up."""
     give_up_s = time.monotonic() + timeout_s
-    left = {process for process in processes if process.is_alive}
-    while left and time.monotonic() < give_up_s:
+    alive = {process for process in processes if process.is_alive}
+    while alive and time.monotonic() < give_up_s:
         time.sleep(POLL_S)
-        left = {process for process in left if process.is_alive}
-    return left
+        alive = {process for process in alive if process.is_alive}
+    return alive
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""One actor's place: keeps it filled, life after life.
+"""Actor slot: one actor's place, kept filled; it restarts a worker or router that was lost.
 
-A slot starts an actor, waits until it is lost, and starts the next one after a pause that grows
-while lives stay short. It runs as one task on the controller's loop and knows Ray only through the
-`Spawner` and `Actor` seams. It never tells anyone but its listener what happened.
+Starts an actor, waits until it is lost, and starts the next one after a pause that grows while
+lives stay short. Runs as one task on the controller's loop and knows Ray only through the `Spawner`
+and `Actor` seams. Only its listener hears what happened. Owned by the supervisor.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Protocol
 
 from radixroute.deploy.errors import ActorLost
 from radixroute.deploy.state.ledger import Ledger
-from radixroute.deploy.state.records import ActorStatus, SlotState, StartOutcome
+from radixroute.deploy.state.records import ActorState, ActorStatus, StartOutcome
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +64,12 @@ class Spawner(Protocol):
 class SlotListener(Protocol):
     """Hears what becomes of a slot's actors, on the slot's own loop."""
 
-    def actor_up(self, slot: "Slot") -> None: ...
+    def actor_up(self, slot: "ActorSlot") -> None: ...
 
-    def actor_down(self, slot: "Slot") -> None: ...
+    def actor_down(self, slot: "ActorSlot") -> None: ...
 
 
-class Slot:
+class ActorSlot:
     """Keeps one actor alive. Owned by the supervisor; all methods run on its loop."""
 
     def __init__(
@@ -89,7 +89,7 @@ class Slot:
         self._listener = listener
         self._spawn_limit_s = None if is_patient else SPAWN_LIMIT_S
         self._task: asyncio.Task[None] | None = None
-        self._status = ActorStatus(name, SlotState.STOPPED)
+        self._status = ActorStatus(name, ActorState.STOPPED)
         self._short_lives = 0
 
     @property
@@ -110,7 +110,7 @@ class Slot:
             await _stop(self.actor, timeout_s)
             self.actor = None
         self._ledger.retire(self.name)
-        self._status = replace(self._status, state=SlotState.STOPPED, address="", pid=None)
+        self._status = replace(self._status, state=ActorState.STOPPED, address="", pid=None)
 
     async def _keep(self, sleep: Callable[[float], Awaitable[None]]) -> None:
         loop = asyncio.get_running_loop()
@@ -147,7 +147,7 @@ class Slot:
             if outcome.error is not None:
                 return outcome.error
             self._status = replace(
-                self._status, state=SlotState.LIVE, address=outcome.address, pid=outcome.pid
+                self._status, state=ActorState.LIVE, address=outcome.address, pid=outcome.pid
             )
             self._listener.actor_up(self)
             return await _watch(actor)
@@ -167,12 +167,12 @@ class Slot:
         return self._spawner.spawn(incarnation)
 
     def _mark_starting(self, incarnation: int) -> None:
-        self._status = replace(self._status, state=SlotState.STARTING, incarnation=incarnation)
+        self._status = replace(self._status, state=ActorState.STARTING, incarnation=incarnation)
 
     def _mark_down(self, reason: str) -> None:
         self._status = replace(
             self._status,
-            state=SlotState.WAITING,
+            state=ActorState.WAITING,
             address="",
             pid=None,
             deaths=self._status.deaths + 1,

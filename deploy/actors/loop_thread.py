@@ -1,4 +1,4 @@
-"""One event loop in one thread: where an actor's service lives.
+"""Loop thread: one event loop in one thread, where an actor's service lives.
 
 Ray calls an actor's methods from threads of its own; grpc.aio objects belong to the loop they were
 made on. So each actor owns one of these and hands coroutines to it. The thread lives as long as the

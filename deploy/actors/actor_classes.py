@@ -1,7 +1,7 @@
-"""The processes of a cluster: a worker actor and a router actor, each around one `ServiceHost`.
+"""Actor classes: `WorkerActor` and `RouterActor`, what Ray runs; each around one `ServiceHost`.
 
-The classes behind Ray's actors; `fleet` turns them into such. No Ray import, and no decisions: the
-controller's few calls are handed to the service on its own loop.
+`ray_actors` makes Ray actors of them. No Ray import, and no decisions: the controller's few calls
+are handed to the service on its own loop.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ from radixroute.worker.settings import WorkerSettings
 
 
 class WorkerActor:
-    """One worker: engine, event publisher and gRPC face, all owned by `WorkerService`."""
+    """One worker: engine, event publisher and gRPC server, all owned by `WorkerService`."""
 
     def __init__(self, settings: WorkerSettings, node_address: Callable[[], str] | None) -> None:
-        """`node_address` tells the host to bind where it is not the settings' own."""
+        """`node_address` names the host to bind where it is not the settings' own."""
         host = settings.host if node_address is None else node_address()
         self._host = ServiceHost("worker", lambda: WorkerService(replace(settings, host=host)))
 
@@ -39,7 +39,7 @@ class WorkerActor:
 
 
 class RouterActor:
-    """One router: `RouterService` and the membership it is told."""
+    """One router: `RouterService` and the membership it is given."""
 
     def __init__(self, settings: RouterSettings) -> None:
         self._host = ServiceHost("router", lambda: RouterService(settings))

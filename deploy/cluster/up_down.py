@@ -1,0 +1,152 @@
+"""`up` and `down`: a cluster that outlives the command that started it.
+
+`up` spawns a daemon (`daemon`) that owns a `LocalCluster`, listens to its progress on a
+pipe and returns once it serves. `down` signals that very process (number and start time) and waits
+until it and everything below it is gone. With `address` both talk to a Ray that runs already: the
+controller is detached there and no daemon is needed. This module imports Ray only for that.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from radixroute.deploy.errors import AlreadyRunning, DeployError, NotRunning, StartError
+from radixroute.deploy.process_tree import await_gone, descendants
+from radixroute.deploy.settings import ClusterSettings, settle
+from radixroute.deploy.state.records import Progress
+from radixroute.deploy.state.state_file import (
+    ClusterState,
+    log_path,
+    read_state,
+    remove_state,
+    runtime_dir,
+)
+
+# The daemon gives its actors their own limit; this is for Ray's processes after them. Measured:
+# 1-3 s for `ray.shutdown` on two loaded cores.
+RAY_EXIT_S = 20.0
+KILL_WAIT_S = 5.0
+
+
+def up(settings: ClusterSettings, progress: Progress) -> ClusterState:
+    """Starts the cluster and returns once it serves; raises a `DeployError` with what to do."""
+    if settings.address is not None:
+        from radixroute.deploy.cluster.joined import join
+
+        return join(settings, progress)
+    folder = runtime_dir(settings.runtime_dir)
+    if (running := _live_state(folder, settings.name, progress)) is not None:
+        raise AlreadyRunning(
+            f"cluster {settings.name!r} is up (router {running.router_address}): "
+            "`radixroute down` ends it, --name starts another"
+        )
+    settings = settle(settings)
+    return _await_daemon(_spawn(settings, folder), settings, progress, folder)
+
+
+def down(settings: ClusterSettings, progress: Progress) -> None:
+    """Ends the cluster of that name and everything it started. Raises `NotRunning` if none is."""
+    if settings.address is not None:
+        from radixroute.deploy.cluster.joined import leave
+
+        return leave(settings, progress)
+    folder = runtime_dir(settings.runtime_dir)
+    state = _live_state(folder, settings.name, progress)
+    if state is None or state.process is None:
+        raise NotRunning(f"no cluster {settings.name!r} is up here")
+    family = {state.process} | descendants(state.process.pid)
+    progress(f"stopping cluster {settings.name!r} (pid {state.process.pid})")
+    state.process.send(signal.SIGTERM)
+    survivors = await_gone(family, 4 * settings.stop_timeout_s + RAY_EXIT_S)
+    if survivors:
+        progress(f"{len(survivors)} processes did not end in time: killing them")
+        for process in survivors | descendants(state.process.pid):
+            process.send(signal.SIGKILL)
+        survivors = await_gone(survivors, KILL_WAIT_S)
+    remove_state(folder, settings.name)
+    if survivors:
+        raise DeployError(f"these processes cannot be ended: {sorted(p.pid for p in survivors)}")
+    progress("stopped")
+    return None
+
+
+def _live_state(folder: Path, name: str, progress: Progress) -> ClusterState | None:
+    """The running cluster of that name. What a killed daemon left behind is ended on the way."""
+    state = read_state(folder, name)
+    if state is None or state.is_live:
+        return state
+    orphans = [process for process in state.family if process.is_alive]
+    if orphans:
+        progress(f"ending {len(orphans)} processes of a cluster whose daemon was killed")
+    for process in orphans:
+        process.send(signal.SIGKILL)
+    await_gone(orphans, KILL_WAIT_S)
+    if state.temp_dir:
+        shutil.rmtree(state.temp_dir, ignore_errors=True)
+    remove_state(folder, name)
+    return None
+
+
+def _spawn(settings: ClusterSettings, folder: Path) -> "subprocess.Popen[str]":
+    """Starts the daemon in a session of its own. It gets its settings later, over its stdin."""
+    descriptor = os.open(
+        log_path(folder, settings.name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
+    )
+    try:
+        daemon = subprocess.Popen(  # noqa: S603 - our own module, no shell, no foreign input
+            [sys.executable, "-m", "radixroute.deploy.cluster.daemon", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=descriptor,
+            start_new_session=True,
+            cwd="/",
+            text=True,
+        )
+    finally:
+        os.close(descriptor)
+    return daemon
+
+
+def _await_daemon(
+    daemon: "subprocess.Popen[str]", settings: ClusterSettings, progress: Progress, folder: Path
+) -> ClusterState:
+    """Relays progress until the daemon serves or gives up; an interrupt here ends it too."""
+    try:
+        for message in _converse(daemon, settings):
+            if "progress" in message:
+                progress(message["progress"])
+            elif "error" in message:
+                daemon.wait()
+                raise StartError(message["error"])
+            elif (state := read_state(folder, settings.name)) is not None:
+                return state
+    except KeyboardInterrupt:
+        daemon.terminate()
+        daemon.wait()
+        raise
+    raise StartError(
+        f"the daemon ended with status {daemon.wait()}; "
+        f"its log is {log_path(folder, settings.name)}"
+    )
+
+
+def _converse(
+    daemon: "subprocess.Popen[str]", settings: ClusterSettings
+) -> Iterator[dict[str, str]]:
+    """Hands the daemon its settings and yields what it says, one JSON object a line.
+
+    Settings travel by pipe because they hold the cluster's secret: arguments are public.
+    """
+    if daemon.stdin is None or daemon.stdout is None:
+        raise StartError("the daemon has no pipes")
+    with daemon.stdin as pipe:
+        json.dump(asdict(settings), pipe)
+    with daemon.stdout as pipe:
+        for line in pipe:
+            yield json.loads(line)

@@ -70,9 +70,9 @@ def _prompt(tokenizer: Tokenizer, persona: Persona, rng: random.Random, length: 
     return (system + tail)[:length]
 
 
-def run_engine(engine: InferenceEngine, prompts: list[list[int]]) -> Outcome:
-    """All prompts at once, greedy, to `N_NEW` tokens each whatever they are."""
-    sampling = SamplingParams(temperature=0.0, max_tokens=N_NEW, ignore_eos=True)
+def run_engine(engine: InferenceEngine, prompts: list[list[int]], n_new: int = N_NEW) -> Outcome:
+    """All prompts at once, greedy, to `n_new` tokens each whatever they are."""
+    sampling = SamplingParams(temperature=0.0, max_tokens=n_new, ignore_eos=True)
     nothing = np.empty(0, np.uint32)
     for i, prompt in enumerate(prompts):
         tokens = np.array(prompt, np.uint32)

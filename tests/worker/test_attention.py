@@ -1,4 +1,4 @@
-"""The SDPA backend against attention written out for one token and one head at a time."""
+"""The SDPA backend against attention written out for one token at a time."""
 
 import math
 from itertools import pairwise
@@ -48,14 +48,15 @@ class Sequence:
         return SequenceSlice(tokens, start, self.blocks[:n_blocks], None)
 
     def expected(self, layer, start, stop):
+        kv_head = [head * KV_HEADS // HEADS for head in range(HEADS)]
+        k, v = self.k[layer][:, kv_head].double(), self.v[layer][:, kv_head].double()
+        q = self.q[layer].double() / math.sqrt(HEAD_DIM)
         rows = []
         for position in range(start, stop):
-            for head in range(HEADS):
-                k = self.k[layer, : position + 1, head * KV_HEADS // HEADS].double()
-                v = self.v[layer, : position + 1, head * KV_HEADS // HEADS].double()
-                scores = k @ self.q[layer, position, head].double() / math.sqrt(HEAD_DIM)
-                rows.append(torch.softmax(scores, 0) @ v)
-        return torch.stack(rows).view(stop - start, HEADS, HEAD_DIM).float()
+            scores = torch.einsum("phd,hd->hp", k[: position + 1], q[position])
+            weights = torch.softmax(scores, 1)
+            rows.append(torch.einsum("hp,phd->hd", weights, v[: position + 1]))
+        return torch.stack(rows).float()
 
 
 def run(backend, *work):

@@ -195,9 +195,3 @@ class _Native:
 
     def __init__(self, endpoints):
         self.endpoints = endpoints
-
-
-async def test_it_is_off_by_default():
-    async with worker() as (_, stub, _):
-        info = await stub.GetInfo(pb.GetInfoRequest())
-        assert (info.compat_events_endpoint, info.compat_replay_endpoint) == ("", "")

@@ -9,6 +9,7 @@ from tests.worker.proof import (
     MODEL,
     N_NEW,
     N_PROMPTS,
+    Case,
     judge,
     load_cases,
     make_prompts,
@@ -24,31 +25,45 @@ pytestmark = [
 # 2,240 tokens: less than two of the longest prompts, so that requests give way to one another.
 POOL_BLOCKS = 140
 FLOAT32_BLOCK_BYTES = 16 * 46_080
+FEW_NEW = 8  # new tokens of a short case
 
 
-def load(**changes):
-    from radixroute.worker.engine.inference import InferenceEngine
+SETTINGS = WorkerSettings(
+    model=str(MODEL),
+    dtype="float32",
+    device="cpu",
+    kv_memory=POOL_BLOCKS * FLOAT32_BLOCK_BYTES,
+    watermark=0.0,
+)
+
+
+@pytest.fixture(scope="module")
+def runner():
+    """One loaded model for all; each engine has a cache of its own."""
     from radixroute.worker.model.torch_runner import load_runner
 
-    settings = WorkerSettings(
-        model=str(MODEL),
-        dtype="float32",
-        device="cpu",
-        kv_memory=POOL_BLOCKS * FLOAT32_BLOCK_BYTES,
-        watermark=0.0,
-        **changes,
-    )
-    runner = load_runner(settings)
-    return InferenceEngine(settings, runner, time.monotonic_ns), runner
+    return load_runner(SETTINGS)
+
+
+@pytest.fixture
+def engine(runner):
+    """A fresh engine over a pool as empty as at a start."""
+    import torch
+
+    from radixroute.worker.engine.inference import InferenceEngine
+
+    with torch.inference_mode():
+        runner.pool.k.zero_()
+        runner.pool.v.zero_()
+    return InferenceEngine(SETTINGS, runner, time.monotonic_ns)
 
 
 @pytest.mark.timeout(300)
-def test_batched_ids_equal_each_prompt_alone(capsys):
+def test_batched_ids_equal_each_prompt_alone(engine, capsys):
     # Longest first: what runs together then grows together, and somebody must give way.
     cases = sorted(load_cases(), key=lambda case: -len(case.prompt))
     assert len(cases) == N_PROMPTS
     assert all(len(case.ids) == N_NEW for case in cases)
-    engine, _ = load()
     outcome = run_engine(engine, [case.prompt for case in cases])
     assert outcome.cached_prefixes >= 20
     assert outcome.evicted_blocks >= 100
@@ -64,42 +79,40 @@ def test_batched_ids_equal_each_prompt_alone(capsys):
     assert len(ties) <= 1
 
 
+@pytest.fixture(scope="module")
 def short_cases():
-    """A few prompts that share a prefix: enough for a mutation to show."""
-    return [case for case in load_cases() if 100 <= len(case.prompt) <= 220][:5]
+    """A few prompts that share a prefix and a few tokens of each: enough for a mutation to show."""
+    cases = [case for case in load_cases() if 100 <= len(case.prompt) <= 220][:3]
+    return [Case(case.prompt, case.ids[:FEW_NEW], case.margins[:FEW_NEW]) for case in cases]
 
 
-def test_the_short_cases_pass_unharmed():
-    cases = short_cases()
-    engine, _ = load()
-    run_engine(engine, [case.prompt for case in cases])
-    again = run_engine(engine, [case.prompt for case in cases])
-    assert again.cached_prefixes == len(cases)
-    assert judge(cases, again.ids)[1] == []
+def test_the_short_cases_pass_unharmed(engine, short_cases):
+    prompts = [case.prompt for case in short_cases]
+    run_engine(engine, prompts, FEW_NEW)
+    again = run_engine(engine, prompts, FEW_NEW)
+    assert again.cached_prefixes == len(prompts)
+    assert judge(short_cases, again.ids)[1] == []
 
 
-def test_one_zeroed_cached_block_is_found_out():
+def test_one_zeroed_cached_block_is_found_out(runner, engine, short_cases):
     import torch
 
-    cases = short_cases()
-    engine, runner = load()
-    run_engine(engine, [case.prompt for case in cases])
+    prompts = [case.prompt for case in short_cases]
+    run_engine(engine, prompts, FEW_NEW)
     # The first block of the pool to be filled: the head of the first prompt, still cached.
     used = runner.pool.k.abs().sum(dim=(0, 2, 3, 4)).nonzero().flatten().tolist()
     with torch.inference_mode():
         runner.pool.k[:, used[0]] = 0
         runner.pool.v[:, used[0]] = 0
-    again = run_engine(engine, [case.prompt for case in cases])
-    assert again.cached_prefixes == len(cases)
-    assert judge(cases, again.ids)[1] != []
+    again = run_engine(engine, prompts, FEW_NEW)
+    assert again.cached_prefixes == len(prompts)
+    assert judge(short_cases, again.ids)[1] != []
 
 
-def test_one_dropped_token_is_found_out():
-    cases = short_cases()
-    engine, _ = load()
-    harmed = [case.prompt[:40] + case.prompt[41:] for case in cases]
-    outcome = run_engine(engine, harmed)
-    assert judge(cases, outcome.ids)[1] != []
+def test_one_dropped_token_is_found_out(engine, short_cases):
+    harmed = [case.prompt[:40] + case.prompt[41:] for case in short_cases]
+    outcome = run_engine(engine, harmed, FEW_NEW)
+    assert judge(short_cases, outcome.ids)[1] != []
 
 
 @pytest.mark.slow

@@ -1,14 +1,21 @@
-"""Sessions over gRPC on loopback: streams, bad requests, stops, resumes, aborts, departures."""
+"""Worker sessions over gRPC on loopback: streams, bad requests, stops, resumes, aborts, events."""
 
 import asyncio
 
 import grpc
+import numpy as np
 import pytest
 import pytest_asyncio
+import zmq
+import zmq.asyncio
 
+from radixroute.events.wire.native import decode_frames
+from radixroute.events.wire.records import BlocksStored, EventBatch, Heartbeat
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
+from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import Scope
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.wire import pack_tokens, unpack_tokens
 from tests.worker.fakes import alone, held_back
@@ -239,3 +246,43 @@ async def test_a_session_of_another_api_version_is_refused(quick):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call.read()
         assert refused.value.code() is code
+
+
+async def test_events_of_a_worker_tell_which_blocks_it_holds(quick):
+    service, stub, _ = quick
+    info = await stub.GetInfo(pb.GetInfoRequest())
+    context = zmq.asyncio.Context()
+    prompt = list(range(50, 90))
+    try:
+        socket = context.socket(zmq.SUB)
+        socket.linger = 0
+        socket.subscribe(b"rr1")
+        socket.connect(info.events_endpoint)
+        beat = decode_frames(await asyncio.wait_for(socket.recv_multipart(), 30))
+        assert isinstance(beat, Heartbeat)
+        assert beat.load.kv_blocks_total == 256
+        async with session(stub) as call:
+            await call.write(pb.EngineRequest(submit=submit("a", prompt, max_tokens=1)))
+            await collect(call, "a")
+        stored: set[int] = set()
+        while len(stored) < 10:
+            item = decode_frames(await asyncio.wait_for(socket.recv_multipart(), 30))
+            if isinstance(item, EventBatch):
+                assert item.epoch == service.epoch
+                stored |= {
+                    key
+                    for event in item.events
+                    if isinstance(event, BlocksStored)
+                    for key in event.keys.tolist()
+                }
+        scope = Scope(info.scope.model_fingerprint, 4, info.scope.kv_dtype)
+        tokens = np.array(prompt, dtype=np.uint32)
+        assert stored == set(block_keys(tokens, 4, scope.seed).tolist())
+    finally:
+        context.destroy(linger=0)
+
+
+async def test_events_in_the_compat_form_are_off_by_default(quick):
+    _, stub, _ = quick
+    info = await stub.GetInfo(pb.GetInfoRequest())
+    assert (info.compat_events_endpoint, info.compat_replay_endpoint) == ("", "")

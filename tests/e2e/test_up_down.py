@@ -66,23 +66,21 @@ def front(tmp_path: Path, request: pytest.FixtureRequest):
         front.run("down")
 
 
-def test_up_submit_down_leaves_nothing(front: Front):
+def test_up_submit_down_leaves_nothing_though_a_daemon_was_killed_before(front: Front):
+    """Two lives of one cluster: the first ends by kill -9 of its daemon, the second in order."""
+    killed, family = _up_and_killed(front)
     up = front.run("up")
     assert up.returncode == 0, up.stdout + up.stderr
-    state = front.state
+    # Two of Ray's helpers outlive a killed Ray by a minute; the next `up` ended them.
+    assert await_gone(family, 1.0) == set()
+    assert not Path(killed.temp_dir).exists()
+    state, family = front.state, front.family()
     assert state is not None
-    assert state.router_address in up.stdout + up.stderr
-    family = front.family()
     assert len(family) > 5
-
-    answer = front.run("submit", "--router", state.router_address, "--max-tokens", "8", "Hello")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "worker-" in answer.stdout + answer.stderr
-
+    _assert_answers(front, state)
     again = front.run("up")
     assert again.returncode != 0
     assert "radixroute down" in again.stdout + again.stderr
-
     down = front.run("down")
     assert down.returncode == 0, down.stdout + down.stderr
     assert await_gone(family, 1.0) == set()
@@ -91,24 +89,27 @@ def test_up_submit_down_leaves_nothing(front: Front):
     assert nothing.returncode != 0
 
 
-def test_a_killed_daemon_takes_its_cluster_along_and_up_works_again(front: Front):
-    assert front.run("up").returncode == 0
+def _up_and_killed(front: Front) -> tuple[ClusterState, set[ProcessId]]:
+    """The first life: what it was, and its processes."""
+    up = front.run("up")
+    assert up.returncode == 0, up.stdout + up.stderr
     state, family = front.state, front.family()
     assert state is not None
     assert state.process is not None
+    assert state.router_address in up.stdout + up.stderr
+    _assert_answers(front, state)
     actors = {process for process in family if _is_serving(process)}
     assert len(actors) == 4  # controller, router, two workers
     state.process.send(signal.SIGKILL)
     assert await_gone(actors, 10.0) == set()
     assert front.state is None  # the file is stale
-    again = front.run("up")
-    assert again.returncode == 0, again.stdout + again.stderr
-    # Two of Ray's helpers outlive a killed Ray by a minute; the next `up` ended them.
-    assert await_gone(family, 1.0) == set()
-    assert not Path(state.temp_dir).exists()
-    family = front.family()
-    assert front.run("down").returncode == 0
-    assert await_gone(family, 1.0) == set()
+    return state, family
+
+
+def _assert_answers(front: Front, state: ClusterState) -> None:
+    answer = front.run("submit", "--router", state.router_address, "--max-tokens", "8", "Hello")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "worker-" in answer.stdout + answer.stderr
 
 
 def _is_serving(process: ProcessId) -> bool:

@@ -8,7 +8,7 @@ class SessionSettings:
     """How patient a router is with one stream."""
 
     stale_after_s: float = 1.0  # four heartbeats: one lost beat, or a loaded machine, is no silence
-    replay_timeout_s: float = 1.0  # a replay crosses one link and no engine
+    replay_timeout_s: float = 1.0  # a resend crosses one link and no engine
     snapshot_timeout_s: float = 2.0  # since the last part, not for the whole
     snapshot_interval_s: float = 0.25  # between two requests; doubles until a heartbeat agrees
     snapshot_interval_max_s: float = 8.0
@@ -31,7 +31,7 @@ class PublisherSettings:
     ring_bytes: int = 64 << 20
     send_high_water_mark: int = 10_000  # messages a slow subscriber may lag before it loses some
     snapshot_part_blocks: int = 8192  # at most 200 KB a part, far below the size limit
-    max_transfers: int = 8  # replays and snapshots being sent at once, one a peer
+    max_transfers: int = 8  # resends and snapshots being sent at once, one a peer
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """One foreign engine's endpoint, sans I/O: its batches in order, each rank's events to its holder.
 
 vLLM and SGLang count batches per publisher process, so all ranks of an endpoint share one seq, and
-nothing marks a new life but a seq that goes back. Owns the order, the one outstanding replay and an
-`EngineAdapter` a rank. There is no snapshot: what a replay cannot mend is forgotten, and what the
-engine says later is believed again: too little, never too much; `known_from` says since when.
+nothing marks a new life but a seq that goes back. Owns the order, the one outstanding *replay* (all
+that vLLM's replay endpoint sends for one request) and an `EngineAdapter` a rank. There is no
+snapshot: what a replay cannot mend is forgotten, and what the engine says later is believed again:
+too little, never too much; `known_from` says since when. `EngineSource` owns it.
 Callers pass `now_ns`, carry out the actions, and send each replay over a new socket, so that an old
 life's replies end with it.
 """

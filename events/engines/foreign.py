@@ -69,7 +69,7 @@ class ForeignBatch(msgspec.Struct, frozen=True):
 
 
 class ForeignReplayEnd(msgspec.Struct, frozen=True):
-    """The engine's replay has sent all it had."""
+    """Its replay endpoint has sent all it had."""
 
 
 # Groups whose blocks are whole prefixes; of the others (sliding window, mamba, ...) a held block

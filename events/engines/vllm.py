@@ -52,7 +52,7 @@ def decode_live(frames: Sequence[bytes]) -> ForeignBatch:
 
 
 def decode_replay(frames: Sequence[bytes]) -> ForeignBatch | ForeignReplayEnd:
-    """A reply of the replay socket as a DEALER sees it, with or without a topic frame."""
+    """A reply of vLLM's replay endpoint as a DEALER sees it, with or without a topic frame."""
     if not 3 <= len(frames) <= 4 or frames[0] != b"":
         raise RemoteEventError(f"{len(frames)} frames that are no replay")
     if frames[-2] == _END_SEQ:

@@ -1,6 +1,6 @@
 """Publishes one rank's events in the compat form over ZeroMQ, from a thread of its own.
 
-Owns its sockets (PUB, and the ROUTER that answers vLLM's replay requests), its own seq, the ring
+Owns its sockets (PUB, and the ROUTER that is vLLM's replay endpoint), its own seq, the ring
 and the queue between caller and thread. Knows no epoch, heartbeat or snapshot: vLLM has none.
 `publish` never blocks: what a full queue or a slow subscriber costs is counted and leaves a gap in
 seq. Called by the worker's service from its loop, beside the native `EventPublisher`.
@@ -23,7 +23,7 @@ from radixroute.events.publish.listening import (
     listen,
     require_safe_host,
 )
-from radixroute.events.publish.ring import Frames, ReplayRing
+from radixroute.events.publish.ring import BatchRing, Frames
 from radixroute.events.publish.transfers import Transfers
 from radixroute.events.settings import PublisherSettings
 from radixroute.events.wire.compat import (
@@ -69,14 +69,14 @@ class CompatPublisher:
         self._rank = rank
         self._next_seq = 0  # of the caller; the thread takes what it finds in the queue
         self._queue: deque[tuple[int, tuple[Event, ...]]] = deque()
-        self._ring = ReplayRing(self._settings.ring_batches, self._settings.ring_bytes)
+        self._ring = BatchRing(self._settings.ring_batches, self._settings.ring_bytes)
         self._endpoints: Endpoints | None = None
         self._thread = SocketThread("compat-publisher", LAST_LINGER_MS)
         self.counters = CompatCounters()
 
     @property
     def endpoints(self) -> Endpoints:
-        """Where to subscribe and where to ask for replays; known once started."""
+        """Where to subscribe and where its replay endpoint is; known once started."""
         if self._endpoints is None:
             raise LocalEventError("the compat publisher has not been started")
         return self._endpoints

@@ -1,4 +1,4 @@
-"""The sending half of a native stream without its sockets: seq, replay ring, mirror, heartbeat.
+"""The sending half of a native stream without its sockets: seq, ring, mirror, heartbeat.
 
 What the heartbeat says and what was sent agree because one caller does both, in order. Owned by
 the publisher's thread; tests pair it with a `StreamSession` over a fake link.
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from radixroute.events.publish.mirror import StreamMirror
-from radixroute.events.publish.ring import ReplayRing
+from radixroute.events.publish.ring import BatchRing
 from radixroute.events.wire.control import (
-    ReplayDone,
-    ReplayRequest,
+    ResendDone,
+    ResendRequest,
     encode_part,
-    encode_replay_done,
+    encode_resend_done,
 )
 from radixroute.events.wire.native import MAX_PAYLOAD_BYTES, encode_batch
 from radixroute.events.wire.records import Epoch, Event, EventBatch, Heartbeat, LoadReport
@@ -38,7 +38,7 @@ class OutboundStream:
         self._rank = rank
         self._mirror = StreamMirror()
         self._next_seq = 0
-        self._ring = ReplayRing(ring_batches, ring_bytes)
+        self._ring = BatchRing(ring_batches, ring_bytes)
         self._part_blocks = part_blocks
         self.counters = OutboundCounters()
 
@@ -56,7 +56,7 @@ class OutboundStream:
         return self._mirror.n_blocks
 
     def record(self, events: tuple[Event, ...], ts: float) -> tuple[bytes, ...] | None:
-        """Follows a batch, keeps it for replay and returns its frames; None if it was dropped.
+        """Follows a batch, keeps it in the ring and returns its frames; None if it was dropped.
 
         A dropped batch consumes its seq all the same, so that every subscriber sees the gap.
         """
@@ -85,11 +85,11 @@ class OutboundStream:
             load=load,
         )
 
-    def replay(self, request: ReplayRequest) -> Iterator[tuple[bytes, ...]]:
+    def resend(self, request: ResendRequest) -> Iterator[tuple[bytes, ...]]:
         """Frames of every kept batch asked for, oldest first, then the end mark."""
         for kept in self._ring.between(request.from_seq, request.to_seq):
             yield kept.frames
-        yield tuple(encode_replay_done(ReplayDone(self._epoch, request.from_seq)))
+        yield tuple(encode_resend_done(ResendDone(self._epoch, request.from_seq)))
 
     def snapshot(self) -> Iterator[tuple[bytes, ...]]:
         """Frames of everything resident now; stays so however long it is read."""

@@ -26,7 +26,7 @@ from radixroute.events.publish.listening import (
 from radixroute.events.publish.outbound import OutboundCounters, OutboundStream
 from radixroute.events.publish.transfers import Transfers
 from radixroute.events.settings import PublisherSettings
-from radixroute.events.wire.control import Endpoints, ReplayRequest, SnapshotRequest, decode_request
+from radixroute.events.wire.control import Endpoints, ResendRequest, SnapshotRequest, decode_request
 from radixroute.events.wire.native import encode_heartbeat
 from radixroute.events.wire.records import Epoch, Event, LoadReport
 
@@ -186,11 +186,11 @@ class EventPublisher:
             self._answer(transfers, peer, request)
 
     def _answer(
-        self, transfers: Transfers, peer: bytes, request: ReplayRequest | SnapshotRequest
+        self, transfers: Transfers, peer: bytes, request: ResendRequest | SnapshotRequest
     ) -> None:
         with self._lock:
             if isinstance(request, SnapshotRequest):
                 messages = self._stream.snapshot()
             else:
-                messages = self._stream.replay(request)
+                messages = self._stream.resend(request)
         transfers.start(peer, messages, time.monotonic_ns())

@@ -19,7 +19,7 @@ class Kept:
     frames: Frames
 
 
-class ReplayRing:
+class BatchRing:
     """Kept batches by rising seq; a seq that was dropped is missing."""
 
     def __init__(self, max_batches: int, max_bytes: int) -> None:
@@ -44,9 +44,9 @@ class ReplayRing:
         """Raises on a broken invariant; `next_seq` has not been given to a batch yet."""
         seqs = [one.seq for one in self._kept]
         if seqs != sorted(set(seqs)) or (seqs and seqs[-1] >= next_seq):
-            raise LocalEventError("replay ring is out of order")
+            raise LocalEventError("the ring is out of order")
         if self._n_bytes != sum(map(_size, self._kept)):
-            raise LocalEventError("replay ring is mismeasured")
+            raise LocalEventError("the ring is mismeasured")
 
 
 def _size(kept: Kept) -> int:

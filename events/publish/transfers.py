@@ -1,4 +1,4 @@
-"""Replays and snapshots on their way out: at most one a peer, a few messages a turn.
+"""Resends and snapshots on their way out: at most one a peer, a few messages a turn.
 
 Owns the publisher's ROUTER socket. Sending is paced so that a long snapshot neither delays
 batches and heartbeats nor fills memory for a peer that does not read.

@@ -1,6 +1,6 @@
 """Listens to live streams and records them: the edge between ZeroMQ sockets and an `EventRecorder`.
 
-Owns a `Connection` to each source, and the follower whose sessions ask for snapshots and replays,
+Owns a `Connection` to each source, and the follower whose sources ask for snapshots and resends,
 so that a recording has the beginning and mends its gaps as a router would. A foreign engine that
 hangs up joins anew: its next life is another. Decides nothing else. One thread, the caller's: it
 calls `turn` until it has enough.
@@ -39,7 +39,7 @@ class CaptureCounters:
     """What was taken, and what could not be sent."""
 
     messages: int = 0
-    unsent_requests: int = 0  # the source takes nothing or has gone: its session asks again
+    unsent_requests: int = 0  # the source takes nothing or has gone: the follower asks again
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class Capture:
         self.close()
 
     def _join(self, source: Source) -> None:
-        # Connected before it is followed: its session asks for a snapshot at once.
+        # Connected before it is followed: it asks for a snapshot at once.
         number, record = self._recorder.join(self.elapsed_ns, source)
         self._connect(number, source)
         self._follower.follow(record)

@@ -22,8 +22,8 @@ from radixroute.events.session.stream_session import StreamSession
 from radixroute.events.subscribe.applying import apply_events
 from radixroute.events.wire.control import (
     Malformed,
-    ReplayDone,
-    ReplayRequest,
+    ResendDone,
+    ResendRequest,
     SnapshotRequest,
     StreamItem,
     decode_reply,
@@ -112,7 +112,7 @@ class NativeStreams:
 
     def _receivers(self, item: StreamItem) -> list[Holder]:
         """The rank it names; what names none may be meant for any."""
-        if isinstance(item, Malformed | ReplayDone):
+        if isinstance(item, Malformed | ResendDone):
             return list(self._holders)
         # A rank that there is not goes to the last one, whose session counts it as wrong.
         return [self._holders[min(item.rank, len(self._holders) - 1)]]
@@ -124,8 +124,8 @@ class NativeStreams:
                     apply_events(self._index, holder, action.events)
                 case wanted.Reset():
                     self._index.clear(holder)
-                case wanted.RequestReplay():
-                    self._ask(encode_request(ReplayRequest(action.from_seq, action.to_seq)))
+                case wanted.RequestResend():
+                    self._ask(encode_request(ResendRequest(action.from_seq, action.to_seq)))
                 case wanted.RequestSnapshot():
                     self._ask(encode_request(SnapshotRequest()))
                 case wanted.StateChanged():
@@ -159,7 +159,7 @@ class NativeStreams:
 class ForeignStream:
     """A foreign engine's streams: it has no snapshots and no account.
 
-    So they are never proven. What was missed is asked of its replay socket; LIVE says that no batch
+    So they are never proven. What was missed is asked of its replay endpoint; LIVE says that no batch
     since `known_from` is missing.
     """
 

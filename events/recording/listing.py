@@ -32,7 +32,7 @@ from radixroute.events.recording.recording import (
 )
 from radixroute.events.wire.compat import decode_replay_request
 from radixroute.events.wire.control import (
-    ReplayDone,
+    ResendDone,
     SnapshotRequest,
     decode_reply,
     decode_request,
@@ -90,7 +90,7 @@ class Listing:
         self._beats: dict[Holder, Entry] = {}  # not told yet
         # Of foreign engines, whose ranks share one seq: by the first.
         self._last_live: dict[Holder, int] = {}
-        self._known_then: dict[Holder, int | None] = {}  # when the last replay was asked for
+        self._known_then: dict[Holder, int | None] = {}  # when its replay endpoint was last asked
 
     def entries(self, place: Numbered) -> Iterator[Entry]:
         """What this record says; perhaps nothing yet."""
@@ -132,7 +132,7 @@ class Listing:
             yield Entry(*at, source.worker, "asked", note=_asked(record.frames))
             return
         item = _item_of(record)
-        if isinstance(item, ReplayDone):
+        if isinstance(item, ResendDone):
             note = f"all that was kept from seq {item.from_seq} on was sent"
             yield Entry(*at, source.worker, "replay end", note=note)
             return
@@ -155,11 +155,11 @@ class Listing:
             )
             yield from _mended(at, label, track.cover(item.seq) if _is_last(item) else 0)
             return
-        is_replayed = record.channel is Channel.CONTROL
-        if not is_replayed:
+        is_resent = record.channel is Channel.CONTROL
+        if not is_resent:
             yield from _gap(at, label, track.hear(item.seq - 1))
         n_mended = track.see(item.seq)
-        kind = "replayed" if is_replayed else "batch"
+        kind = "replayed" if is_resent else "batch"
         yield Entry(*at, label, kind, seq=item.seq, events=_events_of(item))
         yield from _mended(at, label, n_mended)
 
@@ -297,7 +297,7 @@ def name_of(key: int) -> str:
     return f"{int(key) % 2**64:016x}"
 
 
-def _item_of(record: Message) -> EventBatch | Heartbeat | SnapshotPart | ReplayDone:
+def _item_of(record: Message) -> EventBatch | Heartbeat | SnapshotPart | ResendDone:
     if record.channel is Channel.EVENTS:
         return decode_frames(record.frames)
     return decode_reply(record.frames)

@@ -1,7 +1,7 @@
 """Recordings of event streams: the index as a router had it at any point of one, and what changed.
 
 Owns points and how they are written, and the records of what was found. The way through a
-recording is `StreamFollower`'s, so the index is built by the router's own sessions. One pass over
+recording is `StreamFollower`'s, so the index is built by the router's own sources. One pass over
 the file, whatever the points; times are the recording's.
 """
 

@@ -47,7 +47,7 @@ class Channel(IntEnum):
     """Which way a message went, and over which socket of a source."""
 
     EVENTS = 0
-    CONTROL = 1  # replays and snapshots
+    CONTROL = 1  # resends and snapshots
     REQUESTS = 2  # what was asked for them
 
 

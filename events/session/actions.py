@@ -21,7 +21,7 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestReplay:
+class RequestResend:
     """Ask the publisher for batches `from_seq` to `to_seq`, both included."""
 
     from_seq: int
@@ -42,4 +42,4 @@ class StateChanged:
     cause: Cause
 
 
-Action: TypeAlias = Apply | Reset | RequestReplay | RequestSnapshot | StateChanged
+Action: TypeAlias = Apply | Reset | RequestResend | RequestSnapshot | StateChanged

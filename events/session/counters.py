@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class SessionCounters:
-    """Owned by one `StreamSession`; others read. Counts since the session began."""
+    """Owned by one `StreamSession`; others read. Counts since it was made."""
 
     applied: int = 0  # batches
     duplicates: int = 0  # batches already applied or buffered
@@ -14,10 +14,10 @@ class SessionCounters:
     malformed: int = 0  # messages that could not be decoded
     overflows: int = 0  # batches pushed out of the buffer
     unwanted_parts: int = 0  # snapshot parts nobody waits for
-    late_replies: int = 0  # ends of replays nobody waits for any more: the gap had mended
+    late_replies: int = 0  # ends of resends nobody waits for any more: the gap had mended
     gaps: int = 0
-    replays_requested: int = 0
-    replays_failed: int = 0
+    resends_requested: int = 0
+    resends_failed: int = 0
     snapshots_requested: int = 0
     snapshots_applied: int = 0
     timeouts: int = 0  # requests without an answer in time

@@ -1,10 +1,10 @@
-"""The one request a session may have outstanding: its deadline, and when the next may go out.
+"""The one request a stream may have outstanding: its deadline, and when the next may go out.
 
 Deterministic: intervals double from a base and fall back to it when a heartbeat agrees, so a
 sender that keeps contradicting itself costs a bounded number of snapshots.
 """
 
-from radixroute.events.session.actions import RequestReplay, RequestSnapshot
+from radixroute.events.session.actions import RequestResend, RequestSnapshot
 from radixroute.events.settings import SessionSettings
 
 
@@ -12,30 +12,30 @@ class RequestClock:
     """Owned by one `StreamSession`."""
 
     def __init__(self, settings: SessionSettings) -> None:
-        self._replay_timeout_ns = int(settings.replay_timeout_s * 1e9)
+        self._resend_timeout_ns = int(settings.replay_timeout_s * 1e9)
         self._snapshot_timeout_ns = int(settings.snapshot_timeout_s * 1e9)
         self._base_interval_ns = int(settings.snapshot_interval_s * 1e9)
         self._max_interval_ns = int(settings.snapshot_interval_max_s * 1e9)
         self.reset()
 
     @property
-    def replay(self) -> RequestReplay | None:
-        """The outstanding replay."""
-        return self._outstanding if isinstance(self._outstanding, RequestReplay) else None
+    def resend(self) -> RequestResend | None:
+        """The outstanding resend."""
+        return self._outstanding if isinstance(self._outstanding, RequestResend) else None
 
     def reset(self) -> None:
         """A new epoch: nothing outstanding, no grudge."""
-        self._outstanding: RequestReplay | RequestSnapshot | None = None
+        self._outstanding: RequestResend | RequestSnapshot | None = None
         self._deadline_ns = 0
         self._interval_ns = self._base_interval_ns
         self._next_snapshot_ns: int | None = None
 
-    def start_replay(self, from_seq: int, to_seq: int, now_ns: int) -> bool:
-        """Whether a replay may be asked for now; if so, it is outstanding."""
+    def start_resend(self, from_seq: int, to_seq: int, now_ns: int) -> bool:
+        """Whether a resend may be asked for now; if so, it is outstanding."""
         if self._outstanding is not None:
             return False
-        self._outstanding = RequestReplay(from_seq, to_seq)
-        self._deadline_ns = now_ns + self._replay_timeout_ns
+        self._outstanding = RequestResend(from_seq, to_seq)
+        self._deadline_ns = now_ns + self._resend_timeout_ns
         return True
 
     def start_snapshot(self, now_ns: int) -> bool:

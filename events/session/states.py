@@ -1,7 +1,7 @@
 """The life of an event stream as a router sees it: states, causes and the table of transitions.
 
 Everything that can change a stream's state is in this table; a pair that is not in it is a bug of
-ours and raises. `session.py` decides which cause has happened; the docs' diagram is this table.
+ours and raises. `StreamSession` decides which cause has happened; the docs' diagram is this table.
 """
 
 from enum import Enum
@@ -14,7 +14,7 @@ class StreamState(Enum):
 
     SYNCING = "syncing"  # a new epoch: nothing is known yet
     LIVE = "live"  # every batch known to exist is applied
-    GAP = "gap"  # right up to a missing batch; a replay is asked for
+    GAP = "gap"  # right up to a missing batch; a resend is asked for
     RESYNC = "resync"  # distrusted as a whole; a snapshot is asked for
     STALE = "stale"  # no heartbeat: whatever is known may be outdated
 

@@ -7,7 +7,7 @@ returned actions in order. The router keeps one for each (worker, rank) and call
 only.
 
 Invariants: LIVE means that every batch known to exist is applied and nothing is buffered; a
-request is outstanding only in SYNCING and RESYNC (a snapshot) and GAP (a replay).
+request is outstanding only in SYNCING and RESYNC (a snapshot) and GAP (a resend).
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from radixroute.events.errors import LocalEventError
 from radixroute.events.session.actions import (
     Action,
     Apply,
-    RequestReplay,
+    RequestResend,
     RequestSnapshot,
     Reset,
     StateChanged,
@@ -27,7 +27,7 @@ from radixroute.events.session.order import BatchOrder
 from radixroute.events.session.requests import RequestClock
 from radixroute.events.session.states import Cause, StreamState, follow
 from radixroute.events.settings import SessionSettings
-from radixroute.events.wire.control import Malformed, ReplayDone, StreamItem
+from radixroute.events.wire.control import Malformed, ResendDone, StreamItem
 from radixroute.events.wire.records import Epoch, Event, EventBatch, Heartbeat, SnapshotPart
 from radixroute.radix.digest import Account
 
@@ -97,13 +97,13 @@ class StreamSession:
                 return self.receive_heartbeat(item, now_ns)
             case SnapshotPart():
                 return self.receive_snapshot(item, now_ns)
-            case ReplayDone():
-                return self.replay_done(item, now_ns)
+            case ResendDone():
+                return self.resend_done(item, now_ns)
             case Malformed():
                 return self.malformed(now_ns)
 
     def receive(self, batch: EventBatch, now_ns: int) -> list[Action]:
-        """A batch, live or replayed."""
+        """A batch, live or sent again."""
         if not self._is_ours(batch):
             return []
         if self._state is StreamState.LIVE and self._order.step(batch.seq):
@@ -156,22 +156,22 @@ class StreamSession:
         next_seq = 0 if part.seq is None else part.seq + 1
         return [Reset(), *_apply(runs), *self._rebase(next_seq)]
 
-    def replay_done(self, done: ReplayDone, now_ns: int) -> list[Action]:
-        """The publisher sent all it had of a replay: what is missing now needs a snapshot."""
-        asked = self._requests.replay
+    def resend_done(self, done: ResendDone, now_ns: int) -> list[Action]:
+        """The publisher sent all it had of a resend: what is missing now needs a snapshot."""
+        asked = self._requests.resend
         if done.epoch != self._epoch or asked is None or done.from_seq != asked.from_seq:
             self.counters.late_replies += 1
             return []
         if self._order.next_seq <= asked.to_seq:
-            return self.replay_failed(now_ns)
+            return self.resend_failed(now_ns)
         self._requests.finish()
         return self._ask(now_ns)  # further batches were lost meanwhile
 
-    def replay_failed(self, now_ns: int) -> list[Action]:
-        """The outstanding replay will not mend the gap."""
+    def resend_failed(self, now_ns: int) -> list[Action]:
+        """The outstanding resend will not mend the gap."""
         if self._state is not StreamState.GAP:
             return []
-        self.counters.replays_failed += 1
+        self.counters.resends_failed += 1
         return self._distrust(now_ns)
 
     def malformed(self, now_ns: int) -> list[Action]:
@@ -196,7 +196,7 @@ class StreamSession:
             return self._ask(now_ns)
         self.counters.timeouts += 1
         if self._state is StreamState.GAP:
-            return self.replay_failed(now_ns)
+            return self.resend_failed(now_ns)
         self._requests.finish()
         self._assembly.clear()
         return self._ask(now_ns)
@@ -208,8 +208,8 @@ class StreamSession:
             raise LocalEventError("a live stream misses batches")
         if self._state is StreamState.GAP and not self._order.is_behind:
             raise LocalEventError("a stream in a gap misses nothing")
-        if self._requests.replay is not None and self._state is not StreamState.GAP:
-            raise LocalEventError("a replay is outstanding outside a gap")
+        if self._requests.resend is not None and self._state is not StreamState.GAP:
+            raise LocalEventError("a resend is outstanding outside a gap")
 
     # -- what follows ------------------------------------------------------------------------------
 
@@ -262,10 +262,10 @@ class StreamSession:
         """The request this state needs, unless one is outstanding or must wait for its turn."""
         known_seq, next_seq = self._order.known_seq, self._order.next_seq
         if self._state is StreamState.GAP and known_seq is not None:
-            if not self._requests.start_replay(next_seq, known_seq, now_ns):
+            if not self._requests.start_resend(next_seq, known_seq, now_ns):
                 return []
-            self.counters.replays_requested += 1
-            return [RequestReplay(next_seq, known_seq)]
+            self.counters.resends_requested += 1
+            return [RequestResend(next_seq, known_seq)]
         if self._state in _AWAITING_SNAPSHOT and self._requests.start_snapshot(now_ns):
             self.counters.snapshots_requested += 1
             return [RequestSnapshot()]

@@ -1,7 +1,7 @@
 """Receives native streams over ZeroMQ, from a thread of its own.
 
 Owns a SUB and a DEALER socket for each holder and the bounded queue towards the consumer. Decodes
-what arrives and hands it over in lists; decides nothing: sessions do. One socket pair a holder, so
+what arrives and hands it over in lists; decides nothing: sources do. One socket pair a holder, so
 that an item's origin is where it came from and never what it says.
 """
 
@@ -21,7 +21,7 @@ from radixroute.events.wire.control import (
     Delivery,
     Endpoints,
     Malformed,
-    ReplayRequest,
+    ResendRequest,
     SnapshotRequest,
     StreamItem,
     decode_reply,
@@ -39,7 +39,7 @@ class SubscriberCounters:
     """What the subscriber could not pass on. Counts since it began."""
 
     malformed: int = 0
-    unsent_requests: int = 0  # the holder is unknown or takes nothing: the session asks again
+    unsent_requests: int = 0  # the holder is unknown or takes nothing: its source asks again
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class EventSubscriber:
     `on_items` gets lists of deliveries. `call_soon` says where it runs: pass
     `loop.call_soon_threadsafe` to have it on the loop; by default it runs on this thread. At most
     one call is scheduled at a time, and what waits for it is bounded: beyond the bound items are
-    dropped and counted, and the sessions see gaps.
+    dropped and counted, and their streams see gaps.
     """
 
     def __init__(
@@ -97,9 +97,9 @@ class EventSubscriber:
         """Leaves a holder. Items already decoded may still be delivered."""
         self._do(lambda: self._disconnect(holder))
 
-    def request_replay(self, holder: Holder, from_seq: int, to_seq: int) -> None:
-        """Asks for batches again; they arrive like live ones, then a `ReplayDone`."""
-        frames = encode_request(ReplayRequest(from_seq, to_seq))
+    def request_resend(self, holder: Holder, from_seq: int, to_seq: int) -> None:
+        """Asks for batches again; they arrive like live ones, then a `ResendDone`."""
+        frames = encode_request(ResendRequest(from_seq, to_seq))
         self._do(lambda: self._send(holder, frames))
 
     def request_snapshot(self, holder: Holder) -> None:

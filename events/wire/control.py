@@ -1,11 +1,11 @@
-"""The control channel of a native stream: who asks for replays and snapshots, and what comes back.
+"""The control channel of a native stream: who asks for resends and snapshots, and what comes back.
 
 A subscriber's DEALER sends `rr1.replay` with `[from_seq, to_seq]` (inclusive) or `rr1.snapshot`;
 the publisher's ROUTER answers with batches in their live form and then `rr1.end` with
 `[epoch, from_seq]`, or with `rr1.snap` parts `[epoch, rank, seq|nil, index, count, runs]`, each run
 `[parent|nil, keys, tier]`. Parts need no request number: two snapshots of one seq are the same.
 Ranks may share both addresses, each with its own seq: then a request names none of them, all of
-them answer, and a replay ends once.
+them answer, and a resend ends once.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from radixroute.events.wire.native import (
 from radixroute.events.wire.records import Epoch, EventBatch, Heartbeat, SnapshotPart
 from radixroute.radix.ids import Holder
 
-TOPIC_REPLAY = b"rr1.replay"
+TOPIC_RESEND = b"rr1.replay"  # the wire's older word for it
 TOPIC_SNAPSHOT = b"rr1.snapshot"
 TOPIC_PART = b"rr1.snap"
 TOPIC_END = b"rr1.end"
@@ -44,11 +44,11 @@ class Endpoints:
     """Where one stream is published, as ZeroMQ addresses."""
 
     events: str  # PUB: batches and heartbeats
-    control: str  # ROUTER: replay and snapshot
+    control: str  # ROUTER: resend and snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayRequest:
+class ResendRequest:
     """Send batches `from_seq` to `to_seq` again, both included."""
 
     from_seq: int
@@ -61,8 +61,8 @@ class SnapshotRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayDone:
-    """The replay that began at `from_seq` has sent all it had: some of it may be missing."""
+class ResendDone:
+    """The resend that began at `from_seq` has sent all it had: some of it may be missing."""
 
     epoch: Epoch
     from_seq: int
@@ -75,7 +75,7 @@ class Malformed:
     reason: str
 
 
-StreamItem: TypeAlias = EventBatch | Heartbeat | SnapshotPart | ReplayDone | Malformed
+StreamItem: TypeAlias = EventBatch | Heartbeat | SnapshotPart | ResendDone | Malformed
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -85,7 +85,7 @@ class Delivery(msgspec.Struct, frozen=True):
     item: StreamItem
 
 
-class _Replay(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+class _Resend(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     from_seq: int
     to_seq: int
 
@@ -110,30 +110,30 @@ class _Part(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     runs: list[_Run]
 
 
-_REPLAY = msgspec.msgpack.Decoder(_Replay)
+_RESEND = msgspec.msgpack.Decoder(_Resend)
 _END = msgspec.msgpack.Decoder(_End)
 _PART = msgspec.msgpack.Decoder(_Part)
 
 
-def encode_request(request: ReplayRequest | SnapshotRequest) -> list[bytes]:
+def encode_request(request: ResendRequest | SnapshotRequest) -> list[bytes]:
     """Frames a DEALER sends."""
     if isinstance(request, SnapshotRequest):
         return [TOPIC_SNAPSHOT]
-    return [TOPIC_REPLAY, msgpack.packb([request.from_seq, request.to_seq])]
+    return [TOPIC_RESEND, msgpack.packb([request.from_seq, request.to_seq])]
 
 
-def decode_request(frames: Sequence[bytes]) -> ReplayRequest | SnapshotRequest:
+def decode_request(frames: Sequence[bytes]) -> ResendRequest | SnapshotRequest:
     """What a ROUTER received after the peer's identity."""
     if len(frames) == 1 and frames[0] == TOPIC_SNAPSHOT:
         return SnapshotRequest()
-    if len(frames) == 2 and frames[0] == TOPIC_REPLAY:
-        wire = decode_payload(_REPLAY, frames[1])
-        return ReplayRequest(require_seq(wire.from_seq), require_seq(wire.to_seq))
+    if len(frames) == 2 and frames[0] == TOPIC_RESEND:
+        wire = decode_payload(_RESEND, frames[1])
+        return ResendRequest(require_seq(wire.from_seq), require_seq(wire.to_seq))
     raise RemoteEventError(f"{len(frames)} frames that are no request")
 
 
-def encode_replay_done(done: ReplayDone) -> list[bytes]:
-    """Frames that end a replay."""
+def encode_resend_done(done: ResendDone) -> list[bytes]:
+    """Frames that end a resend."""
     return [TOPIC_END, msgpack.packb([done.epoch, done.from_seq])]
 
 
@@ -144,7 +144,7 @@ def encode_part(part: SnapshotPart) -> list[bytes]:
     return [TOPIC_PART, msgpack.packb(wire)]
 
 
-def decode_reply(frames: Sequence[bytes]) -> EventBatch | SnapshotPart | ReplayDone:
+def decode_reply(frames: Sequence[bytes]) -> EventBatch | SnapshotPart | ResendDone:
     """What a DEALER received. Raises `RemoteEventError` for anything else."""
     if len(frames) == 3 and frames[0] == TOPIC_BATCH:
         batch = decode_frames(frames)
@@ -152,7 +152,7 @@ def decode_reply(frames: Sequence[bytes]) -> EventBatch | SnapshotPart | ReplayD
             return batch
     if len(frames) == 2 and frames[0] == TOPIC_END:
         end = decode_payload(_END, frames[1])
-        return ReplayDone(Epoch(end.epoch), require_seq(end.from_seq))
+        return ResendDone(Epoch(end.epoch), require_seq(end.from_seq))
     if len(frames) == 2 and frames[0] == TOPIC_PART:
         return _decode_part(frames[1])
     raise RemoteEventError(f"{len(frames)} frames that are no reply")

@@ -53,7 +53,7 @@ class EventTransport(Protocol):
 
     def add(self, holder: Holder, endpoints: Endpoints) -> None: ...
     def remove(self, holder: Holder) -> None: ...
-    def request_replay(self, holder: Holder, from_seq: int, to_seq: int) -> None: ...
+    def request_resend(self, holder: Holder, from_seq: int, to_seq: int) -> None: ...
     def request_snapshot(self, holder: Holder) -> None: ...
 
 
@@ -152,8 +152,8 @@ class EventLink:
                     self._apply(holder, action.events)
                 case events.Reset():
                     self._index.clear(holder)
-                case events.RequestReplay():
-                    self._transport.request_replay(holder, action.from_seq, action.to_seq)
+                case events.RequestResend():
+                    self._transport.request_resend(holder, action.from_seq, action.to_seq)
                 case events.RequestSnapshot():
                     self._transport.request_snapshot(holder)
                 case events.StateChanged():

@@ -13,13 +13,13 @@ import numpy as np
 
 from radixroute.events.errors import RemoteEventError
 from radixroute.events.publish.outbound import OutboundStream
-from radixroute.events.session.actions import Apply, RequestReplay, RequestSnapshot, Reset
+from radixroute.events.session.actions import Apply, RequestResend, RequestSnapshot, Reset
 from radixroute.events.session.states import StreamState
 from radixroute.events.session.stream_session import StreamSession
 from radixroute.events.settings import SessionSettings
 from radixroute.events.wire.control import (
     Malformed,
-    ReplayRequest,
+    ResendRequest,
     SnapshotRequest,
     decode_reply,
     decode_request,
@@ -160,7 +160,7 @@ class RouterEnd:
         self.session = session(self.account, rank, settings)
         self.index: Counter[tuple[int, Tier]] = Counter()
         self.n_copies = self.digest = 0
-        self.asked: list[RequestReplay | RequestSnapshot] = []
+        self.asked: list[RequestResend | RequestSnapshot] = []
         self.states: list[StreamState] = []
 
     def account(self) -> Account:
@@ -177,7 +177,7 @@ class RouterEnd:
                     self._apply(event)
             elif isinstance(action, Reset):
                 self._apply(CacheCleared())
-            elif isinstance(action, RequestReplay | RequestSnapshot):
+            elif isinstance(action, RequestResend | RequestSnapshot):
                 self.asked.append(action)
             else:
                 self.states.append(action.new)
@@ -202,10 +202,10 @@ def item_of(decode, frames):
         return Malformed(str(error))
 
 
-def request_of(action) -> ReplayRequest | SnapshotRequest:
+def request_of(action) -> ResendRequest | SnapshotRequest:
     if isinstance(action, RequestSnapshot):
         return SnapshotRequest()
-    return ReplayRequest(action.from_seq, action.to_seq)
+    return ResendRequest(action.from_seq, action.to_seq)
 
 
 class World:
@@ -322,12 +322,12 @@ class World:
             for reply in self._answer(decode_request(frames)):
                 self.control_down.send(reply, self.now_ns)
 
-    def _answer(self, request: ReplayRequest | SnapshotRequest):
-        """What all ranks of the socket have; a replay ends when the last of them has said its."""
+    def _answer(self, request: ResendRequest | SnapshotRequest):
+        """What all ranks of the socket have; a resend ends when the last of them has said its."""
         streams = [world.stream for world in self.socket]
         if isinstance(request, SnapshotRequest):
             return [frames for stream in streams for frames in stream.snapshot()]
-        answers = [list(stream.replay(request)) for stream in streams]
+        answers = [list(stream.resend(request)) for stream in streams]
         return [frames for answer in answers for frames in answer[:-1]] + [answers[0][-1]]
 
     def _receive(self) -> None:

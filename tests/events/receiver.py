@@ -4,7 +4,7 @@ import queue
 import time
 from typing import Any
 
-from radixroute.events.session.actions import RequestReplay, RequestSnapshot
+from radixroute.events.session.actions import RequestResend, RequestSnapshot
 from radixroute.events.settings import SessionSettings, SubscriberSettings
 from radixroute.events.subscribe.subscriber import EventSubscriber
 from radixroute.events.wire.control import Delivery
@@ -56,6 +56,6 @@ class Receiver:
         for asked in self.router.asked:
             if isinstance(asked, RequestSnapshot):
                 self.subscriber.request_snapshot(HOLDER)
-            elif isinstance(asked, RequestReplay):
-                self.subscriber.request_replay(HOLDER, asked.from_seq, asked.to_seq)
+            elif isinstance(asked, RequestResend):
+                self.subscriber.request_resend(HOLDER, asked.from_seq, asked.to_seq)
         self.router.asked.clear()

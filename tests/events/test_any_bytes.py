@@ -8,7 +8,7 @@ import pytest
 from radixroute.events.engines.vllm import decode_live, decode_replay
 from radixroute.events.errors import RemoteEventError
 from radixroute.events.wire.control import (
-    ReplayRequest,
+    ResendRequest,
     decode_reply,
     decode_request,
     encode_part,
@@ -28,7 +28,7 @@ BATCH = encode_batch(
 )
 BEAT = encode_heartbeat(Heartbeat(EPOCH, 0, 5, Account(3, 99), LOAD))
 PART = encode_part(SnapshotPart(EPOCH, 0, 5, 0, 2, (stored(None, 1, 2), stored(2, 3))))
-REPLAY = encode_request(ReplayRequest(1, 2))
+RESEND = encode_request(ResendRequest(1, 2))
 STORED = {
     "type": "BlockStored",
     "block_hashes": [1, b"x" * 32],
@@ -51,7 +51,7 @@ DECODERS = {
     "batches": (decode_frames, BATCH),
     "heartbeats": (decode_frames, BEAT),
     "snapshot parts": (decode_reply, PART),
-    "requests": (decode_request, REPLAY),
+    "requests": (decode_request, RESEND),
     "vllm live": (decode_live, FOREIGN),
     "vllm replay": (decode_replay, [b"", *FOREIGN]),
 }

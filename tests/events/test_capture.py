@@ -55,7 +55,7 @@ class Recorded:
         (standing,) = self.taken.standings()
         return standing
 
-    def replayed(self):
+    def played_back(self):
         """A follower of what is in the file."""
         reader = reader_of(self.file)
         follower = StreamFollower(reader.header)
@@ -90,7 +90,7 @@ def test_a_recording_begins_with_a_snapshot_and_needs_nothing_else(recorded):
     recorded.until(lambda: recorded.standing.applied_seq == 2)
     recorded.until(lambda: recorded.standing.agreed_seq == 2)
     capture.finish()
-    follower, reader = recorded.replayed()
+    follower, reader = recorded.played_back()
     assert content_of(follower.index, HOLDER) == device(*range(1, 100), 500, 501)
     assert reader.ending is Ending.FINISHED
     assert reader.header.sources == [there]
@@ -110,7 +110,7 @@ def test_a_gap_is_mended_in_the_recording_too(recorded):
     recorded.until(lambda: recorded.standing.applied_seq == 1)
     recorded.until(lambda: recorded.standing.agreed_seq == 1)
     capture.finish()
-    follower, _ = recorded.replayed()
+    follower, _ = recorded.played_back()
     assert content_of(follower.index, HOLDER) == device(1, 2)
     assert recorded.standing.gaps == 1
     assert follower.standings() == [recorded.standing]
@@ -129,7 +129,7 @@ def test_a_worker_that_restarts_elsewhere_is_followed_there(recorded):
     assert recorded.standing.epoch == elsewhere.epoch
     capture.listen_to([elsewhere])  # nothing new
     capture.finish()
-    follower, reader = recorded.replayed()
+    follower, reader = recorded.played_back()
     assert content_of(follower.index, HOLDER) == device(7)
     assert reader.n_sources == 2
 
@@ -141,7 +141,7 @@ def test_a_worker_that_is_gone_leaves_the_recording(recorded):
     capture.listen_to([])
     assert capture.standings() == []
     capture.finish()
-    assert recorded.replayed()[0].standings() == []
+    assert recorded.played_back()[0].standings() == []
 
 
 def test_a_foreign_engine_is_recorded_frame_for_frame(recorded):

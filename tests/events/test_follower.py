@@ -10,7 +10,7 @@ from radixroute.events.recording.follower import TICK_NS, StreamFollower
 from radixroute.events.recording.reader import Ending
 from radixroute.events.recording.recording import Channel, Joined, Left, Wire
 from radixroute.events.session.states import StreamState
-from radixroute.events.wire.control import ReplayRequest, SnapshotRequest, decode_request
+from radixroute.events.wire.control import ResendRequest, SnapshotRequest, decode_request
 from radixroute.events.wire.native import encode_batch, encode_heartbeat
 from radixroute.events.wire.records import EventBatch, SnapshotPart
 from radixroute.radix.ids import Holder, Tier, WorkerId
@@ -123,7 +123,7 @@ class OrderlyWorld(RecordedWorld):
         self.events.send(self.stream.record(events, 0.0), self.now_ns)
 
 
-def test_a_gap_is_healed_by_the_replay_that_was_recorded():
+def test_a_gap_is_healed_by_the_resend_that_was_recorded():
     world = OrderlyWorld(1, Faults())
     world.run(60, is_busy=True)
     world.lose_next(3)
@@ -143,7 +143,7 @@ def test_a_gap_that_was_never_mended_stays_one():
     (standing,) = follower.standings()
     assert (standing.state, standing.applied_seq, standing.gaps) == (StreamState.GAP, 1, 1)
     assert content_of(follower.index, HOLDER) == {(100, Tier.DEVICE), (101, Tier.DEVICE)}
-    assert asked == [(0, SnapshotRequest()), (0, ReplayRequest(2, 3))]
+    assert asked == [(0, SnapshotRequest()), (0, ResendRequest(2, 3))]
 
 
 def followed(file, *args):

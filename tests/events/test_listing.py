@@ -9,12 +9,12 @@ from radixroute.events.recording.listing import Listing, listed, name_of
 from radixroute.events.recording.recorded import AtEnd, AtRecord, AtTime
 from radixroute.events.recording.recording import Channel, Wire
 from radixroute.events.wire.control import (
-    ReplayDone,
-    ReplayRequest,
+    ResendDone,
+    ResendRequest,
     SnapshotRequest,
     encode_part,
-    encode_replay_done,
     encode_request,
+    encode_resend_done,
 )
 from radixroute.events.wire.native import encode_batch, encode_heartbeat
 from radixroute.radix.ids import Tier
@@ -57,9 +57,9 @@ def test_a_batch_tells_its_events():
 
 
 def test_a_gap_is_marked_where_it_shows_and_where_it_is_mended():
-    replay = [(frames, CONTROL) for frames in batches(1, 2)]
-    done = encode_replay_done(ReplayDone(EPOCH, 1)), CONTROL
-    assert kinds(entries_of(*batches(0, 3), *replay, done)) == [
+    resent = [(frames, CONTROL) for frames in batches(1, 2)]
+    done = encode_resend_done(ResendDone(EPOCH, 1)), CONTROL
+    assert kinds(entries_of(*batches(0, 3), *resent, done)) == [
         ("batch", 0),
         ("gap", 1),
         ("batch", 3),
@@ -144,7 +144,7 @@ FOREIGN_END = [b"", b"\xff" * 8, b""], CONTROL
 
 
 def test_what_was_asked_for_is_told():
-    sent = encode_request(SnapshotRequest()), encode_request(ReplayRequest(3, 7))
+    sent = encode_request(SnapshotRequest()), encode_request(ResendRequest(3, 7))
     told = [one.note for one in entries_of(*((frames, REQUESTS) for frames in sent))[1:]]
     assert told == ["a snapshot", "seq 3 to 7"]
 

@@ -45,7 +45,7 @@ class IndexEnd(RouterEnd):
 
 
 def run_ranks(seed, routers=(None, None)) -> list[World]:
-    """Two ranks of one worker whose batches, replays and snapshots come from one address."""
+    """Two ranks of one worker whose batches, resends and snapshots come from one address."""
     worlds = [World(seed, router, rank) for rank, router in enumerate(routers)]
     share_a_socket(worlds)
     run(worlds[0])
@@ -125,7 +125,7 @@ def test_the_same_seed_gives_the_same_run():
 def test_the_faults_really_happen():
     seen = [run_world(seed).router.session.counters for seed in range(60)]
     for name in (
-        "duplicates", "foreign", "malformed", "gaps", "replays_failed", "snapshots_applied",
+        "duplicates", "foreign", "malformed", "gaps", "resends_failed", "snapshots_applied",
         "timeouts", "digest_mismatches", "silences", "late_replies", "unwanted_parts",
     ):  # fmt: skip
         assert sum(getattr(counters, name) for counters in seen) > 0, name

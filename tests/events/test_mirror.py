@@ -8,7 +8,7 @@ import pytest
 from radixroute.events.errors import LocalEventError
 from radixroute.events.publish.mirror import StreamMirror
 from radixroute.events.publish.outbound import OutboundStream
-from radixroute.events.wire.control import ReplayRequest, decode_reply
+from radixroute.events.wire.control import ResendRequest, decode_reply
 from radixroute.events.wire.epoch import make_epoch
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.radix.digest import mix
@@ -45,19 +45,19 @@ def test_a_snapshot_rebuilds_the_mirror_and_names_parents_first(seed, max_blocks
     parts = list(mirror.snapshot_parts(EPOCH, 0, seq=9, max_blocks=max_blocks))
     assert [part.index for part in parts] == list(range(len(parts)))
     assert {part.count for part in parts} == {len(parts)}
-    twin, seen = StreamMirror(), set()
+    duplicate, seen = StreamMirror(), set()
     resident = {key for key, _ in cache.truth}
     for part in parts:
         assert sum(len(run.keys) for run in part.runs) <= max_blocks
         for run in part.runs:
             assert run.parent is None or run.parent in seen or run.parent not in resident
             seen.update(run.keys.tolist())
-            twin.apply(run)
-    twin.check()
-    assert twin.account == mirror.account
-    assert copies_in(twin) == cache.truth
-    # The chain itself survives, not only the set: later snapshots of the twin are as good.
-    assert parents_of(twin) == parents_of(mirror)
+            duplicate.apply(run)
+    duplicate.check()
+    assert duplicate.account == mirror.account
+    assert copies_in(duplicate) == cache.truth
+    # The chain itself survives, not only the set: later snapshots of the duplicate are as good.
+    assert parents_of(duplicate) == parents_of(mirror)
 
 
 def copies_in(mirror: StreamMirror) -> Counter[tuple[int, Tier]]:
@@ -127,8 +127,8 @@ def answered(frames):
     return decode_reply(frames)
 
 
-def replayed(stream: OutboundStream, first: int, last: int) -> list[int]:
-    replies = [answered(frames) for frames in stream.replay(ReplayRequest(first, last))]
+def resent(stream: OutboundStream, first: int, last: int) -> list[int]:
+    replies = [answered(frames) for frames in stream.resend(ResendRequest(first, last))]
     assert replies[-1].from_seq == first
     return [reply.seq for reply in replies[:-1]]
 
@@ -138,9 +138,9 @@ def test_the_ring_keeps_the_newest_batches():
     for key in range(1, 6):
         stream.record((stored(None, key),), 0.0)
         stream.check()
-    assert replayed(stream, 0, 9) == [2, 3, 4]
-    assert replayed(stream, 3, 3) == [3]
-    assert replayed(stream, 0, 1) == []
+    assert resent(stream, 0, 9) == [2, 3, 4]
+    assert resent(stream, 3, 3) == [3]
+    assert resent(stream, 0, 1) == []
 
 
 def test_the_ring_keeps_no_more_than_its_bytes():
@@ -148,7 +148,7 @@ def test_the_ring_keeps_no_more_than_its_bytes():
     for key in range(1, 20):
         stream.record((stored(None, key),), 0.0)
         stream.check()
-    assert 1 <= len(replayed(stream, 0, 99)) <= 4
+    assert 1 <= len(resent(stream, 0, 99)) <= 4
 
 
 def test_a_dropped_batch_consumes_its_seq_and_reaches_the_mirror():
@@ -157,7 +157,7 @@ def test_a_dropped_batch_consumes_its_seq_and_reaches_the_mirror():
     stream.drop((stored(None, 2),))
     stream.record((stored(None, 3),), 0.0)
     assert (stream.last_seq, stream.n_blocks, stream.counters.dropped) == (2, 3, 1)
-    assert replayed(stream, 0, 9) == [0, 2]
+    assert resent(stream, 0, 9) == [0, 2]
 
 
 def test_a_batch_too_big_for_a_message_is_dropped_like_one():

@@ -7,14 +7,14 @@ import pytest
 from radixroute.events.errors import LocalEventError, RemoteEventError
 from radixroute.events.wire import native
 from radixroute.events.wire.control import (
-    ReplayDone,
-    ReplayRequest,
+    ResendDone,
+    ResendRequest,
     SnapshotRequest,
     decode_reply,
     decode_request,
     encode_part,
-    encode_replay_done,
     encode_request,
+    encode_resend_done,
 )
 from radixroute.events.wire.epoch import epoch_from_hex, epoch_to_hex, incarnation_of, make_epoch
 from radixroute.events.wire.native import decode_frames, encode_batch, encode_heartbeat
@@ -121,12 +121,12 @@ def test_snapshot_parts_and_control_messages_come_back_as_they_were():
     got = answered(encode_part(part))
     assert (got.epoch, got.rank, got.seq, got.index, got.count) == (EPOCH, 2, None, 1, 3)
     assert [plain(run) for run in got.runs] == [plain(run) for run in part.runs]
-    done = ReplayDone(EPOCH, 5)
-    assert decode_reply(encode_replay_done(done)) == done
-    for request in (ReplayRequest(3, 9), SnapshotRequest()):
+    done = ResendDone(EPOCH, 5)
+    assert decode_reply(encode_resend_done(done)) == done
+    for request in (ResendRequest(3, 9), SnapshotRequest()):
         assert decode_request(encode_request(request)) == request
-    replayed = decode_reply(encode_batch(batch(stored(None, 1))))
-    assert isinstance(replayed, EventBatch)
+    resent = decode_reply(encode_batch(batch(stored(None, 1))))
+    assert isinstance(resent, EventBatch)
 
 
 def wire(ts=1.5, events=(), rank=0, epoch=EPOCH, extra=()):

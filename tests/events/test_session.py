@@ -5,13 +5,13 @@ import pytest
 from radixroute.events.errors import LocalEventError
 from radixroute.events.session.actions import (
     Apply,
-    RequestReplay,
+    RequestResend,
     RequestSnapshot,
     Reset,
     StateChanged,
 )
 from radixroute.events.session.states import TRANSITIONS, Cause, StreamState, follow
-from radixroute.events.wire.control import Malformed, ReplayDone
+from radixroute.events.wire.control import Malformed, ResendDone
 from tests.events.fakes import RouterEnd, removed, stored
 from tests.events.session_bench import (
     EPOCH,
@@ -86,38 +86,38 @@ def test_duplicates_are_dropped_and_counted(live):
     assert live.session.counters.duplicates == 1
 
 
-def test_a_gap_holds_later_batches_back_and_asks_for_a_replay(live):
+def test_a_gap_holds_later_batches_back_and_asks_for_a_resend(live):
     actions = live.deliver(batch(3))
     assert live.state is StreamState.GAP
     assert live.state.is_credited
-    assert actions[-1] == RequestReplay(1, 3)
+    assert actions[-1] == RequestResend(1, 3)
     assert live.index == {100}
     live.deliver(batch(1))
     assert (live.state, live.index) == (StreamState.GAP, {100, 101})
     live.deliver(batch(2))
     assert (live.state, live.index) == (StreamState.LIVE, {100, 101, 102, 103})
-    assert live.deliver(ReplayDone(EPOCH, 1)) == []
+    assert live.deliver(ResendDone(EPOCH, 1)) == []
     assert live.session.counters.late_replies == 1
 
 
 def test_only_one_request_is_outstanding(live):
     live.deliver(batch(3))
-    assert not any(isinstance(a, RequestReplay) for a in live.deliver(batch(5)))
-    assert live.session.counters.replays_requested == 1
+    assert not any(isinstance(a, RequestResend) for a in live.deliver(batch(5)))
+    assert live.session.counters.resends_requested == 1
 
 
-def test_batches_lost_during_a_replay_are_asked_for_next(live):
+def test_batches_lost_during_a_resend_are_asked_for_next(live):
     live.deliver(batch(2), batch(5))
     live.deliver(batch(1))
     assert live.session.applied_seq == 2
-    actions = live.deliver(ReplayDone(EPOCH, 1))
-    assert actions == [RequestReplay(3, 5)]
+    actions = live.deliver(ResendDone(EPOCH, 1))
+    assert actions == [RequestResend(3, 5)]
 
 
-def test_a_replay_that_mends_nothing_leads_to_a_snapshot(live):
+def test_a_resend_that_mends_nothing_leads_to_a_snapshot(live):
     live.later(300)
     live.deliver(batch(3))
-    actions = live.deliver(ReplayDone(EPOCH, 1))
+    actions = live.deliver(ResendDone(EPOCH, 1))
     assert live.state is StreamState.RESYNC
     assert actions[-1] == RequestSnapshot()
     assert live.index == {100}  # kept until the snapshot is whole
@@ -125,7 +125,7 @@ def test_a_replay_that_mends_nothing_leads_to_a_snapshot(live):
     assert (live.state, live.index) == (StreamState.LIVE, {1, 103})
 
 
-def test_a_replay_without_an_answer_leads_to_a_snapshot(live):
+def test_a_resend_without_an_answer_leads_to_a_snapshot(live):
     live.deliver(honest_beat(0), batch(3))
     live.later(900)
     live.deliver(honest_beat(0))
@@ -134,7 +134,7 @@ def test_a_replay_without_an_answer_leads_to_a_snapshot(live):
     assert live.session.counters.timeouts == 1
 
 
-def test_a_gap_longer_than_a_replay_is_worth_leads_to_a_snapshot(live):
+def test_a_gap_longer_than_a_resend_is_worth_leads_to_a_snapshot(live):
     live.later(300)
     assert live.deliver(batch(50))[-1] == RequestSnapshot()
     assert live.state is StreamState.RESYNC
@@ -147,12 +147,12 @@ def test_a_full_buffer_loses_its_oldest_and_is_counted(fresh):
     assert fresh.session.applied_seq == 15
 
 
-def test_a_snapshot_older_than_what_was_applied_is_followed_by_a_replay(live):
+def test_a_snapshot_older_than_what_was_applied_is_followed_by_a_resend(live):
     live.later(300)
     live.deliver(batch(1), batch(2), Malformed("x"))
     live.deliver(part(0, stored(None, 100)))
     assert (live.state, live.index) == (StreamState.LIVE, {100})
-    assert live.deliver(honest_beat(2))[-1] == RequestReplay(1, 2)
+    assert live.deliver(honest_beat(2))[-1] == RequestResend(1, 2)
     live.deliver(batch(1), batch(2))
     assert (live.state, live.index) == (StreamState.LIVE, {100, 101, 102})
 

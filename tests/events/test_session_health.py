@@ -2,7 +2,7 @@
 
 import pytest
 
-from radixroute.events.session.actions import RequestReplay, RequestSnapshot
+from radixroute.events.session.actions import RequestResend, RequestSnapshot
 from radixroute.events.session.states import StreamState
 from radixroute.events.wire.control import Malformed
 from tests.events.fakes import stored
@@ -24,7 +24,7 @@ def test_an_idle_worker_is_live_from_its_first_heartbeat(fresh):
 
 
 def test_a_lost_tail_shows_in_the_heartbeat(live):
-    assert live.deliver(honest_beat(2))[-1] == RequestReplay(1, 2)
+    assert live.deliver(honest_beat(2))[-1] == RequestResend(1, 2)
     assert live.state is StreamState.GAP
 
 
@@ -89,7 +89,7 @@ def test_heartbeats_of_another_epoch_are_silence(live):
 @pytest.mark.parametrize(
     ("heard", "state", "asks"),
     [
-        (honest_beat(2), StreamState.GAP, RequestReplay),
+        (honest_beat(2), StreamState.GAP, RequestResend),
         (beat(0), StreamState.RESYNC, RequestSnapshot),
     ],
     ids=["behind", "wrong"],

@@ -164,7 +164,7 @@ def test_one_peer_has_one_transfer_at_a_time(started):
         context.destroy(linger=0)
 
 
-def test_batches_lost_on_the_way_come_back_by_replay(started):
+def test_batches_lost_on_the_way_come_back_by_resend(started):
     publisher, epoch = make_publisher(started)
     receiver = make_receiver(started)
     receiver.join(publisher, epoch)
@@ -176,7 +176,7 @@ def test_batches_lost_on_the_way_come_back_by_replay(started):
     wait_for(lambda: publisher.stream_counters.sent == 20)
     receiver.subscriber.add(HOLDER, publisher.endpoints)
     receiver.until(lambda: len(receiver.index) == 20)
-    assert receiver.session.counters.replays_requested >= 1
+    assert receiver.session.counters.resends_requested >= 1
     assert receiver.session.counters.snapshots_applied == snapshots
 
 

@@ -1,4 +1,4 @@
-"""Pacing of replays and snapshots against peers that are full, slow or gone."""
+"""Pacing of resends and snapshots against peers that are full, slow or gone."""
 
 import zmq
 

@@ -37,8 +37,8 @@ class FakeTransport:
     def remove(self, holder) -> None:
         del self.endpoints[holder]
 
-    def request_replay(self, holder, from_seq, to_seq) -> None:
-        self.asked["replay", holder] += 1
+    def request_resend(self, holder, from_seq, to_seq) -> None:
+        self.asked["resend", holder] += 1
 
     def request_snapshot(self, holder) -> None:
         self.asked["snapshot", holder] += 1
@@ -94,8 +94,8 @@ def test_a_lost_batch_of_one_rank_is_no_gap_of_the_other(bench):
     bench.store(1, seq=0, key=11)
     bench.store(1, seq=2, key=12)
     assert bench.link.gaps() == 1
-    assert bench.transport.asked["replay", RANKS[1]] == 1
-    assert bench.transport.asked["replay", RANKS[0]] == 0
+    assert bench.transport.asked["resend", RANKS[1]] == 1
+    assert bench.transport.asked["resend", RANKS[0]] == 0
 
 
 def test_a_heartbeat_reports_its_load_once_however_many_ranks_hear_it(bench):

@@ -22,14 +22,14 @@ from radixroute.events.engines.flat import decode_flat
 from radixroute.events.engines.vllm import decode_live, decode_replay, decode_unusual
 from radixroute.events.errors import RemoteEventError
 from radixroute.events.wire.control import (
-    ReplayDone,
-    ReplayRequest,
+    ResendDone,
+    ResendRequest,
     SnapshotRequest,
     decode_reply,
     decode_request,
     encode_part,
-    encode_replay_done,
     encode_request,
+    encode_resend_done,
 )
 from radixroute.events.wire.epoch import make_epoch
 from radixroute.events.wire.native import (
@@ -103,10 +103,10 @@ def targets(rng: random.Random) -> dict[str, Target]:
         "native, packed": Target(lambda frames: packer.pack(frames[-1]), batches),
         "heartbeat": Target(decode_frames, [_heartbeat(rng) for _ in range(SAMPLES)]),
         "snapshot": Target(decode_reply, [_part(rng) for _ in range(SAMPLES)]),
-        "replay": Target(decode_reply, [*batches, encode_replay_done(ReplayDone(EPOCH, 3))]),
+        "replay": Target(decode_reply, [*batches, encode_resend_done(ResendDone(EPOCH, 3))]),
         "request": Target(
             decode_request,
-            [encode_request(ReplayRequest(1, 2)), encode_request(SnapshotRequest())],
+            [encode_request(ResendRequest(1, 2)), encode_request(SnapshotRequest())],
         ),
         "vllm": Target(decode_live, foreign),
         "vllm, flat": Target(lambda frames: decode_flat(0, frames[-1]), foreign),

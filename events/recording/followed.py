@@ -1,25 +1,25 @@
-"""One source's streams on their way into an index: ours by sessions, others by `EngineStream`.
+"""One recorded source's streams on their way into an index, each behind a `StreamSource`.
 
-`NativeStreams` and `ForeignStream` are the two sorts of `Followed`. Each owns what it knows of its
-holders' streams and writes these holders' part of the index; times and messages come in, requests
-go out through `ask`, as the frames to send. Pure.
+`NativeStreams` and `ForeignStreams` are the two sorts of `Followed`. Each decodes the messages of a
+recording, hands them to the rank they are for and says where its streams stand; what its streams
+want goes out through `ask`, as the frames to send. Pure: times come in with the messages.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from typing import Protocol
 
-from radixroute.events.engines.engine_stream import ApplyTo, EngineAction, EngineStream
+from radixroute.events.engines.engine_stream import AskReplay
 from radixroute.events.engines.foreign import ForeignReplayEnd
 from radixroute.events.engines.vllm import decode_live, decode_replay, encode_replay_request
 from radixroute.events.errors import RemoteEventError
 from radixroute.events.recording.recording import Channel, Message, RecordedScope, Source
-from radixroute.events.session import actions as wanted
+from radixroute.events.session.actions import RequestResend, RequestSnapshot
 from radixroute.events.session.states import StreamState
-from radixroute.events.session.stream_session import StreamSession
-from radixroute.events.subscribe.applying import apply_events
+from radixroute.events.subscribe.engine_source import EngineItem, EngineReply, EngineSource
+from radixroute.events.subscribe.native_source import NativeSource
+from radixroute.events.subscribe.stream_source import SourceAction, WritableIndex
 from radixroute.events.wire.control import (
     Malformed,
     ResendDone,
@@ -32,7 +32,6 @@ from radixroute.events.wire.control import (
 from radixroute.events.wire.native import decode_frames
 from radixroute.events.wire.records import Epoch, Heartbeat
 from radixroute.radix.ids import Holder
-from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.radix.keys.scope import Scope
 
 Ask = Callable[[list[bytes]], None]
@@ -62,79 +61,76 @@ class Standing:
 
 
 class Followed(Protocol):
-    """The streams of one source."""
+    """The streams of one recorded source."""
 
     @property
     def source(self) -> Source: ...
     def start(self, now_ns: int) -> None: ...
     def receive(self, message: Message) -> None: ...
     def tick(self, now_ns: int) -> None: ...
+    def end(self) -> None: ...
     def standings(self) -> list[Standing]: ...
 
 
 class NativeStreams:
-    """Our own streams: one session for each rank. The index has its holders joined."""
+    """Our own streams: one `NativeSource` for each rank."""
 
-    def __init__(self, source: Source, index: PrefixIndex, ask: Ask) -> None:
+    def __init__(self, source: Source, index: WritableIndex, ask: Ask) -> None:
         self.source = source
         self._index = index
         self._ask = ask
-        self._holders = source.holders
-        self._sessions = {
-            holder: StreamSession(partial(index.account, holder), holder.rank)
-            for holder in self._holders
-        }
+        self._by_rank = [
+            NativeSource(holder, Epoch(source.epoch), index) for holder in source.holders
+        ]
         self._beats: dict[Holder, Heartbeat] = {}
         self._compared: dict[Holder, tuple[Agreement, int | None]] = {}
 
     def start(self, now_ns: int) -> None:
-        """The epoch is confirmed: asks for snapshots."""
-        for holder, session in self._sessions.items():
-            self._perform(holder, session.confirm_epoch(Epoch(self.source.epoch), now_ns))
+        """Asks for snapshots."""
+        for stream in self._by_rank:
+            self._perform(stream.begin(now_ns))
 
     def receive(self, message: Message) -> None:
         if message.channel is Channel.REQUESTS:
-            return  # asked for by these very sessions
+            return  # asked for by these very streams
         item = _item_of(message)
-        for holder in self._receivers(item):
-            session = self._sessions[holder]
-            self._perform(holder, session.deliver(item, message.at_ns))
-            if isinstance(item, Heartbeat) and item.epoch == session.epoch:
-                self._beats[holder] = item
-            self._compare(holder)
+        for stream in self._receivers(item):
+            self._perform(stream.deliver(item, message.at_ns))
+            if isinstance(item, Heartbeat) and item.epoch == self.source.epoch:
+                self._beats[stream.holders[0]] = item
+            self._compare(stream)
 
     def tick(self, now_ns: int) -> None:
-        for holder, session in self._sessions.items():
-            self._perform(holder, session.tick(now_ns))
+        for stream in self._by_rank:
+            self._perform(stream.tick(now_ns))
+
+    def end(self) -> None:
+        for stream in self._by_rank:
+            stream.end()
 
     def standings(self) -> list[Standing]:
-        return [self._standing(holder, session) for holder, session in self._sessions.items()]
+        return [self._standing(stream) for stream in self._by_rank]
 
-    def _receivers(self, item: StreamItem) -> list[Holder]:
+    def _receivers(self, item: StreamItem) -> list[NativeSource]:
         """The rank it names; what names none may be meant for any."""
         if isinstance(item, Malformed | ResendDone):
-            return list(self._holders)
-        # A rank that there is not goes to the last one, whose session counts it as wrong.
-        return [self._holders[min(item.rank, len(self._holders) - 1)]]
+            return self._by_rank
+        # A rank that there is not goes to the last one, which counts it as wrong.
+        return [self._by_rank[min(item.rank, len(self._by_rank) - 1)]]
 
-    def _perform(self, holder: Holder, actions: Iterable[wanted.Action]) -> None:
-        for action in actions:
+    def _perform(self, wanted: Iterable[SourceAction]) -> None:
+        for action in wanted:
             match action:
-                case wanted.Apply():
-                    apply_events(self._index, holder, action.events)
-                case wanted.Reset():
-                    self._index.clear(holder)
-                case wanted.RequestResend():
+                case RequestResend():
                     self._ask(encode_request(ResendRequest(action.from_seq, action.to_seq)))
-                case wanted.RequestSnapshot():
+                case RequestSnapshot():
                     self._ask(encode_request(SnapshotRequest()))
-                case wanted.StateChanged():
-                    pass
 
-    def _compare(self, holder: Holder) -> None:
+    def _compare(self, stream: NativeSource) -> None:
         """Again after every message: a heartbeat may come before the batch it tells of."""
+        (holder,) = stream.holders
         beat = self._beats.get(holder)
-        if beat is None or beat.last_seq != self._sessions[holder].applied_seq:
+        if beat is None or beat.last_seq != stream.applied_seq:
             return
         agrees = beat.account == self._index.account(holder)
         self._compared[holder] = (
@@ -142,90 +138,90 @@ class NativeStreams:
             beat.last_seq,
         )
 
-    def _standing(self, holder: Holder, session: StreamSession) -> Standing:
+    def _standing(self, stream: NativeSource) -> Standing:
+        (holder,) = stream.holders
         agreement, seq = self._compared.get(holder, (Agreement.UNKNOWN, None))
         return Standing(
             holder=holder,
             epoch=self.source.epoch,
-            state=session.state,
-            applied_seq=session.applied_seq,
-            gaps=session.counters.gaps,
-            rejected=session.counters.rejected,
+            state=stream.state,
+            applied_seq=stream.applied_seq,
+            gaps=stream.gaps,
+            rejected=stream.rejected + stream.unknown_ranks,
             agreement=agreement,
             agreed_seq=seq,
         )
 
 
-class ForeignStream:
-    """A foreign engine's streams: it has no snapshots and no account.
-
-    So they are never proven. What was missed is asked of its replay endpoint; LIVE says that no batch
-    since `known_from` is missing.
+class ForeignStreams:
+    """Another engine's streams: one `EngineSource`. What it missed is asked of the engine's replay
+    endpoint, if it has one.
     """
 
-    def __init__(self, source: Source, index: PrefixIndex, scope: RecordedScope, ask: Ask) -> None:
+    def __init__(
+        self, source: Source, index: WritableIndex, scope: RecordedScope, ask: Ask
+    ) -> None:
         self.source = source
-        self._index = index
         self._ask = ask
-        self._holders = source.holders
-        ranks = range(source.ranks) if source.ranks > 1 else None
-        self._stream = EngineStream(_scope_of(scope), ranks)
-        self._asked = 0  # the number of the last replay: whoever asks ends the one before
-        self._malformed = 0
+        self._stream = EngineSource(source.holders, _scope_of(scope), index)
+        self._asked = 0  # the number of the last request: whoever asks ends the one before
 
     def start(self, now_ns: int) -> None:
         """Asks for all that the engine still keeps."""
-        self.tick(now_ns)
+        self._perform(self._stream.begin(now_ns), now_ns)
 
     def receive(self, message: Message) -> None:
-        stream, now_ns = self._stream, message.at_ns
-        try:
-            if message.channel is Channel.EVENTS:
-                self._perform(stream.receive(decode_live(message.frames), now_ns), now_ns)
-            elif message.channel is Channel.CONTROL:
-                reply = decode_replay(message.frames)
-                self._perform(stream.receive_replayed(self._asked, reply, now_ns), now_ns)
-        except RemoteEventError:
-            self._malformed += 1
+        if message.channel is not Channel.REQUESTS:
+            item = _engine_item_of(message, self._asked)
+            self._perform(self._stream.deliver(item, message.at_ns), message.at_ns)
 
     def tick(self, now_ns: int) -> None:
-        """It sends no heartbeats: silence means nothing, but a tail may be lost."""
         self._perform(self._stream.tick(now_ns), now_ns)
 
+    def end(self) -> None:
+        self._stream.end()
+
     def standings(self) -> list[Standing]:
-        stream, counters = self._stream, self._stream.counters
-        state = StreamState.GAP if not stream.is_whole else StreamState.LIVE
+        stream = self._stream
         return [
             Standing(
                 holder=holder,
                 epoch=b"",
-                state=state if stream.is_begun else StreamState.SYNCING,
-                applied_seq=stream.next_seq - 1 if stream.next_seq else None,
-                gaps=counters.gaps,
-                rejected=self._malformed + counters.skipped_events + counters.unknown_ranks,
-                known_from=stream.known_from if stream.next_seq else None,
+                state=stream.state,
+                applied_seq=stream.applied_seq,
+                gaps=stream.gaps,
+                rejected=stream.rejected + stream.unknown_ranks,
+                known_from=stream.known_from,
             )
-            for holder in self._holders
+            for holder in stream.holders
         ]
 
-    def _perform(self, actions: list[EngineAction], now_ns: int) -> None:
-        for action in actions:
-            if isinstance(action, ApplyTo):
-                apply_events(self._index, self._holders[action.rank], action.events)
+    def _perform(self, wanted: Iterable[SourceAction], now_ns: int) -> None:
+        for action in wanted:
+            if not isinstance(action, AskReplay):
                 continue
             self._asked = action.number
             if self.source.control:
                 self._ask(encode_replay_request(action.from_seq))
                 continue
             # Whom nobody can ask keeps nothing.
-            nothing = self._stream.receive_replayed(action.number, ForeignReplayEnd(), now_ns)
-            self._perform(nothing, now_ns)
+            nothing = EngineReply(action.number, ForeignReplayEnd())
+            self._perform(self._stream.deliver(nothing, now_ns), now_ns)
 
 
 def _item_of(message: Message) -> StreamItem:
     decode = decode_frames if message.channel is Channel.EVENTS else decode_reply
     try:
         return decode(message.frames)
+    except RemoteEventError as error:
+        return Malformed(str(error))
+
+
+def _engine_item_of(message: Message, asked: int) -> EngineItem:
+    try:
+        if message.channel is Channel.EVENTS:
+            return decode_live(message.frames)
+        return EngineReply(asked, decode_replay(message.frames))
     except RemoteEventError as error:
         return Malformed(str(error))
 

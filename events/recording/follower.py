@@ -1,15 +1,15 @@
-"""Follows records of streams into a prefix index, as a router would: the same sessions, one index.
+"""Follows records of streams into a prefix index, as a router would: the same sources, one index.
 
 Owns the streams of every source that is listened to and is the only writer of the index. Driven by
 the records' own times, never by a clock: silence and timeouts are noticed on a fixed grid of them.
-So whoever records follows along and asks for what its sessions want, and whoever reads the
+So whoever records follows along and asks for what its streams want, and whoever reads the
 recording later takes the very same steps and finds the answers in it.
 """
 
 from collections.abc import Callable
 from functools import partial
 
-from radixroute.events.recording.followed import Followed, ForeignStream, NativeStreams, Standing
+from radixroute.events.recording.followed import Followed, ForeignStreams, NativeStreams, Standing
 from radixroute.events.recording.recording import (
     End,
     Header,
@@ -22,9 +22,9 @@ from radixroute.events.recording.recording import (
 )
 from radixroute.radix.index.prefix_index import PrefixIndex
 
-# As often as the router looks at its sessions.
+# As often as the router looks at its streams.
 TICK_NS = 100_000_000
-# Ten seconds without any record: every session is stale by then, and ticks change nothing.
+# Ten seconds without any record: every native stream is stale by then, and ticks change nothing.
 _MAX_TICKS = 100
 
 AskSource = Callable[[int, list[bytes]], None]
@@ -93,19 +93,16 @@ class StreamFollower:
         for number, old in list(self._by_source.items()):
             if set(old.source.holders) & set(source.holders):
                 self._leave(number)
-        for holder in source.holders:
-            self.index.join(holder)
         number, self._n_sources = self._n_sources, self._n_sources + 1
         followed: Followed
         if source.wire is Wire.NATIVE:
             followed = NativeStreams(source, self.index, partial(self._ask, number))
         else:
-            followed = ForeignStream(source, self.index, self._scope, partial(self._ask, number))
+            followed = ForeignStreams(source, self.index, self._scope, partial(self._ask, number))
         self._by_source[number] = followed
         followed.start(self._now_ns)
 
     def _leave(self, number: int) -> None:
         followed = self._by_source.pop(number, None)
         if followed is not None:
-            for holder in followed.source.holders:
-                self.index.leave(holder)
+            followed.end()

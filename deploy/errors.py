@@ -9,7 +9,9 @@ DeployError
  +- AlreadyRunning     take the running cluster down first, or choose another name
  +- NotRunning         there is nothing to take down
  +- ActorLost          one actor is gone; the supervisor replaces it
- +- BrokenInvariant    our bug
+
+A bug of ours is `radixroute.radix.errors.BrokenInvariant`, no `DeployError`: it is raised inside
+actors only, and Ray carries it to the caller as an actor's failure.
 """
 
 
@@ -47,7 +49,3 @@ class NotRunning(DeployError):
 
 class ActorLost(DeployError):
     """An actor died or does not answer."""
-
-
-class BrokenInvariant(DeployError):
-    """A state that cannot be: our own mistake."""

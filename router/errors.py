@@ -10,14 +10,13 @@
     │   └── QueueFull
     ├── RequestFailed        the request was tried and will not be tried again
     │   └── DeadlinePassed
-    ├── FixConfig            an operator must change a setting
-    │   ├── BadSetting
-    │   ├── UnsafeBind
-    │   ├── PortInUse
-    │   └── JoinRefused      a worker that does not belong to this router's fleet
-    └── BrokenInvariant      our bug
+    └── FixConfig            an operator must change a setting
+        ├── BadSetting
+        ├── UnsafeBind
+        ├── PortInUse
+        └── JoinRefused      a worker that does not belong to this router's fleet
 
-Messages are fixed sentences with ids, numbers and names of settings: never prompt text.
+A bug of ours is `radixroute.radix.errors.BrokenInvariant`: nobody can do anything about it. Messages are fixed sentences with ids, numbers and names of settings: never prompt text.
 """
 
 
@@ -87,7 +86,3 @@ class JoinRefused(FixConfig):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-class BrokenInvariant(RouterError):
-    """A bug of ours: state that must not be."""

@@ -10,11 +10,11 @@
     ├── EngineDead         the engine process has ended: restart the worker, resume elsewhere
     ├── EngineBroken       steps fail one after another: the engine gives up
     ├── MalformedMessage   a message between server and engine process that is not ours
-    ├── NotStarted         a worker was asked for something before `start`
-    └── BrokenInvariant    our bug
+    └── NotStarted         a worker was asked for something before `start`
 
-A request that is at fault is `radixroute.request.errors.InvalidRequest`. Messages are fixed
-sentences with ids, numbers and names of settings: never prompt text.
+A request that is at fault is `radixroute.request.errors.InvalidRequest`; a bug of ours is
+`radixroute.radix.errors.BrokenInvariant`. Messages are fixed sentences with ids, numbers and names
+of settings: never prompt text.
 """
 
 
@@ -64,7 +64,3 @@ class MalformedMessage(WorkerError):
 
 class NotStarted(WorkerError):
     """Asked too early: the caller must `start` first."""
-
-
-class BrokenInvariant(WorkerError):
-    """A bug of ours: state that must not be."""

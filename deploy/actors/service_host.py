@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from radixroute.deploy.actors.loop_thread import LoopThread
-from radixroute.deploy.errors import BrokenInvariant
 from radixroute.deploy.state.records import StartOutcome
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.router.errors import PortInUse
 
 log = logging.getLogger(__name__)

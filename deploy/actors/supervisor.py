@@ -10,10 +10,11 @@ import asyncio
 from typing import Protocol
 
 from radixroute.deploy.actors.actor_slot import Actor, ActorSlot, Spawner
-from radixroute.deploy.errors import ActorLost, BrokenInvariant
+from radixroute.deploy.errors import ActorLost
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger
 from radixroute.deploy.state.records import ActorState, ClusterStatus
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
 from radixroute.router.messages.inputs import MemberSpec
 

@@ -4,13 +4,13 @@ Owns the life of a request between acceptance and its one end; changes the parts
 by their verbs. Booking happens in the same step as selection. No clock, no I/O: actions come back.
 """
 
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
 from radixroute.router.core.decision_log import LoggedRequest
 from radixroute.router.core.requests import Request
 from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
-from radixroute.router.errors import BrokenInvariant
 from radixroute.router.messages.actions import Abort, Action, Dispatch, Emit, Fail, Failure
 from radixroute.router.messages.inputs import PackedTokens, RequestSpec
 from radixroute.router.policy.decision import Decision

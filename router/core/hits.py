@@ -6,8 +6,8 @@ again is kept apart, or a dying worker would improve the hit rate.
 
 from dataclasses import dataclass
 
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
-from radixroute.router.errors import BrokenInvariant
 from radixroute.router.messages.inputs import PromptFacts
 
 

@@ -8,9 +8,9 @@ and block keys, never prompts: without the cluster's secret a key says nothing a
 from collections import deque
 from dataclasses import dataclass
 
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import Keys, WorkerId
 from radixroute.router.core.requests import Request
-from radixroute.router.errors import BrokenInvariant
 
 # An entry without its keys: measured at 290 bytes, ids and numbers included.
 ENTRY_BYTES = 300

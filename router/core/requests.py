@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
-from radixroute.router.errors import BrokenInvariant
 from radixroute.router.messages.actions import Usage
 from radixroute.router.messages.inputs import (
     TOKEN_BYTES,

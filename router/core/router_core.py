@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 
 from radixroute.events.wire.records import LoadReport
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import Keys, Numbers, WorkerId
 from radixroute.router.core.decision_log import LoggedRequest
 from radixroute.router.core.delivery import Delivery
@@ -21,7 +22,7 @@ from radixroute.router.core.snapshot import RouterSnapshot, take_snapshot
 from radixroute.router.core.state import RouterState, new_state
 from radixroute.router.core.watch import Watch
 from radixroute.router.counters import Count
-from radixroute.router.errors import BrokenInvariant, NoWorkers
+from radixroute.router.errors import NoWorkers
 from radixroute.router.messages.actions import Action
 from radixroute.router.messages.inputs import (
     NS_PER_S,

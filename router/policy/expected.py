@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import Keys, Runs, WorkerId
-from radixroute.router.errors import BrokenInvariant
 from radixroute.router.workers.load import BookingId
 
 _FIRST_CAPACITY = 64

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
-from radixroute.router.errors import BrokenInvariant
 from radixroute.router.workers.columns import ColumnList
 from radixroute.router.workers.load import Load, LoadBook
 from radixroute.router.workers.members import Members, MemberState

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from radixroute.events.wire.records import SessionLoad
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
-from radixroute.router.errors import BrokenInvariant
 from radixroute.router.workers.columns import ColumnList, Numbers, WorkerColumns
 
 

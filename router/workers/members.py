@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from radixroute.events.wire.control import Endpoints
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
-from radixroute.router.errors import BrokenInvariant
 from radixroute.router.messages.inputs import MemberSpec, WorkerFacts
 from radixroute.router.workers.columns import WorkerColumns
 

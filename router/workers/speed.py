@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
-from radixroute.router.errors import BrokenInvariant
 from radixroute.router.workers.columns import ColumnList, Numbers, WorkerColumns
 
 # Priors: a small model on one CPU core. One prompt is enough to overrule them.

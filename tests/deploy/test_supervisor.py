@@ -7,7 +7,6 @@ import pytest
 
 from radixroute.deploy.actors import actor_slot
 from radixroute.deploy.actors.supervisor import Supervisor
-from radixroute.deploy.errors import BrokenInvariant
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger, MemoryStore
 from radixroute.deploy.state.records import ActorState

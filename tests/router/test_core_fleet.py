@@ -2,10 +2,10 @@
 
 import pytest
 
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
 from radixroute.router.counters import Count
-from radixroute.router.errors import BrokenInvariant
 from radixroute.router.messages.actions import Connect, Disconnect, Dispatch, Drop
 from radixroute.router.workers.members import MemberState
 from tests.router.worlds import MS, S, World, facts, request, spec

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radixroute.events.wire.records import SessionLoad
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
-from radixroute.router.errors import BrokenInvariant
 from radixroute.router.workers.columns import WorkerColumns
 from radixroute.router.workers.load import BookingId, Load, LoadBook
 

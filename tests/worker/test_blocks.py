@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.worker.engine.blocks import BlockAllocator
-from radixroute.worker.errors import BrokenInvariant
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

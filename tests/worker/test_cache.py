@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.worker.engine.cache import PrefixCache
-from radixroute.worker.errors import BrokenInvariant
 
 SIZE = 4
 SEED = np.uint64(7)

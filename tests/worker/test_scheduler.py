@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.sampling import FinishReason
-from radixroute.worker.errors import BadSetting, BrokenInvariant
+from radixroute.worker.errors import BadSetting
 from tests.worker.fakes import FakeRunner, drain, make_engine, request
 
 

@@ -7,7 +7,7 @@ keys and never evicts. Called by `PrefixCache` alone; one thread.
 
 from collections.abc import Iterable, Mapping
 
-from radixroute.worker.errors import BrokenInvariant
+from radixroute.radix.errors import BrokenInvariant
 
 
 class BlockAllocator:

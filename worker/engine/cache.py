@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import BlockKey, Keys, Tokens
 from radixroute.radix.keys.block_keys import extend_keys
 from radixroute.radix.tree.eviction import LRU, eviction_named
 from radixroute.radix.tree.radix_tree import NodeRef, RadixTree
 from radixroute.worker.engine.blocks import BlockAllocator
-from radixroute.worker.errors import BrokenInvariant
 
 
 @dataclass(slots=True, eq=False)

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import FinishReason
 from radixroute.worker.engine.cache import PrefixCache
@@ -26,7 +27,6 @@ from radixroute.worker.engine.step import (
     SchedulerCounters,
     SchedulerLimits,
 )
-from radixroute.worker.errors import BrokenInvariant
 
 STEP_FAILED = "the engine failed on a step with this request; sending it again may work"
 

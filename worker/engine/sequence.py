@@ -10,11 +10,11 @@ moves it between waiting and running and alone calls it. No clock, no torch.
 
 import numpy as np
 
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import Tokens
 from radixroute.request.sampling import FinishReason
 from radixroute.worker.engine.cache import BlockLease
 from radixroute.worker.engine.engine import EngineRequest, PromptReport, TokenOutput
-from radixroute.worker.errors import BrokenInvariant
 
 
 class Sequence:

@@ -12,10 +12,10 @@ from itertools import islice
 
 import numpy as np
 
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import BlockKey, Holder, Keys, Tier, WorkerId
 from radixroute.radix.index.contract import Overlaps
 from radixroute.radix.index.prefix_index import PrefixIndex
-from radixroute.router.errors import BrokenInvariant
 
 MAX_BLOCKS = 1 << 20  # of all workers; Dynamo prunes at as many. Some 150 bytes each
 _INDEX_BYTES = 128 << 20  # room for so many even if no two workers share one

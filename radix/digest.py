@@ -12,12 +12,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from radixroute.radix.ids import Keys, Tier
+from radixroute.radix.mixing import GAMMA, MASK, finalise, finalise_int
 
-DIGEST_MASK: Final = 2**64 - 1
-# SplitMix64's finaliser (Steele, Lea, Flood 2014). Part of the wire contract: never change it.
-_GAMMA: Final = 0x9E3779B97F4A7C15
-_MIX_1: Final = 0xBF58476D1CE4E5B9
-_MIX_2: Final = 0x94D049BB133111EB
+DIGEST_MASK: Final = MASK
 
 
 class Account(NamedTuple):
@@ -28,17 +25,11 @@ class Account(NamedTuple):
 
 
 def mix(key: int, tier: Tier) -> int:
-    """What one resident pair adds to the digest."""
-    z = (key + _GAMMA * (tier + 1)) & DIGEST_MASK
-    z = ((z ^ (z >> 30)) * _MIX_1) & DIGEST_MASK
-    z = ((z ^ (z >> 27)) * _MIX_2) & DIGEST_MASK
-    return z ^ (z >> 31)
+    """What one resident pair adds to the digest. Part of the wire contract."""
+    return finalise_int(key + GAMMA * (tier + 1))
 
 
 def mix_many(keys: Keys, tier: Tier) -> int:
     """What these pairs add to the digest together; each key counts as often as it occurs."""
-    z = keys + np.uint64((_GAMMA * (tier + 1)) & DIGEST_MASK)  # arrays wrap around silently
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(_MIX_1)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(_MIX_2)
-    z ^= z >> np.uint64(31)
-    return int(z.sum(dtype=np.uint64))
+    z = keys + np.uint64((GAMMA * (tier + 1)) & MASK)  # arrays wrap around silently
+    return int(finalise(z).sum(dtype=np.uint64))

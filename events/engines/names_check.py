@@ -1,6 +1,6 @@
 """Proves that a name table's arrays agree with each other: reads them as `names_layout` says.
 
-In plain Python numbers, so that it shares nothing with the kernels but the layout.
+In plain Python numbers, so that it shares nothing with the kernels but layout and constants.
 """
 
 from collections import Counter
@@ -9,16 +9,15 @@ from collections.abc import Iterator
 from radixroute.events.engines import names_layout as at
 from radixroute.events.errors import LocalEventError
 from radixroute.radix.ids import Cells, Numbers
+from radixroute.radix.mixing import GAMMA, MASK, finalise_int
 
 _COPIES, _GROUP_SHIFT, _SCOPE_SHIFT = int(at.COPIES), int(at.GROUP_SHIFT), int(at.SCOPE_SHIFT)
-_MASK = 2**64 - 1
-_GAMMA, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _Entry = list[int]
 
 
 def check_names(cells: Cells, old: Cells, scopes: Cells, head: Numbers) -> None:
     """Raises `LocalEventError`. Slow, for tests."""
-    mix, left = int(head[at.MIX]) & _MASK, int(head[at.OLD_LEFT])
+    mix, left = int(head[at.MIX]) & MASK, int(head[at.OLD_LEFT])
     entries = list(_entries(cells, int(head[at.BITS]), int(head[at.WIDTH]), mix))
     if left:
         bits, first = int(head[at.OLD_BITS]), int(head[at.OLD_AT])
@@ -57,11 +56,8 @@ def _entries(cells: Cells, bits: int, width: int, mix: int) -> Iterator[_Entry]:
 def _mixed(name: list[int], mix: int) -> int:
     z = name[0] ^ mix
     for i in range(1, 4):
-        z += name[i] * (_GAMMA + 2 * i)
-    z &= _MASK
-    z = ((z ^ (z >> 30)) * _MIX_1) & _MASK
-    z = ((z ^ (z >> 27)) * _MIX_2) & _MASK
-    return z ^ (z >> 31)
+        z += name[i] * (GAMMA + 2 * i)
+    return finalise_int(z)
 
 
 def _must(holds: bool, claim: str) -> None:

@@ -38,14 +38,12 @@ from radixroute.radix.ids import Cells, Keys, Numbers
 from radixroute.radix.index.arena import number
 from radixroute.radix.index.prefetch import prefetch
 from radixroute.radix.jit import helper, kernel, rare_helper
+from radixroute.radix.mixing_kernels import GAMMA_WORD, finalise_word
 
 # Entries of the old table that are looked at for each block stored. Two would do.
 _MOVED_A_BLOCK = 8
 
 _NONE = np.uint64(0)
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
 AHEAD = 64
 
 
@@ -63,11 +61,8 @@ def _mixed(t: Names, words: Cells, at: int, n: int) -> np.uint64:
     """Where a name belongs, as 64 bits. Words that are 0 change nothing: widths agree."""
     z = words[at] ^ np.uint64(t.head[MIX])
     for i in range(1, n):
-        z += words[at + i] * (_GAMMA + np.uint64(2 * i))
-    z = (z ^ (z >> _30)) * _MIX_1
-    z = (z ^ (z >> _27)) * _MIX_2
-    mixed: np.uint64 = z ^ (z >> _31)
-    return mixed
+        z += words[at + i] * (GAMMA_WORD + np.uint64(2 * i))
+    return finalise_word(z)
 
 
 @helper

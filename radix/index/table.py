@@ -28,19 +28,16 @@ from radixroute.radix.index.layout import (
 )
 from radixroute.radix.index.prefetch import prefetch
 from radixroute.radix.jit import helper, rare_helper
+from radixroute.radix.mixing_kernels import finalise_word
 
 _32 = np.uint64(32)
-_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _BUCKET_MASK = BUCKETS - 1
 
 
 @helper
 def tag_of(key: np.uint64) -> np.uint64:
     """32 well mixed bits (SplitMix64's finaliser): keys of other makers may be anything."""
-    z = (key ^ (key >> _30)) * _MIX_1
-    z = (z ^ (z >> _27)) * _MIX_2
-    return (z ^ (z >> _31)) >> _32
+    return finalise_word(key) >> _32
 
 
 @helper

@@ -48,11 +48,9 @@ from radixroute.radix.index.layout import (
 from radixroute.radix.index.prefetch import prefetch
 from radixroute.radix.index.table import ask_for, row_at, seek, seek_tag
 from radixroute.radix.jit import helper, rare_helper
+from radixroute.radix.mixing_kernels import GAMMA_WORD, finalise_word
 
 _NONE = np.uint64(0)
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 @helper
@@ -169,10 +167,7 @@ def _forgotten(a: Arrays, lane: int, n: int) -> int:
 @helper
 def _weight_of(key: np.uint64, tier: int) -> np.uint64:
     """What a copy adds to the digest: `digest.mix`."""
-    z = key + _GAMMA * np.uint64(tier + 1)
-    z = (z ^ (z >> _30)) * _MIX_1
-    z = (z ^ (z >> _27)) * _MIX_2
-    return z ^ (z >> _31)
+    return finalise_word(key + GAMMA_WORD * np.uint64(tier + 1))
 
 
 @helper

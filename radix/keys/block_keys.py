@@ -13,12 +13,10 @@ import numpy as np
 
 from radixroute.radix.errors import BrokenKernel, LocalMisuse
 from radixroute.radix.ids import BlockKey, Keys, Tokens
+from radixroute.radix.mixing import GAMMA, finalise_int
 
 # What stands before the first block of a prompt; no key has this value.
 _ROOT = 0
-_MASK = 2**64 - 1
-# SplitMix64's constants: they spread the 64-bit seed over SipHash's second key word.
-_GAMMA, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 _GOLDEN_SEED = np.uint64(0x0123456789ABCDEF)
 _GOLDEN_TOKENS = np.arange(1, 36, dtype=np.uint32) * np.uint32(2654435)
@@ -76,7 +74,4 @@ def _kernel() -> Callable[..., Keys]:
 @lru_cache(maxsize=1024)
 def siphash_key(seed: np.uint64) -> tuple[np.uint64, np.uint64]:
     """SipHash has a key of two words: the seed, and SplitMix64 of it."""
-    z = (int(seed) + _GAMMA) & _MASK
-    z = ((z ^ (z >> 30)) * _MIX_1) & _MASK
-    z = ((z ^ (z >> 27)) * _MIX_2) & _MASK
-    return np.uint64(seed), np.uint64(z ^ (z >> 31))
+    return np.uint64(seed), np.uint64(finalise_int(int(seed) + GAMMA))

@@ -16,7 +16,8 @@
         ├── PortInUse
         └── JoinRefused      a worker that does not belong to this router's fleet
 
-A bug of ours is `radixroute.radix.errors.BrokenInvariant`: nobody can do anything about it. Messages are fixed sentences with ids, numbers and names of settings: never prompt text.
+A bug of ours is `radixroute.radix.errors.BrokenInvariant`: nobody can do anything about it.
+Messages are fixed sentences with ids, numbers and names of settings: never prompt text.
 """
 
 

@@ -10,13 +10,11 @@ import numpy as np
 from radixroute.radix.ids import Keys, Numbers
 from radixroute.radix.index.layout import PACKED_REMOVE, PACKED_STORE
 from radixroute.radix.jit import helper, rare_helper
+from radixroute.radix.mixing_kernels import GAMMA_WORD, finalise_word
 from radixroute.replay.arrays import Cells
 from radixroute.replay.fleet import layout as at
 from radixroute.replay.fleet.runs import cut, evict, grow, pin, run_at, unpin
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_SHIFT_1, _SHIFT_2, _SHIFT_3 = np.uint64(30), np.uint64(27), np.uint64(31)
 _STORE, _REMOVE = np.uint64(PACKED_STORE), np.uint64(PACKED_REMOVE)
 _SPREAD = np.uint64(40)
 _LOW = 0xFFFFFFFF
@@ -25,10 +23,7 @@ _LOW = 0xFFFFFFFF
 @helper
 def key_of(node: int) -> np.uint64:
     """The block key of a prefix: SplitMix64 of its number, so no two are equal and none is 0."""
-    z = np.uint64(node + 1) * _GAMMA
-    z = (z ^ (z >> _SHIFT_1)) * _MIX_1
-    z = (z ^ (z >> _SHIFT_2)) * _MIX_2
-    return z ^ (z >> _SHIFT_3)
+    return finalise_word(np.uint64(node + 1) * GAMMA_WORD)
 
 
 # -- nodes to slots: an entry is node << 32 | slot + 1
@@ -37,7 +32,7 @@ def key_of(node: int) -> np.uint64:
 @helper
 def _home(node: int, mask: int) -> int:
     """Nodes are numbered along prompts: eight neighbours share a line of memory."""
-    group = np.int64((np.uint64(node >> 3) * _GAMMA) >> _SPREAD)
+    group = np.int64((np.uint64(node >> 3) * GAMMA_WORD) >> _SPREAD)
     return (group << 3 | (node & 7)) & mask  # type: ignore[return-value]
 
 

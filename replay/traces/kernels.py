@@ -4,8 +4,8 @@ import numpy as np
 
 from radixroute.radix.ids import Numbers, Runs
 from radixroute.radix.jit import kernel
+from radixroute.radix.mixing_kernels import MIX_1_WORD, MIX_2_WORD
 
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _SHIFT = np.uint64(29)
 
 
@@ -24,9 +24,9 @@ def number_prefixes(first: Numbers, blocks: Numbers, numbers: Numbers) -> int:
         parent = np.int64(-1)
         for i in range(first[request], first[request + 1]):
             block = blocks[i]
-            h = (np.uint64(block) * _MIX_1) ^ (np.uint64(parent + 1) * _MIX_2)
+            h = (np.uint64(block) * MIX_1_WORD) ^ (np.uint64(parent + 1) * MIX_2_WORD)
             h ^= h >> _SHIFT
-            place = np.int64(h * _MIX_1 >> _SHIFT) & mask
+            place = np.int64(h * MIX_1_WORD >> _SHIFT) & mask
             while places[place] >= 0 and (
                 above[places[place]] != parent or ids[places[place]] != block
             ):

@@ -1,6 +1,6 @@
-"""I load every compiled kernel of this room and of `radix`, so that no request waits for one.
+"""Warm-up: loads every kernel of this room and of `radix`, so that no request waits for one.
 
-Whoever serves calls me at start-up; so does `radixroute warm`.
+Whoever serves calls it at start-up; so does `radixroute warm`.
 """
 
 from radixroute.events.engines.adapter import EngineAdapter

@@ -1,5 +1,23 @@
-"""Block keys, the worker's `RadixTree`, the router's `PrefixIndex`, and their reference models.
+"""radix: block keys, the worker's tree of cached prefixes, the router's prefix index.
 
-Pure and synchronous: no socket, no clock, no randomness, and no log but one line of `jit`'s. One
-writer per structure.
+Owns the data structures that say whose cache holds which prefix. Pure and synchronous: no socket,
+no clock, no randomness, and no log but one line of `jit`'s. One writer per structure, no locks.
+Never chooses a worker, allocates a block or decodes an event.
+
+The way in: `PrefixIndex` (`index/prefix_index.py`) for the router, `RadixTree`
+(`tree/radix_tree.py`) for the worker, `block_keys` (`keys/block_keys.py`) for both.
+
+    index/              the router's belief: which holder has which blocks
+    keys/               tokens into block keys, and what keys are salted with
+    tree/               the worker's own cache of prefixes, and what leaves it
+    digest.py           the copies of blocks in a cache as one number that needs no memory of them
+    errors.py           everything the room raises, and every room's `BrokenInvariant`
+    ids.py              the ids and arrays that cross rooms, each its own type
+    jit.py              how a function becomes a kernel, and where machine code is kept
+    mixing.py           SplitMix64's constants and finaliser, written once
+    mixing_kernels.py   the form of them that kernels call
+    warm.py             compiles or loads every kernel and proves the keys
+
+A collision of keys may cost a worse choice, never a wrong answer: workers compare tokens before
+they reuse. Compiling every kernel takes half a minute, once (`radixroute warm`, `make dev`, `up`).
 """

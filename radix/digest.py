@@ -1,4 +1,4 @@
-"""I reduce the copies of blocks in a cache to 64 bits that do not depend on order.
+"""Digest: the copies of blocks in a cache as 64 bits that do not depend on order.
 
 The digest is the sum modulo 2**64 of `mix` over all copies stored, less that over all removed: one
 addition for each event, and nothing to look up. So it needs no memory of what is resident, an

@@ -5,7 +5,7 @@ RadixError
 │   ├── UnknownHolder  `join` comes first
 │   ├── HolderExists   `leave` comes first
 │   └── StaleMatch     the tree changed since `match`: match again
-├── BrokenInvariant    `check` found a bug in this room
+├── BrokenInvariant    a bug of ours: `check` found it, here or in another room
 └── BrokenKernel       compiled code does not hash as written: clear its cache, or report
 """
 
@@ -31,7 +31,7 @@ class StaleMatch(LocalMisuse):
 
 
 class BrokenInvariant(RadixError):
-    """A structure contradicts itself."""
+    """A bug of ours: state that must not be. Every room raises this one."""
 
 
 class BrokenKernel(RadixError):

@@ -1,6 +1,6 @@
-"""I compile every kernel of the room, or load it, and prove that keys are hashed as written.
+"""Warm-up: compiles or loads every kernel of the room and proves that keys are hashed as written.
 
-Whoever serves requests calls me at start-up, so that none of them waits for a compiler; so does
+Whoever serves requests calls it at start-up, so that none of them waits for a compiler; so does
 `radixroute warm`. The first time on a machine takes half a minute, later ones under a second.
 """
 

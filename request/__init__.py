@@ -1,5 +1,17 @@
-"""What a request is: sampling parameters, limits, tokenizer, chat template, detokenizer.
+"""request: what a request is, for the router and the worker alike.
 
-Both the router and the worker use this room, so that every face enforces the same limits. No I/O
-but reading tokenizer files from a directory.
+Owns sampling parameters, limits, tokenizers, chat templates and detokenisation, so that every face
+enforces the same rules. No I/O but reading tokenizer files from a directory; never logs a prompt.
+
+The way in: `Tokenizer` (`tokenizer.py`) and `Limits` (`limits.py`).
+
+    chat.py          a model's chat template, sandboxed and rendered
+    detokenizer.py   token ids to whole characters while they arrive
+    errors.py        what the room refuses, cut by what the caller can do
+    limits.py        what a request may ask for, and every check of it
+    sampling.py      how to choose tokens and when to stop, complete and validated
+    stopping.py      stop strings in a stream of text
+    token_bytes.py   the bytes each token id stands for
+    tokenizer.py     text and chats to token ids and back; equal tokenizers have equal fingerprints
+    wire.py          the wire's messages to this room's records and back
 """

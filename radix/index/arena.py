@@ -1,7 +1,7 @@
 """Kernels of the arena: rows from its low end, pages from its high end, buddies within pages.
 
-I own who has which words of `cells`. What is in them is others' business. Every operation is O(1)
-or O(orders); nothing is ever moved or copied to grow, so growing never pauses and has no peak.
+Own who has which words of `cells`; what is in them is others' business. Every operation is O(1) or
+O(orders); nothing is ever moved or copied to grow, so growing never pauses and has no peak.
 0 stands for "no room" everywhere: row 0 and cell 0 belong to nobody.
 """
 

@@ -1,6 +1,6 @@
 """Kernels that change the index: blocks stored and removed, lanes swept, blocks forgotten.
 
-I own the meaning of rows, entries and holes. Invariants, all checked by `index_check`:
+Own the meaning of rows, entries and holes. Invariants, all proven by `check`:
 
 - A row lives as long as it has entries or child rows. A block nobody holds but whose child
   somebody holds stays as a ghost, so that the child keeps its parent.

@@ -1,6 +1,6 @@
 """The seam of the router's prefix index: what every implementation takes, gives and promises.
 
-I own no state. `PrefixIndex` implements `Index` for production, `ReferenceIndex` for tests, and
+Owns no state. `PrefixIndex` implements `Index` for production, `ReferenceIndex` for tests, and
 one contract suite runs against both.
 """
 

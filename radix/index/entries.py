@@ -1,6 +1,6 @@
 """Kernels of a row's entries: which lanes hold this block, in how many copies, with what below it.
 
-I own word 2 of a row and the buddies it leads to: one entry lives in the row itself, more in a
+Own word 2 of a row and the buddies it leads to: one entry lives in the row itself, more in a
 buddy that doubles and halves. A place is a cell; taking or dropping an entry may move the others of
 the same row, so places are used at once and not kept.
 """

@@ -1,7 +1,8 @@
-"""The prefix index's entry points in compiled code, each called from `index` and from nowhere else.
+"""The prefix index's entry points in compiled code, each called by `PrefixIndex` alone.
 
-I own no data. Importing me compiles, or loads from the cache. `cells`, `directory`, `lanes`, `head`
-are the four arrays of one index (`layout`); a lane is a number that `index` gives out.
+Own no data. Importing this module compiles them, or loads them from the cache. `cells`,
+`directory`, `lanes`, `head` are the four arrays of one index (`layout`); a lane is a number that
+`PrefixIndex` gives out.
 """
 
 import numpy as np

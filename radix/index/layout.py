@@ -13,7 +13,7 @@ memory (8), on disk (8) | how many children of this block the lane holds (24). A
 child but not the block itself has an entry without copies: each such child is a hole of the lane.
 
 A page is 4,096 words: a segment of the hash table, or cut into buddies for entries. `directory`
-(int32) leads from the top bits of a key's tag to the segment; a slot is tag (32) | row (32).
+(int64) leads from the top bits of a key's tag to the segment; a slot is tag (32) | row (32).
 `lanes` (int64, one line a lane) and `head` (int64) are the small numbers below.
 """
 

@@ -2,7 +2,7 @@
 
 A lane without holes that holds block i holds all blocks before it, so the sets of such lanes only
 shrink along a prompt and a few probes find where they do. Lanes with holes, and those that hold a
-block told with two parents, are followed block by block. I change nothing.
+block told with two parents, are followed block by block. They change nothing.
 """
 
 import numpy as np

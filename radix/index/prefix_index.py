@@ -1,14 +1,15 @@
-"""I own the router's belief about caches: which holder has which blocks.
+"""Prefix index: the router's belief about caches, which holder has which blocks.
 
 Exact for every order of events, holes included, as long as nothing had to be forgotten. Since a key
 names its whole prefix, no tree is walked: an overlap probes a hash table where the sets of holders
-can change. What a cache really holds is its worker's business; I believe the events. Pure and
-synchronous: the router's event task writes, its requests read between awaits, so no locks.
+can change. What a cache really holds is its worker's business; the index believes the events. Pure
+and synchronous: the router's event task writes, its requests read between awaits, so no locks.
 
-Memory is one arena whose size is the budget, taken from the system as it fills. When it is full I
-forget blocks that nobody stored again for long, from the ends of prompts inwards: overlaps may then
-be too short, never too long, and `n_forgotten` counts why. A holder that clears or leaves is masked
-at once; what it held is swept in small steps, with each store and whenever `sweep` is called.
+Memory is one arena whose size is the budget, taken from the system as it fills. When it is full it
+forgets blocks that nobody stored again for long, from the ends of prompts inwards: overlaps may be
+too short then, never too long, and `n_forgotten` counts why. A holder that clears or leaves is
+masked at once; what it held is swept in small steps, with each store and whenever `sweep` is
+called.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
-"""I am what `PrefixIndex` is checked against: slow, and right by reading.
+"""Reference index: what `PrefixIndex` is checked against, slow and right by reading.
 
 Written from the meaning of the events, sharing no code with any backend. For tests, and for
-whoever wants to know what an index means; nothing in production calls me.
+whoever wants to know what an index means; nothing in production calls it.
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
 """Kernels of the hash table from keys to rows: extendible hashing over segments of one page.
 
-I own the segments and the directory. A full segment splits in two, which moves at most one page of
+Own the segments and the directory. A full segment splits in two, which moves at most one page of
 slots: there is no rehash of the whole and no pause that grows with it. Within a segment buckets of
 eight slots are probed linearly; a bucket that is not full ends a probe, and slots are packed to the
 front of their bucket, so an empty slot ends it too. A slot carries 32 bits of the key's hash: all

@@ -1,7 +1,7 @@
 """Kernels of the two events that matter: a chain of blocks stored, blocks removed.
 
-I tie together what `changes`, `entries` and `table` own, one block after the other. Entry points of
-`index_kernels` call me; so does whatever applies events in a packed form.
+Tie together what `changes`, `entries` and `table` own, one block after the other. Called by the
+entry points in `kernels` and by whatever applies events in a packed form.
 """
 
 import numpy as np

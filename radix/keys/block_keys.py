@@ -1,4 +1,4 @@
-"""I turn tokens into block keys: chained, so that one key names its whole prefix.
+"""Block keys: tokens into keys, chained, so that one key names its whole prefix.
 
 `key[i] = SipHash-1-3(seed; key[i-1], tokens of block i)`, with 0 before the first block. Only full
 blocks have keys, and no key is 0. A collision may cost a worse routing choice, never a wrong

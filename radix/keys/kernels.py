@@ -1,7 +1,7 @@
 """Compiled kernels: SipHash-1-3 chained over blocks of tokens.
 
 Importing this module compiles or loads from the cache (`jit`), so it is imported at first use
-only, by `keys`. All code that numba compiles lives here.
+only, by `block_keys`.
 
 SipHash is a pseudo-random function under its key: without the cluster secret nobody can build two
 prompts with one key. 1-3 (a round for each 8 bytes, three to finish) is what CPython and Rust use

@@ -1,4 +1,4 @@
-"""What block keys are salted with, so that two caches that must not mix never share a key."""
+"""Scope: what block keys are salted with, so that caches that must not mix share no key."""
 
 import hashlib
 from dataclasses import dataclass, field

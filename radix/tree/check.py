@@ -1,6 +1,6 @@
-"""I verify every invariant of a `RadixTree`, from scratch and independent of its own counting.
+"""Proof of every invariant of a `RadixTree`, from scratch and independent of its own counting.
 
-Pure: I read nodes and raise `BrokenInvariant`. Called by `RadixTree.check`; O(blocks).
+Pure: reads nodes and raises `BrokenInvariant`. Called by `RadixTree.check`; O(blocks).
 """
 
 from collections import Counter

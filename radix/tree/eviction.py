@@ -1,9 +1,9 @@
-"""I own the order in which unlocked leaves of a `RadixTree` leave it.
+"""Eviction: the order in which unlocked leaves of a `RadixTree` leave it.
 
 An `EvictionPolicy` ranks a leaf as it becomes evictable, `EvictionQueue` keeps the leaves sorted.
 What a rank depends on changes only while a leaf is locked or has children, hence outside the
 queue. No clock here: the tree passes times on. `docs/eviction.md` says what the policies are worth.
-Called by `tree`; the simulated fleet compiles the functions of `HeadStart`.
+Called by `RadixTree`; the simulated fleet compiles the functions of `HeadStart`.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
-"""I am one node of a `RadixTree`: a run of symbols and the block ids that hold their KV.
+"""Node of a `RadixTree`: a run of symbols and the block ids that hold their KV.
 
 The functions here keep links and runs straight (split, trim, attach, detach) and decide nothing:
-what is locked, counted or evicted is the tree's business. Only `tree`, `eviction` and
-`tree_check` touch a node. Nothing recurses: prompts are long.
+what is locked, counted or evicted is the tree's business. Only `radix_tree`, `eviction`
+and `check` touch a node. Nothing recurses: prompts are long.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -27,7 +27,7 @@ class Node(Generic[S]):
     interval: int = 0  # of `eviction.LeafFacts`
     end: int = 0  # blocks from the root to its end
     children: "dict[S, Node[S]]" = field(default_factory=dict)  # by first symbol
-    queued: "tuple[int, int, int, Node[S]] | None" = None  # my entry while I am in the queue
+    queued: "tuple[int, int, int, Node[S]] | None" = None  # its entry while it is in the queue
 
 
 @dataclass(frozen=True, slots=True)

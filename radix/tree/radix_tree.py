@@ -1,9 +1,9 @@
-"""I own a worker's tree of cached prefixes: which block holds the KV of which prefix.
+"""Radix tree: a worker's cached prefixes, which block holds the KV of which prefix.
 
 Path-compressed over *symbols* (in the engine a symbol is the bytes of one block's token ids), so a
-match is a comparison of tokens, never of hashes. I never know block keys, allocate blocks or read
-a clock. One thread, that of the engine's loop. Whoever runs a request locks its path, extends it
-as blocks fill, and unlocks it at the end; what nobody locks may be evicted.
+match is a comparison of tokens, never of hashes. It never knows block keys, allocates blocks or
+reads a clock. One thread, that of the engine's loop. Whoever runs a request locks its path, extends
+it as blocks fill, and unlocks it at the end; what nobody locks may be evicted.
 
 Nodes are split where requests part and are not merged again when the parting branch is gone: two
 parts have recencies of their own. Every node owns a block, so fragments are bounded by the pool.

@@ -92,14 +92,14 @@ def complete(
     `max_tokens` is an upper bound: it is cut to what the model has room for after the prompt, and
     the answer then ends with LENGTH, as the wire contract says of the context limit.
     """
-    room = limits.max_model_len - prompt_len
+    tokens_left = limits.max_model_len - prompt_len
     wanted = _or(partial.max_tokens, DEFAULT_MAX_TOKENS)
     sampling = SamplingParams(
         temperature=_or(partial.temperature, DEFAULT_TEMPERATURE),
         top_p=_or(partial.top_p, DEFAULT_TOP_P),
         top_k=_or(partial.top_k, DEFAULT_TOP_K),
         seed=_or(partial.seed, seed),
-        max_tokens=min(wanted, room),
+        max_tokens=min(wanted, tokens_left),
         min_tokens=_or(partial.min_tokens, DEFAULT_MIN_TOKENS),
         stop=partial.stop,
         stop_token_ids=partial.stop_token_ids,
@@ -138,13 +138,13 @@ def _check_distribution(sampling: SamplingParams) -> None:
         raise InvalidRequest("top_k", f"is {sampling.top_k}; use 0 (off) or a positive number")
 
 
-def _check_lengths(sampling: SamplingParams, room: int) -> None:
+def _check_lengths(sampling: SamplingParams, tokens_left: int) -> None:
     if sampling.max_tokens < 1:
         raise InvalidRequest("max_tokens", f"is {sampling.max_tokens}; use 1 or more")
-    if sampling.max_tokens > room:
+    if sampling.max_tokens > tokens_left:
         raise InvalidRequest(
             "max_tokens",
-            f"is {sampling.max_tokens}; after this prompt the model has room for {room}",
+            f"is {sampling.max_tokens}; after this prompt the model has room for {tokens_left}",
         )
     if sampling.min_tokens < 0:
         raise InvalidRequest("min_tokens", f"is {sampling.min_tokens}; use 0 or more")
@@ -152,7 +152,7 @@ def _check_lengths(sampling: SamplingParams, room: int) -> None:
         raise InvalidRequest(
             "min_tokens",
             f"is {sampling.min_tokens}, more than the {sampling.max_tokens} tokens that may be "
-            f"generated (max_tokens, cut to the {room} the model has room for); lower it",
+            f"generated (max_tokens, cut to the {tokens_left} the model has room for); lower it",
         )
 
 

@@ -134,12 +134,12 @@ class EngineAdapter:
         tokens = event.token_ids[: n_blocks * event.block_size]
         keys = extend_keys(parent, tokens, event.block_size, self._seed_of(scope))
         names = event.hashes[:n_blocks]
-        said = self._names.store(event.group, names, parent, keys, scope, tier)
-        if said == CONFLICT:
+        outcome = self._names.store(event.group, names, parent, keys, scope, tier)
+        if outcome == CONFLICT:
             self.counters.conflicting_hashes += 1
-        elif said == NO_ROOM:
+        elif outcome == NO_ROOM:
             self.counters.too_many_names += 1
-        elif said == TOO_MANY_COPIES:
+        elif outcome == TOO_MANY_COPIES:
             self.counters.too_many_copies += 1
         elif n_blocks:
             yield BlocksStored(parent, keys, tier)

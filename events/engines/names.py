@@ -107,10 +107,10 @@ class NameTable:
         if number < 0:
             return at.NO_ROOM
         above = np.uint64(parent or 0)
-        said: int = self._kernels.store_names(
+        outcome: int = self._kernels.store_names(
             *self._arrays(), words, n, _number(group), above, keys, number, int(tier)
         )
-        return said
+        return outcome
 
     def add_copy(self, group: Group, name: EngineHash, tier: Tier) -> Named | None:
         """A known block reached a tier; None if it is not known, or has all that can be counted."""
@@ -118,8 +118,8 @@ class NameTable:
         if block is None:
             return None
         keys = np.array([block.key], np.uint64)
-        said = self.store(group, (name,), block.parent, keys, block.scope, tier)
-        return block if said == at.STORED else None
+        outcome = self.store(group, (name,), block.parent, keys, block.scope, tier)
+        return block if outcome == at.STORED else None
 
     def remove(self, group: Group, names: Sequence[EngineHash], tier: Tier) -> list[int]:
         """One copy less of each that has one there; their keys."""

@@ -92,21 +92,21 @@ def _parts(
     count = max(1, -(-sum(len(run.keys) for run in runs) // max_blocks))
     index = 0
     part: list[BlocksStored] = []
-    room = max_blocks
+    n_free = max_blocks
     for run in runs:
-        for piece in _cut(run, room, max_blocks):
+        for piece in _cut(run, n_free, max_blocks):
             part.append(piece)
-            room -= len(piece.keys)
-            if room == 0:
+            n_free -= len(piece.keys)
+            if n_free == 0:
                 yield SnapshotPart(epoch, rank, seq, index, count, tuple(part))
-                index, part, room = index + 1, [], max_blocks
+                index, part, n_free = index + 1, [], max_blocks
     if part or index == 0:
         yield SnapshotPart(epoch, rank, seq, index, count, tuple(part))
 
 
-def _cut(run: BlocksStored, room: int, max_blocks: int) -> Iterator[BlocksStored]:
-    """The run in pieces: the first fits `room`, the others `max_blocks`; parents stay true."""
-    start, end = 0, min(room, len(run.keys))
+def _cut(run: BlocksStored, n_free: int, max_blocks: int) -> Iterator[BlocksStored]:
+    """The run in pieces: the first fits `n_free`, the others `max_blocks`; parents stay true."""
+    start, end = 0, min(n_free, len(run.keys))
     while start < len(run.keys):
         parent = run.parent if start == 0 else BlockKey(int(run.keys[start - 1]))
         yield BlocksStored(parent, run.keys[start:end], run.tier)

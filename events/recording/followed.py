@@ -154,9 +154,7 @@ class NativeStreams:
 
 
 class ForeignStreams:
-    """Another engine's streams: one `EngineSource`. What it missed is asked of the engine's replay
-    endpoint, if it has one.
-    """
+    """Another engine's streams: one `EngineSource`, and its replay endpoint if it has one."""
 
     def __init__(
         self, source: Source, index: WritableIndex, scope: RecordedScope, ask: Ask
@@ -217,11 +215,11 @@ def _item_of(message: Message) -> StreamItem:
         return Malformed(str(error))
 
 
-def _engine_item_of(message: Message, asked: int) -> EngineItem:
+def _engine_item_of(message: Message, number: int) -> EngineItem:
     try:
         if message.channel is Channel.EVENTS:
             return decode_live(message.frames)
-        return EngineReply(asked, decode_replay(message.frames))
+        return EngineReply(number, decode_replay(message.frames))
     except RemoteEventError as error:
         return Malformed(str(error))
 

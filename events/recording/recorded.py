@@ -177,12 +177,12 @@ def _change(holder: Holder, before: Rebuilt, after: Rebuilt) -> HolderChange:
     old, new = before.content_of(holder), after.content_of(holder)
     olds = {} if old is None else old.keys_by_tier
     news = {} if new is None else new.keys_by_tier
-    return HolderChange(holder, added=_less(news, olds), removed=_less(olds, news))
+    return HolderChange(holder, added=_without(news, olds), removed=_without(olds, news))
 
 
-def _less(these: dict[Tier, Keys], those: dict[Tier, Keys]) -> dict[Tier, Keys]:
+def _without(keys_by_tier: dict[Tier, Keys], others: dict[Tier, Keys]) -> dict[Tier, Keys]:
     differences = {
-        tier: np.setdiff1d(keys, those.get(tier, _NO_KEYS), assume_unique=True)
-        for tier, keys in these.items()
+        tier: np.setdiff1d(keys, others.get(tier, _NO_KEYS), assume_unique=True)
+        for tier, keys in keys_by_tier.items()
     }
     return {tier: keys for tier, keys in differences.items() if len(keys)}

@@ -127,8 +127,11 @@ class StreamSession:
             self._order.learn(beat.last_seq)
         is_whole = beat.last_seq is None or self._order.is_complete_from_start
         if not self._is_based and is_whole:
-            heard = self._state is StreamState.STALE
-            return [*(self._move(Cause.HEARD_UNBASED) if heard else []), *self._rebase(next_seq=0)]
+            was_stale = self._state is StreamState.STALE
+            return [
+                *(self._move(Cause.HEARD_UNBASED) if was_stale else []),
+                *self._rebase(next_seq=0),
+            ]
         if self._state is StreamState.STALE:
             return self._hear_again(beat, now_ns)
         if self._state is StreamState.LIVE and self._is_contradicted_by(beat):
@@ -158,11 +161,11 @@ class StreamSession:
 
     def resend_done(self, done: ResendDone, now_ns: int) -> list[Action]:
         """The publisher sent all it had of a resend: what is missing now needs a snapshot."""
-        asked = self._requests.resend
-        if done.epoch != self._epoch or asked is None or done.from_seq != asked.from_seq:
+        requested = self._requests.resend
+        if done.epoch != self._epoch or requested is None or done.from_seq != requested.from_seq:
             self.counters.late_replies += 1
             return []
-        if self._order.next_seq <= asked.to_seq:
+        if self._order.next_seq <= requested.to_seq:
             return self.resend_failed(now_ns)
         self._requests.finish()
         return self._ask(now_ns)  # further batches were lost meanwhile

@@ -50,8 +50,8 @@ class Connection:
         self.monitor: Socket | None = None
         try:
             if notices_ends:
-                said = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-                self.monitor = self.events.get_monitor_socket(said)
+                watched = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+                self.monitor = self.events.get_monitor_socket(watched)
             self.events.setsockopt(zmq.SUBSCRIBE, topic)
             _connect(self.events, endpoints.events)
             if endpoints.control:

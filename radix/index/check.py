@@ -103,8 +103,8 @@ def _check_entries(rows: dict[int, _Row], lanes: Lanes, head: Numbers) -> None:
     _check_children(rows, lanes, live, children)
     for lane in live:
         _must(lanes[lane, at.N_ENTRIES] == n_entries[lane], "entries are miscounted")
-        told = [int(n) for n in lanes[lane, at.PAIRS : at.PAIRS + 3]]
-        _must(told == [pairs[lane, tier] for tier in range(3)], "pairs are miscounted")
+        counted = [int(n) for n in lanes[lane, at.PAIRS : at.PAIRS + 3]]
+        _must(counted == [pairs[lane, tier] for tier in range(3)], "pairs are miscounted")
     dirty = [lane for lane in live if lanes[lane, at.HOLES] or lanes[lane, at.IS_DISTRUSTED]]
     _must(len(dirty) == head[at.N_DIRTY], "lanes with holes are miscounted")
     slow = [lane for lane in live if pairs[lane, 1] or pairs[lane, 2]]
@@ -129,8 +129,8 @@ def _check_children(
             _must(row.children(lane) == children[number, lane], "children are miscounted")
             _must(row.holds(lane) or row.children(lane) > 0, "an empty entry")
             holes[lane] += 0 if row.holds(lane) else row.children(lane)
-            is_told_twice = row.holds(lane) and row.is_conflicted
-            _must(not is_told_twice or lanes[lane, at.IS_DISTRUSTED] > 0, "a conflict is missed")
+            has_two_parents = row.holds(lane) and row.is_conflicted
+            _must(not has_two_parents or lanes[lane, at.IS_DISTRUSTED] > 0, "a conflict is missed")
     for lane in live:
         _must(lanes[lane, at.HOLES] == holes[lane], "holes are miscounted")
 

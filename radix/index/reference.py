@@ -21,7 +21,7 @@ class ReferenceIndex:
     def __init__(self) -> None:
         self._bags: dict[Holder, Counter[tuple[int, Tier]]] = {}
         self._parents: dict[int, BlockKey | None] = {}  # of all blocks ever stored
-        self._told: dict[Holder, list[tuple[int, int]]] = {}  # (copies, digest) of each event
+        self._reported: dict[Holder, list[tuple[int, int]]] = {}  # (copies, digest) of each event
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -31,7 +31,7 @@ class ReferenceIndex:
         if holder in self._bags:
             raise HolderExists(str(holder))
         self._bags[holder] = Counter()
-        self._told[holder] = []
+        self._reported[holder] = []
 
     def leave(self, holder: Holder) -> None:
         self._bag(holder)
@@ -39,11 +39,11 @@ class ReferenceIndex:
 
     def clear(self, holder: Holder) -> None:
         self._bag(holder).clear()
-        self._told[holder] = []
+        self._reported[holder] = []
 
     def store(self, holder: Holder, parent: BlockKey | None, keys: Keys, tier: Tier) -> None:
         bag = self._bag(holder)
-        self._told[holder] += [(1, mix(key, tier)) for key in keys.tolist()]
+        self._reported[holder] += [(1, mix(key, tier)) for key in keys.tolist()]
         for key in keys.tolist():
             bag[key, tier] += 1
             self._parents.setdefault(key, parent)
@@ -52,7 +52,7 @@ class ReferenceIndex:
     def remove(self, holder: Holder, keys: Keys, tier: Tier) -> int:
         bag = self._bag(holder)
         unknown = 0
-        self._told[holder] += [(-1, -mix(key, tier)) for key in keys.tolist()]
+        self._reported[holder] += [(-1, -mix(key, tier)) for key in keys.tolist()]
         for key in keys.tolist():
             if bag[key, tier] > 0:
                 bag[key, tier] -= 1
@@ -81,8 +81,8 @@ class ReferenceIndex:
 
     def account(self, holder: Holder) -> Account:
         self._bag(holder)
-        told = self._told[holder]
-        return Account(sum(n for n, _ in told), sum(weight for _, weight in told) % 2**64)
+        reported = self._reported[holder]
+        return Account(sum(n for n, _ in reported), sum(weight for _, weight in reported) % 2**64)
 
     def dump(self, holder: Holder) -> list[Run]:
         """Runs of one block."""

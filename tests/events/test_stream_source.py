@@ -117,7 +117,7 @@ class Bench:
         for request in self.requests():
             self.deliver(*self.case.answers(request, published))
 
-    def requests(self) -> list[SourceAction]:
+    def requests(self) -> Sequence[SourceAction]:
         """Those not looked at yet."""
         found = [one for one in self.wanted if isinstance(one, REQUESTS)]
         self.wanted.clear()

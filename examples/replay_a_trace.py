@@ -9,9 +9,7 @@ No cluster, no GPU, no model. The command line does the same and writes a report
 import sys
 from pathlib import Path
 
-from radixroute.replay.trace_files import read_trace
-
-from radixroute.replay.lab import LabSettings, replay_all
+from radixroute.replay import LabSettings, read_trace, replay_all
 
 TRACE = Path(__file__).parents[1] / "bench" / "data" / "conversation_trace.jsonl.gz"
 SETTINGS = LabSettings(policies=("round_robin", "least_loaded", "radix"), workers=(8,))

@@ -1,1 +1,15 @@
-"""api."""
+"""Doors of the router: how clients get in. Messages in, messages out; decisions are the core's.
+
+A door reads what its client sent as `Asked` (`prompts.py`), submits the `RequestSpec` that comes of
+it to the runtime with an `AnswerSink` of its own, and translates what arrives there. Never logs a
+prompt, and no exception text of ours or of a library travels.
+
+The way in: `RouterServer.Generate` in `grpc_server.py`.
+
+    grpc_server.py      gRPC servers of `Router` and `Inspect`
+    proto_request.py    a `GenerateRequest` as `Asked`
+    client_stream.py    the gRPC door's sink: what a slow client has not taken yet, merged
+    prompts.py          tokenising, limits, block keys: what every door shares
+    inspect.py          the router's snapshot as messages
+    status.py           errors as gRPC status codes
+"""

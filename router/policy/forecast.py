@@ -15,8 +15,6 @@ from radixroute.router.policy.view import Numbers, View
 # Below it the cap would take cached prefixes from workers that are hardly busy: a worker decodes
 # eight requests about as fast as one.
 MIN_CAP = 8
-# Scores this close are the same: below what step timings can tell.
-TIE_MS = 1e-6
 
 
 @cache

@@ -24,8 +24,7 @@ from radixroute.router.policy.columns_layout import (
     STEP_BASE_MS,
     STEP_LEFT_MS,
 )
-from radixroute.router.policy.forecast import TIE_MS
-from radixroute.router.policy.view import cacheable_blocks
+from radixroute.router.policy.view import TIE_MS, cacheable_blocks
 
 Floats: TypeAlias = NDArray[np.float64]
 

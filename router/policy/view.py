@@ -15,6 +15,9 @@ from radixroute.router.policy import columns_layout as at
 
 Numbers: TypeAlias = NDArray[np.float64]
 
+# Costs this close are the same: below what step timings can tell.
+TIE_MS = 1e-6
+
 
 def cacheable_blocks(prompt_tokens: Any, block_size: Any) -> Any:
     """Leading blocks that can save a prompt anything: one token is always computed.

@@ -1,1 +1,14 @@
-"""workers."""
+"""Workers as the router knows them: who is listed, what they were given, how fast they are.
+
+Owns membership with its transition table, the load book, learned speeds, and the tables of numbers
+that a decision reads at once. Never opens a connection and never chooses.
+
+The way in: `Members` and `LoadBook`.
+
+    members.py           listed workers and where each stands in its life
+    load.py              what this router gave each worker, and what workers say they still have
+    speed.py             how long steps take, learned from reported timings
+    recent_prefill.py    how much each worker was given to cache lately
+    idle.py              for how long a worker had nothing to run while requests waited
+    columns.py           where each worker's numbers stand in those tables
+"""

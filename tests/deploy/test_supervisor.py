@@ -10,6 +10,7 @@ from radixroute.deploy.actors.supervisor import Supervisor
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger, MemoryStore
 from radixroute.deploy.state.records import ActorState
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.router.messages.inputs import MemberSpec
 from tests.deploy.fakes import FakeSpawners
 

@@ -9,9 +9,10 @@ from radixroute.radix.ids import WorkerId
 from radixroute.router.messages.actions import Dispatch
 from radixroute.router.messages.inputs import Delta, PromptFacts, StepReport
 from radixroute.router.policy import columns_layout as at
-from radixroute.router.policy.forecast import MIN_CAP, TIE_MS
+from radixroute.router.policy.forecast import MIN_CAP
 from radixroute.router.policy.radix import kernels
 from radixroute.router.policy.radix.planning import placements, scratch
+from radixroute.router.policy.view import TIE_MS
 from tests.router.scalar_score import OUTPUT, Row, held_total, scalar_terms, view
 from tests.router.worlds import MS, World, packed, request, token
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from radixroute.router.policy.active_blocks import ActiveBlocks
-from radixroute.router.policy.at_once import AtOnce, lowest
+from radixroute.router.policy.formula.active_blocks import ActiveBlocks
+from radixroute.router.policy.formula.at_once import AtOnce, lowest
+from radixroute.router.policy.formula.shortest_first import ShortestFirst
 from radixroute.router.policy.policy import Dispatched, PolicyFactory, PolicyParts
-from radixroute.router.policy.shortest_first import ShortestFirst
 from radixroute.router.policy.snapshot import Ask, Snapshot
 from radixroute.router.policy.view import Numbers, Scores, View
 

@@ -1,6 +1,6 @@
 """Least loaded: the worker with the fewest requests in flight; ties at random."""
 
-from radixroute.router.policy.at_once import AtOnce, lowest
+from radixroute.router.policy.formula.at_once import AtOnce, lowest
 from radixroute.router.policy.policy import PolicyFactory
 from radixroute.router.policy.view import Scores, View
 

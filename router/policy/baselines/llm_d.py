@@ -8,7 +8,7 @@ for both.
 
 import numpy as np
 
-from radixroute.router.policy.at_once import published
+from radixroute.router.policy.formula.at_once import published
 from radixroute.router.policy.policy import PolicyFactory
 from radixroute.router.policy.view import Scores, View
 

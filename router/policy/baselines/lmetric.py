@@ -6,7 +6,7 @@ The lowest goes; ties at random. The batch has the request itself in it, so that
 cost is the tokens it would compute.
 """
 
-from radixroute.router.policy.at_once import published
+from radixroute.router.policy.formula.at_once import published
 from radixroute.router.policy.policy import PolicyFactory
 from radixroute.router.policy.view import Scores, View
 

@@ -1,8 +1,8 @@
 """Power of two: the less loaded of two workers drawn at random (Mitzenmacher 2001)."""
 
-from radixroute.router.policy.at_once import AtOnce
 from radixroute.router.policy.baselines.least_loaded import load_scores
 from radixroute.router.policy.forecast import cheapest
+from radixroute.router.policy.formula.at_once import AtOnce
 from radixroute.router.policy.policy import PolicyFactory
 from radixroute.router.policy.view import Choice, View
 

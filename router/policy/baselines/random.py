@@ -1,7 +1,7 @@
 """Random: any worker, all alike."""
 
-from radixroute.router.policy.at_once import AtOnce
 from radixroute.router.policy.baselines.least_loaded import load_scores
+from radixroute.router.policy.formula.at_once import AtOnce
 from radixroute.router.policy.policy import PolicyFactory
 from radixroute.router.policy.view import Choice, View
 

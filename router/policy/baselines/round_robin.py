@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from radixroute.router.policy.at_once import AtOnce
 from radixroute.router.policy.baselines.least_loaded import load_scores
+from radixroute.router.policy.formula.at_once import AtOnce
 from radixroute.router.policy.policy import Dispatched, PolicyFactory, PolicyParts
 from radixroute.router.policy.snapshot import Ask, Snapshot
 from radixroute.router.policy.view import Choice, View

@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 
 from radixroute.radix.ids import Keys, WorkerId
-from radixroute.router.policy.at_once import AtOnce
 from radixroute.router.policy.forecast import load_cap
+from radixroute.router.policy.formula.at_once import AtOnce
 from radixroute.router.policy.policy import PolicyFactory, PolicyParts
 from radixroute.router.policy.snapshot import Ask, Snapshot
 from radixroute.router.policy.view import Choice, Numbers, Scores, View

@@ -7,7 +7,7 @@ rule is no sum: its terms are built so that the order of the totals is the rule'
 
 import numpy as np
 
-from radixroute.router.policy.at_once import published
+from radixroute.router.policy.formula.at_once import published
 from radixroute.router.policy.policy import PolicyFactory
 from radixroute.router.policy.view import Scores, View
 

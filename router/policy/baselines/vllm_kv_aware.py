@@ -5,7 +5,7 @@
 The lowest goes; ties at random.
 """
 
-from radixroute.router.policy.at_once import published
+from radixroute.router.policy.formula.at_once import published
 from radixroute.router.policy.policy import PolicyFactory
 from radixroute.router.policy.view import Scores, View
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from radixroute.radix.ids import WorkerId
 from radixroute.router.policy import columns_layout as at
-from radixroute.router.policy.at_once import one_by_one
 from radixroute.router.policy.decision import Decision
 from radixroute.router.policy.forecast import MIN_CAP, cheapest, load_cap
+from radixroute.router.policy.formula.at_once import one_by_one
 from radixroute.router.policy.policy import Bound, Dispatched, Plan, PolicyParts
 from radixroute.router.policy.radix.planning import Pace, Question, Weighed, plan_together
 from radixroute.router.policy.radix.replicas import Replicas, longest_held, name_of

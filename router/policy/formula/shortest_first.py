@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from radixroute.radix.ids import WorkerId
-from radixroute.router.policy.at_once import one_by_one
+from radixroute.router.policy.formula.at_once import one_by_one
 from radixroute.router.policy.policy import Dispatched, Plan, Policy
 from radixroute.router.policy.snapshot import Ask, Snapshot
 from radixroute.router.policy.view import Scores, View, cacheable_blocks

@@ -9,17 +9,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from radixroute.demo.chats import make_workload
 from radixroute.demo.errors import DemoError
 from radixroute.demo.machine import machine, versions
 from radixroute.demo.model import ensure_model
 from radixroute.demo.plan import DemoPlan, Sizes, size_up
-from radixroute.demo.report import demo_record, faults_of, verdict, write_record
+from radixroute.demo.result.report import demo_record, faults_of, verdict, write_record
+from radixroute.demo.result.table import run_table, summary_markdown, summary_table
 from radixroute.demo.run import PolicyRun
 from radixroute.demo.screen import Screen, TerminalScreen
 from radixroute.demo.series import Demo, run_demo, started
 from radixroute.demo.signals import Interrupted, interruptible
-from radixroute.demo.table import run_table, summary_markdown, summary_table
+from radixroute.demo.workload.chats import make_workload
 from radixroute.deploy.cluster.local import LocalCluster
 from radixroute.deploy.errors import DeployError
 from radixroute.deploy.settings import ClusterSettings

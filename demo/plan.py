@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from radixroute.demo.chats import Workload
 from radixroute.demo.errors import BadPlan
 from radixroute.demo.machine import cpu_flags
+from radixroute.demo.workload.chats import Workload
 from radixroute.radix.ids import Tokens
 from radixroute.replay.analysis.infinite_cache import Ceiling, Exchange, ceiling
 from radixroute.request.chat import ChatMessage

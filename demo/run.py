@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from radixroute.demo.chat_driver import ChatDriver, ChatOutcome, RealClock
-from radixroute.demo.chats import Workload
 from radixroute.demo.machine import load_average
-from radixroute.demo.personas import load_personas
 from radixroute.demo.plan import ChatTokenizer, DemoPlan
 from radixroute.demo.port import Hits, RouterPort
 from radixroute.demo.screen import Screen
+from radixroute.demo.workload.chat_driver import ChatDriver, ChatOutcome, RealClock
+from radixroute.demo.workload.chats import Workload
+from radixroute.demo.workload.personas import load_personas
 from radixroute.radix.ids import Tokens
 from radixroute.replay.analysis.infinite_cache import Ceiling, Exchange, ceiling
 from radixroute.request.chat import ChatMessage

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from radixroute.demo.chats import Workload
 from radixroute.demo.plan import ChatTokenizer, DemoPlan
 from radixroute.demo.run import PolicyBench, PolicyRun
 from radixroute.demo.screen import Screen
 from radixroute.demo.signals import run_interruptible, uninterrupted
+from radixroute.demo.workload.chats import Workload
 
 
 class Cluster(Protocol):

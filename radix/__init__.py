@@ -14,6 +14,8 @@ The way in: `PrefixIndex` (`index/prefix_index.py`) for the router, `RadixTree`
     errors.py           everything the room raises, and every room's `BrokenInvariant`
     ids.py              the ids and arrays that cross rooms, each its own type
     jit.py              how a function becomes a kernel, and where machine code is kept
+    jit_cache.py        the folders of machine code: whose they are, and which may go
+    jit_sources.py      what a kernel's machine code depends on: all that its file imports
     mixing.py           SplitMix64's constants and finaliser, written once
     mixing_kernels.py   the form of them that kernels call
     warm.py             compiles or loads every kernel and proves the keys

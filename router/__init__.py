@@ -1,8 +1,8 @@
 """Router: sends each request to the worker that answers it soonest, and can say why.
 
 Owns requests in flight: who lives, what each worker was given, which policy chooses, what clients
-get, resumed elsewhere if a worker dies. Never imports Ray, and never holds the truth about caches: it
-believes what event streams tell.
+get, resumed elsewhere if a worker dies. Never imports Ray, and never holds the truth about caches:
+it believes what event streams tell.
 
 The way in: `RouterService` (`service.py`) puts one router together; `RouterCore`
 (`core/router_core.py`) is the router without I/O, which simulations drive, too.

@@ -70,9 +70,11 @@ def test_the_package_list_names_every_folder():
         for path in (ROOT / room).rglob("__init__.py")
     }
     folders |= {
-        f"radixroute.{path.parent.name}" for path in (ROOT / "radixroute").glob("*/__init__.py")
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "radixroute").rglob("__init__.py")
+        if not _is_linked(path)
     }
-    assert listed == folders | {"radixroute"}
+    assert listed == folders
 
 
 def test_every_room_maps_to_its_top_level_folder():
@@ -105,27 +107,93 @@ def test_the_base_install_imports_without_torch_and_ray():
     assert done.returncode == 0, done.stderr
 
 
-def test_structure_page_names_every_module_and_only_real_files():
-    page = (ROOT / "docs" / "structure.md").read_text()
-    named = set(_FILE_NAME.findall(page))
-    missing = [name for name in named if not (ROOT / name).exists()]
-    assert missing == [], "docs/structure.md names files that do not exist"
-    modules = {_name(path) for path in PRODUCT if path.name != "__init__.py"}
-    assert sorted(modules - named) == [], "docs/structure.md does not name these modules"
+FOLDERS = sorted({path.parent for path in PRODUCT})
+MAX_MODULES = 14  # in a folder; who looks for a noun should find its file in one guess
 
 
-def test_structure_page_names_only_real_classes():
-    page = (ROOT / "docs" / "structure.md").read_text()
-    named = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z0-9]+)+)`", page))
-    defined = {
-        node.name
-        for path in SOURCES
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef)
+@pytest.mark.parametrize("folder", FOLDERS, ids=_name)
+def test_a_folder_has_a_map_that_names_every_module_and_folder(folder):
+    """And nothing else: a map that drifts is worse than none."""
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    lines = [re.match(r"\s*([\w/]+(?:\.\w+)?/?)  +\S", line) for line in text.splitlines()]
+    named = {line.group(1) for line in lines if line and re.search(r"\.py$|/$", line.group(1))}
+    modules = {path.name for path in folder.glob("*.py") if GENERATED not in path.name}
+    inside = {
+        f"{path.parent.name}/" for path in folder.glob("*/__init__.py") if not _is_linked(path)
     }
-    proto = (ROOT / "protos" / "radixroute.proto").read_text()
-    defined |= set(re.findall(r"^\s*(?:rpc|message|service|enum) (\w+)", proto, re.M))
-    assert sorted(named - defined) == [], "docs/structure.md names classes that do not exist"
+    wanted = (modules - {"__init__.py"}) | inside
+    assert wanted - named == set(), f"{_name(folder)}/__init__.py does not name these"
+    gone = {n for n in named if not (folder / n).exists()}
+    assert gone == set(), f"{_name(folder)}/__init__.py names what is not there"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=_name)
+def test_no_folder_is_a_drawer(folder):
+    modules = [path for path in folder.glob("*.py") if GENERATED not in path.name]
+    assert len(modules) <= MAX_MODULES, f"{_name(folder)} has {len(modules)} modules: give it rooms"
+
+
+def test_pages_name_only_real_files():
+    """Paths in backquotes, in every page and every docstring."""
+    texts = {path: path.read_text() for path in [*(ROOT / "docs").glob("*.md"), *PRODUCT]}
+    texts |= {ROOT / name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
+    missing = {
+        f"{_name(path)}: {name}"
+        for path, text in texts.items()
+        for name in _FILE_NAME.findall(text)
+        if not (ROOT / name).exists() and not (path.parent / name).exists()
+    }
+    assert missing == set()
+
+
+_CODE_NAME = re.compile(r"`([A-Za-z_][\w.]*)(?:\([^`]*\))?`")
+_CAMEL = re.compile(r"[A-Z][a-z0-9]+(?:[A-Z][A-Za-z0-9]*)+")
+_SNAKE = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
+
+
+def test_docstrings_and_pages_name_only_what_exists():
+    """In backquotes: a class, a function, an argument, a setting or a word of the wire."""
+    known = _words_of_the_code()
+    pages = [path for path in (ROOT / "docs").glob("*.md")]
+    texts = {_name(path): path.read_text() for path in [*pages, ROOT / "README.md"]}
+    for path in PRODUCT:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                where = f"{_name(path)}:{getattr(node, 'name', '')}"
+                texts[where] = ast.get_docstring(node) or ""
+    unknown = {
+        f"{where}: {part}"
+        for where, text in texts.items()
+        for name in _CODE_NAME.findall(text)
+        for part in name.split(".")
+        if (_CAMEL.fullmatch(part) or _SNAKE.fullmatch(part)) and part not in known
+    }
+    assert unknown == set()
+
+
+def _words_of_the_code() -> set[str]:
+    words: set[str] = set()
+    for path in SOURCES:
+        tree = ast.parse(path.read_text())
+        words |= {path.stem, *path.relative_to(ROOT).parts}
+        docstrings = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            for field in ("id", "attr", "arg", "name", "asname", "module"):
+                value = getattr(node, field, None)
+                if isinstance(value, str):
+                    words |= set(value.split("."))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                if id(node) not in docstrings:
+                    words |= set(re.findall(r"\w+", node.value))
+    for text in ("protos/radixroute.proto", "pyproject.toml", "Makefile"):
+        words |= set(re.findall(r"\w+", (ROOT / text).read_text()))
+    return words
 
 
 def _pyproject():

@@ -47,7 +47,7 @@ def test_every_module_and_data_file_of_the_checkout_is_in_the_wheel(wheel: Path)
     names = set(zipfile.ZipFile(wheel).namelist())
     for package in _project()["packages"]:
         room = package.removeprefix("radixroute.").replace(".", "/")
-        room = f"radixroute/{room}" if room in {"cli", "live"} else room
+        room = f"radixroute/{room}" if room.split("/")[0] in {"cli", "live"} else room
         for path in (ROOT / room).glob("*.py"):
             assert f"{package.replace('.', '/')}/{path.name}" in names
     assert {"radixroute/py.typed", "radixroute/deploy/onprem.yaml"} <= names

@@ -6,24 +6,15 @@ so that `--help` answers at once. Called by `radixroute.__main__`; nothing impor
 
 The way in: `app.py`, then the file of a command.
 
-    app.py               the application made of the commands, and where errors become exit codes
-    capture.py           `replay capture`
-    cluster.py           `up`, `down`, `config`, `warm`
-    console.py           tables, JSON, and one line for an error
-    context.py           the settings of a command
-    event_lines.py       recordings as lines, cells and JSON values
-    event_tables.py      recordings on the console
-    events.py            `events record`, `events show`, `events replay`
-    inspect.py           `workers`, `hits`, `explain`
-    recording_file.py    a recording that a command is given: opened, a point in it, its end
-    recording_run.py     a recording while it is made
-    replay.py            the group `replay`, and `replay run`
-    replay_diff.py       `replay diff`
-    replay_options.py    options of `replay run`: which go together, the values behind them
-    replay_report.py     a bar, tables, and the folder of a report
-    reported_errors.py   errors of the rooms below, with our exit codes
-    router_address.py    where the router is
-    submit.py            `submit`
-    synth.py             `replay synth`
-    trace_file.py        trace files as commands are given them
+    app.py                the application made of the commands, and where errors become exit codes
+    cluster.py            `up`, `down`, `config`, `warm`
+    submit.py             `submit`
+    inspect.py            `workers`, `hits`, `explain`
+    policies.py           `policies`
+    events/               `events record`, `events show`, `events replay`
+    replay/               `replay run`, `replay diff`, `replay synth`, `replay capture`
+    console.py            tables, JSON, and one line for an error
+    context.py            the settings of a command
+    reported_errors.py    errors of the rooms below, with our exit codes
+    router_address.py     where the router is
 """

@@ -12,9 +12,11 @@ import typer
 from typer.core import TyperGroup
 
 from radixroute import __version__
-from radixroute.cli import cluster, events, inspect, replay, submit
+from radixroute.cli import cluster, inspect, policies, submit
 from radixroute.cli.console import complain
 from radixroute.cli.context import Context
+from radixroute.cli.events import command as events
+from radixroute.cli.replay import command as replay
 from radixroute.errors import FrontDoorError
 
 
@@ -62,5 +64,5 @@ def _before(
     ctx.obj = Context(config_path=config)
 
 
-for commands in (cluster, submit, inspect, events, replay):
+for commands in (cluster, submit, inspect, policies, events, replay):
     commands.register(app)

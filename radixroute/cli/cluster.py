@@ -9,6 +9,7 @@ import typer
 
 from radixroute.cli.console import JsonOption, cell, show, show_json, show_table, table_of, tell
 from radixroute.cli.context import context_of
+from radixroute.cli.policies import NamesPolicies
 from radixroute.cli.reported_errors import reported_deploy_errors
 from radixroute.config import DEFAULT, Config, Given, assignment, flag
 from radixroute.deploy.settings import ClusterSettings
@@ -27,7 +28,7 @@ AddressOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.command()(up)
+    app.command(cls=NamesPolicies)(up)
     app.command()(down)
     app.command()(config)
     app.command()(warm)

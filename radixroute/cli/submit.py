@@ -14,6 +14,7 @@ import typer
 
 from radixroute.cli.console import share, tell
 from radixroute.cli.context import config_for
+from radixroute.cli.policies import NamesPolicies
 from radixroute.cli.router_address import RouterOption, find_router
 from radixroute.errors import BadInput, RequestFailed
 
@@ -39,7 +40,7 @@ class Finished:
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command()(submit)
+    app.command(cls=NamesPolicies)(submit)
 
 
 def submit(  # noqa: PLR0913 - every parameter is an option of the command line

@@ -1,8 +1,8 @@
 """Core: requests in flight, from acceptance to their one end. No clock, no I/O, no randomness.
 
-`(state, input, now) -> actions`, the same ones every time. Owns requests, the waiting queue, leases,
-what each worker's coming and going means for them, and the logs of what was decided. Asks policies
-and knows none of them by name.
+`(state, input, now) -> actions`, the same ones every time. Owns requests, the waiting queue,
+leases, what each worker's coming and going means for them, and the logs of what was decided. Asks
+policies and knows none of them by name.
 
 The way in: `RouterCore`; every input is one of its methods. A decision goes through `Dispatcher`.
 

@@ -1,8 +1,8 @@
 """Policies: which worker a request goes to, and why. One file a policy.
 
-`policy.py` is the seam: a policy is asked with a `Snapshot` of the fleet and answers with a `Plan`; it
-owns what only it needs. The cost of a decision is here: `radix/kernels.py` for the default policy,
-`baselines/` for every rival. Nothing here does I/O, books anything, or knows a wire.
+`policy.py` is the seam: a policy is asked with a `Snapshot` of the fleet and answers with a `Plan`;
+it owns what only it needs. The cost of a decision is here: `radix/kernels.py` for the default
+policy, `baselines/` for every rival. Nothing here does I/O, books anything, or knows a wire.
 
 The way in: `Policy` (`policy.py`), then `RadixPolicy` (`radix/radix_policy.py`), then the shortest
 rival (`baselines/lmetric.py`). To add one, copy that file.

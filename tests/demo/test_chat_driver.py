@@ -5,10 +5,10 @@ import itertools
 
 import pytest
 
-from radixroute.demo.chat_driver import ChatDriver
-from radixroute.demo.chats import ChatShape, make_workload
 from radixroute.demo.errors import AskFailed
 from radixroute.demo.port import Piece
+from radixroute.demo.workload.chat_driver import ChatDriver
+from radixroute.demo.workload.chats import ChatShape, make_workload
 from tests.demo.virtual_time import LoopClock, run
 
 WORKLOAD = make_workload(3, ChatShape(chats=11, min_turns=2, max_turns=4, arrivals_s=2.0))

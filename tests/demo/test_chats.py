@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from radixroute.demo.chats import ChatShape, make_workload
 from radixroute.demo.errors import InvalidWorkload, TornTexts
-from radixroute.demo.personas import _parse, load_personas
+from radixroute.demo.workload.chats import ChatShape, make_workload
+from radixroute.demo.workload.personas import _parse, load_personas
 from radixroute.request.tokenizer import Tokenizer
 
 MODEL = Path(__file__).resolve().parents[2] / ".cache" / "models" / "SmolLM2-135M-Instruct"

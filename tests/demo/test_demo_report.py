@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from radixroute.demo.chat_driver import ChatOutcome, ChatRequest
-from radixroute.demo.chats import ChatShape, make_workload
 from radixroute.demo.errors import BadPlan
 from radixroute.demo.plan import DemoPlan, kv_memory, size_up
 from radixroute.demo.port import Hits
-from radixroute.demo.report import faults_of, mean_ceiling, pool_fault, summarize, verdict
+from radixroute.demo.result.report import faults_of, mean_ceiling, pool_fault, summarize, verdict
+from radixroute.demo.result.table import run_table, summary_markdown, summary_table
 from radixroute.demo.run import PolicyRun, Ttft, find_faults, ttft_of
-from radixroute.demo.table import run_table, summary_markdown, summary_table
+from radixroute.demo.workload.chat_driver import ChatOutcome, ChatRequest
+from radixroute.demo.workload.chats import ChatShape, make_workload
 from radixroute.replay.analysis.infinite_cache import Ceiling
 from tests.demo.fake_router import ByteTokenizer
 

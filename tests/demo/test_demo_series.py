@@ -6,11 +6,11 @@ import json
 import pytest
 from rich.console import Console
 
-from radixroute.demo.chats import ChatShape, make_workload
 from radixroute.demo.plan import POLICIES, DemoPlan, planned_working_set
-from radixroute.demo.report import demo_record, faults_of, write_record
+from radixroute.demo.result.report import demo_record, faults_of, write_record
 from radixroute.demo.screen import TerminalScreen
 from radixroute.demo.series import Demo, run_demo, started
+from radixroute.demo.workload.chats import ChatShape, make_workload
 from tests.demo.fake_router import ByteTokenizer, FakeCluster
 
 SHAPE = ChatShape(

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from radixroute.cli.replay import ReplayGroup
+from radixroute.cli.replay.command import ReplayGroup
 from radixroute.replay.synth.workloads import KINDS, shape_of, synthesize
 from radixroute.replay.traces.files import read_trace
 

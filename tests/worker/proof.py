@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from radixroute.demo.personas import Persona, load_personas
+from radixroute.demo.workload.personas import Persona, load_personas
 from radixroute.events.wire.records import BlocksRemoved
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer

@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.keys.block_keys import warm
 from radixroute.worker.engine.inference import InferenceEngine
 from radixroute.worker.engine.runner import ModelRunner
@@ -60,7 +61,7 @@ def _serve(pipe: Pipe, runner: str) -> int:
         EngineLoop(engine, pipe, time.monotonic_ns).run()
     except PipeClosed:
         raise
-    except WorkerError as error:
+    except (WorkerError, BrokenInvariant) as error:
         pipe.send(Failed(str(error)))
     except MemoryError:
         pipe.send(Failed("not enough memory: lower worker.kv_memory or take a smaller model"))

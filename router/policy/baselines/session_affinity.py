@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from radixroute.radix.ids import Keys, WorkerId
+from radixroute.radix.mixing import GAMMA, finalise
 from radixroute.router.policy.forecast import load_cap
 from radixroute.router.policy.formula.at_once import AtOnce
 from radixroute.router.policy.policy import PolicyFactory, PolicyParts
@@ -23,10 +24,6 @@ from radixroute.router.policy.view import Choice, Numbers, Scores, View
 # the conversation trace was one (its system prompt): 8 workers reused 7 %, less than in turn, but
 # 27 % by the first 576 to 2,048 tokens.
 SESSION_TOKENS = 1024
-# splitmix64: spreads what differs in few bits over all of them.
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +69,9 @@ def _number(ask: Ask, snapshot: Snapshot) -> int:
 
 def _order(session: int, worker_ids: tuple[WorkerId, ...]) -> Numbers:
     """The place of each worker, shape (workers,); 0: the session's own."""
-    z = _seeds(worker_ids) ^ (np.full(1, session, np.uint64) * _GAMMA)
-    z = (z ^ (z >> _30)) * _MIX_1
-    z = (z ^ (z >> _27)) * _MIX_2
-    order = np.empty(len(z))
-    order[np.argsort(z ^ (z >> _31), kind="stable")] = np.arange(len(z))
+    drawn = finalise(_seeds(worker_ids) ^ (np.full(1, session, np.uint64) * np.uint64(GAMMA)))
+    order = np.empty(len(drawn))
+    order[np.argsort(drawn, kind="stable")] = np.arange(len(drawn))
     return order
 
 

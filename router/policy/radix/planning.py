@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from radixroute.radix.ids import Runs
-from radixroute.radix.jit import entry_point
 from radixroute.router.policy import columns_layout as at
 from radixroute.router.policy.candidates import Candidates
 from radixroute.router.policy.decision import Decision
@@ -122,6 +121,8 @@ def _decision(question: Question, r: int, view: View, worker: int, placed: Any) 
 def _plan_kernel() -> Any:
     """Its arguments are always of the types it was compiled for; finding out what they are took
     9 of 12 us."""
+    from radixroute.radix.jit import entry_point  # here: numba takes 0.5 s to import
+
     return entry_point(kernels().plan)
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from radixroute.cli.console import cell, show
+from radixroute.cli.replay.trace_file import write_trace
 from radixroute.cli.reported_errors import reported_replay_errors
-from radixroute.cli.trace_file import write_trace
 from radixroute.errors import BadInput
 
 

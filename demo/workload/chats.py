@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from radixroute.demo.errors import InvalidWorkload
-from radixroute.demo.personas import Persona, fill, load_personas
+from radixroute.demo.workload.personas import Persona, fill, load_personas
 from radixroute.request.chat import ChatMessage
 
 

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from radixroute.cli.capture import capture
 from radixroute.cli.console import cell, show, tell
-from radixroute.cli.replay_diff import diff
-from radixroute.cli.replay_options import (
+from radixroute.cli.replay.capture import capture
+from radixroute.cli.replay.diff import diff
+from radixroute.cli.replay.options import (
     check_live_options,
     fitted,
     is_given,
@@ -24,10 +24,10 @@ from radixroute.cli.replay_options import (
     timing_of,
     words,
 )
-from radixroute.cli.replay_report import progress_bar, show_report, write_report
+from radixroute.cli.replay.report import progress_bar, show_report, write_report
+from radixroute.cli.replay.synth import synth
+from radixroute.cli.replay.trace_file import read_trace_file
 from radixroute.cli.reported_errors import reported_replay_errors
-from radixroute.cli.synth import synth
-from radixroute.cli.trace_file import read_trace_file
 from radixroute.errors import BadInput
 
 DEFAULT_COMMAND = "run"
@@ -55,7 +55,9 @@ replay_app = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Adds the group."""
-    for command in (capture, run, diff, synth):
+    replay_app.command()(capture)
+    replay_app.command(cls=NamesPolicies)(run)
+    for command in (diff, synth):
         replay_app.command()(command)
     app.add_typer(replay_app, name="replay")
 

@@ -47,7 +47,7 @@ def fill(text: str, persona: Persona, rng: random.Random) -> str:
 @cache
 def load_personas() -> tuple[Persona, ...]:
     """Every shipped persona, by name."""
-    folder = files("radixroute.demo") / "texts"
+    folder = files("radixroute.demo.workload") / "texts"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".json"))
     if not names:
         raise TornTexts(f"no texts in {folder}")

@@ -8,8 +8,8 @@ import typer
 
 from radixroute.cli.console import cell, show, tell
 from radixroute.cli.context import config_for
+from radixroute.cli.replay.trace_file import write_trace
 from radixroute.cli.router_address import RouterOption, find_router
-from radixroute.cli.trace_file import write_trace
 from radixroute.errors import BadInput, FrontDoorError
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from radixroute.demo.chats import Chat, Workload
 from radixroute.demo.errors import AskFailed
 from radixroute.demo.port import Port
+from radixroute.demo.workload.chats import Chat, Workload
 from radixroute.request.chat import ChatMessage
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from radixroute.demo.report import Spread, mean_ceiling, summarize
+from radixroute.demo.result.report import Spread, mean_ceiling, summarize
 from radixroute.demo.run import PolicyRun
 
 

@@ -1,6 +1,6 @@
 """Recordings on the console: entries line by line, an index's contents and changes as tables.
 
-Prints; how a line or a value looks is the business of `event_lines`.
+Prints; how a line or a value looks is the business of `lines`.
 """
 
 import json
@@ -24,7 +24,7 @@ def show_entries(
     *,
     as_json: bool,
 ) -> None:
-    from radixroute.cli.event_lines import TROUBLES, entry_json, entry_lines, header_line
+    from radixroute.cli.events.lines import TROUBLES, entry_json, entry_lines, header_line
     from radixroute.events.recording.listing import listed
 
     out = Console(soft_wrap=True, highlight=False)
@@ -40,7 +40,7 @@ def show_entries(
 
 
 def show_contents(rebuilt: "Rebuilt") -> None:
-    from radixroute.cli.event_lines import PLACE_COLUMNS, content_cells
+    from radixroute.cli.events.lines import PLACE_COLUMNS, content_cells
 
     show(f"the index at {rebuilt.at_ns / 1e9:.3f} s, after record r{rebuilt.record}")
     columns = (*PLACE_COLUMNS, "gaps", "digest")
@@ -51,7 +51,7 @@ def show_contents(rebuilt: "Rebuilt") -> None:
 
 
 def show_changes(before: "Rebuilt", after: "Rebuilt", *, with_keys: bool) -> None:
-    from radixroute.cli.event_lines import change_lines, counts_text
+    from radixroute.cli.events.lines import change_lines, counts_text
     from radixroute.events.recording.listing import stream_name
     from radixroute.events.recording.recorded import changes
 
@@ -69,7 +69,7 @@ def show_changes(before: "Rebuilt", after: "Rebuilt", *, with_keys: bool) -> Non
 
 
 def show_rebuilt_json(found: "list[Rebuilt]", *, with_keys: bool) -> None:
-    from radixroute.cli.event_lines import change_json, rebuilt_json
+    from radixroute.cli.events.lines import change_json, rebuilt_json
     from radixroute.events.recording.recorded import changes
 
     value = {"at": rebuilt_json(found[0])}

@@ -86,7 +86,7 @@ def show_capture(file: Path, capture: "Capture") -> None:
         show("[yellow]nothing was heard: is the address right, and does anything publish there?[/]")
     if capture.refused:
         show(f"[yellow]{capture.refused} messages were too big to record[/]")
-    from radixroute.cli.event_lines import agreement
+    from radixroute.cli.events.lines import agreement
     from radixroute.events.recording.listing import stream_name
 
     table = table_of("", ("stream", "state", "last seq", "gaps", "digest"), left=("stream",))

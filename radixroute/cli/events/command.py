@@ -1,7 +1,7 @@
 """The commands `events record`, `events show` and `events replay`: event streams kept for later.
 
 Owns the group, its options and which of them go together. What a recording says is the business of
-`events.recording`, how it looks that of `event_tables`.
+`events.recording`, how it looks that of `tables`.
 """
 
 from pathlib import Path
@@ -11,9 +11,14 @@ import typer
 
 from radixroute.cli.console import JsonOption
 from radixroute.cli.context import config_for
-from radixroute.cli.event_tables import show_changes, show_contents, show_entries, show_rebuilt_json
-from radixroute.cli.recording_file import open_recording, parsed_point, tell_ending
-from radixroute.cli.recording_run import record_streams, require_free, show_capture
+from radixroute.cli.events.recording_file import open_recording, parsed_point, tell_ending
+from radixroute.cli.events.recording_run import record_streams, require_free, show_capture
+from radixroute.cli.events.tables import (
+    show_changes,
+    show_contents,
+    show_entries,
+    show_rebuilt_json,
+)
 from radixroute.cli.router_address import RouterOption, find_router, require_address
 from radixroute.errors import BadInput
 

@@ -13,9 +13,9 @@ from statistics import median
 
 import numpy as np
 
-from radixroute.demo.chats import Workload
 from radixroute.demo.plan import BASELINE, EXPECTED_GAIN, EXPECTED_TTFT, OURS, POOL_SHARES, DemoPlan
 from radixroute.demo.run import PolicyRun
+from radixroute.demo.workload.chats import Workload
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,12 @@
+"""The commands about traces: `replay run`, `replay diff`, `replay synth`, `replay capture`.
+
+The way in: `command.py`.
+
+    command.py       the group `replay`, and `replay run`
+    diff.py          `replay diff`
+    synth.py         `replay synth`
+    capture.py       `replay capture`
+    options.py       options of `replay run`: which go together, the values behind them
+    report.py        a bar, tables, and the folder of a report
+    trace_file.py    trace files as commands are given them
+"""

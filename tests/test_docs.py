@@ -55,7 +55,7 @@ def test_every_picture_is_shown_and_small(picture):
 
 def test_the_pages_are_looked_at():
     names = {_name(page) for page in PAGES}
-    assert {"README.md", "docs/concepts.md", "docs/benchmarks.md", "radix/README.md"} <= names
+    assert {"README.md", "docs/concepts.md", "docs/benchmarks.md", "docs/events.md"} <= names
     assert sum(len(_links(page)) for page in PAGES) > 30
 
 

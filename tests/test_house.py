@@ -154,8 +154,8 @@ _SNAKE = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
 def test_docstrings_and_pages_name_only_what_exists():
     """In backquotes: a class, a function, an argument, a setting or a word of the wire."""
     known = _words_of_the_code()
-    pages = [path for path in (ROOT / "docs").glob("*.md")]
-    texts = {_name(path): path.read_text() for path in [*pages, ROOT / "README.md"]}
+    pages = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    texts = {_name(path): path.read_text() for path in pages}
     for path in PRODUCT:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -188,11 +188,11 @@ def _words_of_the_code() -> set[str]:
                 value = getattr(node, field, None)
                 if isinstance(value, str):
                     words |= set(value.split("."))
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                if id(node) not in docstrings:
-                    words |= set(re.findall(r"\w+", node.value))
-    for text in ("protos/radixroute.proto", "pyproject.toml", "Makefile"):
-        words |= set(re.findall(r"\w+", (ROOT / text).read_text()))
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and id(node) not in docstrings:
+                words |= set(re.findall(r"\w+", text))
+    for page in ("protos/radixroute.proto", "pyproject.toml", "Makefile"):
+        words |= set(re.findall(r"\w+", (ROOT / page).read_text()))
     return words
 
 

@@ -288,3 +288,20 @@ def test_warm_makes_the_kernels_ready(cli):
     result = cli("warm")
     assert result.exit_code == 0
     assert "ready" in result.stdout
+
+
+def test_policies_lists_every_policy_with_its_source():
+    listed = json.loads(cli("policies", "--json").stdout)
+    assert "arXiv 2603.15202" in listed["lmetric"]
+    assert all(text.strip() for text in listed.values())
+    assert "uncached prompt tokens" in cli("policies", "lmetric").stdout
+    table = cli("policies").stdout
+    assert all(name in table for name in listed)
+    for command in (("up",), ("submit",), ("replay", "run")):
+        assert "lmetric" in cli(*command, "--help").stdout
+
+
+def test_an_unknown_policy_names_the_known_ones():
+    result = cli("policies", "best")
+    assert result.exit_code == 2
+    assert "least_loaded" in result.stderr

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from radixroute.cli.console import cell, show, tell
+from radixroute.cli.policies import NamesPolicies
 from radixroute.cli.replay.capture import capture
 from radixroute.cli.replay.diff import diff
 from radixroute.cli.replay.options import (

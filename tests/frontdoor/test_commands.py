@@ -290,7 +290,7 @@ def test_warm_makes_the_kernels_ready(cli):
     assert "ready" in result.stdout
 
 
-def test_policies_lists_every_policy_with_its_source():
+def test_policies_lists_every_policy_with_its_source(cli):
     listed = json.loads(cli("policies", "--json").stdout)
     assert "arXiv 2603.15202" in listed["lmetric"]
     assert all(text.strip() for text in listed.values())
@@ -301,7 +301,7 @@ def test_policies_lists_every_policy_with_its_source():
         assert "lmetric" in cli(*command, "--help").stdout
 
 
-def test_an_unknown_policy_names_the_known_ones():
+def test_an_unknown_policy_names_the_known_ones(cli):
     result = cli("policies", "best")
     assert result.exit_code == 2
     assert "least_loaded" in result.stderr

@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo check test test-slow fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay model clean
+.PHONY: help dev demo check test test-deep test-slow fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay model clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -70,9 +70,12 @@ check: $(STAMP) ## Format, lint, imports, types, generated code
 	$(BIN)/mypy radixroute tests bench examples
 	$(BIN)/python -m tests.tools.protoc --check
 
-test: $(STAMP) model ## Test suite: all but slow and gpu; clusters after the rest, alone on the machine
-	$(BIN)/python -m pytest -m "not slow and not gpu and not e2e" --numprocesses 2 --dist worksteal
-	$(BIN)/python -m pytest -m "e2e and not slow and not gpu"
+test: $(STAMP) model ## Test suite: all but deep, slow and gpu; clusters after the rest, alone on the machine
+	$(BIN)/python -m pytest -m "not deep and not slow and not gpu and not e2e" --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest -m "e2e and not deep and not slow and not gpu"
+
+test-deep: $(STAMP) model ## What takes longer and must not break; CI runs it after `make test`
+	$(BIN)/python -m pytest -m "deep and not gpu" --numprocesses 2 --dist worksteal --timeout 900
 
 test-slow: $(STAMP) model ## The long tests
 	$(BIN)/python -m pytest -m slow --timeout 3600
@@ -84,7 +87,7 @@ fuzz-events: $(STAMP) ## Five million inputs for the decoders of events; part of
 	$(BIN)/python -m tests.tools.fuzz_events
 
 e2e: $(STAMP) model ## End-to-end tests only
-	$(BIN)/python -m pytest -m "e2e and not slow"
+	$(BIN)/python -m pytest -m "e2e and not deep and not slow"
 
 proto: $(STAMP) ## Regenerate the stubs in protos/
 	$(BIN)/python -m tests.tools.protoc

@@ -1,6 +1,6 @@
 """One policy's run: warm-up that is thrown away, the workload, and what engines and client report.
 
-Everything here goes through the router's gRPC face; the caches are fresh because the caller has
+Everything here goes through the router's gRPC door; the caches are fresh because the caller has
 restarted the cluster.
 """
 

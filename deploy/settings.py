@@ -15,7 +15,7 @@ from typing import Any
 from radixroute.deploy.errors import ConfigError
 from radixroute.events.net.bind import is_loopback, why_not_free
 from radixroute.router.errors import UnknownPolicy
-from radixroute.router.policy.table import policy_named
+from radixroute.router.policy.registry import policy_named
 from radixroute.router.settings import RouterSettings
 from radixroute.worker.settings import WorkerSettings
 

@@ -17,7 +17,7 @@ from radixroute.replay.report.report import Report, ReportedRun
 from radixroute.replay.results import RunResult
 from radixroute.replay.simulate import Conditions, Scenario, simulate
 from radixroute.replay.traces.trace import Prefixes, Trace, prefixes
-from radixroute.router.policy.table import POLICIES, policy_named
+from radixroute.router.policy.registry import POLICIES, policy_named
 
 ALL = "all"
 # Not in `all`: the default without its main idea, for who wants to see what that is worth.

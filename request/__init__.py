@@ -1,6 +1,6 @@
 """request: what a request is, for the router and the worker alike.
 
-Owns sampling parameters, limits, tokenizers, chat templates and detokenisation, so that every face
+Owns sampling parameters, limits, tokenizers, chat templates and detokenisation, so that every door
 enforces the same rules. No I/O but reading tokenizer files from a directory; never logs a prompt.
 
 The way in: `Tokenizer` (`tokenizer.py`) and `Limits` (`limits.py`).

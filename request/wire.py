@@ -1,7 +1,7 @@
 """Between the wire's messages and this room's records: token ids, sampling, chat messages.
 
 Owns the packed form of token ids. Never validates beyond what the conversion itself needs: limits
-do that. Called by the router's and the worker's gRPC faces and by clients.
+do that. Called by the router's and the worker's gRPC servers and by clients.
 """
 
 from collections.abc import Iterable

@@ -43,7 +43,7 @@ class Count(StrEnum):
     EVENTS_UNKNOWN_HOLDER = "event_items_dropped_unknown_worker"
     REMOVALS_UNKNOWN = "index_removals_unknown"
     BLOCKS_FORGOTTEN = "index_blocks_forgotten"  # the byte budget was full
-    PARENT_CONFLICTS = "index_parent_conflicts"  # a block was told with two parents
+    PARENT_CONFLICTS = "index_parent_conflicts"  # events gave a block two parents
     SENDS_DROPPED = "sends_dropped_no_session"
 
 

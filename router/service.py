@@ -28,7 +28,7 @@ from radixroute.router.core.router_core import RouterCore
 from radixroute.router.errors import PortInUse, UnsafeBind
 from radixroute.router.links.channel import server_options
 from radixroute.router.messages.inputs import MemberSpec
-from radixroute.router.policy.table import policy_named
+from radixroute.router.policy.registry import policy_named
 from radixroute.router.runtime import RouterRuntime
 from radixroute.router.settings import RouterSettings
 

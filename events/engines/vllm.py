@@ -2,7 +2,8 @@
 
 Both send `[topic, seq, payload]`; a payload is an array or a map, an event is a map with key
 `type` or an array with its tag first. Unknown fields are ignored, one bad event does not cost its
-batch, and any bytes end in records or one `RemoteEventError`. Pure.
+batch, and any bytes end in records or one `RemoteEventError`. What they become in our events is
+`adapter`'s, or, for plain batches, `flat`'s and `translate_kernels`'. Pure.
 """
 
 from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ class NamesPolicies(TyperCommand):
     """A command whose help lists the policies that there are: asked for only when it is shown."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        from radixroute.router.policy.table import POLICIES
+        from radixroute.router.policy.registry import POLICIES
 
         for option in self.params:
             if option.name == "policy" and isinstance(getattr(option, "help", None), str):
@@ -37,7 +37,7 @@ def policies(
 
     Example: [bold]radixroute policies dynamo_agentic[/]
     """
-    from radixroute.router.policy.table import DESCRIPTIONS, POLICIES
+    from radixroute.router.policy.registry import DESCRIPTIONS, POLICIES
 
     if name and name not in POLICIES:
         raise BadInput(f"unknown policy: use one of {', '.join(sorted(POLICIES))}")

@@ -25,7 +25,7 @@ from radixroute.router.counters import Count
 from radixroute.router.errors import NoWorkers, UnknownModel
 from radixroute.router.links.handshake import Served
 from radixroute.router.messages.inputs import NS_PER_S, RequestSpec, session_of
-from radixroute.router.policy.table import policy_named
+from radixroute.router.policy.registry import policy_named
 from radixroute.router.runtime import RouterRuntime
 from radixroute.router.settings import RouterSettings
 

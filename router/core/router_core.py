@@ -273,7 +273,7 @@ class RouterCore:
         return self._state.speeds.columns(worker_ids)
 
     def stepped(self, columns: ColumnList, end_ns: Numbers) -> None:
-        """Steps of these workers ended, of which nothing else is told."""
+        """Steps of these workers ended, of which nothing else is reported."""
         self._state.speeds.stepped(columns, end_ns)
 
     def observe_decode(

@@ -13,7 +13,7 @@ from radixroute.router.messages.inputs import MemberSpec, PackedTokens, RequestS
 
 
 class Failure(Enum):
-    """Why a request got no answer; each is one status code at the face."""
+    """Why a request got no answer; each is one status code at a door."""
 
     NO_WORKERS = "no_workers"
     QUEUE_FULL = "queue_full"

@@ -63,7 +63,7 @@ class WorkerFacts:
     eos_token_ids: frozenset[int]
     kv_blocks_total: int
     max_batched_tokens: int
-    max_num_seqs: int = 0  # requests that run at once; 0: not told
+    max_num_seqs: int = 0  # requests that run at once; 0: not known
     ranks: int = 1  # event streams
     compat: Endpoints | None = None  # events in vLLM's form, for other routers
 

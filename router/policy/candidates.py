@@ -27,7 +27,7 @@ class Candidates:
 
     worker_ids: tuple[WorkerId, ...]
     columns: ColumnList
-    max_batched_tokens: Numbers  # infinite: not told
+    max_batched_tokens: Numbers  # infinite: not known
     believed: dict[WorkerId, int]  # position of each whose cache may be believed
     excluded: tuple[Excluded, ...]
     nothing: Runs  # zeros, shape (workers,)

@@ -46,7 +46,7 @@ class Dispatched(NamedTuple):
     spec: RequestSpec
     booking: BookingId
     decision: Decision
-    kv_blocks: int  # of the worker's cache; 0: not told
+    kv_blocks: int  # of the worker's cache; 0: not known
     now_ns: int
 
 

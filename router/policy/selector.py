@@ -10,13 +10,13 @@ from dataclasses import replace
 
 from radixroute.radix.ids import WorkerId
 from radixroute.router.policy.policy import Policy, PolicyParts
+from radixroute.router.policy.registry import policy_named
 from radixroute.router.policy.snapshot import (
     Beliefs,
     Draw,
     FleetNumbers,
     Snapshot,
 )
-from radixroute.router.policy.table import policy_named
 
 
 class Selector:

@@ -27,7 +27,7 @@ class BookingId(NamedTuple):
 @dataclass(slots=True)
 class _Booking:
     worker_id: WorkerId
-    is_lease: bool  # its first token is not told to us
+    is_lease: bool  # nobody reports its first token to us
     dispatch_seq: int
     queued_tokens: int  # uncached prompt tokens; 0 once the first token came
     has_first_token: bool = False

@@ -30,7 +30,7 @@ PRIOR_OUTPUT_TOKENS = 64.0
 STEP_MEMORY = 200.0
 SURPRISE = 0.2  # of the larger of both times
 SURPRISED_MEMORY = 4.0
-# What a step takes is told by its worker; what a prompt takes we see ourselves.
+# What a step takes its worker reports; what a prompt takes we see ourselves.
 DRIFT_MEMORY = 64.0  # prompts
 PRIOR_DRIFT_MS = 500.0  # weight of the belief that there is none
 # Where all chunks have one size nothing tells the fixed part of their time from the rest: a weak
@@ -213,7 +213,7 @@ class SpeedBook:
         return np.array([self._columns.of(worker_id) for worker_id in worker_ids], np.intp)
 
     def stepped(self, columns: ColumnList, end_ns: NDArray[np.int64]) -> None:
-        """Steps ended of which nothing else is told."""
+        """Steps ended of which nothing else is reported."""
         self._table.numbers[_LAST_STEP, columns] = end_ns
 
     def forget(self, worker_id: WorkerId) -> None:

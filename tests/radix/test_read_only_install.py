@@ -99,7 +99,7 @@ def test_with_nothing_to_write_to_kernels_compile_in_memory_and_one_line_says_so
         assert log.startswith(NOTHING_IS_KEPT)
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_a_match_is_right_with_nothing_to_write_to(site):
     """All kernels of the index: one line all the same."""
     verdict, _, log = run(site, _MATCH, site / "home")

@@ -15,7 +15,7 @@ from radixroute.replay.synth.workloads import synthesize
 from radixroute.replay.traces.reshape import capped, cut
 from radixroute.replay.traces.trace import Trace, sessions
 from radixroute.router.errors import UnknownPolicy
-from radixroute.router.policy.table import POLICIES
+from radixroute.router.policy.registry import POLICIES
 from tests.replay.conversation import conversation
 
 SHAPE = FleetShape(workers=4, kv_blocks=2048, block_size=64)
@@ -134,7 +134,7 @@ def test_round_robin_agrees_with_the_peers_published_replay():
     assert run.mean_itl_ms == pytest.approx(7.588, rel=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_the_default_policy_stays_as_good_as_it_was():
     trace = conversation()
     scenario = Scenario(FleetShape(8, 16384, 64))

@@ -10,8 +10,8 @@ from radixroute.router.messages.inputs import RequestSpec
 from radixroute.router.policy.candidates import CandidateList
 from radixroute.router.policy.decision import Decision
 from radixroute.router.policy.policy import Dispatched, Policy, PolicyParts
+from radixroute.router.policy.registry import policy_named
 from radixroute.router.policy.snapshot import Beliefs
-from radixroute.router.policy.table import policy_named
 from radixroute.router.policy.view import View
 from radixroute.router.settings import RouterSettings
 from radixroute.router.workers.columns import WorkerColumns

@@ -12,7 +12,7 @@ import numpy as np
 from radixroute.radix.ids import WorkerId
 from radixroute.router.policy import columns_layout as at
 from radixroute.router.policy.forecast import load_cap
-from radixroute.router.policy.radix import kernels as weights
+from radixroute.router.policy.radix import cost_kernels as weights
 from radixroute.router.policy.radix.scores import Terms
 from radixroute.router.policy.view import View
 

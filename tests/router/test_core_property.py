@@ -9,7 +9,7 @@ import pytest
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
 from radixroute.router.messages.actions import Failure
-from radixroute.router.policy.table import POLICIES
+from radixroute.router.policy.registry import POLICIES
 from tests.router.worlds import MS, World, request, spec
 
 WORKERS = "abc"

@@ -10,7 +10,7 @@ from radixroute.router.messages.actions import Dispatch
 from radixroute.router.messages.inputs import Delta, PromptFacts, StepReport
 from radixroute.router.policy import columns_layout as at
 from radixroute.router.policy.forecast import MIN_CAP
-from radixroute.router.policy.radix import kernels
+from radixroute.router.policy.radix import cost_kernels as kernels
 from radixroute.router.policy.radix.planning import placements, scratch
 from radixroute.router.policy.view import TIE_MS
 from tests.router.scalar_score import OUTPUT, Row, held_total, scalar_terms, view

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from radixroute.router.errors import UnknownPolicy
 from radixroute.router.policy.forecast import MIN_CAP, expected_ttft_ms, load_cap
-from radixroute.router.policy.radix.kernels import SLOW_DOWN_WEIGHT
+from radixroute.router.policy.radix.cost_kernels import SLOW_DOWN_WEIGHT
 from radixroute.router.policy.radix.scores import radix_scores
-from radixroute.router.policy.table import POLICIES, policy_named
+from radixroute.router.policy.registry import POLICIES, policy_named
 from radixroute.router.policy.view import View
 from tests.router.fixed_snapshot import FixedSnapshot, ask, decide, make
 from tests.router.scalar_score import Row, scalar_choice, scalar_terms, view

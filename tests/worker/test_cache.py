@@ -162,9 +162,9 @@ def test_a_failed_step_takes_back_what_it_stored_and_no_more():
     fill(cache, first, A)
     second = cache.acquire(B)
     fill(cache, second, B)
-    twin = cache.acquire(A)
-    fill(cache, twin, A)
-    for lease in (twin, second, first):
+    duplicate = cache.acquire(A)
+    fill(cache, duplicate, A)
+    for lease in (duplicate, second, first):
         cache.retract(lease)
         cache.release(lease)
     cache.check()

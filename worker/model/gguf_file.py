@@ -1,7 +1,7 @@
 """GGUF files of the Llama family: read once into a Hugging Face folder of float32 safetensors.
 
 Owns the mapping of names, the undoing of llama.cpp's row order and the tokenizer's rebuilding; the
-tensors come out bit for bit as `gguf` dequantises them. Called by `model_folder`. Needs gguf and
+tensors come out bit for bit as `gguf` dequantises them. Called by `folder`. Needs gguf and
 safetensors, no torch.
 """
 

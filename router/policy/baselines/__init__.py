@@ -1,7 +1,7 @@
 """Baselines: one file a rival, or a simple rule to compare with.
 
 Each file has its source in its docstring and a table `POLICIES` of name -> factory. Adding a file
-is all: the router, the lab, `--help` and `radixroute policies` find it (`policy/table.py`). Costs
+is all: the router, the lab, `--help` and `radixroute policies` find it (`policy/registry.py`). Costs
 are functions of a `View`, and the lowest goes (`published` in `formula/at_once.py`); what a rule
 must remember it owns (`round_robin.py` is the shortest example, `dynamo.py` the longest).
 

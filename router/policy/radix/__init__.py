@@ -1,12 +1,12 @@
 """Radix: the default policy, which binds late, and its form that does without cache events.
 
-Owns the weights of its cost (`kernels.py`), what is usual by now and the accounts of replicas. The
+Owns the weights of its cost (`cost_kernels.py`), what is usual by now and the accounts of replicas. The
 way in is `RadixPolicy`; docs/policy.md has the reasons and what was measured.
 
 radix_policy.py     the policy: one request at once, or all that wait together
 planning.py         between requests that wait and the kernel that places them
 scores.py           terms of a decision, for the choice and for `explain`
-kernels.py          the compiled arithmetic of both
+cost_kernels.py     what each worker would cost, and who goes where: the compiled arithmetic
 replicas.py         when one more copy of a hot prefix is worth computing
 prefix_approx.py    the same policy on blocks learned from its own decisions
 learned.py          those blocks

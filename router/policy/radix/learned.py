@@ -38,7 +38,7 @@ class LearnedBlocks:
         return self._of().overlaps(keys)
 
     def learn(self, worker_id: WorkerId, keys: Keys, *, capacity: int, now_ns: int) -> int:
-        """A prompt with these blocks goes there, whose cache has `capacity` blocks (0: not told).
+        """A prompt with these blocks goes there, whose cache has `capacity` blocks (0: not known).
 
         Returns how many blocks were forgotten for want of it. O(blocks).
         """

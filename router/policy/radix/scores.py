@@ -2,7 +2,7 @@
 
 Pure. Each term is named and has a unit, so that `explain` can print why. Not a mix of unitless
 weights: everything is the worker's own milliseconds, learned from its reported steps. The
-arithmetic is in `kernels`; the tests hold it equal to the same worker by worker.
+arithmetic is in `cost_kernels`; the tests hold it equal to the same worker by worker.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ from radixroute.router.policy.radix.replicas import longest_held
 from radixroute.router.policy.view import Scores, View
 
 if TYPE_CHECKING:
-    from radixroute.router.policy.radix.kernels import Usual as Usual
+    from radixroute.router.policy.radix.cost_kernels import Usual as Usual
 else:
     Usual = object  # importing kernels compiles them
 
@@ -32,8 +32,8 @@ class Terms(NamedTuple):
 
 @cache
 def kernels() -> Any:
-    """`radix.kernels`, at first use: numba takes 0.5 s to import."""
-    from radixroute.router.policy.radix import kernels
+    """`radix.cost_kernels`, at first use: numba takes 0.5 s to import."""
+    from radixroute.router.policy.radix import cost_kernels as kernels
 
     return kernels
 

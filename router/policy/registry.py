@@ -1,4 +1,4 @@
-"""Table of policies: name -> factory. A file in `baselines/` is found by itself."""
+"""Registry of policies: name -> factory. A file in `baselines/` is found by itself."""
 
 import pkgutil
 from importlib import import_module

@@ -4,8 +4,8 @@
     decode ms  = max(d_min, d2 p^2 + d1 p + d0 + d_each n)
                                  n > 0: requests that decode, p: their context / all KV tokens
 
-Pure values. A step of both costs the sum. The kernel computes them in `decode_fast_forward.step_ns`;
-a first token has the time at which its step ends (`scheduler`), and a TTFT is that less the arrival.
+Pure values. A step of both costs the sum. The kernel computes it in `decode_fast_forward.step_ns`.
+A first token has the time at which its step ends (`scheduler`); TTFT is that less the arrival.
 """
 
 from dataclasses import dataclass

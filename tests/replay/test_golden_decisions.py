@@ -1,7 +1,7 @@
 """Every policy decides as it did: digests of seeded replays, kept in `tests/data/decisions.json`.
 
-A change that means to decide otherwise writes them anew (`python -m tests.replay.golden_decisions`) and
-says so in its message; one that moves code must not.
+A change that means to decide otherwise writes them anew (`python -m tests.replay.golden_decisions`)
+and says so in its message; one that moves code must not.
 """
 
 import pytest

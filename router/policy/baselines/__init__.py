@@ -1,9 +1,9 @@
 """Baselines: one file a rival, or a simple rule to compare with.
 
 Each file has its source in its docstring and a table `POLICIES` of name -> factory. Adding a file
-is all: the router, the lab, `--help` and `radixroute policies` find it (`policy/registry.py`). Costs
-are functions of a `View`, and the lowest goes (`published` in `formula/at_once.py`); what a rule
-must remember it owns (`round_robin.py` is the shortest example, `dynamo.py` the longest).
+is all: the router, the lab, `--help` and `radixroute policies` find it (`registry.py`). Costs are
+functions of a `View`, and the lowest goes (`published` in `formula/at_once.py`); what a rule must
+remember it owns (`round_robin.py` is the shortest example, `dynamo.py` the longest).
 
 dynamo.py                NVIDIA Dynamo's cost, its agentic preset, and its queue
 least_loaded.py          fewest requests in flight

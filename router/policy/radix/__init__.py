@@ -1,7 +1,7 @@
 """Radix: the default policy, which binds late, and its form that does without cache events.
 
-Owns the weights of its cost (`cost_kernels.py`), what is usual by now and the accounts of replicas. The
-way in is `RadixPolicy`; docs/policy.md has the reasons and what was measured.
+Owns the weights of its cost (`cost_kernels.py`), what is usual by now and the accounts of replicas.
+The way in is `RadixPolicy`; docs/policy.md has the reasons and what was measured.
 
 radix_policy.py     the policy: one request at once, or all that wait together
 planning.py         between requests that wait and the kernel that places them

@@ -18,6 +18,7 @@ The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From
     errors.py        errors, cut by what the caller can do
     lab.py           one trace under many settings, into one report
     results.py       results of one run, in columns
+    scenario.py      the fleet that a trace meets, and how
     simulate.py      one policy over one trace
     analysis/        bounds, the infinite cache, miss attribution
     fleet/           the simulated fleet: queues, batches, prefix caches
@@ -25,8 +26,9 @@ The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From
     synth/           synthetic workloads
     traces/          traces and their files
 
-Imports point one way: `lab` > `simulate`, `calibration`, `analysis`, `report`, `synth` > `fleet` >
-`results` > `traces` > `arrays`, `errors`. Of those on one level none imports another.
+Imports point one way: `lab` > `simulate`, `calibration`, `analysis`, `report`, `synth` >
+`scenario` > `fleet` > `results` > `traces` > `arrays`, `errors`. Of those on one level none imports
+another.
 """
 
 from importlib import import_module
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from radixroute.replay.report.html import index_html
     from radixroute.replay.report.report import Report, requests_jsonl, results_json
     from radixroute.replay.results import RunResult
-    from radixroute.replay.simulate import Conditions
+    from radixroute.replay.scenario import Conditions
     from radixroute.replay.synth.workloads import synthesize
     from radixroute.replay.traces.files import read_trace
     from radixroute.replay.traces.trace import Trace
@@ -63,7 +65,7 @@ __all__ = [
 # Where each name lives. Imported when it is first used: `import radixroute.replay` alone loads
 # neither the router nor numpy.
 _MODULE_BY_NAME = {
-    "Conditions": "simulate",
+    "Conditions": "scenario",
     "LabSettings": "lab",
     "ReplayError": "errors",
     "Report": "report.report",

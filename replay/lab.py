@@ -15,7 +15,8 @@ from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
 from radixroute.replay.report.report import Report, ReportedRun
 from radixroute.replay.results import RunResult
-from radixroute.replay.simulate import Conditions, Scenario, simulate
+from radixroute.replay.scenario import Conditions, Scenario
+from radixroute.replay.simulate import simulate
 from radixroute.replay.traces.trace import Prefixes, Trace, prefixes
 from radixroute.router.policy.registry import POLICIES, policy_named
 

@@ -10,7 +10,6 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,8 +20,8 @@ from radixroute.replay.fleet import layout as at
 from radixroute.replay.fleet.cache_events import cache_events
 from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.simulated_fleet import CacheWords, FleetStep, SimulatedFleet
-from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
 from radixroute.replay.results import RunResult
+from radixroute.replay.scenario import Scenario
 from radixroute.replay.traces.trace import Prefixes, Trace, prefixes, sessions
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.router.core.router_core import RouterCore
@@ -41,28 +40,6 @@ from radixroute.router.settings import RouterSettings
 
 _NEVER = 1 << 62
 _FOREVER_S = 1e9
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """What lies between router and workers, and what is wrong with it."""
-
-    event_delay_ms: float = 0.0  # until the router hears of a cache change
-    dispatch_ms: float = 0.0  # until a request is at its worker
-    prefill_bias: float = 1.0  # the router is told times wrong by this factor
-    decode_bias: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """The fleet that a trace meets, and how."""
-
-    shape: FleetShape
-    timing: Timing = POLYNOMIAL
-    speed: float = 1.0  # arrivals come so many times faster
-    seed: int = 0  # of ties and random choices
-    conditions: Conditions = field(default_factory=Conditions)
-    keeps_events: bool = False  # the result then has `events`
 
 
 def simulate(

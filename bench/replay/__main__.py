@@ -27,7 +27,8 @@ from bench.replay.growth import growth
 from bench.rows import Row, alone, write
 from radixroute.demo.machine import machine, versions
 from radixroute.replay.fleet.shape import FleetShape
-from radixroute.replay.simulate import Conditions, Scenario, simulate
+from radixroute.replay.scenario import Conditions, Scenario
+from radixroute.replay.simulate import simulate
 from radixroute.replay.synth.workloads import KINDS, synthesize
 from radixroute.replay.traces.files import read_trace
 from radixroute.replay.traces.reshape import spread

@@ -13,7 +13,8 @@ from bench.rows import Row, alone
 from radixroute.radix.tree.eviction import EVICTION_POLICIES, LRU
 from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.results import RunResult
-from radixroute.replay.simulate import Scenario, simulate
+from radixroute.replay.scenario import Scenario
+from radixroute.replay.simulate import simulate
 from radixroute.replay.synth.workloads import KINDS, synthesize
 from radixroute.replay.traces.trace import Trace, prefixes
 

@@ -19,7 +19,8 @@ import numpy as np
 
 from bench.rows import Row, alone
 from radixroute.replay.fleet.shape import FleetShape
-from radixroute.replay.simulate import Scenario, simulate
+from radixroute.replay.scenario import Scenario
+from radixroute.replay.simulate import simulate
 from radixroute.replay.traces.files import read_trace
 from radixroute.replay.traces.reshape import cut, spread
 from radixroute.replay.traces.trace import Trace

@@ -8,12 +8,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-from radixroute.router.policy.table import POLICIES
 
 from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.results import RunResult
-from radixroute.replay.simulate import Scenario, simulate
+from radixroute.replay.scenario import Scenario
+from radixroute.replay.simulate import simulate
 from radixroute.replay.synth.workloads import KINDS, synthesize
+from radixroute.router.policy.registry import POLICIES
 
 FILE = Path(__file__).resolve().parents[1] / "data" / "decisions.json"
 SEED = 7

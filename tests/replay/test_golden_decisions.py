@@ -5,9 +5,10 @@ and says so in its message; one that moves code must not.
 """
 
 import pytest
-from radixroute.router.policy.table import POLICIES
 
-from tests.replay.golden_decisions import KINDS, decisions, kept
+from radixroute.replay.synth.workloads import KINDS
+from radixroute.router.policy.registry import POLICIES
+from tests.replay.golden_decisions import decisions, kept
 
 pytestmark = pytest.mark.deep
 

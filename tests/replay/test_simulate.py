@@ -10,7 +10,8 @@ from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.timing import LINEAR
 from radixroute.replay.lab import LabSettings, replay_all
 from radixroute.replay.report.report import results_json
-from radixroute.replay.simulate import Conditions, Scenario, Simulation, simulate
+from radixroute.replay.scenario import Conditions, Scenario
+from radixroute.replay.simulate import Simulation, simulate
 from radixroute.replay.synth.workloads import synthesize
 from radixroute.replay.traces.reshape import capped, cut
 from radixroute.replay.traces.trace import Trace, sessions

@@ -130,7 +130,7 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
     Example: [bold]radixroute replay trace.jsonl.gz --workers 8 --speed 1,4 -o report[/]
     """
     from radixroute.replay.lab import LabSettings, replay_all
-    from radixroute.replay.simulate import Conditions
+    from radixroute.replay.scenario import Conditions
     from radixroute.router.errors import UnknownPolicy
 
     check_live_options(ctx, live)

@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 def record_streams(
     file: Path, finder: "SourceFinder", seconds: float | None, force: bool
 ) -> "Capture":
+    found = finder.find()  # before anything is compiled: there may be nothing to record
+    if not found.sources:
+        raise NotRecorded("no workers have joined yet: there is nothing to record")
     from radixroute.events.errors import EventError
     from radixroute.events.warm import warm
     from radixroute.live.event_recording import record_into
     from radixroute.radix.errors import RadixError
 
     warm()  # loading kernels takes a second, by which the first messages would seem late
-    found = finder.find()
-    if not found.sources:
-        raise NotRecorded("no workers have joined yet: there is nothing to record")
+    found = finder.look()
     tell(f"recording {_streams(sum(s.ranks for s in found.sources))} into {file}; Ctrl-C ends it")
     try:
         with _created(file, force) as out, Console(stderr=True).status("") as status:

@@ -1,4 +1,4 @@
-"""I own how a kernel function becomes machine code: compiled once on a machine, then loaded.
+"""How a kernel function becomes machine code: compiled once on a machine, then loaded.
 
 numba's cache does not notice an edit in a callee that lives in another file, so our cache folders
 are named by a hash of every source that goes into a kernel (`jit_sources`); `jit_cache` says where
@@ -7,6 +7,7 @@ they lie. With no folder that is ours, each process compiles anew and says so on
 
 import inspect
 import logging
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,8 @@ import numba
 import numba.core.config
 
 from radixroute.radix.jit_cache import cache_folder, candidates, drop_unused
+from radixroute.radix.jit_lock import compiling_alone
+from radixroute.radix.jit_progress import progress
 from radixroute.radix.jit_sources import source_hash
 
 _log = logging.getLogger(__name__)
@@ -40,9 +43,13 @@ def kernel(signature: object, *, makes_arrays: bool = False) -> Callable[[_Kerne
         _config.CACHE_DIR = str(folder) if folder else before
         try:
             compile_now = _njit(signature, nogil=True, cache=folder is not None, _nrt=makes_arrays)
-            compiled = compile_now(function)
+            started = time.perf_counter()
+            with compiling_alone(folder, function.__name__):
+                compiled = compile_now(function)
         finally:
             _config.CACHE_DIR = before
+        if folder is None or compiled.stats.cache_misses:
+            progress.compiled(time.perf_counter() - started)
         if folder is not None and compiled.stats.cache_misses:
             drop_unused(folder.parent)
         return cast(_Kernel, compiled)

@@ -1,4 +1,4 @@
-"""I own the folders in which compiled kernels are kept, one for each hash of sources.
+"""Folders in which compiled kernels are kept, one for each hash of sources.
 
 Their files are loaded as code: only a folder that belongs to us is used, never a shared temporary
 one. Folders of sources that are no more go once there are many and nobody has used them for days.

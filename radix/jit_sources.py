@@ -1,4 +1,4 @@
-"""I find every source that goes into a kernel, and name them all by one hash.
+"""Sources that go into a kernel: found by its imports, and named by one hash.
 
 numba's cache looks at the kernel's own file only: an edit in a callee or a constant of another
 file would be served stale. What a kernel's file imports from its own package and from ours, and

@@ -20,6 +20,7 @@ The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From
     results.py       results of one run, in columns
     scenario.py      the fleet that a trace meets, and how
     simulate.py      one policy over one trace
+    warm.py          every kernel of the room, loaded
     analysis/        bounds, the infinite cache, miss attribution
     fleet/           the simulated fleet: queues, batches, prefix caches
     report/          reports: figures, table, page, diff

@@ -29,6 +29,7 @@ from radixroute.router.errors import PortInUse, UnsafeBind
 from radixroute.router.links.channel import server_options
 from radixroute.router.messages.inputs import MemberSpec
 from radixroute.router.policy.registry import policy_named
+from radixroute.router.policy.warm import warm as warm_policies
 from radixroute.router.runtime import RouterRuntime
 from radixroute.router.settings import RouterSettings
 
@@ -86,6 +87,7 @@ class RouterService:
         _check_bind(settings)
         # Compiling kernels takes seconds the first time; never in the loop, never in a request.
         await asyncio.to_thread(warm)
+        await asyncio.to_thread(warm_policies)
         index = PrefixIndex(settings.index_bytes)
         rng = random.Random(settings.seed)  # noqa: S311 - choices must be reproducible, not secret
         core = RouterCore(settings, index, rng)

@@ -20,6 +20,8 @@ from radixroute.deploy.ray_env import enter_loopback, leave_loopback, ray, total
 from radixroute.deploy.settings import ClusterSettings, settle, with_secret
 from radixroute.deploy.state.records import ClusterStatus, Progress
 from radixroute.events.warm import warm
+from radixroute.radix.jit_progress import progress as compilation
+from radixroute.router.policy.warm import warm as warm_policies
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +68,10 @@ class LocalCluster:
         report = progress or _ignore
         if self._cluster is not None or ray.is_initialized():
             raise AlreadyRunning("this process is connected to a Ray already")
-        report("loading the kernels of the index (compiling them takes half a minute, once)")
-        warm()
+        report("loading the router's kernels (compiled once on a machine)")
+        with compilation.told_to(lambda n, _seconds: report(f"{n} kernels compiled")):
+            warm()
+            warm_policies()
         try:
             self._start_ray()
             report(f"Ray started with {total_cpus():g} CPU")

@@ -13,6 +13,7 @@ The way in: `app.py`, then the file of a command.
     policies.py           `policies`
     events/               `events record`, `events show`, `events replay`
     replay/               `replay run`, `replay diff`, `replay synth`, `replay capture`
+    compile_progress.py   lines while kernels compile
     console.py            tables, JSON, and one line for an error
     context.py            the settings of a command
     reported_errors.py    errors of the rooms below, with our exit codes

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from radixroute import __version__
 from radixroute.cli import cluster, inspect, policies, submit
+from radixroute.cli.compile_progress import compilation_shown
 from radixroute.cli.console import complain
 from radixroute.cli.context import Context
 from radixroute.cli.events import command as events
@@ -25,7 +26,8 @@ class FrontDoorGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with compilation_shown():
+                return super().invoke(ctx)
         except FrontDoorError as error:
             complain(str(error))
             raise typer.Exit(error.exit_code) from error

@@ -155,14 +155,17 @@ def config(
 
 
 def warm() -> None:
-    """Compile the index's kernels now, so that the first request does not wait for it.
+    """Compile all kernels now, so that no command and no request waits for it.
 
     Example: [bold]radixroute warm[/]
     """
-    from radixroute.events.warm import warm as warm_kernels
+    from radixroute.events.warm import warm as warm_events
+    from radixroute.replay.warm import warm as warm_replay
+    from radixroute.router.policy.warm import warm as warm_policies
 
     started = time.perf_counter()
-    warm_kernels()
+    for warm_room in (warm_events, warm_policies, warm_replay):
+        warm_room()
     show(f"kernels are ready ({time.perf_counter() - started:.1f} s)")
 
 

@@ -17,6 +17,7 @@ rival (`baselines/lmetric.py`). To add one, copy that file.
     expected.py            blocks that a worker will hold soon
     forecast.py            what a prompt costs on a worker: the rules all policies share
     forecast_kernels.py    their arithmetic over many workers, compiled
+    warm.py                loads every kernel of the policies
     columns_layout.py      rows of the table of workers
     radix/                 the default policy
     formula/               what turns a formula into a policy

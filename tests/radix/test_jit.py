@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from radixroute.radix import jit, jit_cache, jit_sources
+from radixroute.radix import jit, jit_cache, jit_lock, jit_progress, jit_sources
 
 ROOM = Path(jit.__file__).resolve().parent
 
@@ -90,18 +90,56 @@ def test_an_edit_anywhere_below_a_kernel_is_compiled_and_elsewhere_costs_nothing
     assert run_kernels(package) == (1, 51)
 
 
-def test_many_processes_may_compile_at_once_and_all_are_right(package):
+def test_processes_that_start_together_compile_once_and_all_are_right(package):
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: run_kernels(package)[1], range(6)))
-    assert answers == [31] * 6
+        answers = sorted(pool.map(lambda _: run_kernels(package), range(6)))
+    assert answers == [(0, 31)] + [(1, 31)] * 5, "one compiled, five waited and loaded"
     assert run_kernels(package) == (1, 31)  # and what they left is sound
+
+
+def test_who_dies_while_it_compiles_leaves_the_lock(package):
+    """The lock goes with its process: nobody waits for the dead."""
+    folder = package / "cache"
+    folder.mkdir()
+    hold = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from radixroute.radix.jit_lock import compiling_alone\n"
+        "with compiling_alone(Path(sys.argv[1]), 'scaled'):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(folder)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        holder.kill()
+    with jit_lock.compiling_alone(folder, "scaled"):
+        pass
+
+
+def test_whoever_listens_hears_of_what_was_compiled_and_not_of_what_was_loaded():
+    heard = []
+    progress = jit_progress.CompileProgress()
+    progress.compiled(0.5)
+    with progress.told_to(lambda n, seconds: heard.append((n, seconds))):
+        progress.compiled(1.0)
+        progress.compiled(0.25)
+    progress.compiled(1.0)
+    assert heard == [(2, 1.5), (3, 1.75)]
 
 
 def test_what_the_kernels_of_other_rooms_call_here_is_found():
     """Not a list: two of each room that a mistake in reading imports would lose."""
     for module, needed in (
-        ("radixroute.radix.index.kernels", {"radix.table", "radix.layout", "radix.jit"}),
-        ("radixroute.router.policy.radix_kernels", {"router.table_layout", "radix.jit"}),
+        (
+            "radixroute.radix.index.kernels",
+            {"radix.index.table", "radix.index.layout", "radix.jit"},
+        ),
+        (
+            "radixroute.router.policy.radix.cost_kernels",
+            {"router.policy.columns_layout", "router.policy.forecast_kernels", "radix.jit"},
+        ),
     ):
         (file,) = jit_sources.file_of(module)
         found = {name for name, _ in jit_sources.sources(file, module)}

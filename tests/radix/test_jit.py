@@ -112,6 +112,7 @@ def test_who_dies_while_it_compiles_leaves_the_lock(package):
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(folder)], stdout=subprocess.PIPE, text=True
     ) as holder:
+        assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         holder.kill()
     with jit_lock.compiling_alone(folder, "scaled"):

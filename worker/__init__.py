@@ -2,7 +2,7 @@
 
 Owns a model and its weights, the paged KV cache and what is cached in it, the scheduler, the engine
 process, and the worker's side of the wire. Never knows Ray or other workers, never chooses where a
-request runs, and never restarts anything: `deploy/actors/supervisor.py` does. Everything but
+request runs, and never restarts anything: `deploy/actors/actor_slot.py` does. Everything but
 `model/` imports without torch: `replay` and its tests run the scheduler and the cache.
 
 The way in is `WorkerService` (`service.py`), which starts all of it. A request then goes

@@ -9,8 +9,8 @@ The way in: `EngineStream` (`engine_stream.py`), one endpoint's batches in order
     foreign.py             those records, neutral
     flat.py                the fast path: a batch as words, no object a block
     foreign_kernels.py     its kernels
-    engine_stream.py       `EngineStream`: order, vLLM's replay endpoint, ranks
-    adapter.py             `EngineAdapter`: foreign events to ours
+    engine_stream.py       `EngineStream`: order, gaps, vLLM's replay endpoint, ranks
+    adapter.py             `EngineAdapter`: what a `BlockStored` of theirs becomes
     translate_kernels.py   the same for plain events, in one call
     names.py               `NameTable`: which block each engine hash stands for
     names_kernels.py       its kernels: open addressing, compared whole, grown a few at a time

@@ -6,7 +6,7 @@ comes in, actions go out; never touches the index, whose account it compares wit
 
 The way in: `StreamSession` (`stream_session.py`); its life is the table in `states.py`.
 
-    stream_session.py   `StreamSession`: every input, and the actions it leads to
+    stream_session.py   `StreamSession`: every input, what it leads to; what a gap does
     states.py           states, causes and the table of transitions
     actions.py          what a stream asks its caller to do
     order.py            what comes next, what waits, what must exist

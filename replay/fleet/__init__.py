@@ -17,5 +17,5 @@ The way in: `SimulatedFleet` in `simulated_fleet.py`, then `advance` in `kernels
     shape.py                 how many workers, and how large
     simulated_fleet.py       `SimulatedFleet`: the arrays, and the only way that time passes
     tables.py                the arrays as they are at the start
-    timing.py                timing models: prefill and decode in milliseconds
+    timing.py                timing models of a step; how TTFT comes about
 """

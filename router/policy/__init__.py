@@ -15,7 +15,7 @@ rival (`baselines/lmetric.py`). To add one, copy that file.
     decision.py            one choice with everything it was made from
     candidates.py          who may take a request now
     expected.py            blocks that a worker will hold soon
-    forecast.py            what a prompt costs on a worker: the rules all policies share
+    forecast.py            prefill, steps, load cap, ties: the rules all policies share
     forecast_kernels.py    their arithmetic over many workers, compiled
     warm.py                loads every kernel of the policies
     columns_layout.py      rows of the table of workers

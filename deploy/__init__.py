@@ -5,8 +5,8 @@ router is given, `up` and `down`, the cluster files of `ray up`. No request, tok
 through it, and no other package imports Ray. It never chooses a worker for a request.
 
 The way in is `up` and `down` (`cluster/up_down.py`) for the command line, `LocalCluster`
-(`cluster/local.py`) for programs. Who restarts a worker: `ActorSlot` (`actors/actor_slot.py`), kept by `Supervisor`,
-through one `ActorSlot` (`actors/actor_slot.py`) for each actor.
+(`cluster/local.py`) for programs. Who restarts a worker: its `ActorSlot` (`actors/actor_slot.py`),
+one of those that the `Supervisor` keeps.
 
 Imports point one way: `cluster` > `actors` > `state` > `settings` | `ray_env` | `process_tree` >
 `errors`. Only `ray_env` imports Ray: `settings` and `state/state_file.py` work without it.

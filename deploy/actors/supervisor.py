@@ -1,6 +1,6 @@
 """Supervisor: keeps the cluster's desired state; N workers, one router, and its membership.
 
-Only it has actors started and restarted, each by an `ActorSlot` of its own. Pushes membership to the
+Only it starts and restarts actors, each through an `ActorSlot`. Pushes membership to the
 router whenever it changes and again to every new router; while the supervisor is gone the router
 goes on with the last one it was given. Lives on the controller's event loop and reaches actors
 through `ActorSpawners` alone, so it runs without Ray in tests. `check()` states the invariants.

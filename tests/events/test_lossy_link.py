@@ -13,6 +13,7 @@ from tests.events.fakes import HOLDER, RouterEnd, World, share_a_socket
 
 SEEDS = 10_000
 CHUNK = 500
+QUICK_SEEDS = 2000  # in the default run; the others are deep
 RANK_SEEDS = 1000  # two ranks take twice as long: the rest of the 10,000 is slow
 
 
@@ -72,7 +73,13 @@ def is_right(world: World) -> bool:
     return world.router.index == world.cache.truth
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(first, marks=[pytest.mark.deep] if first >= QUICK_SEEDS else [])
+        for first in range(0, SEEDS, CHUNK)
+    ],
+)
 def test_after_quiet_the_index_is_the_truth(first):
     for seed in range(first, first + CHUNK):
         world = run_world(seed)

@@ -43,7 +43,7 @@ async def router():
     """Yields host:port."""
     async with cluster(ChattyWorker("a"), ChattyWorker("b")) as (service, _, _inspect):
         await until(lambda: all_live(service))
-        await until(lambda: all(m.is_fresh for m in service.runtime.core.state.members))
+        await until(lambda: all(m.is_fresh for m in service.runtime.core.snapshot().workers))
         yield str(service.address)
 
 

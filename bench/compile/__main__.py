@@ -1,6 +1,6 @@
 """CPU seconds of a cold compile and of a warm load of all kernels: `make bench-compile`.
 
-Processes of their own, each cold one with an empty cache folder. `--against FOLDER` measures another
+Processes of their own, each cold one with an empty cache folder. `--against FOLDER` takes another
 checkout in turn with this one (the ratio is FOLDER's time / ours). CPU and not wall time: a process
 compiles on one core. What limits a cold compile is numba's own work in Python, typing and lowering
 some two hundred small functions; LLVM's is the smaller part.

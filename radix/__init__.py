@@ -16,6 +16,7 @@ The way in: `PrefixIndex` (`index/prefix_index.py`) for the router, `RadixTree`
     jit.py              how a function becomes a kernel, and where machine code is kept
     jit_cache.py        the folders of machine code: whose they are, and which may go
     jit_lock.py         one process at a time compiles a kernel
+    jit_parts.py        helpers as parts of kernels: optimised once, with them
     jit_progress.py     who is told that a process compiles
     jit_sources.py      what a kernel's machine code depends on: all that its file imports
     mixing.py           SplitMix64's constants and finaliser, written once

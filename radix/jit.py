@@ -7,6 +7,7 @@ they lie. With no folder that is ours, each process compiles anew and says so on
 
 import inspect
 import logging
+import os
 import time
 from collections.abc import Callable
 from functools import cache
@@ -25,6 +26,9 @@ _log = logging.getLogger(__name__)
 _Kernel = TypeVar("_Kernel", bound=Callable[..., object])
 _njit: Any = numba.njit  # its stubs lack the options that are not for everybody
 _config: Any = numba.core.config  # its settings are made at run time, unseen by type checkers
+# Helpers as parts of kernels (`jit_parts`): about half of a cold compile. Tried by tests, and not yet
+# the way of everybody: docs/status.md says what is missing.
+IN_PARTS = os.environ.get("RADIXROUTE_JIT_PARTS") == "1"
 _BESIDE = Path(__file__).resolve().parent / "__pycache__"
 
 
@@ -42,7 +46,8 @@ def kernel(signature: object, *, makes_arrays: bool = False) -> Callable[[_Kerne
         # numba asks for the folder while it decorates; others' kernels keep their own setting.
         _config.CACHE_DIR = str(folder) if folder else before
         try:
-            compile_now = _njit(signature, nogil=True, cache=folder is not None, _nrt=makes_arrays)
+            options = {"nogil": True, "cache": folder is not None, "_nrt": makes_arrays}
+            compile_now = _njit(signature, **options, **_kernel_options())
             started = time.perf_counter()
             with compiling_alone(folder, function.__name__):
                 compiled = compile_now(function)
@@ -71,17 +76,36 @@ def helper(function: _Kernel) -> _Kernel:
 
     A call would pass each array as seven values: that was more than half of a store's time.
     """
-    return cast(_Kernel, _njit(_nrt=False, forceinline=True)(function))
+    return cast(_Kernel, _helper(function, is_inlined=True))
 
 
 def rare_helper(function: _Kernel) -> _Kernel:
     """The same for what is seldom called or long: a call of its own keeps the kernels short."""
-    return cast(_Kernel, _njit(_nrt=False)(function))
+    return cast(_Kernel, _helper(function, is_inlined=False))
+
+
+def _helper(function: Callable[..., object], *, is_inlined: bool) -> object:
+    if IN_PARTS:
+        from radixroute.radix.jit_parts import Helper
+
+        return Helper(function, is_inlined=is_inlined)
+    return (
+        _njit(_nrt=False, forceinline=True)(function) if is_inlined else _njit(_nrt=False)(function)
+    )
+
+
+def _kernel_options() -> dict[str, Any]:
+    if IN_PARTS:
+        from radixroute.radix.jit_parts import WholeCompiler
+
+        return {"no_cfunc_wrapper": True, "pipeline_class": WholeCompiler}
+    return {}
 
 
 def _folder_of(function: Callable[..., object]) -> Path | None:
     sources = source_hash(inspect.getfile(function), function.__module__)
-    folder = cache_folder(candidates(_BESIDE, _config.CACHE_DIR), sources)
+    name = f"{sources}-parts" if IN_PARTS else sources
+    folder = cache_folder(candidates(_BESIDE, _config.CACHE_DIR), name)
     if folder is None:
         _say_nothing_is_kept()
     return folder

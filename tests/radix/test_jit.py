@@ -62,10 +62,11 @@ def edit(path: Path, before: str, after: str) -> None:
     path.write_text(text.replace(before, after))
 
 
-def run_kernels(folder: Path) -> tuple[int, int]:
+def run_kernels(folder: Path, **more: str) -> tuple[int, int]:
     """How many kernels a new process loaded, and what its kernel answers."""
     env = {
-        **os.environ, "NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONDONTWRITEBYTECODE": "1"
+        **os.environ, "NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONDONTWRITEBYTECODE": "1",
+        **more,
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", _ASK, str(folder)],
@@ -88,6 +89,12 @@ def test_an_edit_anywhere_below_a_kernel_is_compiled_and_elsewhere_costs_nothing
     assert run_kernels(package) == (1, 61)
     edit(back / "sizes.py", "4", "3")  # what was compiled before is still there
     assert run_kernels(package) == (1, 51)
+
+
+def test_helpers_compiled_as_parts_of_kernels_answer_the_same_and_are_kept_apart(package):
+    assert run_kernels(package, RADIXROUTE_JIT_PARTS="1") == (0, 31)
+    assert run_kernels(package, RADIXROUTE_JIT_PARTS="1") == (1, 31)
+    assert run_kernels(package) == (0, 31), "neither loads what the other compiled"
 
 
 def test_processes_that_start_together_compile_once_and_all_are_right(package):

@@ -26,8 +26,8 @@ _log = logging.getLogger(__name__)
 _Kernel = TypeVar("_Kernel", bound=Callable[..., object])
 _njit: Any = numba.njit  # its stubs lack the options that are not for everybody
 _config: Any = numba.core.config  # its settings are made at run time, unseen by type checkers
-# Helpers as parts of kernels (`jit_parts`): about half of a cold compile. Tests try it; it is not yet
-# the default: docs/status.md says what is missing.
+# Helpers as parts of kernels (`jit_parts`): about half of a cold compile. Tests try it;
+# docs/status.md says what is missing before it is the default.
 IN_PARTS = os.environ.get("RADIXROUTE_JIT_PARTS") == "1"
 _BESIDE = Path(__file__).resolve().parent / "__pycache__"
 

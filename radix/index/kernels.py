@@ -229,7 +229,8 @@ def collect(
             order[n] = row
             n += 1
             row = number(cells[ROW_WORDS * row + 1] & LOW_32)
-        order[bottom:n] = order[bottom:n][::-1].copy()
+        for i in range((n - bottom) // 2):
+            order[bottom + i], order[n - 1 - i] = order[n - 1 - i], order[bottom + i]
     keys, parents = np.empty(n, np.uint64), np.zeros(n, np.uint64)
     entries = np.empty(n, np.uint64)
     for i in range(n):

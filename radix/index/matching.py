@@ -227,7 +227,8 @@ def split_by_tier(
     """Blocks of each run by their fastest tier, shape (runs, 3). O(longest run of a slow lane)."""
     a = Arrays(cells, directory, lanes, head)
     tiers = np.zeros((len(runs), 3), np.int32)
-    tiers[:, 0] = runs
+    for i in range(len(runs)):
+        tiers[i, 0] = runs[i]
     longest = 0
     for lane in range(1, head[N_LANES] + 1):
         row = head[OUT_ROWS + lane]

@@ -134,7 +134,9 @@ def count_pooled_lru(
     `outputs`: blocks that each request adds behind its prompt, which nobody else has.
     """
     # A ring through cell 0: behind it the coldest. Node n is cell n + 1; then come output blocks.
-    n_cells = 1 + n_nodes + outputs.sum()
+    n_cells = 1 + n_nodes
+    for n_output in outputs:
+        n_cells += n_output
     before, after = np.zeros(n_cells, np.int32), np.zeros(n_cells, np.int32)
     is_held = np.zeros(n_cells, np.bool_)
     output = n_nodes + 1
@@ -208,6 +210,15 @@ def _overlaps(path: Cells, n_reusable: int, held: Keys, overlaps: Numbers, going
             overlaps[worker] += _is_set(going, worker)
 
 
+@helper
+def _is_held(held: Keys, node: int) -> bool:
+    """By any worker."""
+    bits = _NO_BITS
+    for word in range(held.shape[1]):
+        bits |= held[node, word]
+    return bool(bits != _NO_BITS)
+
+
 @rare_helper
 def _find_following(
     first: Numbers, nodes: Cells, reusable: Numbers, next_of: Numbers, following: Numbers
@@ -241,7 +252,9 @@ def count_per_worker(
     """Hits of `workers` caches that evict what is used last, each request where `bounds` says."""
     following = np.full(len(nodes), -1, np.int64)  # next reusable position of the same node
     _find_following(first, nodes, reusable, np.full(n_nodes, -1, np.int64), following)
-    most_blocks = (first[1:] - first[:-1]).max() if len(reusable) else 0
+    most_blocks = 0
+    for request in range(len(reusable)):
+        most_blocks = max(most_blocks, first[request + 1] - first[request])
     words = (workers + _IN_WORD) >> _WORD
     held = np.zeros((n_nodes, words), np.uint64)  # bit w: worker w keeps it until its next use
     # Each holds at most `capacity` uses to come when a request begins, so pruning makes room.
@@ -254,7 +267,7 @@ def count_per_worker(
         _overlaps(nodes[begin:end], reusable[request], held, overlaps, going)
         fresh = 0
         for p in range(begin, end):
-            fresh += following[p] >= 0 and not held[nodes[p]].any()
+            fresh += following[p] >= 0 and not _is_held(held, nodes[p])
         best = _choose(fresh, capacity, overlaps, n_kept, heaps)
         hits += overlaps[best]
         for p in range(begin, end):

@@ -7,7 +7,6 @@ they lie. With no folder that is ours, each process compiles anew and says so on
 
 import inspect
 import logging
-import os
 import time
 from collections.abc import Callable
 from functools import cache
@@ -19,6 +18,7 @@ import numba.core.config
 
 from radixroute.radix.jit_cache import cache_folder, candidates, drop_unused
 from radixroute.radix.jit_lock import compiling_alone
+from radixroute.radix.jit_parts import Helper, WholeCompiler
 from radixroute.radix.jit_progress import progress
 from radixroute.radix.jit_sources import source_hash
 
@@ -26,9 +26,6 @@ _log = logging.getLogger(__name__)
 _Kernel = TypeVar("_Kernel", bound=Callable[..., object])
 _njit: Any = numba.njit  # its stubs lack the options that are not for everybody
 _config: Any = numba.core.config  # its settings are made at run time, unseen by type checkers
-# Helpers as parts of kernels (`jit_parts`): about half of a cold compile. Tests try it;
-# docs/status.md says what is missing before it is the default.
-IN_PARTS = os.environ.get("RADIXROUTE_JIT_PARTS") == "1"
 _BESIDE = Path(__file__).resolve().parent / "__pycache__"
 
 
@@ -47,7 +44,7 @@ def kernel(signature: object, *, makes_arrays: bool = False) -> Callable[[_Kerne
         _config.CACHE_DIR = str(folder) if folder else before
         try:
             options = {"nogil": True, "cache": folder is not None, "_nrt": makes_arrays}
-            compile_now = _njit(signature, **options, **_kernel_options())
+            compile_now = _njit(signature, no_cfunc_wrapper=True, pipeline_class=WholeCompiler, **options)
             started = time.perf_counter()
             with compiling_alone(folder, function.__name__):
                 compiled = compile_now(function)
@@ -72,40 +69,21 @@ def entry_point(compiled: Callable[..., object]) -> Callable[..., Any]:
 
 
 def helper(function: _Kernel) -> _Kernel:
-    """A function that kernels call: compiled into each of them, never called from Python.
+    """A function that kernels call: compiled into each of them; Python runs it as Python.
 
     A call would pass each array as seven values: that was more than half of a store's time.
     """
-    return cast(_Kernel, _helper(function, is_inlined=True))
+    return cast(_Kernel, Helper(function, is_inlined=True))
 
 
 def rare_helper(function: _Kernel) -> _Kernel:
     """The same for what is seldom called or long: a call of its own keeps the kernels short."""
-    return cast(_Kernel, _helper(function, is_inlined=False))
-
-
-def _helper(function: Callable[..., object], *, is_inlined: bool) -> object:
-    if IN_PARTS:
-        from radixroute.radix.jit_parts import Helper
-
-        return Helper(function, is_inlined=is_inlined)
-    return (
-        _njit(_nrt=False, forceinline=True)(function) if is_inlined else _njit(_nrt=False)(function)
-    )
-
-
-def _kernel_options() -> dict[str, Any]:
-    if IN_PARTS:
-        from radixroute.radix.jit_parts import WholeCompiler
-
-        return {"no_cfunc_wrapper": True, "pipeline_class": WholeCompiler}
-    return {}
+    return cast(_Kernel, Helper(function, is_inlined=False))
 
 
 def _folder_of(function: Callable[..., object]) -> Path | None:
     sources = source_hash(inspect.getfile(function), function.__module__)
-    name = f"{sources}-parts" if IN_PARTS else sources
-    folder = cache_folder(candidates(_BESIDE, _config.CACHE_DIR), name)
+    folder = cache_folder(candidates(_BESIDE, _config.CACHE_DIR), sources)
     if folder is None:
         _say_nothing_is_kept()
     return folder

@@ -91,12 +91,6 @@ def test_an_edit_anywhere_below_a_kernel_is_compiled_and_elsewhere_costs_nothing
     assert run_kernels(package) == (1, 51)
 
 
-def test_helpers_compiled_as_parts_of_kernels_answer_the_same_and_are_kept_apart(package):
-    assert run_kernels(package, RADIXROUTE_JIT_PARTS="1") == (0, 31)
-    assert run_kernels(package, RADIXROUTE_JIT_PARTS="1") == (1, 31)
-    assert run_kernels(package) == (0, 31), "neither loads what the other compiled"
-
-
 def test_processes_that_start_together_compile_once_and_all_are_right(package):
     with ThreadPoolExecutor(6) as pool:
         answers = sorted(pool.map(lambda _: run_kernels(package), range(6)))

@@ -97,9 +97,9 @@ class Whole(_Library):  # type: ignore[misc]
             if not function.is_declaration and function.linkage.name == "linkonce_odr":
                 function.linkage = "internal"
         # Twice: parts meet here for the first time, and after one pass kernels are up to a sixth
-        # slower than those made of optimised helpers. numba's own cheap pass would add nothing.
-        for _ in range(2):
-            manager, builder = self._codegen._module_pass_manager()
+        # slower than those made of optimised helpers. Loops become vectors in the second.
+        for options in ({"loop_vectorize": False, "slp_vectorize": False}, {}):
+            manager, builder = self._codegen._module_pass_manager(**options)
             manager.run(self._final_module, builder)
 
 

@@ -79,7 +79,9 @@ class Delivery:
         member = self._state.members.get(worker_id)
         if member is not None and member.next_dispatch == request.dispatch_seq + 1:
             took_ms = (now_ns - request.sent_ns) / 1e6
-            self._state.speeds.timed(worker_id, expected_ms=expected_ms, took_ms=took_ms)
+            self._state.speeds.timed(
+                worker_id, expected_ms=expected_ms, took_ms=took_ms, now_ns=now_ns
+            )
 
     def _report(self, request: Request, report: PromptFacts) -> None:
         worker_id = request.worker_id or WorkerId("")

@@ -5,8 +5,10 @@
 
 from radixroute.router.policy import forecast
 from radixroute.router.policy.radix import scores
+from radixroute.router.workers import speed
 
 
 def warm() -> None:
     forecast.kernels()
     scores.kernels()
+    speed.kernels()

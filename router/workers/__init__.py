@@ -8,6 +8,7 @@ The way in: `Members` and `LoadBook`.
     members.py           listed workers and where each stands in its life
     load.py              what this router gave each worker, and what workers say they still have
     speed.py             how long steps take, learned from reported timings
+    speed_kernels.py     the sums behind it and the lines through them: the compiled arithmetic
     recent_prefill.py    how much each worker was given to cache lately
     idle.py              for how long a worker had nothing to run while requests waited
     columns.py           where each worker's numbers stand in those tables

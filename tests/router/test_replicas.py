@@ -16,6 +16,7 @@ from radixroute.router.policy.radix.replicas import (
 from tests.router.worlds import World, request
 
 KEYS: Keys = np.arange(100, 110, dtype=np.uint64)
+OTHER = "a request that lost nothing"
 
 
 def test_a_prefix_is_named_by_the_last_block_that_anybody_holds():
@@ -28,36 +29,50 @@ def test_no_more_is_spent_than_the_share_of_what_was_lost():
     rng = random.Random(1)
     replicas = Replicas(Counters())
     lost, spent = dict.fromkeys(range(5), 0.0), dict.fromkeys(range(5), 0.0)
-    for _ in range(3000):
+    for n in range(3000):
         prefix = rng.randrange(5)
         if rng.random() < 0.7:
             ms = rng.choice([-1.0, 0.0, 3.0, 40.0])
-            replicas.lost(prefix, ms)
+            replicas.lost(prefix, ms, f"r{n}")
             lost[prefix] += max(0.0, ms)
         else:
-            ms = replicas.credit_ms(prefix) * rng.choice([0.0, 0.4, 1.0])
+            ms = replicas.credit_ms(prefix, OTHER) * rng.choice([0.0, 0.4, 1.0])
             replicas.spent(prefix, ms)
             spent[prefix] += ms
-        assert abs(replicas.credit_ms(prefix) - (SHARE * lost[prefix] - spent[prefix])) < 1e-6
+        assert (
+            abs(replicas.credit_ms(prefix, OTHER) - (SHARE * lost[prefix] - spent[prefix])) < 1e-6
+        )
     assert all(0.0 < spent[p] <= SHARE * lost[p] + 1e-6 for p in range(5))
+
+
+def test_a_request_never_spends_its_own_loss():
+    replicas = Replicas(Counters())
+    replicas.lost(7, 40.0, "a")
+    assert (replicas.credit_ms(7, "a"), replicas.credit_ms(7, OTHER)) == (0.0, SHARE * 40.0)
+    replicas.lost(7, 10.0, "b")
+    assert replicas.credit_ms(7, "a") == SHARE * 10.0
+    replicas.lost(7, 5.0, "a")  # it loses once
+    assert replicas.credit_ms(7, "b") == SHARE * 40.0
+    replicas.ended("a")
+    assert replicas.credit_ms(7, "a") == SHARE * 50.0, "who comes back is somebody else"
 
 
 def test_what_nobody_holds_has_no_account():
     replicas = Replicas(Counters())
-    replicas.lost(None, 5.0)
+    replicas.lost(None, 5.0, OTHER)
     replicas.spent(None, 5.0)
-    assert (len(replicas), replicas.credit_ms(None)) == (0, 0.0)
+    assert (len(replicas), replicas.credit_ms(None, OTHER)) == (0, 0.0)
 
 
 def test_accounts_are_bounded_and_those_that_lost_least_lately_go():
     counters = Counters()
     replicas = Replicas(counters)
     for prefix in range(MAX_PREFIXES):
-        replicas.lost(prefix, 1.0)
-    replicas.lost(0, 1.0)
-    replicas.lost(MAX_PREFIXES, 1.0)
+        replicas.lost(prefix, 1.0, f"r{prefix}")
+    replicas.lost(0, 1.0, "again")
+    replicas.lost(MAX_PREFIXES, 1.0, "more")
     assert len(replicas) == MAX_PREFIXES
-    assert (replicas.credit_ms(0), replicas.credit_ms(1)) == (2 * SHARE, 0.0)
+    assert (replicas.credit_ms(0, OTHER), replicas.credit_ms(1, OTHER)) == (2 * SHARE, 0.0)
     assert counters[Count.REPLICA_ACCOUNTS_FORGOTTEN] == 1
 
 

@@ -73,7 +73,9 @@ def plan_together(question: Question, table: Numbers, usual: Usual, replicas: Re
         draws=np.array(question.draws, np.uint64),
         overlap_blocks=np.array([overlap for overlap, _ in question.believed], np.int32),
         longest_blocks=np.array(longest, np.int64),
-        replica_ms=np.array([replicas.credit_ms(prefix) for prefix in prefixes]),
+        replica_ms=np.array(
+            [replicas.credit_ms(p, ask.request_id) for p, ask in zip(prefixes, asks, strict=True)]
+        ),
     )
     placed = placements(n_requests, n_workers)
     _plan_kernel()(prompts, table, usual, placed, scratch(n_requests, n_workers))

@@ -1,6 +1,6 @@
 """Radix policy: where first token and harm together cost least, bound when a worker can start it.
 
-Owns what is usual (waits, prefills), the accounts of replicas, and whose loss was counted. Waiting
+Owns what is usual (waits, prefills) and the accounts of replicas. Waiting
 requests are planned together (`kernels.plan`); `radix_at_once` sends each as it comes instead.
 docs/policy.md has the reasons.
 """
@@ -43,7 +43,6 @@ class RadixPolicy:
         self._lead_ms = float(parts.settings.dispatch_lead_ms)
         self._replicas = Replicas(parts.counters)
         self._pace = Pace()
-        self._has_lost: set[str] = set()  # requests whose loss is counted: each loses once
 
     def elapse(self, now_ns: int) -> None:
         pass
@@ -60,7 +59,7 @@ class RadixPolicy:
             Terms(
                 cap=load_cap(view.in_flight, self._cap_factor),
                 output_tokens=snapshot.expected_output(ask),
-                replica_ms=self._replicas.credit_ms(prefix),
+                replica_ms=self._replicas.credit_ms(prefix, ask.request_id),
             )
         )
         scores, least = scored(view)
@@ -110,10 +109,7 @@ class RadixPolicy:
     def adopt(self, plan: Plan) -> None:
         weighed: Weighed
         for weighed in plan.own or ():
-            if weighed.request_id not in self._has_lost:
-                if weighed.lost_ms > 0.0:
-                    self._has_lost.add(weighed.request_id)
-                self._replicas.lost(weighed.prefix, weighed.lost_ms)
+            self._replicas.lost(weighed.prefix, weighed.lost_ms, weighed.request_id)
             self._replicas.spent(weighed.prefix, weighed.spent_ms)
             if weighed.pace_ms is not None:
                 self._pace.bound(*weighed.pace_ms)
@@ -125,7 +121,7 @@ class RadixPolicy:
         pass
 
     def on_end(self, request_id: str) -> None:
-        self._has_lost.discard(request_id)
+        self._replicas.ended(request_id)
 
     def forget(self, worker_id: WorkerId) -> None:
         pass

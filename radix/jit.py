@@ -44,7 +44,9 @@ def kernel(signature: object, *, makes_arrays: bool = False) -> Callable[[_Kerne
         _config.CACHE_DIR = str(folder) if folder else before
         try:
             options = {"nogil": True, "cache": folder is not None, "_nrt": makes_arrays}
-            compile_now = _njit(signature, no_cfunc_wrapper=True, pipeline_class=WholeCompiler, **options)
+            compile_now = _njit(
+                signature, no_cfunc_wrapper=True, pipeline_class=WholeCompiler, **options
+            )
             started = time.perf_counter()
             with compiling_alone(folder, function.__name__):
                 compiled = compile_now(function)

@@ -37,7 +37,6 @@ class RouterSettings:
     # the reuse, and 300 s or more nothing.
     learned_ttl_s: float = 600.0
     index_bytes: int = 2 << 30  # at most; taken as the index fills: 40 million blocks of one worker
-    load_cap_factor: float = 1.5  # cache credit lifts no worker above this share of the mean load
     # A waiting prompt goes to its worker so long before that one is done with what it has: dispatch
     # takes time, and a worker must not idle while requests wait.
     dispatch_lead_ms: float = 3.0
@@ -64,8 +63,6 @@ class RouterSettings:
             raise BadSetting("port", "is not a port; use 0 to 65535")
         if self.index_bytes < MIN_INDEX_BYTES:
             raise BadSetting("index_bytes", f"must be at least {MIN_INDEX_BYTES}")
-        if self.load_cap_factor < 1:
-            raise BadSetting("load_cap_factor", "must be at least 1: the mean load must fit below")
         for low, high in _ORDERED:
             if getattr(self, low) > getattr(self, high):
                 raise BadSetting(low, f"must not be greater than {high}")

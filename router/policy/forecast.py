@@ -12,10 +12,6 @@ import numpy as np
 from radixroute.router.policy import columns_layout as at
 from radixroute.router.policy.view import Numbers, View
 
-# Below it the cap would take cached prefixes from workers that are hardly busy: a worker decodes
-# eight requests about as fast as one.
-MIN_CAP = 8
-
 
 @cache
 def kernels() -> Any:
@@ -23,11 +19,6 @@ def kernels() -> Any:
     from radixroute.router.policy import forecast_kernels
 
     return forecast_kernels
-
-
-def load_cap(in_flight: Numbers, factor: float) -> float:
-    """Requests in flight up to which cache credit may lift a worker."""
-    return float(kernels().load_cap(in_flight, MIN_CAP, factor))
 
 
 def cheapest(totals: Numbers, draw: int) -> int:

@@ -88,15 +88,6 @@ def prepare(table: Floats, now_ns: float, lead_ms: float) -> int:
     return n_free
 
 
-@kernel("float64(Array(float64, 1, 'C', readonly=True), float64, float64)")
-def load_cap(in_flight: Floats, least: float, factor: float) -> float:
-    """Requests in flight up to which cache credit may lift a worker: a share of the mean load."""
-    total = 0.0
-    for w in range(len(in_flight)):
-        total += in_flight[w]
-    return max(least, np.ceil(factor * (total + 1.0) / len(in_flight)))  # type: ignore[no-any-return]
-
-
 @kernel("int64(Array(float64, 1, 'C', readonly=True), uint64)")
 def cheapest(costs: Floats, draw: np.uint64) -> int:
     """The lowest cost; ties break by the draw, never by position."""

@@ -11,7 +11,6 @@ import numpy as np
 
 from radixroute.radix.ids import WorkerId
 from radixroute.router.policy import columns_layout as at
-from radixroute.router.policy.forecast import load_cap
 from radixroute.router.policy.radix import cost_kernels as weights
 from radixroute.router.policy.radix.scores import Terms
 from radixroute.router.policy.view import View
@@ -39,14 +38,12 @@ class Row:
     ms_per_decode: float = 1.0
 
 
-def terms(*, cap: float = np.inf, replica_ms: float = 0.0) -> Terms:
+def terms(*, replica_ms: float = 0.0) -> Terms:
     """What the radix policy adds to a view."""
-    return Terms(cap=cap, output_tokens=OUTPUT, replica_ms=replica_ms)
+    return Terms(output_tokens=OUTPUT, replica_ms=replica_ms)
 
 
-def view(
-    *rows: Row, tokens: int = 1000, replica_ms: float = 0.0, cap: float | None = None, **changes
-) -> View:
+def view(*rows: Row, tokens: int = 1000, replica_ms: float = 0.0, **changes) -> View:
     table = np.zeros((at.N_ROWS, len(rows)))
     table[at.IN_FLIGHT] = [row.in_flight for row in rows]
     table[at.QUEUED] = [row.queued for row in rows]
@@ -68,9 +65,7 @@ def view(
         block_size=16,
         table=table,
         draw=0,
-        own=terms(
-            cap=load_cap(table[at.IN_FLIGHT], 1.5) if cap is None else cap, replica_ms=replica_ms
-        ),
+        own=terms(replica_ms=replica_ms),
     )
     return replace(made, **changes)
 
@@ -89,8 +84,7 @@ def held_total(what: View, row: Row, rows: list[Row]) -> float:
 
 
 def _plain_terms(what: View, row: Row, rows: list[Row]) -> dict[str, float]:
-    credit = row.overlap if row.in_flight < what.own.cap else 0
-    uncached = what.prompt_tokens - what.cached_tokens(credit)
+    uncached = what.prompt_tokens - what.cached_tokens(row.overlap)
     steps = 1
     if row.max_batched_tokens:
         steps = max(1, math.ceil(uncached / row.max_batched_tokens))

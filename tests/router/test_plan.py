@@ -9,7 +9,6 @@ from radixroute.radix.ids import WorkerId
 from radixroute.router.messages.actions import Dispatch
 from radixroute.router.messages.inputs import Delta, PromptFacts, StepReport
 from radixroute.router.policy import columns_layout as at
-from radixroute.router.policy.forecast import MIN_CAP
 from radixroute.router.policy.radix import cost_kernels as kernels
 from radixroute.router.policy.radix.planning import placements, scratch
 from radixroute.router.policy.view import TIE_MS
@@ -59,7 +58,7 @@ def run_plan(
         ),
         replica_ms=np.zeros(n) if credits is None else np.array(credits, float),
     )
-    usual = kernels.Usual(16.0, OUTPUT, float(MIN_CAP), 1.5, lead_ms, 100.0, 200.0)
+    usual = kernels.Usual(16.0, OUTPUT, lead_ms, 100.0, 200.0)
     placed = placements(n, w)
     kernels.plan(asked, table, usual, placed, scratch(n, w))
     chosen = np.where(placed.is_bound, placed.best, -1)

@@ -12,7 +12,6 @@ WRONG: dict[str, Any] = {
     "max_waiting": 0,
     "port": 70_000,
     "block_size": -1,
-    "load_cap_factor": 0.5,
     "index_bytes": 1,
     "suspect_after_s": 9.0,
     "reconnect_min_s": 5.0,

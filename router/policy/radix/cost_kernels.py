@@ -27,7 +27,6 @@ from radixroute.router.policy.forecast_kernels import (
     can_start,
     cheapest,
     decode_step_ms,
-    load_cap,
     prefill_ms,
     steps_of,
     uncached,
@@ -77,8 +76,6 @@ class Usual(NamedTuple):
 
     block_size: float  # tokens
     output_tokens: float  # expected
-    least_cap: float  # requests in flight; see `load_cap`
-    cap_factor: float
     lead_ms: float  # a worker is free for the next prompt so long before it is done
     mean_wait_ms: float
     mean_prefill_ms: float
@@ -101,7 +98,6 @@ class Placements(NamedTuple):
     order: Numbers  # (R,) requests in the order in which they were looked at
     best: Numbers  # (R,) the worker that costs least
     is_bound: Flags  # (R,) it goes there now; else it waits
-    cap: Floats  # (R,) requests in flight
     backlog_ms: Floats  # (R, W)
     in_flight: Floats  # (R, W)
     lost_ms: Floats  # (R,) for want of one more copy of its prefix
@@ -123,7 +119,7 @@ _PROMPTS = types.NamedTuple(
     (_FLOATS, _FLOATS, types.uint64[::1], types.int32[:, ::1], _INTS, _FLOATS), Prompts
 )
 _PLACEMENTS = types.NamedTuple(
-    (_INTS, _INTS, _FLAGS, _FLOATS, _TABLE, _TABLE, _FLOATS, _FLOATS, _FLOATS), Placements
+    (_INTS, _INTS, _FLAGS, _TABLE, _TABLE, _FLOATS, _FLOATS, _FLOATS), Placements
 )
 _SCRATCH = types.NamedTuple((_TABLE, _FLAGS), Scratch)
 
@@ -135,13 +131,10 @@ def _cost(
     w: int,
     table: Floats,
     usual: Usual,
-    cap: float,
     mean_recent: float,
     terms: Floats,
 ) -> float:
     """Fills all `terms` but REPLICA for one request on one worker; their sum."""
-    if table[IN_FLIGHT, w] >= cap:
-        overlap = 0  # cache credit must not lift a worker above its share of the load
     tokens = uncached(prompt, overlap, usual.block_size)
     prefill = prefill_ms(tokens, table, w)
     output = usual.output_tokens
@@ -169,7 +162,6 @@ def _copied_cost(
     w: int,
     table: Floats,
     usual: Usual,
-    cap: float,
     mean_recent: float,
     terms: Floats,
 ) -> tuple[float, float]:
@@ -177,11 +169,11 @@ def _copied_cost(
     blocks, the most that any holds. The difference is the cost of one more copy: REPLICA pays."""
     # What is expected may reach further than what anybody holds.
     most = max(overlap, longest)
-    held = _cost(prompt, most, w, table, usual, cap, mean_recent, terms)
+    held = _cost(prompt, most, w, table, usual, mean_recent, terms)
     terms[REPLICA] = 0.0
     if overlap == most:
         return held, held
-    total = _cost(prompt, overlap, w, table, usual, cap, mean_recent, terms)
+    total = _cost(prompt, overlap, w, table, usual, mean_recent, terms)
     terms[REPLICA] = -min(credit, max(0.0, total - held))
     return total + terms[REPLICA], held
 
@@ -202,7 +194,6 @@ def _mean_recent_prefill(table: Floats) -> float:
         types.Array(types.float64, 2, "C", readonly=True),
         _USUAL,
         types.float64,
-        types.float64,
         _TABLE,
         _FLOATS,
     )
@@ -213,7 +204,6 @@ def score(
     longest: int,
     table: Floats,
     usual: Usual,
-    cap: float,
     replica_ms: float,
     terms: Floats,
     one: Floats,
@@ -225,7 +215,7 @@ def score(
     mean_recent, least = _mean_recent_prefill(table), np.inf
     for w in range(table.shape[1]):
         _, held = _copied_cost(
-            prompt, overlap_blocks[w], longest, replica_ms, w, table, usual, cap, mean_recent, one
+            prompt, overlap_blocks[w], longest, replica_ms, w, table, usual, mean_recent, one
         )
         least = min(least, held)
         for i in range(N_TERMS):
@@ -278,8 +268,6 @@ def plan(
     mean_recent = _mean_recent_prefill(table)
     for place in range(n_requests):
         r = placed.order[place]
-        cap = load_cap(table[IN_FLIGHT], usual.least_cap, usual.cap_factor)
-        placed.cap[r] = cap
         least = np.inf
         for w in range(n_workers):
             costs[w], held = _copied_cost(
@@ -290,7 +278,6 @@ def plan(
                 w,
                 table,
                 usual,
-                cap,
                 mean_recent,
                 one,
             )
@@ -306,7 +293,6 @@ def plan(
             best,
             table,
             usual,
-            cap,
             mean_recent,
             one,
         )

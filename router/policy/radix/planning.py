@@ -88,7 +88,7 @@ def plan_together(question: Question, table: Numbers, usual: Usual, replicas: Re
             then[at.BACKLOG_MS], then[at.IN_FLIGHT] = placed.backlog_ms[r], placed.in_flight[r]
             then.setflags(write=False)
             overlap, expected = question.believed[r]
-            terms = Terms(float(placed.cap[r]), usual.output_tokens, float(prompts.replica_ms[r]))
+            terms = Terms(usual.output_tokens, float(prompts.replica_ms[r]))
             view = View(
                 asks[r].prompt_tokens,
                 question.snapshot.block_size,
@@ -131,13 +131,12 @@ def _plan_kernel() -> Any:
 def placements(n_requests: int, n_workers: int) -> Any:
     """Where the kernel writes its answer."""
     order, best = np.empty((2, n_requests), np.int64)
-    cap, lost_ms, spent_ms, ttft_ms = np.empty((4, n_requests))
+    lost_ms, spent_ms, ttft_ms = np.empty((3, n_requests))
     backlog_ms, in_flight = np.empty((2, n_requests, n_workers))
     return kernels().Placements(
         order=order,
         best=best,
         is_bound=np.empty(n_requests, np.bool_),
-        cap=cap,
         backlog_ms=backlog_ms,
         in_flight=in_flight,
         lost_ms=lost_ms,

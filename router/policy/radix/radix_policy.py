@@ -12,7 +12,7 @@ import numpy as np
 from radixroute.radix.ids import WorkerId
 from radixroute.router.policy import columns_layout as at
 from radixroute.router.policy.decision import Decision
-from radixroute.router.policy.forecast import MIN_CAP, cheapest, load_cap
+from radixroute.router.policy.forecast import cheapest
 from radixroute.router.policy.formula.at_once import one_by_one
 from radixroute.router.policy.policy import Bound, Dispatched, Plan, PolicyParts
 from radixroute.router.policy.radix.planning import Pace, Question, Weighed, plan_together
@@ -39,7 +39,6 @@ class RadixPolicy:
         self._name = parts.name
         self._binds_late = binds_late
         self._beliefs = beliefs
-        self._cap_factor = float(parts.settings.load_cap_factor)
         self._lead_ms = float(parts.settings.dispatch_lead_ms)
         self._replicas = Replicas(parts.counters)
         self._pace = Pace()
@@ -57,7 +56,6 @@ class RadixPolicy:
         prefix = name_of(ask.spec.keys, longest_held(view.held_blocks))
         view = view.with_own(
             Terms(
-                cap=load_cap(view.in_flight, self._cap_factor),
                 output_tokens=snapshot.expected_output(ask),
                 replica_ms=self._replicas.credit_ms(prefix, ask.request_id),
             )
@@ -133,8 +131,6 @@ class RadixPolicy:
         usual: Usual = kernels().Usual(
             block_size=float(snapshot.block_size),
             output_tokens=snapshot.expected_output(ask),
-            least_cap=float(MIN_CAP),
-            cap_factor=self._cap_factor,
             lead_ms=self._lead_ms,
             mean_wait_ms=self._pace.wait_ms,
             mean_prefill_ms=self._pace.prefill_ms,

@@ -25,7 +25,6 @@ UNITS = ("ms",) * len(NAMES)
 class Terms(NamedTuple):
     """What the radix policy adds to a view."""
 
-    cap: float  # requests in flight from which on cache credit counts for nothing
     output_tokens: float  # expected
     replica_ms: float = 0.0  # that one more copy of the longest cached prefix may cost
 
@@ -47,14 +46,13 @@ def scored(view: View) -> tuple[Scores, float]:
     """With the lowest cost if all held what the best holder does."""
     own: Terms = view.own
     terms = np.empty((len(NAMES), len(view.worker_ids)))
-    usual = kernels().Usual(float(view.block_size), own.output_tokens, 0.0, 0.0, 0.0, 0.0, 0.0)
+    usual = kernels().Usual(float(view.block_size), own.output_tokens, 0.0, 0.0, 0.0)
     least = kernels().score(
         float(view.prompt_tokens),
         view.overlap_blocks,
         longest_held(view.held_blocks),
         view.table,
         usual,
-        own.cap,
         own.replica_ms,
         terms,
         np.empty(len(NAMES)),
@@ -66,7 +64,7 @@ def scored(view: View) -> tuple[Scores, float]:
 def reason(view: View, chosen: int) -> str:
     """One sentence on why this worker."""
     overlap = view.overlap_blocks[chosen]
-    if overlap == 0 or view.in_flight[chosen] >= view.own.cap:
+    if overlap == 0:
         return "Nothing cached there counts; it is where the prompt is computed soonest."
     if overlap < np.maximum.reduce(view.overlap_blocks):
         if view.own.replica_ms > 0.0:

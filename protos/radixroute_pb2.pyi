@@ -40,6 +40,10 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     """aborted by the caller or by a broken session"""
     FINISH_REASON_ERROR: _FinishReason.ValueType  # 4
     """this request failed; `error` says why"""
+    FINISH_REASON_FULL: _FinishReason.ValueType  # 5
+    """between worker and router: no room now, nothing was computed; another worker may take it"""
+    FINISH_REASON_INVALID: _FinishReason.ValueType  # 6
+    """this worker cannot serve such a request; `error` says why"""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper): ...
 
@@ -53,6 +57,10 @@ FINISH_REASON_ABORT: FinishReason.ValueType  # 3
 """aborted by the caller or by a broken session"""
 FINISH_REASON_ERROR: FinishReason.ValueType  # 4
 """this request failed; `error` says why"""
+FINISH_REASON_FULL: FinishReason.ValueType  # 5
+"""between worker and router: no room now, nothing was computed; another worker may take it"""
+FINISH_REASON_INVALID: FinishReason.ValueType  # 6
+"""this worker cannot serve such a request; `error` says why"""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
@@ -196,6 +204,8 @@ class GenerateRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     SESSION_KEY_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """name the cluster serves; empty = the only one"""
     text: _builtins.str
@@ -206,6 +216,10 @@ class GenerateRequest(_message.Message):
     """overrides the router's policy for this request; empty = the router's"""
     session_key: _builtins.str
     """affinity hint (opaque); never part of block identity"""
+    priority: _builtins.int
+    """band 0 to 9, 0 goes first; unset = 5"""
+    tenant: _builtins.str
+    """whose share of the workers' time this takes; empty = the default tenant"""
     @_builtins.property
     def messages(self) -> Global___ChatMessages:
         """rendered by the model's chat template"""
@@ -222,13 +236,20 @@ class GenerateRequest(_message.Message):
         sampling: Global___SamplingParams | None = ...,
         policy: _builtins.str = ...,
         session_key: _builtins.str = ...,
+        priority: _builtins.int | None = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "prompt", b"prompt", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "messages", b"messages", "priority", b"priority", "prompt", b"prompt", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model", b"model", "policy", b"policy", "prompt", b"prompt", "sampling", b"sampling", "session_key", b"session_key", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "messages", b"messages", "model", b"model", "policy", b"policy", "priority", b"priority", "prompt", b"prompt", "sampling", b"sampling", "session_key", b"session_key", "tenant", b"tenant", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
+    _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
     _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["text", "messages", "token_ids"]  # noqa: Y015
     _WhichOneofArgType_prompt: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_prompt) -> _WhichOneofReturnType_prompt | None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
@@ -1401,6 +1422,7 @@ class GetInfoResponse(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     COMPAT_EVENTS_ENDPOINT_FIELD_NUMBER: _builtins.int
     COMPAT_REPLAY_ENDPOINT_FIELD_NUMBER: _builtins.int
+    MAX_WAITING_FIELD_NUMBER: _builtins.int
     api_version: _builtins.int
     version: _builtins.str
     """of the package"""
@@ -1435,6 +1457,8 @@ class GetInfoResponse(_message.Message):
     """ZeroMQ PUB, vLLM's form with token ids; empty = not offered"""
     compat_replay_endpoint: _builtins.str
     """ZeroMQ ROUTER, vLLM's replay of that stream; empty = not offered"""
+    max_waiting: _builtins.int
+    """requests its own queue takes beside max_num_seqs; more are sent back as FULL"""
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -1466,10 +1490,11 @@ class GetInfoResponse(_message.Message):
         device: _builtins.str = ...,
         compat_events_endpoint: _builtins.str = ...,
         compat_replay_endpoint: _builtins.str = ...,
+        max_waiting: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "block_size", b"block_size", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "model", b"model", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "block_size", b"block_size", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "max_waiting", b"max_waiting", "model", b"model", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

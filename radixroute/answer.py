@@ -104,7 +104,7 @@ def _checked(sampling: PartialSampling) -> PartialSampling:
 def delta_of(response: pb.GenerateResponse) -> Delta:
     """One message of the stream; an answer that ended in an error raises `RequestFailed`."""
     finish = finish_from_proto(response.finish_reason)
-    if finish is FinishReason.ERROR:
+    if finish in {FinishReason.ERROR, FinishReason.FULL, FinishReason.INVALID}:
         raise RequestFailed(f"request {response.request_id} failed on its worker; try again")
     return Delta(
         request_id=response.request_id,

@@ -39,6 +39,7 @@ from radixroute.router.messages.inputs import (
 from radixroute.router.settings import RouterSettings
 
 _NEVER = 1 << 62
+_NO_LIMIT = 1 << 60
 _FOREVER_S = 1e9
 
 
@@ -282,8 +283,12 @@ def _core(policy: str, index: PrefixIndex, shape: FleetShape, seed: int) -> Rout
     settings = RouterSettings(
         router_id="replay",
         policy=policy,
-        max_waiting=1 << 30,
-        max_in_flight=1 << 30,
+        # Whatever is asked is served: nothing is refused or expires.
+        max_waiting=_NO_LIMIT,
+        max_waiting_tokens=_NO_LIMIT,
+        max_in_flight=_NO_LIMIT,
+        max_in_flight_bytes=_NO_LIMIT,
+        max_in_flight_tokens=_NO_LIMIT,
         decision_log_len=16,
         request_log_bytes=1,  # nobody asks for it
         dispatch_lead_ms=0.0,
@@ -300,6 +305,8 @@ def _core(policy: str, index: PrefixIndex, shape: FleetShape, seed: int) -> Rout
             eos_token_ids=frozenset(),
             kv_blocks_total=shape.kv_blocks,
             max_batched_tokens=shape.max_num_batched_tokens,
+            max_num_seqs=shape.max_num_seqs,
+            max_waiting=_NO_LIMIT,
         )
         core.joined(facts, 0)
         core.cache_believed(facts.worker_id, is_fresh=True)

@@ -11,6 +11,8 @@ class FinishReason(IntEnum):
     LENGTH = 2
     ABORT = 3
     ERROR = 4
+    FULL = 5  # its worker has no room for it now; nothing was computed
+    INVALID = 6  # its worker cannot serve such a request; nobody's fault but its own
 
 
 @dataclass(frozen=True, slots=True)

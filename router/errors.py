@@ -4,12 +4,14 @@
     ├── RequestRejected      change the request
     │   ├── UnknownModel
     │   ├── UnknownPolicy
+    │   ├── PolicyNotOffered
     │   └── UnknownRequest   Explain of an id that is not, or no longer, in the log
     ├── TryLater             the same request may work in a moment, or at another router
     │   ├── NoWorkers
     │   └── QueueFull
     ├── RequestFailed        the request was tried and will not be tried again
-    │   └── DeadlinePassed
+    │   ├── DeadlinePassed
+    │   └── ClientUnread     its client read nothing of the answer
     └── FixConfig            an operator must change a setting
         ├── BadSetting
         ├── UnsafeBind
@@ -37,6 +39,10 @@ class UnknownPolicy(RequestRejected):
     """No policy has this name."""
 
 
+class PolicyNotOffered(RequestRejected):
+    """The policy exists and this router's clients may not name it."""
+
+
 class UnknownRequest(RequestRejected):
     """The decision log does not hold this request."""
 
@@ -59,6 +65,10 @@ class RequestFailed(RouterError):
 
 class DeadlinePassed(RequestFailed):
     """Its own time limit, or the router's, is over."""
+
+
+class ClientUnread(RequestFailed):
+    """Its client read nothing of the answer for too long."""
 
 
 class FixConfig(RouterError):

@@ -26,6 +26,8 @@ from radixroute.router.messages.actions import (
     Drop,
     Emit,
     Fail,
+    Failure,
+    Grant,
 )
 from radixroute.router.messages.answer_sink import AnswerSink
 from radixroute.router.messages.inputs import MemberSpec, RequestSpec, StepReport
@@ -55,6 +57,7 @@ class RouterRuntime:
         self._events: EventLink | None = None
         self._links: dict[WorkerId, EngineLink] = {}
         self._sinks: dict[str, AnswerSink] = {}
+        self._leases: dict[str, asyncio.Future[Grant | Failure]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._wake: asyncio.TimerHandle | None = None
         self._wake_ns = 0
@@ -92,6 +95,25 @@ class RouterRuntime:
         """Its client is gone, or has had its answer: then nothing is left to do."""
         if self._sinks.pop(request_id, None) is not None:
             self.perform(self.core.abort(request_id, self.now_ns()))
+        self.core.leave(request_id)
+
+    async def lease(self, spec: RequestSpec) -> Grant | Failure:
+        """Waits in the queue like any request; `spec` names the lease. Cancelled: nobody wants it
+        any more."""
+        granted: asyncio.Future[Grant | Failure] = asyncio.get_running_loop().create_future()
+        self._leases[spec.request_id] = granted
+        try:
+            self.perform(self.core.submit(spec, self.now_ns()))
+            return await granted
+        finally:
+            if self._leases.pop(spec.request_id, None) is not None:
+                self.perform(self.core.abort(spec.request_id, self.now_ns()))
+
+    def release(self, lease_id: str) -> bool:
+        """False: the lease was unknown or had lapsed."""
+        actions = self.core.release(lease_id, self.now_ns())
+        self.perform(actions or ())
+        return actions is not None
 
     def receive_events(self, deliveries: Iterable[Delivery]) -> None:
         self.perform(self.events.receive(deliveries, self.now_ns()))
@@ -144,9 +166,9 @@ class RouterRuntime:
                 case Dispatch() | Abort():
                     self._send(action)
                 case Fail():
-                    sink = self._sinks.pop(action.request_id, None)
-                    if sink is not None:
-                        sink.fail(action.failure)
+                    self._fail(action)
+                case Grant():
+                    self._answer_lease(action.request_id, action)
                 case Connect() | Drop() | Disconnect():
                     self._link(action)
         self._arm()
@@ -172,6 +194,17 @@ class RouterRuntime:
             sink.put(emit)
             if emit.finish is not None:
                 del self._sinks[emit.request_id]
+
+    def _fail(self, fail: Fail) -> None:
+        sink = self._sinks.pop(fail.request_id, None)
+        if sink is not None:
+            sink.fail(fail.failure)
+        self._answer_lease(fail.request_id, fail.failure)
+
+    def _answer_lease(self, request_id: str, answer: Grant | Failure) -> None:
+        granted = self._leases.pop(request_id, None)
+        if granted is not None and not granted.done():
+            granted.set_result(answer)
 
     def _send(self, action: Dispatch | Abort) -> None:
         link = self._links.get(action.worker_id)

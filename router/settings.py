@@ -30,7 +30,8 @@ class RouterSettings:
     stuck_dead_after_s: float = 30.0  # a compile or a swapped-out machine may take this long
     no_worker_wait_s: float = 5.0  # how long a request waits for any worker
     request_timeout_s: float = 600.0  # hard end of a request whose client set no deadline
-    lease_ttl_s: float = 30.0
+    lease_ttl_s: float = 30.0  # of a lease whose client its worker has seen
+    lease_unseen_s: float = 2.0  # of one whose client its worker never saw
     expected_ttl_s: float = 30.0  # a dispatched prompt whose blocks never show up by then is lost
     # A policy without cache events believes so long that a worker holds what it sent there, as far
     # as there is room. On the conversation trace 120 s (Dynamo's without events) cost a quarter of
@@ -40,12 +41,20 @@ class RouterSettings:
     # A waiting prompt goes to its worker so long before that one is done with what it has: dispatch
     # takes time, and a worker must not idle while requests wait.
     dispatch_lead_ms: float = 3.0
+    # Policies that clients may name, besides the router's own; "*" alone: any.
+    client_policies: tuple[str, ...] = ("*",)
     max_waiting: int = 4096  # requests waiting for a worker
-    max_in_flight: int = 4096  # requests dispatched or waiting
+    max_waiting_tokens: int = 64_000_000  # prompt tokens of them
+    # What is in the house: being tokenised, waiting, running or leased.
+    max_in_flight: int = 4096  # requests
+    max_in_flight_bytes: int = 512 << 20  # of prompts as they came
+    max_in_flight_tokens: int = 128_000_000  # guessed from the bytes until they are known
+    priority_age_s: float = 30.0  # a request that waited so long goes one band ahead
     decision_log_len: int = 4096  # requests whose decisions Explain can still show
     # Ended requests with the keys of their prompts, for `radixroute replay capture`: 8 bytes a
     # block and some 300 a request.
     request_log_bytes: int = 64 << 20
+    client_unread_timeout_s: float = 60.0  # a client that reads nothing for so long is gone
     max_message_bytes: int = 16 * 1024 * 1024
     chunk_tokens: int = 65536  # prompt tokens in one message to a worker
     reconnect_min_s: float = 0.1
@@ -76,12 +85,18 @@ _POSITIVE = (
     "no_worker_wait_s",
     "request_timeout_s",
     "lease_ttl_s",
+    "lease_unseen_s",
     "expected_ttl_s",
     "learned_ttl_s",
     "max_waiting",
+    "max_waiting_tokens",
     "max_in_flight",
+    "max_in_flight_bytes",
+    "max_in_flight_tokens",
+    "priority_age_s",
     "decision_log_len",
     "request_log_bytes",
+    "client_unread_timeout_s",
     "max_message_bytes",
     "chunk_tokens",
     "reconnect_min_s",
@@ -90,6 +105,7 @@ _POSITIVE = (
 )
 _ORDERED = (
     ("suspect_after_s", "dead_after_s"),
+    ("lease_unseen_s", "lease_ttl_s"),
     ("stuck_suspect_after_s", "stuck_dead_after_s"),
     ("reconnect_min_s", "reconnect_max_s"),
 )

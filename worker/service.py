@@ -8,7 +8,7 @@ that the engine is gone. On one event loop. Called by `deploy`'s worker actor, t
 import asyncio
 import logging
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from radixroute import __version__
@@ -200,8 +200,14 @@ class WorkerService:
     def _report_load(self, progress: tuple[WorkerSessionProgress, ...]) -> None:
         if self._publisher is None or self._info is None:
             return
-        sessions = () if self._sessions is None else self._sessions.load(progress)
-        report = LoadReport(0.0, self._info.kv_blocks_total, self._n_blocks_used, sessions)
+        report = LoadReport(0.0, self._info.kv_blocks_total, self._n_blocks_used)
+        if self._sessions is not None:
+            report = replace(
+                report,
+                sessions=self._sessions.load(progress),
+                direct=self._sessions.direct,
+                direct_ended=self._sessions.direct_ended,
+            )
         self._publisher.report_load(report)
 
     def _describe(
@@ -223,6 +229,7 @@ class WorkerService:
             tokenizer_fingerprint=tokenizer.fingerprint,
             kv_blocks_total=info.kv_blocks_total,
             max_num_seqs=info.max_num_seqs,
+            max_waiting=self._settings.max_waiting,
             max_num_batched_tokens=info.max_num_batched_tokens,
             events_endpoint=publisher.endpoints.events,
             replay_endpoint=publisher.endpoints.control,

@@ -44,6 +44,8 @@ MAX_EVENTS = 1 << 16
 MAX_RANK = 1 << 16
 MAX_SESSIONS = 1 << 12
 MAX_ROUTER_ID_LEN = 128
+MAX_DIRECT = 1 << 12
+MAX_REQUEST_ID_LEN = 256
 # 2**64 - 1 never names a batch: foreign replies use it as an end mark.
 MAX_SEQ = 2**64 - 2
 
@@ -53,6 +55,7 @@ TierNumber = Annotated[int, msgspec.Meta(ge=0, le=int(max(Tier)))]
 RankNumber = Annotated[int, msgspec.Meta(ge=0, le=MAX_RANK)]
 EpochBytes = Annotated[bytes, msgspec.Meta(min_length=EPOCH_BYTES, max_length=EPOCH_BYTES)]
 _RouterId = Annotated[str, msgspec.Meta(max_length=MAX_ROUTER_ID_LEN)]
+_RequestId = Annotated[str, msgspec.Meta(max_length=MAX_REQUEST_ID_LEN)]
 
 
 class _Stored(msgspec.Struct, tag="S", array_like=True, forbid_unknown_fields=True):
@@ -90,6 +93,9 @@ class _Load(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     kv_blocks_total: _Count
     kv_blocks_used: _Count
     sessions: Annotated[list[_Session], msgspec.Meta(max_length=MAX_SESSIONS)]
+    # Left out by workers without direct clients, and by older ones.
+    direct: Annotated[list[_RequestId], msgspec.Meta(max_length=MAX_DIRECT)] = []
+    direct_ended: Annotated[list[_RequestId], msgspec.Meta(max_length=MAX_DIRECT)] = []
 
 
 class _Heartbeat(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -122,7 +128,11 @@ def encode_heartbeat(beat: Heartbeat) -> list[bytes]:
         [s.router_id, s.acknowledged_dispatch, s.in_flight, s.queued_tokens, s.active_blocks]
         for s in load.sessions[:MAX_SESSIONS]
     ]
-    wire_load = [float(load.step_age_ms), load.kv_blocks_total, load.kv_blocks_used, sessions]
+    wire_load: list[object] = [
+        float(load.step_age_ms), load.kv_blocks_total, load.kv_blocks_used, sessions
+    ]  # fmt: skip
+    if load.direct or load.direct_ended:
+        wire_load += [list(ids[:MAX_DIRECT]) for ids in (load.direct, load.direct_ended)]
     payload = msgpack.packb([beat.epoch, beat.last_seq, *beat.account, wire_load, beat.rank])
     return [TOPIC_HEARTBEAT, payload]
 
@@ -223,6 +233,8 @@ def _decode_heartbeat(payload: bytes) -> Heartbeat:
             )
             for s in wire.load.sessions
         ),
+        direct=tuple(wire.load.direct),
+        direct_ended=tuple(wire.load.direct_ended),
     )
     return Heartbeat(
         epoch=Epoch(wire.epoch),

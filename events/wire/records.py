@@ -76,6 +76,10 @@ class LoadReport:
     kv_blocks_total: int
     kv_blocks_used: int  # pinned or cached
     sessions: tuple[SessionLoad, ...] = ()
+    # Requests of clients that stream from it directly, by the ids that they gave: those that run,
+    # and the last ones that ended. By them a router sees whether its leases are used.
+    direct: tuple[str, ...] = ()
+    direct_ended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

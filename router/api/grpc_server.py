@@ -4,10 +4,12 @@ Owns nothing but the request ids it draws. One handler coroutine for each reques
 goes, gRPC cancels it and the request is aborted. No exception text of ours or of a library travels.
 """
 
+import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import grpc
 
@@ -18,10 +20,11 @@ from radixroute.router.api import inspect
 from radixroute.router.api.client_stream import ClientStream
 from radixroute.router.api.prompts import PromptReader
 from radixroute.router.api.proto_request import ProtoRequest
-from radixroute.router.api.status import status_of
+from radixroute.router.api.status import failure_error, retry_hint, status_of
 from radixroute.router.counters import Count
-from radixroute.router.errors import RequestRejected, RouterError
-from radixroute.router.messages.inputs import RequestSpec
+from radixroute.router.errors import ClientUnread, RequestRejected, RouterError, TryLater
+from radixroute.router.messages.actions import Failure
+from radixroute.router.messages.inputs import TOKEN_BYTES, RequestSpec
 from radixroute.router.runtime import RouterRuntime
 from radixroute.router.settings import RouterSettings
 
@@ -55,7 +58,7 @@ class RouterServer:
                 stream = ClientStream(request_id)
                 self._runtime.submit(spec, stream)
                 while (message := await stream.take()) is not None:
-                    await context.write(message)
+                    await self._write(message, context)
             finally:
                 self._runtime.abort(request_id)
 
@@ -64,35 +67,59 @@ class RouterServer:
     ) -> pb.RouteResponse:
         request_id = self._draw_id()
         async with self._clean_errors(context, request_id):
-            spec = await self._read(request.request, request_id, context)
-            core = self._runtime.core
-            lease = core.route(spec, self._draw_id(), self._runtime.now_ns())
+            try:
+                spec = await self._read(request.request, request_id, context)
+                answer = await self._runtime.lease(replace(spec, lease_id=self._draw_id()))
+            except BaseException:
+                self._runtime.core.leave(request_id)
+                raise
+            if isinstance(answer, Failure):
+                raise failure_error(answer)
         return pb.RouteResponse(
-            lease_id=lease.lease_id,
+            lease_id=answer.lease_id,
             request_id=request_id,
-            worker_id=lease.worker_id,
-            address=lease.address,
+            worker_id=answer.worker_id,
+            address=answer.address,
             token_ids=pack_tokens(spec.prompt),
-            overlap_tokens=lease.overlap_tokens,
-            ttl_ms=round(self._settings.lease_ttl_s * 1000),
+            overlap_tokens=answer.overlap_tokens,
+            ttl_ms=round(self._settings.lease_unseen_s * 1000),
             sampling=sampling_to_proto(spec.sampling),
         )
 
     async def Release(
         self, request: pb.ReleaseRequest, context: grpc.aio.ServicerContext
     ) -> pb.ReleaseResponse:
-        core, now_ns = self._runtime.core, self._runtime.now_ns()
-        return pb.ReleaseResponse(released=core.release(request.lease_id, now_ns))
+        return pb.ReleaseResponse(released=self._runtime.release(request.lease_id))
 
     async def _read(
         self, request: pb.GenerateRequest, request_id: str, context: grpc.aio.ServicerContext
     ) -> RequestSpec:
+        asked = ProtoRequest(request)
+        tokens = None if asked.is_text else asked.n_bytes // TOKEN_BYTES
+        # Before anything that costs: a full house answers at once.
+        if not self._runtime.core.enter(request_id, n_bytes=asked.n_bytes, tokens=tokens):
+            raise failure_error(Failure.QUEUE_FULL)
         return await self._prompts.read(
-            ProtoRequest(request),
+            asked,
             request_id,
             seed=self._rng.getrandbits(64),
             remaining_s=context.time_remaining(),
         )
+
+    async def _write(self, message: pb.GenerateResponse, context: grpc.aio.ServicerContext) -> None:
+        """A client that reads nothing for long gives its answer up."""
+        try:
+            async with asyncio.timeout(self._settings.client_unread_timeout_s):
+                await context.write(message)
+        except TimeoutError:
+            self._runtime.core.count(Count.CLIENTS_UNREAD)
+            raise ClientUnread("nothing was read of the answer for too long") from None
+
+    def _retry_hint(self, error: Exception) -> tuple[tuple[str, str | bytes], ...]:
+        """When to come back, for whoever may: as gRPC and Google's error model say it."""
+        if not isinstance(error, TryLater):
+            return ()
+        return retry_hint(*status_of(error, ""), self._runtime.core.retry_after_ms)
 
     def _draw_id(self) -> str:
         return f"{self._rng.getrandbits(128):032x}"
@@ -106,7 +133,8 @@ class RouterServer:
         except (RouterError, InvalidRequest) as error:
             if isinstance(error, (InvalidRequest, RequestRejected)):
                 self._runtime.core.count(Count.REQUESTS_REJECTED)
-            await context.abort(*status_of(error, request_id))
+            code, details = status_of(error, request_id)
+            await context.abort(code, details, self._retry_hint(error))
         except Exception as error:  # noqa: BLE001 - gRPC would send the text of whatever it is
             _log.exception("request %s failed inside the router", request_id)
             await context.abort(*status_of(error, request_id))

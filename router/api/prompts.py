@@ -12,6 +12,7 @@ from typing import Protocol
 
 from radixroute.radix.ids import Keys, Tokens
 from radixroute.radix.keys.block_keys import block_keys
+from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import (
     Limits,
     PartialSampling,
@@ -22,9 +23,16 @@ from radixroute.request.limits import (
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.router.counters import Count
-from radixroute.router.errors import NoWorkers, UnknownModel
+from radixroute.router.errors import NoWorkers, PolicyNotOffered, UnknownModel
 from radixroute.router.links.handshake import Served
-from radixroute.router.messages.inputs import NS_PER_S, RequestSpec, session_of
+from radixroute.router.messages.inputs import (
+    DEFAULT_PRIORITY,
+    DEFAULT_TENANT,
+    N_BANDS,
+    NS_PER_S,
+    RequestSpec,
+    session_of,
+)
 from radixroute.router.policy.registry import policy_named
 from radixroute.router.runtime import RouterRuntime
 from radixroute.router.settings import RouterSettings
@@ -32,6 +40,7 @@ from radixroute.router.settings import RouterSettings
 # Some 2,000 characters tokenise in under a millisecond; a thread's hand-over costs a tenth of that.
 INLINE_BYTES = 2048
 THREADS = 2
+MAX_TENANT_LEN = 128
 
 
 class Asked(Protocol):
@@ -48,6 +57,14 @@ class Asked(Protocol):
     @property
     def session_key(self) -> str:
         """What the client calls its session; empty: it has none."""
+
+    @property
+    def tenant(self) -> str:
+        """Empty: the default one."""
+
+    @property
+    def priority(self) -> int | None:
+        """Band; None: the default one."""
 
     @property
     def is_text(self) -> bool:
@@ -77,6 +94,7 @@ class PromptReader:
     def __init__(self, runtime: RouterRuntime, settings: RouterSettings) -> None:
         self._runtime = runtime
         self._settings = settings
+        self._offers_all = "*" in settings.client_policies
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="prompt")
 
     def close(self) -> None:
@@ -85,7 +103,7 @@ class PromptReader:
     async def read(
         self, asked: Asked, request_id: str, *, seed: int, remaining_s: float | None
     ) -> RequestSpec:
-        """Raises UnknownPolicy, NoWorkers, UnknownModel and InvalidRequest.
+        """Raises UnknownPolicy, PolicyNotOffered, NoWorkers, UnknownModel and InvalidRequest.
 
         `seed`: of sampling, if the client gave none. `remaining_s`: until its deadline, if it has
         one.
@@ -94,6 +112,10 @@ class PromptReader:
         arrival_ns = now_ns()
         policy = asked.policy or settings.policy
         policy_named(policy)
+        if policy not in (settings.policy, *settings.client_policies) and not self._offers_all:
+            raise PolicyNotOffered(
+                f"this router's clients may not name the policy {policy!r}: leave it out"
+            )
         served = self._runtime.handshake.served or await self._first_served()
         prompt = await self._prompt(asked, served, seed)
         limit_s = settings.request_timeout_s
@@ -107,6 +129,8 @@ class PromptReader:
             arrival_ns=arrival_ns,
             deadline_ns=now_ns() + round(left_s * NS_PER_S),
             session=session_of(asked.session_key),
+            tenant=_tenant(asked),
+            priority=_priority(asked),
         )
 
     async def _first_served(self) -> Served:
@@ -129,6 +153,19 @@ class PromptReader:
             return _read(asked, served, limits, seed)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, _read, asked, served, limits, seed)
+
+
+def _tenant(asked: Asked) -> str:
+    if len(asked.tenant) > MAX_TENANT_LEN:
+        raise InvalidRequest("tenant", f"has more than {MAX_TENANT_LEN} characters")
+    return asked.tenant or DEFAULT_TENANT
+
+
+def _priority(asked: Asked) -> int:
+    priority = DEFAULT_PRIORITY if asked.priority is None else asked.priority
+    if not 0 <= priority < N_BANDS:
+        raise InvalidRequest("priority", f"is a band from 0 (first) to {N_BANDS - 1}")
+    return priority
 
 
 def _read(asked: Asked, served: Served, limits: Limits, seed: int) -> Prompt:

@@ -33,6 +33,14 @@ class ProtoRequest:
         return self.message.session_key
 
     @property
+    def tenant(self) -> str:
+        return self.message.tenant
+
+    @property
+    def priority(self) -> int | None:
+        return self.message.priority if self.message.HasField("priority") else None
+
+    @property
     def is_text(self) -> bool:
         return self.message.WhichOneof("prompt") != "token_ids"
 

@@ -3,10 +3,14 @@
 Pure tables. Messages are fixed sentences and the request's id: nothing of a prompt can be in them.
 """
 
+from math import ceil
+
 import grpc
+from google.rpc import error_details_pb2, status_pb2
 
 from radixroute.request.errors import InvalidRequest
 from radixroute.router.errors import (
+    ClientUnread,
     DeadlinePassed,
     NoWorkers,
     QueueFull,
@@ -27,6 +31,7 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (NoWorkers, grpc.StatusCode.UNAVAILABLE),
     (QueueFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlinePassed, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (ClientUnread, grpc.StatusCode.CANCELLED),
     (RequestFailed, grpc.StatusCode.INTERNAL),
 )
 
@@ -38,6 +43,12 @@ _ERRORS: dict[Failure, RouterError] = {
         "two workers were lost with this request on them: it will not be tried again"
     ),
     Failure.WORKER_ERROR: RequestFailed("the worker failed this request: see the worker's log"),
+    Failure.REFUSED: RequestRejected(
+        "no worker can serve this request as it stands: see the worker's log for the limit"
+    ),
+    Failure.HOPELESS: DeadlinePassed(
+        "not even an idle fleet could answer by the request's deadline: allow more time"
+    ),
 }
 
 
@@ -53,3 +64,21 @@ def status_of(error: Exception, request_id: str) -> tuple[grpc.StatusCode, str]:
         if isinstance(error, kind):
             return code, f"{error} (request {request_id})"
     return grpc.StatusCode.INTERNAL, f"internal error (request {request_id})"
+
+
+def retry_hint(
+    code: grpc.StatusCode, details: str, after_ms: float
+) -> tuple[tuple[str, str | bytes], ...]:
+    """Trailing metadata that says when to come back: gRPC's pushback, and `google.rpc.RetryInfo`.
+
+    RESOURCE_EXHAUSTED also means a message that is too large: only this one may be tried again.
+    """
+    after_ms = ceil(after_ms)
+    info = error_details_pb2.RetryInfo()
+    info.retry_delay.FromMilliseconds(after_ms)
+    status = status_pb2.Status(code=code.value[0], message=details)
+    status.details.add().Pack(info)
+    return (
+        ("grpc-retry-pushback-ms", str(after_ms)),
+        ("grpc-status-details-bin", status.SerializeToString()),
+    )

@@ -6,12 +6,13 @@ engine reports about the prompt. No clock, no I/O; `RouterCore` calls.
 
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
+from radixroute.router.core.booking import Booker
 from radixroute.router.core.dispatcher import Dispatcher
-from radixroute.router.core.requests import Placement, Request
+from radixroute.router.core.requests import GIVEN_UP, Placement, Request
 from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Abort, Action, Emit, Failure
-from radixroute.router.messages.inputs import Delta, PromptFacts
+from radixroute.router.messages.inputs import Delta, PromptFacts, packed_len
 from radixroute.router.workers.members import Member
 
 _DROP_COUNTS = {
@@ -24,8 +25,9 @@ _DROP_COUNTS = {
 class Delivery:
     """Outputs in, client messages out."""
 
-    def __init__(self, state: RouterState, dispatcher: Dispatcher) -> None:
+    def __init__(self, state: RouterState, booker: Booker, dispatcher: Dispatcher) -> None:
         self._state = state
+        self._booker = booker
         self._dispatcher = dispatcher
 
     def deliver(self, member: Member, delta: Delta, now_ns: int) -> list[Action]:
@@ -36,14 +38,24 @@ class Delivery:
         placement = request.place(delta)
         if placement is not Placement.NEXT:
             return self._drop(request, member, placement, now_ns)
-        if delta.finish is FinishReason.ABORT:
-            # We abort only what we close first: the worker gave this attempt up by itself.
-            return self._dispatcher.lose_session(request, member, now_ns)
-        if delta.finish is FinishReason.ERROR:
-            self._dispatcher.settle(request.booking, request.spec.policy)
-            request.worker_id = None
-            return self._dispatcher.fail(request, Failure.WORKER_ERROR)
-        return [self._emit(request, delta, now_ns)]
+        if delta.finish in GIVEN_UP:
+            return self._given_up(request, member, delta.finish, now_ns)
+        return [self._emit(request, member, delta, now_ns)]
+
+    def _given_up(
+        self, request: Request, member: Member, finish: FinishReason, now_ns: int
+    ) -> list[Action]:
+        """Its worker has no answer to it; whose fault that is decides."""
+        match finish:
+            case FinishReason.FULL:
+                return self._dispatcher.give_back(request, member, now_ns)
+            case FinishReason.INVALID:
+                return self._dispatcher.fail(request, Failure.REFUSED, now_ns)
+            case FinishReason.ERROR:
+                return self._dispatcher.retry(request, member, now_ns)
+            case _:
+                # We abort only what we close first: the worker gave this attempt up by itself.
+                return self._dispatcher.lose_session(request, member, now_ns)
 
     def _drop(
         self, request: Request, member: Member, placement: Placement, now_ns: int
@@ -54,18 +66,21 @@ class Delivery:
         abort = Abort(member.spec.worker_id, request.request_id, request.attempt)
         return [abort, *self._dispatcher.lose_session(request, member, now_ns)]
 
-    def _emit(self, request: Request, delta: Delta, now_ns: int) -> Emit:
+    def _emit(self, request: Request, member: Member, delta: Delta, now_ns: int) -> Emit:
         if delta.prompt is not None:
             self._report(request, delta.prompt)
         is_first = bool(delta.token_ids) and request.first_token_ns is None
         if delta.token_ids:
             self._state.loads.first_token(request.booking, now_ns)
+            self._state.pace.ended(request.booking)
+            self._state.waiting.serve(request.spec.tenant, decode=packed_len(delta.token_ids))
         if is_first:
             request.first_token_ns = now_ns
         if delta.token_ids and request.expected_ms:
             self._time(request, now_ns)
         if delta.finish is not None:
-            self._dispatcher.settle(request.booking, request.spec.policy)
+            self._booker.settle(request.booking, request.spec.policy)
+            self._state.breakers.served(member)
             return self._dispatcher.finish(request, delta.finish, delta.token_ids, delta.text)
         position = request.position
         request.emit(delta.token_ids, delta.text)

@@ -21,7 +21,9 @@ from radixroute.router.messages.inputs import (
 )
 from radixroute.router.workers.load import BookingId
 
-_GIVEN_UP = (FinishReason.ABORT, FinishReason.ERROR)
+# Ends without output.
+GIVEN_UP = (FinishReason.ABORT, FinishReason.ERROR, FinishReason.FULL, FinishReason.INVALID)
+DEATH_MEMORY_NS = 600_000_000_000
 
 
 class Placement(Enum):
@@ -44,7 +46,7 @@ class Request:
     worker_id: WorkerId | None = None  # None: waiting
     # (worker, epoch) whose session broke under it.
     excluded: set[tuple[WorkerId, str]] = field(default_factory=set)
-    deaths: int = 0
+    deaths_ns: list[int] = field(default_factory=list)  # of workers that had it, the last ones
     waiting_since_ns: int = 0
     draw: int | None = None  # random bits for ties
     expected_ms: float = 0.0  # dispatch to first token, if it is alone there; 0: not known
@@ -67,6 +69,16 @@ class Request:
         return len(self.spec.prompt) + self.position
 
     @property
+    def is_resumed(self) -> bool:
+        """A worker had it before and lost it."""
+        return bool(self.excluded)
+
+    def died_with(self, now_ns: int) -> None:
+        """A worker died with it. Deaths long ago say nothing about it."""
+        self.deaths_ns = [at_ns for at_ns in self.deaths_ns if now_ns - at_ns < DEATH_MEMORY_NS]
+        self.deaths_ns.append(now_ns)
+
+    @property
     def booking(self) -> BookingId:
         return BookingId(self.spec.request_id, self.attempt)
 
@@ -79,7 +91,7 @@ class Request:
         """Pure."""
         if self.worker_id is None or delta.attempt != self.attempt:
             return Placement.OLD_ATTEMPT
-        if delta.finish in _GIVEN_UP and not delta.token_ids:
+        if delta.finish in GIVEN_UP and not delta.token_ids:
             return Placement.NEXT  # it carries no output, so its position says nothing
         n = packed_len(delta.token_ids)
         if delta.position == self.position:
@@ -133,6 +145,9 @@ class RequestTable:
 
     def __iter__(self) -> Iterator[Request]:
         return iter(self._by_id.values())
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._by_id
 
     def get(self, request_id: str) -> Request | None:
         return self._by_id.get(request_id)

@@ -11,18 +11,17 @@ from collections.abc import Sequence
 from radixroute.events.wire.records import LoadReport
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import Keys, Numbers, WorkerId
+from radixroute.router.core.booking import Booker
 from radixroute.router.core.decision_log import LoggedRequest
 from radixroute.router.core.delivery import Delivery
 from radixroute.router.core.dispatcher import Dispatcher
-from radixroute.router.core.leases import Lease
-from radixroute.router.core.membership import Membership
+from radixroute.router.core.liveness.membership import Membership
+from radixroute.router.core.liveness.watch import Watch
 from radixroute.router.core.request_log import EndedPage
-from radixroute.router.core.requests import Request
+from radixroute.router.core.scheduler import Scheduler
 from radixroute.router.core.snapshot import RouterSnapshot, take_snapshot
 from radixroute.router.core.state import RouterState, new_state
-from radixroute.router.core.watch import Watch
 from radixroute.router.counters import Count
-from radixroute.router.errors import NoWorkers
 from radixroute.router.messages.actions import Action
 from radixroute.router.messages.inputs import (
     NS_PER_S,
@@ -37,7 +36,6 @@ from radixroute.router.policy.view import Scores
 from radixroute.router.settings import RouterSettings
 from radixroute.router.workers.columns import ColumnList
 from radixroute.router.workers.idle import WorkerIdle
-from radixroute.router.workers.load import BookingId
 from radixroute.router.workers.members import MemberState
 
 
@@ -46,16 +44,40 @@ class RouterCore:
 
     def __init__(self, settings: RouterSettings, index: PrefixBeliefs, rng: random.Random) -> None:
         self._state: RouterState = new_state(settings, index, rng)
-        self._lease_ttl_ns = round(settings.lease_ttl_s * NS_PER_S)
-        self._dispatcher = Dispatcher(self._state, max_in_flight=settings.max_in_flight)
-        self._delivery = Delivery(self._state, self._dispatcher)
-        self._membership = Membership(self._state, self._dispatcher)
-        self._watch = Watch(self._state, self._dispatcher, self._membership, settings)
+        self._booker = Booker(
+            self._state, lease_unseen_ns=round(settings.lease_unseen_s * NS_PER_S)
+        )
+        self._scheduler = Scheduler(self._state, self._booker)
+        self._dispatcher = Dispatcher(self._state, self._booker)
+        self._delivery = Delivery(self._state, self._booker, self._dispatcher)
+        self._membership = Membership(self._state, self._booker, self._dispatcher)
+        self._watch = Watch(self._state, self._booker, self._dispatcher, self._membership, settings)
 
     # -- clients
 
+    def enter(self, request_id: str, *, n_bytes: int, tokens: int | None = None) -> bool:
+        """Whether a prompt of this size may come in at all: ask before tokenising it.
+
+        `tokens`: None for text. Who is in ends by `submit`, or by `leave` if that never comes.
+        False is counted as a refusal.
+        """
+        is_in = self._state.admission.enter(request_id, n_bytes=n_bytes, tokens=tokens)
+        if not is_in:
+            self._state.counters.add(Count.QUEUE_OVERFLOWED)
+        return is_in
+
+    def leave(self, request_id: str) -> None:
+        """It entered and will not be submitted, or has ended already."""
+        if request_id not in self._state.requests:
+            self._state.admission.leave(request_id)
+
+    @property
+    def retry_after_ms(self) -> float:
+        """When whoever was refused should come back."""
+        return self._state.usual_wait.ms
+
     def submit(self, spec: RequestSpec, now_ns: int, *, is_last: bool = True) -> list[Action]:
-        """A client wants this streamed.
+        """A client wants this streamed, or a lease if the spec names one.
 
         Not `is_last`: more come at this very time; who waits is scheduled with the last of them, or
         by `schedule_waiting`.
@@ -67,12 +89,12 @@ class RouterCore:
     def schedule_waiting(self, now_ns: int) -> list[Action]:
         """Gives waiting requests to workers that can take them. Call it at `wake_ns`, too."""
         self._elapse(now_ns)
-        return self._dispatcher.schedule_waiting(now_ns) if len(self._state.waiting) else []
+        return self._scheduler.schedule(now_ns) if len(self._state.waiting) else []
 
     @property
     def wake_ns(self) -> int | None:
         """When to call `schedule_waiting` though nothing may have happened; None: never."""
-        return self._dispatcher.wake_ns if len(self._state.waiting) else None
+        return self._scheduler.wake_ns if len(self._state.waiting) else None
 
     def abort(self, request_id: str, now_ns: int) -> list[Action]:
         """A client is gone. Ended requests are no error: it may have crossed its own end."""
@@ -81,7 +103,7 @@ class RouterCore:
             return []
         self._elapse(now_ns)
         worker_id = request.worker_id
-        actions = self._dispatcher.abort(request)
+        actions = self._dispatcher.abort(request, now_ns)
         actions += self._membership.settle_drained(worker_id)
         # What it leaves may be what others wait for.
         return [*actions, *self.schedule_waiting(now_ns)]
@@ -91,50 +113,15 @@ class RouterCore:
         request = self._state.requests.get(request_id)
         return request.predicted_tokens if request is not None else 0
 
-    def route(self, spec: RequestSpec, lease_id: str, now_ns: int) -> Lease:
-        """Books a worker for a client that streams from it. Raises NoWorkers."""
-        self._elapse(now_ns)
-        request = Request(spec)
-        self._state.log.open(self._dispatcher.log_entry(spec))
-        chosen = self._dispatcher.choose(request, now_ns)
-        if chosen is None:
-            self._state.log.ended(spec.request_id, "error")
-            self._state.counters.add(Count.NO_WORKERS)
-            raise NoWorkers("no live worker: try again in a moment")
-        decision, member = chosen
-        # Leases are no dispatches of ours: they count as seen once all before them are.
-        overlap = self._dispatcher.book(
-            BookingId(lease_id, 0), spec, decision, now_ns=now_ns, seq=member.next_dispatch - 1
-        )
-        lease = Lease(
-            lease_id=lease_id,
-            request_id=spec.request_id,
-            worker_id=decision.worker_id,
-            address=member.spec.address,
-            policy=spec.policy,
-            end_ns=now_ns + self._lease_ttl_ns,
-            overlap_tokens=overlap,
-        )
-        self._state.leases.grant(lease)
-        self._state.log.ended(spec.request_id, "leased")
-        request.predicted_tokens = overlap
-        self._state.ended.ended(
-            request,
-            "leased",
-            block_size=self._state.serving.block_size,
-            worker_id=decision.worker_id,
-        )
-        self._state.counters.add(Count.LEASES_GRANTED)
-        return lease
-
-    def release(self, lease_id: str, now_ns: int) -> bool:
-        """False: the lease was unknown or had lapsed."""
+    def release(self, lease_id: str, now_ns: int) -> list[Action] | None:
+        """Its load is free for others. None: the lease was unknown or had lapsed."""
         self._elapse(now_ns)
         lease = self._state.leases.end(lease_id)
         if lease is None:
-            return False
-        self._membership.settle_lease(lease)
-        return True
+            return None
+        self._booker.settle_lease(lease)
+        actions = self._membership.settle_drained(lease.worker_id)
+        return [*actions, *self.schedule_waiting(now_ns)]
 
     # -- workers' outputs
 
@@ -160,7 +147,8 @@ class RouterCore:
             now_ns=now_ns,
         )
         member.step_age_ms = 0.0
-        actions = self._membership.heard(member, now_ns)
+        self._membership.heard(member, now_ns)
+        actions: list[Action] = []
         for delta in report.deltas:
             actions += self._delivery.deliver(member, delta, now_ns)
         actions += self._membership.settle_drained(worker_id)
@@ -171,12 +159,14 @@ class RouterCore:
     def set_members(self, specs: Sequence[MemberSpec], now_ns: int) -> list[Action]:
         """The controller's list; it replaces the one before."""
         self._elapse(now_ns)
-        return self._membership.set_members(specs, now_ns)
+        actions = self._membership.set_members(specs, now_ns)
+        return [*actions, *self.schedule_waiting(now_ns)]
 
     def joined(self, facts: WorkerFacts, now_ns: int) -> list[Action]:
         """A session with a worker that matches the fleet is open."""
         self._elapse(now_ns)
-        return self._membership.joined(facts, now_ns)
+        actions = self._membership.joined(facts, now_ns)
+        return [*actions, *self.schedule_waiting(now_ns)]
 
     def refused(self, worker_id: WorkerId, reason: str) -> None:
         """It does not match the fleet."""
@@ -185,7 +175,8 @@ class RouterCore:
     def lost(self, worker_id: WorkerId, reason: str, now_ns: int) -> list[Action]:
         """Its session broke, or somebody who knows says it is dead."""
         self._elapse(now_ns)
-        return self._membership.lost(worker_id, reason, now_ns)
+        actions = self._membership.lost(worker_id, reason, now_ns)
+        return [*actions, *self.schedule_waiting(now_ns)]
 
     def heartbeat(self, worker_id: WorkerId, load: LoadReport, now_ns: int) -> list[Action]:
         """A heartbeat of the accepted epoch."""
@@ -198,6 +189,7 @@ class RouterCore:
             member, total=load.kv_blocks_total, used=load.kv_blocks_used
         )
         self._state.loads.report(worker_id, load.sessions, now_ns)
+        self._see_leases(worker_id, load, now_ns)
         actions = self._watch.heartbeat(member, load.step_age_ms, now_ns)
         return [*actions, *self.schedule_waiting(now_ns)]
 
@@ -301,15 +293,33 @@ class RouterCore:
             state.hits,
             state.idle,
             state.ended,
+            state.admission,
+            state.waiting,
         ):
             part.check()
         booked = {request.booking for request in state.requests if request.worker_id is not None}
         booked |= {lease.booking for lease in state.leases}
         if len(booked) != len(state.loads):
             raise BrokenInvariant("bookings and running requests differ")
+        inside = {request.request_id for request in state.requests}
+        inside |= {lease.request_id for lease in state.leases}
+        if not all(request_id in state.admission for request_id in inside):
+            raise BrokenInvariant("a request runs that never came in")
         waiting = {request.request_id for request in state.waiting}
         if waiting != {r.request_id for r in state.requests if r.worker_id is None}:
             raise BrokenInvariant("requests without a worker and waiting requests differ")
+
+    def _see_leases(self, worker_id: WorkerId, load: LoadReport, now_ns: int) -> None:
+        leases = self._state.leases
+        if not len(leases):
+            return
+        for request_id in load.direct:
+            leases.seen(worker_id, request_id, now_ns)
+        for request_id in load.direct_ended:
+            lease = leases.used(worker_id, request_id)
+            if lease is not None:
+                self._state.counters.add(Count.LEASES_USED)
+                self._booker.settle_lease(lease)
 
     def _elapse(self, now_ns: int) -> None:
         """Every input begins with this: until now, things were as the last one left them."""

@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 from radixroute.router.core.decision_log import DecisionLog
 from radixroute.router.core.hits import HitCounters
 from radixroute.router.core.leases import Leases
+from radixroute.router.core.queue.admission import Admission, House
+from radixroute.router.core.queue.deadlines import Deadlines
+from radixroute.router.core.queue.pacing import ResumePace
+from radixroute.router.core.queue.retries import RetryBudget
+from radixroute.router.core.queue.usual_wait import UsualWait
+from radixroute.router.core.queue.waiting_queue import WaitingQueue
 from radixroute.router.core.request_log import RequestLog
 from radixroute.router.core.requests import RequestTable
-from radixroute.router.core.waiting import WaitingQueue
 from radixroute.router.counters import Counters
 from radixroute.router.messages.inputs import NS_PER_S
 from radixroute.router.policy.candidates import CandidateList
@@ -20,6 +25,7 @@ from radixroute.router.policy.policy import PolicyParts
 from radixroute.router.policy.selector import Selector
 from radixroute.router.policy.snapshot import Ask, Beliefs, FleetNumbers, PrefixBeliefs
 from radixroute.router.settings import RouterSettings
+from radixroute.router.workers.breakers import Breakers
 from radixroute.router.workers.columns import WorkerColumns
 from radixroute.router.workers.idle import IdleBook
 from radixroute.router.workers.load import LoadBook
@@ -46,7 +52,13 @@ class RouterState:
     recent_prefill: RecentPrefill
     expected: ExpectedBlocks
     requests: RequestTable
+    admission: Admission
     waiting: WaitingQueue
+    deadlines: Deadlines
+    retries: RetryBudget
+    pace: ResumePace
+    usual_wait: UsualWait
+    breakers: Breakers
     leases: Leases
     hits: HitCounters
     idle: IdleBook
@@ -76,8 +88,22 @@ def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random
         recent_prefill=recent_prefill,
         expected=expected,
         requests=RequestTable(),
-        waiting=WaitingQueue(settings.max_waiting),
-        leases=Leases(),
+        admission=Admission(
+            House(
+                settings.max_in_flight, settings.max_in_flight_bytes, settings.max_in_flight_tokens
+            )
+        ),
+        waiting=WaitingQueue(
+            max_requests=settings.max_waiting,
+            max_tokens=settings.max_waiting_tokens,
+            age_ns=round(settings.priority_age_s * NS_PER_S),
+        ),
+        deadlines=Deadlines(),
+        retries=RetryBudget(),
+        pace=ResumePace(),
+        usual_wait=UsualWait(),
+        breakers=Breakers(members),
+        leases=Leases(ttl_ns=round(settings.lease_ttl_s * NS_PER_S)),
         hits=HitCounters(),
         idle=IdleBook(members, loads),
         log=DecisionLog(settings.decision_log_len),

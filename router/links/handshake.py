@@ -155,6 +155,7 @@ def worker_facts(info: pb.GetInfoResponse, spec: MemberSpec) -> WorkerFacts:
         kv_blocks_total=info.kv_blocks_total,
         max_batched_tokens=info.max_num_batched_tokens,
         max_num_seqs=info.max_num_seqs,
+        max_waiting=info.max_waiting,
         ranks=max(1, info.ranks),
         compat=_compat(info),
     )

@@ -20,6 +20,8 @@ class Failure(Enum):
     DEADLINE = "deadline"
     TOO_MANY_DEATHS = "too_many_deaths"
     WORKER_ERROR = "worker_error"
+    REFUSED = "refused"  # no worker can serve such a request
+    HOPELESS = "hopeless"  # not even an idle fleet could make its deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,17 @@ class Fail:
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """Tell the client where to stream from: the load is booked until its lease ends."""
+
+    request_id: str
+    lease_id: str
+    worker_id: WorkerId
+    address: str  # host:port of its Engine service
+    overlap_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Connect:
     """Open a session with this worker, check it, and keep reopening it while it is listed."""
 
@@ -98,4 +111,4 @@ class Disconnect:
     worker_id: WorkerId
 
 
-Action: TypeAlias = Dispatch | Abort | Emit | Fail | Connect | Drop | Disconnect
+Action: TypeAlias = Dispatch | Abort | Emit | Fail | Grant | Connect | Drop | Disconnect

@@ -16,6 +16,9 @@ from radixroute.request.sampling import FinishReason, SamplingParams
 NS_PER_S = 1_000_000_000
 PackedTokens = NewType("PackedTokens", bytes)
 TOKEN_BYTES = 4
+N_BANDS = 10  # of priority: 0 goes first
+DEFAULT_PRIORITY = 5
+DEFAULT_TENANT = ""
 
 
 def packed_len(tokens: bytes | bytearray) -> int:
@@ -42,6 +45,9 @@ class RequestSpec:
     arrival_ns: int
     deadline_ns: int
     session: int | None = None  # 64 bits; None: its client named none
+    tenant: str = DEFAULT_TENANT  # as a door says, never as a prompt does
+    priority: int = DEFAULT_PRIORITY  # band, 0 to 9
+    lease_id: str = ""  # its client streams from the worker itself and wants a lease; empty: no
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class WorkerFacts:
     kv_blocks_total: int
     max_batched_tokens: int
     max_num_seqs: int = 0  # requests that run at once; 0: not known
+    max_waiting: int = 0  # requests that its own queue takes beside them; 0: not known
     ranks: int = 1  # event streams
     compat: Endpoints | None = None  # events in vLLM's form, for other routers
 

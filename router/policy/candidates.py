@@ -17,6 +17,9 @@ from radixroute.router.policy.view import Excluded, Numbers
 from radixroute.router.workers.columns import ColumnList
 from radixroute.router.workers.members import Member, Members, MemberState
 
+# With fewer live workers than this share left by their breakers, all are tried (Envoy's panic
+# threshold): it is more likely that what they are asked is what fails.
+PANIC_SHARE = 0.5
 # (worker, epoch) that lost a request's session.
 Tried = set[tuple[WorkerId, str]]
 
@@ -28,6 +31,8 @@ class Candidates:
     worker_ids: tuple[WorkerId, ...]
     columns: ColumnList
     max_batched_tokens: Numbers  # infinite: not known
+    seats: Numbers  # requests each runs at once; infinite: not known
+    room: Numbers  # requests each takes, those in its own queue too; infinite: not known
     believed: dict[WorkerId, int]  # position of each whose cache may be believed
     excluded: tuple[Excluded, ...]
     nothing: Runs  # zeros, shape (workers,)
@@ -84,14 +89,25 @@ class CandidateList:
         return _candidates(eligible, excluded, self._holders, needs_events=self._needs_events)
 
     def _live(self) -> list[Member]:
-        return [member for member in self._members if member.state is MemberState.LIVE]
+        """Who may be chosen. With most breakers open it is the breakers that are not believed."""
+        live = [member for member in self._members if member.state is MemberState.LIVE]
+        closed = [member for member in live if not member.ejected_until_ns]
+        trusted = closed if len(closed) >= PANIC_SHARE * len(live) else live
+        return [member for member in trusted if not member.is_full]
 
     def _not_live(self) -> list[Excluded]:
+        chosen = {member.spec.worker_id for member in self._live()}
         return [
-            Excluded(member.spec.worker_id, f"it is {member.state.value}")
+            Excluded(member.spec.worker_id, _why_not(member))
             for member in self._members
-            if member.state is not MemberState.LIVE
+            if member.spec.worker_id not in chosen
         ]
+
+
+def _why_not(member: Member) -> str:
+    if member.state is not MemberState.LIVE:
+        return f"it is {member.state.value}"
+    return "it sends requests back: it is full" if member.is_full else "it failed too many requests"
 
 
 def _candidates(
@@ -113,12 +129,13 @@ def _candidates(
             weights.append(row is not None and (member.is_fresh or not needs_events))
     nothing = np.zeros(len(eligible), np.int32)
     nothing.setflags(write=False)
-    limits = np.array([member.max_batched_tokens or inf for member in eligible])
-    limits.setflags(write=False)
+    limits = _column([member.max_batched_tokens or inf for member in eligible])
     return Candidates(
         worker_ids=tuple(member.spec.worker_id for member in eligible),
         columns=np.array([member.column for member in eligible], np.intp),
         max_batched_tokens=limits,
+        seats=_column([member.max_num_seqs or inf for member in eligible]),
+        room=_column([member.room or inf for member in eligible]),
         believed={m.spec.worker_id: position for position, m in enumerate(eligible) if m.is_fresh},
         excluded=tuple(excluded),
         nothing=nothing,
@@ -126,3 +143,9 @@ def _candidates(
         weights=np.array(weights, np.int32),
         first_rows=None if len(rows) == len(eligible) else np.array(first_rows, np.intp),
     )
+
+
+def _column(values: Sequence[float]) -> Numbers:
+    column = np.array(values, np.float64)
+    column.setflags(write=False)
+    return column

@@ -1,6 +1,6 @@
 """Columns layout: where a decision's numbers about workers stand. Constants only.
 
-A table has shape (N_ROWS, workers). The rows up to MAX_BATCHED are taken from the parts that own
+A table has shape (N_ROWS, workers). The rows up to ROOM are taken from the parts that own
 them; `forecast_kernels.prepare` works out the rest.
 """
 
@@ -19,6 +19,8 @@ DRIFT: Final = 9  # prompts really take so many times what the above makes of th
 LAST_STEP_NS: Final = 10  # end of the last step heard of
 RECENT_PREFILL: Final = 11  # prompt tokens given there lately: what its cache must hold
 MAX_BATCHED: Final = 12  # tokens a step computes
-BACKLOG_MS: Final = 13  # until what is queued there is computed
-STEP_LEFT_MS: Final = 14  # until the step that decodes there ends
-N_ROWS: Final = 15
+SEATS: Final = 13  # requests it runs at once; infinite: not known
+ROOM: Final = 14  # requests it takes, those in its own queue too; infinite: not known
+BACKLOG_MS: Final = 15  # until what is queued there is computed
+STEP_LEFT_MS: Final = 16  # until the step that decodes there ends
+N_ROWS: Final = 17

@@ -13,6 +13,7 @@ from radixroute.router.policy.columns_layout import (
     BACKLOG_MS,
     DECODING,
     DRIFT,
+    IN_FLIGHT,
     LAST_STEP_NS,
     MAX_BATCHED,
     MS_PER_DECODE,
@@ -20,6 +21,7 @@ from radixroute.router.policy.columns_layout import (
     PREFILL_BASE_MS,
     PROMPTS,
     QUEUED,
+    SEATS,
     SINCE_NS,
     STEP_BASE_MS,
     STEP_LEFT_MS,
@@ -61,6 +63,8 @@ def prefill_ms(tokens: float, table: Floats, w: int) -> float:
 @helper
 def can_start(table: Floats, lead_ms: float, w: int) -> bool:
     """Whether the worker would start a prompt now, or as soon as it could be there."""
+    if table[IN_FLIGHT, w] >= table[SEATS, w]:
+        return False
     if table[BACKLOG_MS, w] <= 0.0 and table[PROMPTS, w] <= 0.0:
         return True
     return table[PROMPTS, w] <= 1.0 and table[BACKLOG_MS, w] <= lead_ms  # type: ignore[no-any-return]

@@ -53,6 +53,10 @@ class Dispatched(NamedTuple):
 class Policy(Protocol):
     """How requests are given to workers: one instance in each router."""
 
+    @property
+    def binds_late(self) -> bool:
+        """Requests may wait by its own rule. False: they wait only where no worker has room."""
+
     def elapse(self, now_ns: int) -> None:
         """Time has come to `now_ns`: what has lapsed goes. On ticks and before questions."""
 
@@ -62,8 +66,14 @@ class Policy(Protocol):
     def choose(self, ask: Ask, snapshot: Snapshot) -> Plan:
         """For one request that goes now, wherever that is. Nothing bound: nobody can take it."""
 
+    def idle(self, snapshot: Snapshot) -> Plan | None:
+        """A plan that binds nothing, if whoever waits has to go on waiting; None: ask `plan`.
+
+        Must not cost more because more wait.
+        """
+
     def plan(self, waiting: Sequence[Ask], snapshot: Snapshot) -> Plan:
-        """For requests that wait, in order of arrival; at least one. None has been dispatched."""
+        """For the first requests that wait, in the queue's order; at least one. None is running."""
 
     def scores(self, view: View) -> Scores:
         """Of a view that this policy judged: equal views give equal scores."""

@@ -8,7 +8,9 @@ nothing.
 from collections.abc import Iterator
 from dataclasses import replace
 
-from radixroute.radix.ids import WorkerId
+import numpy as np
+
+from radixroute.radix.ids import Keys, WorkerId
 from radixroute.router.policy.policy import Policy, PolicyParts
 from radixroute.router.policy.registry import policy_named
 from radixroute.router.policy.snapshot import (
@@ -52,6 +54,11 @@ class Selector:
             block_size,
             self._parts.settings.dispatch_lead_ms,
         )
+
+    def most_cached_tokens(self, keys: Keys, block_size: int) -> int:
+        """Leading tokens of a prompt that some worker holds."""
+        blocks = self._beliefs.source.overlaps(keys).blocks
+        return int(np.maximum.reduce(blocks, initial=0)) * block_size
 
     def elapse(self, now_ns: int) -> None:
         """On ticks."""

@@ -98,7 +98,10 @@ class Snapshot(NamedTuple):
     lead_ms: float  # a worker is free for the next prompt so long before it is done
 
     def view(self, ask: Ask, beliefs: Beliefs | None = None) -> View | None:
-        """For one request; None: nobody can take it. A fixed number of array operations."""
+        """For one request; None: nobody can take it. A fixed number of array operations.
+
+        Of workers with room only: no policy gives a worker more than it can seat.
+        """
         beliefs = beliefs or self.beliefs
         keys = ask.spec.keys
         overlaps = beliefs.source.overlaps(keys)
@@ -108,7 +111,7 @@ class Snapshot(NamedTuple):
         overlap, expected = beliefs.believed(keys, candidates, overlaps)
         table, _ = self.table(candidates)
         table.setflags(write=False)
-        return View(
+        view = View(
             ask.prompt_tokens,
             self.block_size,
             candidates.worker_ids,
@@ -118,6 +121,8 @@ class Snapshot(NamedTuple):
             self.draw(ask),
             candidates.excluded,
         )
+        has_room = table[at.IN_FLIGHT] < table[at.ROOM]
+        return view if has_room.all() else view.among(has_room, "it has no room for more requests")
 
     def table(self, candidates: Candidates) -> tuple[Numbers, int]:
         """The workers' numbers as they stand, the caller's to change; and how many of them could
@@ -128,6 +133,7 @@ class Snapshot(NamedTuple):
         table[at.PREFILL_BASE_MS : at.LAST_STEP_NS + 1] = numbers.speeds.take(columns)
         table[at.RECENT_PREFILL] = numbers.recent_prefill.take(columns)
         table[at.MAX_BATCHED] = candidates.max_batched_tokens
+        table[at.SEATS], table[at.ROOM] = candidates.seats, candidates.room
         return table, kernels().prepare(table, self.now_ns, self.lead_ms)
 
     def queued_tokens(self, candidates: Candidates) -> Numbers:

@@ -63,6 +63,28 @@ class View:
             own,
         )
 
+    def among(self, is_kept: NDArray[np.bool_], because: str) -> "View | None":
+        """Of these workers only, shape (workers,); the others are excluded. None: of nobody."""
+        if not is_kept.any():
+            return None
+        kept = np.flatnonzero(is_kept)
+        gone = [Excluded(self.worker_ids[w], because) for w in np.flatnonzero(~is_kept).tolist()]
+        overlap, expected = self.overlap_blocks[kept], self.expected_blocks[kept]
+        table = np.ascontiguousarray(self.table[:, kept])
+        for array in (overlap, expected, table):
+            array.setflags(write=False)
+        return View(
+            self.prompt_tokens,
+            self.block_size,
+            tuple(self.worker_ids[w] for w in kept.tolist()),
+            overlap,
+            expected,
+            table,
+            self.draw,
+            (*self.excluded, *gone),
+            self.own,
+        )
+
     @property
     def held_blocks(self) -> Runs:
         """Leading blocks held now, nothing expected."""

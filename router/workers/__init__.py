@@ -10,6 +10,7 @@ The way in: `Members` and `LoadBook`.
     speed.py             how long steps take, learned from reported timings
     speed_kernels.py     the sums behind it and the lines through them: the compiled arithmetic
     recent_prefill.py    how much each worker was given to cache lately
+    breakers.py          workers that fail what they are given are left alone for a while
     idle.py              for how long a worker had nothing to run while requests waited
     columns.py           where each worker's numbers stand in those tables
 """

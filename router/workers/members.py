@@ -56,13 +56,26 @@ class Member:
     kv_blocks_total: int = 0
     kv_blocks_used: int = 0
     max_batched_tokens: int = 0
-    max_num_seqs: int = 0  # for display only
+    max_num_seqs: int = 0  # requests it runs at once; 0: not known
+    max_waiting: int = 0  # requests its own queue takes beside them
+    is_full: bool = False  # it sent a request back; until it is heard of again
+    ejected_until_ns: int = 0  # its breaker is open; 0: closed
     ranks: int = 1  # event streams
     compat: Endpoints | None = None  # where it also sends events in vLLM's form; for display only
     step_age_ms: float = 0.0
     fell_silent: bool = False  # its last session ended for want of heartbeats or steps
     deaths: int = 0
     reason: str = ""
+
+    @property
+    def room(self) -> int:
+        """Requests it takes, those in its own queue too; 0: not known."""
+        return self.max_num_seqs + self.max_waiting if self.max_waiting else 0
+
+    @property
+    def may_serve(self) -> bool:
+        """Now, or before long by itself: it lives, or whoever listed it is starting it again."""
+        return self.state not in {MemberState.REFUSED, MemberState.DRAINING}
 
     @property
     def is_connected(self) -> bool:
@@ -125,6 +138,8 @@ class Members:
         member.compat = facts.compat
         member.max_batched_tokens = facts.max_batched_tokens
         member.max_num_seqs = facts.max_num_seqs
+        member.max_waiting = facts.max_waiting
+        member.is_full = False
         self.set_kv_blocks(member, total=facts.kv_blocks_total, used=0)
         self.version += 1
 
@@ -139,6 +154,18 @@ class Members:
         is_fresh = is_fresh and member.is_connected
         if member.is_fresh is not is_fresh:
             member.is_fresh = is_fresh
+            self.version += 1
+
+    def fill(self, member: Member, is_full: bool) -> None:
+        """Whether it sends requests back."""
+        if member.is_full is not is_full:
+            member.is_full = is_full
+            self.version += 1
+
+    def eject(self, member: Member, until_ns: int) -> None:
+        """No new requests until then; 0: it takes them again."""
+        if member.ejected_until_ns != until_ns:
+            member.ejected_until_ns = until_ns
             self.version += 1
 
     def check(self) -> None:

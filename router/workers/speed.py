@@ -72,6 +72,17 @@ class SpeedBook:
         self._fill_new()
         return Speed(*self._table.of(self._columns.of(worker_id))[: len(Speed._fields)])
 
+    def least_prefill_ms(self, tokens: int) -> float:
+        """Computing so many prompt tokens on the fastest worker takes at least this; half of what
+        was learned, and 0 before enough was."""
+        self._fill_new()
+        at = kernels()
+        if self._fleet[at.PREFILL, 0] < at.LEAN:
+            return 0.0
+        lines = self._table.numbers
+        fastest = (lines[at.BASE] + lines[at.BASE + 1] * tokens).min()
+        return 0.5 * float(fastest)
+
     def take(self, columns: ColumnList) -> Numbers:
         """Of these workers a row for each field of `Speed`, and when the last step ended (ns)."""
         self._fill_new()

@@ -106,6 +106,24 @@ def _solve_worker(sums: Floats, fleet: Floats, table: Floats, column: int) -> No
 
 
 @helper
+def _is_odd(sums: Floats, column: int, first: int, x: float, y: float) -> bool:
+    """Far from what the worker's own steps made expect: the fleet's would hide that it changed."""
+    own_w = sums[first, column]
+    if own_w < 1.0:
+        return False
+    base, slope = _fit(
+        own_w,
+        sums[first + 1, column],
+        sums[first + 2, column],
+        sums[first + 3, column],
+        sums[first + 4, column],
+        ANCHOR_WEIGHT,
+    )
+    expected = base + slope * x
+    return abs(y - expected) > SURPRISE * max(y, expected)  # type: ignore[no-any-return]
+
+
+@helper
 def _elapse(sums: Floats, column: int, now_ns: float) -> None:
     """What a worker was seen to do long ago counts less."""
     passed_ns = now_ns - sums[FADED_NS, column]
@@ -170,9 +188,7 @@ def observe(
         if decode_tokens > 0.0:
             beside = table[BASE + 2, column] + table[BASE + 3, column] * decode_tokens
         first, x, y = PREFILL, prefill_tokens, max(0.0, step_ms - beside)
-    line = BASE if first == PREFILL else BASE + 2
-    expected = table[line, column] + table[line + 1, column] * x
-    is_odd = abs(y - expected) > SURPRISE * max(y, expected)
+    is_odd = _is_odd(sums, column, first, x, y)
     _add(sums, column, first, x, y, steps, SURPRISED_MEMORY if is_odd else STEP_MEMORY)
     _add(fleet, 0, first, x, y, steps, FLEET_MEMORY)
     fleet[NEWS, 0] += 1.0

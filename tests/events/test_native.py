@@ -105,7 +105,7 @@ def test_golden_bytes_of_a_heartbeat():
 
 
 def test_a_heartbeat_carries_the_load():
-    load = LoadReport(0.5, 100, 40, (SessionLoad("router-a", 12, 3, 4096, 17),))
+    load = LoadReport(0.5, 100, 40, (SessionLoad("router-a", 12, 3, 4096, 17),), ("r1",), ("r2",))
     beat = Heartbeat(EPOCH, 1, 2**63, Account(40, TOP), load)
     assert decode_frames(encode_heartbeat(beat)) == beat
 

@@ -51,6 +51,7 @@ def view(*rows: Row, tokens: int = 1000, replica_ms: float = 0.0, **changes) -> 
     table[at.BACKLOG_MS] = [row.backlog_ms for row in rows]
     table[at.STEP_LEFT_MS] = [row.step_left_ms for row in rows]
     table[at.DRIFT] = 1.0
+    table[at.SEATS] = table[at.ROOM] = np.inf
     table[at.RECENT_PREFILL] = [row.recent_prefill for row in rows]
     table[at.MAX_BATCHED] = [row.max_batched_tokens or np.inf for row in rows]
     table[at.PREFILL_BASE_MS] = [row.prefill_base_ms for row in rows]

@@ -5,8 +5,7 @@ import pytest
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
 from radixroute.router.counters import Count
-from radixroute.router.errors import NoWorkers
-from radixroute.router.messages.actions import Abort, Fail, Failure
+from radixroute.router.messages.actions import Abort, Fail, Failure, Grant
 from radixroute.router.messages.inputs import Delta
 from tests.router.worlds import MS, S, World, packed, request, token
 
@@ -19,11 +18,12 @@ def test_a_burst_of_one_cold_prefix_does_not_scatter():
     assert sorted(len(world.on(w)) for w in "ab") == [0, 3]
 
 
-def test_a_burst_of_one_cold_prefix_is_still_bounded_by_the_cap():
-    world = World("a", "b", "c", "d")
-    for n in range(40):
+def test_a_burst_of_one_cold_prefix_fills_no_worker_beyond_what_it_can_seat():
+    world = World("a", "b", "c", "d", seats=8, queue=4)
+    for n in range(60):
         world.submit(request(f"r{n}", prefix=7, blocks=64, shared=64))
-    assert max(len(world.on(w)) for w in "abcd") <= 15 + 1  # 1.5 times the mean, rounded up
+    assert [len(world.on(w)) for w in "abcd"] == [12] * 4
+    assert world.core.n_waiting == 12
 
 
 def test_expected_blocks_end_with_the_stored_event():
@@ -150,7 +150,7 @@ def test_a_worker_that_gave_a_request_up_is_not_asked_again_for_its_cache():
     assert world.on("b") == ["r"]
 
 
-@pytest.mark.parametrize("finish", [FinishReason.ERROR, FinishReason.ABORT])
+@pytest.mark.parametrize("finish", [FinishReason.INVALID, FinishReason.ABORT])
 def test_a_resumed_attempt_may_be_refused_without_a_position(finish):
     world = World("a", "b")
     client = world.submit(request("r", n=6))
@@ -160,7 +160,7 @@ def test_a_resumed_attempt_may_be_refused_without_a_position(finish):
     other = {"a": "b", "b": "a"}[first]
     world.deliver(other, [Delta("r", 2, 0, packed(), "", finish)])
     failures = {
-        FinishReason.ERROR: Failure.WORKER_ERROR,
+        FinishReason.INVALID: Failure.REFUSED,
         FinishReason.ABORT: Failure.TOO_MANY_DEATHS,
     }
     assert client.end is failures[finish]
@@ -198,25 +198,164 @@ def test_a_worker_that_gives_a_request_up_is_not_the_end_of_it():
     assert client.end is FinishReason.LENGTH
 
 
-def test_an_error_of_the_worker_is_a_clean_error_of_the_request():
+def other_of(w: str) -> str:
+    return {"a": "b", "b": "a"}[w]
+
+
+def give_up(world: World, w: str, request_id: str, attempt: int, finish: FinishReason) -> None:
+    world.workers[w].running.pop((request_id, attempt), None)
+    world.deliver(w, [Delta(request_id, attempt, 0, packed(), "", finish)])
+
+
+def test_an_error_of_a_worker_is_tried_once_more_elsewhere_and_then_a_clean_error():
     world = World("a", "b")
     client = world.submit(request("r"))
     first = "a" if world.on("a") else "b"
-    world.deliver(first, [Delta("r", 1, 0, packed(), "", FinishReason.ERROR)])
+    give_up(world, first, "r", 1, FinishReason.ERROR)
+    assert world.on(other_of(first)) == ["r"]
+    give_up(world, other_of(first), "r", 2, FinishReason.ERROR)
     assert client.end is Failure.WORKER_ERROR
     assert len(world.core._state.loads) == 0
+    assert world.core._state.counters[Count.REQUESTS_RETRIED] == 1
 
 
-def test_without_workers_requests_wait_in_order_and_then_fail():
+def test_retries_are_a_fifth_of_what_runs_and_no_more():
+    world = World("a", "b", policy="round_robin")
+    clients = [world.submit(request(f"r{n}", n=99, policy="round_robin")) for n in range(40)]
+    for w in "ab":
+        for request_id in world.on(w):
+            give_up(world, w, request_id, 1, FinishReason.ERROR)
+    counters = world.core._state.counters
+    failed = sum(client.end is Failure.WORKER_ERROR for client in clients)
+    assert counters[Count.REQUESTS_RETRIED] + failed == 40
+    assert 3 <= counters[Count.REQUESTS_RETRIED] <= 8
+
+
+def test_a_full_worker_gives_the_request_back_and_gets_no_more_until_heard_of():
+    world = World("a")
+    client = world.submit(request("r", n=2))
+    give_up(world, "a", "r", 1, FinishReason.FULL)
+    assert client.end is None
+    assert world.on("a") == []
+    assert world.core.n_waiting == 1
+    later = world.submit(request("later", n=2))
+    assert world.on("a") == [], "it has no room yet"
+    world.beat("a")
+    assert world.on("a") == ["r", "later"], "each in its old place"
+    for _ in range(2):
+        world.step("a")
+    assert (client.end, later.end) == (FinishReason.LENGTH,) * 2
+    assert world.core._state.counters[Count.REQUESTS_SENT_BACK] == 1
+
+
+def test_what_a_worker_cannot_serve_ends_the_request_and_opens_no_breaker():
+    world = World("a", "b")
+    for n in range(20):
+        client = world.submit(request(f"r{n}"))
+        w = "a" if world.on("a") else "b"
+        give_up(world, w, f"r{n}", 1, FinishReason.INVALID)
+        assert client.end is Failure.REFUSED
+    assert world.core._state.counters[Count.BREAKERS_OPENED] == 0
+    assert world.core._state.counters[Count.REQUESTS_RETRIED] == 0
+
+
+def fail_on(world: World, w: str, n: int) -> None:
+    """Requests that only this worker gets, and fails."""
+    for turn in range(n):
+        rid = f"{w}{turn}@{world.now_ns}"
+        spec = request(rid, prefix=ord(w), blocks=40, shared=39)
+        world.index.held[WorkerId(w)].update(spec.keys.tolist())
+        world.submit(spec)
+        assert world.on(w) == [rid]
+        give_up(world, w, rid, 1, FinishReason.ERROR)
+        world.abort(rid)
+
+
+def test_a_worker_that_fails_five_in_a_row_rests_and_is_tried_again():
+    world = World("a", "b", "c")
+    fail_on(world, "a", 5)
+    assert world.core._state.counters[Count.BREAKERS_OPENED] == 1
+    spec = request("elsewhere", prefix=ord("a"), blocks=40, shared=39)
+    world.submit(spec)
+    assert world.on("a") == [], "it holds the prefix and rests"
+    world.abort("elsewhere")
+    world.pass_time(11 * S)
+    fail_on(world, "a", 1)  # tried again; one more error is enough
+    assert world.core._state.counters[Count.BREAKERS_OPENED] == 2
+
+
+def test_with_most_breakers_open_they_are_not_believed():
+    world = World("a", "b", "c")
+    fail_on(world, "a", 5)
+    fail_on(world, "b", 5)
+    spec = request("r", prefix=ord("a"), blocks=40, shared=39)
+    world.submit(spec)
+    assert world.on("a") == ["r"]
+
+
+def test_without_workers_requests_wait_while_one_is_being_restarted():
     world = World("a")
     world.kill("a")
+    early = world.submit(request("r0"))
+    world.pass_time(30 * S)
+    late = world.submit(request("r1", now_ns=world.now_ns))
+    assert (early.end, late.end) == (None, None)
+    world.revive("a")
+    assert world.on("a") == ["r0", "r1"]
+
+
+def test_with_nobody_listed_requests_wait_a_while_and_then_fail():
+    world = World("a")
+    world.do(world.core.set_members([], world.now_ns))
     early = world.submit(request("r0"))
     world.pass_time(3 * S)
     late = world.submit(request("r1", now_ns=world.now_ns))
     world.pass_time(2 * S)
     assert (early.end, late.end) == (Failure.NO_WORKERS, None)
-    world.revive("a")
-    assert world.on("a") == ["r1"]
+
+
+def test_waiting_requests_outlive_a_step_of_the_only_worker_that_takes_long():
+    """Suspect is not gone (R7)."""
+    world = World("a")
+    world.workers["a"].is_mute = True
+    world.pass_time(1500 * MS)
+    client = world.submit(request("r"))
+    assert world.on("a") == []
+    world.workers["a"].is_mute = False
+    world.workers["a"].step_age_ms = 9_000.0
+    world.pass_time(10 * S)
+    assert client.end is None
+    world.workers["a"].step_age_ms = 0.0
+    world.pass_time(300 * MS)
+    assert world.on("a") == ["r"]
+
+
+def test_deaths_long_ago_do_not_count_against_a_request():
+    world = World("a", "b")
+    client = world.submit(request("r", n=9, deadline_ns=9000 * S))
+    first = "a" if world.on("a") else "b"
+    world.kill(first)
+    world.revive(first)
+    world.pass_time(700 * S, tick_ns=S)
+    world.kill(other_of(first))
+    assert client.end is None
+    assert world.on(first) == ["r"]
+
+
+def test_a_deadline_that_not_even_an_idle_fleet_can_make_is_refused_at_once():
+    world = World("a")
+    for n in range(20):
+        world.core._state.speeds.observe(
+            WorkerId("a"), step_ms=500.0, prefill_tokens=512, decode_tokens=0, now_ns=n + 1
+        )
+    world.now_ns = S
+    hopeless = request("hopeless", blocks=1000, now_ns=S, deadline_ns=S + S)
+    assert world.submit(hopeless).end is Failure.HOPELESS
+    assert world.submit(request("short", now_ns=S, deadline_ns=S + S)).end is None
+    world.index.held[WorkerId("a")].update(hopeless.keys.tolist())
+    cached = request("cached", blocks=1000, shared=1000, now_ns=S, deadline_ns=S + S)
+    world.index.held[WorkerId("a")].update(cached.keys.tolist())
+    assert world.submit(cached).end is None, "nearly all of it is cached"
 
 
 def test_a_waiting_request_ends_at_its_deadline_if_that_is_sooner():
@@ -272,33 +411,61 @@ def test_a_deadline_in_flight_aborts_on_the_worker():
     assert world.on("a") == []
 
 
-def test_a_lease_books_and_lapses():
+def in_flight(world: World, w: str) -> int:
+    return world.core._state.loads.load(WorkerId(w)).in_flight
+
+
+def test_a_lease_books_and_lapses_soon_when_its_worker_never_sees_the_client():
     world = World("a")
-    lease = world.core.route(request("r", prefix=3), "lease", world.now_ns)
-    assert world.core._state.loads.load(WorkerId("a")).in_flight == 1
+    lease = world.route(request("r", prefix=3), "lease")
+    assert isinstance(lease, Grant)
+    assert (lease.worker_id, lease.address) == ("a", "a:1")
+    assert in_flight(world, "a") == 1
     assert world.core._state.expected.n_blocks(WorkerId("a")) == 8
-    world.pass_time(29 * S)
-    assert world.core._state.loads.load(WorkerId("a")).in_flight == 1
-    world.pass_time(2 * S)
-    assert world.core._state.loads.load(WorkerId("a")).in_flight == 0
+    world.pass_time(1900 * MS)
+    assert in_flight(world, "a") == 1
+    world.pass_time(200 * MS)
+    assert in_flight(world, "a") == 0
     assert world.core._state.counters[Count.LEASES_LAPSED] == 1
-    assert not world.core.release(lease.lease_id, world.now_ns)
+    assert not world.release("lease")
+
+
+def test_a_lease_that_is_used_lives_and_ends_with_its_request():
+    world = World("a")
+    world.route(request("r"), "lease")
+    world.workers["a"].direct = ("r",)
+    world.pass_time(60 * S)
+    assert in_flight(world, "a") == 1
+    world.workers["a"].direct, world.workers["a"].direct_ended = (), ("other", "r")
+    world.pass_time(300 * MS)
+    assert in_flight(world, "a") == 0
+    assert world.core._state.counters[Count.LEASES_USED] == 1
+
+
+def test_leases_are_admitted_like_requests():
+    world = World("a", max_in_flight=10)
+    answers = [world.route(request(f"r{n}"), f"l{n}") for n in range(20)]
+    assert [isinstance(answer, Grant) for answer in answers] == [True] * 10 + [False] * 10
+    assert answers[-1] is Failure.QUEUE_FULL
+    assert world.release("l3")
+    assert isinstance(world.route(request("again"), "again"), Grant)
 
 
 def test_a_release_ends_a_lease_once():
     world = World("a")
-    world.core.route(request("r"), "lease", world.now_ns)
-    assert world.core.release("lease", world.now_ns)
-    assert not world.core.release("lease", world.now_ns)
+    world.route(request("r"), "lease")
+    assert world.release("lease")
+    assert not world.release("lease")
     assert world.core._state.expected.n_blocks(WorkerId("a")) == 0
     world.core.check()
 
 
-def test_routing_without_workers_is_refused_at_once():
+def test_a_lease_waits_for_a_worker_like_any_request():
     world = World("a")
     world.kill("a")
-    with pytest.raises(NoWorkers):
-        world.core.route(request("r"), "lease", world.now_ns)
+    assert world.route(request("r"), "lease") is None
+    world.revive("a")
+    assert in_flight(world, "a") == 1
 
 
 def test_hits_count_each_request_once_whatever_happens_to_it():

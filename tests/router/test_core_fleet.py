@@ -104,7 +104,7 @@ def test_a_pause_of_the_router_itself_kills_nobody():
 
 def test_a_lease_ends_with_its_worker():
     world = World("a")
-    world.core.route(request("r"), "lease", world.now_ns)
+    world.route(request("r"), "lease")
     world.kill("a")
     assert len(world.core._state.leases) == len(world.core._state.loads) == 0
 
@@ -137,7 +137,7 @@ def test_a_new_incarnation_replaces_the_old_life():
     other = {"a": "b", "b": "a"}[first]
     actions = world.do(world.core.set_members([spec(first, 2), spec(other)], world.now_ns))
     kinds = [type(action) for action in actions]
-    assert kinds == [Drop, Dispatch, Disconnect, Connect]
+    assert kinds == [Drop, Disconnect, Connect, Dispatch]
     for _ in range(3):
         world.step(other)
     assert client.end is FinishReason.LENGTH

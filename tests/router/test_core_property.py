@@ -50,10 +50,10 @@ def live_a_while(world: World, rng: random.Random, steps: int = 150) -> None:
 def shake_members_and_leases(world: World, rng: random.Random, turn: int) -> None:
     world.core.cache_believed(WorkerId(rng.choice(WORKERS)), rng.random() < 0.7)
     if any(m.state.value == "live" for m in world.core._state.members):
-        world.core.route(request(f"L{turn}"), f"L{turn}", world.now_ns)
+        world.route(request(f"L{turn}"), f"L{turn}")
         world.core.check()
     if rng.random() < 0.5:
-        world.core.release(f"L{rng.randrange(turn + 1)}", world.now_ns)
+        world.release(f"L{rng.randrange(turn + 1)}")
 
 
 def fresh_run(seed: int) -> World:

@@ -54,7 +54,7 @@ def test_waiting_for_the_holder_is_planned_idling_of_the_other():
 def test_what_waits_by_another_rule_makes_idling_avoidable(monkeypatch):
     world = World("a", "b")
     policy = world.core._state.selector.policy("radix_at_once")
-    monkeypatch.setattr(policy, "admit", lambda *_: False)
+    monkeypatch.setattr(policy, "_binds_late", True)
     monkeypatch.setattr(policy, "plan", lambda *_: Plan())
     world.submit(request("r"))
     world.now_ns += 3 * MS
@@ -62,16 +62,15 @@ def test_what_waits_by_another_rule_makes_idling_avoidable(monkeypatch):
     assert sums(world, "a") == sums(world, "b") == (0, 3 * MS, 0)
 
 
-def test_a_worker_that_loses_its_work_without_a_plan_idles_avoidably():
+def test_a_lease_that_ends_plans_at_once_for_what_waits():
     world = busy_holder()
-    lease = world.core.route(request("leased"), "lease", world.now_ns)
-    world.do(world.core.schedule_waiting(world.now_ns))
+    lease = world.route(request("leased", policy="radix"), "lease")
     assert lease.worker_id == "b"
     world.now_ns += 2 * MS
-    assert world.core.release("lease", world.now_ns)  # nobody plans here
+    assert world.release("lease")
     world.now_ns += 5 * MS
     world.do(world.core.schedule_waiting(world.now_ns))
-    assert sums(world, "b") == (0, 5 * MS, 0)
+    assert sums(world, "b") == (5 * MS, 0, 0)
 
 
 def test_an_abort_plans_at_once_for_what_waits():

@@ -124,7 +124,14 @@ def test_a_shared_trunk_does_not_starve_the_others():
     in_flight = Counter({"a": 0, "b": 0, "c": 0, "d": 0})
     for turn in range(12):
         fleet = [
-            Row(name, 32 if name == "a" else 0, in_flight=n, decoding=n, recent_prefill=1000.0 * n)
+            Row(
+                name,
+                32 if name == "a" else 0,
+                in_flight=n,
+                decoding=n,
+                recent_prefill=1000.0 * n,
+                backlog_ms=100.0 * n,
+            )
             for name, n in sorted(in_flight.items())
         ]
         in_flight[chosen("radix", view(*fleet, tokens=1500, draw=turn * 7919))] += 1

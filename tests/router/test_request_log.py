@@ -16,7 +16,7 @@ def test_every_end_is_logged_once_with_what_became_of_it():
     world = World("a")
     world.submit(spec("done", n=2, blocks=3))
     world.submit(spec("gone", n=50))
-    world.core.route(spec("leased"), "lease", world.now_ns)
+    world.route(spec("leased"), "lease")
     world.step("a")
     world.step("a")
     world.abort("gone")

@@ -6,7 +6,7 @@ messages), every client's stream must come out whole and end once.
 
 import random
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from radixroute.router.messages.actions import (
     Emit,
     Fail,
     Failure,
+    Grant,
 )
 from radixroute.router.messages.inputs import (
     Delta,
@@ -45,7 +46,7 @@ def spec(worker_id: str, incarnation: int = 1) -> MemberSpec:
     return MemberSpec(WorkerId(worker_id), f"{worker_id}:1", incarnation)
 
 
-def facts(worker_id: str, epoch: str = "e1") -> WorkerFacts:
+def facts(worker_id: str, epoch: str = "e1", seats: int = 0, queue: int = 0) -> WorkerFacts:
     return WorkerFacts(
         worker_id=WorkerId(worker_id),
         epoch=epoch,
@@ -53,6 +54,8 @@ def facts(worker_id: str, epoch: str = "e1") -> WorkerFacts:
         eos_token_ids=frozenset({2}),
         kv_blocks_total=1000,
         max_batched_tokens=512,
+        max_num_seqs=seats,
+        max_waiting=queue,
     )
 
 
@@ -149,13 +152,19 @@ class Worker:
     is_mute: bool = False
     step_age_ms: float = 0.0
     seen: int = 0
+    direct: tuple[str, ...] = ()
+    direct_ended: tuple[str, ...] = ()
     last: list[Delta] = field(default_factory=list)
 
 
 class World:
     """Performs the core's actions and makes its inputs."""
 
-    def __init__(self, *worker_ids: str, seed: int = 0, **settings) -> None:
+    def __init__(
+        self, *worker_ids: str, seed: int = 0, seats: int = 0, queue: int = 0, **settings
+    ) -> None:
+        """`seats`, `queue`: requests that each worker runs, and that wait there; 0: not told."""
+        self.seats, self.queue = seats, queue
         self.index = FakeIndex()
         self.settings = RouterSettings(router_id="me", **settings)
         self.core = RouterCore(self.settings, self.index, random.Random(seed))
@@ -163,6 +172,7 @@ class World:
         self.clients: dict[str, Client] = {}
         self.workers = {w: Worker() for w in worker_ids}
         self.log: list[str] = []
+        self.leases_waiting: set[str] = set()  # requests
         self.do(self.core.set_members([spec(w) for w in worker_ids], 0))
         for w in worker_ids:
             self.join(w)
@@ -176,13 +186,30 @@ class World:
         return actions
 
     def join(self, w: str, *, is_fresh: bool = True) -> None:
-        self.do(self.core.joined(facts(w, f"e{self.workers[w].epoch}"), self.now_ns))
+        told = facts(w, f"e{self.workers[w].epoch}", self.seats, self.queue)
+        self.do(self.core.joined(told, self.now_ns))
         self.core.cache_believed(WorkerId(w), is_fresh)
 
     def submit(self, what: RequestSpec) -> Client:
         client = self.clients[what.request_id] = Client(what)
         self.do(self.core.submit(what, self.now_ns))
         return client
+
+    def route(self, what: RequestSpec, lease_id: str) -> Grant | Failure | None:
+        """A lease, or why there is none; None: it waits."""
+        self.leases_waiting.add(what.request_id)
+        actions = self.core.submit(replace(what, lease_id=lease_id), self.now_ns)
+        self.do(actions)
+        answers = [a for a in actions if isinstance(a, (Grant, Fail))]
+        for answer in answers:
+            if answer.request_id == what.request_id:
+                return answer.failure if isinstance(answer, Fail) else answer
+        return None
+
+    def release(self, lease_id: str) -> bool:
+        actions = self.core.release(lease_id, self.now_ns)
+        self.do(actions or [])
+        return actions is not None
 
     def abort(self, request_id: str) -> None:
         client = self.clients[request_id]
@@ -207,7 +234,8 @@ class World:
         worker = self.workers[w]
         if worker.is_up and not worker.is_mute:
             mine = SessionLoad("me", worker.seen, len(worker.running), 0, 0)
-            load = LoadReport(worker.step_age_ms, 1000, 10, (mine,))
+            direct = worker.direct, worker.direct_ended
+            load = LoadReport(worker.step_age_ms, 1000, 10, (mine,), *direct)
             self.do(self.core.heartbeat(WorkerId(w), load, self.now_ns))
 
     def kill(self, w: str) -> None:
@@ -266,6 +294,8 @@ class World:
         match action:
             case Emit():
                 self.clients[action.request_id].take(action)
+            case Grant() | Fail() if action.request_id in self.leases_waiting:
+                self.leases_waiting.remove(action.request_id)
             case Fail():
                 self.clients[action.request_id].close(action.failure)
             case Dispatch():
@@ -288,7 +318,7 @@ class World:
 
     def _check_cap_of_bookings(self) -> None:
         open_now = [c for c in self.clients.values() if c.end is None]
-        assert len(self.core._state.requests) == len(open_now)
+        assert len(self.core._state.requests) == len(open_now) + len(self.leases_waiting)
 
 
 def _told(action: Action) -> str:

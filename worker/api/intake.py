@@ -11,7 +11,7 @@ import numpy as np
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Tokens
-from radixroute.request.errors import InvalidRequest
+from radixroute.request.errors import InvalidRequest, NoRoom
 from radixroute.request.limits import Limits, validate_prompt, validate_sampling
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.wire import sampling_from_proto, unpack_tokens
@@ -59,7 +59,7 @@ class Intake:
         if key in self._partial:
             raise InvalidRequest("request_id", "its prompt is being received already")
         if len(self._partial) >= MAX_PARTIAL_PROMPTS:
-            raise InvalidRequest("more_chunks", "too many prompts are half sent; finish some first")
+            raise NoRoom("more_chunks", "too many prompts are half sent; finish some first")
         self._partial[key] = _Partial(message, [], 0)
         self._append(key, message.prompt_token_ids)
         return None

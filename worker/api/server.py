@@ -18,10 +18,12 @@ from radixroute.events.net.bind import is_loopback
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
-from radixroute.request.errors import InvalidRequest
+from radixroute.request.errors import InvalidRequest, NoRoom
 from radixroute.request.limits import Limits
-from radixroute.worker.api.intake import Intake
+from radixroute.request.sampling import FinishReason
+from radixroute.worker.api.intake import MAX_ID_LEN, Intake
 from radixroute.worker.api.worker_sessions import WorkerSession, WorkerSessions
+from radixroute.worker.engine.engine import refused_as
 from radixroute.worker.errors import EngineDead, PortInUse, UnsafeBind
 from radixroute.worker.settings import WorkerSettings
 
@@ -88,7 +90,7 @@ class EngineServer(rpc.EngineServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, _ENGINE_GONE)
 
     async def Generate(self, request: pb.SubmitRequest, context: grpc.aio.ServicerContext) -> None:
-        session = self._sessions.open("")
+        session = self._sessions.open_direct(request.request_id[:MAX_ID_LEN])
         try:
             submission = Intake(self._limits).submit(request)
             if submission is None:
@@ -99,6 +101,8 @@ class EngineServer(rpc.EngineServicer):
                     await self._write(session, delta, context)
                     if delta.finish_reason:
                         return
+        except NoRoom as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except InvalidRequest as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except EngineDead:
@@ -166,9 +170,9 @@ def _take(session: WorkerSession, intake: Intake, message: pb.EngineRequest) -> 
         if submission is not None:
             session.submit(submission)
     except InvalidRequest as error:
-        session.refuse(request_id, attempt, str(error))
+        session.refuse(request_id, attempt, refused_as(error), str(error))
     except EngineDead:
-        session.refuse(request_id, attempt, _ENGINE_GONE)
+        session.refuse(request_id, attempt, FinishReason.ERROR, _ENGINE_GONE)
 
 
 class WorkerServer:

@@ -28,6 +28,9 @@ from radixroute.worker.engine.engine import (
     WorkerSessionProgress,
 )
 
+# Ended requests of direct clients that heartbeats still name: a short one may run between two.
+DIRECT_ENDED_KEPT = 256
+
 
 class EngineCommands(Protocol):
     """What a worker session may ask of the engine. Raises `EngineDead` on submit only."""
@@ -68,7 +71,8 @@ class WorkerSession:
         """Hand a checked request to the engine; its outputs come through `next_output`."""
         caller_key = (submission.request_id, submission.attempt)
         if caller_key in self._engine_ids:
-            self.refuse(*caller_key, "request_id: this attempt is running already")
+            reason = "request_id: this attempt is running already"
+            self.refuse(*caller_key, FinishReason.INVALID, reason)
             return
         self._n_submitted += 1
         request = EngineRequest(
@@ -86,12 +90,12 @@ class WorkerSession:
         key = (request.request_id, submission.attempt)
         self._answers[key] = _Answer(submission.request_id, stream)
 
-    def refuse(self, request_id: str, attempt: int, reason: str) -> None:
+    def refuse(self, request_id: str, attempt: int, finish: FinishReason, reason: str) -> None:
         """A request that never reaches the engine ends at once."""
         error = pb.TokenDelta(
             request_id=request_id,
             attempt=attempt,
-            finish_reason=finish_to_proto(FinishReason.ERROR),
+            finish_reason=finish_to_proto(finish),
             error=reason,
         )
         self._put(pb.StepOutput(deltas=[error], acknowledged_dispatch=self._acknowledged))
@@ -169,6 +173,8 @@ class WorkerSessions:
         self.tokenizer = tokenizer
         self.engine = engine
         self._sessions: dict[str, WorkerSession] = {}
+        self._direct: dict[str, str] = {}  # running requests of direct clients, by session id
+        self._direct_ended: deque[str] = deque(maxlen=DIRECT_ENDED_KEPT)
         self._n_opened = 0
         self.is_open = True  # False: the engine has ended
 
@@ -183,8 +189,27 @@ class WorkerSessions:
         self._sessions[session.session_id] = session
         return session
 
+    def open_direct(self, request_id: str) -> WorkerSession:
+        """Of one client that was routed here."""
+        session = self.open("")
+        self._direct[session.session_id] = request_id
+        return session
+
+    @property
+    def direct(self) -> tuple[str, ...]:
+        """Requests of direct clients that run, by their own ids."""
+        return tuple(self._direct.values())
+
+    @property
+    def direct_ended(self) -> tuple[str, ...]:
+        """The last of them that ended."""
+        return tuple(self._direct_ended)
+
     def forget(self, session: WorkerSession) -> None:
         """Called by `WorkerSession.close`."""
+        request_id = self._direct.pop(session.session_id, None)
+        if request_id is not None:
+            self._direct_ended.append(request_id)
         if self._sessions.pop(session.session_id, None) is not None:
             self.engine.end_session(session.session_id)
 

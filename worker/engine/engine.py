@@ -9,6 +9,7 @@ from typing import Protocol
 
 from radixroute.events.wire.records import Event
 from radixroute.radix.ids import Tokens
+from radixroute.request.errors import InvalidRequest, NoRoom
 from radixroute.request.sampling import FinishReason, SamplingParams
 
 
@@ -114,3 +115,8 @@ class Engine(Protocol):
     def end_session(self, session_id: str) -> None: ...
 
     def step(self, now_ns: int) -> EngineStep | None: ...
+
+
+def refused_as(error: InvalidRequest) -> FinishReason:
+    """Whether a request that was refused may go to another worker, or nowhere."""
+    return FinishReason.FULL if isinstance(error, NoRoom) else FinishReason.INVALID

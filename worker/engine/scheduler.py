@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from radixroute.radix.errors import BrokenInvariant
-from radixroute.request.errors import InvalidRequest
+from radixroute.request.errors import InvalidRequest, NoRoom
 from radixroute.request.sampling import FinishReason
 from radixroute.worker.engine.cache import PrefixCache
 from radixroute.worker.engine.engine import EngineRequest, TokenOutput
@@ -153,7 +153,7 @@ class Scheduler:
         if key in self._sequences:
             raise InvalidRequest("request_id", f"{key[0]} attempt {key[1]} is running already")
         if len(self._waiting) >= self._limits.max_waiting:
-            raise InvalidRequest("request", "the worker's queue is full; try another worker")
+            raise NoRoom("request", "the worker's queue is full; try another worker")
         n_prompt, max_tokens = len(request.prompt), request.sampling.max_tokens
         if n_prompt == 0:
             raise InvalidRequest("prompt", "is empty; send at least one token")

@@ -10,8 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from radixroute.request.errors import InvalidRequest
-from radixroute.request.sampling import FinishReason
-from radixroute.worker.engine.engine import Engine, EngineRequest, TokenOutput
+from radixroute.worker.engine.engine import Engine, EngineRequest, TokenOutput, refused_as
 from radixroute.worker.errors import MalformedMessage
 from radixroute.worker.process.messages import (
     Abort,
@@ -57,10 +56,10 @@ class EngineLoop:
         try:
             self._engine.submit(request, arrived_ns)
         except InvalidRequest as error:
-            self._pipe.send(Refused(refusal(request, str(error))))
+            self._pipe.send(Refused(refusal(request, error)))
 
 
-def refusal(request: EngineRequest, reason: str) -> TokenOutput:
+def refusal(request: EngineRequest, error: InvalidRequest) -> TokenOutput:
     """The end of a request that never began."""
     return TokenOutput(
         request_id=request.request_id,
@@ -68,6 +67,6 @@ def refusal(request: EngineRequest, reason: str) -> TokenOutput:
         session_id=request.session_id,
         position=int(np.size(request.emitted)),
         token_ids=(),
-        finish=FinishReason.ERROR,
-        error=reason,
+        finish=refused_as(error),
+        error=str(error),
     )

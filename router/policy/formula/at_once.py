@@ -60,6 +60,8 @@ class AtOnce:
         self._on_dispatch = on_dispatch
         self._on_settle = on_settle
 
+    binds_late = False
+
     def elapse(self, now_ns: int) -> None:
         pass
 
@@ -75,6 +77,9 @@ class AtOnce:
         choice = self._pick(view)
         decision = Decision(ask.attempt + 1, self._name, view, choice.chosen, choice.reason)
         return Plan((Bound(ask, decision),))
+
+    def idle(self, snapshot: Snapshot) -> Plan | None:
+        return None
 
     def plan(self, waiting: Sequence[Ask], snapshot: Snapshot) -> Plan:
         return one_by_one(self, waiting, snapshot)

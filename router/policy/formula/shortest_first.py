@@ -27,6 +27,8 @@ class ShortestFirst:
         self._threshold = threshold
         self._uncached: dict[str, int] = {}  # of those that wait
 
+    binds_late = True
+
     def elapse(self, now_ns: int) -> None:
         self._policy.elapse(now_ns)
 
@@ -38,6 +40,9 @@ class ShortestFirst:
 
     def choose(self, ask: Ask, snapshot: Snapshot) -> Plan:
         return self._policy.choose(ask, snapshot)
+
+    def idle(self, snapshot: Snapshot) -> Plan | None:
+        return None if self._may_go(snapshot) else Plan()
 
     def plan(self, waiting: Sequence[Ask], snapshot: Snapshot) -> Plan:
         if not self._may_go(snapshot):

@@ -21,6 +21,7 @@ from radixroute.router.policy.columns_layout import (
     MS_PER_PREFILL,
     PREFILL_BASE_MS,
     RECENT_PREFILL,
+    SEATS,
     STEP_LEFT_MS,
 )
 from radixroute.router.policy.forecast_kernels import (
@@ -303,7 +304,8 @@ def plan(
         placed.best[r] = best
         base = table[PREFILL_BASE_MS, best]
         if scratch.was_given[best]:  # only small ones join what was given just now
-            is_bound = one[PREFILL] - base <= JOIN_STEPS * base
+            has_seat = table[IN_FLIGHT, best] < table[SEATS, best]
+            is_bound = has_seat and one[PREFILL] - base <= JOIN_STEPS * base
         else:
             is_bound = can_start(table, usual.lead_ms, best)
         placed.is_bound[r] = is_bound

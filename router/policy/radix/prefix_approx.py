@@ -27,6 +27,10 @@ class PrefixApprox:
         self._radix = RadixPolicy(parts, beliefs=Beliefs(self.learned, candidates, None))
         self._counters = parts.counters
 
+    @property
+    def binds_late(self) -> bool:
+        return self._radix.binds_late
+
     def elapse(self, now_ns: int) -> None:
         self._counters.add(Count.LEARNED_LAPSED, self.learned.expire(now_ns))
 
@@ -35,6 +39,9 @@ class PrefixApprox:
 
     def choose(self, ask: Ask, snapshot: Snapshot) -> Plan:
         return self._radix.choose(ask, snapshot)
+
+    def idle(self, snapshot: Snapshot) -> Plan | None:
+        return self._radix.idle(snapshot)
 
     def plan(self, waiting: Sequence[Ask], snapshot: Snapshot) -> Plan:
         return self._radix.plan(waiting, snapshot)

@@ -43,6 +43,10 @@ class RadixPolicy:
         self._replicas = Replicas(parts.counters)
         self._pace = Pace()
 
+    @property
+    def binds_late(self) -> bool:
+        return self._binds_late
+
     def elapse(self, now_ns: int) -> None:
         pass
 
@@ -76,6 +80,16 @@ class RadixPolicy:
         weighed = Weighed(ask.request_id, prefix, lost_ms, spent_ms)
         return Plan((Bound(ask, decision),), own=(weighed,))
 
+    def idle(self, snapshot: Snapshot) -> Plan | None:
+        if not self._binds_late:
+            return None
+        candidates = (self._beliefs or snapshot.beliefs).candidates.last
+        if not candidates.worker_ids:
+            return Plan(is_weighed=True)
+        table, n_free = snapshot.table(candidates)
+        # Whatever they would rather have, they wait.
+        return None if n_free else self._waits(table, snapshot.now_ns)
+
     def plan(self, waiting: Sequence[Ask], snapshot: Snapshot) -> Plan:
         """Those of the waiting requests whose best worker can start them now."""
         if not self._binds_late:
@@ -88,8 +102,7 @@ class RadixPolicy:
         table, n_free = snapshot.table(candidates)
         draws = [snapshot.draw(ask) for ask in waiting]
         if not n_free:
-            # Whatever they would rather have, they wait.
-            return Plan(is_weighed=True, wake_ns=self._next_wake(table, snapshot.now_ns))
+            return self._waits(table, snapshot.now_ns)
         rest = [beliefs.source.overlaps(ask.spec.keys) for ask in waiting[1:]]
         believed = [
             beliefs.believed(ask.spec.keys, candidates, overlaps)
@@ -136,6 +149,9 @@ class RadixPolicy:
             mean_prefill_ms=self._pace.prefill_ms,
         )
         return usual
+
+    def _waits(self, table: Numbers, now_ns: int) -> Plan:
+        return Plan(is_weighed=True, wake_ns=self._next_wake(table, now_ns))
 
     def _next_wake(self, table: Numbers, now_ns: int) -> int | None:
         """When the next busy worker will be nearly done with what it has."""

@@ -4,8 +4,9 @@ Owns when it last looked, so that a pause of this very process is not mistaken f
 others. No clock of its own: `RouterCore.tick` passes the time.
 """
 
+from radixroute.router.core.booking import Booker
 from radixroute.router.core.dispatcher import Dispatcher
-from radixroute.router.core.membership import SILENT, STUCK, Membership
+from radixroute.router.core.liveness.membership import SILENT, STUCK, Membership
 from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Action, Failure
@@ -24,11 +25,13 @@ class Watch:
     def __init__(
         self,
         state: RouterState,
+        booker: Booker,
         dispatcher: Dispatcher,
         membership: Membership,
         settings: RouterSettings,
     ) -> None:
         self._state = state
+        self._booker = booker
         self._dispatcher = dispatcher
         self._membership = membership
         self._suspect_after_ns = round(settings.suspect_after_s * NS_PER_S)
@@ -37,13 +40,14 @@ class Watch:
         self._stuck_dead_ms = settings.stuck_dead_after_s * 1000
         self._no_worker_wait_ns = round(settings.no_worker_wait_s * NS_PER_S)
         self._last_tick_ns: int | None = None
-        self._last_live_ns = 0  # when there was a worker that takes requests
+        self._last_hope_ns = 0  # when there was a worker that serves, or may before long
 
     def heartbeat(self, member: Member, step_age_ms: float, now_ns: int) -> list[Action]:
         """The process lives; whether its engine does shows in the age of its last step."""
         member.step_age_ms = step_age_ms
         if step_age_ms < self._stuck_suspect_ms:
-            return self._membership.heard(member, now_ns)
+            self._membership.heard(member, now_ns)
+            return []
         member.last_heard_ns = now_ns
         if step_age_ms >= self._stuck_dead_ms:
             return self._membership.lost(member.spec.worker_id, STUCK, now_ns)
@@ -60,10 +64,11 @@ class Watch:
         actions += self._watch_requests(now_ns)
         for lease in self._state.leases.lapsed(now_ns):
             self._state.leases.end(lease.lease_id)
-            self._membership.settle_lease(lease)
+            self._booker.settle_lease(lease)
             self._state.counters.add(Count.LEASES_LAPSED)
         self._state.counters.add(Count.EXPECTED_LAPSED, self._state.expected.expire(now_ns))
         self._state.selector.elapse(now_ns)
+        self._state.breakers.tick(now_ns)
         for member in list(self._state.members):
             actions += self._membership.settle_drained(member.spec.worker_id)
         return actions
@@ -85,15 +90,15 @@ class Watch:
         return []
 
     def _watch_requests(self, now_ns: int) -> list[Action]:
-        """O(requests in flight): thousands at most, ten times a second."""
         actions: list[Action] = []
-        for request in list(self._state.requests):
-            if request.spec.deadline_ns <= now_ns:
-                actions += self._dispatcher.fail(request, Failure.DEADLINE)
-        if any(member.state is MemberState.LIVE for member in self._state.members):
-            self._last_live_ns = now_ns
-        for request in list(self._state.waiting):
-            since_ns = max(request.waiting_since_ns, self._last_live_ns)
-            if now_ns - since_ns >= self._no_worker_wait_ns:
-                actions += self._dispatcher.fail(request, Failure.NO_WORKERS)
+        for request_id in self._state.deadlines.passed(now_ns):
+            request = self._state.requests.get(request_id)
+            if request is not None:
+                actions += self._dispatcher.fail(request, Failure.DEADLINE, now_ns)
+        if any(member.may_serve for member in self._state.members):
+            self._last_hope_ns = now_ns
+        if now_ns - self._last_hope_ns >= self._no_worker_wait_ns:
+            for request in list(self._state.waiting):
+                if now_ns - request.waiting_since_ns >= self._no_worker_wait_ns:
+                    actions += self._dispatcher.fail(request, Failure.NO_WORKERS, now_ns)
         return actions

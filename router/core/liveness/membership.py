@@ -7,8 +7,8 @@ the dispatcher. No clock, no I/O; `RouterCore` and `Watch` call.
 from collections.abc import Sequence
 
 from radixroute.radix.ids import WorkerId
+from radixroute.router.core.booking import Booker
 from radixroute.router.core.dispatcher import Dispatcher
-from radixroute.router.core.leases import Lease
 from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Action, Connect, Disconnect, Drop
@@ -22,8 +22,9 @@ STUCK = "its engine finishes no step"
 class Membership:
     """The fleet's comings and goings."""
 
-    def __init__(self, state: RouterState, dispatcher: Dispatcher) -> None:
+    def __init__(self, state: RouterState, booker: Booker, dispatcher: Dispatcher) -> None:
         self._state = state
+        self._booker = booker
         self._dispatcher = dispatcher
 
     def set_members(self, specs: Sequence[MemberSpec], now_ns: int) -> list[Action]:
@@ -54,7 +55,7 @@ class Membership:
         state.serving.block_size = facts.block_size
         state.serving.eos_token_ids = facts.eos_token_ids
         state.counters.add(Count.JOINS_ACCEPTED)
-        return self._dispatcher.schedule_waiting(now_ns)
+        return []
 
     def refused(self, worker_id: WorkerId, reason: str) -> None:
         member = self._state.members.get(worker_id)
@@ -76,18 +77,19 @@ class Membership:
         self._state.counters.add(Count.WORKERS_DIED)
         self._state.recent_prefill.forget(worker_id)
         self._state.selector.forget(worker_id)
+        self._state.breakers.forget(worker_id)
+        self._state.members.eject(member, 0)
         actions: list[Action] = [Drop(worker_id), *self._take_back(member, now_ns)]
         if not was_listed:
             actions += self._forget(member)
         return actions
 
-    def heard(self, member: Member, now_ns: int) -> list[Action]:
-        """A sign of life."""
+    def heard(self, member: Member, now_ns: int) -> None:
+        """A sign of life; and if it sent requests back, it may have room by now."""
         member.last_heard_ns = now_ns
-        if member.state is not MemberState.SUSPECT:
-            return []
-        self._state.members.move(member, MemberState.LIVE)
-        return self._dispatcher.schedule_waiting(now_ns)
+        self._state.members.fill(member, is_full=False)
+        if member.state is MemberState.SUSPECT:
+            self._state.members.move(member, MemberState.LIVE)
 
     def suspect(self, member: Member, reason: str) -> None:
         """Not well for a while: no new requests."""
@@ -100,11 +102,6 @@ class Membership:
         if member is None or member.state is not MemberState.DRAINING:
             return []
         return [] if self._state.loads.n_booked(member.spec.worker_id) else self._forget(member)
-
-    def settle_lease(self, lease: Lease) -> None:
-        """The lease has ended; its booking ends with it."""
-        self._dispatcher.settle(lease.booking, lease.policy)
-        self._state.selector.policy(lease.policy).on_end(lease.request_id)
 
     def _list(self, spec: MemberSpec, now_ns: int) -> list[Action]:
         member = self._state.members.get(spec.worker_id)
@@ -120,7 +117,6 @@ class Membership:
             return [*actions, Disconnect(spec.worker_id), Connect(spec)]
         if member.state is MemberState.DRAINING:
             self._state.members.move(member, MemberState.LIVE)
-            return self._dispatcher.schedule_waiting(now_ns)
         return []
 
     def _unlist(self, member: Member) -> list[Action]:
@@ -145,7 +141,7 @@ class Membership:
         worker_id = member.spec.worker_id
         for lease in self._state.leases.on_worker(worker_id):
             self._state.leases.end(lease.lease_id)
-            self.settle_lease(lease)
+            self._booker.settle_lease(lease)
         actions: list[Action] = []
         for booking in self._state.loads.booked(worker_id):
             request = self._state.requests.get(booking.request_id)

@@ -1,0 +1,172 @@
+"""Booking: the one place where a request gets a worker, and where what was booked ends.
+
+Owns no state. A decision, its load, its expected blocks and the tokens it costs its tenant are
+booked in one step, so that the next decision sees them. No clock, no I/O; `Dispatcher` and
+`Scheduler` call.
+"""
+
+from radixroute.radix.errors import BrokenInvariant
+from radixroute.radix.ids import WorkerId
+from radixroute.router.core.leases import Lease
+from radixroute.router.core.requests import Request
+from radixroute.router.core.state import RouterState
+from radixroute.router.counters import Count
+from radixroute.router.messages.actions import Dispatch, Grant
+from radixroute.router.messages.inputs import PackedTokens, RequestSpec
+from radixroute.router.policy.decision import Decision
+from radixroute.router.policy.forecast import expected_ttft_ms
+from radixroute.router.policy.policy import Bound, Dispatched
+from radixroute.router.policy.snapshot import Snapshot
+from radixroute.router.workers.load import BookingId
+from radixroute.router.workers.members import Member
+
+
+class Booker:
+    """Books decisions."""
+
+    def __init__(self, state: RouterState, *, lease_unseen_ns: int) -> None:
+        """`lease_unseen_ns`: so long a lease lives whose client its worker never sees."""
+        self._state = state
+        self._lease_unseen_ns = lease_unseen_ns
+
+    def snapshot(self, now_ns: int) -> Snapshot:
+        return self._state.selector.snapshot(now_ns, self._state.serving.block_size)
+
+    def dispatch(self, request: Request, now_ns: int) -> Dispatch | Grant | None:
+        """To the worker that its policy chooses for it alone. None: nobody can take it now."""
+        policy = self._state.selector.policy(request.spec.policy)
+        policy.elapse(now_ns)
+        plan = policy.choose(request, self.snapshot(now_ns))
+        if not plan.bound:
+            return None
+        bound = plan.bound[0]
+        if request.is_resumed and not self._state.pace.may_resume(bound.decision.worker_id):
+            return None
+        policy.adopt(plan)
+        return self.bind(request, bound, now_ns)
+
+    def bind(self, request: Request, bound: Bound, now_ns: int) -> Dispatch | Grant:
+        """Carries a decision out."""
+        decision, member = self._logged(bound)
+        if request in self._state.waiting:
+            self.leave_queue(request, now_ns)
+            has_waited = now_ns > request.waiting_since_ns
+            if has_waited and not self._state.loads.n_booked(decision.worker_id):
+                self._state.idle.sent(decision.worker_id, now_ns)
+        if request.spec.lease_id:
+            return self._lease(request, decision, member, now_ns)
+        request.attempt += 1
+        request.worker_id = WorkerId(member.spec.worker_id)
+        seq = member.next_dispatch
+        member.next_dispatch += 1
+        request.expected_ms = _expected_ms(decision)
+        request.dispatch_seq, request.sent_ns = seq, now_ns
+        cached = self._book(request.booking, request.spec, decision, now_ns=now_ns, seq=seq)
+        if request.is_resumed:
+            self._state.pace.began(request.booking, decision.worker_id)
+        if not request.is_counted:
+            request.predicted_tokens = cached
+        if request.dispatched_ns is None:
+            request.dispatched_ns = now_ns
+        return Dispatch(
+            worker_id=request.worker_id,
+            spec=request.spec,
+            attempt=request.attempt,
+            dispatch_seq=seq,
+            emitted=PackedTokens(bytes(request.emitted)),
+            emitted_text_len=request.text_len,
+        )
+
+    def wait(self, request: Request, now_ns: int) -> None:
+        """Into the queue. Room is asked for before."""
+        request.waiting_since_ns = now_ns
+        self._state.waiting.push(request, now_ns)
+
+    def leave_queue(self, request: Request, now_ns: int) -> None:
+        """It waits no more, whatever comes next."""
+        self._state.waiting.remove(request, now_ns)
+        waited_ns = now_ns - request.waiting_since_ns
+        if waited_ns > 0:
+            self._state.counters.add(Count.REQUESTS_QUEUED)
+            self._state.usual_wait.ended(waited_ns)
+
+    def settle(self, booking: BookingId, policy_name: str) -> None:
+        """What was booked holds no load and makes no blocks any more."""
+        self._state.loads.settle(booking)
+        self._state.expected.end(booking)
+        self._state.pace.ended(booking)
+        self._state.selector.policy(policy_name).on_settle(booking)
+
+    def settle_lease(self, lease: Lease) -> None:
+        """The lease has ended; its booking ends with it."""
+        self.settle(lease.booking, lease.policy)
+        self._state.selector.policy(lease.policy).on_end(lease.request_id)
+        self._state.admission.leave(lease.request_id)
+
+    def _book(
+        self, booking: BookingId, spec: RequestSpec, decision: Decision, *, now_ns: int, seq: int
+    ) -> int:
+        """Books load and expected blocks; returns the prompt tokens believed to be cached."""
+        state, view, chosen = self._state, decision.view, decision.chosen
+        overlap, expected = int(view.overlap_blocks[chosen]), int(view.expected_blocks[chosen])
+        cached = view.cached_tokens(overlap)
+        uncached = view.prompt_tokens - cached
+        state.loads.book(
+            booking, decision.worker_id, dispatch_seq=seq, queued_tokens=uncached, now_ns=now_ns
+        )
+        state.waiting.serve(spec.tenant, prefill=uncached)
+        state.recent_prefill.give(decision.worker_id, uncached, self._fleet_tokens(view.block_size))
+        member = state.members.get(decision.worker_id)
+        kv_blocks = 0 if member is None else member.kv_blocks_total
+        policy = state.selector.policy(decision.policy)
+        policy.on_dispatch(Dispatched(spec, booking, decision, kv_blocks, now_ns))
+        state.expected.expect(
+            booking, decision.worker_id, spec.keys, start=overlap - expected, now_ns=now_ns
+        )
+        return min(cached, len(spec.prompt))
+
+    def _lease(self, request: Request, decision: Decision, member: Member, now_ns: int) -> Grant:
+        """Its client streams from the worker itself: the request ends here, the booking goes on."""
+        state, spec = self._state, request.spec
+        lease_id = spec.lease_id
+        # Leases are no dispatches of ours: they count as seen once all before them are.
+        booking, seq = BookingId(lease_id, 0), member.next_dispatch - 1
+        overlap = self._book(booking, spec, decision, now_ns=now_ns, seq=seq)
+        lease = Lease(
+            lease_id=lease_id,
+            request_id=spec.request_id,
+            worker_id=decision.worker_id,
+            address=member.spec.address,
+            policy=spec.policy,
+            end_ns=now_ns + self._lease_unseen_ns,
+            overlap_tokens=overlap,
+        )
+        state.leases.grant(lease)
+        state.log.ended(spec.request_id, "leased")
+        request.predicted_tokens = overlap
+        size, worker_id = state.serving.block_size, decision.worker_id
+        state.ended.ended(request, "leased", block_size=size, worker_id=worker_id)
+        state.counters.add(Count.LEASES_GRANTED)
+        state.requests.close(request)
+        return Grant(spec.request_id, lease_id, worker_id, lease.address, overlap)
+
+    def _fleet_tokens(self, block_size: int) -> float:
+        """What all caches hold together."""
+        return block_size * float(self._state.members.kv_blocks_total)
+
+    def _logged(self, bound: Bound) -> tuple[Decision, Member]:
+        decision = bound.decision
+        member = self._state.members.get(decision.worker_id)
+        if member is None:
+            raise BrokenInvariant(f"{decision.worker_id} was chosen and is not a member")
+        self._state.log.decided(bound.ask.request_id, decision)
+        return decision, member
+
+
+def _expected_ms(decision: Decision) -> float:
+    """Dispatch to first token, if it is alone there; 0: it is not, and nothing can be learned."""
+    if decision.view.queued_tokens[decision.chosen] != 0.0:
+        return 0.0
+    if decision.ttft_ms is not None:
+        return decision.ttft_ms
+    return expected_ttft_ms(decision.view, decision.chosen)

@@ -1,0 +1,133 @@
+"""Scheduler: the front of the queue meets the workers that can take something now.
+
+Owns when to look again. The order is the queue's; inside its bounded front each policy has its own.
+Requests whose policy never waits by itself go only once no request ahead of them waits for a plan:
+else whoever plans would starve behind whoever does not. No clock, no I/O; `RouterCore` calls.
+"""
+
+from typing import Final
+
+from radixroute.radix.errors import BrokenInvariant
+from radixroute.router.core.booking import Booker
+from radixroute.router.core.requests import Request
+from radixroute.router.core.state import RouterState
+from radixroute.router.messages.actions import Action
+from radixroute.router.policy.policy import Plan
+
+# Requests looked at in one schedule: bounds what an input costs, however many wait.
+FRONT: Final = 128
+# With fewer waiting, looking at them costs less than asking whether anybody could take one.
+FEW: Final = 8
+
+
+class Scheduler:
+    """One router's schedule."""
+
+    def __init__(self, state: RouterState, booker: Booker) -> None:
+        self._state = state
+        self._booker = booker
+        self._wake_ns: int | None = None
+
+    @property
+    def wake_ns(self) -> int | None:
+        """When waiting requests should be scheduled though nothing may have happened by then."""
+        return self._wake_ns
+
+    def schedule(self, now_ns: int) -> list[Action]:
+        """Hands waiting requests to workers that can take them now."""
+        self._wake_ns = None
+        waiting = self._state.waiting
+        if len(waiting) > FEW and self._nobody_can(now_ns):
+            return []
+        front = waiting.front(now_ns, FRONT)
+        actions = self._resume(front.lost, now_ns)
+        n_weighed, is_held = 0, False
+        for requests in front.levels:
+            weighed, is_held = self._schedule_level(requests, is_held, now_ns, actions)
+            n_weighed += weighed
+        if n_weighed == len(waiting):
+            self._state.idle.weighed()
+        return actions
+
+    def _nobody_can(self, now_ns: int) -> bool:
+        """Whether every policy that somebody waits under would bind nothing. O(workers)."""
+        waiting, selector = self._state.waiting, self._state.selector
+        if waiting.n_lost:
+            return False
+        snapshot = self._booker.snapshot(now_ns)
+        plans = list[Plan]()
+        for name in waiting.policies:
+            policy = selector.policy(name)
+            policy.elapse(now_ns)
+            plan = policy.idle(snapshot)
+            if plan is None:
+                return False
+            plans.append(plan)
+        for plan in plans:
+            self._note_wake(plan)
+        if all(plan.is_weighed for plan in plans):
+            self._state.idle.weighed()
+        return True
+
+    def _resume(self, lost: list[Request], now_ns: int) -> list[Action]:
+        """Who lost a worker has waited already, and not everybody may have it: no plans."""
+        actions = list[Action]()
+        for request in lost:
+            action = self._booker.dispatch(request, now_ns)
+            if action is not None:
+                actions.append(action)
+        return actions
+
+    def _schedule_level(
+        self, requests: list[Request], is_held: bool, now_ns: int, actions: list[Action]
+    ) -> tuple[int, bool]:
+        """How many still wait and were weighed against every worker; and whether any of these, or
+        (`is_held`) of those ahead, waits by a plan."""
+        by_policy: dict[str, list[Request]] = {}
+        for request in requests:
+            by_policy.setdefault(request.spec.policy, []).append(request)
+        selector = self._state.selector
+        planned = [name for name in by_policy if selector.policy(name).binds_late]
+        n_weighed = 0
+        for name in planned:
+            n_weighed += self._schedule_policy(name, by_policy[name], now_ns, actions)
+        for request in requests:
+            if request.spec.policy in planned:
+                is_held = is_held or request in self._state.waiting
+            elif not is_held:
+                action = self._booker.dispatch(request, now_ns)
+                if action is None:
+                    break  # no worker has room: for those behind it neither
+                actions.append(action)
+        return n_weighed, is_held
+
+    def _schedule_policy(
+        self, name: str, requests: list[Request], now_ns: int, actions: list[Action]
+    ) -> int:
+        """Those of one policy that waits by its own rule; how many were weighed and still wait."""
+        policy = self._state.selector.policy(name)
+        policy.elapse(now_ns)
+        while requests:
+            plan = policy.plan(requests, self._booker.snapshot(now_ns))
+            policy.adopt(plan)
+            self._note_wake(plan)
+            for bound in plan.bound:
+                request = self._waiting(bound.ask.request_id)
+                actions.append(self._booker.bind(request, bound, now_ns))
+            if plan.bound:
+                gone = {bound.ask.request_id for bound in plan.bound}
+                requests = [request for request in requests if request.request_id not in gone]
+            if not plan.asks_again:
+                return len(requests) if plan.is_weighed else 0
+        return 0
+
+    def _note_wake(self, plan: Plan) -> None:
+        if plan.wake_ns is not None:
+            wake_ns = self._wake_ns
+            self._wake_ns = plan.wake_ns if wake_ns is None else min(wake_ns, plan.wake_ns)
+
+    def _waiting(self, request_id: str) -> Request:
+        request = self._state.requests.get(request_id)
+        if request is None or request not in self._state.waiting:
+            raise BrokenInvariant(f"request {request_id} was bound and does not wait")
+        return request

@@ -41,8 +41,7 @@ class RouterSettings:
     # A waiting prompt goes to its worker so long before that one is done with what it has: dispatch
     # takes time, and a worker must not idle while requests wait.
     dispatch_lead_ms: float = 3.0
-    # Policies that clients may name, besides the router's own; "*" alone: any.
-    client_policies: tuple[str, ...] = ("*",)
+    client_policies: str = "*"  # that clients may name, besides `policy`: with commas; "*": any
     max_waiting: int = 4096  # requests waiting for a worker
     max_waiting_tokens: int = 64_000_000  # prompt tokens of them
     # What is in the house: being tokenised, waiting, running or leased.

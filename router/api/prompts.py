@@ -94,7 +94,8 @@ class PromptReader:
     def __init__(self, runtime: RouterRuntime, settings: RouterSettings) -> None:
         self._runtime = runtime
         self._settings = settings
-        self._offers_all = "*" in settings.client_policies
+        named = {name.strip() for name in settings.client_policies.split(",")}
+        self._offered = named | {settings.policy}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="prompt")
 
     def close(self) -> None:
@@ -112,7 +113,7 @@ class PromptReader:
         arrival_ns = now_ns()
         policy = asked.policy or settings.policy
         policy_named(policy)
-        if policy not in (settings.policy, *settings.client_policies) and not self._offers_all:
+        if policy not in self._offered and "*" not in self._offered:
             raise PolicyNotOffered(
                 f"this router's clients may not name the policy {policy!r}: leave it out"
             )

@@ -108,7 +108,7 @@ async def test_a_bad_request_ends_itself_and_never_the_session(quick):
         deltas = await collect(call, *bad, "good")
         assert service.in_flight == 0
     for name in bad:
-        assert [d.finish_reason for d in deltas[name]] == [pb.FINISH_REASON_ERROR]
+        assert [d.finish_reason for d in deltas[name]] == [pb.FINISH_REASON_INVALID]
         assert deltas[name][0].error
     assert deltas["good"][-1].finish_reason == pb.FINISH_REASON_LENGTH
 
@@ -178,7 +178,7 @@ async def test_an_attempt_that_runs_already_is_not_run_twice(slow):
         while len(ends) < 2:
             deltas += (await asyncio.wait_for(call.read(), 30)).deltas
             ends = [delta.finish_reason for delta in deltas if delta.finish_reason]
-    assert ends == [pb.FINISH_REASON_ERROR, pb.FINISH_REASON_LENGTH]
+    assert ends == [pb.FINISH_REASON_INVALID, pb.FINISH_REASON_LENGTH]
     assert len(ids(deltas)) == 50
 
 

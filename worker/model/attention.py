@@ -45,7 +45,8 @@ class AttentionBackend(Protocol):
 class _Pages:
     """Where a batch of sequences finds its context: `table` gathers, `run` is a view instead."""
 
-    table: Tensor  # (sequences * blocks,), int64
+    table: Tensor  # int64: (sequences * blocks,), or (sequences * context,) with `of_slots`
+    of_slots: bool
     run: slice | None  # the blocks, when one sequence has them side by side
     n_sequences: int
     context_len: int  # tokens, the longest
@@ -153,9 +154,9 @@ class SdpaBackend:
         if pages.run is not None:
             k, v = self._pool.k[layer, pages.run], self._pool.v[layer, pages.run]
         else:
-            k = self._pool.k[layer].index_select(0, pages.table)
-            v = self._pool.v[layer].index_select(0, pages.table)
-        shape = (pages.n_sequences, -1, *k.shape[2:])
+            places = (self._k, self._v) if pages.of_slots else (self._pool.k, self._pool.v)
+            k, v = (place[layer].index_select(0, pages.table) for place in places)
+        shape = (pages.n_sequences, -1, *k.shape[-2:])
         return k.view(shape)[:, : pages.context_len], v.view(shape)[:, : pages.context_len]
 
     def _decode(
@@ -163,11 +164,14 @@ class SdpaBackend:
     ) -> _Decodes:
         lengths = np.array([_context_len(slices[i]) for i in group])
         longest = int(lengths.max())
+        tables = [slices[i].block_table for i in group]
         mask = None
-        if (lengths != longest).any():
+        if (lengths == longest).all():
+            pages = self._pages(tables, longest)
+        else:
             hidden = np.arange(longest)[None] >= lengths[:, None]
             mask = self._mask(hidden)[:, None, None]
-        pages = self._pages([slices[i].block_table for i in group], longest)
+            pages = self._padded_pages(tables, lengths)
         return _Decodes(self._to_device(starts[group].astype(np.int64)), pages, mask)
 
     def _prefill(self, part: SequenceSlice, rows: slice) -> _Prefill:
@@ -180,14 +184,27 @@ class SdpaBackend:
 
     def _pages(self, tables: list[NDArray[np.int32]], context_len: int) -> _Pages:
         n_blocks = -(-context_len // self._pool.block_size)
-        table = np.zeros((len(tables), n_blocks), np.int64)
-        for row, blocks in enumerate(tables):
-            table[row, : min(n_blocks, len(blocks))] = blocks[:n_blocks]
-        flat = table.reshape(-1)
+        flat = np.concatenate([blocks[:n_blocks] for blocks in tables]).astype(np.int64)
         first = int(flat[0])
         side_by_side = len(tables) == 1 and bool((flat == first + np.arange(n_blocks)).all())
         run = slice(first, first + n_blocks) if side_by_side else None
-        return _Pages(self._to_device(flat), run, len(tables), context_len)
+        return _Pages(self._to_device(flat), False, run, len(tables), context_len)
+
+    def _padded_pages(self, tables: list[NDArray[np.int32]], lengths: NDArray[np.int64]) -> _Pages:
+        """Contexts of several lengths, slot by slot; the padding is each sequence's first slot.
+
+        A mask adds -inf to a score and multiplies V by 0: neither hides a NaN or an infinity. So a
+        masked position must still hold numbers of the sequence itself, not what a block that
+        nobody owns, or the unwritten end of its own last block, was left with.
+        """
+        block_size, longest = self._pool.block_size, int(lengths.max())
+        slots = np.empty((len(tables), longest), np.int64)
+        offsets = np.arange(block_size)
+        for row, (blocks, length) in enumerate(zip(tables, lengths.tolist(), strict=True)):
+            own = (blocks[:, None].astype(np.int64) * block_size + offsets).reshape(-1)
+            slots[row, :length] = own[:length]
+            slots[row, length:] = own[0]
+        return _Pages(self._to_device(slots.reshape(-1)), True, None, len(tables), longest)
 
     def _mask(self, hidden: NDArray[np.bool_]) -> Tensor:
         """Additive, in the pool's dtype: a boolean mask would be converted again by each layer."""

@@ -44,7 +44,8 @@ def new_pool(
     """An empty pool. Raises `StartFailed` when the device has no room for it."""
     shape = (config.n_layers, n_blocks, block_size, config.n_kv_heads, config.head_dim)
     try:
-        # Zeros, not empty: a read of a slot nobody wrote must not bring NaN into a masked row.
+        # Zeros, not empty, so that a run does not depend on old memory. Attention does not lean on
+        # it: what nobody owns is never read, whatever it holds.
         k, v = (torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
     except RuntimeError as error:
         size = 2 * config.kv_bytes_per_token(dtype.itemsize) // 2 * n_blocks * block_size

@@ -19,6 +19,7 @@ from radixroute.replay.traces.trace import Prefixes, Trace
 from radixroute.request.sampling import SamplingParams
 from radixroute.worker.engine.cache import PrefixCache
 from radixroute.worker.engine.engine import EngineRequest
+from radixroute.worker.engine.runner import StepResult
 from radixroute.worker.engine.scheduler import Scheduler
 from radixroute.worker.engine.sequence import Sequence
 from radixroute.worker.engine.step import SchedulerLimits
@@ -146,7 +147,7 @@ class SlowFleet:
     def _end(self, worker: SlowWorker) -> None:
         sampled = [next(self._once) for _ in range(worker.n_sampled)]
         worker.end_ns = None
-        for output in worker.scheduler.commit(sampled, self.now_ns):
+        for output in worker.scheduler.commit(StepResult(tuple(sampled)), self.now_ns):
             row = self.rows[int(output.request_id)]
             if output.position == 0:
                 row.first_ns = self.now_ns

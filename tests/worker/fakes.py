@@ -24,17 +24,21 @@ from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.engine.engine import EngineRequest
 from radixroute.worker.engine.inference import InferenceEngine
-from radixroute.worker.engine.runner import ModelFacts, StepPlan
+from radixroute.worker.engine.runner import ModelFacts, StepPlan, StepResult
 from radixroute.worker.errors import StartFailed
 from radixroute.worker.settings import WorkerSettings
 
 EOS = 0
 VOCAB = 97
 NOWHERE = -1
+NAN = -2
 
 
 class FakeRunner:
-    """Deterministic; `fail_steps` names executions (from 0) that raise half-way."""
+    """Deterministic; `fail_steps` names executions (from 0) that raise half-way.
+
+    A context with a token of `bad_tokens` is computed to NaN, and so is what sees it in the pool.
+    """
 
     def __init__(self, n_blocks=64, block_size=4, vocab_size=VOCAB, max_model_len=256):
         self._facts = ModelFacts(
@@ -51,13 +55,15 @@ class FakeRunner:
         self.pool = np.full((n_blocks, block_size, 2), NOWHERE, dtype=np.int64)
         self.plans: list[StepPlan] = []
         self.fail_steps: set[int] = set()
+        self.bad_tokens: set[int] = set()
+        self.unsound: dict[int, tuple[int, int]] = {}  # execution -> slice and block to call so
         self.n_computed = 0
 
     @property
     def facts(self) -> ModelFacts:
         return self._facts
 
-    def execute(self, plan: StepPlan) -> tuple[int, ...]:
+    def execute(self, plan: StepPlan) -> StepResult:
         step = len(self.plans)
         self.plans.append(plan)
         written = set()
@@ -66,44 +72,59 @@ class FakeRunner:
                 slot = self._slot(part, part.start + offset)
                 assert slot not in written, "two slices write one slot in one step"
                 written.add(slot)
-                self.pool[slot] = (token, part.start + offset)
+                self.pool[slot] = (NAN if token in self.bad_tokens else token, part.start + offset)
                 self.n_computed += 1
             if step in self.fail_steps:
                 self.pool[part.block_table[part.start // self.facts.block_size :]] = NOWHERE
         if step in self.fail_steps:
             raise RuntimeError("the fake was told to fail")
-        return tuple(self._sample(part) for part in plan.slices if part.sampling is not None)
+        unsound = frozenset(
+            at for at, part in enumerate(plan.slices) if NAN in self._seen(part)[:, 0]
+        )
+        sound = [part for at, part in enumerate(plan.slices) if at not in unsound]
+        ids = tuple(self._sample(part) for part in sound if part.sampling is not None)
+        blocks = {b for at in unsound for b in plan.slices[at].block_table.tolist()}
+        if step in self.unsound:
+            at, block = self.unsound[step]
+            return StepResult(ids[:at] + ids[at + 1 :], frozenset({at}), frozenset({block}))
+        return StepResult(ids, unsound, frozenset(b for b in blocks if NAN in self.pool[b, :, 0]))
 
     def _slot(self, part, position):
         size = self.facts.block_size
         return int(part.block_table[position // size]), position % size
 
-    def _sample(self, part):
+    def _seen(self, part):
         size = self.facts.block_size
         end = part.start + len(part.token_ids)
         assert len(part.block_table) == -(-end // size)
         seen = self.pool[part.block_table].reshape(-1, 2)[:end]
         assert (seen[:, 1] == np.arange(end)).all(), "a slot holds no or another position's KV"
-        return next_token(seen[:, 0].tolist(), part.sampling.seed, self.facts.vocab_size)
+        return seen
+
+    def _sample(self, part):
+        seen = self._seen(part)[:, 0].tolist()
+        return next_token(seen, part.sampling.seed, self.facts.vocab_size, part.forbidden)
 
 
-def next_token(context, seed=0, vocab_size=VOCAB):
-    """What the fake model says after these tokens."""
+def next_token(context, seed=0, vocab_size=VOCAB, forbidden=()):
+    """What the fake model says after these tokens; the next id up where that one is forbidden."""
     raw = np.array([seed, *context], dtype=np.uint64).tobytes()
-    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little") % vocab_size
+    token = int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little") % vocab_size
+    while token in forbidden:
+        token = (token + 1) % vocab_size
+    return token
 
 
 def alone(prompt, sampling, emitted=()):
     """The output ids of a request that has the engine to itself."""
     output = list(emitted)
-    while True:
-        if output and len(output) >= sampling.min_tokens:
-            is_eos = output[-1] == EOS and not sampling.ignore_eos
-            if is_eos or output[-1] in sampling.stop_token_ids:
-                return output
-        if len(output) >= sampling.max_tokens:
-            return output
-        output.append(next_token([*prompt, *output], sampling.seed))
+    ends = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else (EOS,))}
+    while len(output) < sampling.max_tokens:
+        forbidden = ends if len(output) < sampling.min_tokens else ()
+        if output[sampling.min_tokens :] and output[-1] in ends:
+            break
+        output.append(next_token([*prompt, *output], sampling.seed, forbidden=forbidden))
+    return output
 
 
 class Listener:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from radixroute.events.wire.records import BlocksRemoved
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import FinishReason
 from radixroute.worker.errors import BadSetting, EngineBroken
@@ -170,7 +171,28 @@ def test_end_of_sequence_stops_unless_ignored_or_too_early():
     assert len(ids(outputs["stops"])) == position + 1
     assert outputs["stops"][-1].finish is FinishReason.STOP
     assert len(ids(outputs["goes-on"])) == 40
-    assert len(ids(outputs["too-early"])) > position + 1
+
+
+def test_no_end_token_comes_before_min_tokens_others_did():
+    """And then it is not reported in the middle of an answer that goes on."""
+    engine, _ = make_engine()
+    prompt = next(p for p in ([i, i + 1] for i in range(9999)) if EOS in alone(p, _long())[:20])
+    free = alone(prompt, _long())
+    at = free.index(EOS)
+    stop = free[at - 1]
+    for name, ends in (("eos", {}), ("stop", {"stop_token_ids": (stop,)})):
+        engine.submit(request(name, prompt, max_tokens=40, min_tokens=at + 3, **ends), 0)
+    ignoring = {"ignore_eos": True, "stop_token_ids": (stop,)}
+    engine.submit(request("eos-is-no-end", prompt, max_tokens=40, min_tokens=at + 3, **ignoring), 0)
+    engine.submit(request("as-many", prompt, max_tokens=at + 3, min_tokens=at + 3), 0)
+    outputs, _ = drain(engine)
+    for name in ("eos", "stop", "as-many"):
+        assert EOS not in ids(outputs[name])[: at + 3]
+        assert len(ids(outputs[name])) >= at + 3
+        assert ids(outputs[name])[:at] == free[:at] or name == "stop"
+    assert stop not in ids(outputs["stop"])[: at + 3]
+    assert stop not in ids(outputs["eos-is-no-end"])[: at + 3]
+    assert outputs["as-many"][-1].finish is FinishReason.LENGTH
 
 
 def _long():
@@ -246,6 +268,68 @@ def test_a_failed_step_ends_its_requests_takes_its_blocks_back_and_the_engine_go
         [*SHARED, 7], request("x", [1], max_tokens=5, ignore_eos=True).sampling
     )
     assert_at_rest(engine)
+
+
+def test_a_request_without_numbers_ends_alone_and_its_blocks_are_not_cached():
+    engine, runner = make_engine(max_num_batched_tokens=64)
+    runner.bad_tokens = {90}
+    listener = Listener()
+    good, shared = [*SHARED[:9], 50], [*SHARED[:9], *[90] * 8]
+    engine.submit(request("good", good, ignore_eos=True), 0)
+    engine.submit(request("bad", shared, ignore_eos=True), 0)
+    engine.submit(request("shares", [*shared, 5], ignore_eos=True), 0)
+    outputs, steps = drain(engine)
+    for name in ("bad", "shares"):
+        (end,) = outputs[name]
+        assert (end.finish, end.token_ids) == (FinishReason.ERROR, ())
+        assert "NaN or infinity" in end.error
+    sampling = request("x", [1], ignore_eos=True).sampling
+    assert ids(outputs["good"]) == alone(good, sampling)
+    for step in steps:
+        listener.hear(step.events)
+    assert listener.keys == engine.resident_keys()
+    assert engine._cache.cached_tokens(np.array(shared, np.uint32)) == 8  # up to the first 90
+    assert engine.scheduler_counters.failed == 2
+    assert_at_rest(engine)
+
+
+def test_whoever_shares_a_spoilt_block_is_computed_again_without_it():
+    """One request sees the harm, another that holds the block does not: it gives way, no more."""
+    engine, runner = make_engine(max_num_batched_tokens=64)
+    listener, steps = Listener(), []
+    for name, last in (("sees", 60), ("holds", 61)):
+        engine.submit(request(name, [*SHARED[:16], last], ignore_eos=True), 0)
+    steps.append(engine.step(0))
+    spoilt = engine._scheduler._running[0].held.table[1]
+    runner.unsound = {len(runner.plans): (0, spoilt)}
+    outputs, rest = drain(engine)
+    assert outputs["sees"][-1].finish is FinishReason.ERROR
+    assert engine.scheduler_counters.preemptions == 1
+    first = [o for o in steps[0].outputs if o.request_id == "holds"]
+    sampling = request("x", [1], ignore_eos=True).sampling
+    assert ids([*first, *outputs["holds"]]) == alone([*SHARED[:16], 61], sampling)
+    gone = [event for step in rest for event in step.events if isinstance(event, BlocksRemoved)]
+    assert [len(event.keys) for event in gone] == [3]  # the spoilt block and the two below it
+    for step in (*steps, *rest):
+        listener.hear(step.events)
+    assert listener.keys == engine.resident_keys()
+    assert_at_rest(engine)
+
+
+def test_an_engine_that_computes_no_numbers_at_all_gives_up():
+    engine, runner = make_engine()
+    runner.bad_tokens = {1}
+    for turn in range(2):
+        engine.submit(request(str(turn), [1]), 0)
+        assert engine.step(0).outputs[0].finish is FinishReason.ERROR
+    engine.submit(request("sound", [2]), 0)
+    drain(engine)  # a step of somebody else went well: it was the prompts
+    for turn in range(2):
+        engine.submit(request(str(turn), [1]), 0)
+        assert engine.step(0).outputs[0].finish is FinishReason.ERROR
+    engine.submit(request("last", [1]), 0)
+    with pytest.raises(EngineBroken):
+        engine.step(0)
 
 
 def test_an_engine_whose_steps_keep_failing_gives_up():

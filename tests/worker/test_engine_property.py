@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from radixroute.request.sampling import FinishReason
 from tests.worker.fakes import (
+    NAN,
+    VOCAB,
     FakeRunner,
     Listener,
     alone,
@@ -14,6 +16,8 @@ from tests.worker.fakes import (
     make_engine,
     request,
 )
+
+BAD = VOCAB  # none that the fake model says itself
 
 
 @st.composite
@@ -37,27 +41,8 @@ def _workload(draw):
     return jobs
 
 
-@settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
-@given(
-    jobs=_workload(),
-    n_blocks=st.integers(13, 30),
-    budget=st.integers(1, 40),
-    seqs=st.integers(1, 5),
-    order=st.sampled_from(["youngest", "least_computed"]),
-    failing=st.sets(st.integers(0, 60), max_size=1),
-)
-def test_whatever_happens_outputs_equal_those_of_a_request_alone(
-    jobs, n_blocks, budget, seqs, order, failing
-):
-    engine, runner = make_engine(
-        FakeRunner(n_blocks=n_blocks),
-        max_num_batched_tokens=budget,
-        max_num_seqs=seqs,
-        preemption_order=order,
-    )
-    runner.fail_steps = failing
+def _play(engine, jobs):
+    """(tokens, finish) and the tokens wanted, by request; checks what must hold in every step."""
     listener = Listener()
     outputs: dict[str, Any] = {}
     wanted: dict[str, Any] = {}
@@ -90,10 +75,64 @@ def test_whatever_happens_outputs_equal_those_of_a_request_alone(
             assert output.position == len(seen[0])
             seen[0] += output.token_ids
             seen[1] = output.finish
+    return outputs, wanted
+
+
+@settings(
+    max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+@given(
+    jobs=_workload(),
+    n_blocks=st.integers(13, 30),
+    budget=st.integers(1, 40),
+    seqs=st.integers(1, 5),
+    order=st.sampled_from(["youngest", "least_computed"]),
+    failing=st.sets(st.integers(0, 60), max_size=1),
+)
+def test_whatever_happens_outputs_equal_those_of_a_request_alone(
+    jobs, n_blocks, budget, seqs, order, failing
+):
+    engine, runner = make_engine(
+        FakeRunner(n_blocks=n_blocks),
+        max_num_batched_tokens=budget,
+        max_num_seqs=seqs,
+        preemption_order=order,
+    )
+    runner.fail_steps = failing
+    outputs, wanted = _play(engine, jobs)
     for name, (tokens, finish) in outputs.items():
         assert finish is not None, "a request never ended"
         if finish in (FinishReason.STOP, FinishReason.LENGTH):
             assert tokens == wanted[name]
         else:
             assert tokens == wanted[name][: len(tokens)]
+    assert_at_rest(engine)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    jobs=_workload(),
+    n_blocks=st.integers(13, 30),
+    budget=st.integers(1, 40),
+    bad=st.dictionaries(st.integers(0, 6), st.integers(0, 36), min_size=1, max_size=2),
+)
+def test_requests_without_numbers_end_alone_and_leave_nothing_cached(jobs, n_blocks, budget, bad):
+    """`bad` puts a token whose K and V are NaN into the prompts of at most two requests."""
+    engine, runner = make_engine(
+        FakeRunner(n_blocks=n_blocks), max_num_batched_tokens=budget, max_num_seqs=5
+    )
+    runner.bad_tokens = {BAD}
+    for index, at in bad.items():
+        prompt = jobs[index % len(jobs)]["prompt"]
+        prompt[at % len(prompt)] = BAD
+    outputs, wanted = _play(engine, jobs)
+    for job in jobs:
+        tokens, finish = outputs[job["name"]]
+        if finish is FinishReason.ERROR:
+            assert BAD in job["prompt"], "a neighbour's numbers ended a request"
+        elif finish is not FinishReason.ABORT:
+            assert tokens == wanted[job["name"]]
+            assert BAD not in job["prompt"] or len(tokens) <= job["resume"]
+    kept = list(engine._cache._key_by_block)
+    assert NAN not in runner.pool[kept, :, 0], "a block without numbers stayed in the cache"
     assert_at_rest(engine)

@@ -1,5 +1,7 @@
 """Choosing tokens: reproducible, independent of the batch, and with the right probabilities."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -90,6 +92,21 @@ def test_the_stream_of_a_seed_never_changes():
 
 
 PINNED = [0.87207345482, 0.882466830255, 0.205250255221]
+
+
+@pytest.mark.parametrize(
+    "row", [[1.0, math.nan, 3.0], [1.0, math.inf, 0.0], [-math.inf] * 3], ids=["nan", "inf", "none"]
+)
+@pytest.mark.parametrize(
+    "params", [{"temperature": 0.0}, {}, {"top_k": 2}, {"top_p": 0.5}], ids=lambda p: str(p)
+)
+def test_a_row_without_numbers_gives_no_token_and_its_neighbours_what_they_get_alone(row, params):
+    choice = (SamplingParams(seed=3, **params), 4)
+    healthy = torch.tensor([[0.5, -math.inf, 0.25]])
+    (alone,) = sample(healthy, [choice])
+    batch = torch.cat([healthy, torch.tensor([row]), healthy])
+    assert sample(batch, [choice] * 3) == (alone, None, alone)
+    assert alone in (0, 2)
 
 
 def test_extreme_logits_do_not_overflow():

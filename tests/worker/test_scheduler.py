@@ -5,6 +5,7 @@ import pytest
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.sampling import FinishReason
+from radixroute.worker.engine.runner import StepResult
 from radixroute.worker.errors import BadSetting
 from tests.worker.fakes import FakeRunner, drain, make_engine, request
 
@@ -152,9 +153,9 @@ def test_a_pass_cannot_be_opened_twice_or_committed_twice():
     with pytest.raises(BrokenInvariant):
         scheduler.schedule(0)
     with pytest.raises(BrokenInvariant):
-        scheduler.commit([], 0)
+        scheduler.commit(StepResult(()), 0)
     with pytest.raises(BrokenInvariant):
-        scheduler.commit([1], 0)
+        scheduler.commit(StepResult((1,)), 0)
 
 
 def test_a_full_queue_refuses_and_takes_again_later():

@@ -1,5 +1,7 @@
 """The runner: which slices give a token, what it says of itself, what it refuses to start with."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,9 +50,9 @@ def test_only_slices_that_sample_give_an_id_and_in_their_order(llama):
         )
     )
     expected = tuple(int(reference_logits(model, run)[-1].argmax()) for run in (one, three))
-    assert runner.execute(plan) == expected
-    assert runner.execute(StepPlan((part(inner, blocks_from(4, 6)),))) == ()
-    assert runner.execute(StepPlan(())) == ()
+    assert runner.execute(plan).token_ids == expected
+    assert runner.execute(StepPlan((part(inner, blocks_from(4, 6)),))).token_ids == ()
+    assert runner.execute(StepPlan(())).token_ids == ()
 
 
 def test_a_drawn_token_is_the_same_alone_and_in_a_batch(llama):
@@ -59,12 +61,12 @@ def test_a_drawn_token_is_the_same_alone_and_in_a_batch(llama):
     runs = [tokens_of(n, seed=n) for n in (4, 9, 17, 30)]
     tables = [blocks_from(first, 30) for first in (0, 8, 16, 24)]
     parts = [part(run, table, sampling=warm) for run, table in zip(runs, tables, strict=True)]
-    together = runner.execute(StepPlan(tuple(parts)))
-    alone = tuple(runner.execute(StepPlan((one,)))[0] for one in parts)
+    together = runner.execute(StepPlan(tuple(parts))).token_ids
+    alone = tuple(runner.execute(StepPlan((one,))).token_ids[0] for one in parts)
     assert together == alone
     other = SamplingParams(temperature=2.0, seed=12)
     again = [part(run, table, sampling=other) for run, table in zip(runs, tables, strict=True)]
-    assert runner.execute(StepPlan(tuple(again))) != together
+    assert runner.execute(StepPlan(tuple(again))).token_ids != together
 
 
 def test_the_random_number_of_a_token_is_keyed_by_its_absolute_position(llama, monkeypatch):
@@ -74,7 +76,7 @@ def test_the_random_number_of_a_token_is_keyed_by_its_absolute_position(llama, m
     found = runner.execute(StepPlan((part(ids, table, start=12, sampling=warm),)))
     logits = last_logits(runner, monkeypatch, part(ids, table, start=12, sampling=warm))
     by_position = {at: sample(logits, [(warm, at)]) for at in range(30)}
-    assert found == by_position[20]
+    assert found.token_ids == by_position[20]
     assert len(set(by_position.values())) > 10
 
 
@@ -84,12 +86,57 @@ def test_a_resumed_request_goes_on_as_it_would_have(llama):
     first = runner_of(llama[1])
     start, whole = 0, ids
     for _ in range(12):
-        (token,) = first.execute(StepPlan((part(whole, table, start, sampling=warm),)))
+        step = StepPlan((part(whole, table, start, sampling=warm),))
+        (token,) = first.execute(step).token_ids
         start, whole = len(whole), np.append(whole, np.uint32(token))
     other = runner_of(llama[1])
     for n in range(len(ids), len(whole)):
         resumed = other.execute(StepPlan((part(whole[:n], table, sampling=warm),)))
-        assert resumed == (whole[n],)
+        assert resumed.token_ids == (whole[n],)
+
+
+def test_a_slice_without_numbers_is_named_with_its_blocks_and_no_other_changes(llama):
+    _, folder = llama
+    runner = runner_of(folder)
+    good, bad = tokens_of(9, 1), tokens_of(9, 2)
+    parts = [part(bad, blocks_from(1, 9), sampling=GREEDY), part(good, blocks_from(8, 9))]
+    first = runner.execute(StepPlan(tuple(parts)))
+    assert (first.unsound_slices, first.unsound_blocks) == (frozenset(), frozenset())
+    with torch.inference_mode():
+        runner.pool.k[0, 2, 1] = torch.nan  # layer 0 of the second block of `bad`
+        runner.pool.v[:, 3, 3] = torch.nan  # behind its last token: nobody wrote there
+    one_more = [np.append(run, np.uint32(7)) for run in (bad, good)]
+    plan = StepPlan(
+        (
+            part(one_more[0][:9], blocks_from(1, 9), start=8, sampling=GREEDY),
+            part(one_more[0][:9], blocks_from(1, 9), start=8),  # as an inner chunk
+            part(one_more[1], blocks_from(8, 10), start=9, sampling=GREEDY),
+        )
+    )
+    step = runner.execute(plan)
+    assert step.unsound_slices == {0, 1}
+    assert step.unsound_blocks == {2, 3}  # layer 1 of its last token has seen the NaN
+    alone = runner.execute(StepPlan((plan.slices[2],)))
+    assert step.token_ids == alone.token_ids
+    last_layer = runner_of(folder)
+    last_layer.execute(StepPlan(tuple(parts)))
+    with torch.inference_mode():
+        last_layer.pool.k[1, 2, 1] = torch.nan
+    assert last_layer.execute(plan).unsound_blocks == {2}
+
+
+def test_forbidden_ids_are_not_sampled(llama):
+    _, folder = llama
+    runner, ids = runner_of(folder), tokens_of(9, 1)
+    one = part(ids, blocks_from(1, 9), sampling=GREEDY)
+    (best,) = runner.execute(StepPlan((one,))).token_ids
+    warm = replace(one, sampling=SamplingParams(temperature=0.01, seed=1), forbidden=(best,))
+    barred = replace(one, forbidden=(best, VOCAB + 5))
+    (second,), (drawn,) = (runner.execute(StepPlan((p,))).token_ids for p in (barred, warm))
+    assert best not in (second, drawn)
+    nothing = runner.execute(StepPlan((replace(one, forbidden=tuple(range(VOCAB))), one)))
+    assert (nothing.unsound_slices, nothing.token_ids) == ({0}, (best,))
+    assert nothing.unsound_blocks == set()
 
 
 def test_a_sharded_folder_computes_what_a_single_file_does(tmp_path, monkeypatch):

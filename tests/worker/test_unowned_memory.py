@@ -101,3 +101,20 @@ def test_the_workload_preempts_caches_and_chunks(runner):
     assert engine.scheduler_counters.preemptions > 0
     assert engine.cache_counters.evicted > 0
     assert engine._cache.cached_tokens(prompts[-1]) > 0
+
+
+def test_a_cached_block_gone_bad_ends_one_request_and_is_not_read_again(runner):
+    prompt = tokens_of(20, seed=9)
+    engine = engine_over(runner)
+    expected = answers(engine, runner, [prompt], 4, poison=0.0)
+    lease = engine._cache.acquire(prompt)
+    engine._cache.release(lease)
+    fill(runner, [lease.table[2]], math.nan)
+    sampling = SamplingParams(temperature=0.0, max_tokens=4, ignore_eos=True)
+    nothing = np.empty(0, np.uint32)
+    engine.submit(EngineRequest("bad", 1, "s", prompt, sampling, nothing), 0)
+    (end,) = engine.step(1).outputs
+    assert "NaN or infinity" in end.error
+    engine.check()
+    assert engine._cache.cached_tokens(prompt) == 2 * BLOCK_SIZE
+    assert answers(engine, runner, [prompt], 4, poison=math.nan) == expected

@@ -14,7 +14,7 @@ A lease while its sequence runs:
     this step still writes to ours. `settle` swaps them when the step is done.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -159,6 +159,19 @@ class PrefixCache:
         lease.n_fresh = 0
         self._blocks.release(block for _, block in lease.duplicates)
         lease.duplicates.clear()
+
+    def distrust(self, lease: BlockLease, unsound: Collection[int]) -> None:
+        """From the first of the `unsound` blocks on nothing of the lease is shared any more.
+
+        Only `release` may follow. A block leaves the tree, with all below it, when the last lease
+        that pins it is distrusted: so every lease with an unsound block must be.
+        """
+        shared = lease.table[: lease.n_shared]
+        first = next((i for i, block in enumerate(shared) if block in unsound), lease.n_shared)
+        lost = self._tree.retract(lease.ref, lease.n_shared - first)
+        self.counters.retracted += len(lost)
+        self._forget(lost)
+        lease.n_shared = first
 
     def touch(self, lease: BlockLease, now_ns: int) -> None:
         self._tree.touch(lease.ref, now_ns)

@@ -6,7 +6,7 @@ Driven by the engine process's loop, tests and benchmarks; one thread.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from radixroute.radix.ids import BlockKey
 from radixroute.radix.keys.scope import Scope
@@ -105,17 +105,27 @@ class InferenceEngine:
 
     def _execute(self, planned: ScheduledStep, now_ns: int, began_ns: int) -> list[TokenOutput]:
         try:
-            sampled: Sequence[int] = self._runner.execute(planned.plan)
-        except Exception as error:
+            result = self._runner.execute(planned.plan)
+        except Exception as error:  # noqa: BLE001  # raised again when it keeps coming
             # Whatever broke, the blocks of this step hold nothing and its requests must end.
             _log.exception("step %d failed with %d requests", self._step, len(planned.sequences))
-            self._failed_in_a_row += 1
             outputs = self._scheduler.fail()
-            if self._failed_in_a_row >= MAX_FAILED_STEPS:
-                raise EngineBroken(f"{MAX_FAILED_STEPS} steps failed in a row") from error
+            self._count_failure(error)
             return outputs
-        self._failed_in_a_row = 0
-        return self._scheduler.commit(sampled, now_ns + self._clock_ns() - began_ns)
+        if result.unsound_slices:
+            n_all, n_unsound = len(planned.sequences), len(result.unsound_slices)
+            _log.error("step %d gave NaN for %d of %d requests", self._step, n_unsound, n_all)
+        outputs = self._scheduler.commit(result, now_ns + self._clock_ns() - began_ns)
+        if len(result.unsound_slices) == len(planned.sequences):
+            self._count_failure(None)  # weights or memory, rather than every one of the prompts
+        else:
+            self._failed_in_a_row = 0
+        return outputs
+
+    def _count_failure(self, cause: Exception | None) -> None:
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= MAX_FAILED_STEPS:
+            raise EngineBroken(f"{MAX_FAILED_STEPS} steps failed in a row") from cause
 
     def _report(
         self, outputs: list[TokenOutput], planned: ScheduledStep | None, step_ms: float

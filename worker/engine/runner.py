@@ -28,6 +28,8 @@ class SequenceSlice:
     # None: no token is sampled (an inner prefill chunk); else one is, from the last token's
     # logits, with the RNG keyed by (seed, start + q).
     sampling: SamplingParams | None
+    # Ids that may not be sampled: what would end the answer before its `min_tokens`.
+    forbidden: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,16 @@ class StepPlan:
     """Everything one step computes."""
 
     slices: tuple[SequenceSlice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What came of a plan. A slice is unsound when its last token gave NaN or infinity."""
+
+    token_ids: tuple[int, ...]  # one for each sound slice that samples, in slice order
+    unsound_slices: frozenset[int] = frozenset()  # their places in the plan
+    # Of the blocks in their tables, those that hold NaN or infinity: the same would come again.
+    unsound_blocks: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,6 @@ class ModelRunner(Protocol):
     @property
     def facts(self) -> ModelFacts: ...
 
-    def execute(self, plan: StepPlan) -> tuple[int, ...]:
-        """One id for each slice that samples, in slice order."""
+    def execute(self, plan: StepPlan) -> StepResult:
+        """Compute a step. One slice's numbers never change what comes of another."""
         ...

@@ -8,7 +8,7 @@ later; the oldest one is never preempted, so something always ends. Called by `I
 `schedule`, then `commit` or `fail`.
 """
 
-from collections import abc, deque
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from radixroute.request.errors import InvalidRequest, NoRoom
 from radixroute.request.sampling import FinishReason
 from radixroute.worker.engine.cache import PrefixCache
 from radixroute.worker.engine.engine import EngineRequest, TokenOutput
-from radixroute.worker.engine.runner import SequenceSlice, StepPlan
+from radixroute.worker.engine.runner import SequenceSlice, StepPlan, StepResult
 from radixroute.worker.engine.sequence import Sequence
 from radixroute.worker.engine.step import (
     ScheduledSequence,
@@ -29,6 +29,7 @@ from radixroute.worker.engine.step import (
 )
 
 STEP_FAILED = "the engine failed on a step with this request; sending it again may work"
+UNSOUND = "the model computed NaN or infinity for this request; sending it again may work"
 
 
 class Scheduler:
@@ -110,20 +111,26 @@ class Scheduler:
         self._open = ScheduledStep(tuple(scheduled), StepPlan(tuple(slices)))
         return self._open
 
-    def commit(self, sampled: abc.Sequence[int], now_ns: int) -> list[TokenOutput]:
-        """The open step was computed; `sampled` has one id for each sequence that samples."""
+    def commit(self, result: StepResult, now_ns: int) -> list[TokenOutput]:
+        """The open step was computed: sequences grow by what it sampled; unsound ones end."""
         done = self._close()
-        if len(sampled) != sum(part.samples for part in done.sequences):
-            raise BrokenInvariant(f"{len(sampled)} ids for {len(done.sequences)} sequences")
-        ids = iter(sampled)
-        outputs = []
-        for part in done.sequences:
+        n_sampled = sum(
+            part.samples and at not in result.unsound_slices
+            for at, part in enumerate(done.sequences)
+        )
+        if len(result.token_ids) != n_sampled:
+            raise BrokenInvariant(f"{len(result.token_ids)} ids where {n_sampled} are sampled")
+        ids = iter(result.token_ids)
+        outputs, unsound = [], []
+        for at, part in enumerate(done.sequences):
             part.sequence.n_computed += part.n_tokens
             self._cache.settle(part.sequence.held)
             self._cache.touch(part.sequence.held, now_ns)
-            if part.samples:
+            if at in result.unsound_slices:
+                unsound.append(part.sequence)
+            elif part.samples:
                 outputs.append(self._extend(part.sequence, int(next(ids)), now_ns))
-        return outputs
+        return outputs + self._end_unsound(unsound, result.unsound_blocks) if unsound else outputs
 
     def fail(self) -> list[TokenOutput]:
         """The open step was not computed: its requests end in error, its blocks hold nothing."""
@@ -147,6 +154,20 @@ class Scheduler:
                 raise BrokenInvariant("a running request has nothing left to compute")
             if len(sequence.held.table) < self._cache.blocks_for(sequence.n_computed):
                 raise BrokenInvariant("computed tokens have no blocks")
+
+    def _end_unsound(self, unsound: list[Sequence], blocks: frozenset[int]) -> list[TokenOutput]:
+        """These end in error, and no cached block of theirs that holds no numbers stays.
+
+        Whoever shares such a block only gives way: computed without it, its answer goes on.
+        """
+        for sequence in [s for s in reversed(self._running) if not blocks.isdisjoint(s.held.table)]:
+            self._cache.distrust(sequence.held, blocks)
+            if sequence not in unsound:
+                self._preempt(sequence)
+        for sequence in unsound:
+            self._drop(sequence)
+        self.counters.failed += len(unsound)
+        return [sequence.output((), FinishReason.ERROR, UNSOUND) for sequence in unsound]
 
     def _refuse_impossible(self, request: EngineRequest) -> None:
         key = (request.request_id, request.attempt)
@@ -227,7 +248,8 @@ class Scheduler:
         self._cache.publish(lease, sequence.tokens, end)
         table = np.array(lease.table[: self._cache.blocks_for(end)], dtype=np.int32)
         sampling = sequence.request.sampling if samples else None
-        slices.append(SequenceSlice(sequence.tokens[start:end], start, table, sampling))
+        forbidden = self._forbidden(sequence) if samples else ()
+        slices.append(SequenceSlice(sequence.tokens[start:end], start, table, sampling, forbidden))
         is_decode = samples and n_tokens == 1 and sequence.has_output
         return ScheduledSequence(sequence, n_tokens, samples, is_decode)
 
@@ -244,9 +266,17 @@ class Scheduler:
             self._drop(sequence)
         return output
 
-    def _finish_after(self, sequence: Sequence, token_id: int) -> FinishReason | None:
+    def _forbidden(self, sequence: Sequence) -> tuple[int, ...]:
+        """End tokens that may not be sampled yet: `min_tokens` others come first, as in vLLM."""
         sampling = sequence.request.sampling
         if sequence.n_output >= sampling.min_tokens:
+            return ()
+        eos = () if sampling.ignore_eos else self._limits.eos_token_ids
+        return (*sorted(eos), *sampling.stop_token_ids)
+
+    def _finish_after(self, sequence: Sequence, token_id: int) -> FinishReason | None:
+        sampling = sequence.request.sampling
+        if sequence.n_output > sampling.min_tokens:
             is_eos = token_id in self._limits.eos_token_ids and not sampling.ignore_eos
             if is_eos or token_id in sampling.stop_token_ids:
                 return FinishReason.STOP

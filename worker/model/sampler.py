@@ -5,6 +5,7 @@ interruption changes it, so a request resumed elsewhere goes on with the same st
 over logits. Called by `torch_runner`.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,13 +19,28 @@ from radixroute.request.sampling import SamplingParams
 _NUCLEUS_WIDTH = 512
 
 
-def sample(logits: Tensor, choices: Sequence[tuple[SamplingParams, int]]) -> tuple[int, ...]:
-    """One token id a row. Shape (n, vocab), float32; `choices` has (parameters, position) a row."""
-    greedy = logits.argmax(dim=-1).tolist()
+def sample(logits: Tensor, choices: Sequence[tuple[SamplingParams, int]]) -> tuple[int | None, ...]:
+    """One token id a row; None where the row holds NaN or +inf, or nothing above -inf.
+
+    Shape (n, vocab), float32; `choices` has (parameters, position) a row.
+    """
+    best, ids = logits.max(dim=-1)  # NaN where there is one
+    sound, greedy = best.isfinite().tolist(), ids.tolist()
     return tuple(
-        greedy[row] if params.is_greedy else _draw(logits[row], params, position)
+        None
+        if not sound[row]
+        else greedy[row]
+        if params.is_greedy
+        else _draw(logits[row], params, position)
         for row, (params, position) in enumerate(choices)
     )
+
+
+def forbid(logits: Tensor, forbidden: Sequence[Sequence[int]]) -> None:
+    """Give the ids of each row's list no chance, in place. Ids outside the vocabulary have none."""
+    for row, ids in enumerate(forbidden):
+        if ids:
+            logits[row, [token_id for token_id in ids if token_id < logits.shape[1]]] = -math.inf
 
 
 def uniform(seed: int, position: int) -> float:

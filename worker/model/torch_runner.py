@@ -12,14 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from radixroute.worker.engine.runner import ModelFacts, SequenceSlice, StepPlan
+from radixroute.worker.engine.runner import (
+    ModelFacts,
+    SequenceSlice,
+    StepPlan,
+    StepResult,
+)
 from radixroute.worker.errors import StartFailed
 from radixroute.worker.model.attention import SdpaBackend
 from radixroute.worker.model.config import ModelConfig, load_config
 from radixroute.worker.model.folder import model_folder
 from radixroute.worker.model.kv_pool import KVPool, blocks_that_fit, new_pool
 from radixroute.worker.model.llama import Llama
-from radixroute.worker.model.sampler import sample
+from radixroute.worker.model.sampler import forbid, sample
 from radixroute.worker.model.weights import Weights, fingerprint
 from radixroute.worker.settings import WorkerSettings
 
@@ -43,24 +48,59 @@ class TorchRunner:
         return self._pool
 
     @torch.inference_mode()
-    def execute(self, plan: StepPlan) -> tuple[int, ...]:
-        """One id for each slice that samples, in slice order."""
+    def execute(self, plan: StepPlan) -> StepResult:
         slices = plan.slices
         if not slices:
-            return ()
+            return StepResult(())
         self._attention.plan(slices)
         hidden = self._model.forward(
             self._tensor(np.concatenate([s.token_ids for s in slices]).astype(np.int64)),
             self._tensor(_positions(slices)),
             self._attention,
         )
-        ends = np.cumsum([len(s.token_ids) for s in slices])
-        rows = [int(end) - 1 for end, s in zip(ends, slices, strict=True) if s.sampling]
-        if not rows:
-            return ()
-        logits = self._model.logits(hidden[self._tensor(np.array(rows))])
+        last = hidden[self._tensor(np.cumsum([len(s.token_ids) for s in slices]) - 1)]
+        ids = self._sampled(slices, last)
+        unsound = {at for at, token_id in ids.items() if token_id is None}
+        unsound |= self._unsound_chunks(slices, last)
+        return StepResult(
+            tuple(token_id for token_id in ids.values() if token_id is not None),
+            frozenset(unsound),
+            self._unsound_blocks([slices[at] for at in unsound]),
+        )
+
+    def _sampled(
+        self, slices: Sequence[SequenceSlice], last: torch.Tensor
+    ) -> dict[int, int | None]:
+        """By place in the plan: the id, or None where the logits are no numbers."""
+        places = [at for at, s in enumerate(slices) if s.sampling]
+        if not places:
+            return {}
+        logits = self._model.logits(last[self._tensor(np.array(places))])
+        forbid(logits, [slices[at].forbidden for at in places])
         choices = [(s.sampling, s.start + len(s.token_ids)) for s in slices if s.sampling]
-        return sample(logits, choices)
+        return dict(zip(places, sample(logits, choices), strict=True))
+
+    def _unsound_chunks(self, slices: Sequence[SequenceSlice], last: torch.Tensor) -> set[int]:
+        """Inner chunks whose last token, which sees all before it, is no number."""
+        places = [at for at, s in enumerate(slices) if not s.sampling]
+        if not places:
+            return set()
+        sound = last[self._tensor(np.array(places))].isfinite().all(dim=-1).tolist()
+        return {at for at, is_sound in zip(places, sound, strict=True) if not is_sound}
+
+    def _unsound_blocks(self, slices: Sequence[SequenceSlice]) -> frozenset[int]:
+        """Of their blocks those with NaN or infinity in a slot that was written. A rare walk."""
+        found: set[int] = set()
+        for one in slices:
+            blocks = self._tensor(one.block_table.astype(np.int64))
+            n_slots = one.start + len(one.token_ids)
+            sound = torch.ones(len(blocks), self._pool.block_size, dtype=torch.bool)
+            for half in (self._pool.k, self._pool.v):
+                for layer in half:
+                    sound &= layer.index_select(0, blocks).isfinite().all(-1).all(-1).cpu()
+            sound.view(-1)[n_slots:] = True  # nobody wrote there
+            found.update(one.block_table[~sound.all(-1).numpy()].tolist())
+        return frozenset(found)
 
     def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(array).to(self._pool.k.device)

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from radixroute.events.wire.records import SessionLoad
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import FinishReason
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import finish_to_proto, pack_tokens
@@ -68,7 +69,12 @@ class WorkerSession:
         return len(self._answers)
 
     def submit(self, submission: Submission) -> None:
-        """Hand a checked request to the engine; its outputs come through `next_output`."""
+        """Hand a checked request to the engine; its outputs come through `next_output`.
+
+        Raises `InvalidRequest` once the session is closed: nobody would read or end the answer.
+        """
+        if self._is_closed:
+            raise InvalidRequest("session", "is closed; open another and send the request there")
         caller_key = (submission.request_id, submission.attempt)
         if caller_key in self._engine_ids:
             reason = "request_id: this attempt is running already"

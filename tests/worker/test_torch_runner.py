@@ -10,12 +10,14 @@ pytest.importorskip("torch")
 import torch
 
 from radixroute.request.sampling import SamplingParams
+from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.engine.runner import StepPlan
-from radixroute.worker.errors import StartFailed
+from radixroute.worker.errors import ModelError, StartFailed
 from radixroute.worker.model.config import load_config
 from radixroute.worker.model.kv_pool import blocks_that_fit
 from radixroute.worker.model.sampler import sample
 from radixroute.worker.model.torch_runner import choose_device, choose_dtype
+from tests.request import samples
 from tests.worker.tiny import (
     BLOCK_SIZE,
     GREEDY,
@@ -160,6 +162,20 @@ def test_facts_say_what_was_loaded(llama):
     assert half.dtype == "bfloat16"
 
 
+def test_the_tokenizers_own_end_ends_answers_too(tmp_path):
+    write_model(tmp_path, eos_token_id=[5, VOCAB + 900])
+    assert runner_of(tmp_path).facts.eos_token_ids == (
+        5,
+    )  # an id beyond the vocabulary never comes
+    for name, data in samples.byte_level_files(eos_token="<|im_end|>").items():
+        (tmp_path / name).write_bytes(data)
+    assert Tokenizer.from_dir(tmp_path).eos_token_ids[0] == 3
+    assert runner_of(tmp_path).facts.eos_token_ids == (3, 5)
+    (tmp_path / "tokenizer.json").write_bytes(b"{}")
+    with pytest.raises(ModelError, match="tokenizer"):
+        runner_of(tmp_path)
+
+
 def test_bfloat16_runs_through_the_pool(llama, monkeypatch):
     runner = runner_of(llama[1], dtype="bfloat16")
     ids, table = tokens_of(40), blocks_from(5, 40)
@@ -184,6 +200,16 @@ def test_cuda_without_a_device_is_refused():
     with pytest.raises(StartFailed, match="use device"):
         choose_device("cuda")
     assert choose_device("auto").type == "cpu"
+
+
+@pytest.mark.parametrize("in_hardware", [True, False])
+def test_bfloat16_that_a_gpu_only_emulates_is_not_chosen(monkeypatch, in_hardware):
+    def supported(including_emulation=True):
+        return including_emulation or in_hardware
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    expected = torch.bfloat16 if in_hardware else torch.float32
+    assert choose_dtype("auto", torch.device("cuda")) is expected
 
 
 @pytest.mark.parametrize(("has_bf16", "expected"), [(True, torch.bfloat16), (False, torch.float32)])

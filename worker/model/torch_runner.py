@@ -12,13 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from radixroute.request.errors import TokenizerError
+from radixroute.request.tokenizer import TOKENIZER_FILE, Tokenizer
 from radixroute.worker.engine.runner import (
     ModelFacts,
     SequenceSlice,
     StepPlan,
     StepResult,
 )
-from radixroute.worker.errors import StartFailed
+from radixroute.worker.errors import ModelError, StartFailed
 from radixroute.worker.model.attention import SdpaBackend
 from radixroute.worker.model.config import ModelConfig, load_config
 from radixroute.worker.model.folder import model_folder
@@ -140,7 +142,9 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        # Emulated, bfloat16 is slower than float32: without a word torch counts it as supported.
+        in_hardware = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if in_hardware else torch.float32
     return torch.bfloat16 if _cpu_has_bf16() else torch.float32
 
 
@@ -167,12 +171,23 @@ def _facts(settings: WorkerSettings, config: ModelConfig, folder: Path, pool: KV
         block_size=settings.block_size,
         max_model_len=config.max_position,
         vocab_size=config.vocab_size,
-        eos_token_ids=config.eos_token_ids,
+        eos_token_ids=_end_tokens(config, folder),
         fingerprint=fingerprint(folder),
         dtype=str(pool.k.dtype).removeprefix("torch."),
         device=pool.k.device.type,
         kv_blocks_total=pool.n_blocks,
     )
+
+
+def _end_tokens(config: ModelConfig, folder: Path) -> tuple[int, ...]:
+    """The configuration's and the tokenizer's own: what the router and the answer's text go by."""
+    found = set(config.eos_token_ids)
+    if (folder / TOKENIZER_FILE).exists():
+        try:
+            found.update(Tokenizer.from_dir(folder).eos_token_ids)
+        except TokenizerError as error:
+            raise ModelError(f"the tokenizer in {folder} cannot be used: {error}") from error
+    return tuple(sorted(token_id for token_id in found if 0 <= token_id < config.vocab_size))
 
 
 def _positions(slices: Sequence[SequenceSlice]) -> NDArray[np.int64]:

@@ -51,7 +51,7 @@ def answers(engine, runner, prompts, n_new, poison):
     sampling = SamplingParams(temperature=0.0, max_tokens=n_new, ignore_eos=True)
     for i, prompt in enumerate(prompts):
         engine.submit(EngineRequest(str(i), 1, "s", prompt, sampling, nothing), i)
-    found = [[] for _ in prompts]
+    found: list[list[int]] = [[] for _ in prompts]
     now = len(prompts)
     while engine.has_work:
         fill(runner, sorted(engine._cache._blocks._free), poison)

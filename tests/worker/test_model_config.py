@@ -1,11 +1,12 @@
 """config.json as folders of different years write it: the same model gives the same sizes."""
 
 import json
+import math
 
 import pytest
 
 from radixroute.worker.errors import ModelError
-from radixroute.worker.model.config import RopeScaling, load_config
+from radixroute.worker.model.config import GGUF_ROPE, RopeScaling, load_config
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -84,9 +85,97 @@ def test_what_cannot_be_computed_is_refused_by_name(load, changes, word):
         load(**changes)
 
 
+WRONG = [
+    ("quantization_config", {"quant_method": "gptq", "bits": 4}),
+    ("partial_rotary_factor", 0.5),
+    ("rope_theta", 0),
+    ("rope_theta", "many"),
+    ("rope_parameters", [1]),
+    ("rope_scaling", "llama3"),
+    ("hidden_size", 64.5),
+    ("hidden_size", 66),
+    ("hidden_size", True),
+    ("num_key_value_heads", 3),
+    ("num_key_value_heads", 0),
+    ("head_dim", 15),
+    ("num_attention_heads", -4),
+    ("num_hidden_layers", 10**30),
+    ("max_position_embeddings", 10**12),
+    ("rms_norm_eps", math.nan),
+    ("rms_norm_eps", 10**400),
+    ("tie_word_embeddings", "false"),
+    ("attention_bias", 1),
+    ("eos_token_id", {"id": 3}),
+    ("eos_token_id", [2, None]),
+    ("eos_token_id", True),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG, ids=str)
+def test_a_value_that_no_model_has_is_refused_by_name(load, key, value):
+    with pytest.raises(ModelError, match=key):
+        load(**{key: value})
+
+
+@pytest.mark.parametrize("where", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("factor", 0),
+        ("factor", None),
+        ("low_freq_factor", 4.0),
+        ("high_freq_factor", math.inf),
+        ("original_max_position_embeddings", 0),
+    ],
+)
+def test_a_stretch_of_the_frequencies_that_divides_by_nothing_is_refused(load, where, key, value):
+    with pytest.raises(ModelError, match=key):
+        load(**{where: {"rope_type": "llama3", **LLAMA3, key: value}})
+    if key == "factor":
+        with pytest.raises(ModelError, match=key):
+            load(**{where: {"rope_type": "linear", key: value}})
+
+
+def test_a_linear_stretch_divides_every_frequency(load):
+    assert load(rope_scaling={"type": "linear", "factor": 4}).rope_divisors == (4.0,) * 8
+    given = {"rope_type": GGUF_ROPE, "divisors": [1.0] * 7 + [2.0]}
+    assert load(rope_scaling=given).rope_divisors == (*[1.0] * 7, 2.0)
+    for wrong in ([1.0] * 7, [1.0] * 7 + [0.0], [1.0] * 7 + ["x"], 3):
+        with pytest.raises(ModelError, match="divisors"):
+            load(rope_scaling={**given, "divisors": wrong})
+
+
+def test_every_value_of_any_type_gives_a_configuration_or_one_kind_of_error(load):
+    keys = [*LLAMA, "rope_scaling", "rope_parameters", "num_key_value_heads", "sliding_window"]
+    keys += ["head_dim", "hidden_act", "tie_word_embeddings", "use_sliding_window", "layer_types"]
+    values: list[object] = [
+        None,
+        True,
+        0,
+        -1,
+        2**70,
+        1.5,
+        math.nan,
+        "",
+        "x",
+        [],
+        [[]],
+        {},
+        {"type": []},
+    ]
+    for key in keys:
+        for value in values:
+            try:
+                load(**{key: value})
+            except ModelError:
+                continue
+
+
 def test_a_window_that_is_switched_off_is_no_window(load):
     assert load(use_sliding_window=False, sliding_window=4096).n_layers == 3
     assert load(architectures=["MistralForCausalLM"], sliding_window=None).n_layers == 3
+    with pytest.raises(ModelError, match="sliding"):
+        load(use_sliding_window=False, sliding_window=64, layer_types=["sliding_attention"])
 
 
 REQUIRED = [key for key in LLAMA if key not in ("architectures", "eos_token_id")]
@@ -101,3 +190,8 @@ def test_a_missing_size_is_named(load, key):
 @pytest.mark.parametrize(("eos", "ids"), [(None, ()), (7, (7,)), ([7, 9], (7, 9))])
 def test_end_tokens_may_be_none_one_or_several(load, eos, ids):
     assert load(eos_token_id=eos).eos_token_ids == ids
+
+
+def test_an_end_that_the_generation_configuration_leaves_open_is_the_configurations(load, tmp_path):
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": null}')
+    assert load(eos_token_id=[7, 9]).eos_token_ids == (7, 9)

@@ -112,10 +112,49 @@ def test_a_missing_shard_is_named(tmp_path):
 def test_a_garbled_shard_index_is_named(tmp_path):
     write_model(tmp_path, shard_size="50KB")
     index = tmp_path / "model.safetensors.index.json"
-    for garbled in ("{", "[]", '{"weight_map": 3}'):
+    texts = ("{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', "[" * 100_000)
+    for garbled in texts:
         index.write_text(garbled)
         with pytest.raises(ModelError, match="index"):
             runner_of(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../{}", "/{}", "sub/{}", "..", ""])
+def test_an_index_that_leaves_its_folder_is_refused(tmp_path, name):
+    folder = tmp_path / "model"
+    write_model(folder, shard_size="50KB")
+    index = folder / "model.safetensors.index.json"
+    shards = json.loads(index.read_text())
+    tensor, shard = next(iter(shards["weight_map"].items()))
+    (folder / shard).rename(tmp_path / shard)
+    shards["weight_map"][tensor] = name.format(
+        f"{tmp_path / shard}"[1:] if name == "/{}" else shard
+    )
+    index.write_text(json.dumps(shards))
+    with pytest.raises(ModelError, match="no file of its folder"):
+        runner_of(folder)
+
+
+def test_a_missing_head_is_missed_unless_the_model_is_tied(folder):
+    rewrite(folder, lambda tensors: tensors.pop("lm_head.weight"))
+    with pytest.raises(ModelError, match=r"lm_head\.weight"):
+        runner_of(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn], ids=str)
+def test_quantised_tensors_are_not_taken_for_weights(folder, dtype):
+    rewrite(folder, lambda tensors: tensors.update({Q: tensors[Q].to(dtype)}))
+    with pytest.raises(ModelError, match="quantised"):
+        runner_of(folder)
+
+
+def test_a_tensor_in_two_shards_is_refused(tmp_path):
+    write_model(tmp_path, shard_size="50KB")
+    first, second = sorted(tmp_path.glob("*.safetensors"))[:2]
+    both = {**load_file(first), **load_file(second)}
+    save_file(both, second, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=second.name):
+        runner_of(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +163,7 @@ def test_a_garbled_shard_index_is_named(tmp_path):
         ({"architectures": ["GemmaForCausalLM"]}, "Gemma"),
         ({"architectures": None}, "none"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "linear"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic"),
         ({"hidden_act": "gelu"}, "gelu"),
         ({"architectures": ["MistralForCausalLM"], "sliding_window": 128}, "sliding"),
         ({"num_hidden_layers": "many"}, "config"),

@@ -11,6 +11,7 @@ The way in is `load_runner` (`torch_runner.py`); how a GGUF file is read is in `
     gguf_file.py         how a GGUF file is read: tensors, names, configuration
     gguf_tokenizer.py    the tokenizer inside a GGUF file
     config.py            a model's sizes, read from `config.json` and checked
+    fields.py            fields of JSON files, by name and type
     weights.py           tensors by name, checked; the fingerprint of a model
     llama.py             the Llama-family forward
     attention.py         attention over the paged KV pool, behind one seam

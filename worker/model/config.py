@@ -4,18 +4,18 @@ Owns `ModelConfig` and the list of architectures that can run. No torch. Called 
 the forward cannot compute is refused by name, never guessed.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from radixroute.worker.errors import ModelError
+from radixroute.worker.model.fields import Fields, read_fields
 
 # Architectures whose forward is the one in `llama.py`.
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 # Qwen2 has biases on q, k and v without saying so in its configuration.
 _WITH_QKV_BIAS = ("Qwen2ForCausalLM",)
+# The rotary divisors that a GGUF file carries, in the folders our conversion writes.
+GGUF_ROPE = "gguf_divisors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class ModelConfig:
     rms_norm_eps: float
     rope_theta: float
     rope_scaling: RopeScaling | None
+    rope_divisors: tuple[float, ...]  # one for each rotary frequency; (): none
     tied_embeddings: bool
     qkv_bias: bool
     output_bias: bool
@@ -56,90 +57,107 @@ class ModelConfig:
 
 def load_config(folder: Path) -> ModelConfig:
     """Read `config.json` (and `generation_config.json` for the end tokens) of a model folder."""
-    raw = _read_json(folder / "config.json")
-    architecture = _architecture(raw, folder)
-    eos = raw.get("eos_token_id")
+    fields = read_fields(folder / "config.json")
+    architecture = _architecture(fields, folder)
+    eos = None
     generation = folder / "generation_config.json"
     if generation.exists():
-        eos = _read_json(generation).get("eos_token_id", eos)
-    try:
-        return _from_json(raw, architecture, _ids(eos))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{folder / 'config.json'} lacks or garbles {error}: use a complete model folder"
-        ) from error
+        eos = read_fields(generation).ids("eos_token_id")
+    if eos is None:
+        eos = fields.ids("eos_token_id") or ()
+    return _from_fields(fields, architecture, eos)
 
 
-def _from_json(raw: Mapping[str, Any], architecture: str, eos: tuple[int, ...]) -> ModelConfig:
-    n_heads, hidden = int(raw["num_attention_heads"]), int(raw["hidden_size"])
-    rope = raw.get("rope_parameters") or {}
-    attention_bias = bool(raw.get("attention_bias", False))
+def _from_fields(fields: Fields, architecture: str, eos: tuple[int, ...]) -> ModelConfig:
+    n_heads, hidden = fields.count("num_attention_heads"), fields.count("hidden_size")
+    n_kv_heads = fields.count("num_key_value_heads", default=n_heads)
+    if n_heads % n_kv_heads:
+        raise fields.refusal("num_key_value_heads", f"a divisor of the {n_heads} attention heads")
+    if fields.get("head_dim") is None and hidden % n_heads:
+        raise fields.refusal("hidden_size", f"a multiple of the {n_heads} attention heads")
+    head_dim = fields.count("head_dim", default=hidden // n_heads)
+    if head_dim % 2:
+        raise fields.refusal("head_dim", "even, as rotary positions need it")
+    rope = fields.record("rope_parameters")
+    scaling = fields.record("rope_scaling") if fields.get("rope_scaling") else rope
+    kind = scaling.get("rope_type") or scaling.get("type") or "default"
+    attention_bias = fields.switch("attention_bias")
+    theta = fields.positive("rope_theta", default=10000.0)
     return ModelConfig(
-        n_layers=int(raw["num_hidden_layers"]),
+        n_layers=fields.count("num_hidden_layers"),
         hidden=hidden,
-        intermediate=int(raw["intermediate_size"]),
+        intermediate=fields.count("intermediate_size"),
         n_heads=n_heads,
-        n_kv_heads=int(raw.get("num_key_value_heads") or n_heads),
-        head_dim=int(raw.get("head_dim") or hidden // n_heads),
-        vocab_size=int(raw["vocab_size"]),
-        max_position=int(raw["max_position_embeddings"]),
-        rms_norm_eps=float(raw["rms_norm_eps"]),
-        rope_theta=float(rope.get("rope_theta") or raw.get("rope_theta") or 10000.0),
-        rope_scaling=_rope_scaling(raw.get("rope_scaling") or rope),
-        tied_embeddings=bool(raw.get("tie_word_embeddings", False)),
+        n_kv_heads=n_kv_heads,
+        head_dim=head_dim,
+        vocab_size=fields.count("vocab_size"),
+        max_position=fields.count("max_position_embeddings"),
+        rms_norm_eps=fields.positive("rms_norm_eps"),
+        rope_theta=rope.positive("rope_theta", default=theta),
+        rope_scaling=_llama3(scaling) if kind == "llama3" else None,
+        rope_divisors=_divisors(scaling, kind, head_dim // 2),
+        tied_embeddings=fields.switch("tie_word_embeddings"),
         qkv_bias=attention_bias or architecture in _WITH_QKV_BIAS,
         output_bias=attention_bias,
-        mlp_bias=bool(raw.get("mlp_bias", False)),
+        mlp_bias=fields.switch("mlp_bias"),
         eos_token_ids=eos,
     )
 
 
-def _architecture(raw: Mapping[str, Any], folder: Path) -> str:
-    named = raw.get("architectures") or ["none"]
-    architecture = str(named[0])
+def _architecture(fields: Fields, folder: Path) -> str:
+    named = fields.get("architectures") or ["none"]
+    architecture = str(named[0]) if isinstance(named, list) else str(named)
     if architecture not in ARCHITECTURES:
         raise ModelError(
             f"{folder} holds a {architecture}; this engine runs {', '.join(ARCHITECTURES)}"
         )
-    if raw.get("use_sliding_window") or _has_window(raw):
+    if fields.get("quantization_config") is not None:
+        raise ModelError(
+            f"{folder} is quantised (quantization_config), which this engine does not undo: "
+            "use the folder of the model it was made from, or a .gguf file"
+        )
+    if fields.get("use_sliding_window") or _has_window(fields):
         raise ModelError(f"{folder} needs sliding-window attention, which this engine lacks")
-    if raw.get("hidden_act", "silu") != "silu":
-        raise ModelError(f"{folder} has activation {raw['hidden_act']}; this engine runs silu")
+    if (activation := fields.get("hidden_act") or "silu") != "silu":
+        raise ModelError(f"{folder} has activation {activation!r}; this engine runs silu")
+    rope = fields.record("rope_parameters")
+    for record in (fields, rope):
+        if record.positive("partial_rotary_factor", default=1.0) != 1.0:
+            raise ModelError(f"{folder} has partial_rotary_factor, which this engine lacks")
     return architecture
 
 
-def _has_window(raw: Mapping[str, Any]) -> bool:
+def _has_window(fields: Fields) -> bool:
     # Qwen2 writes a window it does not use; Mistral's null means none.
-    return raw.get("sliding_window") is not None and "use_sliding_window" not in raw
+    if fields.get("sliding_window") is None:
+        return False
+    layers = fields.get("layer_types")
+    is_used = isinstance(layers, list) and "sliding_attention" in layers
+    return is_used or fields.get("use_sliding_window") is None
 
 
-def _rope_scaling(raw: Mapping[str, Any]) -> RopeScaling | None:
-    kind = raw.get("rope_type") or raw.get("type") or "default"
-    if kind == "default":
-        return None
-    if kind != "llama3":
-        raise ModelError(f"rope scaling {kind!r} is not supported: use default or llama3")
+def _llama3(scaling: Fields) -> RopeScaling:
+    low, high = scaling.positive("low_freq_factor"), scaling.positive("high_freq_factor")
+    if low >= high:
+        raise scaling.refusal("low_freq_factor", f"below high_freq_factor, {high:g}")
     return RopeScaling(
-        factor=float(raw["factor"]),
-        low_freq_factor=float(raw["low_freq_factor"]),
-        high_freq_factor=float(raw["high_freq_factor"]),
-        original_max_position=int(raw["original_max_position_embeddings"]),
+        factor=scaling.positive("factor"),
+        low_freq_factor=low,
+        high_freq_factor=high,
+        original_max_position=scaling.count("original_max_position_embeddings"),
     )
 
 
-def _ids(eos: object) -> tuple[int, ...]:
-    if eos is None:
+def _divisors(scaling: Fields, kind: object, n: int) -> tuple[float, ...]:
+    if kind in ("default", "llama3"):
         return ()
-    return tuple(int(i) for i in eos) if isinstance(eos, list) else (int(str(eos)),)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path} is missing: point `model` at a complete model folder") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} cannot be read: fetch the model again") from error
-    if not isinstance(raw, dict):
-        raise ModelError(f"{path} is not a JSON object: fetch the model again")
-    return raw
+    if kind == "linear":
+        return (scaling.positive("factor"),) * n
+    if kind != GGUF_ROPE:
+        raise ModelError(f"rope scaling {kind!r} is not supported: use default, linear or llama3")
+    given = scaling.get("divisors")
+    if not isinstance(given, list) or len(given) != n:
+        raise scaling.refusal("divisors", f"a list of {n} numbers")
+    if not all(isinstance(one, float) and 0 < one < float("inf") for one in given):
+        raise scaling.refusal("divisors", "of numbers above 0")
+    return tuple(given)

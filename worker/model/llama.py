@@ -49,7 +49,8 @@ class Llama:
         self._embedding = weights.take("model.embed_tokens.weight", shape)
         self._layers = [_layer(config, weights, i) for i in range(config.n_layers)]
         self._norm = weights.take("model.norm.weight", (config.hidden,))
-        tied = config.tied_embeddings or "lm_head.weight" not in weights
+        # Without a head a model that is not tied is incomplete: the embedding is another matrix.
+        tied = config.tied_embeddings
         self._head = self._embedding if tied else weights.take("lm_head.weight", shape)
         # A tied model may carry its head a second time.
         weights.must_be_used_up("lm_head.weight")
@@ -116,6 +117,8 @@ def _rope_table(config: ModelConfig, like: Tensor) -> tuple[Tensor, Tensor]:
     """cos and sin by position, each of shape (max_position, 1, head_dim / 2)."""
     steps = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
     frequencies = 1.0 / config.rope_theta**steps
+    if config.rope_divisors:
+        frequencies = frequencies / torch.tensor(config.rope_divisors)
     if config.rope_scaling is not None:
         frequencies = _scaled(frequencies, config.rope_scaling)
     angles = torch.outer(torch.arange(config.max_position, dtype=torch.float32), frequencies)

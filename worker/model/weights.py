@@ -5,19 +5,20 @@ is an error that names the file. Called by the runner's start only. Needs torch 
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from radixroute.worker.errors import ModelError
+from radixroute.worker.model.fields import read_fields
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 # Buffers that old checkpoints carry; they follow from the configuration.
 _DERIVED = ".rotary_emb.inv_freq"
+# Anything else (int8, float8) is a quantised form: its scales are elsewhere.
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 class Weights:
@@ -30,7 +31,11 @@ class Weights:
         self._taken: set[str] = set()
         for path in self._files:
             with _opened(path) as file:
-                self._file_by_name.update(dict.fromkeys(file.keys(), path))
+                names = file.keys()
+            if twice := sorted(self._file_by_name.keys() & set(names)):
+                first = self._file_by_name[twice[0]]
+                raise ModelError(f"{twice[0]} is in {first} and in {path}: fetch the model again")
+            self._file_by_name.update(dict.fromkeys(names, path))
 
     def __contains__(self, name: str) -> bool:
         return name in self._file_by_name
@@ -40,8 +45,16 @@ class Weights:
         path = self._file_by_name.get(name)
         if path is None:
             raise ModelError(f"{self._files[0].parent} has no tensor {name}: fetch the model again")
-        with _opened(path) as file:
-            tensor: torch.Tensor = file.get_tensor(name)
+        try:
+            with _opened(path) as file:
+                tensor: torch.Tensor = file.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path}: {name} cannot be read: fetch the model again") from error
+        if tensor.dtype not in _DTYPES:
+            raise ModelError(
+                f"{path}: {name} has type {tensor.dtype}, a quantised form that this engine does "
+                "not undo: use the folder of the model it was made from"
+            )
         if tuple(tensor.shape) != shape:
             raise ModelError(
                 f"{path}: {name} has shape {tuple(tensor.shape)}, config.json says {shape}"
@@ -64,11 +77,14 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a folder, in name order; every one exists."""
     index = folder / INDEX
     if index.exists():
-        try:
-            shards: Mapping[str, str] = json.loads(index.read_text())["weight_map"]
-            names = sorted(set(shards.values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"{index} cannot be read: fetch the model again") from error
+        shards = read_fields(index).record("weight_map")
+        names = sorted(set(shards.texts()))
+        if not names:
+            raise ModelError(f"{index} names no files: fetch the model again")
+        # The folder is what was chosen and checked: no file outside of it is part of the model.
+        outside = [name for name in names if "/" in name or name in ("", ".", "..")]
+        if outside:
+            raise ModelError(f"{index} names {outside[0]!r}, which is no file of its folder")
     else:
         names = [SINGLE]
     paths = [folder / name for name in names]

@@ -31,8 +31,10 @@ _PARTS = {
 }
 
 
-def write_gguf(path: Path, model, *, quant=None, architecture="llama", pre="smollm", extra=None):
-    """`quant`: a GGMLQuantizationType for the matrices; float32 without."""
+def write_gguf(
+    path: Path, model, *, quant=None, architecture="llama", pre="smollm", extra=None, more=None
+):
+    """`quant`: a GGMLQuantizationType for the matrices; float32 without. `more`: writes as well."""
     config = model.config
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(config.max_position_embeddings)
@@ -53,6 +55,8 @@ def write_gguf(path: Path, model, *, quant=None, architecture="llama", pre="smol
     writer.add_bos_token_id(len(TOKENS) - 2)
     writer.add_eos_token_id(len(TOKENS) - 1)
     writer.add_chat_template(TEMPLATE)
+    if more is not None:
+        more(writer)
     for name, tensor in [*model.state_dict().items(), *(extra or {}).items()]:
         _add(writer, name, tensor, config, quant)
     writer.write_header_to_file()
@@ -78,6 +82,8 @@ def _add(writer, name, tensor, config, quant):
 
 
 def _gguf_name(name):
+    if not name.startswith("model.") and name not in _TOP:
+        return name
     if name in _TOP:
         return _TOP[name]
     _, _, layer, *part, kind = name.split(".")

@@ -26,8 +26,11 @@ def model_folder(model: Path, progress: Callable[[str], None] = lambda text: Non
     if model.suffix != ".gguf":
         raise ModelError(f"{model} is neither a folder nor a .gguf file")
     progress("reading the GGUF file")
-    with model.open("rb") as file:
-        content = hashlib.file_digest(file, "blake2b").hexdigest()[:16]
+    try:
+        with model.open("rb") as file:
+            content = hashlib.file_digest(file, "blake2b").hexdigest()[:16]
+    except OSError as error:
+        raise ModelError(f"{model} cannot be read: {error.strerror}") from error
     return converted(model, _cache() / f"{model.stem}-{content}", progress)
 
 
@@ -38,13 +41,19 @@ def converted(gguf: Path, folder: Path, progress: Callable[[str], None]) -> Path
     # Here: gguf and safetensors belong to the worker extra, and most starts need neither.
     from radixroute.worker.model.gguf_file import convert
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        convert(gguf, scratch, progress)
-        _move_in(scratch, folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            convert(gguf, scratch, progress)
+            _move_in(scratch, folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise ModelError(
+            f"{gguf} cannot be converted into {folder.parent}: {error.strerror}; "
+            "make room there or set XDG_CACHE_HOME"
+        ) from error
     return folder
 
 

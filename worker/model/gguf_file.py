@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGUFReader
+from gguf import GGUFReader, GGUFValueType
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from radixroute.worker.errors import ModelError
-from radixroute.worker.model.gguf_tokenizer import write_tokenizer
+from radixroute.worker.model.config import GGUF_ROPE, load_config
+from radixroute.worker.model.gguf_tokenizer import end_tokens, write_tokenizer
 
 Progress = Callable[[str], None]
 
@@ -40,27 +41,81 @@ _LAYER = {
 }
 
 
+# What changes the arithmetic and has no place in the configuration: refused unless it is 0.
+_UNKNOWN = (
+    "expert_count",
+    "attention.sliding_window",
+    "attention.scale",
+    "attention.clamp_kqv",
+    "embedding_scale",
+    "residual_scale",
+    "logit_scale",
+)
+# A vocabulary of 256,000 tokens with its merges takes some two million.
+_MAX_READS = 5_000_000
+
+
+class _StrictReader(GGUFReader):
+    """Reads nothing beyond the end of the file, where `GGUFReader` finds empty arrays.
+
+    A length of 2^60 would otherwise be believed, and walked element by element.
+    """
+
+    _n_reads = 0
+
+    def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+        self._n_reads += 1
+        n_bytes = int(count) * int(np.dtype(dtype).itemsize)
+        if int(offset) + n_bytes > len(self.data) or self._n_reads > _MAX_READS:
+            raise ValueError("the file ends before what it announces")
+        return super()._get(offset, dtype, count, override_order)
+
+    def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+        if raw_type == GGUFValueType.ARRAY:
+            length = int(self._get(orig_offs + 4, np.uint64)[0])
+            if length > min(len(self.data), _MAX_READS):
+                raise ValueError("an array is longer than the file")
+        return super()._get_field_parts(orig_offs, raw_type)
+
+
 def convert(path: Path, folder: Path, progress: Progress) -> None:
-    """Fill `folder` with config.json, model.safetensors and the tokenizer's files."""
+    """Fill `folder` with config.json, model.safetensors and the tokenizer's files.
+
+    Raises `ModelError` alone for whatever the file holds, `OSError` for a disk that takes no more.
+    """
+    try:
+        _convert(path, folder, progress)
+    except (ModelError, OSError):
+        raise
+    # Bytes of strangers go through three libraries: none of them says what it may raise.
+    except Exception as error:
+        raise ModelError(
+            f"{path} is torn or garbled ({type(error).__name__}): fetch it again"
+        ) from error
+
+
+def _convert(path: Path, folder: Path, progress: Progress) -> None:
     reader = _open(path)
     metadata = {name: field.contents() for name, field in reader.fields.items()}
     architecture = metadata.get("general.architecture")
     if architecture != "llama":
         raise ModelError(f"{path} holds a {architecture}: only Llama-family GGUF files load")
-    config = _config(
-        path, metadata, has_head=any(t.name == "output.weight" for t in reader.tensors)
-    )
+    by_name = {str(tensor.name): tensor for tensor in reader.tensors}
+    config = _config(path, metadata, has_head="output.weight" in by_name)
+    frequencies = by_name.pop("rope_freqs.weight", None)
+    factors = None if frequencies is None else _values(path, frequencies)
+    config["rope_scaling"] = _rope_scaling(path, metadata, factors)
+    _check(path, folder, config)
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     tensors: dict[str, NDArray[np.float32]] = {}
-    for n, tensor in enumerate(reader.tensors):
+    for n, (known_as, tensor) in enumerate(by_name.items()):
         if n % 30 == 0:
-            progress(f"dequantising tensor {n + 1} of {len(reader.tensors)}")
-        name, part = _name(path, str(tensor.name))
+            progress(f"dequantising tensor {n + 1} of {len(by_name)}")
+        name, part = _name(path, known_as)
         values = _values(path, tensor)
         tensors[name] = _unpermuted(values, heads[part]) if part in heads else values
     progress("writing the model folder")
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     generation = {"bos_token_id": config["bos_token_id"], "eos_token_id": config["eos_token_id"]}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
     write_tokenizer(path, metadata, folder)
@@ -68,17 +123,19 @@ def convert(path: Path, folder: Path, progress: Progress) -> None:
 
 def _open(path: Path) -> GGUFReader:
     try:
-        return GGUFReader(path)
+        return _StrictReader(path)
     except FileNotFoundError:
         raise ModelError(f"{path} is missing: point `model` at a .gguf file or a folder") from None
-    except (ValueError, OSError, IndexError, KeyError) as error:
+    except Exception as error:
         raise ModelError(f"{path} is torn or no GGUF file: fetch it again") from error
 
 
 def _config(path: Path, metadata: Mapping[str, Any], *, has_head: bool) -> dict[str, Any]:
-    scaling = metadata.get("llama.rope.scaling.type", "none")
-    if scaling != "none":
-        raise ModelError(f"{path} has rope scaling {scaling}: use its Hugging Face folder")
+    for name in _UNKNOWN:
+        if value := metadata.get(f"llama.{name}"):
+            raise ModelError(
+                f"{path} has {name} {value!r}, which this engine lacks: no other form will run"
+            )
     try:
         heads, hidden = metadata["llama.attention.head_count"], metadata["llama.embedding_length"]
         return {
@@ -90,17 +147,53 @@ def _config(path: Path, metadata: Mapping[str, Any], *, has_head: bool) -> dict[
             "intermediate_size": metadata["llama.feed_forward_length"],
             "num_attention_heads": heads,
             "num_key_value_heads": metadata.get("llama.attention.head_count_kv", heads),
-            "head_dim": metadata.get("llama.attention.key_length", hidden // heads),
+            "head_dim": _head_dim(path, metadata, hidden // heads),
             "vocab_size": len(metadata["tokenizer.ggml.tokens"]),
             "max_position_embeddings": metadata["llama.context_length"],
             "rms_norm_eps": _short(metadata["llama.attention.layer_norm_rms_epsilon"]),
             "rope_theta": _short(metadata.get("llama.rope.freq_base", 10000.0)),
             "tie_word_embeddings": not has_head,
             "bos_token_id": metadata.get("tokenizer.ggml.bos_token_id"),
-            "eos_token_id": metadata.get("tokenizer.ggml.eos_token_id"),
+            "eos_token_id": end_tokens(metadata) or None,
         }
     except KeyError as error:
         raise ModelError(f"{path} lacks {error}: fetch it again") from error
+
+
+def _head_dim(path: Path, metadata: Mapping[str, Any], usual: int) -> int:
+    head_dim: int = metadata.get("llama.attention.key_length", usual)
+    for name in ("attention.value_length", "rope.dimension_count"):
+        if (other := metadata.get(f"llama.{name}", head_dim)) != head_dim:
+            raise ModelError(
+                f"{path} has {name} {other} where a head's keys have {head_dim}: "
+                "this engine runs models where all three are equal"
+            )
+    return head_dim
+
+
+def _rope_scaling(
+    path: Path, metadata: Mapping[str, Any], factors: NDArray[np.float32] | None
+) -> dict[str, Any] | None:
+    """As llama.cpp reads it: a factor without a type is linear, and beside it a tensor divides."""
+    kind = metadata.get("llama.rope.scaling.type", "linear")
+    if kind not in ("none", "linear"):
+        raise ModelError(f"{path} has rope scaling {kind}: use its Hugging Face folder")
+    factor = metadata.get("llama.rope.scaling.factor") or metadata.get("llama.rope.scale_linear")
+    stretch = 1.0 if kind == "none" or not factor else float(factor)
+    if factors is not None:
+        divisors = [one * stretch for one in factors.reshape(-1).tolist()]
+        return {"rope_type": GGUF_ROPE, "divisors": divisors}
+    return None if stretch == 1.0 else {"rope_type": "linear", "factor": stretch}
+
+
+def _check(path: Path, folder: Path, config: dict[str, Any]) -> None:
+    """Write config.json and read it as a start would: before gigabytes are dequantised."""
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    try:
+        load_config(folder)
+    except ModelError as error:
+        reason = str(error).replace(str(folder / "config.json"), "its metadata")
+        raise ModelError(f"{path} cannot be used: {reason}") from error
 
 
 def _short(value: float) -> float:

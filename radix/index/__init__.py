@@ -26,7 +26,7 @@ few rounds. Each entry counts the children its lane holds below the block, so `h
 at every event; a lane with holes is followed block by block. Key 0 names no block.
 
     `overlaps`                    O(log blocks) where a set shrinks; O(run) for lanes with holes
-    `store`, `remove`, `apply`    O(blocks), 64 rows freed for earlier calls, 4 rows swept a block
+    `store`, `remove`, `apply`    O(blocks); 4 rows swept a block
     `join`, `clear`, `leave`      O(1), O(1), O(holders); what was held is swept later, in steps
     `dump`, `check`               O(everything)
 

@@ -3,7 +3,8 @@
 Own the meaning of rows, entries and holes. Invariants, all proven by `check`:
 
 - A row lives as long as it has entries or child rows. A block nobody holds but whose child
-  somebody holds stays as a ghost, so that the child keeps its parent.
+  somebody holds stays as a ghost, so that the child keeps its parent. A row without entries has no
+  parent: what nobody holds keeps nothing else, however long the chain it was in.
 - The children of an entry are the blocks below it which that lane holds, whether or not it holds
   the block itself. A lane's holes are the children of its entries without copies.
 - Each call does a bounded amount of work beside its own blocks.
@@ -20,7 +21,10 @@ from radixroute.radix.index.layout import (
     CHILDREN,
     CLOCK_ROW,
     COPIES,
+    FORGET_LOOKS,
     FORGOTTEN,
+    GARBAGE_LOOKS,
+    GARBAGE_ROW,
     HOLES,
     IS_DISTRUSTED,
     IS_TIGHT,
@@ -28,16 +32,16 @@ from radixroute.radix.index.layout import (
     LANE_SHIFT,
     LIVE,
     LOW_32,
-    MAX_PENDING,
     N_DIRTY,
     N_ENTRIES,
-    N_PENDING,
     N_ROWS,
     N_SLOW,
     N_UNSWEPT,
+    N_USED_ROWS,
+    NEXT_TO_FORGET,
     PAGES_FROM,
     PAIRS,
-    PENDING_ROWS,
+    PARENT_KNOWN,
     RECENT,
     ROW_WORDS,
     STATE,
@@ -48,8 +52,12 @@ from radixroute.radix.jit import helper, rare_helper
 
 _NONE = np.uint64(0)
 _ONE = np.uint64(1)
-_FREES_A_CALL = 64
-_LOOKS_TO_FORGET = 128
+# Rows a full arena looks at for a place. The first is for calls of a block or two: chains that are
+# longer may cost such a call its place, and the next ones look on.
+_LOOKS_A_CALL = 4096
+_LOOKS_A_BLOCK = 128
+# More than a block takes: a row, its slots, its place among the entries of a few holders.
+_WORDS_A_BLOCK = 16
 
 
 @helper
@@ -80,47 +88,34 @@ def add_holes(a: Arrays, lane: int, n: int) -> None:
             head[N_DIRTY] -= 1
 
 
-@helper
-def is_needless(a: Arrays, row: int) -> bool:
-    """No entries and no child rows."""
-    cells = a.cells
-    at = ROW_WORDS * row
-    is_used = cells[at] != _NONE
-    has_child_rows = cells[at + 1] & CHILD_ROWS != _NONE
-    return bool(is_used and cells[at + 2] == _NONE and not has_child_rows)
-
-
 @rare_helper
-def _free_from(a: Arrays, row: int, slot: int) -> None:
-    cells, head = a.cells, a.head
-    left = _FREES_A_CALL
-    while row != 0 and is_needless(a, row):
-        if left == 0 and head[N_PENDING] < MAX_PENDING:
-            # A long chain of ghosts: the rest is for later calls, so that none pauses.
-            head[PENDING_ROWS + head[N_PENDING]] = row
-            head[N_PENDING] += 1
-            return
-        left -= 1
+def _let_go(a: Arrays, row: int, slot: int) -> None:
+    cells = a.cells
+    # Twice at most: what follows a row without entries has no entries, or no parent.
+    while row != 0 and cells[ROW_WORDS * row + 2] == _NONE:
         at = ROW_WORDS * row
-        parent = number(cells[at + 1] & LOW_32)
-        if slot <= 0 or row_at(a, slot) != row:
-            slot = seek(a, cells[at])
-        drop(a, slot)
-        slot = 0
-        give_row(a, row)
-        if parent != 0:
-            cells[ROW_WORDS * parent + 1] -= CHILD_ROW
-        row = parent
+        flags = cells[at + 1]
+        if flags & CHILD_ROWS == _NONE:
+            if slot <= 0 or row_at(a, slot) != row:
+                slot = seek(a, cells[at])
+            drop(a, slot)
+            give_row(a, row)
+        else:
+            cells[at + 1] = flags & ~(PARENT_KNOWN | LOW_32)
+        slot, row = 0, number(flags & LOW_32)
+        if row != 0:
+            cells[ROW_WORDS * row + 1] -= CHILD_ROW
 
 
 @helper
-def free_if_needless(a: Arrays, row: int, slot: int) -> None:
-    """Frees a row if nothing needs it, then its parents as far as nothing needs them either.
+def let_go(a: Arrays, row: int, slot: int) -> None:
+    """Takes from a row without entries what it no longer needs: its parent, and itself.
 
     `slot` is where the row's slot may stand; 0: not known.
     """
-    if row != 0 and is_needless(a, row):
-        _free_from(a, row, slot)
+    cells, at = a.cells, ROW_WORDS * row
+    if row != 0 and cells[at] != _NONE and cells[at + 2] == _NONE:
+        _let_go(a, row, slot)
 
 
 @helper
@@ -134,7 +129,7 @@ def unlink_parent(a: Arrays, parent: int, lane: int) -> None:
         if cells[place] & CHILDREN == _NONE:
             drop_entry(a, parent, place)
             lanes[lane, N_ENTRIES] -= 1
-            free_if_needless(a, parent, 0)
+            let_go(a, parent, 0)
 
 
 @helper
@@ -171,32 +166,90 @@ def forget_row(a: Arrays, row: int) -> None:
                 lanes[lane, LANE_FORGOTTEN] += 1
         if parent != 0:
             unlink_parent(a, parent, lane)
-    free_if_needless(a, row, 0)
+    let_go(a, row, 0)
+
+
+@rare_helper
+def drop_retired(a: Arrays, row: int) -> bool:
+    """Takes the entries of retired lanes out of a row; False if there are none."""
+    cells, lanes, head = a.cells, a.lanes, a.head
+    _, n = entries_of(a, row)
+    has_dropped = False
+    for i in range(n - 1, -1, -1):
+        first, _ = entries_of(a, row)
+        lane = number(cells[first + i] >> LANE_SHIFT)
+        if lanes[lane, STATE] != LIVE:
+            drop_entry(a, row, first + i)
+            lanes[lane, N_ENTRIES] -= 1
+            head[N_UNSWEPT] -= 1
+            has_dropped = True
+    return has_dropped
+
+
+@helper
+def _has_cleared_a_row(a: Arrays) -> bool:
+    """Frees a row that only retired lanes held."""
+    cells, head = a.cells, a.head
+    n_used = head[N_USED_ROWS]
+    while head[N_UNSWEPT] != 0 and head[GARBAGE_LOOKS] > 0:
+        head[GARBAGE_LOOKS] -= 1
+        row = head[GARBAGE_ROW] + 1
+        if row > head[N_ROWS]:
+            row = 1
+        head[GARBAGE_ROW] = row
+        if cells[ROW_WORDS * row] != _NONE and drop_retired(a, row):
+            let_go(a, row, 0)
+            if head[N_USED_ROWS] < n_used:
+                return True
+    return False
+
+
+@helper
+def _is_old_end(a: Arrays, row: int) -> bool:
+    cells = a.cells
+    at = ROW_WORDS * row
+    is_held = cells[at] != _NONE and cells[at + 2] != _NONE
+    return bool(is_held and cells[at + 1] & (CHILD_ROWS | RECENT) == _NONE)
+
+
+@helper
+def _next_old_end(a: Arrays) -> int:
+    """A clock's hand over the rows: what it finds recent is not when it comes again."""
+    cells, head = a.cells, a.head
+    while head[FORGET_LOOKS] > 0:
+        head[FORGET_LOOKS] -= 1
+        row: int = head[CLOCK_ROW] + 1
+        if row > head[N_ROWS]:
+            row = 1
+        head[CLOCK_ROW] = row
+        if _is_old_end(a, row):
+            return row
+        if cells[ROW_WORDS * row] != _NONE:
+            cells[ROW_WORDS * row + 1] &= ~RECENT
+    return 0
 
 
 @rare_helper
 def forget_one(a: Arrays) -> bool:
-    """Forgets the next block that is not recent and has no child rows; False if none was found.
+    """Frees a row in a full arena; False if none was found.
 
-    A clock's hand over the rows: leaves only, so that what is left has no holes of our making.
+    What retired lanes left goes first. Then a block that nobody stored again lately and that none
+    follows, so that what is left has no holes of our making; the block before it is next, so that
+    a long chain costs one search.
     """
     cells, head = a.cells, a.head
-    if not a.head[IS_TIGHT]:
+    if not head[IS_TIGHT]:
         return False
-    for _ in range(_LOOKS_TO_FORGET):
-        row = head[CLOCK_ROW] + 1
-        if row > head[N_ROWS]:
-            row = 1
-        head[CLOCK_ROW] = row
-        at = ROW_WORDS * row
-        if cells[at] == _NONE or cells[at + 1] & CHILD_ROWS != _NONE:
-            continue
-        if cells[at + 1] & RECENT:
-            cells[at + 1] &= ~RECENT
-            continue
-        forget_row(a, row)
+    if _has_cleared_a_row(a):
         return True
-    return False
+    row = head[NEXT_TO_FORGET]
+    if row == 0 or not _is_old_end(a, row):
+        row = _next_old_end(a)
+    if row == 0:
+        return False
+    head[NEXT_TO_FORGET] = number(cells[ROW_WORDS * row + 1] & LOW_32)
+    forget_row(a, row)
+    return True
 
 
 @helper
@@ -221,8 +274,10 @@ def make_row(a: Arrays, key: np.uint64, slot: int) -> int:
 @helper
 def make_entry(a: Arrays, row: int, lane: int) -> int:
     """A new entry of a lane in a pinned row, or a row with child rows; -1: no room."""
-    lanes = a.lanes
+    lanes, head = a.lanes, a.head
     place = take_entry(a, row, np.uint64(lane))
+    if place < 0 and head[N_UNSWEPT] != 0 and drop_retired(a, row):
+        place = take_entry(a, row, np.uint64(lane))
     if place < 0 and forget_one(a):
         place = take_entry(a, row, np.uint64(lane))
     if place >= 0:
@@ -267,21 +322,13 @@ def unpin(a: Arrays, row: int) -> None:
     """Takes a `pin` back."""
     if row != 0 and a.head[IS_TIGHT]:
         a.cells[ROW_WORDS * row + 1] -= CHILD_ROW
-        free_if_needless(a, row, 0)
+        let_go(a, row, 0)
 
 
 @helper
-def look_for_room(a: Arrays) -> None:
-    """Decides whether the call that begins pins and forgets."""
+def look_for_room(a: Arrays, n: int) -> None:
+    """Decides whether the call that begins, of `n` blocks, pins and forgets."""
     head = a.head
     room = head[PAGES_FROM] - ROW_WORDS * head[N_ROWS]
-    head[IS_TIGHT] = room < TIGHT_WORDS
-
-
-@rare_helper
-def free_pending(a: Arrays) -> None:
-    """Goes on with one chain of ghosts."""
-    head = a.head
-    if head[N_PENDING] != 0:
-        head[N_PENDING] -= 1
-        free_if_needless(a, head[PENDING_ROWS + head[N_PENDING]], 0)
+    head[IS_TIGHT] = room < TIGHT_WORDS + _WORDS_A_BLOCK * n
+    head[GARBAGE_LOOKS] = head[FORGET_LOOKS] = _LOOKS_A_CALL + _LOOKS_A_BLOCK * n

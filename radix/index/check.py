@@ -53,7 +53,7 @@ def check_arrays(cells: Cells, directory: Directory, lanes: Lanes, head: Numbers
     }
     _must(len(rows) == head[at.N_USED_ROWS], "used rows are miscounted")
     _check_table(rows, cells, directory, head)
-    _check_links(rows, head)
+    _check_links(rows)
     _check_entries(rows, lanes, head)
     _check_buddies(rows, cells, head)
 
@@ -76,17 +76,17 @@ def _check_table(rows: dict[int, _Row], cells: Cells, directory: Directory, head
     _must(len(keys) == len(rows), "a key has two rows")
 
 
-def _check_links(rows: dict[int, _Row], head: Numbers) -> None:
+def _check_links(rows: dict[int, _Row]) -> None:
     child_rows: Counter[int] = Counter()
     for row in rows.values():
         if row.parent:
             _must(row.parent in rows, "a parent's row is gone")
             child_rows[row.parent] += 1
-    pending = {int(row) for row in head[at.PENDING_ROWS :][: head[at.N_PENDING]]}
     for number, row in rows.items():
         _must(row.n_child_rows == child_rows[number], "child rows are miscounted")
-        is_needed = row.entries or row.n_child_rows
-        _must(bool(is_needed) or number in pending, "a row nobody needs")
+        _must(bool(row.entries or row.n_child_rows), "a row nobody needs")
+        is_ghost = not row.entries
+        _must(not (is_ghost and row.is_known), "a row without entries keeps its parent")
 
 
 def _check_entries(rows: dict[int, _Row], lanes: Lanes, head: Numbers) -> None:

@@ -9,27 +9,20 @@ import numpy as np
 
 from radixroute.radix.ids import Arrays, Cells, Directory, Flags, Keys, Lanes, Numbers
 from radixroute.radix.index.arena import number
-from radixroute.radix.index.changes import (
-    free_if_needless,
-)
-from radixroute.radix.index.entries import drop_entry, entries_of, find_entry
+from radixroute.radix.index.changes import drop_retired, let_go
+from radixroute.radix.index.entries import entries_of, find_entry
 from radixroute.radix.index.layout import (
     CHILDREN,
     COPIES,
-    LANE_SHIFT,
     LOW_32,
-    N_ENTRIES,
     N_ROWS,
-    N_UNSWEPT,
     PACKED_CLEAR,
     PACKED_HEAD,
     PACKED_KIND,
     PACKED_STORE,
     PACKED_TIER_SHIFT,
     ROW_WORDS,
-    STATE,
     SWEEP_ROW,
-    SWEPT,
     UNKNOWN_REMOVALS,
 )
 from radixroute.radix.index.table import ask_for, buckets_read, find, open_first
@@ -146,7 +139,7 @@ def apply_rows(  # noqa: PLR0913, PLR0917 - the four arrays and many holders' ev
 
 @kernel(f"int64({_ARRAYS}, int64)")
 def sweep(cells: Cells, directory: Directory, lanes: Lanes, head: Numbers, budget: int) -> int:
-    """Goes on with a pass over the rows, taking away the entries of lanes that are SWEPT.
+    """Goes on with a pass over the rows, taking away the entries of retired lanes.
 
     Returns how many rows and entries it looked at; `head[SWEEP_ROW]` is 0 when the pass is over.
     """
@@ -161,19 +154,10 @@ def sweep(cells: Cells, directory: Directory, lanes: Lanes, head: Numbers, budge
         done += 1
         if cells[ROW_WORDS * row] == _NONE:
             continue
-        first, n = entries_of(a, row)
+        _, n = entries_of(a, row)
         done += n
-        has_dropped = False
-        for i in range(n - 1, -1, -1):
-            first, _ = entries_of(a, row)
-            lane = number(cells[first + i] >> LANE_SHIFT)
-            if lanes[lane, STATE] == SWEPT:
-                drop_entry(a, row, first + i)
-                lanes[lane, N_ENTRIES] -= 1
-                head[N_UNSWEPT] -= 1
-                has_dropped = True
-        if has_dropped:
-            free_if_needless(a, row, 0)
+        if n != 0 and drop_retired(a, row):
+            let_go(a, row, 0)
     return done
 
 

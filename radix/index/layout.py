@@ -75,8 +75,8 @@ N_DIRTY: Final = 6  # live lanes that must be matched block by block
 N_SLOW: Final = 7  # live lanes with blocks off the device
 N_UNSWEPT: Final = 8  # entries of retired lanes
 SWEEP_ROW: Final = 9  # where the sweep's pass stands; 0: no pass is running
-N_PENDING: Final = 10  # rows to be freed by later calls
-CLOCK_ROW: Final = 11  # where forgetting looks next
+NEXT_TO_FORGET: Final = 10  # a row: the parent of the one forgotten last
+CLOCK_ROW: Final = 11  # where forgetting looked last
 FORGOTTEN: Final = 12  # (holder, block) pairs the budget has cost
 CONFLICTS: Final = 13  # blocks told with two parents
 N_FREE_WORDS: Final = 14  # in free buddies
@@ -85,12 +85,15 @@ FREE_BUDDY: Final = 16  # 16 + order: first free buddy of 2**order words; 0: non
 N_MOVES: Final = 29  # of slots: what `seek` found may stand elsewhere since
 MOVES_NOTED: Final = 31
 IS_TIGHT: Final = 30  # the arena is nearly full: pin, and forget
-# Behind them: rows that wait to be freed, then room for a call to note things in.
-PENDING_ROWS: Final = 32
-MAX_PENDING: Final = 1024
-NOTES: Final = PENDING_ROWS + MAX_PENDING
+GARBAGE_ROW: Final = 32  # where a full arena looked last for what retired lanes left
+# How many rows this call may still look at for that, and to forget something.
+GARBAGE_LOOKS: Final = 33
+FORGET_LOOKS: Final = 34
+# Behind them: room for a call to note things in.
+NOTES: Final = 40
 MAX_NOTES: Final = 256
-# With less room than this a call takes care that forgetting does not hit what it works on.
+# With less room than this, and what its blocks may take, a call takes care that forgetting does
+# not hit what it works on.
 TIGHT_WORDS: Final = 8 * PAGE_WORDS
 # How far the holders of a prompt's first block stayed together last time, by that block's row: a
 # guess that saves a search where many prompts share a trunk.

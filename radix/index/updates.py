@@ -13,8 +13,7 @@ from radixroute.radix.index.changes import (
     add_pair,
     copies_in,
     distrust,
-    free_if_needless,
-    free_pending,
+    let_go,
     link_parent,
     look_for_room,
     make_entry,
@@ -126,14 +125,16 @@ def _most_copies(tier: int) -> np.uint64:
 
 
 @helper
-def _add_copy(a: Arrays, row: int, lane: int, tier: int, hint: int) -> int:
-    """One copy more; where in the row the entry stands, -1 if there is no room."""
+def _add_copy(a: Arrays, row: int, above: int, lane: int, tier: int, hint: int) -> int:
+    """One copy more, after `above`; where in the row the entry stands, -1 if there is no room."""
     cells = a.cells
     place = find_entry(a, row, np.uint64(lane), hint)
     if place < 0:
         place = make_entry(a, row, lane)
         if place < 0:
             return -1
+    # Only now: a row without entries keeps no parent, whatever is freed meanwhile.
+    _tell_parent(a, row, above)
     hint_here = place - entries_of(a, row)[0]
     word = cells[place]
     in_tier = copies_in(word, tier)
@@ -143,7 +144,6 @@ def _add_copy(a: Arrays, row: int, lane: int, tier: int, hint: int) -> int:
     if in_tier == _NONE:
         add_pair(a, lane, tier, 1)
     flags = cells[ROW_WORDS * row + 1]
-    cells[ROW_WORDS * row + 1] = flags | RECENT
     if flags & CONFLICTED:
         distrust(a, lane)
     if word & COPIES != _NONE:
@@ -186,9 +186,8 @@ def store_blocks(  # noqa: PLR0913, PLR0917 - one event
 
     `parent` 0: the chain begins a prompt. Key 0 names no block: what comes from it on is refused.
     """
-    look_for_room(a)
-    free_pending(a)
     lanes, n = a.lanes, end - start
+    look_for_room(a, n)
     lanes[lane, DIGEST] = np.int64(np.uint64(lanes[lane, DIGEST]) + _weight(keys, start, end, tier))
     lanes[lane, N_COPIES] += n
     above = 0
@@ -204,21 +203,24 @@ def store_blocks(  # noqa: PLR0913, PLR0917 - one event
         if keys[i] == _NONE:
             break
         slot = _noted(a, keys, start, i, end)
-        row = row_at(a, slot) if slot > 0 else make_row(a, keys[i], -slot)
-        if row == 0:
-            break
+        if slot > 0:
+            row = row_at(a, slot)
+            a.cells[ROW_WORDS * row + 1] |= RECENT
+        else:
+            row = make_row(a, keys[i], -slot)
+            if row == 0:
+                break
         pin(a, row)
-        _tell_parent(a, row, above)
-        hint = _add_copy(a, row, lane, tier, hint)
+        hint = _add_copy(a, row, above, lane, tier, hint)
         unpin(a, above)
         if i == start:
-            free_if_needless(a, above, 0)  # a ghost whose child has another parent already
+            let_go(a, above, 0)  # a ghost whose child has another parent already
         above = row
         if hint < 0:
             break
         stored += 1
     unpin(a, above)
-    free_if_needless(a, above, 0)
+    let_go(a, above, 0)
     return _forgotten(a, lane, n - stored)
 
 
@@ -230,7 +232,6 @@ def remove_blocks(  # noqa: PLR0913, PLR0917 - one event
 
     With `is_known`, shape (blocks,), it says which were there, and only those count in the digest.
     """
-    free_pending(a)
     cells, lanes = a.cells, a.lanes
     if len(is_known) == 0:
         lanes[lane, DIGEST] = np.int64(
@@ -268,5 +269,5 @@ def remove_blocks(  # noqa: PLR0913, PLR0917 - one event
         parent = number(cells[ROW_WORDS * row + 1] & LOW_32)
         if parent != 0:
             unlink_parent(a, parent, lane)
-        free_if_needless(a, row, slot)
+        let_go(a, row, slot)
     return unknown

@@ -146,18 +146,3 @@ def test_growth_never_moves_more_than_a_page_and_probes_stay_short():
         assert index.mean_probes(keys) <= 1.3
         assert index.mean_probes(keys ^ np.uint64(1 << 63)) <= 1.5
     assert index.n_bytes <= 48 * 200_000
-
-
-def test_a_long_chain_of_ghosts_is_freed_in_steps():
-    index = filled(1 << 22, 5_000)
-    keys = chain(5_000)
-    index.remove(A, keys[:-1], Tier.DEVICE)  # heads first: all of them stay for the last one
-    assert index._head[layout.N_USED_ROWS] == 5_000
-    before = int(index._head[layout.N_USED_ROWS])
-    index.remove(A, keys[-1:], Tier.DEVICE)
-    freed = before - int(index._head[layout.N_USED_ROWS])
-    assert 0 < freed <= 100
-    while index._head[layout.N_PENDING]:
-        index.remove(A, keys[:1], Tier.DEVICE)
-        index.check()
-    assert index._head[layout.N_USED_ROWS] == 0

@@ -34,6 +34,7 @@ from radixroute.events.wire.msgpack_kernels import (
     bin_len,
     byte,
     count,
+    is_ascii,
     map_len,
     skip,
     text_len,
@@ -182,11 +183,8 @@ def _text(
     if byte(data, at) == NIL:
         return -1, at + 1
     n, first = text_len(data, at)
-    if n < 0:
+    if n < 0 or not is_ascii(data, first, n):
         return -1, -1
-    for i in range(first, first + n):
-        if data[i] >= 0x80:
-            return -1, -1
     words[field] = np.uint64(first << 32 | n)
     for row in range(len(known)):
         if _is(data, first, n, known, row, upper):
@@ -265,7 +263,7 @@ def _event(  # noqa: C901, PLR0911, PLR0912, PLR0913, PLR0917 - every way in whi
         at = first + n
         found = _row_of(data, first, n, _FIELDS, row + 1)
         if found < 0:
-            at = skip(data, at)
+            at = skip(data, at) if is_ascii(data, first, n) else -1
             if at < 0:
                 return -1, base, n_ids
             continue

@@ -88,6 +88,15 @@ def text_len(data: Flags, at: int) -> tuple[int, int]:
 
 
 @helper
+def is_ascii(data: Flags, first: int, n: int) -> bool:
+    """Whether these bytes are a text whatever the rest says; other texts are for who knows them."""
+    for i in range(first, first + n):  # noqa: SIM110 - a kernel has no generators
+        if data[i] >= 0x80:
+            return False
+    return True
+
+
+@helper
 def count(data: Flags, at: int) -> tuple[int, int]:
     """The small whole number at `at` and where what follows begins; -1: none, or beyond 2**31."""
     tag = byte(data, at)
@@ -124,7 +133,10 @@ def word(data: Flags, at: int) -> tuple[np.uint64, int]:
 
 @rare_helper
 def skip(data: Flags, at: int) -> int:
-    """Where what follows the item at `at` begins; -1: it is torn, a map, an extension or deep."""
+    """Where what follows the item at `at` begins.
+
+    -1: it is torn, a map, an extension, deep, or has a text that may be none: not ASCII.
+    """
     left, n_arrays = 1, 0
     while left > 0:
         left -= 1
@@ -149,6 +161,8 @@ def skip(data: Flags, at: int) -> int:
             n, first = text_len(data, at)
             if n < 0:
                 n, first = bin_len(data, at)
+            elif not is_ascii(data, first, n):
+                return -1
             at = first + n
         if n < 0 or n_arrays > _MAX_NESTED:
             return -1

@@ -10,6 +10,7 @@ from radixroute.router.core.decision_log import LoggedRequest
 from radixroute.router.core.request_log import EndedRequest
 from radixroute.router.core.snapshot import RouterSnapshot, WorkerSnapshot
 from radixroute.router.policy.decision import Decision
+from radixroute.router.policy.reasons import reason_of
 from radixroute.router.policy.view import Scores
 from radixroute.router.runtime import RouterRuntime
 
@@ -164,7 +165,7 @@ def _attempt(decision: Decision, scores: Scores) -> pb.AttemptDecision:
     return pb.AttemptDecision(
         attempt=decision.attempt,
         chosen=decision.worker_id,
-        reason=decision.reason,
+        reason=reason_of(decision, scores),
         candidates=[*_candidates(decision, scores), *excluded],
     )
 

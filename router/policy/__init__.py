@@ -13,6 +13,7 @@ rival (`baselines/lmetric.py`). To add one, copy that file.
     snapshot.py            the fleet at one moment, as policies see it
     view.py                what one decision may depend on; scores
     decision.py            one choice with everything it was made from
+    reasons.py             one sentence on a choice: the term that decided, from its numbers
     candidates.py          who may take a request now
     expected.py            blocks that a worker will hold soon
     forecast.py            prefill, steps, load cap, ties: the rules all policies share

@@ -137,5 +137,5 @@ class Choice:
     """Which worker of a view, and why."""
 
     chosen: int  # position in view.worker_ids
-    reason: str  # one sentence
+    reason: str  # one sentence; empty: the scores say it
     scores: Scores

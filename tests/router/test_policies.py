@@ -12,6 +12,7 @@ from radixroute.router.errors import UnknownPolicy
 from radixroute.router.policy.forecast import expected_ttft_ms
 from radixroute.router.policy.radix.cost_kernels import SLOW_DOWN_WEIGHT
 from radixroute.router.policy.radix.scores import radix_scores
+from radixroute.router.policy.reasons import reason_of
 from radixroute.router.policy.registry import POLICIES, policy_named
 from radixroute.router.policy.view import View
 from tests.router.fixed_snapshot import FixedSnapshot, ask, decide, make
@@ -50,8 +51,8 @@ def test_a_policy_always_chooses_a_candidate_and_explains_every_one(name):
         what = random_view(rng)
         decision = decide(policy, what)
         assert 0 <= decision.chosen < len(what.worker_ids)
-        assert decision.reason.endswith(".")
         scores = policy.scores(decision.view)
+        assert reason_of(decision, scores).endswith(".")
         assert scores.terms.shape == (len(scores.names), len(what.worker_ids))
         assert len(scores.units) == len(scores.names)
         assert all(scores.units)

@@ -60,7 +60,7 @@ def dynamo(cost: Cost) -> PolicyFactory:
             worker_id = dispatched.decision.worker_id
             active.add(dispatched.booking, worker_id, dispatched.spec.keys)
 
-        pick = lowest(cost.scores, "Its published cost is the lowest there.")
+        pick = lowest(cost.scores)
         return AtOnce(parts, pick, own=blocks, on_dispatch=book, on_settle=active.end)
 
     return made

@@ -10,6 +10,6 @@ def load_scores(view: View) -> Scores:
     return Scores(("in_flight",), ("requests",), view.in_flight[None, :])
 
 
-_pick = lowest(load_scores, "It has the fewest requests in flight.")
+_pick = lowest(load_scores)
 
 POLICIES: dict[str, PolicyFactory] = {"least_loaded": lambda parts: AtOnce(parts, _pick)}

@@ -16,7 +16,9 @@ def pick(view: View) -> Choice:
     second = (first + 1 + rest % (n - 1)) % n
     pair = [first, second]
     chosen = pair[cheapest(scores.totals[pair], rest // n)]
-    return Choice(chosen, "It has the fewer requests in flight of two drawn at random.", scores)
+    return Choice(
+        chosen, "Of two drawn at random the other has no fewer requests in flight.", scores
+    )
 
 
 POLICIES: dict[str, PolicyFactory] = {"power_of_two": lambda parts: AtOnce(parts, pick)}

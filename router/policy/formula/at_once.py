@@ -25,19 +25,19 @@ from radixroute.router.workers.load import BookingId
 Pick: TypeAlias = Callable[[View], Choice]
 
 
-def lowest(score: Callable[[View], Scores], reason: str) -> Pick:
-    """The worker with the lowest cost; ties at random."""
+def lowest(score: Callable[[View], Scores]) -> Pick:
+    """The worker with the lowest cost; ties at random. Its terms say why."""
 
     def pick(view: View) -> Choice:
         scores = score(view)
-        return Choice(cheapest(scores.totals, view.draw), reason, scores)
+        return Choice(cheapest(scores.totals, view.draw), "", scores)
 
     return pick
 
 
 def published(score: Callable[[View], Scores]) -> PolicyFactory:
     """A policy of another router: the lowest cost of its published formula."""
-    pick = lowest(score, "Its published cost is the lowest there.")
+    pick = lowest(score)
     return lambda parts: AtOnce(parts, pick)
 
 

@@ -62,12 +62,5 @@ def scored(view: View) -> tuple[Scores, float]:
 
 
 def reason(view: View, chosen: int) -> str:
-    """One sentence on why this worker."""
-    overlap = view.overlap_blocks[chosen]
-    if overlap == 0:
-        return "Nothing cached there counts; it is where the prompt is computed soonest."
-    if overlap < np.maximum.reduce(view.overlap_blocks):
-        if view.own.replica_ms > 0.0:
-            return "Those who hold more of it were busy often enough to make one more copy here."
-        return "Another worker holds more of it, but there it would wait longer or do more harm."
-    return "It holds the longest prefix and starts soonest."
+    """Empty: its terms say why, worked out when somebody asks (`router/policy/reasons.py`)."""
+    return ""

@@ -10,6 +10,7 @@ The way in: `app.py`, then the file of a command.
     cluster.py            `up`, `down`, `config`, `warm`
     submit.py             `submit`
     inspect.py            `workers`, `hits`, `explain`
+    by_worker.py          tables with a column for each worker, in pages
     policies.py           `policies`
     events/               `events record`, `events show`, `events replay`
     replay/               `replay run`, `replay diff`, `replay synth`, `replay capture`

@@ -139,7 +139,7 @@ def config(
     if as_json:
         show_json({one.key: {"value": one.shown, "source": one.source} for one in shown})
         return
-    table = table_of("", ("setting", "value", "from"), left=("setting", "value", "from"))
+    table = table_of("", ("setting", "value", "from"), left=("setting",), text=("value", "from"))
     section = None
     for one in shown:
         if section not in (None, one.key.split(".")[0]):

@@ -5,7 +5,7 @@ Answers and tables go to stdout, progress and errors to stderr, so that a pipe g
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.table import Table
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, not tables.")]
 
 WIDEST = 1000  # columns of a table that goes into a pipe
+PAGE = 80  # columns of what is laid out in pages, where there is no terminal to ask
 
 
 def complain(message: str) -> None:
@@ -34,6 +35,22 @@ def show(text: str) -> None:
     Console(soft_wrap=True, highlight=False).print(text)
 
 
+def show_wrapped(text: str) -> None:
+    """The same, in lines that fit the page."""
+    Console(highlight=False, width=page_width()).print(text)
+
+
+def page_width() -> int:
+    """Columns of the terminal; piped, those of a page."""
+    console = Console()
+    return console.width if console.is_terminal else PAGE
+
+
+def show_table_within(table: Table, width: int) -> None:
+    """A table on stdout that is laid out for so many columns."""
+    Console(highlight=False, width=width).print(table)
+
+
 def show_table(table: Table) -> None:
     """A table on stdout; piped, it is as wide as it needs to be."""
     console = Console(highlight=False)
@@ -48,11 +65,16 @@ def show_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def table_of(title: str, columns: Sequence[str], *, left: Sequence[str] = ()) -> Table:
-    """A table whose columns hold numbers unless they are named in `left`."""
+def table_of(
+    title: str, columns: Sequence[str], *, left: Sequence[str] = (), text: Sequence[str] = ()
+) -> Table:
+    """A table whose columns hold numbers unless they are named: names in `left`, which stay on
+    one line, and `text`, which goes on in the next line where it does not fit."""
     table = Table(title=escape(title) or None, title_justify="left", header_style="bold")
     for name in columns:
-        table.add_column(name, justify="left" if name in left else "right", no_wrap=name in left)
+        is_words = name in left or name in text
+        justify: Literal["left", "right"] = "left" if is_words else "right"
+        table.add_column(name, justify=justify, no_wrap=name in left, overflow="fold")
     return table
 
 

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.table import Table
 
+from radixroute.cli.by_worker import WorkerColumn, show_by_worker
 from radixroute.cli.console import (
     JsonOption,
     cell,
@@ -12,36 +12,28 @@ from radixroute.cli.console import (
     share,
     show,
     show_json,
-    show_table,
-    table_of,
+    show_wrapped,
 )
 from radixroute.cli.context import config_for
 from radixroute.cli.router_address import RouterOption, find_router
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from radixroute.client import RouterClient
     from radixroute.protos import radixroute_pb2 as pb
 
 CHOSEN = "[bold green]\u2192[/]"
-_WORKER_COLUMNS = (
-    *(
-        "worker",
-        "state",
-        "events",
-        "in flight",
-        "queued",
-        "KV blocks",
-        "indexed",
-        "deaths",
-        "idle ms",
-    ),
-    *("address", "reason"),
+_WORKER_ROWS = (
+    *("state", "events", "in flight", "queued tokens", "KV blocks", "indexed", "deaths"),
+    # While requests waited: a plan wanted it so, none did, and with one on its way.
+    *("idle planned (ms)", "idle avoidable (ms)", "idle starting (ms)", "address"),
 )
-_HITS_COLUMNS = (
-    *("worker", "requests", "prompt tokens", "cached tokens", "hit rate", "predicted", "KV use"),
+_HITS_ROWS = (
+    *("requests", "prompt tokens", "cached tokens", "hit rate", "predicted", "KV use"),
     *("in flight", "resumed", "recomputed tokens"),
 )
-_CANDIDATE_COLUMNS = ("", "worker", "overlap", "expected", "in flight")
+_CANDIDATE_ROWS = ("overlap (blocks)", "of these expected", "in flight")
 _STATE_COLOURS = {"live": "green", "suspect": "yellow", "dead": "red", "stale": "yellow"}
 
 
@@ -62,23 +54,10 @@ def workers(ctx: typer.Context, router: RouterOption = None, as_json: JsonOption
     if as_json:
         show_json(json_values(answer))
         return
-    table = table_of("", _WORKER_COLUMNS, left=("worker", "state", "events", "address", "reason"))
+    show_by_worker(_WORKER_ROWS, [_worker_column(one) for one in answer.workers])
     for one in answer.workers:
-        table.add_row(
-            cell(one.worker_id),
-            _state(one.state),
-            _state(one.stream_state),
-            str(one.in_flight),
-            f"{one.queued_tokens} tokens",
-            f"{one.kv_blocks_used} / {one.kv_blocks_total}",
-            str(one.indexed_blocks),
-            str(one.deaths),
-            # Idle while requests waited: planned, avoidable, and with one on its way.
-            f"{one.idle_planned_ms:.0f}/{one.idle_avoidable_ms:.0f}/{one.idle_starting_ms:.0f}",
-            cell(one.address),
-            cell(one.reason),
-        )
-    show_table(table)
+        if one.reason:
+            show_wrapped(f"{cell(one.worker_id)}: {cell(one.reason)}")
     if not answer.workers:
         show("no workers have joined yet")
 
@@ -94,12 +73,9 @@ def hits(ctx: typer.Context, router: RouterOption = None, as_json: JsonOption = 
         rows = [_with_rate(one) for one in answer.workers]
         show_json({"workers": rows, "total": _with_rate(answer.total)})
         return
-    table = table_of("", _HITS_COLUMNS, left=("worker",))
-    for one in answer.workers:
-        table.add_row(*_hits_row(cell(one.worker_id), one))
-    table.add_section()
-    table.add_row(*_hits_row("total", answer.total), style="bold")
-    show_table(table)
+    columns = [WorkerColumn(cell(one.worker_id), _hits_cells(one)) for one in answer.workers]
+    total = WorkerColumn("total", _hits_cells(answer.total), style="bold")
+    show_by_worker(_HITS_ROWS, [*columns, total])
 
 
 def explain(
@@ -117,40 +93,70 @@ def explain(
     if as_json:
         show_json(json_values(answer))
         return
-    show(
+    show_wrapped(
         f"request [bold]{cell(answer.request_id)}[/]: policy {cell(answer.policy)}, "
         f"{answer.prompt_tokens} prompt tokens (blocks of {answer.block_size}), "
         f"{answer.cached_tokens} from cache, {cell(answer.outcome)}"
     )
     for attempt in answer.attempts:
-        show_table(_attempt_table(attempt))
+        _show_attempt(attempt)
 
 
-def _attempt_table(attempt: "pb.AttemptDecision") -> Table:
-    units = {term.name: term.unit for one in attempt.candidates for term in one.terms}
-    table = table_of(
-        f"attempt {attempt.attempt}: {attempt.chosen or 'nobody'}; {attempt.reason}",
-        (*_CANDIDATE_COLUMNS, *(f"{cell(n)} ({cell(u)})" for n, u in units.items()), "score"),
-        left=("", "worker"),
-    )
+def _show_attempt(attempt: "pb.AttemptDecision") -> None:
+    """Why, then the terms of every worker: the chosen one first, then by what it would cost."""
+    chosen = attempt.chosen or "nobody"
+    show_wrapped(f"attempt {attempt.attempt}: [bold]{cell(chosen)}[/]. {cell(attempt.reason)}")
+    eligible = [one for one in attempt.candidates if one.eligible]
+    eligible.sort(key=lambda one: (one.worker_id != attempt.chosen, one.score))
+    units = {term.name: term.unit for one in eligible for term in one.terms}
+    terms = (f"{cell(name)} ({cell(unit)})" for name, unit in units.items())
+    columns = [_candidate_column(one, attempt.chosen, list(units)) for one in eligible]
+    show_by_worker((*_CANDIDATE_ROWS, *terms, "score"), columns)
+    excluded: dict[str, list[str]] = {}
     for one in attempt.candidates:
-        values = {term.name: f"{term.value:.2f}" for term in one.terms}
-        table.add_row(
-            CHOSEN if one.worker_id == attempt.chosen else "",
-            cell(one.worker_id),
+        if not one.eligible:
+            excluded.setdefault(one.excluded_because, []).append(one.worker_id)
+    for because, names in excluded.items():
+        show_wrapped(f"not eligible, {cell(because)}: {cell(', '.join(names))}")
+
+
+def _candidate_column(
+    one: "pb.CandidateTerms", chosen: str, names: "Sequence[str]"
+) -> WorkerColumn:
+    values = {term.name: f"{term.value:.2f}" for term in one.terms}
+    name = cell(one.worker_id)
+    return WorkerColumn(
+        f"{CHOSEN} {name}" if one.worker_id == chosen else name,
+        (
             str(one.overlap_blocks),
             str(one.expected_blocks),
             str(one.in_flight),
-            *(values.get(name, "-") for name in units),
-            f"{one.score:.2f}" if one.eligible else f"not eligible: {cell(one.excluded_because)}",
-            style="" if one.eligible else "dim",
-        )
-    return table
+            *(values.get(name, "-") for name in names),
+            f"{one.score:.2f}",
+        ),
+    )
 
 
-def _hits_row(name: str, one: "pb.WorkerHits") -> tuple[str, ...]:
+def _worker_column(one: "pb.WorkerStatus") -> WorkerColumn:
+    idle = (one.idle_planned_ms, one.idle_avoidable_ms, one.idle_starting_ms)
+    return WorkerColumn(
+        cell(one.worker_id),
+        (
+            _state(one.state),
+            _state(one.stream_state),
+            str(one.in_flight),
+            str(one.queued_tokens),
+            f"{one.kv_blocks_used} / {one.kv_blocks_total}",
+            str(one.indexed_blocks),
+            str(one.deaths),
+            *(f"{ms:.0f}" for ms in idle),
+            cell(one.address),
+        ),
+    )
+
+
+def _hits_cells(one: "pb.WorkerHits") -> tuple[str, ...]:
     return (
-        name,
         str(one.requests),
         str(one.prompt_tokens),
         str(one.cached_tokens),

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from radixroute.cli.console import JsonOption, show_json, show_table, table_of
+from radixroute.cli.console import JsonOption, page_width, show_json, show_table_within, table_of
 from radixroute.errors import BadInput
 
 
@@ -47,7 +47,9 @@ def policies(
     elif name:
         typer.echo(DESCRIPTIONS[name])
     else:
-        table = table_of("policies", ("policy", "what it is"), left=("policy", "what it is"))
+        table = table_of(
+            "policies", ("policy", "what it is"), left=("policy",), text=("what it is",)
+        )
         for each in chosen:
             table.add_row(each, DESCRIPTIONS[each].partition("\n\n")[0].replace("\n", " "))
-        show_table(table)
+        show_table_within(table, page_width())

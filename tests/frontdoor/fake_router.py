@@ -102,6 +102,8 @@ class Script:
     refusal: tuple[grpc.StatusCode, str] | None = None  # code, details
     asked: list[pb.GenerateRequest] = field(default_factory=list)
     workers: Any = field(default_factory=lambda: WORKERS)
+    hits: Any = field(default_factory=lambda: HITS)
+    explanation: Any = field(default_factory=lambda: EXPLANATION)
     logs: list[pb.RequestLogResponse] = field(default_factory=list)  # the last one stays
     log_asked: list[int] = field(default_factory=list)
 
@@ -125,12 +127,12 @@ class FakeInspect(rpc.InspectServicer):
         return self.script.workers
 
     def HitRates(self, request, context):
-        return HITS
+        return self.script.hits
 
     def Explain(self, request, context):
         if request.request_id != REQUEST_ID:
             context.abort(grpc.StatusCode.NOT_FOUND, "no such request in the log")
-        return EXPLANATION
+        return self.script.explanation
 
     def RequestLog(self, request, context):
         self.script.log_asked.append(request.after)

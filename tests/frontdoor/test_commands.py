@@ -16,14 +16,10 @@ from radixroute.deploy.errors import ConfigError, NotRunning, StartError
 from radixroute.deploy.process_tree import identify
 from radixroute.deploy.state.state_file import ClusterState, runtime_dir, write_state
 from radixroute.protos import radixroute_pb2 as pb
+from tests.frontdoor.console_rows import rows_of
 from tests.frontdoor.fake_router import REQUEST_ID
 
 COMMANDS = ("up", "down", "submit", "workers", "hits", "explain", "config", "warm", "events")
-
-
-def rows_of(text):
-    """A table's rows, cells parted by one space."""
-    return [" ".join(re.sub(r"[│┃|]", " ", line).split()) for line in text.splitlines()]
 
 
 def test_the_version_is_the_packages(cli):
@@ -130,28 +126,6 @@ def test_a_router_that_is_not_there_is_exit_1_with_what_to_do(cli):
     assert result.exit_code == 1
     assert "127.0.0.1:1" in result.stderr
     assert "radixroute up" in result.stderr
-
-
-def test_workers_are_listed_with_state_and_load(cli, router):
-    rows = rows_of(cli("workers", "--router", router).stdout)
-    assert "worker-0 live live 3 120 tokens 250 / 1000 240 0 7/0/2 127.0.0.1:41001" in rows
-    assert "worker-1 dead 0 0 tokens 0 / 0 0 1 0/0/0 stream [broken]" in rows
-
-
-def test_hits_show_rates_and_their_total(cli, router):
-    rows = rows_of(cli("hits", "--router", router).stdout)
-    assert "worker-0 4 400 100 25.0 % 0.0 % 0.0 % 0 0 0" in rows
-    assert "worker-1 0 0 0 - - 0.0 % 0 0 0" in rows
-    assert "total 4 400 100 25.0 % 0.0 % 50.0 % 0 0 0" in rows
-
-
-def test_explain_shows_every_term_and_marks_the_choice(cli, router):
-    result = cli("explain", REQUEST_ID, "--router", router)
-    rows = rows_of(result.stdout)
-    assert "→ worker-1 29 0 0 16.50 2.00 18.50" in rows
-    assert "worker-0 0 0 0 480.25 - 480.25" in rows
-    assert "worker-2 0 0 0 - - not eligible: suspect" in rows
-    assert "lowest expected cost" in result.stdout
 
 
 def test_json_has_numbers_as_numbers(cli, router):

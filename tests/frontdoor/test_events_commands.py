@@ -24,8 +24,8 @@ from radixroute.protos import radixroute_pb2 as pb
 from tests.events.fakes import removed, stored
 from tests.events.recordings import recorder_of, source
 from tests.events.session_bench import OTHER, batch
+from tests.frontdoor.console_rows import rows_of
 from tests.frontdoor.fake_worker import fake_worker
-from tests.frontdoor.test_commands import rows_of
 
 PATIENCE_S = 60.0
 TENTH = 100_000_000  # of a second: closer than any silence is noticed

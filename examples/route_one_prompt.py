@@ -8,6 +8,7 @@ twice: the second time the prompt is in a cache.
 
 import sys
 
+from radixroute.answer import RawText
 from radixroute.client import RouterClient
 from radixroute.request.limits import PartialSampling
 
@@ -20,7 +21,7 @@ PROMPT = (
 def main(prompt: str = PROMPT, address: str = "127.0.0.1:50051") -> None:
     sampling = PartialSampling(max_tokens=32, temperature=0.0)
     with RouterClient(address) as router:
-        pieces = list(router.generate(prompt, sampling))
+        pieces = list(router.generate(RawText(prompt), sampling))
     usage = pieces[-1].usage
     assert usage is not None, "the last piece of an answer says what it used"
     print(prompt + "".join(piece.text for piece in pieces))

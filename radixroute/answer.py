@@ -23,8 +23,22 @@ from radixroute.request.wire import (
     unpack_tokens,
 )
 
-# Raw text, a conversation for the chat template, or token ids.
-Prompt: TypeAlias = str | Sequence[ChatMessage] | Tokens | Sequence[int]
+
+@dataclass(frozen=True, slots=True)
+class RawText:
+    """Text to be continued as it stands, without the model's chat template."""
+
+    text: str
+
+
+# What a user says, text as it is, a conversation, or token ids. The first and the third go through
+# the model's chat template: a string is a conversation of one message, here as in `submit`.
+Prompt: TypeAlias = str | RawText | Sequence[ChatMessage] | Tokens | Sequence[int]
+
+
+_KINDS = (
+    "a prompt is text, RawText, a sequence of ChatMessage, or token ids: one row of whole numbers"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +79,10 @@ def request_of(
             session_key=session_key,
         )
         if isinstance(prompt, str):
-            request.text = prompt
+            _not_empty(prompt.strip())
+            request.messages.CopyFrom(messages_to_proto([ChatMessage("user", prompt)]))
+        elif isinstance(prompt, RawText):
+            request.text = _not_empty(prompt.text)
         elif _is_conversation(prompt):
             request.messages.CopyFrom(messages_to_proto(prompt))
         else:
@@ -77,19 +94,28 @@ def request_of(
     return request
 
 
-def _is_conversation(prompt: Prompt) -> "TypeGuard[Sequence[ChatMessage]]":
-    is_sequence = isinstance(prompt, Sequence) and not isinstance(prompt, bytes)
-    return is_sequence and all(isinstance(one, ChatMessage) for one in prompt)
+def _not_empty(text: object) -> str:
+    if not isinstance(text, str):
+        raise BadInput(_KINDS)
+    if not text:
+        raise BadInput("the prompt is empty; give some text")
+    return text
+
+
+def _is_conversation(prompt: object) -> "TypeGuard[Sequence[ChatMessage]]":
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes) or not prompt:
+        return False
+    return all(isinstance(one, ChatMessage) for one in prompt)
 
 
 def _token_ids(prompt: object) -> Tokens:
     """One row of whole numbers; ranges are checked, never wrapped around."""
     ids = np.asarray(prompt)
     if ids.ndim != 1 or not (ids.size == 0 or np.issubdtype(ids.dtype, np.integer)):
-        raise BadInput(
-            "a prompt is text, a sequence of ChatMessage, or token ids: one row of whole numbers"
-        )
-    if ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < 2**32):
+        raise BadInput(_KINDS)
+    if not ids.size:
+        raise BadInput(f"the prompt is empty: {_KINDS}")
+    if not (int(ids.min()) >= 0 and int(ids.max()) < 2**32):
         raise BadInput("token ids are whole numbers from 0 to 2^32 - 1")
     return ids.astype(np.uint32)
 

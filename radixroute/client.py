@@ -50,7 +50,11 @@ class RouterClient:
         session_key: str = "",
         model: str = "",
     ) -> Iterator[Delta]:
-        """The answer as it comes. Leaving the loop early, or closing it, aborts the request."""
+        """The answer as it comes. Leaving the loop early, or closing it, aborts the request.
+
+        A string is what a user says: it goes through the model's chat template, as in `radixroute
+        submit`. `RawText` is continued as it stands.
+        """
         request = request_of(prompt, sampling, policy, session_key, model)
         call = self._router.Generate(request, timeout=self._timeout_s)
         try:
@@ -124,7 +128,10 @@ class AsyncRouterClient:
         session_key: str = "",
         model: str = "",
     ) -> AsyncIterator[Delta]:
-        """The answer as it comes. Closing the iterator, or cancelling its task, aborts it."""
+        """The answer as it comes. Closing the iterator, or cancelling its task, aborts it.
+
+        Prompts mean the same as for `RouterClient.generate`.
+        """
         request = request_of(prompt, sampling, policy, session_key, model)
         call = self._router.Generate(request, timeout=self._timeout_s)
         try:

@@ -87,7 +87,9 @@ class Tokenizer:
         """A conversation through the chat template; see `ChatTemplate.render` for `today`."""
         if self._template is None:
             raise InvalidRequest(
-                "messages", "this model has no chat template; send text or token_ids"
+                "messages",
+                "this model has no chat template: send raw text (`submit --raw`, `RawText`) or "
+                "token_ids",
             )
         text = self._template.render(messages, today=today)
         return _tokens(self._backend.encode(text, add_special_tokens=False).ids)

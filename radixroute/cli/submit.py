@@ -54,7 +54,12 @@ def submit(  # noqa: PLR0913 - every parameter is an option of the command line
         typer.Option(help='A conversation instead: JSON, [{"role": "user", "content": "..."}].'),
     ] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Send the text as it is, without the chat template.")
+        bool,
+        typer.Option(
+            "--raw",
+            help="Send the text as it is. Default: as one message of a user, through the model's "
+            "chat template.",
+        ),
     ] = False,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens to generate at most.")] = None,
     min_tokens: Annotated[
@@ -94,7 +99,7 @@ def submit(  # noqa: PLR0913 - every parameter is an option of the command line
 
 def _content(prompt: str | None, messages: Path | None, raw: bool) -> "Prompt":
     """What to send: a conversation file, or the text as a user's one message, or as it is."""
-    from radixroute.request.chat import ChatMessage
+    from radixroute.answer import RawText
 
     if messages is not None:
         if prompt is not None or raw:
@@ -105,7 +110,7 @@ def _content(prompt: str | None, messages: Path | None, raw: bool) -> "Prompt":
         raise BadInput("the prompt is not UTF-8 text")
     if not text.strip():
         raise BadInput("the prompt is empty; give some text")
-    return text if raw else (ChatMessage("user", text),)
+    return RawText(text) if raw else text
 
 
 def _is_unicode(text: str) -> bool:

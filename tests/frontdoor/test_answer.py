@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from radixroute.answer import request_of
+from radixroute.answer import RawText, request_of
 from radixroute.errors import BadInput
 from radixroute.request.chat import ChatMessage
 from radixroute.request.limits import PartialSampling
@@ -34,12 +34,22 @@ def test_token_ids_may_come_as_any_row_of_whole_numbers(ids):
         b"hi",
         None,
         [ChatMessage("user", "hi"), 3],
+        RawText(b"hi"),  # type: ignore[arg-type]
     ],
     ids=repr,
 )
 def test_what_is_no_prompt_is_refused_and_never_bent(prompt):
     with pytest.raises(BadInput):
         made(prompt)
+
+
+@pytest.mark.parametrize(
+    "prompt", [[], (), np.array([], np.uint32), "", " \n", RawText("")], ids=repr
+)
+def test_an_empty_prompt_is_told_as_such(prompt):
+    with pytest.raises(BadInput, match="the prompt is empty") as raised:
+        made(prompt)
+    assert "messages" not in str(raised.value)
 
 
 @pytest.mark.parametrize("prompt", ["a\ud800", [ChatMessage("user", "\udfff")]], ids=repr)

@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 
-from radixroute.answer import Delta, Usage
+from radixroute.answer import Delta, RawText, Usage
 from radixroute.client import AsyncRouterClient, RouterClient
 from radixroute.errors import RequestFailed, RequestRefused, RouterUnreachable
 from radixroute.protos import radixroute_pb2 as pb
@@ -84,17 +84,21 @@ def test_an_answer_comes_in_pieces_with_its_usage(client, router):
 
 
 def test_a_prompt_travels_as_what_it_is(client, router, script):
-    client.generate(router, "text")
+    client.generate(router, RawText("text"))
+    client.generate(router, "hi")
     client.generate(router, (ChatMessage("user", "hi"),))
     client.generate(router, np.array([1, 2], dtype=np.uint32))
-    assert [one.WhichOneof("prompt") for one in script.asked] == ["text", "messages", "token_ids"]
-    assert script.asked[1].messages.messages[0] == pb.ChatMessage(role="user", content="hi")
-    assert script.asked[2].token_ids == b"\x01\0\0\0\x02\0\0\0"
+    kinds = [one.WhichOneof("prompt") for one in script.asked]
+    assert kinds == ["text", "messages", "messages", "token_ids"]
+    assert script.asked[0].text == "text"
+    for asked in script.asked[1:3]:
+        assert list(asked.messages.messages) == [pb.ChatMessage(role="user", content="hi")]
+    assert script.asked[3].token_ids == b"\x01\0\0\0\x02\0\0\0"
 
 
 def test_options_reach_the_router_and_the_rest_stays_unset(client, router, script):
     sampling = PartialSampling(temperature=0.0, seed=5, stop=("\n",))
-    client.generate(router, "x", sampling, policy="random", session_key="s", model="m")
+    client.generate(router, RawText("x"), sampling, policy="random", session_key="s", model="m")
     assert script.asked == [
         pb.GenerateRequest(
             text="x",

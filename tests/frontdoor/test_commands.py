@@ -10,7 +10,9 @@ import grpc
 import pytest
 
 from radixroute import __version__
+from radixroute.answer import RawText
 from radixroute.cli.console import json_values
+from radixroute.client import RouterClient
 from radixroute.deploy.cluster import up_down
 from radixroute.deploy.errors import ConfigError, NotRunning, StartError
 from radixroute.deploy.process_tree import identify
@@ -61,6 +63,10 @@ def test_an_answer_goes_to_stdout_and_the_rest_to_stderr(cli, router):
 def test_a_prompt_is_a_users_message_unless_it_is_raw(cli, router, script):
     cli("submit", "hello", "--router", router)
     cli("submit", "hello", "--raw", "--router", router)
+    with RouterClient(router) as client:  # a string means the same there
+        list(client.generate("hello"))
+        list(client.generate(RawText("hello")))
+    assert script.asked[2:] == script.asked[:2]
     assert script.asked[0].messages.messages[0] == pb.ChatMessage(role="user", content="hello")
     assert script.asked[1].text == "hello"
 

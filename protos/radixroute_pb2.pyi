@@ -307,6 +307,7 @@ class Usage(_message.Message):
     WORKER_ID_FIELD_NUMBER: _builtins.int
     TTFT_MS_FIELD_NUMBER: _builtins.int
     QUEUE_MS_FIELD_NUMBER: _builtins.int
+    BY_ATTEMPT_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     """tokens of the prompt"""
     cached_tokens: _builtins.int
@@ -323,6 +324,10 @@ class Usage(_message.Message):
     """router's arrival to first token, milliseconds"""
     queue_ms: _builtins.float
     """time the request waited in the router before its dispatch, milliseconds"""
+    @_builtins.property
+    def by_attempt(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptUsage]:
+        """the workers this request was sent to, in order"""
+
     def __init__(
         self,
         *,
@@ -334,14 +339,42 @@ class Usage(_message.Message):
         worker_id: _builtins.str = ...,
         ttft_ms: _builtins.float = ...,
         queue_ms: _builtins.float = ...,
+        by_attempt: _abc.Iterable[Global___AttemptUsage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cached_tokens", b"cached_tokens", "output_tokens", b"output_tokens", "prompt_tokens", b"prompt_tokens", "queue_ms", b"queue_ms", "recomputed_tokens", b"recomputed_tokens", "ttft_ms", b"ttft_ms", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "by_attempt", b"by_attempt", "cached_tokens", b"cached_tokens", "output_tokens", b"output_tokens", "prompt_tokens", b"prompt_tokens", "queue_ms", b"queue_ms", "recomputed_tokens", b"recomputed_tokens", "ttft_ms", b"ttft_ms", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Usage: _TypeAlias = Usage  # noqa: Y015
+
+@_typing.final
+class AttemptUsage(_message.Message):
+    """One dispatch of a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    cached_tokens: _builtins.int
+    """prompt tokens served from its KV cache; unset: it was lost before it reported"""
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        cached_tokens: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cached_tokens", b"_cached_tokens", "cached_tokens", b"cached_tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_tokens", b"_cached_tokens", "cached_tokens", b"cached_tokens", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cached_tokens: _TypeAlias = _typing.Literal["cached_tokens"]  # noqa: Y015
+    _WhichOneofArgType__cached_tokens: _TypeAlias = _typing.Literal["_cached_tokens", b"_cached_tokens"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_tokens) -> _WhichOneofReturnType__cached_tokens | None: ...
+
+Global___AttemptUsage: _TypeAlias = AttemptUsage  # noqa: Y015
 
 @_typing.final
 class RouteRequest(_message.Message):

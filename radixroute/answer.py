@@ -42,17 +42,26 @@ _KINDS = (
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptUsage:
+    """One worker that the request was sent to; counts are tokens."""
+
+    worker_id: str
+    cached_tokens: int | None  # of the prompt; None: it was lost before it said
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What a request used and where; counts are tokens."""
 
     prompt_tokens: int
-    cached_tokens: int
+    cached_tokens: int  # as the first worker reported
     output_tokens: int
     recomputed_tokens: int
     attempts: int
-    worker_id: str
+    worker_id: str  # of the last attempt
     ttft_ms: float  # router's arrival to first token
     queue_ms: float  # wait in the router before dispatch
+    by_attempt: tuple[AttemptUsage, ...] = ()  # in order; empty: an older router does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,4 +161,9 @@ def _usage(usage: pb.Usage) -> Usage:
         worker_id=usage.worker_id,
         ttft_ms=usage.ttft_ms,
         queue_ms=usage.queue_ms,
+        by_attempt=tuple(_attempt(one) for one in usage.by_attempt),
     )
+
+
+def _attempt(one: pb.AttemptUsage) -> AttemptUsage:
+    return AttemptUsage(one.worker_id, one.cached_tokens if one.HasField("cached_tokens") else None)

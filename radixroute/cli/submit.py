@@ -171,15 +171,29 @@ def _report(finished: Finished) -> None:
     usage = finished.usage
     parts = []
     if usage is not None:
-        parts += [
-            usage.worker_id,
-            f"{usage.cached_tokens} of {usage.prompt_tokens} prompt tokens cached "
-            f"({share(usage.cached_tokens, usage.prompt_tokens)})",
-        ]
+        parts += _served(usage)
     if finished.first_token_s is not None:
         parts.append(f"TTFT {1000 * finished.first_token_s:.0f} ms")
     if usage is not None:
         parts.append(f"{usage.output_tokens} tokens in {finished.total_s:.2f} s")
-    if usage is not None and usage.attempts > 1:
+    if usage is not None and usage.attempts > max(1, len(usage.by_attempt)):
         parts.append(f"{usage.attempts} attempts")
     tell(" \u00b7 ".join([*parts, finished.reason, f"request {finished.request_id}"]))
+
+
+def _served(usage: "Usage") -> list[str]:
+    """Where it ran and what was cached there; of a request that was moved, each worker."""
+    if len(usage.by_attempt) < 2:
+        return [usage.worker_id, _cached(usage.cached_tokens, usage.prompt_tokens)]
+    parts = []
+    for number, one in enumerate(usage.by_attempt, start=1):
+        if one.cached_tokens is None:
+            cached = "lost before it said what was cached"
+        else:
+            cached = _cached(one.cached_tokens, usage.prompt_tokens)
+        parts.append(f"attempt {number} on {one.worker_id}: {cached}")
+    return parts
+
+
+def _cached(cached: int, prompt: int) -> str:
+    return f"{cached} of {prompt} prompt tokens cached ({share(cached, prompt)})"

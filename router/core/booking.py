@@ -11,7 +11,7 @@ from radixroute.router.core.leases import Lease
 from radixroute.router.core.requests import Request
 from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
-from radixroute.router.messages.actions import Dispatch, Grant
+from radixroute.router.messages.actions import AttemptUsage, Dispatch, Grant
 from radixroute.router.messages.inputs import PackedTokens, RequestSpec
 from radixroute.router.policy.decision import Decision
 from radixroute.router.policy.forecast import expected_ttft_ms
@@ -57,6 +57,7 @@ class Booker:
             return self._lease(request, decision, member, now_ns)
         request.attempt += 1
         request.worker_id = WorkerId(member.spec.worker_id)
+        request.by_attempt.append(AttemptUsage(request.worker_id))
         seq = member.next_dispatch
         member.next_dispatch += 1
         request.expected_ms = _expected_ms(decision)

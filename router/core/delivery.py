@@ -101,6 +101,7 @@ class Delivery:
     def _report(self, request: Request, report: PromptFacts) -> None:
         worker_id = request.worker_id or WorkerId("")
         hits = self._state.hits
+        request.reported(report.cached_tokens)
         if not request.is_counted:
             request.is_counted = True
             request.cached_tokens = report.cached_tokens

@@ -11,7 +11,7 @@ from enum import Enum
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
-from radixroute.router.messages.actions import Usage
+from radixroute.router.messages.actions import AttemptUsage, Usage
 from radixroute.router.messages.inputs import (
     TOKEN_BYTES,
     Delta,
@@ -58,6 +58,7 @@ class Request:
     is_counted: bool = False  # its prompt was reported once
     cached_tokens: int = 0
     recomputed_tokens: int = 0
+    by_attempt: list[AttemptUsage] = field(default_factory=list)  # one for each dispatch
 
     @property
     def request_id(self) -> str:
@@ -131,7 +132,13 @@ class Request:
             worker_id=self.worker_id or WorkerId(""),
             ttft_ms=(first_ns - arrival_ns) / 1e6,
             queue_ms=(dispatched_ns - arrival_ns) / 1e6,
+            by_attempt=tuple(self.by_attempt),
         )
+
+    def reported(self, cached_tokens: int) -> None:
+        """By the attempt that runs now, of its prompt."""
+        if self.by_attempt:
+            self.by_attempt[-1] = AttemptUsage(self.by_attempt[-1].worker_id, cached_tokens)
 
 
 class RequestTable:

@@ -5,7 +5,7 @@ Frozen records; whoever runs the core (the service, or a simulation) performs th
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
@@ -24,6 +24,13 @@ class Failure(Enum):
     HOPELESS = "hopeless"  # not even an idle fleet could make its deadline
 
 
+class AttemptUsage(NamedTuple):
+    """One dispatch: where to, and the prompt tokens that were cached there. None: not told yet."""
+
+    worker_id: WorkerId
+    cached_tokens: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a request cost so far; see `Usage` in the wire contract."""
@@ -36,6 +43,7 @@ class Usage:
     worker_id: WorkerId
     ttft_ms: float
     queue_ms: float
+    by_attempt: tuple[AttemptUsage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,32 @@ def test_a_prompt_is_a_users_message_unless_it_is_raw(cli, router, script):
     assert script.asked[1].text == "hello"
 
 
+def test_the_footer_names_every_attempt_with_what_was_cached_there(cli, router, script):
+    moved = pb.Usage(
+        prompt_tokens=480,
+        cached_tokens=464,
+        output_tokens=3,
+        attempts=3,
+        worker_id="worker-2",
+        by_attempt=[
+            pb.AttemptUsage(worker_id="worker-0", cached_tokens=464),
+            pb.AttemptUsage(worker_id="worker-1"),
+            pb.AttemptUsage(worker_id="worker-2", cached_tokens=0),
+        ],
+    )
+    last = pb.GenerateResponse()
+    last.CopyFrom(script.answer[-1])
+    last.usage.CopyFrom(moved)
+    script.answer = (last,)
+    footer = cli("submit", "hello", "--router", router).stderr
+    assert (
+        "attempt 1 on worker-0: 464 of 480 prompt tokens cached (96.7 %) \u00b7 "
+        "attempt 2 on worker-1: lost before it said what was cached \u00b7 "
+        "attempt 3 on worker-2: 0 of 480 prompt tokens cached (0.0 %) \u00b7"
+    ) in footer
+    assert "attempts" not in footer
+
+
 def test_a_prompt_may_come_from_stdin(cli, router, script):
     cli("submit", "--raw", "--router", router, stdin="from a pipe")
     cli("submit", "-", "--raw", "--router", router, stdin="from a pipe")

@@ -45,6 +45,11 @@ async def test_a_broken_stream_moves_on_token_exact(emitted):
         assert_whole(messages, PROMPT, N)
         usage = messages[-1].usage
         assert (usage.attempts, usage.worker_id) == (2, "b")
+        first, last = usage.by_attempt
+        assert (first.worker_id, last.worker_id) == ("a", "b")
+        # What was cached is known of whoever got as far as a first token.
+        assert first.HasField("cached_tokens") == (emitted > 0)
+        assert last.HasField("cached_tokens")
         resumed = b.seen[0]
         assert (resumed.attempt, resumed.resume.emitted_text_len) == (2, emitted)
         why = await inspect.Explain(pb.ExplainRequest(request_id=messages[0].request_id))

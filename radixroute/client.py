@@ -1,8 +1,8 @@
 """Clients of a router: requests in, answers streamed out; and its inspection. Blocking and asyncio.
 
-Own one gRPC channel each and translate its errors, once, into `radixroute.errors`. Never retry: a
-failed request stays visible. Used by the command line, the demo and whoever writes Python. A client
-belongs to one thread or one event loop.
+Own one gRPC channel each; what fails is told in our words (`radixroute/call_errors.py`). Never
+retry: a failed request stays visible. Used by the command line, the demo and whoever writes Python.
+A client belongs to one thread or one event loop.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -12,24 +12,19 @@ from typing import Any, Self
 import grpc
 
 from radixroute.answer import Delta, Prompt, delta_of, request_of
-from radixroute.errors import FrontDoorError, RequestFailed, RequestRefused, RouterUnreachable
+from radixroute.call_errors import MAX_MESSAGE_BYTES, check_size, translated
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc
 from radixroute.request.limits import PartialSampling
 
 INSPECT_TIMEOUT_S = 10.0
 GENERATE_TIMEOUT_S = 600.0  # as the router's own hard end of a request
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # as the router accepts
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_http_proxy", 0),  # a proxy of the environment is not for the own cluster
 )
 _STUBS: Any = radixroute_pb2_grpc  # generated without annotations
-_REFUSALS = ("INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE")
-# How gRPC itself words UNAVAILABLE when there was no connection; a router's own words differ.
-_NO_CONNECTION = ("failed to connect", "DNS resolution failed", "name resolver")
-_CONNECTION_LOST = ("Socket closed", "Connection reset", "Broken pipe", "GOAWAY")
 
 
 class RouterClient:
@@ -56,12 +51,13 @@ class RouterClient:
         submit`. `RawText` is continued as it stands.
         """
         request = request_of(prompt, sampling, policy, session_key, model)
+        check_size(request.ByteSize())
         call = self._router.Generate(request, timeout=self._timeout_s)
         try:
             for response in call:
                 yield delta_of(response)
         except grpc.RpcError as error:
-            raise translated(error, self._address) from error
+            raise translated(error, self._address, self._timeout_s) from error
         finally:
             call.cancel()
 
@@ -107,7 +103,7 @@ class RouterClient:
         try:
             return getattr(self._inspect, method)(request, timeout=INSPECT_TIMEOUT_S)
         except grpc.RpcError as error:
-            raise translated(error, self._address) from error
+            raise translated(error, self._address, INSPECT_TIMEOUT_S) from error
 
 
 class AsyncRouterClient:
@@ -133,12 +129,13 @@ class AsyncRouterClient:
         Prompts mean the same as for `RouterClient.generate`.
         """
         request = request_of(prompt, sampling, policy, session_key, model)
+        check_size(request.ByteSize())
         call = self._router.Generate(request, timeout=self._timeout_s)
         try:
             async for response in call:
                 yield delta_of(response)
         except grpc.RpcError as error:
-            raise translated(error, self._address) from error
+            raise translated(error, self._address, self._timeout_s) from error
         finally:
             call.cancel()
 
@@ -184,23 +181,4 @@ class AsyncRouterClient:
         try:
             return await getattr(self._inspect, method)(request, timeout=INSPECT_TIMEOUT_S)
         except grpc.RpcError as error:
-            raise translated(error, self._address) from error
-
-
-def translated(error: Any, address: str) -> FrontDoorError:
-    """A gRPC error as ours, by what the caller can do about it."""
-    code, details = error.code().name, error.details() or "no reason given"
-    if code == "UNAVAILABLE" and any(words in details for words in _NO_CONNECTION):
-        return RouterUnreachable(
-            f"no router answers at {address}: start one with `radixroute up`, "
-            "or give another address (HOST:PORT)"
-        )
-    if code == "UNAVAILABLE" and any(words in details for words in _CONNECTION_LOST):
-        return RequestFailed(f"lost the router at {address} before the answer was complete")
-    if code in _REFUSALS:
-        return RequestRefused(details)
-    if code == "DEADLINE_EXCEEDED":
-        return RequestFailed(f"the router at {address} did not answer in time; try again")
-    if code == "UNIMPLEMENTED":
-        return RouterUnreachable(f"what answers at {address} is not a radixroute router")
-    return RequestFailed(f"{details} ({code})")
+            raise translated(error, self._address, INSPECT_TIMEOUT_S) from error

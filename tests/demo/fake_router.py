@@ -43,7 +43,7 @@ class FakeRouter(stubs.RouterServicer, stubs.InspectServicer):
     async def Generate(self, request, context):
         self.n_requests += 1
         if self.spoil == "fail" and self.n_requests == 35:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "no worker left")
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "no worker left (request 35)")
         prompt = ByteTokenizer().encode_chat(request.messages.messages)
         worker = WORKERS[self.choose(request.messages.messages)]
         cached = self.caches[worker].cached_tokens(prompt)

@@ -106,7 +106,7 @@ def test_there_and_back_runs_each_policy_twice_for_each_seed():
 def test_failed_requests_are_shown_and_make_the_runs_unfit():
     runs, shown = play(demo(), spoil="fail")
     faults = faults_of(runs)
-    assert any("no worker left (UNAVAILABLE)" in fault for fault in faults)
+    assert any("no worker left (request 35) (UNAVAILABLE)" in fault for fault in faults)
     assert any("never sent" in fault for fault in faults)
     assert "FAULT" in shown
 

@@ -149,10 +149,12 @@ def _refuse(script, context):
 
 
 @contextmanager
-def fake_router(script=None):
+def fake_router(script=None, options=()):
     """Yields host:port."""
     script = script or Script()
-    server = grpc.server(futures.ThreadPoolExecutor(4), options=(("grpc.so_reuseport", 0),))
+    server = grpc.server(
+        futures.ThreadPoolExecutor(4), options=(("grpc.so_reuseport", 0), *options)
+    )
     rpc.add_RouterServicer_to_server(FakeRouter(script), server)
     rpc.add_InspectServicer_to_server(FakeInspect(script), server)
     port = server.add_insecure_port("127.0.0.1:0")

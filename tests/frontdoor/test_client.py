@@ -11,7 +11,7 @@ import pytest
 
 from radixroute.answer import Delta, RawText, Usage
 from radixroute.client import AsyncRouterClient, RouterClient
-from radixroute.errors import RequestFailed, RequestRefused, RouterUnreachable
+from radixroute.errors import BadInput, RequestFailed, RequestRefused, RouterUnreachable
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.chat import ChatMessage
 from radixroute.request.limits import PartialSampling
@@ -138,9 +138,38 @@ def test_a_router_that_is_not_there_is_named_with_what_to_do(client, dead_addres
     ],
 )
 def test_a_refusal_is_told_by_what_the_caller_can_do(client, router, script, code, kind):
-    script.refusal = (grpc.StatusCode[code], "top_p: is 2; use less")
+    script.refusal = (grpc.StatusCode[code], f"top_p: is 2; use less (request {REQUEST_ID})")
     with pytest.raises(kind, match="top_p: is 2; use less"):
         client.generate(router, "x")
+
+
+def test_a_request_larger_than_what_is_sent_is_refused_with_both_sizes(client, router):
+    with pytest.raises(BadInput, match=r"has 20,000,\d+ bytes and a client sends 16,777,216"):
+        client.generate(router, np.zeros(5_000_000, np.uint32))
+
+
+def test_a_request_larger_than_the_router_takes_is_refused_with_both_sizes(client, script):
+    with fake_router(script, options=[("grpc.max_receive_message_length", 1000)]) as address:
+        with pytest.raises(RequestRefused) as raised:
+            client.generate(address, np.zeros(500, np.uint32))
+        assert "has 2,005 bytes and is larger than the 1,000 bytes" in str(raised.value)
+        assert "larger than max" not in str(raised.value)
+
+
+def test_an_answer_larger_than_what_is_taken_says_so(client, router, script):
+    one = pb.WorkerStatus(worker_id="w" * (1 << 20))
+    script.workers = pb.ListWorkersResponse(workers=[one] * 17)
+    with pytest.raises(RequestFailed, match=r"answer of 17,\d+,\d+ bytes .* 16,777,216 bytes"):
+        client.inspect(router, "list_workers")
+
+
+def test_a_deadline_names_the_time_it_gave(script):
+    stop = Event()
+    script.answer = (stop.wait(10) for _ in range(1))
+    with fake_router(script) as address, RouterClient(address, timeout_s=0.2) as client:
+        with pytest.raises(RequestFailed, match=r"no complete answer within 0\.2 s"):
+            list(client.generate("x"))
+        stop.set()
 
 
 def test_an_answer_that_ends_in_an_error_raises(client, router, script):

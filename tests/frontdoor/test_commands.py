@@ -141,7 +141,7 @@ def test_what_the_user_must_change_is_one_line_and_exit_2(cli, router, tmp_path,
 
 
 def test_a_failure_is_exit_1(cli, router, script):
-    script.refusal = (grpc.StatusCode.UNAVAILABLE, "no workers yet; try again")
+    script.refusal = (grpc.StatusCode.UNAVAILABLE, "no workers yet; try again (request 1)")
     result = cli("workers", "--router", router)
     assert (result.exit_code, "no workers yet; try again" in result.stderr) == (1, True)
 

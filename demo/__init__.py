@@ -13,6 +13,7 @@ The way in: `python -m radixroute.demo`, then `run_demo` in `series.py`.
     model.py         the model: fetched once, converted
     plan.py          what is compared, and how large the KV pools are
     port.py          the way to the router
+    progress.py      whether anything still comes from it
     run.py           one policy's run, judged
     screen.py        what is shown meanwhile
     series.py        the runs one after another; the cluster stopped on every way out

@@ -13,6 +13,7 @@ from radixroute.demo.errors import DemoError
 from radixroute.demo.machine import machine, versions
 from radixroute.demo.model import ensure_model
 from radixroute.demo.plan import DemoPlan, Sizes, size_up
+from radixroute.demo.port import REQUEST_TIMEOUT_S
 from radixroute.demo.result.report import demo_record, faults_of, verdict, write_record
 from radixroute.demo.result.table import run_table, summary_markdown, summary_table
 from radixroute.demo.run import PolicyRun
@@ -30,6 +31,7 @@ from radixroute.worker.settings import WorkerSettings
 _BENCH = Path(__file__).resolve().parents[1] / "bench" / "results"
 DEMO_SEEDS, REPEAT_SEEDS = (1,), (1, 2, 3)
 FAULTY = 1
+START_TIMEOUT_S = 600.0  # of workers on a machine that has other things to do
 
 
 def plan_demo(
@@ -58,7 +60,8 @@ def cluster_settings(model: Path, plan: DemoPlan, sizes: Sizes) -> ClusterSettin
             block_size=plan.block_size,
             kv_memory=sizes.kv_memory,
         ),
-        router=RouterSettings(policy=plan.policies[0], port=0),
+        router=RouterSettings(policy=plan.policies[0], port=0, request_timeout_s=REQUEST_TIMEOUT_S),
+        start_timeout_s=START_TIMEOUT_S,
     )
 
 

@@ -13,13 +13,16 @@ from typing import Protocol, Self
 from radixroute.answer import Delta
 from radixroute.client import AsyncRouterClient
 from radixroute.demo.errors import AskFailed
+from radixroute.demo.progress import Progress
 from radixroute.errors import FrontDoorError
 from radixroute.request.chat import ChatMessage
 from radixroute.request.limits import PartialSampling
 from radixroute.request.sampling import FinishReason
 
-# Far above any answer of the demo; a request that needs longer has been lost.
-REQUEST_TIMEOUT_S = 180.0
+# No request is given up for its own time (see `progress`): this only ends what nobody watches.
+REQUEST_TIMEOUT_S = 3600.0
+# A machine that computes on every core may take long to answer even what costs nothing.
+INSPECT_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,10 @@ class RouterPort:
     """A `Port` over gRPC, and the router's inspection beside it."""
 
     def __init__(self, address: str) -> None:
-        self._client = AsyncRouterClient(address, timeout_s=REQUEST_TIMEOUT_S)
+        self._client = AsyncRouterClient(
+            address, timeout_s=REQUEST_TIMEOUT_S, inspect_timeout_s=INSPECT_TIMEOUT_S
+        )
+        self._progress = Progress()
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,7 +90,8 @@ class RouterPort:
         """Greedy, so that the same prompt gets the same answer under every policy."""
         sampling = PartialSampling(temperature=0.0, max_tokens=max_tokens)
         with _failing_as_asked():
-            async for delta in self._client.generate(messages, sampling):
+            deltas = self._client.generate(messages, sampling)
+            async for delta in self._progress.watched(deltas):
                 yield _piece(delta)
 
     async def hits(self) -> dict[str, Hits]:

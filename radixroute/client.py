@@ -5,7 +5,7 @@ retry: a failed request stays visible. Used by the command line, the demo and wh
 A client belongs to one thread or one event loop.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,8 +30,16 @@ _STUBS: Any = radixroute_pb2_grpc  # generated without annotations
 class RouterClient:
     """Blocking client. `with RouterClient("127.0.0.1:50051") as router: ...`"""
 
-    def __init__(self, address: str, *, timeout_s: float = GENERATE_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout_s: float = GENERATE_TIMEOUT_S,
+        inspect_timeout_s: float = INSPECT_TIMEOUT_S,
+    ) -> None:
+        """`timeout_s`: of one answer. `inspect_timeout_s`: of every other call."""
         self._address, self._timeout_s = address, timeout_s
+        self._inspect_timeout_s = inspect_timeout_s
         self._channel = grpc.insecure_channel(address, options=OPTIONS)
         self._router = _STUBS.RouterStub(self._channel)
         self._inspect = _STUBS.InspectStub(self._channel)
@@ -101,16 +109,24 @@ class RouterClient:
 
     def _ask(self, method: str, request: object) -> Any:
         try:
-            return getattr(self._inspect, method)(request, timeout=INSPECT_TIMEOUT_S)
+            return getattr(self._inspect, method)(request, timeout=self._inspect_timeout_s)
         except grpc.RpcError as error:
-            raise translated(error, self._address, INSPECT_TIMEOUT_S) from error
+            raise translated(error, self._address, self._inspect_timeout_s) from error
 
 
 class AsyncRouterClient:
     """The same for asyncio. Make it inside the running loop and close it there."""
 
-    def __init__(self, address: str, *, timeout_s: float = GENERATE_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout_s: float = GENERATE_TIMEOUT_S,
+        inspect_timeout_s: float = INSPECT_TIMEOUT_S,
+    ) -> None:
+        """`timeout_s`: of one answer. `inspect_timeout_s`: of every other call."""
         self._address, self._timeout_s = address, timeout_s
+        self._inspect_timeout_s = inspect_timeout_s
         self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
         self._router = _STUBS.RouterStub(self._channel)
         self._inspect = _STUBS.InspectStub(self._channel)
@@ -123,7 +139,7 @@ class AsyncRouterClient:
         policy: str = "",
         session_key: str = "",
         model: str = "",
-    ) -> AsyncIterator[Delta]:
+    ) -> AsyncGenerator[Delta, None]:
         """The answer as it comes. Closing the iterator, or cancelling its task, aborts it.
 
         Prompts mean the same as for `RouterClient.generate`.
@@ -179,6 +195,6 @@ class AsyncRouterClient:
 
     async def _ask(self, method: str, request: object) -> Any:
         try:
-            return await getattr(self._inspect, method)(request, timeout=INSPECT_TIMEOUT_S)
+            return await getattr(self._inspect, method)(request, timeout=self._inspect_timeout_s)
         except grpc.RpcError as error:
-            raise translated(error, self._address, INSPECT_TIMEOUT_S) from error
+            raise translated(error, self._address, self._inspect_timeout_s) from error

@@ -105,7 +105,9 @@ def launch(settings: ClusterSettings, progress: Progress) -> Cluster:
     """Creates the controller, which starts everything else; `await_ready` follows."""
     if _find(settings.name) is not None:
         raise AlreadyRunning(
-            f"cluster {settings.name!r} runs in this Ray already: take it down, or choose a name"
+            f"cluster {settings.name!r} runs in this Ray already: `radixroute down --address "
+            f"{settings.address or 'auto'} --name {settings.name}` ends it; another --name and "
+            "--port 0 start another beside it"
         )
     own_node = ray.get_runtime_context().get_node_id()
     if not settings.wait_for_nodes:

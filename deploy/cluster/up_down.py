@@ -44,10 +44,16 @@ def up(settings: ClusterSettings, progress: Progress) -> ClusterState:
     if (running := _live_state(folder, settings.name, progress)) is not None:
         raise AlreadyRunning(
             f"cluster {settings.name!r} is up (router {running.router_address}): "
-            "`radixroute down` ends it, --name starts another"
+            f"`radixroute down{named(settings.name)}` ends it; "
+            "`radixroute up --name OTHER --port 0` starts another beside it"
         )
     settings = settle(settings)
     return _await_daemon(_spawn(settings, folder), settings, progress, folder)
+
+
+def named(name: str) -> str:
+    """What a command needs to mean that cluster."""
+    return "" if name == ClusterSettings().name else f" --name {name}"
 
 
 def down(settings: ClusterSettings, progress: Progress) -> None:

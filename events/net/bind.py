@@ -33,7 +33,7 @@ def why_not_free(host: str, port: int) -> str | None:
         return "there is no such host; give an address of this machine"
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return "another process listens there; choose another port (--port)"
+            return "another process listens there; choose another port (--port; 0 takes a free one)"
         if error.errno == errno.EADDRNOTAVAIL:
             return "that is no address of this machine; choose another host (--host)"
         return f"{error.strerror}; choose another port (--port)"

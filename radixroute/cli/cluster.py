@@ -19,7 +19,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any setting; may be repeated."),
 ]
-NameOption = Annotated[str | None, typer.Option(help="The cluster's name, for more than one.")]
+ClusterNameOption = Annotated[
+    str | None, typer.Option("--name", help="The cluster's name, for more than one.")
+]
 AddressOption = Annotated[
     str | None,
     typer.Option(help='A running Ray to join: "auto" or HOST:PORT. Default: a Ray of its own.'),
@@ -63,7 +65,7 @@ def up(  # noqa: PLR0913 - every parameter is an option of the command line
         ),
     ] = False,
     address: AddressOption = None,
-    name: NameOption = None,
+    name: ClusterNameOption = None,
     settings: SetOption = None,
 ) -> None:
     """Start Ray, the workers and the router; they stay up until `radixroute down`.
@@ -104,7 +106,7 @@ def down(
     ctx: typer.Context,
     *,
     address: AddressOption = None,
-    name: NameOption = None,
+    name: ClusterNameOption = None,
     settings: SetOption = None,
 ) -> None:
     """Stop the cluster that `up` started, and everything below it.

@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from radixroute.config import Config, Given, flag, load
+from radixroute.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,11 @@ def context_of(ctx: typer.Context) -> Context:
     return Context(config_path=None) if found is None else found
 
 
-def config_for(ctx: typer.Context, router: str | None) -> Config:
-    """The settings of a command that talks to a router."""
+def config_for(ctx: typer.Context, router: str | None, name: str | None) -> Config:
+    """The settings of a command that talks to a router: at an address, or of a named cluster."""
+    if router is not None and name is not None:
+        raise BadInput("give --router or --name; not both")
+    flags = {"--router": ("client.router", router), "--name": ("cluster.name", name)}
     return context_of(ctx).config(
-        [] if router is None else [flag("client.router", router, "--router")]
+        [flag(key, value, typed) for typed, (key, value) in flags.items() if value is not None]
     )

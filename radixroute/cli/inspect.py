@@ -1,6 +1,6 @@
 """The commands that look at a running router: `workers`, `hits`, `explain`. They change nothing."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ from radixroute.cli.console import (
     show_wrapped,
 )
 from radixroute.cli.context import config_for
-from radixroute.cli.router_address import RouterOption, find_router
+from radixroute.cli.router_address import NameOption, RouterOption, find_router
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,12 +44,17 @@ def register(app: typer.Typer) -> None:
     app.command()(explain)
 
 
-def workers(ctx: typer.Context, router: RouterOption = None, as_json: JsonOption = False) -> None:
+def workers(
+    ctx: typer.Context,
+    router: RouterOption = None,
+    name: NameOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the workers: state, event stream, load and KV pool.
 
     Example: [bold]radixroute workers --router 127.0.0.1:50051[/]
     """
-    with _client(ctx, router) as client:
+    with _client(ctx, router, name) as client:
         answer = client.list_workers()
     if as_json:
         show_json(json_values(answer))
@@ -62,12 +67,17 @@ def workers(ctx: typer.Context, router: RouterOption = None, as_json: JsonOption
         show("no workers have joined yet")
 
 
-def hits(ctx: typer.Context, router: RouterOption = None, as_json: JsonOption = False) -> None:
+def hits(
+    ctx: typer.Context,
+    router: RouterOption = None,
+    name: NameOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show prefix hit rates by worker, as the engines report them.
 
     Example: [bold]radixroute hits --json[/]
     """
-    with _client(ctx, router) as client:
+    with _client(ctx, router, name) as client:
         answer = client.hit_rates()
     if as_json:
         rows = [_with_rate(one) for one in answer.workers]
@@ -80,15 +90,19 @@ def hits(ctx: typer.Context, router: RouterOption = None, as_json: JsonOption = 
 
 def explain(
     ctx: typer.Context,
-    request_id: str,
+    request_id: Annotated[
+        str,
+        typer.Argument(help="As `submit` prints it; its first digits do if no other begins so."),
+    ],
     router: RouterOption = None,
+    name: NameOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Explain why a request went to its worker: the decision's terms for every worker.
 
     Example: [bold]radixroute explain 9f2c51d07a6e4b08b6a1c4de2f0c9e77[/]  (the id `submit` prints)
     """
-    with _client(ctx, router) as client:
+    with _client(ctx, router, name) as client:
         answer = client.explain(request_id)
     if as_json:
         show_json(json_values(answer))
@@ -179,7 +193,7 @@ def _state(name: str) -> str:
     return f"[{colour}]{cell(name)}[/]" if colour else cell(name)
 
 
-def _client(ctx: typer.Context, router: str | None) -> "RouterClient":
+def _client(ctx: typer.Context, router: str | None, name: str | None) -> "RouterClient":
     from radixroute.client import RouterClient
 
-    return RouterClient(find_router(config_for(ctx, router)))
+    return RouterClient(find_router(config_for(ctx, router, name)))

@@ -15,7 +15,7 @@ import typer
 from radixroute.cli.console import share, tell
 from radixroute.cli.context import config_for
 from radixroute.cli.policies import NamesPolicies
-from radixroute.cli.router_address import RouterOption, find_router
+from radixroute.cli.router_address import NameOption, RouterOption, find_router
 from radixroute.errors import BadInput, RequestFailed
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def submit(  # noqa: PLR0913 - every parameter is an option of the command line
     ] = None,
     policy: Annotated[str, typer.Option(help="Routing policy for this request alone.")] = "",
     router: RouterOption = None,
+    name: NameOption = None,
 ) -> None:
     """Send a prompt, stream the answer, then say which worker served it and what was cached.
 
@@ -82,7 +83,7 @@ def submit(  # noqa: PLR0913 - every parameter is an option of the command line
     from radixroute.client import RouterClient
     from radixroute.request.limits import PartialSampling
 
-    config = config_for(ctx, router)
+    config = config_for(ctx, router, name)
     content = _content(prompt, messages, raw)
     sampling = PartialSampling(
         temperature=temperature,

@@ -207,7 +207,7 @@ def test_capture_tells_what_it_could_not_get(cli, script, router):
 @pytest.mark.parametrize(
     ("args", "reason"),
     [
-        (("--live", "nowhere"), "is not HOST:PORT"),
+        (("--live", "nowhere:port"), "is not HOST:PORT"),
         (("--live", "127.0.0.1:1", "--workers", "2"), "--workers: the cluster says that"),
         (("--live", "127.0.0.1:1", "--block-size", "16"), "--block-size: the cluster says that"),
         (("--calibrate",), "--calibrate: it goes with --live"),

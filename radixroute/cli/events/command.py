@@ -5,7 +5,7 @@ Owns the group, its options and which of them go together. What a recording says
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,11 +19,8 @@ from radixroute.cli.events.tables import (
     show_entries,
     show_rebuilt_json,
 )
-from radixroute.cli.router_address import RouterOption, find_router, require_address
+from radixroute.cli.router_address import NameOption, RouterOption, find_router, require_address
 from radixroute.errors import BadInput
-
-if TYPE_CHECKING:
-    pass
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The recording.")]
 POINT_HELP = "Seconds (12.5), a record's number (r120) or end."
@@ -64,6 +61,7 @@ def record(  # noqa: PLR0913 - every parameter is an option of the command line
         ),
     ] = None,
     router: RouterOption = None,
+    name: NameOption = None,
     seconds: Annotated[
         float | None,
         typer.Option(min=0.0, help="Stop by itself, so long after all snapshots arrived."),
@@ -78,15 +76,15 @@ def record(  # noqa: PLR0913 - every parameter is an option of the command line
     Example: [bold]radixroute events record run.rrev --seconds 10[/]
     """
     workers, engines = worker or [], vllm or []
-    if router is not None and (workers or engines):
-        raise BadInput("give --router, or --worker and --vllm; not both")
+    if (router is not None or name is not None) and (workers or engines):
+        raise BadInput("give --router or --name, or --worker and --vllm; not both")
     for address in workers:
         require_address("worker", address)
     for endpoint in (*engines, *(one for one in vllm_replay or () if one != "none")):
         require_address("engine", endpoint.removeprefix("tcp://"))
     from radixroute.live.event_sources import SourceFinder, engine_endpoints
 
-    own = None if workers or engines else find_router(config_for(ctx, router))
+    own = None if workers or engines else find_router(config_for(ctx, router, name))
     endpoints = engine_endpoints(engines, vllm_replay)
     require_free(file, force)
     finder = SourceFinder(workers=workers, vllm=endpoints, router=own)

@@ -9,7 +9,7 @@ import typer
 from radixroute.cli.console import cell, show, tell
 from radixroute.cli.context import config_for
 from radixroute.cli.replay.trace_file import write_trace
-from radixroute.cli.router_address import RouterOption, find_router
+from radixroute.cli.router_address import NameOption, RouterOption, find_router
 from radixroute.errors import BadInput, FrontDoorError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def capture(
         Path, typer.Option("--output", "-o", help="The trace to write; .gz compresses it.")
     ],
     router: RouterOption = None,
+    name: NameOption = None,
     seconds: Annotated[
         float,
         typer.Option(min=0.0, help="Go on for so long; Ctrl-C ends it. 0: what the log has now."),
@@ -44,7 +45,7 @@ def capture(
     from radixroute.replay.traces.captured import captured_trace
 
     reader, entries = RequestLogReader(), list[pb.EndedRequest]()
-    address = find_router(config_for(ctx, router))
+    address = find_router(config_for(ctx, router, name))
     ends = time.monotonic() + seconds
     with RouterClient(address) as client, stop_flag() as is_stopped:
         while True:

@@ -29,6 +29,7 @@ from radixroute.cli.replay.report import progress_bar, show_report, write_report
 from radixroute.cli.replay.synth import synth
 from radixroute.cli.replay.trace_file import read_trace_file
 from radixroute.cli.reported_errors import reported_replay_errors
+from radixroute.cli.router_address import live_router
 from radixroute.errors import BadInput
 
 DEFAULT_COMMAND = "run"
@@ -113,7 +114,8 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
     live: Annotated[
         str | None,
         typer.Option(
-            metavar="HOST:PORT", help="A router: replay on its cluster, and simulated beside it."
+            metavar="HOST:PORT",
+            help="A router, or a cluster's name here: replay on it, and simulated beside it.",
         ),
     ] = None,
     skip_long: Annotated[
@@ -133,6 +135,7 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
     from radixroute.replay.scenario import Conditions
     from radixroute.router.errors import UnknownPolicy
 
+    live = None if live is None else live_router(ctx, live)
     check_live_options(ctx, live)
     with reported_replay_errors():
         reading = read_trace_file(file, format_name, trace_block_size, skip_bad=skip_bad)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from radixroute.cli.router_address import require_address
 from radixroute.errors import BadInput
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ _ONLY_LIVE = ("skip_long", "calibrate")
 
 def check_live_options(ctx: typer.Context, live: str | None) -> None:
     """Raises `BadInput` for options that do not go together."""
-    if live is not None:
-        require_address("router", live)
     for name in _TOLD_BY_CLUSTER if live is not None else _ONLY_LIVE:
         if is_given(ctx, name):
             option = "--" + name.replace("_", "-")

@@ -50,6 +50,8 @@ class RouterSettings:
     max_in_flight_tokens: int = 128_000_000  # guessed from the bytes until they are known
     priority_age_s: float = 30.0  # a request that waited so long goes one band ahead
     decision_log_len: int = 4096  # requests whose decisions Explain can still show
+    # At most of these: some 130 bytes a decision and worker, so that all fit up to 100 workers.
+    decision_log_bytes: int = 64 << 20
     # Ended requests with the keys of their prompts, for `radixroute replay capture`: 8 bytes a
     # block and some 300 a request.
     request_log_bytes: int = 64 << 20
@@ -94,6 +96,7 @@ _POSITIVE = (
     "max_in_flight_tokens",
     "priority_age_s",
     "decision_log_len",
+    "decision_log_bytes",
     "request_log_bytes",
     "client_unread_timeout_s",
     "max_message_bytes",

@@ -295,6 +295,7 @@ class RouterCore:
             state.ended,
             state.admission,
             state.waiting,
+            state.log,
         ):
             part.check()
         booked = {request.booking for request in state.requests if request.worker_id is not None}

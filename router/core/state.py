@@ -106,7 +106,7 @@ def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random
         leases=Leases(ttl_ns=round(settings.lease_ttl_s * NS_PER_S)),
         hits=HitCounters(),
         idle=IdleBook(members, loads),
-        log=DecisionLog(settings.decision_log_len),
+        log=DecisionLog(settings.decision_log_len, settings.decision_log_bytes),
         ended=RequestLog(settings.request_log_bytes),
         counters=counters,
         selector=Selector(

@@ -79,14 +79,17 @@ class ActorSlot:
         ledger: Ledger,
         listener: SlotListener,
         *,
+        start_limit_s: float,
         is_patient: bool = False,
     ) -> None:
-        """`is_patient`: actors may stay unplaced, for the nodes they need are only coming up."""
+        """`start_limit_s`: for a service to come up once it has a process. `is_patient`: actors may
+        stay unplaced, for the nodes they need are only coming up."""
         self.name = name
         self.actor: Actor | None = None
         self._spawner = spawner
         self._ledger = ledger
         self._listener = listener
+        self._start_limit_s = start_limit_s
         self._spawn_limit_s = None if is_patient else SPAWN_LIMIT_S
         self._task: asyncio.Task[None] | None = None
         self._status = ActorStatus(name, ActorState.STOPPED)
@@ -143,7 +146,7 @@ class ActorSlot:
     async def _live(self, actor: Actor) -> str:
         """One life, to its end; returns the reason of it."""
         try:
-            outcome = await actor.start()
+            outcome = await self._started(actor)
             if outcome.error is not None:
                 return outcome.error
             self._status = replace(
@@ -153,6 +156,14 @@ class ActorSlot:
             return await _watch(actor)
         except ActorLost as lost:
             return str(lost)
+
+    async def _started(self, actor: Actor) -> StartOutcome:
+        try:
+            async with asyncio.timeout(self._start_limit_s):
+                return await actor.start()
+        except TimeoutError:
+            limit_s = self._start_limit_s
+            return StartOutcome(error=f"it hung while starting: not up within {limit_s:g} s")
 
     def _adopt(self) -> Actor | None:
         incarnation = self._ledger.incarnation_by_name.get(self.name)

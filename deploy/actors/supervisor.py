@@ -46,10 +46,23 @@ class Supervisor:
     def __init__(self, settings: ClusterSettings, spawners: ActorSpawners, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._router = ActorSlot(ROUTER, spawners.router_spawner(ledger), ledger, self)
+        self._router = ActorSlot(
+            ROUTER,
+            spawners.router_spawner(ledger),
+            ledger,
+            self,
+            start_limit_s=settings.start_timeout_s,
+        )
         patient = settings.wait_for_nodes
         self._workers = tuple(
-            ActorSlot(name, spawners.worker_spawner(name), ledger, self, is_patient=patient)
+            ActorSlot(
+                name,
+                spawners.worker_spawner(name),
+                ledger,
+                self,
+                start_limit_s=settings.start_timeout_s,
+                is_patient=patient,
+            )
             for name in map(_worker_id, range(settings.workers))
         )
         self._changed = asyncio.Event()

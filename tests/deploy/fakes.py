@@ -22,6 +22,7 @@ class FakeActor:
     is_killed: bool = False
     is_stopped: bool = False
     is_stuck: bool = False
+    hangs_at_start: bool = False  # its loop turns and its service never comes up
     pushes: list[tuple[MemberSpec, ...]] = field(default_factory=list)
     dead: list[WorkerId] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
@@ -38,6 +39,8 @@ class FakeActor:
         self._end.set_result(reason)
 
     async def start(self) -> StartOutcome:
+        if self.hangs_at_start:
+            await self._end  # killed
         if self.start_error is not None:
             return StartOutcome(error=self.start_error)
         return StartOutcome("127.0.0.1", self.port, pid=1000 + self.incarnation)
@@ -79,6 +82,7 @@ class FakeSpawners:
         self.start_errors: dict[str, str] = {}
         self.policies: list[str | None] = []
         self.unplaced: list[str] = []  # the next life of each of these gets no process
+        self.hanging: list[str] = []  # the next life of each of these never comes up
 
     def worker_spawner(self, worker_id: WorkerId) -> Spawner:
         return _FakeSpawner(self, worker_id, None)
@@ -107,6 +111,9 @@ class _FakeSpawner:
         if self.name in self.spawners.unplaced:
             self.spawners.unplaced.remove(self.name)
             actor.is_stuck = True
+        if self.name in self.spawners.hanging:
+            self.spawners.hanging.remove(self.name)
+            actor.hangs_at_start = True
         self.spawners.lives.setdefault(self.name, []).append(actor)
         return actor
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -21,12 +22,15 @@ class Harness:
     """A supervisor over fake actors; `until` turns the loop until a claim holds."""
 
     def __init__(
-        self, store: MemoryStore | None = None, spawners: FakeSpawners | None = None
+        self,
+        store: MemoryStore | None = None,
+        spawners: FakeSpawners | None = None,
+        settings: ClusterSettings = SETTINGS,
     ) -> None:
         self.store = store or MemoryStore()
         self.spawners = spawners or FakeSpawners()
         self.ledger = Ledger.open(self.store)
-        self.supervisor = Supervisor(SETTINGS, self.spawners, self.ledger)
+        self.supervisor = Supervisor(settings, self.spawners, self.ledger)
 
     async def until(self, claim: Callable[[], bool]) -> None:
         async with asyncio.timeout(30):
@@ -178,6 +182,20 @@ async def test_an_actor_that_never_gets_a_process_is_spawned_again_and_no_death(
     ]
     assert harness.spawners.lives["router"][0].is_killed
     assert [actor.deaths for actor in harness.supervisor.status.actors] == [0, 0, 0]
+    await harness.supervisor.stop()
+
+
+@pytest.mark.parametrize("name", ["worker-1", "router"])
+async def test_a_start_that_hangs_is_ended_counted_and_tried_again(name: str):
+    """An engine stopped by a signal: the actor answers pings, its service never comes up."""
+    harness = Harness(settings=replace(SETTINGS, start_timeout_s=0.05))
+    harness.spawners.hanging = [name]
+    await harness.up()
+    hung, fresh = harness.spawners.lives[name]
+    assert (hung.is_killed, fresh.is_killed) == (True, False)
+    (status,) = (one for one in harness.supervisor.status.actors if one.name == name)
+    assert status.deaths == 1
+    assert status.reason == "it hung while starting: not up within 0.05 s"
     await harness.supervisor.stop()
 
 

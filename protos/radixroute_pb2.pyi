@@ -551,9 +551,11 @@ class WorkerStatus(_message.Message):
     address: _builtins.str
     """host:port of its Engine service"""
     state: _builtins.str
-    """member state: joining, live, suspect, draining, dead"""
+    """member state: joining, live, suspect, draining, dead, refused; starting, restarting: its"""
     stream_state: _builtins.str
-    """event stream state: syncing, live, gap, resync, stale"""
+    """controller is bringing it up
+    event stream state: syncing, live, gap, resync, stale
+    """
     epoch: _builtins.str
     """incarnation and nonce, hexadecimal"""
     applied_seq: _builtins.int
@@ -571,7 +573,7 @@ class WorkerStatus(_message.Message):
     step_age_ms: _builtins.float
     """age of the worker's last engine step when it was last reported, milliseconds"""
     deaths: _builtins.int
-    """times this worker was declared dead"""
+    """times this worker was declared dead or could not start, over all its lives"""
     rejected_batches: _builtins.int
     """event batches refused (malformed, old epoch)"""
     reason: _builtins.str

@@ -7,7 +7,7 @@ hands in a `RequestSpec` and an `AnswerSink`. All its methods run in the loop th
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from radixroute.events.wire.control import Delivery
 from radixroute.radix.ids import Holder, WorkerId
@@ -30,7 +30,7 @@ from radixroute.router.messages.actions import (
     Grant,
 )
 from radixroute.router.messages.answer_sink import AnswerSink
-from radixroute.router.messages.inputs import MemberSpec, RequestSpec, StepReport
+from radixroute.router.messages.inputs import AbsentWorker, MemberSpec, RequestSpec, StepReport
 from radixroute.router.settings import RouterSettings
 
 _log = logging.getLogger(__name__)
@@ -80,7 +80,8 @@ class RouterRuntime:
 
     # -- inputs
 
-    def set_members(self, specs: list[MemberSpec]) -> None:
+    def set_members(self, specs: list[MemberSpec], absent: Sequence[AbsentWorker]) -> None:
+        self.core.set_absent(absent)
         self.perform(self.core.set_members(specs, self.now_ns()))
 
     def report_dead(self, worker_id: WorkerId) -> None:

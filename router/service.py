@@ -27,7 +27,7 @@ from radixroute.router.api.prompts import PromptReader
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.errors import PortInUse, UnsafeBind
 from radixroute.router.links.channel import server_options
-from radixroute.router.messages.inputs import MemberSpec
+from radixroute.router.messages.inputs import AbsentWorker, MemberSpec
 from radixroute.router.policy.registry import policy_named
 from radixroute.router.policy.warm import warm as warm_policies
 from radixroute.router.runtime import RouterRuntime
@@ -105,9 +105,12 @@ class RouterService:
         self._address = RouterAddress(settings.host, port)
         return self._address
 
-    def set_members(self, members: Sequence[MemberSpec]) -> None:
-        """The whole list; it replaces the one before. In the router's loop."""
-        self.runtime.set_members(list(members))
+    def set_members(
+        self, members: Sequence[MemberSpec], absent: Sequence[AbsentWorker] = ()
+    ) -> None:
+        """All workers that serve, and those that are coming up; both lists replace the ones
+        before. In the router's loop."""
+        self.runtime.set_members(list(members), absent)
 
     def report_dead(self, worker_id: WorkerId) -> None:
         """Somebody who knows says so: do not wait for its silence. In the router's loop."""

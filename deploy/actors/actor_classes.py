@@ -10,7 +10,7 @@ from dataclasses import replace
 from radixroute.deploy.actors.service_host import ServiceHost
 from radixroute.deploy.state.records import StartOutcome
 from radixroute.radix.ids import WorkerId
-from radixroute.router.messages.inputs import MemberSpec
+from radixroute.router.messages.inputs import AbsentWorker, MemberSpec
 from radixroute.router.service import RouterService
 from radixroute.router.settings import RouterSettings
 from radixroute.worker.service import WorkerService
@@ -56,8 +56,10 @@ class RouterActor:
     async def stop(self) -> None:
         await self._host.stop()
 
-    async def set_members(self, members: tuple[MemberSpec, ...]) -> None:
-        await self._host.apply(lambda router: router.set_members(members))
+    async def set_members(
+        self, members: tuple[MemberSpec, ...], absent: tuple[AbsentWorker, ...]
+    ) -> None:
+        await self._host.apply(lambda router: router.set_members(members, absent))
 
     async def report_dead(self, worker_id: WorkerId) -> None:
         await self._host.apply(lambda router: router.report_dead(worker_id))

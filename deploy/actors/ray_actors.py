@@ -23,7 +23,7 @@ from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger
 from radixroute.deploy.state.records import StartOutcome
 from radixroute.radix.ids import WorkerId
-from radixroute.router.messages.inputs import MemberSpec
+from radixroute.router.messages.inputs import AbsentWorker, MemberSpec
 
 NAMESPACE = "radixroute"
 T = TypeVar("T")
@@ -47,8 +47,10 @@ class RayActor:
     async def stop(self) -> None:
         await _answer(self.handle.stop.remote())
 
-    async def set_members(self, members: tuple[MemberSpec, ...]) -> None:
-        await _answer(self.handle.set_members.remote(members))
+    async def set_members(
+        self, members: tuple[MemberSpec, ...], absent: tuple[AbsentWorker, ...]
+    ) -> None:
+        await _answer(self.handle.set_members.remote(members, absent))
 
     async def report_dead(self, worker_id: WorkerId) -> None:
         await _answer(self.handle.report_dead.remote(worker_id))

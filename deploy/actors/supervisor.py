@@ -16,7 +16,7 @@ from radixroute.deploy.state.ledger import Ledger
 from radixroute.deploy.state.records import ActorState, ClusterStatus
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
-from radixroute.router.messages.inputs import MemberSpec
+from radixroute.router.messages.inputs import Absence, AbsentWorker, MemberSpec
 
 ROUTER = "router"
 # A push that failed is tried again after this long: the router is busy, or about to be replaced.
@@ -26,7 +26,10 @@ PUSH_RETRY_S = 0.5
 class RouterHandle(Actor, Protocol):
     """A router, which besides living takes membership. Both verbs may be repeated freely."""
 
-    async def set_members(self, members: tuple[MemberSpec, ...]) -> None: ...
+    async def set_members(
+        self, members: tuple[MemberSpec, ...], absent: tuple[AbsentWorker, ...]
+    ) -> None:
+        """Workers that serve, and those that are being brought up."""
 
     async def report_dead(self, worker_id: WorkerId) -> None: ...
 
@@ -122,9 +125,22 @@ class Supervisor:
                 worker_id=WorkerId(slot.name),
                 address=slot.status.address,
                 incarnation=slot.status.incarnation,
+                deaths=slot.status.deaths,
             )
             for slot in self._workers
             if slot.status.state is ActorState.LIVE
+        )
+
+    def _absent(self) -> tuple[AbsentWorker, ...]:
+        return tuple(
+            AbsentWorker(
+                WorkerId(status.name),
+                Absence.RESTARTING if status.deaths else Absence.STARTING,
+                deaths=status.deaths,
+                reason=status.reason,
+            )
+            for status in (slot.status for slot in self._workers)
+            if status.state in (ActorState.STARTING, ActorState.WAITING)
         )
 
     async def _push_changes(self) -> None:
@@ -145,7 +161,7 @@ class Supervisor:
         while self._dead:
             await router.report_dead(self._dead[0])
             self._dead.pop(0)
-        await router.set_members(self._members())
+        await router.set_members(self._members(), self._absent())
 
     def _live_router(self) -> RouterHandle | None:
         if self._router.status.state is not ActorState.LIVE:

@@ -34,7 +34,17 @@ _HITS_ROWS = (
     *("in flight", "resumed", "recomputed tokens"),
 )
 _CANDIDATE_ROWS = ("overlap (blocks)", "of these expected", "in flight")
-_STATE_COLOURS = {"live": "green", "suspect": "yellow", "dead": "red", "stale": "yellow"}
+_SERVING = ("live", "suspect", "draining")
+_COMING = ("starting", "restarting")
+_STATE_COLOURS = {
+    "live": "green",
+    "suspect": "yellow",
+    "stale": "yellow",
+    "dead": "red",
+    "refused": "red",
+    "starting": "yellow",
+    "restarting": "yellow",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -65,6 +75,10 @@ def workers(
             show_wrapped(f"{cell(one.worker_id)}: {cell(one.reason)}")
     if not answer.workers:
         show("no workers have joined yet")
+    elif not any(one.state in _SERVING for one in answer.workers):
+        coming = [one.worker_id for one in answer.workers if one.state in _COMING]
+        what = f"; being brought up: {cell(', '.join(coming))}" if coming else ""
+        show_wrapped(f"no worker serves now{what}")
 
 
 def hits(

@@ -25,6 +25,7 @@ from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Action
 from radixroute.router.messages.inputs import (
     NS_PER_S,
+    AbsentWorker,
     MemberSpec,
     RequestSpec,
     StepReport,
@@ -161,6 +162,10 @@ class RouterCore:
         self._elapse(now_ns)
         actions = self._membership.set_members(specs, now_ns)
         return [*actions, *self.schedule_waiting(now_ns)]
+
+    def set_absent(self, absent: Sequence[AbsentWorker]) -> None:
+        """Workers that the controller is bringing up, for whoever looks."""
+        self._state.members.set_absent(absent)
 
     def joined(self, facts: WorkerFacts, now_ns: int) -> list[Action]:
         """A session with a worker that matches the fleet is open."""

@@ -10,13 +10,14 @@ from radixroute.events.wire.control import Endpoints
 from radixroute.radix.ids import WorkerId
 from radixroute.router.core.hits import WorkerHits
 from radixroute.router.core.state import RouterState
+from radixroute.router.messages.inputs import AbsentWorker
 from radixroute.router.workers.idle import WorkerIdle
 from radixroute.router.workers.members import Member
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSnapshot:
-    """One listed worker."""
+    """One worker: listed, or kept by the controller and coming up."""
 
     worker_id: WorkerId
     address: str
@@ -40,7 +41,7 @@ class WorkerSnapshot:
 class RouterSnapshot:
     """One router."""
 
-    workers: tuple[WorkerSnapshot, ...]  # listed, by id
+    workers: tuple[WorkerSnapshot, ...]  # listed, or coming up, by id
     hits: Mapping[WorkerId, WorkerHits]  # of workers that left, too
     in_flight: Mapping[WorkerId, int]  # of the same
     counters: Mapping[str, int]
@@ -53,8 +54,11 @@ def take_snapshot(state: RouterState) -> RouterSnapshot:
     """O(workers)."""
     listed = {member.spec.worker_id for member in state.members}
     known = sorted(listed | set(state.hits.workers()))
+    workers = [_worker(state, member) for member in state.members]
+    workers += [_absent(state, one) for one in state.members.absent if one.worker_id not in listed]
+    workers.sort(key=lambda worker: worker.worker_id)
     return RouterSnapshot(
-        workers=tuple(_worker(state, member) for member in state.members),
+        workers=tuple(workers),
         hits={worker_id: replace(state.hits.of(worker_id)) for worker_id in known},
         in_flight={worker_id: state.loads.n_booked(worker_id) for worker_id in known},
         counters=state.counters.as_dict(),
@@ -73,7 +77,7 @@ def _worker(state: RouterState, member: Member) -> WorkerSnapshot:
         epoch=member.epoch,
         reason=member.reason,
         is_fresh=member.is_fresh,
-        deaths=member.deaths,
+        deaths=state.members.deaths_of(worker_id),
         step_age_ms=member.step_age_ms,
         in_flight=state.loads.n_booked(worker_id),
         queued_tokens=state.loads.load(worker_id).queued_tokens,
@@ -83,4 +87,26 @@ def _worker(state: RouterState, member: Member) -> WorkerSnapshot:
         max_num_seqs=member.max_num_seqs,
         compat=member.compat,
         idle=replace(state.idle.of(worker_id)),
+    )
+
+
+def _absent(state: RouterState, absent: AbsentWorker) -> WorkerSnapshot:
+    worker_id = absent.worker_id
+    return WorkerSnapshot(
+        worker_id=worker_id,
+        address="",
+        state=absent.why.value,
+        epoch="",
+        reason=absent.reason,
+        is_fresh=False,
+        deaths=state.members.deaths_of(worker_id),
+        step_age_ms=0.0,
+        in_flight=state.loads.n_booked(worker_id),
+        queued_tokens=0,
+        kv_blocks_total=0,
+        kv_blocks_used=0,
+        max_batched_tokens=0,
+        max_num_seqs=0,
+        compat=None,
+        idle=WorkerIdle(),
     )

@@ -6,7 +6,8 @@ rest of the proxy.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import NewType
 
 from radixroute.events.wire.control import Endpoints
@@ -57,6 +58,25 @@ class MemberSpec:
     worker_id: WorkerId
     address: str  # host:port of its Engine service
     incarnation: int  # the controller's count of its lives; a new one is a new worker process
+    # As the controller counts them; another number is no other worker.
+    deaths: int = field(default=0, compare=False)
+
+
+class Absence(Enum):
+    """Why a worker that the controller keeps does not serve now."""
+
+    STARTING = "starting"  # its first life is coming up
+    RESTARTING = "restarting"  # it died or could not start; the next life is coming up
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentWorker:
+    """One that the controller keeps and cannot list now."""
+
+    worker_id: WorkerId
+    why: Absence
+    deaths: int = 0  # as the controller counts them, starts that failed among them
+    reason: str = ""  # of the last one
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,14 @@ may change who can be chosen.
 Never opens a connection and never looks at a clock: `RouterCore` calls with `now_ns`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from radixroute.events.wire.control import Endpoints
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
-from radixroute.router.messages.inputs import MemberSpec, WorkerFacts
+from radixroute.router.messages.inputs import AbsentWorker, MemberSpec, WorkerFacts
 from radixroute.router.workers.columns import WorkerColumns
 
 
@@ -88,6 +88,8 @@ class Members:
     def __init__(self, columns: WorkerColumns) -> None:
         self._columns = columns
         self._by_id: dict[WorkerId, Member] = {}
+        self._deaths: dict[WorkerId, int] = {}  # of workers that are not listed now
+        self.absent: tuple[AbsentWorker, ...] = ()  # those that the controller is bringing up
         self.kv_blocks_total = 0  # of all members
         self.version = 0
 
@@ -103,7 +105,8 @@ class Members:
     def add(self, spec: MemberSpec) -> Member:
         if spec.worker_id in self._by_id:
             raise BrokenInvariant(f"worker {spec.worker_id} is listed already")
-        member = Member(spec, self._columns.give(spec.worker_id))
+        deaths = self._deaths.pop(spec.worker_id, 0)
+        member = Member(spec, self._columns.give(spec.worker_id), deaths=deaths)
         self._by_id[spec.worker_id] = member
         # Kept in id order so that every walk over the fleet, hence every choice, is reproducible.
         self._by_id = dict(sorted(self._by_id.items()))
@@ -112,9 +115,24 @@ class Members:
 
     def forget(self, worker_id: WorkerId) -> None:
         """Its column goes to the next one that is listed."""
-        self.kv_blocks_total -= self._by_id.pop(worker_id).kv_blocks_total
+        member = self._by_id.pop(worker_id)
+        if member.deaths:
+            self._deaths[worker_id] = member.deaths
+        self.kv_blocks_total -= member.kv_blocks_total
         self._columns.take_back(worker_id)
         self.version += 1
+
+    def set_absent(self, absent: Sequence[AbsentWorker]) -> None:
+        """Workers that are coming up; the list replaces the one before."""
+        self.absent = tuple(absent)
+
+    def deaths_of(self, worker_id: WorkerId) -> int:
+        """Times it was seen to die here or its controller says so, listed or not."""
+        member = self._by_id.get(worker_id)
+        seen = self._deaths.get(worker_id, 0) if member is None else member.deaths
+        told = 0 if member is None else member.spec.deaths
+        away = (one.deaths for one in self.absent if one.worker_id == worker_id)
+        return max(seen, told, *away)
 
     def relist(self, member: Member, spec: MemberSpec) -> None:
         """Its next life, perhaps elsewhere, begins."""

@@ -8,7 +8,7 @@ from radixroute.deploy.errors import ActorLost
 from radixroute.deploy.state.ledger import Ledger
 from radixroute.deploy.state.records import StartOutcome
 from radixroute.radix.ids import WorkerId
-from radixroute.router.messages.inputs import MemberSpec
+from radixroute.router.messages.inputs import AbsentWorker, MemberSpec
 
 
 @dataclass
@@ -24,6 +24,7 @@ class FakeActor:
     is_stuck: bool = False
     hangs_at_start: bool = False  # its loop turns and its service never comes up
     pushes: list[tuple[MemberSpec, ...]] = field(default_factory=list)
+    absent: tuple[AbsentWorker, ...] = ()
     dead: list[WorkerId] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
 
@@ -59,8 +60,11 @@ class FakeActor:
         self.is_killed = True
         self.die()
 
-    async def set_members(self, members: tuple[MemberSpec, ...]) -> None:
+    async def set_members(
+        self, members: tuple[MemberSpec, ...], absent: tuple[AbsentWorker, ...]
+    ) -> None:
         self._check_alive()
+        self.absent = absent
         self.calls.append("set_members")
         self.pushes.append(members)
 

@@ -12,8 +12,8 @@ from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger, MemoryStore
 from radixroute.deploy.state.records import ActorState
 from radixroute.radix.errors import BrokenInvariant
-from radixroute.router.messages.inputs import MemberSpec
-from tests.deploy.fakes import FakeSpawners
+from radixroute.router.messages.inputs import Absence, MemberSpec
+from tests.deploy.fakes import FakeActor, FakeSpawners
 
 SETTINGS = ClusterSettings(workers=2, stop_timeout_s=1.0)
 
@@ -43,9 +43,15 @@ class Harness:
         await self.until(lambda: self.supervisor.status.is_live)
         await self.until(lambda: len(self.members()) == 2)
 
-    def members(self) -> tuple[MemberSpec, ...]:
+    async def live_router(self) -> FakeActor:
+        await self.until(lambda: bool(self.spawners.lives.get("router")))
         router = self.spawners.current("router")
-        return router.pushes[-1] if router.pushes else ()
+        await self.until(lambda: bool(router.pushes))
+        return router
+
+    def members(self) -> tuple[MemberSpec, ...]:
+        router = self.spawners.lives.get("router", [None])[-1]
+        return router.pushes[-1] if router and router.pushes else ()
 
 
 @pytest.fixture(autouse=True)
@@ -197,6 +203,28 @@ async def test_a_start_that_hangs_is_ended_counted_and_tried_again(name: str):
     assert status.deaths == 1
     assert status.reason == "it hung while starting: not up within 0.05 s"
     await harness.supervisor.stop()
+
+
+async def test_the_router_is_told_which_workers_are_coming_up_and_why(harness: Harness):
+    harness.spawners.start_errors["worker-1"] = "model is torn"
+    harness.supervisor.start()
+    router = await harness.live_router()
+    await harness.until(lambda: len(harness.members()) == 1 and router.absent[0].deaths >= 2)
+    (torn,) = router.absent
+    assert (torn.worker_id, torn.why) == ("worker-1", Absence.RESTARTING)
+    assert torn.reason == "model is torn"
+    del harness.spawners.start_errors["worker-1"]
+    await harness.until(lambda: len(harness.members()) == 2)
+    assert router.absent == ()
+    assert harness.members()[1].deaths == torn.deaths
+
+
+async def test_a_worker_in_its_first_life_is_told_as_starting(harness: Harness):
+    harness.spawners.hanging = ["worker-0"]
+    harness.supervisor.start()
+    router = await harness.live_router()
+    await harness.until(lambda: len(harness.members()) == 1)
+    assert [(one.worker_id, one.why) for one in router.absent] == [("worker-0", Absence.STARTING)]
 
 
 async def test_closing_between_pings_never_waits_for_ever(monkeypatch: pytest.MonkeyPatch):

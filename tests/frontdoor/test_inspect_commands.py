@@ -95,3 +95,19 @@ def test_the_cheapest_workers_stand_beside_the_chosen_one(cli, router, script):
     script.explanation = _long_explanation()
     heads = rows_of(cli("explain", REQUEST_ID, "--router", router).stdout)
     assert any(row.startswith("→ worker-7 worker-0 worker-1 worker-2") for row in heads)
+
+
+def test_with_every_worker_away_it_says_that_they_are_being_brought_up(cli, router, script):
+    script.workers = pb.ListWorkersResponse(
+        workers=[
+            pb.WorkerStatus(worker_id="worker-0", state="restarting", deaths=2, reason="killed"),
+            pb.WorkerStatus(worker_id="worker-1", state="starting"),
+        ]
+    )
+    out = cli("workers", "--router", router).stdout
+    assert "state restarting starting" in rows_of(out)
+    assert "deaths 2 0" in rows_of(out)
+    assert "worker-0: killed" in out
+    assert "no worker serves now; being brought up: worker-0, worker-1" in out
+    script.workers = pb.ListWorkersResponse(workers=[pb.WorkerStatus(worker_id="a", state="live")])
+    assert "no worker serves" not in cli("workers", "--router", router).stdout

@@ -24,6 +24,8 @@ from radixroute.demo.workload.chats import make_workload
 from radixroute.deploy.cluster.local import LocalCluster
 from radixroute.deploy.errors import DeployError
 from radixroute.deploy.settings import ClusterSettings
+from radixroute.deploy.state.run_folder import new_run
+from radixroute.deploy.state.state_file import runtime_dir
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.router.settings import RouterSettings
 from radixroute.worker.settings import WorkerSettings
@@ -102,7 +104,10 @@ def _main(options: argparse.Namespace, screen: TerminalScreen) -> int:
     model = ensure_model(screen.say)
     seeds = REPEAT_SEEDS if options.repeat else DEMO_SEEDS
     demo, sizes = plan_demo(seeds, options.repeat, model, screen)
-    with started(LocalCluster(cluster_settings(model, demo.plan, sizes)), screen) as cluster:
+    settings = cluster_settings(model, demo.plan, sizes)
+    logs = new_run(runtime_dir(settings.runtime_dir), settings.name)
+    screen.say(f"logs: {logs}")
+    with started(LocalCluster(settings, logs), screen) as cluster:
         runs = run_demo(demo, cluster, screen)
     return report(demo, runs, options.out or _result_path(options.repeat), screen)
 

@@ -7,6 +7,7 @@ are handed to the service on its own loop.
 from collections.abc import Callable
 from dataclasses import replace
 
+from radixroute.deploy.actors.actor_logging import log_to
 from radixroute.deploy.actors.service_host import ServiceHost
 from radixroute.deploy.state.records import StartOutcome
 from radixroute.radix.ids import WorkerId
@@ -20,8 +21,11 @@ from radixroute.worker.settings import WorkerSettings
 class WorkerActor:
     """One worker: engine, event publisher and gRPC server, all owned by `WorkerService`."""
 
-    def __init__(self, settings: WorkerSettings, node_address: Callable[[], str] | None) -> None:
+    def __init__(
+        self, settings: WorkerSettings, node_address: Callable[[], str] | None, run_dir: str
+    ) -> None:
         """`node_address` names the host to bind where it is not the settings' own."""
+        log_to(run_dir, settings.worker_id)
         host = settings.host if node_address is None else node_address()
         self._host = ServiceHost("worker", lambda: WorkerService(replace(settings, host=host)))
 
@@ -41,7 +45,8 @@ class WorkerActor:
 class RouterActor:
     """One router: `RouterService` and the membership it is given."""
 
-    def __init__(self, settings: RouterSettings) -> None:
+    def __init__(self, settings: RouterSettings, run_dir: str) -> None:
+        log_to(run_dir, "router")
         self._host = ServiceHost("router", lambda: RouterService(settings))
 
     async def start(self) -> StartOutcome:

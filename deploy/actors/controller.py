@@ -5,6 +5,7 @@ Holds no resources (`num_cpus=0`), serves no traffic, and is the only one that s
 workers and routers.
 """
 
+from radixroute.deploy.actors.actor_logging import log_to
 from radixroute.deploy.actors.loop_thread import LoopThread
 from radixroute.deploy.actors.ray_actors import RaySpawners
 from radixroute.deploy.actors.supervisor import Supervisor
@@ -18,9 +19,10 @@ from radixroute.deploy.state.records import ClusterStatus
 class Controller:
     """Owns the supervisor and the loop it lives on; Ray calls the methods."""
 
-    def __init__(self, settings: ClusterSettings) -> None:
+    def __init__(self, settings: ClusterSettings, run_dir: str = "") -> None:
+        log_to(run_dir, "controller")
         self._store = RayStore(settings.name)
-        spawners = RaySpawners(settings, ray.get_runtime_context().get_node_id())
+        spawners = RaySpawners(settings, ray.get_runtime_context().get_node_id(), run_dir)
         self._supervisor = Supervisor(settings, spawners, Ledger.open(self._store))
         self._loop = LoopThread("controller")
         self._loop.start(self._begin())

@@ -86,6 +86,7 @@ class RaySpawners:
 
     settings: ClusterSettings
     node_id: str
+    run_dir: str  # where actors on this node log to; empty: nowhere but stderr
 
     def worker_spawner(self, worker_id: WorkerId) -> RaySpawner:
         settings = self.settings
@@ -98,7 +99,11 @@ class RaySpawners:
                 "scheduling_strategy": "SPREAD" if settings.spread else self._own_node(),
             }
             node_address = get_node_ip_address if settings.spread else None
-            return ray.remote(WorkerActor).options(**options).remote(worker, node_address)
+            return (
+                ray.remote(WorkerActor)
+                .options(**options)
+                .remote(worker, node_address, self.run_dir)
+            )
 
         return RaySpawner(f"{settings.name}:{worker_id}", make)
 
@@ -112,7 +117,7 @@ class RaySpawners:
                 port=ledger.router_port or settings.router.port,
             )
             options = _options(name) | {"num_cpus": 0, "scheduling_strategy": self._own_node()}
-            return ray.remote(RouterActor).options(**options).remote(router)
+            return ray.remote(RouterActor).options(**options).remote(router, self.run_dir)
 
         return RaySpawner(f"{settings.name}:router", make)
 

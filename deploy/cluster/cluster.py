@@ -101,8 +101,9 @@ class Cluster:
         )
 
 
-def launch(settings: ClusterSettings, progress: Progress) -> Cluster:
-    """Creates the controller, which starts everything else; `await_ready` follows."""
+def launch(settings: ClusterSettings, progress: Progress, run_dir: str = "") -> Cluster:
+    """Creates the controller, which starts everything else; `await_ready` follows. `run_dir`: where
+    the actors on this machine log to."""
     if _find(settings.name) is not None:
         raise AlreadyRunning(
             f"cluster {settings.name!r} runs in this Ray already: `radixroute down --address "
@@ -123,7 +124,7 @@ def launch(settings: ClusterSettings, progress: Progress) -> Cluster:
             num_cpus=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(own_node, soft=False),
         )
-        .remote(settings)
+        .remote(settings, run_dir)
     )
     return Cluster(settings, controller)
 

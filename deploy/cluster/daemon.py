@@ -1,9 +1,10 @@
 """Daemon: the process behind `up`; owns one `LocalCluster` until it is told to end.
 
-`python -m radixroute.deploy.cluster.daemon FOLDER`: settings come as JSON on stdin, progress goes
-out on stdout as one JSON object a line until the cluster serves; then stdout is closed and the log
-(stderr) is all that remains. SIGTERM and SIGINT end it in order. Whatever Ray leaves behind becomes
-this process's child (subreaper) and is ended with it. Started by `up_down` alone.
+`python -m radixroute.deploy.cluster.daemon FOLDER RUN`: settings come as JSON on stdin, progress
+goes out on stdout as one JSON object a line until the cluster serves; then stdout is closed and the
+log (stderr, in the folder RUN) is all that remains. SIGTERM and SIGINT end it in order. Whatever
+Ray leaves behind becomes this process's child (subreaper) and is ended with it. Started by
+`up_down` alone.
 """
 
 import ctypes
@@ -22,7 +23,8 @@ from typing import TYPE_CHECKING
 from radixroute.deploy.errors import AlreadyRunning, DeployError, StartError
 from radixroute.deploy.process_tree import await_gone, descendants, identify
 from radixroute.deploy.settings import ClusterSettings, from_record
-from radixroute.deploy.state.state_file import ClusterState, log_path, remove_state, write_state
+from radixroute.deploy.state.run_folder import daemon_log
+from radixroute.deploy.state.state_file import ClusterState, remove_state, write_state
 
 if TYPE_CHECKING:
     from radixroute.deploy.cluster.local import LocalCluster
@@ -40,15 +42,15 @@ class Ended(BaseException):
 
 
 def main() -> int:
-    folder, settings = Path(sys.argv[1]), from_record(json.load(sys.stdin))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    folder, run, settings = Path(sys.argv[1]), Path(sys.argv[2]), from_record(json.load(sys.stdin))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     with (folder / f"{settings.name}.lock").open("w") as lock:
         try:
             _claim(lock.fileno(), settings)
-            _serve(folder, settings)
+            _serve(folder, run, settings)
         except DeployError as error:
             log.error("%s", error)
             _say("error", str(error))
@@ -68,14 +70,14 @@ def _claim(lock: int, settings: ClusterSettings) -> None:
         raise AlreadyRunning(f"cluster {settings.name!r} is up or just coming up") from error
 
 
-def _serve(folder: Path, settings: ClusterSettings) -> None:
+def _serve(folder: Path, run: Path, settings: ClusterSettings) -> None:
     from radixroute.deploy.cluster.local import LocalCluster
 
-    cluster = LocalCluster(settings)
+    cluster = LocalCluster(settings, run)
     try:
         cluster.start(lambda line: _say("progress", line))
         ending = _await_signals()
-        write_state(folder, _state(folder, settings.name, cluster))
+        write_state(folder, _state(run, settings.name, cluster))
         _say("router_address", cluster.router_address)
         _close_stdout()
         while not ending.wait(CHECK_S):
@@ -86,14 +88,15 @@ def _serve(folder: Path, settings: ClusterSettings) -> None:
         cluster.stop()
 
 
-def _state(folder: Path, name: str, cluster: "LocalCluster") -> ClusterState:
+def _state(run: Path, name: str, cluster: "LocalCluster") -> ClusterState:
     return ClusterState(
         name,
         cluster.router_address,
         identify(os.getpid()),
-        log_path=str(log_path(folder, name)),
+        log_path=str(daemon_log(run)),
         family=tuple(sorted(descendants(os.getpid()), key=lambda process: process.pid)),
         temp_dir=cluster.temp_dir,
+        run_dir=str(run),
     )
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,7 @@ from radixroute.deploy.process_tree import ProcessId, children_named
 from radixroute.deploy.ray_env import enter_loopback, leave_loopback, ray, total_cpus
 from radixroute.deploy.settings import ClusterSettings, settle, with_secret
 from radixroute.deploy.state.records import ClusterStatus, Progress
+from radixroute.deploy.state.run_folder import keep_ray_logs
 from radixroute.events.warm import warm
 from radixroute.radix.jit_progress import progress as compilation
 from radixroute.router.policy.warm import warm as warm_policies
@@ -35,8 +37,10 @@ TEMP_PREFIX, TEMP_PARENT = "rr-", "/tmp"  # noqa: S108 - mkdtemp makes a fresh f
 class LocalCluster:
     """Starts, restarts and stops one cluster and the Ray under it."""
 
-    def __init__(self, settings: ClusterSettings) -> None:
+    def __init__(self, settings: ClusterSettings, run_dir: Path | None = None) -> None:
+        """`run_dir`: where logs go and stay; None: they end with this cluster's Ray."""
         self._settings = with_secret(settle(settings))
+        self._run_dir = run_dir
         self._temp_dir: str | None = None
         self._cluster: Cluster | None = None
         self._status: ClusterStatus | None = None
@@ -75,7 +79,7 @@ class LocalCluster:
         try:
             self._start_ray()
             report(f"Ray started with {total_cpus():g} CPU")
-            self._cluster = launch(self._settings, report)
+            self._cluster = launch(self._settings, report, str(self._run_dir or ""))
             self._status = self._cluster.await_ready(report, {})
         except BaseException:
             self.stop()
@@ -137,6 +141,8 @@ class LocalCluster:
             return
         ray.shutdown()
         leave_loopback()
+        if self._run_dir is not None:
+            keep_ray_logs(self._temp_dir, self._run_dir)
         shutil.rmtree(self._temp_dir, ignore_errors=True)
         self._temp_dir, self._ray = None, frozenset()
 

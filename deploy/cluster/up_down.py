@@ -20,9 +20,9 @@ from radixroute.deploy.errors import AlreadyRunning, DeployError, NotRunning, St
 from radixroute.deploy.process_tree import await_gone, descendants
 from radixroute.deploy.settings import ClusterSettings, settle
 from radixroute.deploy.state.records import Progress
+from radixroute.deploy.state.run_folder import daemon_log, keep_ray_logs, new_run
 from radixroute.deploy.state.state_file import (
     ClusterState,
-    log_path,
     read_state,
     remove_state,
     runtime_dir,
@@ -41,14 +41,18 @@ def up(settings: ClusterSettings, progress: Progress) -> ClusterState:
 
         return join(settings, progress)
     folder = runtime_dir(settings.runtime_dir)
-    if (running := _live_state(folder, settings.name, progress)) is not None:
+    running = read_state(folder, settings.name)
+    if running is not None and not running.is_live:
+        _clean_up(folder, running, progress)
+    elif running is not None:
         raise AlreadyRunning(
             f"cluster {settings.name!r} is up (router {running.router_address}): "
             f"`radixroute down{named(settings.name)}` ends it; "
             "`radixroute up --name OTHER --port 0` starts another beside it"
         )
     settings = settle(settings)
-    return _await_daemon(_spawn(settings, folder), settings, progress, folder)
+    run = new_run(folder, settings.name)
+    return _await_daemon(_spawn(folder, run), settings, progress, folder, run)
 
 
 def named(name: str) -> str:
@@ -57,15 +61,20 @@ def named(name: str) -> str:
 
 
 def down(settings: ClusterSettings, progress: Progress) -> None:
-    """Ends the cluster of that name and everything it started. Raises `NotRunning` if none is."""
+    """Ends the cluster of that name and everything it started, or what a killed daemon left of it.
+
+    Raises `NotRunning` where there is neither.
+    """
     if settings.address is not None:
         from radixroute.deploy.cluster.joined import leave
 
         return leave(settings, progress)
     folder = runtime_dir(settings.runtime_dir)
-    state = _live_state(folder, settings.name, progress)
+    state = read_state(folder, settings.name)
     if state is None or state.process is None:
         raise NotRunning(f"no cluster {settings.name!r} is up here")
+    if not state.is_live:
+        return _clean_up(folder, state, progress)
     family = {state.process} | descendants(state.process.pid)
     progress(f"stopping cluster {settings.name!r} (pid {state.process.pid})")
     state.process.send(signal.SIGTERM)
@@ -78,35 +87,41 @@ def down(settings: ClusterSettings, progress: Progress) -> None:
     remove_state(folder, settings.name)
     if survivors:
         raise DeployError(f"these processes cannot be ended: {sorted(p.pid for p in survivors)}")
-    progress("stopped")
+    progress(f"stopped{_kept(state)}")
     return None
 
 
-def _live_state(folder: Path, name: str, progress: Progress) -> ClusterState | None:
-    """The running cluster of that name. What a killed daemon left behind is ended on the way."""
-    state = read_state(folder, name)
-    if state is None or state.is_live:
-        return state
+def _clean_up(folder: Path, state: ClusterState, progress: Progress) -> None:
+    """Ends what is left of a cluster whose daemon was killed, and says what that was."""
     orphans = [process for process in state.family if process.is_alive]
-    if orphans:
-        progress(f"ending {len(orphans)} processes of a cluster whose daemon was killed")
     for process in orphans:
         process.send(signal.SIGKILL)
-    await_gone(orphans, KILL_WAIT_S)
+    survivors = await_gone(orphans, KILL_WAIT_S)
     if state.temp_dir:
+        if state.run_dir:
+            keep_ray_logs(state.temp_dir, Path(state.run_dir))
         shutil.rmtree(state.temp_dir, ignore_errors=True)
-    remove_state(folder, name)
-    return None
-
-
-def _spawn(settings: ClusterSettings, folder: Path) -> "subprocess.Popen[str]":
-    """Starts the daemon in a session of its own. It gets its settings later, over its stdin."""
-    descriptor = os.open(
-        log_path(folder, settings.name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
+    if survivors:
+        raise DeployError(f"these processes cannot be ended: {sorted(p.pid for p in survivors)}")
+    remove_state(folder, state.name)
+    n = f"{len(orphans)} process{'es' if len(orphans) > 1 else ''}"
+    what = f"ended {n} that it left" if orphans else "nothing of it still ran"
+    progress(
+        f"the daemon of cluster {state.name!r} had been killed: {what}; its files are removed"
+        f"{_kept(state)}"
     )
+
+
+def _kept(state: ClusterState) -> str:
+    return f"; logs are kept in {state.run_dir}" if state.run_dir else ""
+
+
+def _spawn(folder: Path, run: Path) -> "subprocess.Popen[str]":
+    """Starts the daemon in a session of its own. It gets its settings later, over its stdin."""
+    descriptor = os.open(daemon_log(run), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         daemon = subprocess.Popen(  # noqa: S603 - our own module, no shell, no foreign input
-            [sys.executable, "-m", "radixroute.deploy.cluster.daemon", str(folder)],
+            [sys.executable, "-m", "radixroute.deploy.cluster.daemon", str(folder), str(run)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=descriptor,
@@ -120,7 +135,11 @@ def _spawn(settings: ClusterSettings, folder: Path) -> "subprocess.Popen[str]":
 
 
 def _await_daemon(
-    daemon: "subprocess.Popen[str]", settings: ClusterSettings, progress: Progress, folder: Path
+    daemon: "subprocess.Popen[str]",
+    settings: ClusterSettings,
+    progress: Progress,
+    folder: Path,
+    run: Path,
 ) -> ClusterState:
     """Relays progress until the daemon serves or gives up; an interrupt here ends it too."""
     try:
@@ -129,17 +148,14 @@ def _await_daemon(
                 progress(message["progress"])
             elif "error" in message:
                 daemon.wait()
-                raise StartError(message["error"])
+                raise StartError(f"{message['error']} (logs: {run})")
             elif (state := read_state(folder, settings.name)) is not None:
                 return state
     except KeyboardInterrupt:
         daemon.terminate()
         daemon.wait()
         raise
-    raise StartError(
-        f"the daemon ended with status {daemon.wait()}; "
-        f"its log is {log_path(folder, settings.name)}"
-    )
+    raise StartError(f"the daemon ended with status {daemon.wait()}; its log is {daemon_log(run)}")
 
 
 def _converse(

@@ -8,5 +8,6 @@ The way in is `Ledger` (`ledger.py`) inside Ray, `read_state` (`state_file.py`) 
     ledger.py       incarnations given, the port and policy to keep; the `Store` seam
     ray_store.py    a `Store` in Ray's internal KV
     state_file.py   one JSON file a cluster of this machine
+    run_folder.py   the logs of one life of a cluster, kept after it
     records.py      status of a cluster, outcomes of starts
 """

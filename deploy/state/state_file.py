@@ -26,6 +26,7 @@ class ClusterState:
     ray_address: str = ""  # of the Ray joined; empty: one of its own
     family: tuple[ProcessId, ...] = ()  # everything below `process` when it had started
     temp_dir: str = ""  # Ray's
+    run_dir: str = ""  # the logs of this life; they stay
 
     @property
     def is_live(self) -> bool:
@@ -71,10 +72,6 @@ def read_state(folder: Path, name: str) -> ClusterState | None:
 
 def remove_state(folder: Path, name: str) -> None:
     _path(folder, name).unlink(missing_ok=True)
-
-
-def log_path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.log"
 
 
 def _path(folder: Path, name: str) -> Path:

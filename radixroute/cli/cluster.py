@@ -100,6 +100,8 @@ def up(  # noqa: PLR0913 - every parameter is an option of the command line
         raise
     show(f"router at [bold]{cell(state.router_address)}[/]; ask it something:")
     show(f'  radixroute submit "What is a radix tree?" --router {cell(state.router_address)}')
+    if state.run_dir:
+        show(f"logs: {cell(state.run_dir)}")
 
 
 def down(

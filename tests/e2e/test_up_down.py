@@ -85,8 +85,21 @@ def test_up_submit_down_leaves_nothing_though_a_daemon_was_killed_before(front: 
     assert down.returncode == 0, down.stdout + down.stderr
     assert await_gone(family, 1.0) == set()
     assert front.state is None
+    _assert_logs_stay(state, down.stdout + down.stderr)
     nothing = front.run("down")
     assert nothing.returncode != 0
+
+
+def _assert_logs_stay(state: ClusterState, said: str) -> None:
+    """Of every actor, each line with time and level; and what Ray and the engines wrote."""
+    run = Path(state.run_dir)
+    assert state.run_dir in "".join(said.split())
+    for actor in ("router", "worker-0", "worker-1", "controller"):
+        assert (run / f"{actor}.log").exists(), actor
+    first = (run / "router.log").read_text().splitlines()[0]
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO radixroute\.", first), first
+    assert (run / "daemon.log").read_text()
+    assert any((run / "ray").iterdir())
 
 
 def _up_and_killed(front: Front) -> tuple[ClusterState, set[ProcessId]]:

@@ -44,7 +44,8 @@ def main(arguments: list[str]) -> int:
     keep_freed_memory()
     # Ctrl-C goes to the whole group: the server stops us in its own order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(format="%(levelname)s engine[%(process)d] %(message)s")
+    logging.basicConfig(format="%(asctime)s %(levelname)s engine[%(process)d] %(message)s")
+    logging.getLogger("radixroute").setLevel(logging.INFO)
     os.set_inheritable(options.fd, False)
     pipe = Pipe(socket.socket(fileno=options.fd))
     try:

@@ -12,6 +12,7 @@ The way in: `app.py`, then the file of a command.
     inspect.py            `workers`, `hits`, `explain`
     by_worker.py          tables with a column for each worker, in pages
     policies.py           `policies`
+    completion.py         `completion`
     events/               `events record`, `events show`, `events replay`
     replay/               `replay run`, `replay diff`, `replay synth`, `replay capture`
     compile_progress.py   lines while kernels compile

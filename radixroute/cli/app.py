@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from radixroute import __version__
-from radixroute.cli import cluster, inspect, policies, submit
+from radixroute.cli import cluster, completion, inspect, policies, submit
 from radixroute.cli.compile_progress import compilation_shown
 from radixroute.cli.console import complain
 from radixroute.cli.context import Context
@@ -66,5 +66,5 @@ def _before(
     ctx.obj = Context(config_path=config)
 
 
-for commands in (cluster, submit, inspect, policies, events, replay):
+for commands in (cluster, submit, inspect, policies, events, replay, completion):
     commands.register(app)

@@ -21,7 +21,10 @@ from radixroute.protos import radixroute_pb2 as pb
 from tests.frontdoor.console_rows import rows_of
 from tests.frontdoor.fake_router import REQUEST_ID
 
-COMMANDS = ("up", "down", "submit", "workers", "hits", "explain", "config", "warm", "events")
+COMMANDS = (
+    *("up", "down", "submit", "workers", "hits", "explain", "config", "warm", "events"),
+    "completion",
+)
 
 
 def test_the_version_is_the_packages(cli):

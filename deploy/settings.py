@@ -20,6 +20,7 @@ from radixroute.router.settings import RouterSettings
 from radixroute.worker.settings import WorkerSettings
 
 SECRET_BYTES = 16
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/name
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
@@ -73,8 +74,19 @@ def settle(settings: ClusterSettings) -> ClusterSettings:
         )
     model = Path(settings.worker.model).expanduser().absolute()
     if not model.exists():
-        raise ConfigError(f"worker.model: there is no {model}")
+        raise ConfigError(f"worker.model: {no_model(settings.worker.model)}")
     return replace(settings, worker=replace(settings.worker, model=str(model)))
+
+
+def no_model(given: str) -> str:
+    """What to say of a model that is not here; the hub's ids look like paths and are none."""
+    if _HUB_ID.fullmatch(given):
+        return (
+            f"{given} does not exist here and looks like an id of the Hugging Face hub, from which "
+            f"nothing is downloaded: fetch it first (`hf download {given} --local-dir DIRECTORY`) "
+            "and give the directory"
+        )
+    return f"{given} does not exist; give a directory or a .gguf file"
 
 
 def check_startable(settings: ClusterSettings) -> None:

@@ -12,7 +12,7 @@ from radixroute.cli.context import context_of
 from radixroute.cli.policies import NamesPolicies
 from radixroute.cli.reported_errors import reported_deploy_errors
 from radixroute.config import DEFAULT, Config, Given, assignment, flag
-from radixroute.deploy.settings import ClusterSettings
+from radixroute.deploy.settings import ClusterSettings, no_model
 from radixroute.errors import BadConfig
 
 SetOption = Annotated[
@@ -143,6 +143,9 @@ def config(
     if as_json:
         show_json({one.key: {"value": one.shown, "source": one.source} for one in shown})
         return
+    if not shown:
+        show("every setting is at its default")
+        return
     table = table_of("", ("setting", "value", "from"), left=("setting",), text=("value", "from"))
     section = None
     for one in shown:
@@ -190,7 +193,7 @@ def _runnable(cluster: ClusterSettings) -> ClusterSettings:
         )
     path = Path(model).expanduser()
     if cluster.address is None and not path.exists():
-        raise BadConfig(f"worker.model: {model} does not exist; give a directory or a .gguf file")
+        raise BadConfig(f"worker.model: {no_model(model)}")
     full = str(path.resolve()) if path.exists() else model
     return dataclasses.replace(cluster, worker=dataclasses.replace(cluster.worker, model=full))
 

@@ -217,6 +217,12 @@ def test_config_can_leave_out_defaults(cli):
     assert list(shown) == ["cluster.runtime_dir"]
 
 
+def test_config_says_so_when_nothing_is_changed(cli, monkeypatch):
+    monkeypatch.delenv("RADIXROUTE_CLUSTER_RUNTIME_DIR")
+    assert cli("config", "--changed").stdout == "every setting is at its default\n"
+    assert json.loads(cli("config", "--changed", "--json").stdout) == {}
+
+
 def test_an_unknown_setting_is_exit_2_with_the_nearest_name(cli):
     result = cli("config", "--set", "router.polcy=radix")
     assert result.exit_code == 2
@@ -270,7 +276,12 @@ def test_down_names_the_cluster(cli, daemons):
 
 @pytest.mark.parametrize(
     ("args", "says"),
-    [(["up"], "no model"), (["up", "--model", "nowhere"], "nowhere does not exist")],
+    [
+        (["up"], "no model"),
+        (["up", "--model", "nowhere"], "nowhere does not exist; give a directory"),
+        (["up", "--model", "./a/b"], "a/b does not exist; give a directory"),
+        (["up", "--model", "HuggingFaceTB/SmolLM2-135M"], "hf download HuggingFaceTB/SmolLM2-135M"),
+    ],
 )
 def test_up_without_a_model_starts_nothing(cli, daemons, args, says):
     result = cli(*args)

@@ -4,12 +4,15 @@ import asyncio
 import json
 import sys
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
+from radixroute.cli.replay import command
 from radixroute.client import AsyncRouterClient
 from radixroute.errors import BadInput, RequestFailed
+from radixroute.live import lab
 from radixroute.live.cluster import ClusterFacts, Fitting, ask_cluster, fit_trace
 from radixroute.live.lab import LiveOptions, run_live, simulate_beside
 from radixroute.live.replay import LiveRun, replay_live
@@ -17,6 +20,8 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.replay.analysis.bounds import bounds
 from radixroute.replay.calibration import read_calibration
 from radixroute.replay.lab import LabSettings
+from radixroute.replay.report.report import Report
+from radixroute.replay.synth.workloads import synthesize
 from radixroute.replay.traces.files import read_trace
 from radixroute.replay.traces.own_format import write_own
 from radixroute.replay.traces.trace import prefixes
@@ -226,3 +231,18 @@ def test_options_that_do_not_go_together_are_one_line_and_exit_code_2(cli, args,
     assert result.exit_code == 2, result.stderr
     assert reason in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "is_told"),
+    [((), True), (("--timing", "linear"), True), (("--calibrate",), False)],
+)
+def test_a_live_run_that_measures_nothing_says_how_to(cli, monkeypatch, options, is_told):
+    write(synthesize("chats", 1), "t.jsonl")
+    outcome = lab.LiveOutcome(cast("Report", None), ("a note",))
+    monkeypatch.setattr(lab, "replay_beside", lambda *_: outcome)
+    monkeypatch.setattr(command, "show_report", lambda _report: None)
+    told = cli("replay", "t.jsonl", "--live", "127.0.0.1:1", *options)
+    assert told.exit_code == 0, told.stderr
+    assert "a note" in told.stderr
+    assert ("--calibrate measures that first" in told.stderr) == is_told

@@ -94,3 +94,18 @@ def test_without_a_default_command_an_unknown_word_is_refused():
     result = group("synth")("t.jsonl")
     assert result.exit_code == 2
     assert "No such command 't.jsonl'" in result.stderr
+
+
+def test_a_mistyped_command_of_replay_is_told_as_one(cli, tmp_path):
+    result = cli("replay", "sytnh", "chats", "-o", "x.jsonl")
+    assert result.exit_code == 2
+    assert "there is no file sytnh and no command; did you mean `replay synth`?" in result.stderr
+    (tmp_path / "sytnh").write_text("{}")  # a file of that name is a trace
+    assert "did you mean" not in cli("replay", "sytnh").stderr
+    assert "did you mean" not in cli("replay", "trace.jsonl").stderr
+
+
+def test_the_help_of_replay_shows_that_a_trace_needs_no_command(cli):
+    shown = " ".join(cli("replay", "--help").stdout.split())
+    assert "replay TRACE [OPTIONS] | COMMAND [ARGS]..." in shown
+    assert "`radixroute replay TRACE` is `radixroute replay run TRACE`" in shown

@@ -4,6 +4,7 @@ Owns the group, and its rule for a default: words that name no command of the gr
 called `run`, where there is one, so that `radixroute replay FILE` needs no word more.
 """
 
+import difflib
 import shlex
 import sys
 from pathlib import Path
@@ -42,8 +43,20 @@ class ReplayGroup(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         is_own = not args or args[0] in self.commands or args[0] in _GROUP_OPTIONS
         if DEFAULT_COMMAND in self.commands and not is_own:
+            self._refuse_typing_error(args[0])
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return ["TRACE", "[OPTIONS]", "|", "COMMAND", "[ARGS]..."]
+
+    def _refuse_typing_error(self, word: str) -> None:
+        """What is no file and nearly a command was meant as one."""
+        near = difflib.get_close_matches(word, self.commands, n=1)
+        if near and not Path(word).exists():
+            raise BadInput(
+                f"there is no file {word} and no command; did you mean `replay {near[0]}`?"
+            )
 
 
 replay_app = typer.Typer(
@@ -51,7 +64,8 @@ replay_app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Replay traces, simulated or on a running cluster, and make workloads for that.",
+    help="Replay traces, simulated or on a running cluster, and make workloads for that.\n\n"
+    "`radixroute replay TRACE` is `radixroute replay run TRACE`.",
 )
 
 
@@ -165,6 +179,7 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
         else:
             from radixroute.live.cluster import Fitting
             from radixroute.live.lab import LiveOptions, replay_beside
+            from radixroute.replay.fleet.timing import CALIBRATED
 
             options = LiveOptions(
                 address=live,
@@ -177,6 +192,11 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
             report = outcome.report
             for note in outcome.notes:
                 tell(note)
+            if not calibrate and timing != CALIBRATED:
+                tell(
+                    f"the simulation beside it runs on {timing} timing, not on this cluster's: "
+                    "--calibrate measures that first"
+                )
             if outcome.calibration is not None:
                 _write_text(calibration, outcome.calibration)
     show_report(report)

@@ -120,7 +120,7 @@ def _is_odd(sums: Floats, column: int, first: int, x: float, y: float) -> bool:
         ANCHOR_WEIGHT,
     )
     expected = base + slope * x
-    return abs(y - expected) > SURPRISE * max(y, expected)  # type: ignore[no-any-return]
+    return abs(y - expected) > SURPRISE * max(y, expected)
 
 
 @helper

@@ -160,7 +160,9 @@ def test_any_bytes_are_read_as_the_other_decoder_reads_them_or_left_to_it():
 
 
 NO_TEXT = (b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"\xe2\x82")
-EVENT = {"type": "BlockStored", "block_hashes": [1], "token_ids": [1], "block_size": 1}
+EVENT: dict[str, Any] = {
+    "type": "BlockStored", "block_hashes": [1], "token_ids": [1], "block_size": 1,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("bad", NO_TEXT, ids=bytes.hex)

@@ -6,7 +6,7 @@ from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Abort, Fail, Failure, Grant
-from radixroute.router.messages.inputs import Delta
+from radixroute.router.messages.inputs import Absence, AbsentWorker, Delta
 from tests.router.worlds import MS, S, World, packed, request, token
 
 
@@ -235,7 +235,7 @@ def test_a_full_worker_gives_the_request_back_and_gets_no_more_until_heard_of():
     world = World("a")
     client = world.submit(request("r", n=2))
     give_up(world, "a", "r", 1, FinishReason.FULL)
-    assert client.end is None
+    assert [client.end] == [None]
     assert world.on("a") == []
     assert world.core.n_waiting == 1
     later = world.submit(request("later", n=2))
@@ -312,6 +312,18 @@ def test_with_nobody_listed_requests_wait_a_while_and_then_fail():
     late = world.submit(request("r1", now_ns=world.now_ns))
     world.pass_time(2 * S)
     assert (early.end, late.end) == (Failure.NO_WORKERS, None)
+
+
+def test_requests_wait_while_the_controller_starts_a_worker_again():
+    world = World("a")
+    world.core.set_absent([AbsentWorker(WorkerId("a"), Absence.RESTARTING)])
+    world.do(world.core.set_members([], world.now_ns))
+    client = world.submit(request("r"))
+    world.pass_time(60 * S)
+    assert client.end is None
+    world.core.set_absent([])
+    world.pass_time(6 * S)
+    assert client.end is Failure.NO_WORKERS
 
 
 def test_waiting_requests_outlive_a_step_of_the_only_worker_that_takes_long():

@@ -84,6 +84,8 @@ def request(
         arrival_ns=now_ns,
         deadline_ns=more.get("deadline_ns", now_ns + 600 * S),
         session=more.get("session"),
+        tenant=more.get("tenant", ""),
+        priority=more.get("priority", 5),
     )
 
 

@@ -95,7 +95,8 @@ class Watch:
             request = self._state.requests.get(request_id)
             if request is not None:
                 actions += self._dispatcher.fail(request, Failure.DEADLINE, now_ns)
-        if any(member.may_serve for member in self._state.members):
+        members = self._state.members
+        if members.absent or any(member.may_serve for member in members):
             self._last_hope_ns = now_ns
         if now_ns - self._last_hope_ns >= self._no_worker_wait_ns:
             for request in list(self._state.waiting):

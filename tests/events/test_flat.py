@@ -169,9 +169,10 @@ EVENT: dict[str, Any] = {
 @pytest.mark.parametrize("field", ["type", "medium", "lora_name", "later", "name", "nested", "key"])
 def test_text_that_is_none_is_refused_by_both_wherever_it_stands(field, bad):
     text = "@" * len(bad)  # stands for the bad bytes: no packer writes those
-    more: dict[str, Any] = {
+    places: dict[str, dict[str, Any]] = {
         "name": {text: 1}, "nested": {"later": [1, ["x", text]]}, "key": {"later": {text: 1}},
-    }.get(field, {field: text})  # fmt: skip
+    }  # fmt: skip
+    more = places.get(field, {field: text})
     payload = msgpack.packb([1.5, [EVENT | more], 0]).replace(text.encode(), bad)
     assert decode_flat(0, payload) is None
     with pytest.raises(RemoteEventError):

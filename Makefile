@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo check test test-deep test-slow fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay bench-compile model clean
+.PHONY: help dev demo check test test-deep test-slow fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay bench-overload bench-compile model clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,6 +57,9 @@ bench-compat: $(STAMP) $(DYNAMO)/.ready ## Does NVIDIA Dynamo's indexer understa
 
 bench-replay: $(STAMP) $(DYNAMO)/.ready ## The simulated fleet and the default policy beside NVIDIA Dynamo's replay (18 minutes)
 	DYN_LOG=error $(DYNAMO)/python -m bench.replay
+
+bench-overload: $(STAMP) ## More asked than can be served; what an input costs while many wait (2 minutes)
+	$(BIN)/python -m bench.overload
 
 bench-compile: $(STAMP) ## CPU seconds of compiling and loading all kernels (5 minutes)
 	$(BIN)/python -m bench.compile

@@ -1,0 +1,4 @@
+"""`make bench-overload`: more asked than can be served, and what an input costs while many wait.
+
+engines.py     simulated engines behind the real core, in virtual time
+"""

@@ -7,20 +7,39 @@ all. Called by `Tokenizer`.
 
 import datetime
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import jinja2
-from jinja2.ext import loopcontrols
+from jinja2.ext import Extension, loopcontrols
+from jinja2.nodes import CallBlock
+from jinja2.parser import Parser
+from jinja2.runtime import Context, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
-from radixroute.request.errors import InvalidRequest, TokenizerError
+from radixroute.request.errors import InvalidRequest
 
 # What a template's own refusal may add to our message, in characters.
 MAX_REASON_LEN = 200
+# The longest public template has some 30,000 characters.
+MAX_TEMPLATE_LEN = 1024 * 1024
+# Of a chat: its own text may appear a few times over, and examples and rules around it.
+MAX_MARKUP_LEN, MAX_REPEATS = 1024 * 1024, 8
+# Loops over conversations are shorter; two nested ranges of the sandbox's 100,000 run for hours.
+MAX_RANGE = 100_000
+# Bits of a product or power; more is no number that a template prints.
+_MAX_BITS = 4096
+# What `strftime_now` prints when the caller gives no date: the one that Llama 3's own templates
+# take where they find no clock.
+NO_DATE = datetime.date(2024, 7, 26)
 # Templates print a role as it is: one with the markup of a turn in it would forge turns.
 ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,43 +54,139 @@ class ChatTemplate:
     """One model's template with its special tokens. Immutable after construction."""
 
     def __init__(self, source: str, special_tokens: dict[str, str]) -> None:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _refuse
-        try:
-            self._template = environment.from_string(source)
-        except jinja2.TemplateSyntaxError as error:
-            raise TokenizerError(
-                f"the chat template does not compile: {error.message} (line {error.lineno})"
-            ) from error
         self._special_tokens = dict(special_tokens)
+        self._template: jinja2.Template | None = None
+        self.problem = ""  # why no chat can be rendered; the model serves text and ids all the same
+        try:
+            if len(source) > MAX_TEMPLATE_LEN:
+                raise jinja2.TemplateError(f"it has more than {MAX_TEMPLATE_LEN} characters")
+            self._template = _environment().from_string(source)
+        except jinja2.TemplateSyntaxError as error:
+            self.problem = f"does not compile: {error.message} (line {error.lineno})"
+        except Exception as error:  # noqa: BLE001  # what the compiler makes of it may not be Python
+            self.problem = f"does not compile: {str(error)[:MAX_REASON_LEN]}"
+        if self.problem:
+            _log.warning("chats are refused: the model's chat template %s", self.problem)
 
     def render(self, messages: Sequence[ChatMessage], *, today: datetime.date | None = None) -> str:
         """The conversation as the model reads it, ending where its answer begins.
 
-        `today` becomes `strftime_now`; without it a template that asks for a date takes its own
-        fixed one. A date in the prompt ends every shared prefix at midnight: pass one on purpose.
+        `today` is what `strftime_now` prints, `NO_DATE` without it. A date in the prompt ends every
+        shared prefix at midnight: pass one on purpose.
         """
+        if self._template is None:
+            raise InvalidRequest(
+                "messages",
+                f"cannot be rendered: the model's chat template {self.problem}; "
+                "send text or token_ids",
+            )
         if not messages:
             raise InvalidRequest("messages", "is empty; give at least one message")
         for message in messages:
             if message.role not in ROLES:
                 raise InvalidRequest("messages", f"has a role that is none of {', '.join(ROLES)}")
-        values: dict[str, Any] = dict(self._special_tokens)
-        if today is not None:
-            values["strftime_now"] = _strftime_of(today)
+        values: dict[str, Any] = {
+            **self._special_tokens,
+            "messages": [{"role": one.role, "content": one.content} for one in messages],
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": True,
+            "strftime_now": _strftime_of(today or NO_DATE),
+            "range": _counted_range(),
+        }
+        allowed = MAX_MARKUP_LEN + MAX_REPEATS * sum(len(one.content) for one in messages)
         try:
-            return self._template.render(
-                messages=[{"role": one.role, "content": one.content} for one in messages],
-                tools=None,
-                documents=None,
-                add_generation_prompt=True,
-                **values,
-            )
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError) as error:
+            return _joined(self._template.generate(values), allowed)
+        except Exception as error:  # noqa: BLE001  # a stranger's program: any of its errors
             raise InvalidRequest("messages", _reason(error, messages)) from None
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """That of `transformers`, but for products and powers that would fill the memory."""
+
+    intercepted_binops = frozenset(("*", "**"))
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        size = _bits(left) + _bits(right) if operator == "*" else _bits(left) * abs(right)
+        sized = [one for one in (left, right) if isinstance(one, str | list | tuple)]
+        if sized and len(sized[0]) * (right if sized[0] is left else left) > MAX_MARKUP_LEN:
+            raise jinja2.TemplateError("it repeats a text too often")
+        if not sized and size > _MAX_BITS:
+            raise jinja2.TemplateError("it computes too large a number")
+        return super().call_binop(context, operator, left, right)
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks the assistant's words for training; to a reader it is nothing."""
+
+    tags = {"generation"}  # noqa: RUF012  # as Jinja declares it
+
+    def parse(self, parser: Parser) -> CallBlock:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        block = CallBlock(self.call_method("_content"), [], [], body)
+        block.set_lineno(line)
+        return block
+
+    def _content(self, caller: Macro) -> str:
+        text: str = caller()
+        return text
+
+
+class _SafeNamespace(Namespace):
+    """As in `transformers`: no attribute that could lead into the interpreter."""
+
+    def __init__(*args: Any, **values: Any) -> None:
+        self, *rest = args  # `namespace(self=1)` is legal
+        attributes = dict(*rest, **values)
+        if any(str(name).startswith("_") for name in attributes):
+            raise jinja2.TemplateError("a namespace takes no name with an underscore in front")
+        Namespace.__init__(self, attributes)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            raise jinja2.TemplateError("a namespace takes no name with an underscore in front")
+        super().__setitem__(name, value)
+
+
+def _environment() -> _Sandbox:
+    """The filters, tags and functions that `transformers` gives to templates."""
+    environment = _Sandbox(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["namespace"] = _SafeNamespace
+    return environment
+
+
+def _joined(pieces: Iterator[str], allowed: int) -> str:
+    found, length = [], 0
+    for piece in pieces:
+        length += len(piece)
+        if length > allowed:
+            raise jinja2.TemplateError("it makes far more text than the messages have")
+        found.append(piece)
+    return "".join(found)
+
+
+def _counted_range() -> Callable[..., range]:
+    """`range`, until all of one rendering together are too long."""
+    left = MAX_RANGE
+
+    def counted(*bounds: int) -> range:
+        nonlocal left
+        numbers = range(*bounds)
+        left -= len(numbers)
+        if left < 0:
+            raise jinja2.TemplateError(f"it counts through more than {MAX_RANGE} numbers")
+        return numbers
+
+    return counted
+
+
+def _bits(value: object) -> int:
+    return value.bit_length() if isinstance(value, int) else 64
 
 
 def _reason(error: Exception, messages: Sequence[ChatMessage]) -> str:
@@ -94,6 +209,18 @@ def _strftime_of(today: datetime.date) -> Callable[[str], str]:
     return strftime_now
 
 
-def _to_json(value: object, ensure_ascii: bool = False, indent: int | None = None) -> str:
+def _to_json(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     # As in transformers: Jinja's own filter escapes HTML, which models were not trained on.
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )

@@ -1,6 +1,5 @@
 """The tokenizer: as transformers encodes, from files that travel and are named by content."""
 
-import datetime
 import json
 
 import numpy as np
@@ -101,18 +100,6 @@ def test_a_template_reaches_nothing_but_its_arguments():
     template = ChatTemplate("{{ messages.__class__.__mro__[1].__subclasses__() }}", {})
     with pytest.raises(InvalidRequest):
         template.render(CHAT)
-
-
-def test_a_template_gets_a_date_only_from_the_caller():
-    source = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% else %}-{% endif %}"
-    template = ChatTemplate(source, {})
-    assert template.render(CHAT) == "-"
-    assert template.render(CHAT, today=datetime.date(2024, 7, 26)) == "26 Jul 2024"
-
-
-def test_a_torn_template_is_refused_when_it_loads():
-    with pytest.raises(TokenizerError, match="line 1"):
-        samples.byte_level(chat_template="{% for x in %}")
 
 
 def test_a_beginning_of_sequence_is_added_as_the_config_says():

@@ -6,6 +6,7 @@ enforces the same rules. No I/O but reading tokenizer files from a directory; ne
 The way in: `Tokenizer` (`tokenizer.py`) and `Limits` (`limits.py`).
 
     chat.py          a model's chat template, sandboxed and rendered
+    control_tokens.py  what begins and ends turns, and text that only looks like it
     detokenizer.py   token ids to whole characters while they arrive
     errors.py        what the room refuses, cut by what the caller can do
     limits.py        what a request may ask for, and every check of it

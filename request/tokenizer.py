@@ -17,6 +17,7 @@ import tokenizers
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.block_keys import as_tokens
 from radixroute.request.chat import ChatMessage, ChatTemplate
+from radixroute.request.control_tokens import ControlTokens, Guard, Part
 from radixroute.request.errors import InvalidRequest, TokenizerError
 from radixroute.request.token_bytes import TokenBytes
 
@@ -45,6 +46,7 @@ class Tokenizer:
         self._specials = _special_tokens(config)
         self._adds_bos = _adds_bos(config, self._specials)
         self._template = self._load_template(config)
+        self._control = ControlTokens(self._backend, set(self._specials.values()))
         self.token_bytes = TokenBytes(self._backend, spec)
         self.vocab_size = max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
         self.eos_token_ids = self._find_eos()
@@ -84,7 +86,11 @@ class Tokenizer:
     def encode_chat(
         self, messages: Sequence[ChatMessage], *, today: datetime.date | None = None
     ) -> Tokens:
-        """A conversation through the chat template; see `ChatTemplate.render` for `today`."""
+        """A conversation through the chat template; see `ChatTemplate.render` for `today`.
+
+        The template's control tokens are the only ones: their text in a message stays text, where
+        `transformers` would let it end the turn and begin another.
+        """
         if self._template is None:
             raise InvalidRequest(
                 "messages",
@@ -92,7 +98,26 @@ class Tokenizer:
                 "token_ids",
             )
         text = self._template.render(messages, today=today)
-        return _tokens(self._backend.encode(text, add_special_tokens=False).ids)
+        ids = self._backend.encode(text, add_special_tokens=False).ids
+        guard = self._control.guard(messages)
+        if guard is None:
+            return _tokens(ids)
+        parts = list(self._control.parts(self._template.render(guard.messages, today=today)))
+        if [i for i in ids if i in self._control.ids] == [
+            part.token_id for part in parts if part.token_id is not None
+        ]:
+            return _tokens(ids)
+        return _tokens(self._encode_parts(parts, guard))
+
+    def _encode_parts(self, parts: Iterable[Part], guard: Guard) -> list[int]:
+        """A chat with the text of a control token in a message: there it is text."""
+        ids: list[int] = []
+        for part in parts:
+            if part.token_id is not None:
+                ids.append(part.token_id)
+            elif part.text:
+                ids += self._control.encode_literally(guard.restored(part.text))
+        return ids
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """Whole text of a whole answer, special tokens left out."""
@@ -137,12 +162,13 @@ def _load_backend(data: bytes) -> tokenizers.Tokenizer:
 
 
 def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
-    """`bos_token` and friends, as templates name them; a string or an added-token record each."""
+    """`bos_token` and whatever else the model names; a string or an added-token record each."""
+    extra = config.get("extra_special_tokens")
+    named = {**config, **(extra if isinstance(extra, dict) else {})}
     found = {}
-    for name in ("bos_token", "eos_token", "unk_token", "pad_token"):
-        value = config.get(name)
+    for name, value in named.items():
         text = value.get("content") if isinstance(value, dict) else value
-        if isinstance(text, str):
+        if name.endswith("_token") and isinstance(text, str):
             found[name] = text
     return found
 
@@ -160,10 +186,10 @@ def _configured_template(stated: object) -> str | None:
     if isinstance(stated, str):
         return stated
     if isinstance(stated, list):
-        by_name = {one.get("name"): one.get("template") for one in stated if isinstance(one, dict)}
-        template = by_name.get("default")
-        return template if isinstance(template, str) else None
-    return None
+        named = [one for one in stated if isinstance(one, dict)]
+        stated = {str(one.get("name")): one.get("template") for one in named}
+    template = stated.get("default") if isinstance(stated, dict) else None
+    return template if isinstance(template, str) else None
 
 
 def _fingerprint(files: Mapping[str, bytes]) -> str:

@@ -1,0 +1,135 @@
+"""Control tokens: those that begin and end turns, and text that only looks like them.
+
+A chat's text is made by the model's template around what people wrote. The template's markers must
+become control tokens; the same characters in a message must not, or its author forges turns. Which
+ones the template wrote is found by rendering the messages once more with the outer characters of
+every marker replaced: what still reads as a marker is the template's. Owns no state but tables made
+once, and a second tokenizer over the same vocabulary that reads markers as plain text. Called by
+`Tokenizer`; safe for threads.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import tokenizers
+
+from radixroute.request.chat import ChatMessage
+from radixroute.request.errors import InvalidRequest
+
+# Characters nobody assigned a meaning to; the second range for text that has some of the first.
+_STAND_INS = (0xF0000, 0x100000)
+_RANGE_LEN = 0x1000
+
+
+class Part(NamedTuple):
+    """A stretch of a rendered chat: one of the template's control tokens, or text."""
+
+    token_id: int | None  # None: text
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Messages whose characters cannot make a control token, and how to read them again."""
+
+    messages: tuple[ChatMessage, ...]
+    stand_ins: tuple[tuple[str, str], ...]  # (character, what stands for it)
+
+    def restored(self, text: str) -> str:
+        for char, stand_in in self.stand_ins:
+            text = text.replace(stand_in, char)
+        return text
+
+
+class ControlTokens:
+    """The control tokens of one tokenizer."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, named: Collection[str]) -> None:
+        """`named` are control tokens by the model's configuration, whatever their own flag says."""
+        added = backend.get_added_tokens_decoder()
+        by_text = {
+            token.content: (token_id, token)
+            for token_id, token in added.items()
+            if token.content and (token.special or token.content in named)
+        }
+        self.ids = frozenset(token_id for token_id, _ in by_text.values())
+        self._id_by_text = {text: token_id for text, (token_id, _) in by_text.items()}
+        self._ends = sorted({char for text in by_text for char in (text[0], text[-1])})
+        # The longest first: one token may begin another. White space goes where the token takes it.
+        texts = sorted(by_text, key=lambda text: -len(text))
+        self._pattern = re.compile(
+            "|".join(_pattern_of(by_text[text][1]) for text in texts) or "(?!)"
+        )
+        self._literal = _literal_twin(backend, self.ids)
+
+    def guard(self, messages: Sequence[ChatMessage]) -> Guard | None:
+        """None when no message has a character that a control token begins or ends with."""
+        contents = [message.content for message in messages]
+        if not any(char in text for text in contents for char in self._ends):
+            return None
+        base = _unused(contents)
+        stand_ins = tuple((char, chr(base + i)) for i, char in enumerate(self._ends))
+        return Guard(
+            tuple(ChatMessage(one.role, _replaced(one.content, stand_ins)) for one in messages),
+            stand_ins,
+        )
+
+    def parts(self, text: str) -> Iterator[Part]:
+        """The text in order, cut at every control token in it."""
+        at = 0
+        for match in self._pattern.finditer(text):
+            yield Part(None, text[at : match.start()])
+            found = match[0]
+            # What a token takes of the white space around it is no part of its name.
+            token_id = self._id_by_text.get(found, self._id_by_text.get(found.strip()))
+            yield Part(token_id, found)
+            at = match.end()
+        yield Part(None, text[at:])
+
+    def encode_literally(self, text: str) -> list[int]:
+        """Ids of text in which nothing is a control token."""
+        ids: list[int] = self._literal.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+def _pattern_of(token: tokenizers.AddedToken) -> str:
+    before, after = r"\s*" if token.lstrip else "", r"\s*" if token.rstrip else ""
+    return before + re.escape(token.content) + after
+
+
+def _replaced(text: str, stand_ins: Sequence[tuple[str, str]]) -> str:
+    for char, stand_in in stand_ins:
+        text = text.replace(char, stand_in)
+    return text
+
+
+def _unused(contents: Sequence[str]) -> int:
+    """Where a range of characters begins that no message has any of."""
+    for base in _STAND_INS:
+        some = re.compile(f"[{chr(base)}-{chr(base + _RANGE_LEN)}]")
+        if not any(some.search(text) for text in contents):
+            return base
+    raise InvalidRequest(
+        "messages", "have private characters of both planes beside characters of control tokens"
+    )
+
+
+def _literal_twin(backend: tokenizers.Tokenizer, control: Collection[int]) -> tokenizers.Tokenizer:
+    """The same model and steps (shared, not copied), blind to control tokens."""
+    twin = tokenizers.Tokenizer(backend.model)
+    if backend.normalizer is not None:
+        twin.normalizer = backend.normalizer
+    if backend.pre_tokenizer is not None:
+        twin.pre_tokenizer = backend.pre_tokenizer
+    for token_id, token in sorted(backend.get_added_tokens_decoder().items()):
+        if token_id in control:
+            twin.add_special_tokens([token])
+        else:
+            twin.add_tokens([token])
+    if twin.get_added_tokens_decoder().keys() != backend.get_added_tokens_decoder().keys():
+        # Ids with gaps between them: only the whole state keeps them.
+        twin = tokenizers.Tokenizer.from_str(backend.to_str())
+    twin.encode_special_tokens = True
+    return twin

@@ -58,20 +58,28 @@ def engine(runner):
     return InferenceEngine(SETTINGS, runner, time.monotonic_ns)
 
 
-@pytest.mark.timeout(300)
-def test_batched_ids_equal_each_prompt_alone(engine, capsys):
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("every", "least"),
+    [
+        pytest.param(3, (3, 30, 2), id="a third of the prompts"),
+        pytest.param(1, (20, 100, 10), id="all prompts", marks=pytest.mark.deep),
+    ],
+)
+def test_batched_ids_equal_each_prompt_alone(engine, capsys, every, least):
+    """`least`: cached prefixes, evicted blocks and preemptions without which it proves little."""
     # Longest first: what runs together then grows together, and somebody must give way.
     cases = sorted(load_cases(), key=lambda case: -len(case.prompt))
     assert len(cases) == N_PROMPTS
     assert all(len(case.ids) == N_NEW for case in cases)
+    cases = cases[::every]
     outcome = run_engine(engine, [case.prompt for case in cases])
-    assert outcome.cached_prefixes >= 20
-    assert outcome.evicted_blocks >= 100
-    assert outcome.preemptions >= 10
+    did = outcome.cached_prefixes, outcome.evicted_blocks, outcome.preemptions
+    assert all(n >= bound for n, bound in zip(did, least, strict=True)), did
     ties, differences = judge(cases, outcome.ids)
     with capsys.disabled():
         print(
-            f"\n{N_PROMPTS} prompts: {outcome.cached_prefixes} cached prefixes, "
+            f"\n{len(cases)} prompts: {outcome.cached_prefixes} cached prefixes, "
             f"{outcome.evicted_blocks} evicted blocks, {outcome.preemptions} preemptions; "
             f"ties: {ties or 'none'}"
         )

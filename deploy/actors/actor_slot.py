@@ -152,6 +152,7 @@ class ActorSlot:
             self._status = replace(
                 self._status, state=ActorState.LIVE, address=outcome.address, pid=outcome.pid
             )
+            log.info("%s serves at %s (pid %s)", self.name, outcome.address, outcome.pid)
             self._listener.actor_up(self)
             return await _watch(actor)
         except ActorLost as lost:
@@ -175,12 +176,14 @@ class ActorSlot:
     def _spawn(self) -> Actor:
         incarnation = self._ledger.issue(self.name)
         self._mark_starting(incarnation)
+        log.info("%s starts, life %d", self.name, incarnation)
         return self._spawner.spawn(incarnation)
 
     def _mark_starting(self, incarnation: int) -> None:
         self._status = replace(self._status, state=ActorState.STARTING, incarnation=incarnation)
 
     def _mark_down(self, reason: str) -> None:
+        log.warning("%s is down, life %d: %s", self.name, self._status.incarnation, reason)
         self._status = replace(
             self._status,
             state=ActorState.WAITING,

@@ -106,6 +106,7 @@ class ServiceHost(Generic[S]):
             except Exception as error:  # noqa: BLE001 - whatever stops a start reaches the operator
                 return _refusal(error)
             await asyncio.sleep(PORT_RETRY_S)
+        log.info("serves at %s:%d", address.host, address.port)
         self._loop.start(self._leave_when_failed(self._service))
         return StartOutcome(address.host, address.port, os.getpid())
 

@@ -1,8 +1,9 @@
 """radix.index: the router's prefix index, which holder has which blocks.
 
-Owns rows, entries, lanes and the one arena they live in; no other memory. For any order of events
-in which a key has one parent each overlap equals brute force (`make fuzz-index`); a key told with
-two is counted and its holders are matched block by block. Never believes more than it was told.
+Owns rows, entries, lanes and the one arena they live in; no other memory. Each overlap equals brute
+force over what the events said was stored and removed, in any order (`make fuzz-index`). The
+parents they name only make it quick: a prompt knows the true ones, and a false one is counted and
+its holders are matched block by block. Never believes more than it was told.
 
 The way in: `PrefixIndex` (`prefix_index.py`); what it promises is `Index` (`contract.py`).
 
@@ -23,9 +24,11 @@ The way in: `PrefixIndex` (`prefix_index.py`); what it promises is `Index` (`con
 A key names its whole prefix, so the sets of holders only shrink along a prompt as long as they
 have no holes: eight places are probed at a time, and the place where a set shrinks is found in a
 few rounds. Each entry counts the children its lane holds below the block, so `holes[lane]` is exact
-at every event; a lane with holes is followed block by block. Key 0 names no block.
+at every event; a lane with holes is followed block by block. Key 0 names no block. The first prompt
+over new blocks walks them and proves their parents; only proven blocks are jumped to.
 
-    `overlaps`                    O(log blocks) where a set shrinks; O(run) for lanes with holes
+    `overlaps`                    O(log blocks) where a set shrinks; O(run) for lanes with holes,
+                                  and once for blocks that no prompt has shown before
     `store`, `remove`, `apply`    O(blocks); 4 rows swept a block
     `join`, `clear`, `leave`      O(1), O(1), O(holders); what was held is swept later, in steps
     `dump`, `check`               O(everything)

@@ -5,6 +5,8 @@ Own the meaning of rows, entries and holes. Invariants, all proven by `check`:
 - A row lives as long as it has entries or child rows. A block nobody holds but whose child
   somebody holds stays as a ghost, so that the child keeps its parent. A row without entries has no
   parent: what nobody holds keeps nothing else, however long the chain it was in.
+- What parents events name is believed for speed alone. `DOUBTED` blocks count as holes of those who
+  hold them: told with two parents, or above blocks proven while this one had another life.
 - The children of an entry are the blocks below it which that lane holds, whether or not it holds
   the block itself. A lane's holes are the children of its entries without copies.
 - Each call does a bounded amount of work beside its own blocks.
@@ -20,13 +22,14 @@ from radixroute.radix.index.layout import (
     CHILD_ROWS,
     CHILDREN,
     CLOCK_ROW,
+    CONFLICTS,
     COPIES,
+    DOUBTED,
     FORGET_LOOKS,
     FORGOTTEN,
     GARBAGE_LOOKS,
     GARBAGE_ROW,
     HOLES,
-    IS_DISTRUSTED,
     IS_TIGHT,
     LANE_FORGOTTEN,
     LANE_SHIFT,
@@ -42,6 +45,7 @@ from radixroute.radix.index.layout import (
     PAGES_FROM,
     PAIRS,
     PARENT_KNOWN,
+    PROVEN,
     RECENT,
     ROW_WORDS,
     STATE,
@@ -81,7 +85,7 @@ def add_holes(a: Arrays, lane: int, n: int) -> None:
         return
     before = lanes[lane, HOLES]
     lanes[lane, HOLES] = before + n
-    if lanes[lane, STATE] == LIVE and lanes[lane, IS_DISTRUSTED] == 0:
+    if lanes[lane, STATE] == LIVE:
         if before == 0:
             head[N_DIRTY] += 1
         elif before + n == 0:
@@ -101,7 +105,9 @@ def _let_go(a: Arrays, row: int, slot: int) -> None:
             drop(a, slot)
             give_row(a, row)
         else:
-            cells[at + 1] = flags & ~(PARENT_KNOWN | LOW_32)
+            # Blocks below may be proven; what is told of this one next is not.
+            doubt = DOUBTED if flags & PROVEN != _NONE else _NONE
+            cells[at + 1] = (flags & ~(PARENT_KNOWN | PROVEN | LOW_32)) | doubt
         slot, row = 0, number(flags & LOW_32)
         if row != 0:
             cells[ROW_WORDS * row + 1] -= CHILD_ROW
@@ -148,6 +154,7 @@ def forget_row(a: Arrays, row: int) -> None:
     cells, lanes, head = a.cells, a.lanes, a.head
     at = ROW_WORDS * row
     parent = number(cells[at + 1] & LOW_32)
+    is_doubted = cells[at + 1] & DOUBTED != _NONE
     while True:
         first, n = entries_of(a, row)
         if n == 0:
@@ -164,6 +171,8 @@ def forget_row(a: Arrays, row: int) -> None:
                 add_pair(a, lane, tier, -1)
                 head[FORGOTTEN] += 1
                 lanes[lane, LANE_FORGOTTEN] += 1
+        if is_doubted:
+            add_holes(a, lane, -1)
         if parent != 0:
             unlink_parent(a, parent, lane)
     let_go(a, row, 0)
@@ -286,13 +295,42 @@ def make_entry(a: Arrays, row: int, lane: int) -> int:
 
 
 @helper
-def distrust(a: Arrays, lane: int) -> None:
-    """Match this lane block by block from now on: one of its blocks has two parents."""
-    lanes, head = a.lanes, a.head
-    if lanes[lane, STATE] == LIVE and lanes[lane, IS_DISTRUSTED] == 0:
-        lanes[lane, IS_DISTRUSTED] = 1
-        if lanes[lane, HOLES] == 0:
-            head[N_DIRTY] += 1
+def _add_hole_for_each(a: Arrays, row: int, n: int) -> None:
+    cells = a.cells
+    first, n_entries = entries_of(a, row)
+    for place in range(first, first + n_entries):
+        if cells[place] & COPIES != _NONE:
+            add_holes(a, number(cells[place] >> LANE_SHIFT), n)
+
+
+@rare_helper
+def doubt(a: Arrays, row: int) -> None:
+    """A block's parent may be wrong: whoever holds it is matched block by block meanwhile."""
+    cells, at = a.cells, ROW_WORDS * row + 1
+    if cells[at] & DOUBTED == _NONE:
+        cells[at] |= DOUBTED
+        _add_hole_for_each(a, row, 1)
+
+
+@rare_helper
+def trust(a: Arrays, row: int) -> None:
+    """A prompt has shown that a block's parent is right, and that one's, up to the beginning."""
+    cells, at = a.cells, ROW_WORDS * row + 1
+    if cells[at] & DOUBTED != _NONE:
+        cells[at] &= ~DOUBTED
+        _add_hole_for_each(a, row, -1)
+    cells[at] |= PROVEN
+
+
+@rare_helper
+def contradict(a: Arrays, row: int) -> None:
+    """A block was told with another parent than before."""
+    cells, at = a.cells, ROW_WORDS * row + 1
+    a.head[CONFLICTS] += 1
+    # Once proven it is the teller who is wrong, and the row goes on saying what is right.
+    if cells[at] & PROVEN == _NONE:
+        cells[at] |= PARENT_KNOWN
+        doubt(a, row)
 
 
 @helper

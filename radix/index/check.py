@@ -26,7 +26,8 @@ class _Row:
         self.parent = flags & _LOW_32
         self.n_child_rows = (flags >> 32) & 0xFFFFFF
         self.is_known = bool(flags & int(at.PARENT_KNOWN))
-        self.is_conflicted = bool(flags & int(at.CONFLICTED))
+        self.is_doubted = bool(flags & int(at.DOUBTED))
+        self.is_proven = bool(flags & int(at.PROVEN))
         self.buddy: tuple[int, int] | None = None
         words = [word] if word else []
         if flags & int(at.POOLED):
@@ -85,6 +86,9 @@ def _check_links(rows: dict[int, _Row]) -> None:
     for number, row in rows.items():
         _must(row.n_child_rows == child_rows[number], "child rows are miscounted")
         _must(bool(row.entries or row.n_child_rows), "a row nobody needs")
+        above = rows.get(row.parent)
+        is_right = row.is_known and (above is None or above.is_proven or above.is_doubted)
+        _must(is_right or not row.is_proven, "a proven block follows one that is not")
         is_ghost = not row.entries
         _must(not (is_ghost and row.is_known), "a row without entries keeps its parent")
 
@@ -105,7 +109,7 @@ def _check_entries(rows: dict[int, _Row], lanes: Lanes, head: Numbers) -> None:
         _must(lanes[lane, at.N_ENTRIES] == n_entries[lane], "entries are miscounted")
         counted = [int(n) for n in lanes[lane, at.PAIRS : at.PAIRS + 3]]
         _must(counted == [pairs[lane, tier] for tier in range(3)], "pairs are miscounted")
-    dirty = [lane for lane in live if lanes[lane, at.HOLES] or lanes[lane, at.IS_DISTRUSTED]]
+    dirty = [lane for lane in live if lanes[lane, at.HOLES]]
     _must(len(dirty) == head[at.N_DIRTY], "lanes with holes are miscounted")
     slow = [lane for lane in live if pairs[lane, 1] or pairs[lane, 2]]
     _must(len(slow) == head[at.N_SLOW], "lanes with slower tiers are miscounted")
@@ -129,8 +133,7 @@ def _check_children(
             _must(row.children(lane) == children[number, lane], "children are miscounted")
             _must(row.holds(lane) or row.children(lane) > 0, "an empty entry")
             holes[lane] += 0 if row.holds(lane) else row.children(lane)
-            has_two_parents = row.holds(lane) and row.is_conflicted
-            _must(not has_two_parents or lanes[lane, at.IS_DISTRUSTED] > 0, "a conflict is missed")
+            holes[lane] += row.holds(lane) and row.is_doubted
     for lane in live:
         _must(lanes[lane, at.HOLES] == holes[lane], "holes are miscounted")
 

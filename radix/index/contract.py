@@ -77,7 +77,8 @@ class Index(Protocol):
 
     Any order of events is legal: holes (a removed or never-seen parent under a held child),
     repeated stores, moves between tiers. Copies are counted for each (holder, tier, key): a block
-    stored twice is gone after two removals. One writer, no locks, no I/O; readers are pure.
+    stored twice is gone after two removals. Parents that events name change no overlap, whatever
+    they say: who holds which keys does. One thread, no locks, no I/O.
     Everything that names a holder, but `join`, raises `UnknownHolder` for one that has not joined.
     """
 

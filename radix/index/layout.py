@@ -43,8 +43,11 @@ CHILD_ROW: Final = np.uint64(1 << 32)
 CHILD_ROWS: Final = np.uint64(0xFFFFFF << 32)
 POOLED: Final = np.uint64(1 << 56)
 PARENT_KNOWN: Final = np.uint64(1 << 57)  # clear: only ever named as a parent
-CONFLICTED: Final = np.uint64(1 << 58)  # was told with two parents
+DOUBTED: Final = np.uint64(
+    1 << 58
+)  # its parent may be wrong: who holds it is matched block by block
 RECENT: Final = np.uint64(1 << 59)
+PROVEN: Final = np.uint64(1 << 60)  # a prompt has shown that its parent is right, and those above
 LOW_32: Final = np.uint64(0xFFFFFFFF)
 
 # Word 2 of a pooled row.
@@ -71,14 +74,14 @@ N_USED_ROWS: Final = 2
 DEPTH: Final = 3  # of the directory
 N_SEGMENTS: Final = 4
 PAGES_FROM: Final = 5  # the lowest cell that belongs to a page
-N_DIRTY: Final = 6  # live lanes that must be matched block by block
+N_DIRTY: Final = 6  # live lanes with holes: matched block by block
 N_SLOW: Final = 7  # live lanes with blocks off the device
 N_UNSWEPT: Final = 8  # entries of retired lanes
 SWEEP_ROW: Final = 9  # where the sweep's pass stands; 0: no pass is running
 NEXT_TO_FORGET: Final = 10  # a row: the parent of the one forgotten last
 CLOCK_ROW: Final = 11  # where forgetting looked last
 FORGOTTEN: Final = 12  # (holder, block) pairs the budget has cost
-CONFLICTS: Final = 13  # blocks told with two parents
+CONFLICTS: Final = 13  # times a block was told with another parent, or a prompt showed another
 N_FREE_WORDS: Final = 14  # in free buddies
 N_LANES: Final = 15  # highest lane ever used
 FREE_BUDDY: Final = 16  # 16 + order: first free buddy of 2**order words; 0: none
@@ -114,8 +117,7 @@ PACKED_HEAD: Final = 3
 
 # Fields of a lane.
 STATE: Final = 1
-HOLES: Final = 2
-IS_DISTRUSTED: Final = 3  # holds a block told with two parents
+HOLES: Final = 2  # and doubted blocks it holds
 PAIRS: Final = 4  # 4, 5, 6: blocks on device, in host memory, on disk
 DIGEST: Final = 7  # of the stream: what the index forgot still counts
 N_COPIES: Final = 8  # of the stream

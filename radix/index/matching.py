@@ -1,22 +1,27 @@
 """Kernels that read the index: the longest leading run of blocks that each lane holds.
 
 A lane without holes that holds block i holds all blocks before it, so the sets of such lanes only
-shrink along a prompt and a few probes find where they do. Lanes with holes, and those that hold a
-block told with two parents, are followed block by block. They change nothing.
+shrink along a prompt and a few probes find where they do. That needs true parents, and events may
+name others; a prompt knows them. So only blocks that are proven are jumped to: those whose parents,
+all the way up, a prompt has shown to be right. The first prompt over new blocks walks them once and
+proves them; a block whose parent it refutes is doubted. Lanes with holes, and those that hold a
+doubted block, are followed block by block. Beside proofs and doubts nothing is changed.
 """
 
 import numpy as np
 
 from radixroute.radix.ids import Arrays, Cells, Directory, Keys, Lanes, Numbers, Runs
 from radixroute.radix.index.arena import number
-from radixroute.radix.index.changes import copies_in
+from radixroute.radix.index.changes import copies_in, doubt, trust
 from radixroute.radix.index.entries import entries_of
 from radixroute.radix.index.layout import (
+    CONFLICTS,
     COPIES,
+    DOUBTED,
     GUESSES,
     HOLES,
-    IS_DISTRUSTED,
     LANE_SHIFT,
+    LOW_32,
     MAX_GUESSES,
     N_DIRTY,
     N_LANES,
@@ -25,11 +30,13 @@ from radixroute.radix.index.layout import (
     NOTES,
     OUT_ROWS,
     PAIRS,
+    PARENT_KNOWN,
+    PROVEN,
     ROW_WORDS,
 )
 from radixroute.radix.index.prefetch import prefetch
 from radixroute.radix.index.table import ask_for, find, row_at, seek_tag, verified
-from radixroute.radix.jit import helper, kernel
+from radixroute.radix.jit import helper, kernel, rare_helper
 
 _NONE = np.uint64(0)
 _ARRAYS = "uint64[::1], int64[::1], int64[:, ::1], int64[::1]"
@@ -40,13 +47,17 @@ _MAX_STACK = 56
 LOWS, HIGHS = NOTES, NOTES + _MAX_STACK
 ROWS, SIZES = NOTES + 2 * _MAX_STACK, NOTES + 3 * _MAX_STACK
 PROBED, FOUND = NOTES + 4 * _MAX_STACK, NOTES + 4 * _MAX_STACK + 16
-N_PROBES = 7
+N_PROBES, _MOST_PROBED = 7, 16
 
 
 @helper
 def _is_dirty(a: Arrays, lane: int) -> bool:
-    lanes = a.lanes
-    return bool(lanes[lane, HOLES] != 0 or lanes[lane, IS_DISTRUSTED] != 0)
+    return bool(a.lanes[lane, HOLES] != 0)
+
+
+@helper
+def _is_proven(a: Arrays, row: int) -> bool:
+    return bool(a.cells[ROW_WORDS * row + 1] & PROVEN != _NONE)
 
 
 @helper
@@ -129,8 +140,13 @@ def _probe(a: Arrays, keys: Keys, n: int) -> None:
 
 
 @helper
-def _gallop(a: Arrays, keys: Keys, out: Runs, row: int, n_here: int, is_clean: bool) -> None:
+def _gallop(
+    a: Arrays, keys: Keys, out: Runs, row: int, n_here: int, is_clean: bool
+) -> tuple[int, int]:
     """Finds each place where the set shrinks, eight times closer with each round of probes.
+
+    Blocks that are not proven are held by nobody here. If it met one: the last place where the set
+    is not empty and the row there; otherwise -1 and a row.
 
     `head` keeps a stack of places beyond, with smaller sets, for the changes that come after.
     """
@@ -141,13 +157,19 @@ def _gallop(a: Arrays, keys: Keys, out: Runs, row: int, n_here: int, is_clean: b
     top, here = 0, 0
     guess_at = GUESSES + row % MAX_GUESSES
     n_probes = _choose_first(a, len(keys), head[guess_at])
-    is_first = True
+    is_first, last, has_unproven = True, 0, False
+    last_row = row
     while n_here > 0:
         while n_probes > 0:
             _probe(a, keys, n_probes)
             for i in range(n_probes - 1, -1, -1):
                 place, there = head[PROBED + i], head[FOUND + i]
-                size = _n_clean(a, there, is_clean) if there != 0 else 0
+                size = 0
+                if there != 0:
+                    if _is_proven(a, there):
+                        size = _n_clean(a, there, is_clean)
+                    else:
+                        has_unproven = True
                 if size == n_here:
                     here, row = place, there
                     break
@@ -157,6 +179,7 @@ def _gallop(a: Arrays, keys: Keys, out: Runs, row: int, n_here: int, is_clean: b
                 head[LOWS + top] = place
             n_probes = _choose(a, here, head[LOWS + top])
         _set_clean(a, row, out, here + 1, is_clean)
+        last, last_row = here, row
         if is_first:
             head[guess_at] = here
             is_first = False
@@ -164,24 +187,87 @@ def _gallop(a: Arrays, keys: Keys, out: Runs, row: int, n_here: int, is_clean: b
         top -= 1
         if top >= 0:
             n_probes = _choose(a, here, head[LOWS + top])
+    return last if has_unproven else -1, last_row
+
+
+@helper
+def _is_after(a: Arrays, row: int, above: int) -> bool:
+    """Whether a row says what this prompt says: that it follows `above`, which is proven, or 0."""
+    flags = a.cells[ROW_WORDS * row + 1]
+    return bool(flags & PARENT_KNOWN != _NONE and number(flags & LOW_32) == above)
+
+
+@rare_helper
+def _refute(a: Arrays, out: Runs, row: int) -> None:
+    """A block follows another than was told: its holders are followed from the beginning."""
+    cells, head = a.cells, a.head
+    flags = cells[ROW_WORDS * row + 1]
+    # Nobody holds a block whose parent is not known; a doubted one's holders are followed already.
+    if flags & PARENT_KNOWN == _NONE or flags & DOUBTED != _NONE:
+        return
+    head[CONFLICTS] += 1
+    doubt(a, row)
+    first, n = entries_of(a, row)
+    for place in range(first, first + n):
+        at = head[OUT_ROWS + number(cells[place] >> LANE_SHIFT)]
+        if at >= 0 and cells[place] & COPIES != _NONE:
+            out[at] = 0
+
+
+@rare_helper
+def _has_proven(a: Arrays, keys: Keys, out: Runs, row: int, start: int) -> bool:
+    """Proves the blocks from `start` on, after the proven `row`, as far as they are right.
+
+    False if there were none: then no lane without holes holds the block at `start`.
+    """
+    head = a.head
+    has_proven = False
+    place = start
+    while place < len(keys):
+        n = min(_MOST_PROBED, len(keys) - place)
+        for i in range(n):
+            head[PROBED + i] = place + i
+        _probe(a, keys, n)
+        for i in range(n):
+            above, row = row, head[FOUND + i]
+            if row == 0:
+                return has_proven
+            if _is_proven(a, row):
+                if place + i == start:
+                    return False
+            elif _is_after(a, row, above):
+                trust(a, row)
+                has_proven = True
+            else:
+                _refute(a, out, row)
+                return has_proven
+        place += n
+    return has_proven
 
 
 @helper
 def _walk(a: Arrays, keys: Keys, out: Runs, row: int) -> None:
     """Lanes with holes, block by block until none of them goes on."""
     cells, head = a.cells, a.head
+    is_proven = _is_proven(a, row)
     for i in range(len(keys)):
         if i > 0:
+            above = row
             row = find(a, keys[i])
             if row == 0:
                 return
+            if is_proven and not _is_proven(a, row):
+                is_proven = _is_after(a, row, above)
+                if is_proven:
+                    trust(a, row)
         n_on = 0
         first, n = entries_of(a, row)
         for place in range(first, first + n):
             word = cells[place]
             lane = number(word >> LANE_SHIFT)
             at = head[OUT_ROWS + lane]
-            if word & COPIES != _NONE and at >= 0 and _is_dirty(a, lane) and out[at] == i:
+            # Who was matched already does not hold the block behind its run.
+            if word & COPIES != _NONE and at >= 0 and out[at] == i:
                 out[at] = i + 1
                 n_on += 1
         if n_on == 0:
@@ -208,10 +294,19 @@ def match(
     first = find(a, keys[0])
     if first == 0:
         return 0
-    is_clean = head[N_DIRTY] == 0 and head[N_UNSWEPT] == 0
-    n_clean = _n_clean(a, first, is_clean)
-    if n_clean:
-        _gallop(a, keys, out, first, n_clean, is_clean)
+    if not _is_proven(a, first):
+        if _is_after(a, first, 0):
+            trust(a, first)
+        else:
+            _refute(a, out, first)
+    goes_on = _is_proven(a, first)
+    while goes_on:
+        is_clean = head[N_DIRTY] == 0 and head[N_UNSWEPT] == 0
+        n_clean = _n_clean(a, first, is_clean)
+        if n_clean == 0:
+            break
+        place, row = _gallop(a, keys, out, first, n_clean, is_clean)
+        goes_on = place >= 0 and _has_proven(a, keys, out, row, place + 1)
     if head[N_DIRTY]:
         _walk(a, keys, out, first)
     n_slow: int = head[N_SLOW]

@@ -86,7 +86,7 @@ class PrefixIndex:
 
     @property
     def n_conflicts(self) -> int:
-        """Times a block was told with another parent than before."""
+        """Times a block was told with another parent than before, or a prompt showed another."""
         return int(self._head[at.CONFLICTS])
 
     @property
@@ -173,7 +173,10 @@ class PrefixIndex:
         return keys[is_known.astype(np.bool_)]
 
     def overlaps(self, keys: Keys) -> Overlaps:
-        """O(log(blocks) * changes of the set of holders); O(run) for holders with holes."""
+        """O(log(blocks) * changes of the set of holders); O(run) for holders with holes.
+
+        Notes which parents a prompt has shown to be right: O(run) once for new blocks.
+        """
         cells, directory, lanes, head = self._arrays
         holders = self._holders
         blocks = np.zeros(len(holders), _INT32)
@@ -196,7 +199,7 @@ class PrefixIndex:
         return int(self._lanes[self._lane(holder), at.LANE_FORGOTTEN])
 
     def n_holes(self, holder: Holder) -> int:
-        """Blocks it holds whose parent it does not. O(1)."""
+        """Blocks it holds whose parent it does not hold, or whose parent is doubted. O(1)."""
         return int(self._lanes[self._lane(holder), at.HOLES])
 
     def account(self, holder: Holder) -> Account:
@@ -292,7 +295,7 @@ class PrefixIndex:
 
     def _retire(self, lane: int) -> None:
         fields, head = self._lanes[lane], self._head
-        if fields[at.HOLES] or fields[at.IS_DISTRUSTED]:
+        if fields[at.HOLES]:
             head[at.N_DIRTY] -= 1
         if fields[at.PAIRS + Tier.HOST] or fields[at.PAIRS + Tier.DISK]:
             head[at.N_SLOW] -= 1

@@ -11,8 +11,8 @@ from radixroute.radix.index.arena import number
 from radixroute.radix.index.changes import (
     add_holes,
     add_pair,
+    contradict,
     copies_in,
-    distrust,
     let_go,
     link_parent,
     look_for_room,
@@ -26,13 +26,11 @@ from radixroute.radix.index.entries import drop_entry, entries_of, find_entry
 from radixroute.radix.index.layout import (
     CHILD_ROW,
     CHILDREN,
-    CONFLICTED,
-    CONFLICTS,
     COPIES,
     DIGEST,
+    DOUBTED,
     FORGOTTEN,
     LANE_FORGOTTEN,
-    LANE_SHIFT,
     LOW_32,
     MAX_NOTES,
     MOVES_NOTED,
@@ -81,8 +79,8 @@ def _noted(a: Arrays, keys: Keys, start: int, i: int, end: int) -> int:
 
 @helper
 def _tell_parent(a: Arrays, row: int, above: int) -> None:
-    """The block follows `above` (0: none), or a conflict with what was told before."""
-    cells, head = a.cells, a.head
+    """The block follows `above` (0: none), or it is told otherwise than before."""
+    cells = a.cells
     at = ROW_WORDS * row
     flags = cells[at + 1]
     is_own_parent = row == above
@@ -91,11 +89,7 @@ def _tell_parent(a: Arrays, row: int, above: int) -> None:
         if above != 0:
             cells[ROW_WORDS * above + 1] += CHILD_ROW
     elif number(flags & LOW_32) != above or is_own_parent:
-        cells[at + 1] = flags | PARENT_KNOWN | CONFLICTED
-        head[CONFLICTS] += 1
-        first, n = entries_of(a, row)
-        for place in range(first, first + n):
-            distrust(a, number(cells[place] >> LANE_SHIFT))
+        contradict(a, row)
 
 
 @helper
@@ -103,6 +97,12 @@ def _one_copy(tier: int) -> np.uint64:
     if tier == 0:
         return np.uint64(1 << 40)
     return np.uint64(1 << 32) if tier == 1 else np.uint64(1 << 24)
+
+
+@helper
+def _n_doubts(flags: np.uint64) -> int:
+    """Holes that a block makes by itself for whoever holds it."""
+    return 1 if flags & DOUBTED else 0
 
 
 @rare_helper
@@ -113,7 +113,7 @@ def _take_back(a: Arrays, row: int, lane: int, tier: int) -> None:
     cells[place] -= _one_copy(tier)
     add_pair(a, lane, tier, -1)
     n_children = number(cells[place] & CHILDREN)
-    add_holes(a, lane, n_children)
+    add_holes(a, lane, n_children - _n_doubts(cells[ROW_WORDS * row + 1]))
     if n_children == 0:
         drop_entry(a, row, place)
         lanes[lane, N_ENTRIES] -= 1
@@ -143,12 +143,10 @@ def _add_copy(a: Arrays, row: int, above: int, lane: int, tier: int, hint: int) 
     cells[place] = word + _one_copy(tier)
     if in_tier == _NONE:
         add_pair(a, lane, tier, 1)
-    flags = cells[ROW_WORDS * row + 1]
-    if flags & CONFLICTED:
-        distrust(a, lane)
     if word & COPIES != _NONE:
         return hint_here
-    add_holes(a, lane, -number(word & CHILDREN))
+    flags = cells[ROW_WORDS * row + 1]
+    add_holes(a, lane, _n_doubts(flags) - number(word & CHILDREN))
     parent = number(flags & LOW_32)
     if parent != 0 and not link_parent(a, parent, lane, hint):
         _take_back(a, row, lane, tier)
@@ -262,11 +260,12 @@ def remove_blocks(  # noqa: PLR0913, PLR0917 - one event
         if word & COPIES != _NONE:
             continue
         n_children = number(word & CHILDREN)
-        add_holes(a, lane, n_children)
+        flags = cells[ROW_WORDS * row + 1]
+        add_holes(a, lane, n_children - _n_doubts(flags))
         if n_children == 0:
             drop_entry(a, row, place)
             lanes[lane, N_ENTRIES] -= 1
-        parent = number(cells[ROW_WORDS * row + 1] & LOW_32)
+        parent = number(flags & LOW_32)
         if parent != 0:
             unlink_parent(a, parent, lane)
         let_go(a, row, slot)

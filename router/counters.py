@@ -50,6 +50,9 @@ class Count(StrEnum):
     EVENTS_UNKNOWN_HOLDER = "event_items_dropped_unknown_worker"
     REMOVALS_UNKNOWN = "index_removals_unknown"
     BLOCKS_FORGOTTEN = "index_blocks_forgotten"  # the byte budget was full
+    COPIES_UNCOUNTED = (
+        "index_copies_uncounted"  # more of a block than are counted: held until a clear
+    )
     PARENT_CONFLICTS = "index_parent_conflicts"  # events gave a block two parents
     SENDS_DROPPED = "sends_dropped_no_session"
 

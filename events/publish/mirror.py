@@ -54,6 +54,8 @@ class StreamMirror:
                 self._index.store(_SELF, event.parent, event.keys, event.tier)
                 if self._index.n_forgotten:
                     raise LocalEventError("the mirror is full: its budget is below the KV pool's")
+                if self._index.n_uncounted:
+                    raise LocalEventError("more copies of one block than a snapshot can say")
             case BlocksRemoved():
                 known = self._index.remove_known(_SELF, event.keys, event.tier)
                 if len(known) != len(event.keys):

@@ -65,6 +65,22 @@ _WORDS_A_BLOCK = 16
 
 
 @helper
+def add_child_row(a: Arrays, row: int) -> None:
+    """One row more follows this one."""
+    at = ROW_WORDS * row + 1
+    if a.cells[at] & CHILD_ROWS != CHILD_ROWS:
+        a.cells[at] += CHILD_ROW
+
+
+@helper
+def drop_child_row(a: Arrays, row: int) -> None:
+    """One row less follows this one."""
+    at = ROW_WORDS * row + 1
+    if a.cells[at] & CHILD_ROWS != CHILD_ROWS:
+        a.cells[at] -= CHILD_ROW
+
+
+@helper
 def add_pair(a: Arrays, lane: int, tier: int, n: int) -> None:
     """A block more in a tier, or one less."""
     lanes, head = a.lanes, a.head
@@ -110,7 +126,7 @@ def _let_go(a: Arrays, row: int, slot: int) -> None:
             cells[at + 1] = (flags & ~(PARENT_KNOWN | PROVEN | LOW_32)) | doubt
         slot, row = 0, number(flags & LOW_32)
         if row != 0:
-            cells[ROW_WORDS * row + 1] -= CHILD_ROW
+            drop_child_row(a, row)
 
 
 @helper
@@ -129,6 +145,8 @@ def unlink_parent(a: Arrays, parent: int, lane: int) -> None:
     """The lane holds one child less below `parent`."""
     cells, lanes = a.cells, a.lanes
     place = find_entry(a, parent, np.uint64(lane), 0)
+    if cells[place] & CHILDREN == CHILDREN:
+        return
     cells[place] -= _ONE
     if cells[place] & COPIES == _NONE:
         add_holes(a, lane, -1)
@@ -340,11 +358,15 @@ def link_parent(a: Arrays, parent: int, lane: int, hint: int) -> bool:
     place = find_entry(a, parent, np.uint64(lane), hint)
     if place < 0:
         place = make_entry(a, parent, lane)
-    if place < 0 or cells[place] & CHILDREN == CHILDREN:
+    if place < 0:
         return False
+    if cells[place] & CHILDREN == CHILDREN:
+        return True
     cells[place] += _ONE
     if cells[place] & COPIES == _NONE:
         add_holes(a, lane, 1)
+    if cells[place] & CHILDREN == CHILDREN:
+        add_holes(a, lane, 1)  # nobody counts them from now on: a hole that stays
     return True
 
 
@@ -352,14 +374,14 @@ def link_parent(a: Arrays, parent: int, lane: int, hint: int) -> bool:
 def pin(a: Arrays, row: int) -> None:
     """As if it had one child row more: it is neither freed nor forgotten meanwhile."""
     if row != 0 and a.head[IS_TIGHT]:
-        a.cells[ROW_WORDS * row + 1] += CHILD_ROW
+        add_child_row(a, row)
 
 
 @helper
 def unpin(a: Arrays, row: int) -> None:
     """Takes a `pin` back."""
     if row != 0 and a.head[IS_TIGHT]:
-        a.cells[ROW_WORDS * row + 1] -= CHILD_ROW
+        drop_child_row(a, row)
         let_go(a, row, 0)
 
 

@@ -12,6 +12,10 @@ An entry is one lane's part in a block, one word: lane (14 bits) | copies on dev
 memory (8), on disk (8) | how many children of this block the lane holds (24). A lane that holds a
 child but not the block itself has an entry without copies: each such child is a hole of the lane.
 
+A count at its most counts no further and stays, until the entry or the index ends: a row is kept
+that nothing needs, a lane with so many children is matched block by block, and a block with so many
+copies is held until its holder clears.
+
 A page is 4,096 words: a segment of the hash table, or cut into buddies for entries. `directory`
 (int64) leads from the top bits of a key's tag to the segment; a slot is tag (32) | row (32).
 `lanes` (int64, one line a lane) and `head` (int64) are the small numbers below.
@@ -38,7 +42,6 @@ MAX_LANES: Final = 1 << 14
 MAX_HOLDERS: Final = 1 << MAX_ORDER
 
 # Word 1 of a row.
-CHILD_ROW_SHIFT: Final = np.uint64(32)
 CHILD_ROW: Final = np.uint64(1 << 32)
 CHILD_ROWS: Final = np.uint64(0xFFFFFF << 32)
 POOLED: Final = np.uint64(1 << 56)
@@ -62,7 +65,6 @@ LANE_SHIFT: Final = np.uint64(50)
 COPIES: Final = np.uint64(((1 << 26) - 1) << 24)
 CHILDREN: Final = np.uint64((1 << 24) - 1)
 TIER_SHIFTS: Final = (np.uint64(40), np.uint64(32), np.uint64(24))  # device, host, disk
-TIER_MAXIMA: Final = (np.uint64(1023), np.uint64(255), np.uint64(255))
 
 # A free buddy: no lane, so that no entry looks like one. order + 1 (8 bits) | next (40); then prev.
 FREE_ORDER_SHIFT: Final = np.uint64(40)
@@ -92,6 +94,7 @@ GARBAGE_ROW: Final = 32  # where a full arena looked last for what retired lanes
 # How many rows this call may still look at for that, and to forget something.
 GARBAGE_LOOKS: Final = 33
 FORGET_LOOKS: Final = 34
+N_UNCOUNTED: Final = 35  # copies told of blocks that have as many as can be counted
 # Behind them: room for a call to note things in.
 NOTES: Final = 40
 MAX_NOTES: Final = 256

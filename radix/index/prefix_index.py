@@ -90,6 +90,11 @@ class PrefixIndex:
         return int(self._head[at.CONFLICTS])
 
     @property
+    def n_uncounted(self) -> int:
+        """Copies told of blocks with as many as are counted: held until their holder clears."""
+        return int(self._head[at.N_UNCOUNTED])
+
+    @property
     def n_unknown_removals(self) -> int:
         """Blocks removed that were not there, since the start."""
         return int(self._head[at.UNKNOWN_REMOVALS])

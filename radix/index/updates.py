@@ -9,6 +9,7 @@ import numpy as np
 from radixroute.radix.ids import Arrays, Flags, Keys
 from radixroute.radix.index.arena import number
 from radixroute.radix.index.changes import (
+    add_child_row,
     add_holes,
     add_pair,
     contradict,
@@ -24,7 +25,6 @@ from radixroute.radix.index.changes import (
 )
 from radixroute.radix.index.entries import drop_entry, entries_of, find_entry
 from radixroute.radix.index.layout import (
-    CHILD_ROW,
     CHILDREN,
     COPIES,
     DIGEST,
@@ -37,6 +37,7 @@ from radixroute.radix.index.layout import (
     N_COPIES,
     N_ENTRIES,
     N_MOVES,
+    N_UNCOUNTED,
     NOTES,
     PARENT_KNOWN,
     RECENT,
@@ -87,7 +88,7 @@ def _tell_parent(a: Arrays, row: int, above: int) -> None:
     if flags & PARENT_KNOWN == _NONE and not is_own_parent:
         cells[at + 1] = flags | PARENT_KNOWN | np.uint64(above)
         if above != 0:
-            cells[ROW_WORDS * above + 1] += CHILD_ROW
+            add_child_row(a, above)
     elif number(flags & LOW_32) != above or is_own_parent:
         contradict(a, row)
 
@@ -139,7 +140,8 @@ def _add_copy(a: Arrays, row: int, above: int, lane: int, tier: int, hint: int) 
     word = cells[place]
     in_tier = copies_in(word, tier)
     if in_tier == _most_copies(tier):
-        return -1
+        a.head[N_UNCOUNTED] += 1
+        return hint_here
     cells[place] = word + _one_copy(tier)
     if in_tier == _NONE:
         add_pair(a, lane, tier, 1)
@@ -253,6 +255,8 @@ def remove_blocks(  # noqa: PLR0913, PLR0917 - one event
             )
             lanes[lane, N_COPIES] -= 1
         hint = place - entries_of(a, row)[0]
+        if copies_in(cells[place], tier) == _most_copies(tier):
+            continue
         cells[place] -= one
         word = cells[place]
         if copies_in(word, tier) == _NONE:

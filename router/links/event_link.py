@@ -34,6 +34,8 @@ class LinkedIndex(WritableIndex, Protocol):
     @property
     def n_conflicts(self) -> int: ...
     @property
+    def n_uncounted(self) -> int: ...
+    @property
     def n_unknown_removals(self) -> int: ...
 
 
@@ -105,6 +107,7 @@ class EventLink:
         for name, n in (
             (Count.BLOCKS_FORGOTTEN, index.n_forgotten),
             (Count.PARENT_CONFLICTS, index.n_conflicts),
+            (Count.COPIES_UNCOUNTED, index.n_uncounted),
             (Count.REMOVALS_UNKNOWN, index.n_unknown_removals),
         ):
             self._core.count_to(name, n)

@@ -143,3 +143,56 @@ def test_a_ghost_that_comes_back_gets_the_parent_it_is_told():
     assert index.n_conflicts == 0
     index.store(B, BlockKey(int(keys[2])), keys[3:], Tier.DEVICE)
     assert index.overlaps(keys).blocks.tolist() == [4, 0]
+
+
+def set_word(index: PrefixIndex, at_cell: int, mask: int, value: int) -> None:
+    index._cells[at_cell] = np.uint64((int(index._cells[at_cell]) & ~mask) | value)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_more_children_than_are_counted_change_no_flag_and_no_overlap(most):
+    """As if 16.7 million children less a few of the first block had been stored before."""
+    index, first, n = new_index(1 << 20), chain(1), 4
+    index.store(A, None, first, Tier.DEVICE)
+    for mask, shift, word in ((int(layout.CHILD_ROWS), 32, 1), (int(layout.CHILDREN), 0, 2)):
+        set_word(index, layout.ROW_WORDS + word, mask, (0xFFFFFF - most) << shift)
+    below = [chain(1, 100 + number) for number in range(n)]
+    for keys in below:
+        index.store(A, BlockKey(int(first[0])), keys, Tier.DEVICE)
+    index.check()
+    prompts = [np.append(first, keys) for keys in below]
+    assert [index.overlaps(keys).blocks_of(A) for keys in prompts] == [2] * n
+    index.remove(A, first, Tier.DEVICE)
+    assert [index.overlaps(keys).blocks_of(A) for keys in prompts] == [0] * n
+    index.store(A, None, first, Tier.DEVICE)
+    index.store(B, None, first, Tier.DEVICE)
+    assert [index.overlaps(keys).blocks.tolist() for keys in prompts] == [[2, 1]] * n
+    for keys in below:
+        index.remove(A, keys, Tier.DEVICE)
+    index.remove(A, first, Tier.DEVICE)
+    index.check()
+    assert [index.overlaps(keys).blocks.tolist() for keys in prompts] == [[0, 1]] * n
+    assert (index.n_forgotten, index.n_blocks(A)) == (0, 0)
+    index.clear(A)
+    index.sweep(1 << 10)
+    index.check()
+
+
+@pytest.mark.parametrize(("tier", "most"), [(Tier.DEVICE, 1023), (Tier.HOST, 255)])
+def test_more_copies_than_are_counted_are_held_until_their_holder_clears(tier, most):
+    """1,030 copies and 1,023 removals: none was left where seven are."""
+    index, keys = new_index(1 << 20), chain(3)
+    for _ in range(most + 7):
+        index.store(A, None, keys, tier)
+    index.check()
+    assert (index.n_uncounted, index.n_forgotten) == (7 * 3, 0)
+    for _ in range(most + 7):
+        assert index.remove(A, keys, tier) == 0
+        assert index.overlaps(keys).blocks_of(A) == 3
+    assert index.account(A).n_copies == 0
+    index.check()
+    index.clear(A)
+    assert index.overlaps(keys).blocks_of(A) == 0
+    index.store(A, None, keys, tier)
+    assert index.remove(A, keys, tier) == 0
+    assert index.overlaps(keys).blocks_of(A) == 0

@@ -24,7 +24,6 @@ from radixroute.events.engines.names_layout import (
     CONFLICT,
     MAX_GROUP,
     NO_ROOM,
-    TOO_MANY_COPIES,
 )
 from radixroute.events.wire.packed import PackedEvents, write_packed
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared, Event
@@ -51,7 +50,7 @@ class AdapterCounters:
     unresolved_blocks: int = 0  # blocks of placeholders whose hash was never seen
     unknown_removals: int = 0  # blocks removed that we do not hold
     too_many_names: int = 0  # no room within the bytes for names
-    too_many_copies: int = 0  # of one block in one tier
+    uncounted_copies: int = 0  # of blocks with as many in a tier as are counted: held until a clear
 
 
 class EngineAdapter:
@@ -108,6 +107,7 @@ class EngineAdapter:
             for event in self.translate(events.event_at(start)):
                 n_out = write_packed(event, out, n_out)
             start = events.after(start)
+        self.counters.uncounted_copies = names.n_uncounted
         return out[:n_out]
 
     # -- stores ------------------------------------------------------------------------------------
@@ -135,12 +135,11 @@ class EngineAdapter:
         keys = extend_keys(parent, tokens, event.block_size, self._seed_of(scope))
         names = event.hashes[:n_blocks]
         outcome = self._names.store(event.group, names, parent, keys, scope, tier)
+        self.counters.uncounted_copies = self._names.n_uncounted
         if outcome == CONFLICT:
             self.counters.conflicting_hashes += 1
         elif outcome == NO_ROOM:
             self.counters.too_many_names += 1
-        elif outcome == TOO_MANY_COPIES:
-            self.counters.too_many_copies += 1
         elif n_blocks:
             yield BlocksStored(parent, keys, tier)
 
@@ -156,6 +155,7 @@ class EngineAdapter:
         """A placeholder: blocks known by hash alone reached another tier."""
         for engine_hash in event.hashes:
             block = self._names.add_copy(event.group, engine_hash, tier)
+            self.counters.uncounted_copies = self._names.n_uncounted
             if block is None:
                 self.counters.unresolved_blocks += 1
             else:

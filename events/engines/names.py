@@ -57,10 +57,17 @@ class NameTable:
         self._root = root
         self._max_bytes = max_bytes
         self._out_of_groups = 0
+        self._uncounted_before = 0
+        self._head = np.zeros(at.HEAD_LEN, np.int64)
         self.clear()
 
     def __len__(self) -> int:
         return int(self._head[at.N_NAMES])
+
+    @property
+    def n_uncounted(self) -> int:
+        """Copies told of names with as many as are counted, since the start: held until a clear."""
+        return self._uncounted_before + int(self._head[at.UNCOUNTED])
 
     @property
     def n_bytes(self) -> int:
@@ -69,6 +76,7 @@ class NameTable:
 
     def clear(self) -> None:
         """The engine emptied its cache."""
+        self._uncounted_before = self.n_uncounted
         self._old = self._next = _NO_WORDS
         self._head = head = np.zeros(at.HEAD_LEN, np.int64)
         self._open(_FIRST_BITS, at.NARROW)
@@ -113,7 +121,7 @@ class NameTable:
         return outcome
 
     def add_copy(self, group: Group, name: EngineHash, tier: Tier) -> Named | None:
-        """A known block reached a tier; None if it is not known, or has all that can be counted."""
+        """A known block reached a tier; None if it is not known, or there is no room."""
         block = self.find(group, name)
         if block is None:
             return None

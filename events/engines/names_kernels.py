@@ -30,7 +30,7 @@ from radixroute.events.engines.names_layout import (
     PARENT,
     SCOPE_SHIFT,
     STORED,
-    TOO_MANY_COPIES,
+    UNCOUNTED,
     WIDE,
     WIDTH,
 )
@@ -201,18 +201,25 @@ def _erase(t: Names, place: int) -> None:
 
 
 @helper
-def _add_copy(t: Names, place: int, tier: int) -> bool:
-    """False if there are as many as can be counted."""
+def _is_most(held: np.uint64, tier: int) -> bool:
+    return copies_of(held, tier) == (MOST_ON_DEVICE if tier == 0 else MOST_ELSEWHERE)
+
+
+@helper
+def _add_copy(t: Names, place: int, tier: int) -> None:
+    """One that is beyond counting is noted: the name is held until a clear."""
     held = t.cells[place + HELD]
-    if copies_of(held, tier) == (MOST_ON_DEVICE if tier == 0 else MOST_ELSEWHERE):
-        return False
-    t.cells[place + HELD] = held + _one_copy(tier)
-    return True
+    if _is_most(held, tier):
+        t.head[UNCOUNTED] += 1
+    else:
+        t.cells[place + HELD] = held + _one_copy(tier)
 
 
 @helper
 def _drop_copy(t: Names, place: int, tier: int) -> None:
     """Only where there is one. The last one takes the name along."""
+    if _is_most(t.cells[place + HELD], tier):
+        return
     held = t.cells[place + HELD] - _one_copy(tier)
     if held & COPIES == _NONE:
         _erase(t, place)
@@ -255,9 +262,8 @@ def store(  # noqa: PLR0913, PLR0917 - one event
         elif cells[place] != keys[i]:
             said = CONFLICT
             break
-        elif not _add_copy(t, place, tier):
-            said = TOO_MANY_COPIES
-            break
+        else:
+            _add_copy(t, place, tier)
         above = keys[i]
         i += 1
     if said != STORED:

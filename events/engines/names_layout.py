@@ -6,9 +6,9 @@ table is `WIDTH` words: key, parent (0: begins a prompt), what is held, then the
     what is held   scope (24 bits) | group + 1 (8; 0: none) | copies on disk (10), in host memory
                    (10), on device (12)
 
-Without copies an entry is empty if that word is 0, else dead. A row of `scopes` is the two words of
-a seed and how many names are in that scope. A flat event is what an engine said in words: the
-fields below, then the hashes.
+A number of copies at its most stays until a clear. Without copies an entry is empty if that word is
+0, else dead. A row of `scopes` is the two words of a seed and how many names are in that scope. A
+flat event is what an engine said in words: the fields below, then the hashes.
 """
 
 from typing import Final
@@ -48,13 +48,14 @@ BLOCK_SIZE: Final = 9
 N_WORDS: Final = 10  # written so far
 UNKNOWN_REMOVALS: Final = 11  # blocks
 OTHER_GROUPS: Final = 12  # events
+# Copies told of names with as many as can be counted, since the start or a clear.
+UNCOUNTED: Final = 13
 HEAD_LEN: Final = 16
 
 # What storing a chain's names says.
 STORED: Final = 0
 CONFLICT: Final = 1  # a name means another block
-TOO_MANY_COPIES: Final = 2
-NO_ROOM: Final = 3
+NO_ROOM: Final = 2
 
 # Fields of a flat event; what it stored or removed follows, `NAME_WORDS` words each.
 KIND: Final = 0

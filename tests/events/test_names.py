@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from radixroute.events.engines import names_layout as at
 from radixroute.events.engines.foreign import EngineHash
 from radixroute.events.engines.names import NameTable
-from radixroute.events.engines.names_layout import CONFLICT, NO_ROOM, STORED, TOO_MANY_COPIES
+from radixroute.events.engines.names_layout import CONFLICT, NO_ROOM, STORED
 from radixroute.events.errors import LocalEventError
 from radixroute.radix.ids import BlockKey, Keys, Tier
 from radixroute.radix.keys.scope import Scope
@@ -174,15 +174,22 @@ def test_a_chain_that_cannot_be_stored_leaves_nothing_of_itself(n):
     assert len(table) == 0
 
 
-def test_copies_beyond_what_can_be_counted_are_refused():
+@pytest.mark.parametrize(
+    ("tier", "most"), [(Tier.DEVICE, at.MOST_ON_DEVICE), (Tier.HOST, at.MOST_ELSEWHERE)]
+)
+def test_copies_beyond_what_can_be_counted_are_held_until_a_clear(tier, most):
+    """They were refused, and removals then took the name away while copies were left."""
     table = NameTable(ROOT)
-    event: Any = (None, (1,), None, keys(11), ROOT, Tier.HOST)
-    for _ in range(at.MOST_ELSEWHERE):
+    event: Any = (None, (1,), None, keys(11), ROOT, tier)
+    for _ in range(most + 3):
         assert table.store(*event) == STORED
-    assert table.store(*event) == TOO_MANY_COPIES
-    assert table.add_copy(None, EngineHash(1), Tier.HOST) is None
-    assert table.add_copy(None, EngineHash(1), Tier.DEVICE) is not None
+    assert table.n_uncounted == 3
+    for _ in range(most + 3):
+        assert table.remove(None, [EngineHash(1)], tier) == [11]
+    assert table.find(None, EngineHash(1)) is not None
     table.check()
+    table.clear()
+    assert (len(table), table.n_uncounted) == (0, 3)
 
 
 def test_digests_that_share_their_last_words_are_different_names():

@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo check test test-deep test-slow fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay bench-overload bench-compile model clean
+.PHONY: help dev demo check test test-deep test-slow simulate simulate-long fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay bench-overload bench-compile model clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -91,6 +91,12 @@ fuzz-index: $(STAMP) ## Ten million lookups of the prefix index against brute fo
 
 fuzz-events: $(STAMP) ## Five million inputs for the decoders of events; part of test-slow (2 minutes)
 	$(BIN)/python -m tests.tools.fuzz_events
+
+simulate: $(STAMP) ## The router in virtual time, 300 seeds of bad days; SEED=n does one again
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds 300)
+
+simulate-long: $(STAMP) ## The same, 50,000 seeds (about an hour on one core)
+	$(BIN)/python -m tests.simulation --seeds 50000
 
 e2e: $(STAMP) model ## End-to-end tests only
 	$(BIN)/python -m pytest -m "e2e and not deep and not slow"

@@ -7,7 +7,7 @@ the publisher's thread; tests pair it with a `StreamSession` over a fake link.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from radixroute.events.publish.mirror import StreamMirror
+from radixroute.events.publish.mirror import DEFAULT_BYTES, StreamMirror
 from radixroute.events.publish.ring import BatchRing
 from radixroute.events.wire.control import (
     ResendDone,
@@ -32,11 +32,18 @@ class OutboundStream:
     """One epoch of one rank. `record` and `drop` both follow the events: the mirror never lies."""
 
     def __init__(
-        self, epoch: Epoch, rank: int, *, ring_batches: int, ring_bytes: int, part_blocks: int
+        self,
+        epoch: Epoch,
+        rank: int,
+        *,
+        ring_batches: int,
+        ring_bytes: int,
+        part_blocks: int,
+        mirror_bytes: int = DEFAULT_BYTES,
     ) -> None:
         self._epoch = epoch
         self._rank = rank
-        self._mirror = StreamMirror()
+        self._mirror = StreamMirror(mirror_bytes)
         self._next_seq = 0
         self._ring = BatchRing(ring_batches, ring_bytes)
         self._part_blocks = part_blocks

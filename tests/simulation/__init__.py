@@ -1,0 +1,18 @@
+"""Deterministic simulation: the router's core, index, event streams and policies under one seed.
+
+Virtual time, no sockets, no threads, no sleep: a seed decides everything, so a failure is a number.
+`python -m tests.simulation --seed N` does one seed again.
+
+    plan.py         what a seed decides before time begins: fleet, settings, deeds
+    deeds.py        what the world does to the router, as data
+    world.py        the world of one seed: builds it, does the deeds, lets it come to rest
+    edge.py         the router's edge: sessions, event link, clock; performs the core's actions
+    adapter.py      the one place that knows the core's verbs
+    ledger.py       what the router should have, by what went in and out
+    prompts.py      prompts and their answers
+    agenda.py       virtual time
+    seeds.py        many seeds, until one breaks an invariant
+    shrink.py       a shorter schedule that breaks the same invariant
+    fleet/          fake workers with real streams
+    invariants/     what must hold
+"""

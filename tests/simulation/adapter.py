@@ -1,0 +1,185 @@
+"""The one place that knows the verbs of `RouterCore`: what it is given, and how it is asked.
+
+Everything else here speaks of clients, workers and time. When a verb changes, this file does.
+"""
+
+import random
+from collections.abc import Sequence
+
+from radixroute.events.wire.epoch import epoch_to_hex
+from radixroute.events.wire.records import Epoch
+from radixroute.radix.ids import WorkerId
+from radixroute.radix.index.prefix_index import PrefixIndex
+from radixroute.request.sampling import FinishReason, SamplingParams
+from radixroute.router.core.leases import Lease
+from radixroute.router.core.router_core import RouterCore
+from radixroute.router.core.snapshot import RouterSnapshot
+from radixroute.router.errors import NoWorkers
+from radixroute.router.messages.actions import Action, Dispatch
+from radixroute.router.messages.inputs import (
+    Delta,
+    MemberSpec,
+    PackedTokens,
+    RequestSpec,
+    StepReport,
+    WorkerFacts,
+)
+from radixroute.router.settings import RouterSettings
+from tests.simulation.agenda import MS
+from tests.simulation.deeds import Submit, TakeLease
+from tests.simulation.plan import Plan, WorkerPlan
+from tests.simulation.prompts import BLOCK_TOKENS, EOS, prompt_of
+
+ROUTER_ID = "me"
+_FULL = 1 << 20  # where a refusal says it stands, so that it is told from other errors
+INDEX_BYTES = 1 << 20
+# Little of each, so that a seed reaches every bound.
+LOG_LEN, LOG_BYTES = 16, 8 << 10
+LEASE_TTL_S = EXPECTED_TTL_S = LEARNED_TTL_S = 2.0
+
+
+def settings(plan: Plan) -> RouterSettings:
+    return RouterSettings(
+        router_id=ROUTER_ID,
+        seed=plan.seed,
+        max_waiting=plan.max_waiting,
+        max_in_flight=plan.max_in_flight,
+        stuck_suspect_after_s=2.0,
+        stuck_dead_after_s=5.0,
+        no_worker_wait_s=1.0,
+        lease_ttl_s=LEASE_TTL_S,
+        expected_ttl_s=EXPECTED_TTL_S,
+        learned_ttl_s=LEARNED_TTL_S,
+        decision_log_len=LOG_LEN,
+        request_log_bytes=LOG_BYTES,
+        index_bytes=INDEX_BYTES,
+    )
+
+
+def request_spec(deed: Submit, now_ns: int) -> RequestSpec:
+    prompt, keys = prompt_of(deed.pieces)
+    return RequestSpec(
+        request_id=deed.request_id,
+        prompt=prompt,
+        keys=keys,
+        sampling=SamplingParams(max_tokens=deed.max_tokens),
+        policy=deed.policy,
+        arrival_ns=now_ns,
+        deadline_ns=now_ns + deed.timeout_ms * MS,
+        session=deed.session,
+    )
+
+
+def lease_spec(deed: TakeLease, now_ns: int) -> RequestSpec:
+    prompt, keys = prompt_of(deed.pieces)
+    return RequestSpec(
+        request_id=deed.lease_id,
+        prompt=prompt,
+        keys=keys,
+        sampling=SamplingParams(max_tokens=deed.max_tokens),
+        policy=deed.policy,
+        arrival_ns=now_ns,
+        deadline_ns=now_ns + 60_000 * MS,
+    )
+
+
+def member(worker: str, incarnation: int) -> MemberSpec:
+    return MemberSpec(WorkerId(worker), f"{worker}:1", incarnation)
+
+
+def facts(plan: WorkerPlan, epoch: Epoch) -> WorkerFacts:
+    return WorkerFacts(
+        worker_id=WorkerId(plan.name),
+        epoch=epoch_to_hex(epoch),
+        block_size=BLOCK_TOKENS,
+        eos_token_ids=frozenset({EOS}),
+        kv_blocks_total=plan.kv_blocks,
+        max_batched_tokens=plan.batch_tokens,
+        max_num_seqs=plan.seats,
+    )
+
+
+def refusal(dispatch: Dispatch) -> Delta:
+    """A worker whose seats and queue are taken."""
+    request_id = dispatch.spec.request_id
+    return Delta(request_id, dispatch.attempt, _FULL, PackedTokens(b""), "", FinishReason.ERROR)
+
+
+def is_refusal(delta: Delta) -> bool:
+    return delta.finish is FinishReason.ERROR and delta.position == _FULL
+
+
+class Router:
+    """The core under test, and what may be asked about it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.index = PrefixIndex(INDEX_BYTES)
+        self.core = RouterCore(settings(plan), self.index, random.Random(plan.seed))
+
+    # -- clients
+
+    def submit(self, spec: RequestSpec, now_ns: int) -> list[Action]:
+        return self.core.submit(spec, now_ns)
+
+    def hang_up(self, request_id: str, now_ns: int) -> list[Action]:
+        return self.core.abort(request_id, now_ns)
+
+    def lease(self, spec: RequestSpec, now_ns: int) -> Lease | None:
+        """None: refused."""
+        try:
+            return self.core.route(spec, spec.request_id, now_ns)
+        except NoWorkers:
+            return None
+
+    def release(self, lease_id: str, now_ns: int) -> bool:
+        return self.core.release(lease_id, now_ns)
+
+    # -- the fleet
+
+    def list_members(self, specs: Sequence[MemberSpec], now_ns: int) -> list[Action]:
+        return self.core.set_members(specs, now_ns)
+
+    def joined(self, plan: WorkerPlan, epoch: Epoch, now_ns: int) -> list[Action]:
+        return self.core.joined(facts(plan, epoch), now_ns)
+
+    def refused(self, worker: str) -> None:
+        self.core.refused(WorkerId(worker), "does not fit")
+
+    def lost(self, worker: str, reason: str, now_ns: int) -> list[Action]:
+        return self.core.lost(WorkerId(worker), reason, now_ns)
+
+    def step(self, worker: str, report: StepReport, now_ns: int) -> list[Action]:
+        return self.core.step(WorkerId(worker), report, now_ns)
+
+    # -- time
+
+    def tick(self, now_ns: int) -> list[Action]:
+        actions = self.core.tick(now_ns)
+        self.index.sweep(1000)
+        return actions
+
+    def wake(self, now_ns: int) -> list[Action]:
+        return self.core.schedule_waiting(now_ns)
+
+    @property
+    def wake_ns(self) -> int | None:
+        return self.core.wake_ns
+
+    # -- for those who look
+
+    @property
+    def n_running(self) -> int:
+        return self.core.n_running
+
+    @property
+    def n_waiting(self) -> int:
+        return self.core.n_waiting
+
+    def snapshot(self) -> RouterSnapshot:
+        return self.core.snapshot()
+
+    def expects_blocks(self, worker: str) -> bool:
+        return self.core.expects_blocks(WorkerId(worker))
+
+    def check(self) -> None:
+        self.core.check()

@@ -1,0 +1,103 @@
+"""A liar: what a worker says that is not so, of one kind at a time, as long as it lasts.
+
+Nothing here is on the router's side: a lie goes over the same wires as the truth.
+"""
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event, LoadReport
+from radixroute.request.sampling import FinishReason
+from radixroute.router.messages.inputs import Delta, PackedTokens, StepReport
+from tests.simulation.agenda import Agenda
+
+if TYPE_CHECKING:
+    from tests.simulation.fleet.life import Life
+
+_NOTHING = PackedTokens(b"")
+
+
+class Liar:
+    """Of one worker. Honest until told otherwise."""
+
+    def __init__(self, agenda: Agenda, rng: random.Random, known_keys: list[np.ndarray]) -> None:
+        self._agenda = agenda
+        self._rng = rng
+        self._known_keys = known_keys  # of prompts that clients sent, whoever has them
+        self._kind = ""
+        self._until_ns = 0
+        self._last: list[Delta] = []
+
+    def begin(self, kind: str, until_ns: int) -> None:
+        self._kind, self._until_ns = kind, until_ns
+
+    @property
+    def kind(self) -> str:
+        return self._kind if self._agenda.now_ns < self._until_ns else ""
+
+    def reports(self, life: "Life", report: StepReport) -> list[StepReport]:
+        """What it says instead of this one."""
+        rng, said = self._rng, [report]
+        match self.kind:
+            case "repeats":
+                said.append(report)
+            case "skips" if rng.random() < 0.5:
+                # Not the last: nothing would follow that shows the hole.
+                lost = next((d for d in report.deltas if d.finish is None), None)
+                kept = tuple(d for d in report.deltas if d is not lost)
+                said = [replace(report, deltas=kept)]
+            case "gives_up" | "errors" if rng.random() < 0.1:
+                said += self._end_one(life)
+            case "old_attempt" | "others":
+                old, self._last = self._last, list(report.deltas)
+                if self.kind == "old_attempt":
+                    old = [replace(d, attempt=max(0, d.attempt - 1)) for d in old]
+                said.append(replace(report, step_ms=0.0, deltas=tuple(old)))
+            case "speed":
+                ms = rng.choice((0.0, 1e-9, 1e7, -5.0))
+                said = [replace(report, step_ms=ms, prefill_tokens=rng.choice((0, 10**9)))]
+        return said
+
+    def events(self, life: "Life") -> tuple[Event, ...]:
+        """What it says of its cache besides."""
+        if self.kind not in ("claims", "false_roots", "phantoms") or not self._known_keys:
+            return ()
+        keys = self._rng.choice(self._known_keys)
+        if self.kind == "claims" and len(keys):
+            return (BlocksStored(None, keys),)
+        if self.kind == "false_roots" and len(keys) > 2:
+            place = self._rng.randrange(1, len(keys))
+            return (BlocksStored(None, keys[place : place + 2]),)
+        if self.kind == "phantoms":
+            return (BlocksRemoved(np.array([self._rng.getrandbits(63) + 1], np.uint64)),)
+        return ()
+
+    def load(self, load: LoadReport) -> LoadReport:
+        if self.kind != "load":
+            return load
+        rng = self._rng
+        lies = tuple(
+            replace(
+                session,
+                acknowledged_dispatch=rng.choice((0, session.acknowledged_dispatch, 10**9)),
+                in_flight=rng.choice((0, 1000)),
+                queued_tokens=rng.choice((0, 10**7)),
+            )
+            for session in load.sessions
+        )
+        age_ms = rng.choice((0.0, -1000.0, 6000.0))
+        return replace(load, step_age_ms=age_ms, kv_blocks_total=rng.choice((0, 50)), sessions=lies)
+
+    def _end_one(self, life: "Life") -> list[StepReport]:
+        running = [r for place, r in life.engine.requests.items() if place[0] == "router"]
+        if not running:
+            return []
+        request = self._rng.choice(running)
+        life.engine.abort(request.place)
+        how = FinishReason.ABORT if self.kind == "gives_up" else FinishReason.ERROR
+        spec = request.spec
+        delta = Delta(spec.request_id, request.attempt, request.position, _NOTHING, "", how)
+        return [StepReport(0.0, 0, 0, (delta,))]

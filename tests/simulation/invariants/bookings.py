@@ -1,0 +1,27 @@
+"""What is booked is what runs: requests, attempts and leases as the ledger has them."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.simulation.invariants import Watchers
+
+
+class Bookings:
+    def __init__(self, watchers: "Watchers") -> None:
+        self._watchers = watchers
+        self._ledger = watchers.world.ledger
+        self._router = watchers.world.router
+
+    def after(self) -> None:
+        ledger, seen, claim = self._ledger, self._watchers.snapshot, self._watchers.claim
+        running, waiting = self._router.n_running, self._router.n_waiting
+        n = len(ledger.open)
+        claim("running", running == n, f"{running} requests run, not {n}")
+        claim("waiting", waiting == ledger.n_waiting, f"{waiting} wait, not {ledger.n_waiting}")
+        if not self._watchers.has_news:
+            return
+        leases = len(ledger.leases)
+        claim("leases", seen.leases == leases, f"{seen.leases} leases, not {leases}")
+        for worker, n_booked in seen.in_flight.items():
+            wanted = ledger.booked(worker)
+            claim("bookings", n_booked == wanted, f"{worker}: {n_booked} booked, {wanted} run")

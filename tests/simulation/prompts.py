@@ -1,0 +1,53 @@
+"""Prompts and their answers, functions of what was asked: a lost or repeated token shows."""
+
+import zlib
+from functools import lru_cache
+
+import numpy as np
+
+from radixroute.radix.ids import Tokens
+from radixroute.radix.keys.block_keys import block_keys
+from radixroute.request.sampling import SamplingParams
+from tests.simulation.deeds import Pieces
+
+BLOCK_TOKENS = 8
+EOS = 2
+_SEED = np.uint64(0xFEEDFACE)
+_EOS_EACH = 37
+
+
+@lru_cache(maxsize=4096)
+def prompt_of(pieces: Pieces) -> tuple[Tokens, np.ndarray]:
+    """Token ids, and the keys of the full blocks."""
+    parts = [
+        (np.arange(n, dtype=np.uint32) * np.uint32(40503) + np.uint32(number * 7919 % (1 << 30)))
+        % 30_000
+        + 10
+        for number, n in pieces
+    ]
+    tokens = np.concatenate(parts).astype(np.uint32)
+    tokens.setflags(write=False)
+    return tokens, block_keys(tokens, BLOCK_TOKENS, _SEED)
+
+
+class Answer:
+    """What an honest engine answers: token by token, on any worker."""
+
+    def __init__(self, prompt: Tokens, sampling: SamplingParams) -> None:
+        self._root = zlib.crc32(prompt.tobytes())
+        self._sampling = sampling
+
+    def token(self, position: int) -> int:
+        value = zlib.crc32(position.to_bytes(4, "little"), self._root)
+        return EOS if value % _EOS_EACH == 0 else 10 + value % 20_000
+
+    def ends_after(self, position: int, token: int) -> bool:
+        """Whether the token at `position` is the last."""
+        sampling, n = self._sampling, position + 1
+        is_stop = token == EOS and n >= sampling.min_tokens and not sampling.ignore_eos
+        return is_stop or n >= sampling.max_tokens
+
+
+def text_of(token: int) -> str:
+    """One letter a token: positions and lengths of text agree."""
+    return chr(97 + token % 26)

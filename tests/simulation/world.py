@@ -1,0 +1,328 @@
+"""A world of one seed: clients, workers, wires and a router, in virtual time.
+
+Owns the agenda and everybody in it. `run` does the plan's deeds, then lets the weather clear and
+everybody work until nothing is left. Raises `Broken` at the first broken invariant.
+"""
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from radixroute.events.wire.epoch import make_epoch
+from radixroute.events.wire.records import Epoch, Event
+from radixroute.router.messages.actions import Abort, Action, Dispatch, Drop, Emit, Fail
+from radixroute.router.messages.inputs import MemberSpec
+from tests.simulation import adapter, deeds
+from tests.simulation.adapter import Router
+from tests.simulation.agenda import MS, Agenda
+from tests.simulation.edge import Edge, Wires
+from tests.simulation.fleet.liar import Liar
+from tests.simulation.fleet.life import Life, Mouth
+from tests.simulation.fleet.links import EventWire
+from tests.simulation.invariants import Watchers
+from tests.simulation.ledger import Client, Ledger
+from tests.simulation.plan import BUSY_MS, Plan, WorkerPlan
+
+# Weather, cuts and lies end with the busy time; what stands still gets this long to go on.
+_CALM_MS = BUSY_MS + 2600
+_LAST_MS = 40_000  # after which nobody may still be waiting for anything
+
+
+@dataclass
+class Worker:
+    """One worker's address: lives come and go."""
+
+    plan: WorkerPlan
+    liar: Liar
+    wires: Wires
+    incarnation: int = 1
+    lives: int = 0
+    life: Life | None = None
+    is_listed: bool = True
+    fits: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one seed came to."""
+
+    trace: str  # of every action, in order
+    n_events: int
+    tally: Counter[str]
+    counters: dict[str, int]
+    known: Counter[str]  # claims broken by faults that are known
+
+
+class World:
+    """Builds, runs and ends one seed's world."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.agenda = Agenda()
+        self.ledger = Ledger()
+        self.router = Router(plan)
+        self._rng = random.Random(f"world {plan.seed}")
+        self._trace = hashlib.blake2b(digest_size=12)
+        self.known_keys: list[np.ndarray] = []
+        self._kills: set[str] = set()
+        self.told: dict[Epoch, list[tuple[Event, ...]]] = {}  # what each batch of each life said
+        self.workers = {worker.name: self._worker(worker) for worker in plan.workers}
+        wires = {name: worker.wires for name, worker in self.workers.items()}
+        self.edge = edge = Edge(self.agenda, self.router, self.ledger, wires, plan.seed)
+        self.watchers = Watchers(self)
+        edge.on_action, edge.on_input = self._note, self.watchers.after
+        edge.on_emit = self._take
+        edge.life_of = lambda worker: self.workers[worker].life
+        edge.fits = lambda worker: self.workers[worker].fits
+        self._hang_ups: dict[str, int] = {}
+        for worker in self.workers.values():
+            self._begin(worker)
+        self.agenda.put(0, edge, self._list)
+        for deed in plan.deeds:
+            process = edge if isinstance(deed, (deeds.Submit, deeds.TakeLease)) else None
+            self.agenda.put(deed.at_ms * MS, process, _DOERS[type(deed)], self, deed)
+
+    def run(self) -> Outcome:
+        agenda = self.agenda
+        while agenda.step() and (agenda.now_ns < _CALM_MS * MS or not self._is_quiet()):
+            pass
+        self.watchers.end()
+        return Outcome(
+            trace=self._trace.hexdigest(),
+            n_events=agenda.n_done,
+            tally=self.ledger.tally,
+            counters=dict(self.router.snapshot().counters),
+            known=self.watchers.known,
+        )
+
+    # -- the world's own doings
+
+    def _worker(self, plan: WorkerPlan) -> Worker:
+        agenda, seed = self.agenda, self.plan.seed
+        wires = Wires(
+            *(
+                EventWire(agenda, random.Random(f"{kind} {plan.name} {seed}"))
+                for kind in ("events", "replies", "asks")
+            )
+        )
+        liar = Liar(agenda, random.Random(f"liar {plan.name} {seed}"), self.known_keys)
+        return Worker(plan, liar, wires)
+
+    def _begin(self, worker: Worker) -> None:
+        worker.lives += 1
+        edge = self.edge
+        mouth = Mouth(
+            router=edge,
+            events=worker.wires.events,
+            replies=worker.wires.replies,
+            hears_event=edge.hear_event,
+            hears_reply=edge.hear_reply,
+            hears_report=edge.hear_report,
+            dies=self._die,
+            ends_direct=self._end_direct,
+        )
+        epoch = make_epoch(worker.incarnation, self._rng.randbytes(8))
+        worker.life = Life(self.agenda, worker.plan, epoch, mouth, worker.liar)
+        worker.life.kills = self._kills
+        self.told[epoch] = worker.life.told
+
+    def _die(self, name: str) -> None:
+        """Its process ends by what it was asked; the controller brings another one."""
+        self._kill(deeds.Kill(0, name, "replaced", 20, 300))
+
+    def _list(self) -> None:
+        listed = [
+            adapter.member(name, worker.incarnation)
+            for name, worker in self.workers.items()
+            if worker.is_listed
+        ]
+        self.members: list[MemberSpec] = listed
+        self.edge.do(self.router.list_members(listed, self.edge.clock_ns))
+
+    def _note(self, action: Action) -> None:
+        self._trace.update(_told(action, self.agenda.now_ns).encode())
+        self.watchers.acted(action)
+
+    def _take(self, emit: Emit) -> None:
+        """A client reads, and may have had enough."""
+        after = self._hang_ups.get(emit.request_id)
+        client = self.ledger.clients[emit.request_id]
+        if after is not None and len(client.got) >= after and client.end is None:
+            del self._hang_ups[emit.request_id]
+            now_ns = self.agenda.now_ns
+            self.agenda.put(now_ns + MS, self.edge, self._hang_up, client)
+
+    def _hang_up(self, client: Client) -> None:
+        if client.end is None:
+            self.ledger.hung_up(client)
+        self.edge.do(self.router.hang_up(client.request_id, self.edge.clock_ns))
+
+    def _end_direct(self, lease_id: str) -> None:
+        self.agenda.put(self.agenda.now_ns + MS, self.edge, self._release, lease_id)
+
+    def _release(self, lease_id: str) -> None:
+        is_known = lease_id in self.ledger.leases
+        was_known = self.router.release(lease_id, self.edge.clock_ns)
+        self.watchers.claim("leases", is_known == was_known, f"lease {lease_id}: known or not?")
+        self.ledger.lease_ended(lease_id)
+        self.edge.do([])
+
+    def _is_quiet(self) -> bool:
+        """Nothing is left to happen but heartbeats."""
+        return self.agenda.now_ns > _LAST_MS * MS or self.watchers.is_settled()
+
+    # -- deeds
+
+    def _submit(self, deed: deeds.Submit) -> None:
+        spec = adapter.request_spec(deed, self.edge.clock_ns)
+        client = self.ledger.submitted(spec, self.edge.clock_ns)
+        self.known_keys.append(spec.keys)
+        if deed.kills:
+            self._kills.add(deed.request_id)
+        if deed.hangs_up_after_tokens is not None:
+            self._hang_ups[deed.request_id] = deed.hangs_up_after_tokens
+        if deed.hangs_up_after_ms is not None:
+            at_ns = self.agenda.now_ns + deed.hangs_up_after_ms * MS
+            self.agenda.put(at_ns, self.edge, self._hang_up, client)
+        self.edge.do(self.router.submit(spec, self.edge.clock_ns))
+
+    def _take_lease(self, deed: deeds.TakeLease) -> None:
+        spec = adapter.lease_spec(deed, self.edge.clock_ns)
+        lease = self.router.lease(spec, self.edge.clock_ns)
+        if lease is None:
+            self.ledger.tally["leases refused"] += 1
+        else:
+            self.ledger.granted(lease)
+            life = self.workers[lease.worker_id].life
+            if deed.uses_after_ms is not None and life is not None:
+                at_ns = self.agenda.now_ns + deed.uses_after_ms * MS
+                self.agenda.put(at_ns, life, life.submit_direct, spec)
+            elif deed.releases:
+                self._end_direct(deed.lease_id)
+        self.edge.do([])
+
+    def _kill(self, deed: deeds.Kill) -> None:
+        worker = self.workers[deed.worker]
+        if worker.life is None:
+            return
+        worker.life.end()
+        worker.life = None
+        self.edge.session_broke(deed.worker)
+        now_ns = self.agenda.now_ns
+        if deed.how == "unlisted":
+            at_ns = now_ns + deed.noticed_after_ms * MS
+            self.agenda.put(at_ns, None, self._set_listed, worker, False)
+        self.agenda.put(now_ns + deed.back_after_ms * MS, None, self._return, worker, deed.how)
+
+    def _return(self, worker: Worker, how: str) -> None:
+        worker.incarnation += how != "by_hand"
+        self._begin(worker)
+        worker.is_listed = True
+        self.agenda.put(self.agenda.now_ns, self.edge, self._list)
+
+    def _set_listed(self, worker: Worker, is_listed: bool) -> None:
+        worker.is_listed = is_listed
+        self.agenda.put(self.agenda.now_ns, self.edge, self._list)
+
+    def _stall(self, deed: deeds.Stall) -> None:
+        life = self.workers[deed.worker].life
+        if life is not None:
+            life.stall(self.agenda.now_ns + deed.ms * MS)
+
+    def _freeze(self, deed: deeds.Freeze) -> None:
+        life = self.workers[deed.worker].life
+        if life is not None:
+            life.stands_still_until_ns = self.agenda.now_ns + deed.ms * MS
+
+    def _break(self, deed: deeds.BreakSession) -> None:
+        life = self.workers[deed.worker].life
+        if life is not None:
+            life.close_session()
+        self.edge.session_broke(deed.worker)
+
+    def _cut(self, deed: deeds.CutEvents) -> None:
+        wires = self.workers[deed.worker].wires
+        for wire in (wires.events, wires.replies, wires.asks):
+            wire.cut_until_ns = self.agenda.now_ns + deed.ms * MS
+
+    def _blow(self, deed: deeds.Weather) -> None:
+        wires, until_ns = self.workers[deed.worker].wires, self.agenda.now_ns + deed.ms * MS
+        wires.events.blow(deed, until_ns)
+        quieter = deeds.Weather(0, deed.worker, 0, lose=deed.lose, delay=deed.delay)
+        wires.replies.blow(quieter, until_ns)
+        wires.asks.blow(quieter, until_ns)
+
+    def _clear(self, deed: deeds.ClearCache) -> None:
+        life = self.workers[deed.worker].life
+        if life is not None:
+            self.agenda.put(self.agenda.now_ns, life, life.clear_cache)
+
+    def _lie(self, deed: deeds.Lie) -> None:
+        self.workers[deed.worker].liar.begin(deed.kind, self.agenda.now_ns + deed.ms * MS)
+
+    def _unlist(self, deed: deeds.Unlist) -> None:
+        worker = self.workers[deed.worker]
+        self._set_listed(worker, False)
+        back_ns = self.agenda.now_ns + deed.ms * MS
+        self.agenda.put(back_ns, None, self._set_listed, worker, True)
+
+    def _report_dead(self, deed: deeds.ReportDead) -> None:
+        edge, router = self.edge, self.router
+        self.agenda.put(
+            self.agenda.now_ns,
+            edge,
+            lambda: edge.do(router.lost(deed.worker, "reported dead", edge.clock_ns)),
+        )
+
+    def _misfit(self, deed: deeds.Misfit) -> None:
+        worker = self.workers[deed.worker]
+        worker.fits = False
+        self.agenda.put(self.agenda.now_ns + deed.ms * MS, None, setattr, worker, "fits", True)
+
+    def _stop_router(self, deed: deeds.StopRouter) -> None:
+        self.edge.stands_still_until_ns = self.agenda.now_ns + deed.ms * MS
+
+    def _jump(self, deed: deeds.JumpClock) -> None:
+        self.edge.offset_ns += deed.ms * MS
+
+
+_DOERS: dict[type, Callable[..., None]] = {
+    deeds.Submit: World._submit,
+    deeds.TakeLease: World._take_lease,
+    deeds.Kill: World._kill,
+    deeds.Stall: World._stall,
+    deeds.Freeze: World._freeze,
+    deeds.BreakSession: World._break,
+    deeds.CutEvents: World._cut,
+    deeds.Weather: World._blow,
+    deeds.ClearCache: World._clear,
+    deeds.Lie: World._lie,
+    deeds.Unlist: World._unlist,
+    deeds.ReportDead: World._report_dead,
+    deeds.Misfit: World._misfit,
+    deeds.StopRouter: World._stop_router,
+    deeds.JumpClock: World._jump,
+}
+
+
+def _told(action: Action, now_ns: int) -> str:
+    """Everything that must be the same again about an action."""
+    match action:
+        case Dispatch():
+            what = f"dispatch {action.spec.request_id}/{action.attempt} {action.worker_id}"
+        case Emit():
+            what = f"emit {action.request_id} {action.position} {action.finish} {action.usage}"
+        case Abort() | Fail() | Drop():
+            what = repr(action)
+        case _:
+            what = type(action).__name__
+    return f"{now_ns} {what}\n"
+
+
+def run(plan: Plan) -> Outcome:
+    """Raises `Broken`."""
+    return World(plan).run()

@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo check test test-deep test-slow simulate simulate-long fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay bench-overload bench-compile model clean
+.PHONY: help dev demo check test test-deep test-slow simulate simulate-long planted fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay bench-overload bench-compile model clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -97,6 +97,9 @@ simulate: $(STAMP) ## The router in virtual time, 300 seeds of bad days; SEED=n 
 
 simulate-long: $(STAMP) ## The same, 50,000 seeds (about an hour on one core)
 	$(BIN)/python -m tests.simulation --seeds 50000
+
+planted: $(STAMP) ## How many seeds of the simulation find each bug planted in a copy of the router
+	$(BIN)/python -m tests.simulation.planted
 
 e2e: $(STAMP) model ## End-to-end tests only
 	$(BIN)/python -m pytest -m "e2e and not deep and not slow"

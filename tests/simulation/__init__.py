@@ -13,6 +13,8 @@ Virtual time, no sockets, no threads, no sleep: a seed decides everything, so a 
     agenda.py       virtual time
     seeds.py        many seeds, until one breaks an invariant
     shrink.py       a shorter schedule that breaks the same invariant
+    planted.py      bugs planted in copies of the router's files; how many seeds find each
     fleet/          fake workers with real streams
     invariants/     what must hold
+    bugs/           the planted bugs as patches, and what found them
 """

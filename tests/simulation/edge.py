@@ -34,7 +34,7 @@ from radixroute.router.messages.actions import (
     Emit,
     Fail,
 )
-from radixroute.router.messages.inputs import MemberSpec, StepReport
+from radixroute.router.messages.inputs import Delta, MemberSpec, StepReport
 from tests.simulation import adapter
 from tests.simulation.adapter import Router
 from tests.simulation.agenda import MS, Agenda, Process
@@ -88,6 +88,7 @@ class Edge(Process):
         self.heard: str | None = None  # whose event was the last input
         self.n_reported = 0  # outputs in the last input
         self.reported_by: str | None = None  # whose they are
+        self.fenced: set[str] = set()  # requests it spoke of, but not of their attempts there
         # Told of each action before it is performed, and after each input.
         self.on_action: Callable[[Action], None] = lambda action: None
         self.on_input: Callable[[], None] = lambda: None
@@ -132,6 +133,7 @@ class Edge(Process):
         self._arm()
         self.on_input()
         self.heard, self.reported_by, self.n_reported = None, None, 0
+        self.fenced.clear()
         self.is_tick = self.has_acted = False
 
     # -- inputs
@@ -139,7 +141,9 @@ class Edge(Process):
     def hear_report(self, worker: str, report: StepReport) -> None:
         self.n_reported = len(report.deltas)
         self.n_deltas += self.n_reported
+        current: set[str] = set()
         for delta in report.deltas:
+            self._note_fence(worker, delta, current)
             client = self.ledger.clients.get(delta.request_id)
             if client is not None and delta.finish is FinishReason.ERROR:
                 client.was_told_error = True
@@ -148,6 +152,15 @@ class Edge(Process):
                 self.ledger.gave_up(worker, delta.request_id, delta.attempt, self.clock_ns)
         self.reported_by = worker
         self.do(self.router.step(worker, report, self.clock_ns))
+
+    def _note_fence(self, worker: str, delta: Delta, current: set[str]) -> None:
+        request_id = delta.request_id
+        client = self.ledger.open.get(request_id)
+        if client is not None and (client.worker, client.attempt) == (worker, delta.attempt):
+            current.add(request_id)
+            self.fenced.discard(request_id)
+        elif request_id not in current:
+            self.fenced.add(request_id)
 
     def hear_event(self, is_mangled: bool, frames, worker: str) -> None:
         self._hear(is_mangled, frames, worker, decode_frames)

@@ -157,9 +157,15 @@ class World:
             self.agenda.put(now_ns + MS, self.edge, self._hang_up, client)
 
     def _hang_up(self, client: Client) -> None:
+        attempt = client.worker, client.request_id, client.attempt
+        is_running = client.worker is not None
         if client.end is None:
             self.ledger.hung_up(client)
-        self.edge.do(self.router.hang_up(client.request_id, self.edge.clock_ns))
+        actions = self.router.hang_up(client.request_id, self.edge.clock_ns)
+        told = [(a.worker_id, a.request_id, a.attempt) for a in actions if isinstance(a, Abort)]
+        text = f"{client.request_id} hangs up, and its worker goes on with it"
+        self.watchers.claim("abort told", attempt in told or not is_running, text)
+        self.edge.do(actions)
 
     def _end_direct(self, lease_id: str) -> None:
         self.agenda.put(self.agenda.now_ns + MS, self.edge, self._release, lease_id)

@@ -52,14 +52,18 @@ class Liar:
             case "gives_up" | "errors" if rng.random() < 0.1:
                 said += self._end_one(life)
             case "old_attempt" | "others":
-                old, self._last = self._last, list(report.deltas)
-                if self.kind == "old_attempt":
-                    old = [replace(d, attempt=max(0, d.attempt - 1)) for d in old]
-                said.append(replace(report, step_ms=0.0, deltas=tuple(old)))
+                said.insert(0, replace(report, step_ms=0.0, deltas=self._false(report)))
             case "speed":
                 ms = rng.choice((0.0, 1e-9, 1e7, -5.0))
                 said = [replace(report, step_ms=ms, prefill_tokens=rng.choice((0, 10**9)))]
         return said
+
+    def _false(self, report: StepReport) -> tuple[Delta, ...]:
+        """Outputs in the right place, of an attempt before; or of requests of the step before."""
+        old, self._last = self._last, list(report.deltas)
+        if self.kind == "others":
+            return tuple(old)
+        return tuple(replace(d, attempt=max(0, d.attempt - 1)) for d in report.deltas)
 
     def events(self, life: "Life") -> tuple[Event, ...]:
         """What it says of its cache besides."""

@@ -22,6 +22,10 @@ class Bookings:
             return
         leases = len(ledger.leases)
         claim("leases", seen.leases == leases, f"{seen.leases} leases, not {leases}")
-        for worker, n_booked in seen.in_flight.items():
-            wanted = ledger.booked(worker)
-            claim("bookings", n_booked == wanted, f"{worker}: {n_booked} booked, {wanted} run")
+        speaker = self._watchers.world.edge.reported_by
+        for worker in seen.workers:
+            is_odd = worker.worker_id == speaker and worker.state == "suspect"
+            claim("suspicion", not is_odd, f"{speaker} speaks, and is suspected")
+        for worker_id, n_booked in seen.in_flight.items():
+            wanted = ledger.booked(worker_id)
+            claim("bookings", n_booked == wanted, f"{worker_id}: {n_booked} booked, {wanted} run")

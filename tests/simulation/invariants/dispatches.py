@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from tests.simulation.invariants import Watchers
 
 
+_MOST_DEATHS = 2
+
+
 class Dispatches:
     def __init__(self, watchers: "Watchers") -> None:
         self._claim = watchers.claim
@@ -33,6 +36,7 @@ class Dispatches:
             is_higher = action.dispatch_seq > link.session.dispatch_seq
             claim("dispatch seq", is_higher, f"{name}: seq {action.dispatch_seq} again")
             link.session.dispatch_seq = action.dispatch_seq
+        claim("deaths", client.deaths < _MOST_DEATHS, f"{name} may kill a third worker")
         if client.tried:
             self._judge_tried(client, worker)
         n, seats = world.ledger.booked(worker), world.workers[worker].plan.seats

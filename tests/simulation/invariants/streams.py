@@ -36,6 +36,8 @@ class Streams:
         right = [answer.token(position) for position in range(n, n + len(tokens))]
         self._claim("tokens", tokens == right, f"{name}: wrong tokens at {n}")
         self._claim("text", emit.text == "".join(map(text_of, tokens)), f"{name}: wrong text")
+        is_fenced = name in self._world.edge.fenced
+        self._claim("fence", not is_fenced, f"{name}: output of an attempt that was given up")
         self._claim("output", bool(tokens) or emit.finish is not None, f"{name}: an empty message")
         if emit.finish is None:
             return
@@ -55,6 +57,8 @@ class Streams:
 
     def _failed(self, client: Client, failure: Failure) -> None:
         name, world, claim = client.request_id, self._world, self._claim
+        was_told = client.worker is None or failure is Failure.WORKER_ERROR
+        claim("abort told", was_told, f"{name} fails, and {client.worker} goes on with it")
         match failure:
             case Failure.DEADLINE:
                 is_over = world.edge.clock_ns >= client.spec.deadline_ns

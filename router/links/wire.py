@@ -16,6 +16,9 @@ from radixroute.router.messages.inputs import (
     StepReport,
 )
 
+# A day: no step takes that long, and the core reckons with integers.
+_LONGEST_STEP_MS = 24 * 3600 * 1000.0
+
 
 def dispatch_messages(dispatch: Dispatch, chunk_tokens: int) -> Iterator[pb.EngineRequest]:
     """A submit, and the rest of a long prompt in chunks behind it."""
@@ -54,11 +57,16 @@ def abort_message(abort: Abort) -> pb.EngineRequest:
 def step_report(output: pb.StepOutput) -> StepReport:
     """Once for each engine step, not for each token."""
     return StepReport(
-        step_ms=output.step_ms,
+        step_ms=_time_ms(output.step_ms),
         prefill_tokens=output.prefill_tokens,
         decode_tokens=output.decode_tokens,
         deltas=tuple(_delta(delta) for delta in output.deltas),
     )
+
+
+def _time_ms(told: float) -> float:
+    """A time that a worker told; 0, which is not known, for what can be no step's time."""
+    return told if 0.0 <= told <= _LONGEST_STEP_MS else 0.0
 
 
 def _delta(delta: pb.TokenDelta) -> Delta:

@@ -108,16 +108,12 @@ class Request:
     def implied_finish(self, eos_token_ids: frozenset[int]) -> FinishReason | None:
         """The finish its worker owed when it died, if the last token had already decided it."""
         sampling = self.spec.sampling
-        if self.position >= sampling.max_tokens:
-            return FinishReason.LENGTH
-        if not self.emitted or self.position < sampling.min_tokens:
-            return None
-        last = int.from_bytes(self.emitted[-TOKEN_BYTES:], "little")
-        if last in sampling.stop_token_ids:
-            return FinishReason.STOP
-        if last in eos_token_ids and not sampling.ignore_eos:
-            return FinishReason.STOP
-        return None
+        if self.emitted and self.position >= sampling.min_tokens:
+            last = int.from_bytes(self.emitted[-TOKEN_BYTES:], "little")
+            is_end = last in eos_token_ids and not sampling.ignore_eos
+            if is_end or last in sampling.stop_token_ids:
+                return FinishReason.STOP  # before length, as the worker has it
+        return FinishReason.LENGTH if self.position >= sampling.max_tokens else None
 
     def usage(self) -> Usage:
         arrival_ns = self.spec.arrival_ns

@@ -94,6 +94,17 @@ def test_an_end_token_that_was_emitted_is_not_continued():
     assert state.implied_finish(frozenset()) is None
 
 
+def test_an_end_token_in_the_last_place_is_a_stop_as_at_the_worker():
+    """Seed 62 of the simulation: with the finish lost, it was a length."""
+    world = World("a", "b")
+    world.submit(request("r", n=1))
+    state = world.core._state.requests.get("r")
+    assert state is not None
+    state.emit(packed(2), "x")
+    assert state.implied_finish(frozenset({2})) is FinishReason.STOP
+    assert state.implied_finish(frozenset()) is FinishReason.LENGTH
+
+
 def test_two_deaths_end_a_request_cleanly():
     world = World("a", "b", "c")
     client = world.submit(request("r", n=9))

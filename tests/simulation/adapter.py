@@ -5,9 +5,11 @@ Everything else here speaks of clients, workers and time. When a verb changes, t
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from radixroute.events.wire.epoch import epoch_to_hex
 from radixroute.events.wire.records import Epoch
+from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.request.sampling import FinishReason, SamplingParams
@@ -15,6 +17,7 @@ from radixroute.router.core.leases import Lease
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.core.snapshot import RouterSnapshot
 from radixroute.router.errors import NoWorkers
+from radixroute.router.links.wire import step_report
 from radixroute.router.messages.actions import Action, Dispatch
 from radixroute.router.messages.inputs import (
     Delta,
@@ -107,6 +110,16 @@ def refusal(dispatch: Dispatch) -> Delta:
 
 def is_refusal(delta: Delta) -> bool:
     return delta.finish is FinishReason.ERROR and delta.position == _FULL
+
+
+def over_the_wire(report: StepReport) -> StepReport:
+    """What the router's link makes of it. Its times and sums only: outputs go as they are."""
+    output = pb.StepOutput(
+        step_ms=report.step_ms,
+        prefill_tokens=report.prefill_tokens,
+        decode_tokens=report.decode_tokens,
+    )
+    return replace(step_report(output), deltas=report.deltas)
 
 
 class Router:

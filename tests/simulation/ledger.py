@@ -123,7 +123,7 @@ class Ledger:
 
     @property
     def n_waiting(self) -> int:
-        return sum(client.worker is None for client in self.open.values())
+        return len(self.open) - sum(map(len, self.running.values()))
 
     def _drop(self, worker: str, now_ns: int) -> None:
         self.tally["dropped"] += 1

@@ -7,13 +7,13 @@ import numpy as np
 
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.block_keys import block_keys
-from radixroute.request.sampling import SamplingParams
+from radixroute.request.sampling import FinishReason, SamplingParams
 from tests.simulation.deeds import Pieces
 
 BLOCK_TOKENS = 8
 EOS = 2
 _SEED = np.uint64(0xFEEDFACE)
-_EOS_EACH = 37
+_EOS_EACH = 17
 
 
 @lru_cache(maxsize=4096)
@@ -41,11 +41,12 @@ class Answer:
         value = zlib.crc32(position.to_bytes(4, "little"), self._root)
         return EOS if value % _EOS_EACH == 0 else 10 + value % 20_000
 
-    def ends_after(self, position: int, token: int) -> bool:
-        """Whether the token at `position` is the last."""
+    def finish_after(self, position: int, token: int) -> FinishReason | None:
+        """How it ends with the token at `position`; None: it goes on. A stop goes before length."""
         sampling, n = self._sampling, position + 1
-        is_stop = token == EOS and n >= sampling.min_tokens and not sampling.ignore_eos
-        return is_stop or n >= sampling.max_tokens
+        if token == EOS and n >= sampling.min_tokens and not sampling.ignore_eos:
+            return FinishReason.STOP
+        return FinishReason.LENGTH if n >= sampling.max_tokens else None
 
 
 def text_of(token: int) -> str:

@@ -128,10 +128,8 @@ class Engine:
             return Delta(spec.request_id, request.attempt, position, _packed(), "", finish)
         token = request.answer.token(position)
         request.position += 1
-        if request.answer.ends_after(position, token):
-            finish = FinishReason.LENGTH
-            if request.position < spec.sampling.max_tokens:
-                finish = FinishReason.STOP
+        finish = request.answer.finish_after(position, token)
+        if finish is not None:
             if self._plan.says_finish_apart:
                 request.owes_finish, finish = finish, None
             else:

@@ -5,6 +5,7 @@ Nothing here is on the router's side: a lie goes over the same wires as the trut
 
 import random
 from dataclasses import replace
+from math import inf, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event, LoadReport
 from radixroute.request.sampling import FinishReason
 from radixroute.router.messages.inputs import Delta, PackedTokens, StepReport
+from tests.simulation import adapter
 from tests.simulation.agenda import Agenda
 
 if TYPE_CHECKING:
@@ -54,8 +56,9 @@ class Liar:
             case "old_attempt" | "others":
                 said.insert(0, replace(report, step_ms=0.0, deltas=self._false(report)))
             case "speed":
-                ms = rng.choice((0.0, 1e-9, 1e7, -5.0))
-                said = [replace(report, step_ms=ms, prefill_tokens=rng.choice((0, 10**9)))]
+                ms = rng.choice((0.0, 1e-9, 1e7, -5.0, inf, nan))
+                lie = replace(report, step_ms=ms, prefill_tokens=rng.choice((0, 10**9)))
+                said = [adapter.over_the_wire(lie)]
         return said
 
     def _false(self, report: StepReport) -> tuple[Delta, ...]:

@@ -18,6 +18,8 @@ class Memory:
 
     def after(self) -> None:
         seen, plan, claim = self._watchers.snapshot, self._world.plan, self._watchers.claim
+        if seen.running + seen.leases <= plan.max_in_flight:
+            return
         is_bounded = seen.running <= plan.max_in_flight
         claim("in flight", is_bounded, f"{seen.running} requests, {plan.max_in_flight} may be")
         n = seen.running + seen.leases

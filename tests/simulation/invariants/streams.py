@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from radixroute.request.sampling import FinishReason
 from radixroute.router.messages.actions import Action, Emit, Fail, Failure
 from tests.simulation.ledger import Client, tokens_of
 from tests.simulation.prompts import text_of
@@ -33,8 +32,8 @@ class Streams:
         name, n, answer = client.request_id, len(client.got), client.answer
         self._claim("positions", emit.position == n, f"{name}: {emit.position} follows {n}")
         tokens = tokens_of(emit.token_ids)
-        right = [answer.token(position) for position in range(n, n + len(tokens))]
-        self._claim("tokens", tokens == right, f"{name}: wrong tokens at {n}")
+        truth = [answer.token(position) for position in range(n, n + len(tokens))]
+        self._claim("tokens", tokens == truth, f"{name}: wrong tokens at {n}")
         self._claim("text", emit.text == "".join(map(text_of, tokens)), f"{name}: wrong text")
         is_fenced = name in self._world.edge.fenced
         self._claim("fence", not is_fenced, f"{name}: output of an attempt that was given up")
@@ -42,16 +41,16 @@ class Streams:
         if emit.finish is None:
             return
         got = [*client.got, *tokens]
-        is_whole = bool(got) and answer.ends_after(len(got) - 1, got[-1])
-        self._claim("whole", is_whole, f"{name}: ended after {len(got)} tokens")
-        is_known = emit.finish in (FinishReason.STOP, FinishReason.LENGTH)
-        self._claim("finish", is_known, f"{name}: finish {emit.finish}")
+        wanted = answer.finish_after(len(got) - 1, got[-1]) if got else None
+        self._claim("whole", wanted is not None, f"{name}: ended after {len(got)} tokens")
+        text = f"{name}: finish {emit.finish}, not {wanted}"
+        self._claim("finish", emit.finish is wanted, text)
         usage = emit.usage
         self._claim("usage", usage is not None, f"{name}: no usage at its end")
         if usage is not None:
             counts = (usage.prompt_tokens, usage.output_tokens, usage.attempts)
-            wanted = (len(client.spec.prompt), len(got), client.attempt)
-            self._claim("usage", counts == wanted, f"{name}: usage {counts}, not {wanted}")
+            right = (len(client.spec.prompt), len(got), client.attempt)
+            self._claim("usage", counts == right, f"{name}: usage {counts}, not {right}")
             is_possible = 0 <= usage.cached_tokens <= usage.prompt_tokens
             self._claim("usage", is_possible, f"{name}: {usage.cached_tokens} tokens cached")
 

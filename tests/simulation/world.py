@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from radixroute.events.wire.epoch import make_epoch
 from radixroute.events.wire.records import Epoch, Event
 from radixroute.router.messages.actions import Abort, Action, Dispatch, Drop, Emit, Fail
@@ -26,6 +24,7 @@ from tests.simulation.fleet.links import EventWire
 from tests.simulation.invariants import Watchers
 from tests.simulation.ledger import Client, Ledger
 from tests.simulation.plan import BUSY_MS, Plan, WorkerPlan
+from tests.simulation.prompts import prompt_of
 
 # Weather, cuts and lies end with the busy time; what stands still gets this long to go on.
 _CALM_MS = BUSY_MS + 2600
@@ -67,7 +66,10 @@ class World:
         self.router = Router(plan)
         self._rng = random.Random(f"world {plan.seed}")
         self._trace = hashlib.blake2b(digest_size=12)
-        self.known_keys: list[np.ndarray] = []
+        # Of all prompts, those to come too: what may be lied about, and asked of the index.
+        self.known_keys = [
+            prompt_of(deed.pieces)[1] for deed in plan.deeds if isinstance(deed, deeds.Submit)
+        ]
         self._kills: set[str] = set()
         self.told: dict[Epoch, list[tuple[Event, ...]]] = {}  # what each batch of each life said
         self.workers = {worker.name: self._worker(worker) for worker in plan.workers}
@@ -186,7 +188,6 @@ class World:
     def _submit(self, deed: deeds.Submit) -> None:
         spec = adapter.request_spec(deed, self.edge.clock_ns)
         client = self.ledger.submitted(spec, self.edge.clock_ns)
-        self.known_keys.append(spec.keys)
         if deed.kills:
             self._kills.add(deed.request_id)
         if deed.hangs_up_after_tokens is not None:

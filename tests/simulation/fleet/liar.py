@@ -32,6 +32,7 @@ class Liar:
         self._kind = ""
         self._until_ns = 0
         self._last: list[Delta] = []
+        self.has_told_roots = False  # false ones
 
     def begin(self, kind: str, until_ns: int) -> None:
         self._kind, self._until_ns = kind, until_ns
@@ -77,6 +78,7 @@ class Liar:
             return (BlocksStored(None, keys),)
         if self.kind == "false_roots" and len(keys) > 2:
             place = self._rng.randrange(1, len(keys))
+            self.has_told_roots = True
             return (BlocksStored(None, keys[place : place + 2]),)
         if self.kind == "phantoms":
             return (BlocksRemoved(np.array([self._rng.getrandbits(63) + 1], np.uint64)),)

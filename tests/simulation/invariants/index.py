@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Inputs from event streams between two comparisons of everything, and two own checks of the index.
 _BRUTE_EACH = 24
 _CHECK_EACH = 96
+# Looked at in full after each event: what they break may be mended by the next.
+_LIES_ON_BLOCKS = ("claims", "false_roots", "phantoms")
 _CREDITED = ("live", "gap")
 
 
@@ -78,7 +80,8 @@ class IndexTruth:
         if worker is not None:
             self.look(worker)
             self._n_looked += 1
-            if self._n_looked % _BRUTE_EACH == 0:
+            is_lying = self._world.workers[worker].liar.kind in _LIES_ON_BLOCKS
+            if is_lying or self._n_looked % _BRUTE_EACH == 0:
                 self._look_hard()
             if self._n_looked % _CHECK_EACH == 0:
                 self._check()
@@ -162,7 +165,11 @@ class IndexTruth:
             wrong = self._wrong(worker, model, set(model.copies), len(model.copies))
             self._claim("index", wrong is None, f"{worker} as a whole: {wrong}")
         prompts = world.known_keys
-        for keys in self._rng.sample(prompts, min(4, len(prompts))):
+        # A lie about parents is told apart: who believes it is wrong about others' blocks, too.
+        has_lied = any(worker.liar.has_told_roots for worker in world.workers.values())
+        name = "overlaps beside lies" if has_lied else "overlaps"
+        n_prompts = len(prompts) if has_lied else min(4, len(prompts))
+        for keys in self._rng.sample(prompts, n_prompts):
             overlaps = world.router.index.overlaps(keys)
             for worker, model in sure.items():
                 found = overlaps.blocks_of(Holder(WorkerId(worker)))
@@ -170,7 +177,7 @@ class IndexTruth:
                 wanted = next(
                     (n for n, key in enumerate(listed) if not model.copies[key]), len(listed)
                 )
-                self._claim("overlaps", found == wanted, f"{worker}: overlap {found}, not {wanted}")
+                self._claim(name, found == wanted, f"{worker}: overlap {found}, not {wanted}")
 
     def _check(self) -> None:
         """The index's own."""

@@ -8,6 +8,7 @@ KNOWN_FAULTS: dict[str, str] = {
     "refusals": "R1: a worker that is full ends the request, instead of giving it back",
     "overtaking": "R4: requests of one policy overtake those of another without end",
     "leases admitted": "R5: leases are not admitted like requests",
+    "overlaps beside lies": "E6: a block told once with a false root makes overlaps too long",
     "idle beside a stall": "seed 217: a plan waits for a worker whose step never ends, others idle",
     "patience": "R7: requests fail for want of workers while one lives",
 }

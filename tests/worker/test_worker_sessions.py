@@ -1,7 +1,10 @@
 """Worker sessions without a server: what a session that is over does with a late request."""
 
+from dataclasses import replace
+
 import pytest
 
+from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.errors import InvalidRequest
 from radixroute.worker.api.intake import Submission
 from radixroute.worker.api.worker_sessions import WorkerSessions
@@ -39,3 +42,58 @@ def test_a_request_after_the_end_of_its_session_is_refused_and_never_reaches_the
     with pytest.raises(InvalidRequest, match="open another"):
         session.submit(submission())
     assert engine.heard == [("submit", "s1"), ("end", "s1")]
+
+
+def attempt(number):
+    return replace(submission(), attempt=number)
+
+
+def deltas(session):
+    return [
+        (d.request_id, d.attempt, d.finish_reason) for out in session._outbox for d in out.deltas
+    ]
+
+
+def test_a_later_attempt_in_another_session_ends_the_earlier_one_before_it_starts():
+    """A client that lost its router resumes at another one, and the first still lives."""
+    engine = Engine()
+    sessions = WorkerSessions(make_tokenizer(), engine)
+    old, new = sessions.open("router-1"), sessions.open("router-2")
+    old.submit(attempt(1))
+    new.submit(attempt(65537))
+    assert engine.heard == [("submit", "s1"), ("abort", "s1.1"), ("submit", "s2")]
+    # Not ABORT: its router would try it elsewhere.
+    assert deltas(old) == [("a", 1, pb.FINISH_REASON_INVALID)]
+    assert (old.in_flight, new.in_flight) == (0, 1)
+    # What that router sends late is behind.
+    old.submit(attempt(2))
+    assert deltas(old)[1:] == [("a", 2, pb.FINISH_REASON_INVALID)]
+    assert len(engine.heard) == 3
+
+
+def test_an_attempt_that_is_over_fences_nothing():
+    engine = Engine()
+    sessions = WorkerSessions(make_tokenizer(), engine)
+    old, new = sessions.open("router-1"), sessions.open("router-2")
+    new.submit(attempt(5))
+    new.close()
+    old.submit(attempt(1))
+    assert engine.heard[-1] == ("submit", "s1")
+    assert not deltas(old)
+    old.close()
+    assert len(sessions.fences) == 0
+
+
+def test_a_direct_client_ends_nobodys_attempt():
+    """Its ids are its own word."""
+    engine = Engine()
+    sessions = WorkerSessions(make_tokenizer(), engine)
+    routers, direct = sessions.open("router-1"), sessions.open_direct("a")
+    routers.submit(attempt(1))
+    direct.submit(attempt(9))
+    routers.submit(replace(attempt(2), request_id="b"))
+    assert [heard for heard in engine.heard if heard[0] == "abort"] == []
+    assert not deltas(routers)
+    direct.close()
+    routers.close()
+    assert len(sessions.fences) == 0

@@ -18,19 +18,21 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import FinishReason
 from radixroute.request.tokenizer import Tokenizer
-from radixroute.request.wire import finish_to_proto, pack_tokens
+from radixroute.request.wire import finish_to_proto
+from radixroute.worker.api.fences import Fences
 from radixroute.worker.api.intake import Submission
-from radixroute.worker.api.streams import AnswerStream, Piece
+from radixroute.worker.api.streams import AnswerStream
+from radixroute.worker.api.wire import token_delta
 from radixroute.worker.engine.engine import (
     EngineRequest,
     EngineStep,
-    PromptReport,
     TokenOutput,
     WorkerSessionProgress,
 )
 
 # Ended requests of direct clients that heartbeats still name: a short one may run between two.
 DIRECT_ENDED_KEPT = 256
+LATER_ATTEMPT = "request_id: a later attempt of this request runs here"
 
 
 class EngineCommands(Protocol):
@@ -91,6 +93,9 @@ class WorkerSession:
             dispatch_seq=submission.dispatch_seq,
         )
         stream = AnswerStream(self._sessions.tokenizer, request, submission.emitted_text_len)
+        if not self._sessions.fence(self, *caller_key):
+            self.refuse(*caller_key, FinishReason.INVALID, LATER_ATTEMPT)
+            return
         self._sessions.engine.submit(request)
         self._engine_ids[caller_key] = request.request_id
         key = (request.request_id, submission.attempt)
@@ -112,6 +117,15 @@ class WorkerSession:
         if engine_id is not None:
             self._sessions.engine.abort(engine_id, attempt)
 
+    def end_attempt(self, request_id: str, attempt: int) -> None:
+        """A later attempt begins: nothing more of this one, and its router is told."""
+        engine_id = self._engine_ids.pop((request_id, attempt), None)
+        if engine_id is not None:
+            del self._answers[engine_id, attempt]
+            self._sessions.engine.abort(engine_id, attempt)
+            # No ABORT: its router would try elsewhere what nobody waits for any more.
+            self.refuse(request_id, attempt, FinishReason.INVALID, LATER_ATTEMPT)
+
     async def next_output(self) -> pb.StepOutput | None:
         """What to send next; None when the session is closed. Waits."""
         while not self._outbox:
@@ -126,6 +140,8 @@ class WorkerSession:
         if self._is_closed:
             return
         self._is_closed = True
+        for request_id, attempt in self._engine_ids:
+            self._sessions.fences.end(request_id, attempt, self)
         self._outbox.clear()
         self._arrived.set()
         self._sessions.forget(self)
@@ -162,9 +178,10 @@ class WorkerSession:
         if piece.finish is not None:
             del self._answers[key]
             del self._engine_ids[(answer.request_id, output.attempt)]
+            self._sessions.fences.end(answer.request_id, output.attempt, self)
         if piece.cut and output.finish is None:
             self._sessions.engine.abort(*key)
-        return _token_delta(answer.request_id, output, piece)
+        return token_delta(answer.request_id, output, piece)
 
     def _put(self, message: pb.StepOutput) -> None:
         if not self._is_closed:
@@ -178,6 +195,7 @@ class WorkerSessions:
     def __init__(self, tokenizer: Tokenizer, engine: EngineCommands) -> None:
         self.tokenizer = tokenizer
         self.engine = engine
+        self.fences = Fences[WorkerSession]()
         self._sessions: dict[str, WorkerSession] = {}
         self._direct: dict[str, str] = {}  # running requests of direct clients, by session id
         self._direct_ended: deque[str] = deque(maxlen=DIRECT_ENDED_KEPT)
@@ -210,6 +228,21 @@ class WorkerSessions:
     def direct_ended(self) -> tuple[str, ...]:
         """The last of them that ended."""
         return tuple(self._direct_ended)
+
+    def fence(self, session: WorkerSession, request_id: str, attempt: int) -> bool:
+        """Before an attempt starts, lower ones of its request end. False: a higher one runs.
+
+        Among sessions of routers only: a direct client's ids are its own word.
+        """
+        if session.session_id in self._direct:
+            return True
+        if self.fences.is_behind(request_id, attempt):
+            return False
+        older = self.fences.begin(request_id, attempt, session)
+        if older is not None:
+            older_attempt, owner = older
+            owner.end_attempt(request_id, older_attempt)
+        return True
 
     def forget(self, session: WorkerSession) -> None:
         """Called by `WorkerSession.close`."""
@@ -257,26 +290,3 @@ class WorkerSessions:
                 active_blocks=entry.active_blocks + (older.active_blocks if older else 0),
             )
         return tuple(load.values())
-
-
-def _token_delta(request_id: str, output: TokenOutput, piece: Piece) -> pb.TokenDelta:
-    return pb.TokenDelta(
-        request_id=request_id,
-        attempt=output.attempt,
-        position=output.position,
-        token_ids=pack_tokens(piece.token_ids),
-        text=piece.text,
-        finish_reason=finish_to_proto(piece.finish),
-        error=output.error,
-        prompt=None if output.prompt is None else _prompt_report(output.prompt),
-    )
-
-
-def _prompt_report(report: PromptReport) -> pb.PromptReport:
-    return pb.PromptReport(
-        prompt_tokens=report.prompt_tokens,
-        cached_tokens=report.cached_tokens,
-        recomputed_tokens=report.recomputed_tokens,
-        queue_ms=report.queue_ms,
-        prefill_ms=report.prefill_ms,
-    )

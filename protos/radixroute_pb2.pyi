@@ -206,6 +206,7 @@ class GenerateRequest(_message.Message):
     SESSION_KEY_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """name the cluster serves; empty = the only one"""
     text: _builtins.str
@@ -226,6 +227,10 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def sampling(self) -> Global___SamplingParams: ...
+    @_builtins.property
+    def resume(self) -> Global___StreamResume:
+        """set: goes on with a stream whose router or connection was lost"""
+
     def __init__(
         self,
         *,
@@ -238,10 +243,11 @@ class GenerateRequest(_message.Message):
         session_key: _builtins.str = ...,
         priority: _builtins.int | None = ...,
         tenant: _builtins.str = ...,
+        resume: Global___StreamResume | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "messages", b"messages", "priority", b"priority", "prompt", b"prompt", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "messages", b"messages", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "messages", b"messages", "model", b"model", "policy", b"policy", "priority", b"priority", "prompt", b"prompt", "sampling", b"sampling", "session_key", b"session_key", "tenant", b"tenant", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "messages", b"messages", "model", b"model", "policy", b"policy", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "session_key", b"session_key", "tenant", b"tenant", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
@@ -255,6 +261,42 @@ class GenerateRequest(_message.Message):
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 
 @_typing.final
+class StreamResume(_message.Message):
+    """What the client has of a stream that broke. It sends the same prompt and tenant again, and as `sampling` what the first
+    message told. Any router of the cluster takes it: as one that lost its worker, so a full queue never turns it away.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EMITTED_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    EMITTED_TEXT_LEN_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """of the stream; known to its own tenant only, NOT_FOUND for others"""
+    emitted_token_ids: _builtins.bytes
+    """all that it has, packed little-endian u32"""
+    emitted_text_len: _builtins.int
+    """characters of text that it has"""
+    number: _builtins.int
+    """resumes of this stream so far, from 1: ends what runs under lower numbers"""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        emitted_token_ids: _builtins.bytes = ...,
+        emitted_text_len: _builtins.int = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["emitted_text_len", b"emitted_text_len", "emitted_token_ids", b"emitted_token_ids", "number", b"number", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamResume: _TypeAlias = StreamResume  # noqa: Y015
+
+@_typing.final
 class GenerateResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -264,6 +306,7 @@ class GenerateResponse(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """the router's id, 32 hex digits; the same in every message of a stream"""
     token_ids: _builtins.bytes
@@ -277,6 +320,10 @@ class GenerateResponse(_message.Message):
     def usage(self) -> Global___Usage:
         """in the first message with tokens, and final in the last"""
 
+    @_builtins.property
+    def sampling(self) -> Global___SamplingParams:
+        """in the first message: with every default filled in, seed and max_tokens as they hold"""
+
     def __init__(
         self,
         *,
@@ -286,10 +333,11 @@ class GenerateResponse(_message.Message):
         position: _builtins.int = ...,
         finish_reason: Global___FinishReason.ValueType = ...,
         usage: Global___Usage | None = ...,
+        sampling: Global___SamplingParams | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "position", b"position", "request_id", b"request_id", "text", b"text", "token_ids", b"token_ids", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "position", b"position", "request_id", b"request_id", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

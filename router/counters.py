@@ -17,6 +17,8 @@ class Count(StrEnum):
     REQUESTS_REJECTED = "requests_rejected"
     REQUESTS_QUEUED = "requests_waited_for_a_worker"
     REQUESTS_RESUMED = "requests_resumed"
+    STREAMS_RESUMED = "streams_resumed_by_clients"
+    STREAMS_SUPERSEDED = "streams_ended_by_a_later_resume"
     REQUESTS_RETRIED = "requests_retried"  # after an error of a live worker
     REQUESTS_SENT_BACK = "requests_sent_back_by_full_workers"
     QUEUE_OVERFLOWED = "requests_refused_queue_full"

@@ -11,7 +11,8 @@
     │   └── QueueFull
     ├── RequestFailed        the request was tried and will not be tried again
     │   ├── DeadlinePassed
-    │   └── ClientUnread     its client read nothing of the answer
+    │   ├── ClientUnread     its client read nothing of the answer
+    │   └── Superseded       its client went on with it in a later stream
     └── FixConfig            an operator must change a setting
         ├── BadSetting
         ├── UnsafeBind
@@ -69,6 +70,10 @@ class DeadlinePassed(RequestFailed):
 
 class ClientUnread(RequestFailed):
     """Its client read nothing of the answer for too long."""
+
+
+class Superseded(RequestFailed):
+    """A later resume of the same request has the answer now."""
 
 
 class FixConfig(RouterError):

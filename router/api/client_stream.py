@@ -7,7 +7,8 @@ never a queue without bound (max_tokens bounds it). One producer and one consume
 import asyncio
 
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.request.wire import finish_to_proto
+from radixroute.request.sampling import SamplingParams
+from radixroute.request.wire import finish_to_proto, sampling_to_proto
 from radixroute.router.api.status import failure_error
 from radixroute.router.errors import RouterError
 from radixroute.router.messages.actions import Emit, Failure, Usage
@@ -16,8 +17,11 @@ from radixroute.router.messages.actions import Emit, Failure, Usage
 class ClientStream:
     """Messages of one request, in order, then its end."""
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, number: int = 0) -> None:
+        """`number`: of the stream's resumes before it, this one counted in."""
         self.request_id = request_id
+        self.number = number
+        self.sampling: SamplingParams | None = None  # for the first message to tell
         self._pending: pb.GenerateResponse | None = None
         self._error: RouterError | None = None
         self._is_over = False
@@ -32,6 +36,9 @@ class ClientStream:
                 text=emit.text,
                 position=emit.position,
             )
+            if self.sampling is not None:
+                pending.sampling.CopyFrom(sampling_to_proto(self.sampling))
+                self.sampling = None
             self._pending = pending
         else:
             pending.token_ids += emit.token_ids
@@ -44,7 +51,11 @@ class ClientStream:
         self._wake()
 
     def fail(self, failure: Failure) -> None:
-        self._error = failure_error(failure)
+        self.end(failure_error(failure))
+
+    def end(self, error: RouterError) -> None:
+        """By this error, once what came before is taken."""
+        self._error = error
         self._is_over = True
         self._wake()
 

@@ -1,7 +1,8 @@
 """gRPC servers of `Router` and `Inspect`: messages in, messages out; decisions are the core's.
 
-Owns nothing but the request ids it draws. One handler coroutine for each request; when its client
-goes, gRPC cancels it and the request is aborted. No exception text of ours or of a library travels.
+Owns which streams are open and the request ids it draws. One handler coroutine for each request;
+when its client goes, gRPC cancels it and the request is aborted. No exception text of ours or of a
+library travels.
 """
 
 import asyncio
@@ -18,11 +19,20 @@ from radixroute.request.errors import InvalidRequest
 from radixroute.request.wire import pack_tokens, sampling_to_proto
 from radixroute.router.api import inspect
 from radixroute.router.api.client_stream import ClientStream
+from radixroute.router.api.open_streams import OpenStreams
 from radixroute.router.api.prompts import PromptReader
 from radixroute.router.api.proto_request import ProtoRequest
+from radixroute.router.api.request_ids import RequestIds
 from radixroute.router.api.status import failure_error, retry_hint, status_of
 from radixroute.router.counters import Count
-from radixroute.router.errors import ClientUnread, RequestRejected, RouterError, TryLater
+from radixroute.router.errors import (
+    ClientUnread,
+    RequestRejected,
+    RouterError,
+    Superseded,
+    TryLater,
+    UnknownRequest,
+)
 from radixroute.router.messages.actions import Failure
 from radixroute.router.messages.inputs import TOKEN_BYTES, RequestSpec
 from radixroute.router.runtime import RouterRuntime
@@ -47,29 +57,40 @@ class RouterServer:
         self._settings = settings
         self._prompts = prompts
         self._rng = rng  # of ids and sampling seeds; unguessable in a live router
+        self._ids = RequestIds(settings.cluster_secret, rng)
+        self._open = OpenStreams()
 
     async def Generate(
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext
     ) -> None:
-        request_id = self._draw_id()
+        request_id = self._id_of(request)
+        stream = ClientStream(request_id, request.resume.number)
         async with self._clean_errors(context, request_id):
+            if request.HasField("resume") and request_id != request.resume.request_id:
+                raise UnknownRequest("no stream of this tenant has the id that `resume` names")
             try:
+                self._claim(stream)
                 spec = await self._read(request, request_id, context)
-                stream = ClientStream(request_id)
+                self._open.require(stream)
+                stream.sampling = spec.sampling
                 self._runtime.submit(spec, stream)
                 while (message := await stream.take()) is not None:
                     await self._write(message, context)
             finally:
-                self._runtime.abort(request_id)
+                if self._open.release(stream):
+                    self._runtime.abort(request_id)
 
     async def Route(
         self, request: pb.RouteRequest, context: grpc.aio.ServicerContext
     ) -> pb.RouteResponse:
-        request_id = self._draw_id()
+        tenant = request.request.tenant
+        request_id, lease_id = self._ids.draw(tenant), self._ids.draw(tenant)
         async with self._clean_errors(context, request_id):
+            if request.request.HasField("resume"):
+                raise InvalidRequest("resume", "goes on with a stream of a router: use Generate")
             try:
                 spec = await self._read(request.request, request_id, context)
-                answer = await self._runtime.lease(replace(spec, lease_id=self._draw_id()))
+                answer = await self._runtime.lease(replace(spec, lease_id=lease_id))
             except BaseException:
                 self._runtime.core.leave(request_id)
                 raise
@@ -95,9 +116,10 @@ class RouterServer:
         self, request: pb.GenerateRequest, request_id: str, context: grpc.aio.ServicerContext
     ) -> RequestSpec:
         asked = ProtoRequest(request)
-        tokens = None if asked.is_text else asked.n_bytes // TOKEN_BYTES
+        n_bytes = asked.n_bytes + len(request.resume.emitted_token_ids)
+        tokens = None if asked.is_text else n_bytes // TOKEN_BYTES
         # Before anything that costs: a full house answers at once.
-        if not self._runtime.core.enter(request_id, n_bytes=asked.n_bytes, tokens=tokens):
+        if not self._runtime.core.enter(request_id, n_bytes=n_bytes, tokens=tokens):
             raise failure_error(Failure.QUEUE_FULL)
         return await self._prompts.read(
             asked,
@@ -121,8 +143,21 @@ class RouterServer:
             return ()
         return retry_hint(*status_of(error, ""), self._runtime.core.retry_after_ms)
 
-    def _draw_id(self) -> str:
-        return f"{self._rng.getrandbits(128):032x}"
+    def _id_of(self, request: pb.GenerateRequest) -> str:
+        """A resume's, if it is one of this tenant's; else a fresh one."""
+        if self._ids.is_of(request.resume.request_id, request.tenant):
+            return request.resume.request_id
+        return self._ids.draw(request.tenant)
+
+    def _claim(self, stream: ClientStream) -> None:
+        """Before a second attempt starts, the first one is over: here, and at its worker."""
+        try:
+            if self._open.claim(stream):
+                self._runtime.core.count(Count.STREAMS_SUPERSEDED)
+                self._runtime.abort(stream.request_id)
+        except Superseded:
+            self._runtime.core.count(Count.STREAMS_SUPERSEDED)
+            raise
 
     @asynccontextmanager
     async def _clean_errors(

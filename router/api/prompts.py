@@ -22,6 +22,7 @@ from radixroute.request.limits import (
 )
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
+from radixroute.request.wire import unpack_tokens
 from radixroute.router.counters import Count
 from radixroute.router.errors import NoWorkers, PolicyNotOffered, UnknownModel
 from radixroute.router.links.handshake import Served
@@ -31,6 +32,7 @@ from radixroute.router.messages.inputs import (
     N_BANDS,
     NS_PER_S,
     RequestSpec,
+    Resumed,
     session_of,
 )
 from radixroute.router.policy.registry import policy_named
@@ -41,6 +43,7 @@ from radixroute.router.settings import RouterSettings
 INLINE_BYTES = 2048
 THREADS = 2
 MAX_TENANT_LEN = 128
+MOST_RESUMES = 4096  # of one stream: its attempts are numbered with 16 bits for each, in 32
 
 
 class Asked(Protocol):
@@ -73,6 +76,10 @@ class Asked(Protocol):
     @property
     def n_bytes(self) -> int:
         """Of the prompt as it came."""
+
+    @property
+    def resumed(self) -> Resumed | None:
+        """What its client has already; None: nothing, it begins."""
 
     def tokens(self, tokenizer: Tokenizer) -> Tokens: ...
 
@@ -132,6 +139,7 @@ class PromptReader:
             session=session_of(asked.session_key),
             tenant=_tenant(asked),
             priority=_priority(asked),
+            resumed=asked.resumed,
         )
 
     async def _first_served(self) -> Served:
@@ -172,6 +180,26 @@ def _priority(asked: Asked) -> int:
 def _read(asked: Asked, served: Served, limits: Limits, seed: int) -> Prompt:
     tokens = asked.tokens(served.tokenizer)
     validate_prompt(tokens, limits)
-    sampling = complete(asked.sampling(), limits, prompt_len=len(tokens), seed=seed)
+    partial = asked.sampling()
+    sampling = complete(partial, limits, prompt_len=len(tokens), seed=seed)
+    if asked.resumed is not None:
+        _check_resumed(asked.resumed, partial, sampling, limits)
     keys = block_keys(tokens, served.facts.block_size, served.facts.scope.seed)
     return Prompt(tokens, keys, sampling)
+
+
+def _check_resumed(
+    resumed: Resumed, partial: PartialSampling, sampling: SamplingParams, limits: Limits
+) -> None:
+    """It must go on as it began: nothing may be filled in a second time."""
+    for name in ("seed", "max_tokens"):
+        if getattr(partial, name) is None:
+            told = "a resume sends the sampling that the stream's first message told"
+            raise InvalidRequest(f"sampling.{name}", f"is not set; {told}")
+    if not 0 < resumed.number <= MOST_RESUMES:
+        raise InvalidRequest("resume.number", f"counts a stream's resumes: 1 to {MOST_RESUMES}")
+    emitted = unpack_tokens(resumed.emitted, field="resume.emitted_token_ids")
+    if len(emitted) > sampling.max_tokens:
+        raise InvalidRequest("resume.emitted_token_ids", "has more tokens than max_tokens")
+    if len(emitted) and int(emitted.max()) >= limits.vocab_size:
+        raise InvalidRequest("resume.emitted_token_ids", "has a token id outside the vocabulary")

@@ -12,6 +12,7 @@ from radixroute.request.wire import (
     partial_sampling_from_proto,
     unpack_tokens,
 )
+from radixroute.router.messages.inputs import PackedTokens, Resumed
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,15 @@ class ProtoRequest:
                 return self.message.messages.ByteSize()
             case _:
                 return len(self.message.token_ids)
+
+    @property
+    def resumed(self) -> Resumed | None:
+        if not self.message.HasField("resume"):
+            return None
+        resume = self.message.resume
+        return Resumed(
+            PackedTokens(resume.emitted_token_ids), resume.emitted_text_len, resume.number
+        )
 
     def tokens(self, tokenizer: Tokenizer) -> Tokens:
         match self.message.WhichOneof("prompt"):

@@ -17,6 +17,7 @@ from radixroute.router.errors import (
     RequestFailed,
     RequestRejected,
     RouterError,
+    Superseded,
     UnknownModel,
     UnknownRequest,
 )
@@ -32,6 +33,7 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (QueueFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlinePassed, grpc.StatusCode.DEADLINE_EXCEEDED),
     (ClientUnread, grpc.StatusCode.CANCELLED),
+    (Superseded, grpc.StatusCode.ABORTED),
     (RequestFailed, grpc.StatusCode.INTERNAL),
 )
 

@@ -54,6 +54,9 @@ class DecisionLog:
         return self._bytes
 
     def open(self, entry: LoggedRequest) -> None:
+        older = self._by_id.pop(entry.request_id, None)
+        if older is not None:  # the stream that this one goes on with
+            self._bytes -= older.n_bytes
         self._by_id[entry.request_id] = entry
         self._bytes += entry.n_bytes
         self._shrink()

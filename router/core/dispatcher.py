@@ -14,7 +14,7 @@ from radixroute.router.core.requests import Request
 from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Abort, Action, Emit, Fail, Failure
-from radixroute.router.messages.inputs import PackedTokens, RequestSpec
+from radixroute.router.messages.inputs import PackedTokens, RequestSpec, packed_len
 from radixroute.router.policy.snapshot import Snapshot
 from radixroute.router.workers.members import Member
 
@@ -45,19 +45,32 @@ class Dispatcher:
         policy = state.selector.policy(spec.policy)
         if not self._enter(spec):
             return self._refuse(spec, Failure.QUEUE_FULL)
-        if self._is_hopeless(spec, now_ns):
+        if spec.resumed is None and self._is_hopeless(spec, now_ns):
             return self._refuse(spec, Failure.HOPELESS)
         request = state.requests.open(spec)
         state.deadlines.add(spec.request_id, spec.deadline_ns)
         state.log.open(self._log_entry(spec))
         state.counters.add(Count.REQUESTS_ACCEPTED)
+        goes_at_once = policy.admit(request, self._snapshot(now_ns))
+        if spec.resumed is not None:
+            return self._go_on(request, now_ns)
         # Nobody is passed: with others waiting it waits behind them.
-        if policy.admit(request, self._snapshot(now_ns)) and not len(state.waiting):
+        if goes_at_once and not len(state.waiting):
             action = self._booker.dispatch(request, now_ns)
             if action is not None:
                 return [action]
         if not state.waiting.has_room(request):
             return self.fail(request, Failure.QUEUE_FULL, now_ns)
+        self._booker.wait(request, now_ns)
+        return []
+
+    def _go_on(self, request: Request, now_ns: int) -> list[Action]:
+        """Its client lost its router: it was accepted once, so it needs no room in the queue."""
+        self._state.counters.add(Count.STREAMS_RESUMED)
+        finish = request.implied_finish(self._state.serving.eos_token_ids)
+        if finish is not None:
+            self._state.counters.add(Count.FINISHES_SYNTHESISED)
+            return [self.finish(request, finish, PackedTokens(b""), "")]
         self._booker.wait(request, now_ns)
         return []
 
@@ -135,11 +148,13 @@ class Dispatcher:
 
     def _enter(self, spec: RequestSpec) -> bool:
         admission = self._state.admission
-        tokens = len(spec.prompt)
+        emitted = b"" if spec.resumed is None else spec.resumed.emitted
+        tokens = len(spec.prompt) + packed_len(emitted)
         if spec.request_id in admission:  # a door asked before it tokenised
             admission.counted(spec.request_id, tokens)
             return True
-        return admission.enter(spec.request_id, n_bytes=spec.prompt.nbytes, tokens=tokens)
+        n_bytes = spec.prompt.nbytes + len(emitted)
+        return admission.enter(spec.request_id, n_bytes=n_bytes, tokens=tokens)
 
     def _is_hopeless(self, spec: RequestSpec, now_ns: int) -> bool:
         """Not even the fastest worker, idle and with all that anybody holds of the prompt, would

@@ -7,6 +7,7 @@ contiguous whatever old attempts still send. No clock, no I/O; `RouterCore` call
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
@@ -24,6 +25,9 @@ from radixroute.router.workers.load import BookingId
 # Ends without output.
 GIVEN_UP = (FinishReason.ABORT, FinishReason.ERROR, FinishReason.FULL, FinishReason.INVALID)
 DEATH_MEMORY_NS = 600_000_000_000
+# Attempts count from here after each resume by a client: no router knows how many the last one
+# made, and workers end lower ones.
+ATTEMPTS_A_RESUME: Final = 1 << 16
 
 
 class Placement(Enum):
@@ -71,8 +75,8 @@ class Request:
 
     @property
     def is_resumed(self) -> bool:
-        """A worker had it before and lost it."""
-        return bool(self.excluded)
+        """A worker had it before and lost it, here or at another router."""
+        return bool(self.excluded) or self.spec.resumed is not None
 
     def died_with(self, now_ns: int) -> None:
         """A worker died with it. Deaths long ago say nothing about it."""
@@ -124,7 +128,7 @@ class Request:
             cached_tokens=self.cached_tokens,
             output_tokens=self.position,
             recomputed_tokens=self.recomputed_tokens,
-            attempts=self.attempt,
+            attempts=len(self.by_attempt),
             worker_id=self.worker_id or WorkerId(""),
             ttft_ms=(first_ns - arrival_ns) / 1e6,
             queue_ms=(dispatched_ns - arrival_ns) / 1e6,
@@ -159,6 +163,11 @@ class RequestTable:
         if spec.request_id in self._by_id:
             raise BrokenInvariant("a request id was given twice")
         request = Request(spec, waiting_since_ns=spec.arrival_ns)
+        if spec.resumed is not None:
+            request.emitted += spec.resumed.emitted
+            request.text_len = spec.resumed.text_len
+            request.attempt = ATTEMPTS_A_RESUME * spec.resumed.number
+            request.is_counted = True  # where it began
         self._by_id[spec.request_id] = request
         return request
 

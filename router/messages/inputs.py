@@ -34,6 +34,15 @@ def session_of(session_key: str) -> int | None:
     return int.from_bytes(hashlib.blake2b(session_key.encode(), digest_size=8).digest(), "little")
 
 
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What a client has of a stream that another router, or a broken connection, began."""
+
+    emitted: PackedTokens
+    text_len: int  # characters
+    number: int  # from 1: of the stream's resumes; what runs under a lower one is over
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestSpec:
     """One request as it was asked; validated, tokenised and hashed. Equal only to itself."""
@@ -48,6 +57,7 @@ class RequestSpec:
     session: int | None = None  # 64 bits; None: its client named none
     tenant: str = DEFAULT_TENANT  # as a door says, never as a prompt does
     priority: int = DEFAULT_PRIORITY  # band, 0 to 9
+    resumed: Resumed | None = None  # None: it begins here
     lease_id: str = ""  # its client streams from the worker itself and wants a lease; empty: no
 
 

@@ -93,7 +93,8 @@ class Watch:
         actions: list[Action] = []
         for request_id in self._state.deadlines.passed(now_ns):
             request = self._state.requests.get(request_id)
-            if request is not None:
+            # A resume has the id of the stream that it ended, and a time of its own.
+            if request is not None and request.spec.deadline_ns <= now_ns:
                 actions += self._dispatcher.fail(request, Failure.DEADLINE, now_ns)
         members = self._state.members
         if members.absent or any(member.may_serve for member in members):

@@ -118,7 +118,7 @@ class WaitingQueue:
         key = _Key(request.spec.arrival_ns, self._order)
         self._n_tokens += request.prompt_tokens
         self.policies[request.spec.policy] = self.policies.get(request.spec.policy, 0) + 1
-        if request.excluded or request.emitted:
+        if request.is_resumed or request.emitted:
             self._lost[key] = request
             self._places[request.request_id] = _Place(key, None)
             return

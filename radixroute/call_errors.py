@@ -27,6 +27,7 @@ _NO_CONNECTION = re.compile(
     r"|connection refused|handshake|empty address list|connect failed",
     re.IGNORECASE,
 )
+_BROKEN_OFF = re.compile(r"rst_stream|socket closed|stream removed|goaway", re.IGNORECASE)
 _TOO_LARGE = re.compile(r"(sent|received|decompressed).*larger than max", re.IGNORECASE)
 _ANSWER = re.compile(r"client: received|server: sent", re.IGNORECASE)
 _SIZES = re.compile(r"\((\d+) vs\. (\d+)\)")
@@ -58,6 +59,21 @@ def translated(error: Any, address: str, limit_s: float) -> FrontDoorError:
             "or give another address (HOST:PORT)"
         )
     return RequestFailed(_by_code(code, address, limit_s))
+
+
+def is_lost(error: Any) -> bool:
+    """The connection broke, or there is none: the request was not answered."""
+    code, details = error.code().name, error.details() or ""
+    if _OURS.search(details) or _TOO_LARGE.search(details):
+        return False
+    if code in ("UNAVAILABLE", "CANCELLED"):
+        return True
+    return code in ("INTERNAL", "UNKNOWN") and _BROKEN_OFF.search(details) is not None
+
+
+def has_no_connection(error: Any) -> bool:
+    """There was none to begin with."""
+    return _NO_CONNECTION.search(error.details() or "") is not None
 
 
 def _by_code(code: str, address: str, limit_s: float) -> str:

@@ -1,10 +1,13 @@
 """Clients of a router: requests in, answers streamed out; and its inspection. Blocking and asyncio.
 
-Own one gRPC channel each; what fails is told in our words (`radixroute/call_errors.py`). Never
-retry: a failed request stays visible. Used by the command line, the demo and whoever writes Python.
-A client belongs to one thread or one event loop.
+Own one gRPC channel each; what fails is told in our words (`radixroute/call_errors.py`). A router
+that is lost in the middle of an answer is asked again, and the answer goes on where it was
+(`radixroute/lasting_stream.py`); nothing else is retried: a failed request stays visible. Used by
+the command line, the demo and whoever writes Python. A client belongs to one thread or event loop.
 """
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator, Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -13,15 +16,19 @@ import grpc
 
 from radixroute.answer import Delta, Prompt, delta_of, request_of
 from radixroute.call_errors import MAX_MESSAGE_BYTES, check_size, translated
+from radixroute.lasting_stream import LastingStream
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc
 from radixroute.request.limits import PartialSampling
 
 INSPECT_TIMEOUT_S = 10.0
 GENERATE_TIMEOUT_S = 600.0  # as the router's own hard end of a request
+LOST_ROUTER_WAIT_S = 60.0  # a loaded machine takes half of it to start another
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 100),  # a router that died is back in seconds
+    ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.enable_http_proxy", 0),  # a proxy of the environment is not for the own cluster
 )
 _STUBS: Any = radixroute_pb2_grpc  # generated without annotations
@@ -36,10 +43,15 @@ class RouterClient:
         *,
         timeout_s: float = GENERATE_TIMEOUT_S,
         inspect_timeout_s: float = INSPECT_TIMEOUT_S,
+        lost_router_wait_s: float = LOST_ROUTER_WAIT_S,
     ) -> None:
-        """`timeout_s`: of one answer. `inspect_timeout_s`: of every other call."""
+        """`timeout_s`: of one answer. `inspect_timeout_s`: of every other call.
+
+        `lost_router_wait_s`: so long an answer waits for a router to go on with it; 0: not at all.
+        """
         self._address, self._timeout_s = address, timeout_s
         self._inspect_timeout_s = inspect_timeout_s
+        self._lost_router_wait_s = lost_router_wait_s
         self._channel = grpc.insecure_channel(address, options=OPTIONS)
         self._router = _STUBS.RouterStub(self._channel)
         self._inspect = _STUBS.InspectStub(self._channel)
@@ -60,14 +72,25 @@ class RouterClient:
         """
         request = request_of(prompt, sampling, policy, session_key, model)
         check_size(request.ByteSize())
-        call = self._router.Generate(request, timeout=self._timeout_s)
-        try:
-            for response in call:
-                yield delta_of(response)
-        except grpc.RpcError as error:
-            raise translated(error, self._address, self._timeout_s) from error
-        finally:
-            call.cancel()
+        stream = LastingStream(
+            request,
+            timeout_s=self._timeout_s,
+            patience_s=self._lost_router_wait_s,
+            clock_s=time.monotonic,
+        )
+        while True:
+            call = self._router.Generate(stream.request, timeout=stream.left_s)
+            try:
+                for response in call:
+                    yield delta_of(stream.take(response))
+                return
+            except grpc.RpcError as error:
+                pause_s = stream.pause_s(error)
+                if pause_s is None:
+                    raise translated(error, self._address, self._timeout_s) from error
+            finally:
+                call.cancel()
+            time.sleep(pause_s)
 
     def list_workers(self) -> pb.ListWorkersResponse:
         answer: pb.ListWorkersResponse = self._ask("ListWorkers", pb.ListWorkersRequest())
@@ -123,10 +146,15 @@ class AsyncRouterClient:
         *,
         timeout_s: float = GENERATE_TIMEOUT_S,
         inspect_timeout_s: float = INSPECT_TIMEOUT_S,
+        lost_router_wait_s: float = LOST_ROUTER_WAIT_S,
     ) -> None:
-        """`timeout_s`: of one answer. `inspect_timeout_s`: of every other call."""
+        """`timeout_s`: of one answer. `inspect_timeout_s`: of every other call.
+
+        `lost_router_wait_s`: so long an answer waits for a router to go on with it; 0: not at all.
+        """
         self._address, self._timeout_s = address, timeout_s
         self._inspect_timeout_s = inspect_timeout_s
+        self._lost_router_wait_s = lost_router_wait_s
         self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
         self._router = _STUBS.RouterStub(self._channel)
         self._inspect = _STUBS.InspectStub(self._channel)
@@ -146,14 +174,25 @@ class AsyncRouterClient:
         """
         request = request_of(prompt, sampling, policy, session_key, model)
         check_size(request.ByteSize())
-        call = self._router.Generate(request, timeout=self._timeout_s)
-        try:
-            async for response in call:
-                yield delta_of(response)
-        except grpc.RpcError as error:
-            raise translated(error, self._address, self._timeout_s) from error
-        finally:
-            call.cancel()
+        stream = LastingStream(
+            request,
+            timeout_s=self._timeout_s,
+            patience_s=self._lost_router_wait_s,
+            clock_s=time.monotonic,
+        )
+        while True:
+            call = self._router.Generate(stream.request, timeout=stream.left_s)
+            try:
+                async for response in call:
+                    yield delta_of(stream.take(response))
+                return
+            except grpc.RpcError as error:
+                pause_s = stream.pause_s(error)
+                if pause_s is None:
+                    raise translated(error, self._address, self._timeout_s) from error
+            finally:
+                call.cancel()
+            await asyncio.sleep(pause_s)
 
     async def list_workers(self) -> pb.ListWorkersResponse:
         answer: pb.ListWorkersResponse = await self._ask("ListWorkers", pb.ListWorkersRequest())

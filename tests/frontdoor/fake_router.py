@@ -23,7 +23,9 @@ USAGE = pb.Usage(
 )
 ANSWER = (
     pb.GenerateResponse(request_id=REQUEST_ID, token_ids=pack_tokens([7]), text="A ", usage=USAGE),
-    pb.GenerateResponse(request_id=REQUEST_ID, token_ids=pack_tokens([8]), text="[b]tree[/b]"),
+    pb.GenerateResponse(
+        request_id=REQUEST_ID, token_ids=pack_tokens([8]), text="[b]tree[/b]", position=1
+    ),
     pb.GenerateResponse(
         request_id=REQUEST_ID,
         token_ids=pack_tokens([9]),

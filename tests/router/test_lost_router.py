@@ -1,0 +1,92 @@
+"""A router's death is a pause: clients go on with their streams at the next router."""
+
+import asyncio
+
+import pytest
+
+from radixroute.answer import Delta
+from radixroute.client import AsyncRouterClient, RouterClient
+from radixroute.errors import RequestFailed
+from radixroute.request.limits import PartialSampling
+from radixroute.request.sampling import FinishReason
+from radixroute.router.core.requests import ATTEMPTS_A_RESUME
+from radixroute.router.service import RouterService
+from tests.router.clusters import PROMPT, all_live, settings, until
+from tests.router.fakes import FakeWorker, answer, text_of
+
+N = 40
+
+
+async def started(specs, port=0) -> RouterService:
+    service = RouterService(settings(port=port))
+    await service.start()
+    service.set_members(specs)
+    await until(lambda: all_live(service))
+    return service
+
+
+async def read_all(address: str, seen: list[Delta], **more) -> None:
+    async with AsyncRouterClient(address, timeout_s=60, **more) as client:
+        async for delta in client.generate(PROMPT, PartialSampling(max_tokens=N)):
+            seen.append(delta)
+
+
+async def read_all_blocking(address: str, seen: list[Delta]) -> None:
+    def read() -> None:
+        with RouterClient(address, timeout_s=60) as client:
+            seen.extend(client.generate(PROMPT, PartialSampling(max_tokens=N)))
+
+    await asyncio.to_thread(read)
+
+
+def n_tokens(seen: list[Delta]) -> int:
+    return sum(len(delta.token_ids) for delta in seen)
+
+
+def counters(service: RouterService):
+    return service.runtime.core.snapshot().counters
+
+
+@pytest.mark.parametrize("read", [read_all, read_all_blocking])
+async def test_a_stream_goes_on_whole_at_the_next_router(read):
+    workers = [FakeWorker(name, step_s=0.01, hold_after=5) for name in "ab"]
+    specs = [await worker.start() for worker in workers]
+    first = await started(specs)
+    seen: list[Delta] = []
+    reading = asyncio.create_task(read(str(first.address), seen))
+    await until(lambda: n_tokens(seen) == 5)
+    await first.stop()
+    for worker in workers:
+        worker.hold_after = None
+    second = await started(specs, first.address.port)
+    await reading
+    ids = [token for delta in seen for token in delta.token_ids]
+    assert ids == answer(PROMPT, N)
+    assert "".join(delta.text for delta in seen) == text_of(ids)
+    assert len({delta.request_id for delta in seen}) == 1
+    assert seen[-1].finish is FinishReason.LENGTH
+    usage = seen[-1].usage
+    assert usage is not None
+    assert (usage.attempts, usage.output_tokens, len(usage.by_attempt)) == (2, N, 2)
+    assert usage.ttft_ms == next(one.usage for one in seen if one.usage).ttft_ms
+    submits = [submit for worker in workers for submit in worker.seen]
+    assert [len(submit.resume.emitted_token_ids) for submit in submits] in ([0, 20], [20, 0])
+    assert len({submit.sampling.seed for submit in submits}) == 1
+    assert max(submit.attempt for submit in submits) == ATTEMPTS_A_RESUME + 1
+    assert counters(second)["streams_resumed_by_clients"] == 1
+    second.runtime.core.check()
+    await second.stop()
+    for worker in workers:
+        await worker.kill()
+
+
+async def test_a_client_whose_patience_ends_says_that_it_lost_the_router():
+    worker = FakeWorker("a", hold_after=5)
+    service = await started([await worker.start()])
+    seen: list[Delta] = []
+    reading = asyncio.create_task(read_all(str(service.address), seen, lost_router_wait_s=0))
+    await until(lambda: n_tokens(seen) == 5)
+    await service.stop()
+    with pytest.raises(RequestFailed, match="lost the router"):
+        await reading
+    await worker.kill()

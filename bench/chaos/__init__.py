@@ -1,0 +1,11 @@
+"""`python -m bench.chaos`: streams through the client library while processes are killed.
+
+Owns what is killed when, and the judgement of each stream against its answer without faults. Begin
+with `run.py`.
+
+    __main__.py   the command and its file
+    run.py        load and faults together, and what came of it
+    load.py       streams through the client library, one after the other
+    faults.py     whom a fault hits, and when the fleet is ready for the next one
+    verdicts.py   what a client saw, judged token by token
+"""

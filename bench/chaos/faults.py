@@ -1,0 +1,127 @@
+"""Faults: whom one hits, and when the fleet is ready for the next.
+
+Signals only processes below this one, by number and start time. Calls block: use a thread.
+"""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+
+from radixroute.client import RouterClient
+from radixroute.deploy.cluster.local import LocalCluster
+from radixroute.deploy.errors import DeployError
+from radixroute.deploy.process_tree import ProcessId, descendants, identify
+from radixroute.deploy.state.records import ActorStatus, ClusterStatus
+from radixroute.errors import FrontDoorError
+
+READY_S = 240.0
+POLL_S = 0.1
+ENGINE_MODULE = "radixroute.worker.process.child"
+CONTROLLER_NAME = "ray::Controller"
+
+
+class Fault(StrEnum):
+    """What is done to one process."""
+
+    ENGINE = "engine"  # kill -9 of the process that computes
+    WORKER = "worker"
+    ROUTER = "router"
+    CONTROLLER = "controller"
+    ENGINE_PAUSED = "engine_paused"  # SIGSTOP, SIGCONT
+    WORKER_PAUSED = "worker_paused"
+    ROUTER_PAUSED = "router_paused"
+
+
+# Shorter and longer than a router takes a silent worker for alive.
+PAUSE_S = {Fault.ENGINE_PAUSED: 2.0, Fault.WORKER_PAUSED: 5.0, Fault.ROUTER_PAUSED: 2.0}
+
+
+# After a worker's death by the router, after a router's by the clients.
+RESUMES = {"by_router": "requests_resumed", "by_clients": "streams_resumed_by_clients"}
+
+
+class NotReady(Exception):
+    """The fleet did not come back."""
+
+
+class Fleet:
+    """A cluster as whoever breaks it sees it."""
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        self._cluster = cluster
+        self._address = cluster.router_address
+
+    def hit(self, fault: Fault, rng: random.Random) -> Callable[[], bool]:
+        """Does it, and returns what tells that it was noticed and mended."""
+        before = self._status()
+        actor = before.router if "router" in fault else rng.choice(before.workers)
+        victim = self._victim(fault, actor)
+        pause_s = PAUSE_S.get(fault)
+        if pause_s is not None:
+            victim.send(signal.SIGSTOP)
+            try:
+                time.sleep(pause_s)
+            finally:
+                victim.send(signal.SIGCONT)
+            return lambda: True
+        victim.send(signal.SIGKILL)
+        if fault is Fault.CONTROLLER:
+            return lambda: not victim.is_alive and self._controller() is not None
+        return lambda: self._life_of(actor.name) > actor.incarnation
+
+    def resumes(self) -> Counter[str]:
+        """What the router at hand has resumed since its start."""
+        with RouterClient(self._address, inspect_timeout_s=5.0) as client:
+            counters = client.router_info().counters
+        return Counter({name: counters[key] for name, key in RESUMES.items()})
+
+    def await_ready(self, is_mended: Callable[[], bool]) -> None:
+        """Raises `NotReady` when it takes too long."""
+        give_up_s = time.monotonic() + READY_S
+        while time.monotonic() < give_up_s:
+            with suppress(DeployError, FrontDoorError):
+                if is_mended() and self._status().is_live and self._all_joined():
+                    return
+            time.sleep(POLL_S)
+        raise NotReady(f"the fleet was not ready again within {READY_S:g} s")
+
+    def _victim(self, fault: Fault, actor: ActorStatus) -> ProcessId:
+        found = None
+        if fault is Fault.CONTROLLER:
+            found = self._controller()
+        elif actor.pid is not None:
+            found = identify(actor.pid)
+            if fault in (Fault.ENGINE, Fault.ENGINE_PAUSED):
+                below = descendants(actor.pid)
+                found = next((p for p in below if ENGINE_MODULE in _command(p)), None)
+        if found is None:
+            raise NotReady(f"no process to hit for {fault.value}")
+        return found
+
+    def _controller(self) -> ProcessId | None:
+        below = descendants(os.getpid())
+        return next((p for p in below if _command(p).startswith(CONTROLLER_NAME)), None)
+
+    def _life_of(self, name: str) -> int:
+        return next(one.incarnation for one in self._status().actors if one.name == name)
+
+    def _status(self) -> ClusterStatus:
+        return self._cluster.status
+
+    def _all_joined(self) -> bool:
+        with RouterClient(self._address, inspect_timeout_s=5.0) as client:
+            listed = client.list_workers().workers
+        n_workers = len(self._status().workers)
+        return len(listed) == n_workers and all(one.state == "live" for one in listed)
+
+
+def _command(process: ProcessId) -> str:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{process.pid}/cmdline").read_text().replace("\0", " ")
+    return ""

@@ -1,0 +1,99 @@
+"""Load: streams through the client library, as many at once as asked, one after the other.
+
+Owns the prompts and what each client saw. One event loop.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bench.chaos.verdicts import Expected, Heard, Piece
+from radixroute.answer import RawText
+from radixroute.client import AsyncRouterClient
+from radixroute.errors import FrontDoorError
+from radixroute.request.limits import PartialSampling
+
+TIMEOUT_S = 300.0  # of one answer
+HUNG_S = 150.0  # without a message: more than twice what the client waits for a router
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSettings:
+    """How much is asked."""
+
+    streams: int = 5  # at once; never a multiple of the workers
+    tokens: int = 200  # of an answer
+    prompts: int = 11
+
+
+class Load:
+    """Clients of one router."""
+
+    def __init__(self, address: str, settings: LoadSettings) -> None:
+        self._address = address
+        self._settings = settings
+        self.n_begun = 0
+        self.n_running = 0  # streams whose first message has come
+
+    async def answers(self) -> list[Expected]:
+        """Of every prompt, without faults. Raises what the client raises."""
+        found = []
+        async with AsyncRouterClient(self._address, timeout_s=TIMEOUT_S) as client:
+            for prompt in range(self._settings.prompts):
+                heard = await self._stream(client, prompt)
+                if not heard.is_finished:
+                    raise SystemExit(f"no answer without faults: {heard.error or 'it hung'}")
+                ids = [i for piece in heard.pieces for i in piece.token_ids]
+                found.append(Expected(tuple(ids), "".join(p.text for p in heard.pieces)))
+        return found
+
+    async def run(self, is_over: Callable[[], bool], rng: random.Random) -> list[Heard]:
+        """Streams until then."""
+        heard: list[Heard] = []
+
+        async def client_of_many() -> None:
+            async with AsyncRouterClient(self._address, timeout_s=TIMEOUT_S) as client:
+                while not is_over():
+                    self.n_begun += 1
+                    heard.append(await self._stream(client, rng.randrange(self._settings.prompts)))
+
+        async with asyncio.TaskGroup() as clients:
+            for _ in range(self._settings.streams):
+                clients.create_task(client_of_many())
+        return heard
+
+    async def _stream(self, client: AsyncRouterClient, prompt: int) -> Heard:
+        heard = Heard(prompt)
+        text = f"Story {prompt}: " + "once upon a time there was a router. " * 4
+        sampling = PartialSampling(
+            temperature=0.0, max_tokens=self._settings.tokens, ignore_eos=True
+        )
+        stream = client.generate(RawText(text), sampling)
+        last_s = time.monotonic()
+        try:
+            while True:
+                async with asyncio.timeout(HUNG_S):
+                    delta = await anext(stream, None)
+                if delta is None:
+                    break
+                now_s = time.monotonic()
+                heard.longest_pause_s = max(heard.longest_pause_s, now_s - last_s)
+                last_s = now_s
+                self.n_running += not heard.pieces
+                heard.pieces.append(Piece(delta.position, delta.token_ids, delta.text))
+                heard.is_finished = delta.finish is not None
+        except TimeoutError:
+            heard.is_hung = True
+        except FrontDoorError as error:
+            heard.error = str(error)
+        finally:
+            self.n_running -= bool(heard.pieces)
+            await stream.aclose()
+        return heard
+
+
+def pauses_s(streams: Sequence[Heard]) -> list[float]:
+    """Each stream's longest one."""
+    return [heard.longest_pause_s for heard in streams]

@@ -8,8 +8,10 @@ The way in: `Tokenizer` (`tokenizer.py`) and `Limits` (`limits.py`).
     chat.py          a model's chat template, sandboxed and rendered
     control_tokens.py  what begins and ends turns, and text that only looks like it
     detokenizer.py   token ids to whole characters while they arrive
+    encoding.py      a backend's ids, with the interpreter's lock let go of
     errors.py        what the room refuses, cut by what the caller can do
     limits.py        what a request may ask for, and every check of it
+    pacing.py        long conversions stop now and then for other threads
     sampling.py      how to choose tokens and when to stop, complete and validated
     stopping.py      stop strings in a stream of text
     token_bytes.py   the bytes each token id stands for

@@ -6,9 +6,10 @@ all. Called by `Tokenizer`.
 """
 
 import datetime
+import io
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -21,6 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from radixroute.request.errors import InvalidRequest
+from radixroute.request.pacing import MESSAGES_A_TURN, Abandoned, Pause, empty, in_turns, no_pause
 
 # What a template's own refusal may add to our message, in characters.
 MAX_REASON_LEN = 200
@@ -28,6 +30,7 @@ MAX_REASON_LEN = 200
 MAX_TEMPLATE_LEN = 1024 * 1024
 # Of a chat: its own text may appear a few times over, and examples and rules around it.
 MAX_MARKUP_LEN, MAX_REPEATS = 1024 * 1024, 8
+MAX_MESSAGE_MARKUP_LEN = 256
 # Loops over conversations are shorter; two nested ranges of the sandbox's 100,000 run for hours.
 MAX_RANGE = 100_000
 # Bits of a product or power; more is no number that a template prints.
@@ -68,11 +71,18 @@ class ChatTemplate:
         if self.problem:
             _log.warning("chats are refused: the model's chat template %s", self.problem)
 
-    def render(self, messages: Sequence[ChatMessage], *, today: datetime.date | None = None) -> str:
+    def render(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        today: datetime.date | None = None,
+        pause: Pause = no_pause,
+    ) -> str:
         """The conversation as the model reads it, ending where its answer begins.
 
         `today` is what `strftime_now` prints, `NO_DATE` without it. A date in the prompt ends every
-        shared prefix at midnight: pass one on purpose.
+        shared prefix at midnight: pass one on purpose. `pause` is called now and then in a long
+        conversation.
         """
         if self._template is None:
             raise InvalidRequest(
@@ -82,23 +92,34 @@ class ChatTemplate:
             )
         if not messages:
             raise InvalidRequest("messages", "is empty; give at least one message")
-        for message in messages:
-            if message.role not in ROLES:
-                raise InvalidRequest("messages", f"has a role that is none of {', '.join(ROLES)}")
+        turns = [_turn(one) for one in in_turns(messages, MESSAGES_A_TURN, pause)]
         values: dict[str, Any] = {
             **self._special_tokens,
-            "messages": [{"role": one.role, "content": one.content} for one in messages],
+            "messages": turns,
             "tools": None,
             "documents": None,
             "add_generation_prompt": True,
             "strftime_now": _strftime_of(today or NO_DATE),
             "range": _counted_range(),
         }
-        allowed = MAX_MARKUP_LEN + MAX_REPEATS * sum(len(one.content) for one in messages)
+        n_chars = sum(len(one.content) for one in in_turns(messages, MESSAGES_A_TURN, pause))
+        # A message without content may have markup, too.
+        markup = max(MAX_MARKUP_LEN, MAX_MESSAGE_MARKUP_LEN * len(turns))
+        pieces = in_turns(self._template.generate(values), MESSAGES_A_TURN, pause)
         try:
-            return _joined(self._template.generate(values), allowed)
+            return _joined(pieces, markup + MAX_REPEATS * n_chars)
+        except Abandoned:
+            raise
         except Exception as error:  # noqa: BLE001  # a stranger's program: any of its errors
             raise InvalidRequest("messages", _reason(error, messages)) from None
+        finally:
+            empty(turns, pause)
+
+
+def _turn(message: ChatMessage) -> dict[str, str]:
+    if message.role not in ROLES:
+        raise InvalidRequest("messages", f"has a role that is none of {', '.join(ROLES)}")
+    return {"role": message.role, "content": message.content}
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -160,14 +181,14 @@ def _environment() -> _Sandbox:
     return environment
 
 
-def _joined(pieces: Iterator[str], allowed: int) -> str:
-    found, length = [], 0
+def _joined(pieces: Iterable[str], allowed: int) -> str:
+    text, length = io.StringIO(), 0  # a list of all pieces takes long to free
     for piece in pieces:
         length += len(piece)
         if length > allowed:
             raise jinja2.TemplateError("it makes far more text than the messages have")
-        found.append(piece)
-    return "".join(found)
+        text.write(piece)
+    return text.getvalue()
 
 
 def _counted_range() -> Callable[..., range]:

@@ -16,7 +16,9 @@ from typing import NamedTuple
 import tokenizers
 
 from radixroute.request.chat import ChatMessage
+from radixroute.request.encoding import ids_of
 from radixroute.request.errors import InvalidRequest
+from radixroute.request.pacing import MESSAGES_A_TURN, Pause, in_turns, no_pause
 
 # Characters nobody assigned a meaning to; the second range for text that has some of the first.
 _STAND_INS = (0xF0000, 0x100000)
@@ -64,15 +66,19 @@ class ControlTokens:
         )
         self._literal = _literal_twin(backend, self.ids)
 
-    def guard(self, messages: Sequence[ChatMessage]) -> Guard | None:
+    def guard(self, messages: Sequence[ChatMessage], pause: Pause = no_pause) -> Guard | None:
         """None when no message has a character that a control token begins or ends with."""
-        contents = [message.content for message in messages]
-        if not any(char in text for text in contents for char in self._ends):
+        contents = [one.content for one in in_turns(messages, MESSAGES_A_TURN, pause)]
+        in_parts = in_turns(contents, MESSAGES_A_TURN, pause)
+        if not any(char in text for text in in_parts for char in self._ends):
             return None
-        base = _unused(contents)
+        base = _unused(contents, pause)
         stand_ins = tuple((char, chr(base + i)) for i, char in enumerate(self._ends))
         return Guard(
-            tuple(ChatMessage(one.role, _replaced(one.content, stand_ins)) for one in messages),
+            tuple(
+                ChatMessage(one.role, _replaced(one.content, stand_ins))
+                for one in in_turns(messages, MESSAGES_A_TURN, pause)
+            ),
             stand_ins,
         )
 
@@ -90,8 +96,7 @@ class ControlTokens:
 
     def encode_literally(self, text: str) -> list[int]:
         """Ids of text in which nothing is a control token."""
-        ids: list[int] = self._literal.encode(text, add_special_tokens=False).ids
-        return ids
+        return ids_of(self._literal, text)
 
 
 def _pattern_of(token: tokenizers.AddedToken) -> str:
@@ -105,11 +110,12 @@ def _replaced(text: str, stand_ins: Sequence[tuple[str, str]]) -> str:
     return text
 
 
-def _unused(contents: Sequence[str]) -> int:
+def _unused(contents: Sequence[str], pause: Pause) -> int:
     """Where a range of characters begins that no message has any of."""
     for base in _STAND_INS:
         some = re.compile(f"[{chr(base)}-{chr(base + _RANGE_LEN)}]")
-        if not any(some.search(text) for text in contents):
+        in_parts = in_turns(contents, MESSAGES_A_TURN, pause)
+        if not any(some.search(text) for text in in_parts if not text.isascii()):
             return base
     raise InvalidRequest(
         "messages", "have private characters of both planes beside characters of control tokens"

@@ -12,13 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import tokenizers
 
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.block_keys import as_tokens
 from radixroute.request.chat import ChatMessage, ChatTemplate
 from radixroute.request.control_tokens import ControlTokens, Guard, Part
+from radixroute.request.encoding import LengthCheck, any_length, ids_of, unpacked
 from radixroute.request.errors import InvalidRequest, TokenizerError
+from radixroute.request.pacing import IDS_A_TURN, MESSAGES_A_TURN, Pause, empty, in_turns, no_pause
 from radixroute.request.token_bytes import TokenBytes
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -48,7 +51,10 @@ class Tokenizer:
         self._template = self._load_template(config)
         self._control = ControlTokens(self._backend, set(self._specials.values()))
         self.token_bytes = TokenBytes(self._backend, spec)
-        self.vocab_size = max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
+        vocabulary = self._backend.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(vocabulary.values()) + 1
+        # At least: pieces of a byte-level vocabulary are longer than the bytes they stand for.
+        self.longest_token_bytes = max(len(piece.encode()) for piece in vocabulary)
         self.eos_token_ids = self._find_eos()
         self.fingerprint = _fingerprint(self._files)
 
@@ -72,21 +78,32 @@ class Tokenizer:
         """The exact files this tokenizer was built from, by name."""
         return dict(self._files)
 
-    def encode(self, text: str) -> Tokens:
+    def encode(
+        self, text: str, *, check: LengthCheck = any_length, pause: Pause = no_pause
+    ) -> Tokens:
         """Raw text, with the special tokens `transformers` would add (a BOS where it is due).
 
-        Special tokens written out in the text are read as such, as in `transformers`.
+        Special tokens written out in the text are read as such, as in `transformers`. `check` is
+        told the number of tokens before any is unpacked; `pause` is called now and then.
         """
-        if self._adds_bos is None:
-            return _tokens(self._backend.encode(text).ids)
-        ids = self._backend.encode(text, add_special_tokens=False).ids
-        bos = self._backend.token_to_id(self._specials["bos_token"]) if self._adds_bos else None
-        return _tokens(ids if bos is None else [bos, *ids])
+        is_ours = self._adds_bos is not None
+        ids = ids_of(self._backend, text, add_special_tokens=not is_ours, check=check, pause=pause)
+        tokens = unpacked(ids, pause)
+        if not self._adds_bos:
+            return tokens
+        bos = self._backend.token_to_id(self._specials["bos_token"])
+        return np.concatenate((as_tokens([bos]), tokens))
 
     def encode_chat(
-        self, messages: Sequence[ChatMessage], *, today: datetime.date | None = None
+        self,
+        messages: Iterable[ChatMessage],
+        *,
+        today: datetime.date | None = None,
+        check: LengthCheck = any_length,
+        pause: Pause = no_pause,
     ) -> Tokens:
-        """A conversation through the chat template; see `ChatTemplate.render` for `today`.
+        """A conversation through the chat template; see `ChatTemplate.render` for `today`, and
+        `encode` for the rest.
 
         The template's control tokens are the only ones: their text in a message stays text, where
         `transformers` would let it end the turn and begin another.
@@ -97,17 +114,32 @@ class Tokenizer:
                 "this model has no chat template: send raw text (`submit --raw`, `RawText`) or "
                 "token_ids",
             )
-        text = self._template.render(messages, today=today)
-        ids = self._backend.encode(text, add_special_tokens=False).ids
-        guard = self._control.guard(messages)
+        listed = list(in_turns(messages, MESSAGES_A_TURN, pause))
+        try:
+            return self._encode_chat(self._template, listed, today, check, pause)
+        finally:
+            empty(listed, pause)
+
+    def _encode_chat(
+        self,
+        template: ChatTemplate,
+        messages: Sequence[ChatMessage],
+        today: datetime.date | None,
+        check: LengthCheck,
+        pause: Pause,
+    ) -> Tokens:
+        text = template.render(messages, today=today, pause=pause)
+        ids = ids_of(self._backend, text, check=check, pause=pause)
+        guard = self._control.guard(messages, pause)
         if guard is None:
-            return _tokens(ids)
-        parts = list(self._control.parts(self._template.render(guard.messages, today=today)))
-        if [i for i in ids if i in self._control.ids] == [
-            part.token_id for part in parts if part.token_id is not None
-        ]:
-            return _tokens(ids)
-        return _tokens(self._encode_parts(parts, guard))
+            return unpacked(ids, pause)
+        text = template.render(guard.messages, today=today, pause=pause)
+        parts = list(in_turns(self._control.parts(text), MESSAGES_A_TURN, pause))
+        found = [i for i in in_turns(ids, IDS_A_TURN, pause) if i in self._control.ids]
+        wanted = [part.token_id for part in parts if part.token_id is not None]
+        if found != wanted:
+            ids = self._encode_parts(in_turns(parts, MESSAGES_A_TURN, pause), guard)
+        return unpacked(ids, pause)
 
     def _encode_parts(self, parts: Iterable[Part], guard: Guard) -> list[int]:
         """A chat with the text of a control token in a message: there it is text."""
@@ -210,7 +242,3 @@ def _read(path: Path) -> bytes:
     if size > MAX_FILE_BYTES:
         raise TokenizerError(f"{path.name} has {size} bytes; at most {MAX_FILE_BYTES} are read")
     return path.read_bytes()
-
-
-def _tokens(ids: Sequence[int]) -> Tokens:
-    return as_tokens(ids)

@@ -4,7 +4,7 @@ Owns the packed form of token ids. Never validates beyond what the conversion it
 do that. Called by the router's and the worker's gRPC servers and by clients.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -120,9 +120,9 @@ def finish_to_proto(finish: FinishReason | None) -> pb.FinishReason.ValueType:
     return pb.FinishReason.ValueType(finish.value)
 
 
-def messages_from_proto(message: pb.ChatMessages) -> tuple[ChatMessage, ...]:
-    """A conversation, oldest message first."""
-    return tuple(ChatMessage(one.role, one.content) for one in message.messages)
+def messages_from_proto(message: pb.ChatMessages) -> Iterator[ChatMessage]:
+    """A conversation, oldest message first; each is made when it is asked for."""
+    return (ChatMessage(one.role, one.content) for one in message.messages)
 
 
 def messages_to_proto(messages: Iterable[ChatMessage]) -> pb.ChatMessages:

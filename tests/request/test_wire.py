@@ -113,4 +113,4 @@ def test_a_finish_reason_of_a_newer_wire_still_ends_the_request():
 
 def test_a_conversation_survives_the_wire():
     chat = (ChatMessage("system", "be brief"), ChatMessage("user", "hi\n"))
-    assert wire.messages_from_proto(wire.messages_to_proto(chat)) == chat
+    assert tuple(wire.messages_from_proto(wire.messages_to_proto(chat))) == chat

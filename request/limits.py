@@ -1,9 +1,9 @@
 """What a request may ask for: one set of rules for the router and the worker.
 
 Owns the limits and every check against them. Pure: no model, no tokenizer, no I/O. The router
-calls `validate_text_size` before it parses, `validate_prompt` after it tokenised and `complete` to
-fill in defaults; the worker calls `validate_prompt` and `validate_sampling` again, since it trusts
-no router.
+calls those that take a size or a number before it converts anything, `validate_prompt` after it
+tokenised and `complete` to fill in defaults; the worker calls `validate_prompt` and
+`validate_sampling` again, since it trusts no router.
 """
 
 import math
@@ -24,6 +24,8 @@ DEFAULT_MIN_TOKENS = 0
 # clamps at 0.01. We refuse instead of changing what was asked.
 MIN_TEMPERATURE = 1e-3
 SEED_END = 2**64
+# Of text. A 131,072-token prompt is about 0.6 MB of English; tokenising runs at some 2 MB/s.
+MAX_PROMPT_BYTES = 2 * 1024 * 1024
 
 Value = TypeVar("Value")
 
@@ -34,8 +36,7 @@ class Limits:
 
     max_model_len: int  # tokens, prompt and output together
     vocab_size: int  # token ids are below it
-    # A 131,072-token prompt is about 0.6 MB of English; tokenising runs at some 5 MB/s.
-    max_prompt_bytes: int = 2 * 1024 * 1024  # of text, before it is parsed
+    max_prompt_bytes: int = MAX_PROMPT_BYTES  # of text, before it is parsed
     # Every stop string is searched in every step's text; OpenAI's API allows 4.
     max_stop_strings: int = 16
     max_stop_len: int = 256  # characters of one stop string
@@ -66,17 +67,33 @@ def validate_text_size(size_bytes: int, limits: Limits) -> None:
         )
 
 
-def validate_prompt(tokens: Tokens, limits: Limits) -> None:
-    """Refuses a prompt that is empty, too long to leave room for one token, or out of range."""
-    if tokens.size == 0:
+def validate_n_messages(n_messages: int, limits: Limits) -> None:
+    """Refuses a chat whose every message could not have a single token. Call it before parsing."""
+    most = limits.max_model_len - 1
+    if n_messages > most:
+        raise InvalidRequest(
+            "messages",
+            f"has {n_messages} messages; the model takes {limits.max_model_len} tokens with the "
+            f"answer, so give at most {most}",
+        )
+
+
+def validate_length(n_tokens: int, limits: Limits) -> None:
+    """Refuses a prompt that is empty or too long to leave room for one token."""
+    if n_tokens == 0:
         raise InvalidRequest("prompt", "is empty; give at least one token")
     longest = limits.max_model_len - 1
-    if tokens.size > longest:
+    if n_tokens > longest:
         raise InvalidRequest(
             "prompt",
-            f"has {tokens.size} tokens; the model takes {limits.max_model_len} with the answer, "
+            f"has {n_tokens} tokens; the model takes {limits.max_model_len} with the answer, "
             f"so shorten the prompt to at most {longest}",
         )
+
+
+def validate_prompt(tokens: Tokens, limits: Limits) -> None:
+    """Refuses a prompt whose length or whose ids are out of range."""
+    validate_length(tokens.size, limits)
     if int(tokens.max()) >= limits.vocab_size:
         raise InvalidRequest(
             "prompt",
@@ -113,6 +130,7 @@ def validate_sampling(sampling: SamplingParams, limits: Limits, *, prompt_len: i
     """Checks complete parameters, each alone and against one another. `prompt_len`: no output."""
     _check_distribution(sampling)
     _check_lengths(sampling, limits.max_model_len - prompt_len)
+    validate_stop_counts(len(sampling.stop), len(sampling.stop_token_ids), limits)
     _check_stops(sampling.stop, limits)
     _check_stop_ids(sampling.stop_token_ids, limits)
     if not 0 <= sampling.seed < SEED_END:
@@ -156,11 +174,20 @@ def _check_lengths(sampling: SamplingParams, tokens_left: int) -> None:
         )
 
 
-def _check_stops(stop: Sequence[str], limits: Limits) -> None:
-    if len(stop) > limits.max_stop_strings:
+def validate_stop_counts(n_strings: int, n_token_ids: int, limits: Limits) -> None:
+    """Refuses more ways to end than are looked for. Call it before they are converted."""
+    if n_strings > limits.max_stop_strings:
         raise InvalidRequest(
-            "stop", f"has {len(stop)} strings; give at most {limits.max_stop_strings}"
+            "stop", f"has {n_strings} strings; give at most {limits.max_stop_strings}"
         )
+    if n_token_ids > limits.max_stop_token_ids:
+        raise InvalidRequest(
+            "stop_token_ids",
+            f"has {n_token_ids} ids; give at most {limits.max_stop_token_ids}",
+        )
+
+
+def _check_stops(stop: Sequence[str], limits: Limits) -> None:
     for number, text in enumerate(stop, start=1):
         if not text:
             raise InvalidRequest("stop", f"string {number} is empty; leave it out")
@@ -172,11 +199,6 @@ def _check_stops(stop: Sequence[str], limits: Limits) -> None:
 
 
 def _check_stop_ids(token_ids: Sequence[int], limits: Limits) -> None:
-    if len(token_ids) > limits.max_stop_token_ids:
-        raise InvalidRequest(
-            "stop_token_ids",
-            f"has {len(token_ids)} ids; give at most {limits.max_stop_token_ids}",
-        )
     if any(not 0 <= token_id < limits.vocab_size for token_id in token_ids):
         raise InvalidRequest(
             "stop_token_ids", f"contains an id out of range; use 0 up to {limits.vocab_size - 1}"

@@ -22,7 +22,7 @@ from radixroute.events.warm import warm
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
-from radixroute.router.api.grpc_server import InspectServer, RouterServer
+from radixroute.router.api.grpc_server import SERVICE_NAME, InspectServer, RouterServer
 from radixroute.router.api.prompts import PromptReader
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.errors import PortInUse, UnsafeBind
@@ -37,7 +37,6 @@ _log = logging.getLogger(__name__)
 
 TICK_S = 0.1
 STOP_GRACE_S = 0.5
-SERVICE_NAME = "radixroute.v1.Router"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ class RouterService:
         server = grpc.aio.server(options=server_options(settings.max_message_bytes))
         self._prompts = PromptReader(runtime, settings)
         router_server = RouterServer(runtime, settings, self._prompts, random.SystemRandom())
-        rpc.add_RouterServicer_to_server(router_server, server)
+        router_server.add_to(server)
         inspect_server = InspectServer(runtime, settings, log_id=secrets.token_hex(8))
         rpc.add_InspectServicer_to_server(inspect_server, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

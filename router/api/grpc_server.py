@@ -8,13 +8,14 @@ library travels.
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import grpc
 
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.wire import pack_tokens, sampling_to_proto
 from radixroute.router.api import inspect
@@ -40,6 +41,7 @@ from radixroute.router.settings import RouterSettings
 
 _log = logging.getLogger(__name__)
 
+SERVICE_NAME = "radixroute.v1.Router"
 MAX_ID_LEN = 64  # of what a client sends as an id and gets back in an error
 
 
@@ -60,9 +62,28 @@ class RouterServer:
         self._ids = RequestIds(settings.cluster_secret, rng)
         self._open = OpenStreams()
 
-    async def Generate(
-        self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext
-    ) -> None:
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Generate and Route get their requests as bytes: some are too large to be parsed."""
+        handlers = {
+            "Generate": grpc.unary_stream_rpc_method_handler(
+                self.Generate, response_serializer=pb.GenerateResponse.SerializeToString
+            ),
+            "Route": grpc.unary_unary_rpc_method_handler(
+                self.Route, response_serializer=pb.RouteResponse.SerializeToString
+            ),
+            "Release": grpc.unary_unary_rpc_method_handler(
+                self.Release,
+                request_deserializer=pb.ReleaseRequest.FromString,
+                response_serializer=pb.ReleaseResponse.SerializeToString,
+            ),
+        }
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),)
+        )
+
+    async def Generate(self, data: bytes, context: grpc.aio.ServicerContext) -> None:
+        asked = await self._parsed(ProtoRequest.of_generate, data, context)
+        request = asked.message
         request_id = self._id_of(request)
         stream = ClientStream(request_id, request.resume.number)
         async with self._clean_errors(context, request_id):
@@ -70,7 +91,7 @@ class RouterServer:
                 raise UnknownRequest("no stream of this tenant has the id that `resume` names")
             try:
                 self._claim(stream)
-                spec = await self._read(request, request_id, context)
+                spec = await self._read(asked, request_id, context)
                 self._open.require(stream)
                 stream.sampling = spec.sampling
                 self._runtime.submit(spec, stream)
@@ -80,16 +101,15 @@ class RouterServer:
                 if self._open.release(stream):
                     self._runtime.abort(request_id)
 
-    async def Route(
-        self, request: pb.RouteRequest, context: grpc.aio.ServicerContext
-    ) -> pb.RouteResponse:
-        tenant = request.request.tenant
+    async def Route(self, data: bytes, context: grpc.aio.ServicerContext) -> pb.RouteResponse:
+        asked = await self._parsed(ProtoRequest.of_route, data, context)
+        tenant = asked.message.tenant
         request_id, lease_id = self._ids.draw(tenant), self._ids.draw(tenant)
         async with self._clean_errors(context, request_id):
-            if request.request.HasField("resume"):
+            if asked.message.HasField("resume"):
                 raise InvalidRequest("resume", "goes on with a stream of a router: use Generate")
             try:
-                spec = await self._read(request.request, request_id, context)
+                spec = await self._read(asked, request_id, context)
                 answer = await self._runtime.lease(replace(spec, lease_id=lease_id))
             except BaseException:
                 self._runtime.core.leave(request_id)
@@ -112,11 +132,21 @@ class RouterServer:
     ) -> pb.ReleaseResponse:
         return pb.ReleaseResponse(released=self._runtime.release(request.lease_id))
 
+    async def _parsed(
+        self,
+        parse: Callable[[bytes], ProtoRequest],
+        data: bytes,
+        context: grpc.aio.ServicerContext,
+    ) -> ProtoRequest:
+        """Before it has an id of its tenant's there is one of nobody's, for the error."""
+        async with self._clean_errors(context, self._ids.draw("")):
+            return parse(data)
+        raise BrokenInvariant("an error was sent and the call went on")
+
     async def _read(
-        self, request: pb.GenerateRequest, request_id: str, context: grpc.aio.ServicerContext
+        self, asked: ProtoRequest, request_id: str, context: grpc.aio.ServicerContext
     ) -> RequestSpec:
-        asked = ProtoRequest(request)
-        n_bytes = asked.n_bytes + len(request.resume.emitted_token_ids)
+        n_bytes = asked.n_bytes + len(asked.message.resume.emitted_token_ids)
         tokens = None if asked.is_text else n_bytes // TOKEN_BYTES
         # Before anything that costs: a full house answers at once.
         if not self._runtime.core.enter(request_id, n_bytes=n_bytes, tokens=tokens):

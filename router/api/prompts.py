@@ -1,11 +1,13 @@
 """Prompts: from what a client asked to a request with tokens, block keys and complete sampling.
 
-Owns the threads on which long prompts are tokenised, so that streams do not stall behind one. Every
-limit is checked here, before the core sees a request. Each door hands in its own form of `Asked`.
-Never logs a prompt.
+Owns the threads on which long prompts are rendered and tokenised, so that streams do not stall
+behind one: giant prompts have threads of their own, so that others do not either. Every limit is
+checked here, those that need no tokenizer first, before the core sees a request. Each door hands in
+its own form of `Asked`. Never logs a prompt.
 """
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,12 +16,13 @@ from radixroute.radix.ids import Keys, Tokens
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import (
+    MAX_PROMPT_BYTES,
     Limits,
     PartialSampling,
     complete,
     validate_prompt,
-    validate_text_size,
 )
+from radixroute.request.pacing import Abandoned, Pause, no_pause
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import unpack_tokens
@@ -41,7 +44,11 @@ from radixroute.router.settings import RouterSettings
 
 # Some 2,000 characters tokenise in under a millisecond; a thread's hand-over costs a tenth of that.
 INLINE_BYTES = 2048
-THREADS = 2
+INLINE_IDS_BYTES = 256 * 1024  # 64k token ids are copied and hashed in a fifth of a millisecond
+MESSAGE_BYTES = 64  # what a message costs beside its content
+GIANT_BYTES = 64 * 1024  # some 30 ms
+THREADS = 2  # of either kind
+PAUSE_S = 50e-6  # enough to hand the interpreter over: a sleep of zero takes it back at once
 MAX_TENANT_LEN = 128
 MOST_RESUMES = 4096  # of one stream: its attempts are numbered with 16 bits for each, in 32
 
@@ -75,13 +82,21 @@ class Asked(Protocol):
 
     @property
     def n_bytes(self) -> int:
-        """Of the prompt as it came."""
+        """Of the prompt as it came, or a little more."""
 
     @property
     def resumed(self) -> Resumed | None:
         """What its client has already; None: nothing, it begins."""
 
-    def tokens(self, tokenizer: Tokenizer) -> Tokens: ...
+    @property
+    def n_messages(self) -> int:
+        """Of a chat; 0: it is none."""
+
+    def check(self, limits: Limits) -> None:
+        """What can be seen before anything is converted. O(1), but for what is over a limit."""
+
+    def tokens(self, tokenizer: Tokenizer, limits: Limits, pause: Pause) -> Tokens:
+        """`pause` is called now and then; it may raise."""
 
     def sampling(self) -> PartialSampling: ...
 
@@ -95,6 +110,21 @@ class Prompt:
     sampling: SamplingParams
 
 
+class Pacer:
+    """The `pause` of one prompt on a thread: the loop has its turn; ends work nobody wants."""
+
+    def __init__(self) -> None:
+        self._is_wanted = True
+
+    def give_up(self) -> None:
+        self._is_wanted = False
+
+    def __call__(self) -> None:
+        if not self._is_wanted:
+            raise Abandoned
+        time.sleep(PAUSE_S)
+
+
 class PromptReader:
     """Reads what clients ask of one router."""
 
@@ -104,9 +134,11 @@ class PromptReader:
         named = {name.strip() for name in settings.client_policies.split(",")}
         self._offered = named | {settings.policy}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="prompt")
+        self._giants = ThreadPoolExecutor(THREADS, thread_name_prefix="giant prompt")
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._giants):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def read(
         self, asked: Asked, request_id: str, *, seed: int, remaining_s: float | None
@@ -154,14 +186,36 @@ class PromptReader:
         fleet = served.facts
         if asked.model not in ("", fleet.model):
             raise UnknownModel(f"unknown model: this cluster serves {fleet.model!r}")
-        limits = Limits(max_model_len=fleet.max_model_len, vocab_size=fleet.vocab_size)
-        size = asked.n_bytes
-        if asked.is_text:
-            validate_text_size(size, limits)
-        if size <= INLINE_BYTES:
-            return _read(asked, served, limits, seed)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _read, asked, served, limits, seed)
+        limits = _limits(served)
+        asked.check(limits)
+        threads = self._threads_for(asked)
+        if threads is None:
+            return _read(asked, served, limits, seed, no_pause)
+        loop, pacer = asyncio.get_running_loop(), Pacer()
+        try:
+            return await loop.run_in_executor(threads, _read, asked, served, limits, seed, pacer)
+        finally:
+            pacer.give_up()
+
+    def _threads_for(self, asked: Asked) -> ThreadPoolExecutor | None:
+        """None: it takes less time than handing it over."""
+        if not asked.is_text:
+            return None if asked.n_bytes <= INLINE_IDS_BYTES else self._threads
+        work = asked.n_bytes + asked.n_messages * MESSAGE_BYTES
+        if work <= INLINE_BYTES:
+            return None
+        return self._threads if work <= GIANT_BYTES else self._giants
+
+
+def _limits(served: Served) -> Limits:
+    """Text in which each token would have to be longer than any is too long for certain."""
+    fleet = served.facts
+    most = (fleet.max_model_len - 1) * served.tokenizer.longest_token_bytes
+    return Limits(
+        max_model_len=fleet.max_model_len,
+        vocab_size=fleet.vocab_size,
+        max_prompt_bytes=min(MAX_PROMPT_BYTES, most),
+    )
 
 
 def _tenant(asked: Asked) -> str:
@@ -177,8 +231,8 @@ def _priority(asked: Asked) -> int:
     return priority
 
 
-def _read(asked: Asked, served: Served, limits: Limits, seed: int) -> Prompt:
-    tokens = asked.tokens(served.tokenizer)
+def _read(asked: Asked, served: Served, limits: Limits, seed: int, pause: Pause) -> Prompt:
+    tokens = asked.tokens(served.tokenizer, limits, pause)
     validate_prompt(tokens, limits)
     partial = asked.sampling()
     sampling = complete(partial, limits, prompt_len=len(tokens), seed=seed)

@@ -1,18 +1,41 @@
-"""A `GenerateRequest` as `prompts` reads requests: the gRPC door's form of `Asked`."""
+"""A `GenerateRequest` as `prompts` reads requests: the gRPC door's form of `Asked`.
+
+What is too large for any prompt is refused as bytes: a message is parsed in one go, in the loop,
+and sixteen megabytes of tiny chat messages take it a tenth of a second.
+"""
 
 from dataclasses import dataclass
+from functools import partial
+
+from google.protobuf.message import DecodeError
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Tokens
 from radixroute.request.errors import InvalidRequest
-from radixroute.request.limits import PartialSampling
+from radixroute.request.limits import (
+    MAX_PROMPT_BYTES,
+    Limits,
+    PartialSampling,
+    validate_length,
+    validate_n_messages,
+    validate_stop_counts,
+    validate_text_size,
+)
+from radixroute.request.pacing import Pause
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import (
+    BYTES_PER_TOKEN,
     messages_from_proto,
     partial_sampling_from_proto,
     unpack_tokens,
 )
+from radixroute.router.api.wire_size import bytes_beside
 from radixroute.router.messages.inputs import PackedTokens, Resumed
+
+# Of a message without its token ids, which are copied whole: the largest text and what is with it.
+MAX_PARSED_BYTES = MAX_PROMPT_BYTES + 64 * 1024
+_TOKEN_IDS = pb.GenerateRequest.DESCRIPTOR.fields_by_name["token_ids"].number
+_REQUEST = pb.RouteRequest.DESCRIPTOR.fields_by_name["request"].number
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +43,25 @@ class ProtoRequest:
     """One message."""
 
     message: pb.GenerateRequest
+    size_bytes: int  # of the whole message, as it came
+
+    @classmethod
+    def of_generate(cls, data: bytes) -> "ProtoRequest":
+        """Raises InvalidRequest for what is too large to be parsed, or is no such message."""
+        _check_size(data, (_TOKEN_IDS,))
+        try:
+            return cls(pb.GenerateRequest.FromString(data), len(data))
+        except DecodeError:
+            raise InvalidRequest("request", "is no GenerateRequest: it cannot be parsed") from None
+
+    @classmethod
+    def of_route(cls, data: bytes) -> "ProtoRequest":
+        """The same, of the request in a RouteRequest."""
+        _check_size(data, (_REQUEST, _TOKEN_IDS))
+        try:
+            return cls(pb.RouteRequest.FromString(data).request, len(data))
+        except DecodeError:
+            raise InvalidRequest("request", "is no RouteRequest: it cannot be parsed") from None
 
     @property
     def model(self) -> str:
@@ -47,13 +89,7 @@ class ProtoRequest:
 
     @property
     def n_bytes(self) -> int:
-        match self.message.WhichOneof("prompt"):
-            case "text":
-                return len(self.message.text.encode())
-            case "messages":
-                return self.message.messages.ByteSize()
-            case _:
-                return len(self.message.token_ids)
+        return self.size_bytes if self.is_text else len(self.message.token_ids)
 
     @property
     def resumed(self) -> Resumed | None:
@@ -64,12 +100,35 @@ class ProtoRequest:
             PackedTokens(resume.emitted_token_ids), resume.emitted_text_len, resume.number
         )
 
-    def tokens(self, tokenizer: Tokenizer) -> Tokens:
+    @property
+    def n_messages(self) -> int:
+        return len(self.message.messages.messages)
+
+    def check(self, limits: Limits) -> None:
+        message = self.message
+        match message.WhichOneof("prompt"):
+            case "text":
+                # All of it is at least its text, and reading that makes two copies.
+                if self.size_bytes > limits.max_prompt_bytes:
+                    validate_text_size(len(message.text.encode()), limits)
+            case "messages":
+                validate_n_messages(self.n_messages, limits)
+                if self.size_bytes > limits.max_prompt_bytes:
+                    validate_text_size(message.messages.ByteSize(), limits)
+            case "token_ids":
+                if len(message.token_ids) % BYTES_PER_TOKEN == 0:  # a torn one is refused later
+                    validate_length(len(message.token_ids) // BYTES_PER_TOKEN, limits)
+        sampling = message.sampling
+        validate_stop_counts(len(sampling.stop), len(sampling.stop_token_ids), limits)
+
+    def tokens(self, tokenizer: Tokenizer, limits: Limits, pause: Pause) -> Tokens:
+        check = partial(validate_length, limits=limits)
         match self.message.WhichOneof("prompt"):
             case "text":
-                return tokenizer.encode(self.message.text)
+                return tokenizer.encode(self.message.text, check=check, pause=pause)
             case "messages":
-                return tokenizer.encode_chat(messages_from_proto(self.message.messages))
+                messages = messages_from_proto(self.message.messages)
+                return tokenizer.encode_chat(messages, check=check, pause=pause)
             case "token_ids":
                 return unpack_tokens(self.message.token_ids)
             case _:
@@ -77,3 +136,14 @@ class ProtoRequest:
 
     def sampling(self) -> PartialSampling:
         return partial_sampling_from_proto(self.message.sampling)
+
+
+def _check_size(data: bytes, path: tuple[int, ...]) -> None:
+    if len(data) <= MAX_PARSED_BYTES:
+        return
+    n_bytes = bytes_beside(data, path)
+    if n_bytes > MAX_PARSED_BYTES:
+        raise InvalidRequest(
+            "prompt",
+            f"comes in {n_bytes} bytes of text; shorten it to at most {MAX_PROMPT_BYTES}",
+        )

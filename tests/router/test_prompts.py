@@ -9,7 +9,7 @@ import pytest
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.errors import InvalidRequest
-from radixroute.request.limits import MAX_PROMPT_BYTES, Limits
+from radixroute.request.limits import MAX_PROMPT_BYTES, Limits, PartialSampling
 from radixroute.request.pacing import Abandoned
 from radixroute.request.wire import pack_tokens
 from radixroute.router.api import prompts
@@ -140,7 +140,7 @@ async def test_small_and_middling_prompts_never_wait_for_giant_ones():
         reader, served = service._prompts, service.runtime.handshake.served
 
         class Asked:
-            is_text, n_messages = True, 0
+            is_text, n_messages, resumed = True, 0, None
 
             def __init__(self, n_bytes):
                 self.n_bytes, self.model = n_bytes, ""
@@ -155,7 +155,7 @@ async def test_small_and_middling_prompts_never_wait_for_giant_ones():
                 return np.arange(20, 40, dtype=np.uint32)
 
             def sampling(self):
-                return prompts.PartialSampling()
+                return PartialSampling()
 
         giants = [
             asyncio.create_task(reader._prompt(Asked(prompts.GIANT_BYTES + n), served, 0))

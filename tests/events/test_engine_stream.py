@@ -15,7 +15,8 @@ from tests.events.engines import LAYOUTS, SCOPE, EngineEnd, FakeEngine
 
 MS = 1_000_000
 ALL = 10**9
-SEEDS = 300
+# The first hundred seeds always run, the others in test-deep.
+PARTS = [0, *(pytest.param(first, marks=pytest.mark.deep) for first in (100, 200))]
 layouts = pytest.mark.parametrize("before_seq", LAYOUTS.values(), ids=LAYOUTS)
 
 
@@ -81,7 +82,7 @@ class EngineWorld:
         return [self.end.held(rank) for rank in range(2)]
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, 100))
+@pytest.mark.parametrize("first", PARTS)
 def test_after_quiet_each_rank_on_the_socket_has_its_own_truth(first):
     gaps = restarts = 0
     for seed in range(first, first + 100):
@@ -96,7 +97,7 @@ def test_after_quiet_each_rank_on_the_socket_has_its_own_truth(first):
     assert min(gaps, restarts) > 50
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, 100))
+@pytest.mark.parametrize("first", PARTS)
 def test_what_the_engine_no_longer_keeps_costs_credit_and_never_gives_any(first):
     forgotten = timeouts = 0
     for seed in range(first, first + 100):

@@ -13,8 +13,21 @@ from tests.events.fakes import HOLDER, RouterEnd, World, share_a_socket
 
 SEEDS = 10_000
 CHUNK = 500
-QUICK_SEEDS = 2000  # in the default run; the others are deep
+QUICK_SEEDS = 500  # in the default run; the others are deep
 RANK_SEEDS = 1000  # two ranks take twice as long: the rest of the 10,000 is slow
+QUICK_RANK_SEEDS = 200
+INDEX_SEEDS, QUICK_INDEX_SEEDS = 1000, 300
+
+
+def seeds(n: int, quick: int, slow: int | None = None, step: int = 100) -> list:
+    """Where each part of `n` seeds begins: the first ones always run, the others elsewhere."""
+
+    def marks(first: int) -> list:
+        if slow is not None and first >= slow:
+            return [pytest.mark.slow]
+        return [pytest.mark.deep] if first >= quick else []
+
+    return [pytest.param(first, marks=marks(first)) for first in range(0, n, step)]
 
 
 class IndexEnd(RouterEnd):
@@ -73,13 +86,7 @@ def is_right(world: World) -> bool:
     return world.router.index == world.cache.truth
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        pytest.param(first, marks=[pytest.mark.deep] if first >= QUICK_SEEDS else [])
-        for first in range(0, SEEDS, CHUNK)
-    ],
-)
+@pytest.mark.parametrize("first", seeds(SEEDS, QUICK_SEEDS, step=CHUNK))
 def test_after_quiet_the_index_is_the_truth(first):
     for seed in range(first, first + CHUNK):
         world = run_world(seed)
@@ -89,13 +96,7 @@ def test_after_quiet_the_index_is_the_truth(first):
         assert is_right(world), f"seed {seed}"
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        pytest.param(first, marks=[pytest.mark.slow] if first >= RANK_SEEDS else [])
-        for first in range(0, SEEDS, 100)
-    ],
-)
+@pytest.mark.parametrize("first", seeds(SEEDS, QUICK_RANK_SEEDS, RANK_SEEDS))
 def test_after_quiet_each_of_two_ranks_on_one_socket_has_its_own_truth(first):
     for seed in range(first, first + 100):
         prefixes = PrefixIndex()
@@ -112,7 +113,7 @@ def test_after_quiet_each_of_two_ranks_on_one_socket_has_its_own_truth(first):
         prefixes.check()
 
 
-@pytest.mark.parametrize("first", range(0, 1000, 100))
+@pytest.mark.parametrize("first", seeds(INDEX_SEEDS, QUICK_INDEX_SEEDS))
 def test_the_real_index_follows_as_well(first):
     for seed in range(first, first + 100):
         world = run_world(seed, IndexEnd())

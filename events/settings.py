@@ -40,6 +40,8 @@ class SubscriberSettings:
 
     max_queued_items: int = 20_000  # between the subscriber's thread and the router's loop
     max_queued_bytes: int = 256 << 20
+    turn_items: int = 256  # handed to the loop at once; some 20 us each
+    turn_bytes: int = 256 << 10  # of them: two parts of a snapshot
     receive_high_water_mark: int = 10_000
     max_sockets: int = 8192  # two a holder
 

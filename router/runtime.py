@@ -59,6 +59,7 @@ class RouterRuntime:
         self._sinks: dict[str, AnswerSink] = {}
         self._leases: dict[str, asyncio.Future[Grant | Failure]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._is_applying = False
         self._wake: asyncio.TimerHandle | None = None
         self._wake_ns = 0
 
@@ -118,6 +119,18 @@ class RouterRuntime:
 
     def receive_events(self, deliveries: Iterable[Delivery]) -> None:
         self.perform(self.events.receive(deliveries, self.now_ns()))
+        self._apply_soon()
+
+    def _apply_soon(self) -> None:
+        """Streams with more than a turn's work go on after what else the loop has to do."""
+        if self.events.is_busy and not self._is_applying:
+            self._is_applying = True
+            asyncio.get_running_loop().call_soon(self._apply_more)
+
+    def _apply_more(self) -> None:
+        self._is_applying = False
+        self.perform(self.events.go_on(self.now_ns()))
+        self._apply_soon()
 
     def tick(self) -> None:
         now_ns = self.now_ns()

@@ -88,6 +88,8 @@ class Router:
         """Applies what arrived; ticks."""
         while self._arrived:
             self.link.receive(self._arrived.popleft(), time.monotonic_ns())
+        while self.link.is_busy:
+            self.link.go_on(time.monotonic_ns())
         self.link.tick(time.monotonic_ns())
         time.sleep(0.0005)
 

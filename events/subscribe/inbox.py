@@ -1,6 +1,7 @@
 """The bounded queue between the subscriber's thread and whoever consumes its items."""
 
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from radixroute.events.settings import SubscriberSettings
@@ -10,8 +11,9 @@ from radixroute.events.wire.control import Delivery
 class Inbox:
     """`put` and `flush` on the subscriber's thread; `on_items` runs where `call_soon` puts it.
 
-    Hand-over is scheduled at most once at a time: a slow consumer finds one long list, not a
-    backlog of callbacks. What does not fit is dropped and counted.
+    Hand-over is scheduled at most once at a time, and each hands over a bounded part: what else the
+    consumer's thread has to do has its turn before the next. What does not fit is dropped and
+    counted.
     """
 
     def __init__(
@@ -24,7 +26,7 @@ class Inbox:
         self._call_soon = call_soon
         self._settings = settings
         self._lock = threading.Lock()
-        self._items: list[Delivery] = []
+        self._items: deque[tuple[Delivery, int]] = deque()
         self._n_bytes = 0
         self._is_scheduled = False
         self._is_closed = False
@@ -40,7 +42,7 @@ class Inbox:
             if is_full or self._is_closed:
                 self.dropped += 1
                 return
-            self._items.append(delivery)
+            self._items.append((delivery, n_bytes))
             self._n_bytes += n_bytes
 
     def flush(self) -> None:
@@ -59,7 +61,23 @@ class Inbox:
 
     def _hand_over(self) -> None:
         with self._lock:
-            items, self._items = self._items, []
-            self._n_bytes = 0
+            items = self._take_turn()
             self._is_scheduled = False
-        self._on_items(items)
+        try:
+            self._on_items(items)
+        finally:
+            self.flush()
+
+    def _take_turn(self) -> list[Delivery]:
+        settings = self._settings
+        items: list[Delivery] = []
+        taken = 0
+        while self._items and len(items) < settings.turn_items:
+            delivery, n_bytes = self._items[0]
+            if items and taken + n_bytes > settings.turn_bytes:
+                break
+            self._items.popleft()
+            items.append(delivery)
+            taken += n_bytes
+        self._n_bytes -= taken
+        return items

@@ -3,12 +3,16 @@
 Owns the `StreamSession` of one (worker, rank) in one epoch. Never decodes and never sends. Behind
 an address that ranks share each rank has a source of its own and may be given everything: what is
 another's is counted and changes nothing.
+
+A snapshot of half a million blocks takes a second to apply, so a source with `turn_cost` does it in
+turns: `go_on` while it `is_busy`. What arrives meanwhile waits behind it, loads apart.
 """
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 from functools import partial
 
-from radixroute.events.session.actions import Action, Apply, Reset
+from radixroute.events.session.actions import Action, Apply, Reset, StateChanged
 from radixroute.events.session.states import StreamState
 from radixroute.events.session.stream_session import StreamSession
 from radixroute.events.settings import SessionSettings
@@ -20,12 +24,22 @@ from radixroute.events.subscribe.stream_source import (
     apply_events,
 )
 from radixroute.events.wire.control import StreamItem
-from radixroute.events.wire.records import Epoch, Heartbeat
+from radixroute.events.wire.packed import PackedEvents
+from radixroute.events.wire.records import CacheCleared, Epoch, Event, Heartbeat
 from radixroute.radix.ids import Holder
+
+# What a call of the index costs beside its blocks, in blocks.
+_CALL_COST = 200
+# Items that may wait behind a snapshot; a stream that loses some asks for them again.
+_MAX_LATER = 4096
+_LATER_A_TURN = 64
 
 
 class NativeSource:
-    """A `StreamSource` of what `EventSubscriber` decodes. Only `epoch` counts."""
+    """A `StreamSource` of what `EventSubscriber` decodes. Only `epoch` counts.
+
+    `turn_cost`: blocks applied in one go, or a little more; 0: all of them.
+    """
 
     def __init__(
         self,
@@ -34,12 +48,17 @@ class NativeSource:
         index: WritableIndex,
         listener: StoredListener | None = None,
         settings: SessionSettings | None = None,
+        turn_cost: int = 0,
     ) -> None:
+        self._turn_cost = turn_cost
+        self._undone: deque[Action] = deque()
+        self._later: deque[StreamItem] = deque()
         self._holder = holder
         self._epoch = epoch
         self._index = index
         self._listener = listener
         self._session = StreamSession(partial(index.account, holder), holder.rank, settings)
+        self._state = self._session.state  # the session's, once the index is as it says
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -47,7 +66,7 @@ class NativeSource:
 
     @property
     def state(self) -> StreamState:
-        return self._session.state
+        return self._state
 
     @property
     def applied_seq(self) -> int | None:
@@ -71,34 +90,85 @@ class NativeSource:
         self._index.join(self._holder)
         return self._carry_out(self._session.confirm_epoch(self._epoch, now_ns))
 
+    @property
+    def is_busy(self) -> bool:
+        """Something waits for `go_on`."""
+        return bool(self._undone or self._later)
+
     def deliver(self, item: StreamItem, now_ns: int) -> list[SourceAction]:
-        wanted = self._carry_out(self._session.deliver(item, now_ns))
+        if not self.is_busy:
+            wanted = self._carry_out(self._session.deliver(item, now_ns))
+        else:
+            wanted = []
+            if len(self._later) < _MAX_LATER:
+                self._later.append(item)
+            else:
+                self._session.counters.overflows += 1
         if isinstance(item, Heartbeat) and self._is_own(item):
             wanted.append(LoadReported(item.load))
         return wanted
 
+    def go_on(self, now_ns: int) -> list[SourceAction]:
+        """One more turn."""
+        wanted = self._carry_out(())
+        for _ in range(_LATER_A_TURN):
+            if self._undone or not self._later:
+                break
+            wanted += self._carry_out(self._session.deliver(self._later.popleft(), now_ns))
+        return wanted
+
     def tick(self, now_ns: int) -> list[SourceAction]:
+        if self.is_busy:
+            return []  # the silence is ours: proofs of life wait
         return self._carry_out(self._session.tick(now_ns))
 
     def end(self) -> None:
+        self._undone.clear()
+        self._later.clear()
         self._index.leave(self._holder)
 
     def check(self) -> None:
         self._session.check()
 
     def _carry_out(self, actions: Iterable[Action]) -> list[SourceAction]:
-        """Changes the index; returns the rest."""
+        """Changes the index, for one turn; returns the rest up to there."""
+        self._undone.extend(actions)
         wanted: list[SourceAction] = []
-        for action in actions:
+        left = self._turn_cost
+        while self._undone and (left > 0 or not self._turn_cost):
+            action = self._undone.popleft()
             match action:
                 case Apply():
-                    apply_events(self._index, self._holder, action.events, self._listener)
+                    left -= self._apply(action.events, left)
                 case Reset():
                     self._index.clear(self._holder)
+                case StateChanged():
+                    self._state = action.new
+                    wanted.append(action)
                 case _:
                     wanted.append(action)
         return wanted
 
+    def _apply(self, events: Sequence[Event], left: int) -> int:
+        """Returns what it cost. What is over goes back to the front."""
+        if not self._turn_cost:
+            apply_events(self._index, self._holder, events, self._listener)
+            return 0
+        if isinstance(events, PackedEvents):  # of one engine step: never too much
+            apply_events(self._index, self._holder, events, self._listener)
+            return _CALL_COST + len(events.words)
+        cost, end = 0, 0
+        while cost < left and end < len(events):
+            cost, end = cost + _cost(events[end]), end + 1
+        apply_events(self._index, self._holder, events[:end], self._listener)
+        if end < len(events):
+            self._undone.appendleft(Apply(events[end:]))
+        return cost
+
     def _is_own(self, beat: Heartbeat) -> bool:
         """Ranks that share an address hear each other: a load is reported once, by its own."""
         return beat.epoch == self._epoch and beat.rank == self._holder.rank
+
+
+def _cost(event: Event) -> int:
+    return _CALL_COST + (0 if isinstance(event, CacheCleared) else len(event.keys))

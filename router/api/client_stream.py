@@ -23,6 +23,9 @@ class ClientStream:
         self.number = number
         self.sampling: SamplingParams | None = None  # for the first message to tell
         self._pending: pb.GenerateResponse | None = None
+        # What belongs behind it: joined when it is taken, not with each token.
+        self._more_ids: list[bytes] = []
+        self._more_text: list[str] = []
         self._error: RouterError | None = None
         self._is_over = False
         self._waiter: asyncio.Future[None] | None = None
@@ -41,8 +44,8 @@ class ClientStream:
                 self.sampling = None
             self._pending = pending
         else:
-            pending.token_ids += emit.token_ids
-            pending.text += emit.text
+            self._more_ids.append(emit.token_ids)
+            self._more_text.append(emit.text)
         if emit.usage is not None:
             pending.usage.CopyFrom(usage_to_proto(emit.usage))
         if emit.finish is not None:
@@ -69,6 +72,10 @@ class ClientStream:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         message, self._pending = self._pending, None
+        if self._more_ids:
+            message.token_ids += b"".join(self._more_ids)
+            message.text += "".join(self._more_text)
+            self._more_ids, self._more_text = [], []
         return message
 
     def _wake(self) -> None:

@@ -17,7 +17,7 @@ from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.router.errors import JoinRefused
 from radixroute.router.links.channel import channel_options
 from radixroute.router.links.handshake import Handshake, Joined
-from radixroute.router.links.wire import abort_message, dispatch_messages, step_report
+from radixroute.router.links.wire import abort_message, dispatch_messages, step_reports
 from radixroute.router.messages.actions import Abort, Dispatch
 from radixroute.router.messages.inputs import MemberSpec, StepReport
 from radixroute.router.settings import RouterSettings
@@ -134,7 +134,10 @@ class EngineLink:
         writer = asyncio.create_task(_write(call, outbox))
         try:
             async for output in _read(call):
-                self._listener.received(self.spec, step_report(output))
+                for number, report in enumerate(step_reports(output)):
+                    if number:
+                        await asyncio.sleep(0)  # others have their turn
+                    self._listener.received(self.spec, report)
         finally:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)

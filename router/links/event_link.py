@@ -14,15 +14,17 @@ from radixroute.events.subscribe.native_source import NativeSource
 from radixroute.events.subscribe.stream_source import (
     LoadReported,
     SourceAction,
-    StreamSource,
     WritableIndex,
 )
-from radixroute.events.wire.control import Delivery, Endpoints, Malformed, StreamItem
+from radixroute.events.wire.control import Delivery, Endpoints, Malformed
 from radixroute.events.wire.records import Epoch
 from radixroute.radix.ids import Holder, WorkerId
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Action
+
+# Blocks that one stream applies before the loop goes on with something else; some 3 ms.
+TURN_COST = 16_384
 
 
 class LinkedIndex(WritableIndex, Protocol):
@@ -65,7 +67,9 @@ class EventLink:
         self._core = core
         self._index = index
         self._transport = transport
-        self._sources: dict[Holder, StreamSource[StreamItem]] = {}
+        self._sources: dict[Holder, NativeSource] = {}
+        self._of_worker: dict[WorkerId, dict[Holder, NativeSource]] = {}
+        self._busy: dict[Holder, NativeSource] = {}  # in the order of their turns
 
     def join(
         self, holders: Iterable[Holder], epoch: Epoch, endpoints: Endpoints, *, now_ns: int
@@ -74,15 +78,18 @@ class EventLink:
         for holder in holders:
             if holder in self._sources:
                 self._leave(holder)
-            source = NativeSource(holder, epoch, self._index, listener=self._core)
+            source = NativeSource(
+                holder, epoch, self._index, listener=self._core, turn_cost=TURN_COST
+            )
             wanted = source.begin(now_ns)
             self._sources[holder] = source
+            self._of_worker.setdefault(holder.worker, {})[holder] = source
             self._transport.add(holder, endpoints)
             self._perform(holder, wanted, now_ns)
 
     def leave(self, worker_id: WorkerId) -> None:
         """Nothing this worker said is believed any more."""
-        for holder in [h for h in self._sources if h.worker == worker_id]:
+        for holder in list(self._of_worker.get(worker_id, ())):
             self._leave(holder)
 
     def receive(self, deliveries: Iterable[Delivery], now_ns: int) -> list[Action]:
@@ -98,6 +105,24 @@ class EventLink:
             wanted = source.deliver(delivery.item, now_ns)
             if wanted:  # almost every batch changes the index and nothing else
                 actions += self._perform(delivery.holder, wanted, now_ns)
+            if source.is_busy:
+                self._busy.setdefault(delivery.holder, source)
+        return actions
+
+    @property
+    def is_busy(self) -> bool:
+        """Some stream has more to apply than fits in a turn: call `go_on` soon."""
+        return bool(self._busy)
+
+    def go_on(self, now_ns: int) -> list[Action]:
+        """One turn of one busy stream; the others have theirs before it has another."""
+        if not self._busy:
+            return []
+        holder = next(iter(self._busy))
+        source = self._busy.pop(holder)
+        actions = self._perform(holder, source.go_on(now_ns), now_ns)
+        if source.is_busy:
+            self._busy[holder] = source
         return actions
 
     def tick(self, now_ns: int) -> None:
@@ -114,7 +139,7 @@ class EventLink:
 
     def status(self, worker_id: WorkerId) -> StreamStatus | None:
         """None: it has no streams now."""
-        mine = [(h, s) for h, s in self._sources.items() if h.worker == worker_id]
+        mine = self._of_worker.get(worker_id, {}).items()
         if not mine:
             return None
         worst = min((s for _, s in mine), key=lambda s: s.state.is_credited)
@@ -132,6 +157,11 @@ class EventLink:
 
     def _leave(self, holder: Holder) -> None:
         source = self._sources.pop(holder)
+        self._busy.pop(holder, None)
+        mine = self._of_worker[holder.worker]
+        del mine[holder]
+        if not mine:
+            del self._of_worker[holder.worker]
         self._transport.remove(holder)
         source.end()
         self._core.cache_believed(holder.worker, False)
@@ -151,5 +181,5 @@ class EventLink:
         return actions
 
     def _believe(self, worker_id: WorkerId) -> None:
-        states = [s.state for h, s in self._sources.items() if h.worker == worker_id]
+        states = [source.state for source in self._of_worker.get(worker_id, {}).values()]
         self._core.cache_believed(worker_id, all(state.is_credited for state in states))

@@ -3,6 +3,8 @@
 Owns nothing. Bounded: a worker cannot make the router hold more than `MAX_BYTES`.
 """
 
+import asyncio
+
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.request.errors import TokenizerError
@@ -24,7 +26,9 @@ async def fetch_tokenizer(stub: rpc.EngineStub, fingerprint: str, *, timeout_s: 
             raise JoinRefused(f"tokenizer: its files are larger than {MAX_BYTES} bytes")
         files.setdefault(name, bytearray()).extend(chunk.data)
     try:
-        tokenizer = Tokenizer.from_files({name: bytes(data) for name, data in files.items()})
+        # Parsing megabytes of JSON takes a second.
+        contents = {name: bytes(data) for name, data in files.items()}
+        tokenizer = await asyncio.to_thread(Tokenizer.from_files, contents)
     except TokenizerError as error:
         raise JoinRefused(f"tokenizer: {error}") from error
     if tokenizer.fingerprint != fingerprint:

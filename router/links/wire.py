@@ -18,6 +18,8 @@ from radixroute.router.messages.inputs import (
 
 # A day: no step takes that long, and the core reckons with integers.
 _LONGEST_STEP_MS = 24 * 3600 * 1000.0
+# Requests whose outputs are handed on before the loop goes on with something else; some 3 ms.
+DELTAS_A_TURN = 256
 
 
 def dispatch_messages(dispatch: Dispatch, chunk_tokens: int) -> Iterator[pb.EngineRequest]:
@@ -54,14 +56,21 @@ def abort_message(abort: Abort) -> pb.EngineRequest:
     )
 
 
-def step_report(output: pb.StepOutput) -> StepReport:
-    """Once for each engine step, not for each token."""
-    return StepReport(
+def step_reports(output: pb.StepOutput) -> Iterator[StepReport]:
+    """One for each engine step, not for each token; the outputs of very many requests in parts.
+
+    What was measured of the step comes with the first part alone.
+    """
+    deltas = output.deltas
+    yield StepReport(
         step_ms=_time_ms(output.step_ms),
         prefill_tokens=output.prefill_tokens,
         decode_tokens=output.decode_tokens,
-        deltas=tuple(_delta(delta) for delta in output.deltas),
+        deltas=tuple(_delta(delta) for delta in deltas[:DELTAS_A_TURN]),
     )
+    for start in range(DELTAS_A_TURN, len(deltas), DELTAS_A_TURN):
+        part = tuple(_delta(delta) for delta in deltas[start : start + DELTAS_A_TURN])
+        yield StepReport(step_ms=0.0, prefill_tokens=0, decode_tokens=0, deltas=part)
 
 
 def _time_ms(told: float) -> float:

@@ -3,18 +3,25 @@
 import random
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from radixroute.events.wire.control import Delivery, Endpoints, Malformed
 from radixroute.events.wire.epoch import make_epoch
 from radixroute.events.wire.native import decode_frames, encode_batch, encode_heartbeat
-from radixroute.events.wire.records import EventBatch, Heartbeat, LoadReport
+from radixroute.events.wire.records import (
+    BlocksStored,
+    EventBatch,
+    Heartbeat,
+    LoadReport,
+    SnapshotPart,
+)
 from radixroute.radix.digest import Account, mix
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.counters import Count
-from radixroute.router.links.event_link import EventLink
+from radixroute.router.links.event_link import TURN_COST, EventLink
 from radixroute.router.settings import RouterSettings
 from tests.events.fakes import stored
 
@@ -112,3 +119,32 @@ def test_bytes_of_no_protocol_cost_every_rank_that_may_have_lost_something(bench
     assert status is not None
     assert status.state == "resync"
     assert bench.transport.asked == {("snapshot", holder): 2 for holder in RANKS}
+
+
+def test_a_large_snapshot_is_applied_in_turns_of_the_link():
+    bench = Bench()
+    keys = np.arange(1, 4 * TURN_COST + 1, dtype=np.uint64).reshape(-1, 64)
+    runs = tuple(BlocksStored(None, run, Tier.DEVICE) for run in keys)
+    bench.link.receive([Delivery(RANKS[0], SnapshotPart(EPOCH, 0, 4, 0, 1, runs))], now_ns=1)
+    turns = 1
+    assert 0 < bench.index.n_blocks(RANKS[0]) <= TURN_COST
+    assert bench.link.status(WORKER).state != "live"
+    while bench.link.is_busy:
+        before = bench.index.n_blocks(RANKS[0])
+        bench.link.go_on(1)
+        assert bench.index.n_blocks(RANKS[0]) - before <= TURN_COST
+        turns += 1
+    assert turns > 4
+    assert bench.index.n_blocks(RANKS[0]) == keys.size
+
+
+def test_a_worker_that_leaves_in_the_middle_of_a_snapshot_is_gone():
+    bench = Bench()
+    keys = np.arange(1, 4 * TURN_COST + 1, dtype=np.uint64).reshape(-1, 64)
+    runs = tuple(BlocksStored(None, run, Tier.DEVICE) for run in keys)
+    bench.link.receive([Delivery(RANKS[0], SnapshotPart(EPOCH, 0, 4, 0, 1, runs))], now_ns=1)
+    assert bench.link.is_busy
+    bench.link.leave(WORKER)
+    assert not bench.link.is_busy
+    assert bench.link.go_on(1) == []
+    assert bench.link.status(WORKER) is None

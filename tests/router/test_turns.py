@@ -1,0 +1,107 @@
+"""Between two turns of the router's loop: so many outputs, so many blocks."""
+
+import asyncio
+import threading
+import time
+from types import SimpleNamespace
+
+import grpc
+
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.request.tokenizer import Tokenizer
+from radixroute.request.wire import pack_tokens
+from radixroute.router.links.engine_link import EngineLink
+from radixroute.router.links.wire import DELTAS_A_TURN, step_reports
+from radixroute.router.runtime import RouterRuntime
+from tests.router.clusters import all_live, cluster, settings, until
+from tests.router.fakes import FakeWorker
+
+
+def output(n: int) -> pb.StepOutput:
+    deltas = [
+        pb.TokenDelta(request_id=f"{i}", attempt=1, token_ids=pack_tokens([i])) for i in range(n)
+    ]
+    return pb.StepOutput(deltas=deltas, step_ms=7.0, prefill_tokens=3, decode_tokens=n)
+
+
+def test_a_step_of_very_many_requests_comes_in_parts():
+    reports = list(step_reports(output(2 * DELTAS_A_TURN + 1)))
+    assert [len(report.deltas) for report in reports] == [DELTAS_A_TURN, DELTAS_A_TURN, 1]
+    ids = [delta.request_id for report in reports for delta in report.deltas]
+    assert ids == [f"{i}" for i in range(2 * DELTAS_A_TURN + 1)]
+    measured = [(one.step_ms, one.prefill_tokens, one.decode_tokens) for one in reports]
+    assert measured == [(7.0, 3, 2 * DELTAS_A_TURN + 1), (0.0, 0, 0), (0.0, 0, 0)]
+    assert [len(one.deltas) for one in step_reports(output(0))] == [0]
+
+
+async def test_others_have_their_turn_between_the_parts_of_a_step():
+    outputs = [output(4 * DELTAS_A_TURN)]
+    now, worst, over = [0], [0], asyncio.Event()
+
+    async def other():
+        while not over.is_set():
+            now[0] = 0
+            await asyncio.sleep(0)
+
+    class Call:
+        async def read(self):
+            return outputs.pop() if outputs else grpc.aio.EOF
+
+    class Listener:
+        def opened(self, spec, joined):
+            pass
+
+        def received(self, spec, report):
+            now[0] += len(report.deltas)
+            worst[0] = max(worst[0], now[0])
+
+    link = EngineLink(SimpleNamespace(worker_id="w"), settings(), None, Listener())
+    task = asyncio.create_task(other())
+    await link._relay(Call(), None)
+    over.set()
+    await task
+    assert worst[0] == DELTAS_A_TURN
+
+
+async def test_streams_that_are_busy_go_on_one_turn_at_a_time():
+    class Events:
+        left = 10
+
+        @property
+        def is_busy(self):
+            return self.left > 0
+
+        def receive(self, deliveries, now_ns):
+            return []
+
+        def go_on(self, now_ns):
+            self.left -= 1
+            seen.append(turn[0])
+            return []
+
+    seen, turn = [], [0]
+    core = SimpleNamespace(wake_ns=None)
+    runtime = RouterRuntime(settings(), core, None, time.monotonic_ns)
+    runtime._events = Events()
+    runtime.receive_events([])
+    runtime.receive_events([])  # no second chain of turns
+    while runtime.events.is_busy:
+        turn[0] += 1
+        await asyncio.sleep(0)
+    assert len(seen) == len(set(seen)) == 10
+
+
+async def test_a_tokenizer_is_parsed_beside_the_loop(monkeypatch):
+    from_files, seen = Tokenizer.from_files, []
+
+    def noted(files):
+        seen.append(threading.current_thread())
+        return from_files(files)
+
+    worker = FakeWorker("a")
+    async with cluster(worker) as (service, _, _):
+        worker.tokenizer = from_files(worker.tokenizer.files())
+        monkeypatch.setattr(Tokenizer, "from_files", noted)
+        await until(lambda: all_live(service))
+    assert seen
+    assert threading.main_thread() not in seen

@@ -9,6 +9,7 @@ The way in: `RouterService` (`service.py`) puts one router together; `RouterCore
 
     service.py      composition: settings, core, runtime, doors, event subscriber, tick
     runtime.py      drives the core in one loop and performs what it asks for; knows no door
+    loop_lag.py     how late the loop runs what is due
     settings.py     settings of one router
     errors.py       errors, cut by what the caller can do
     counters.py     named counters: every drop and refusal has one
@@ -20,5 +21,5 @@ The way in: `RouterService` (`service.py`) puts one router together; `RouterCore
     messages/       what goes into the core and what comes out
 
 Imports point one way: `service` > `api` > `runtime` > `links` > `core` > `policy` > `workers` >
-`messages` > `counters`, `settings`, `errors`.
+`messages` > `counters`, `settings`, `loop_lag`, `errors`.
 """

@@ -48,6 +48,7 @@ class Count(StrEnum):
     LEARNED_LAPSED = "learned_blocks_lapsed"
     LEARNED_FORGOTTEN = "learned_blocks_forgotten"  # for want of room
     TICKS_LATE = "ticks_late"
+    LOOP_LAGGED = "loop_lag_over_20ms"
     EVENTS_MALFORMED = "event_items_malformed"
     EVENTS_UNKNOWN_HOLDER = "event_items_dropped_unknown_worker"
     REMOVALS_UNKNOWN = "index_removals_unknown"

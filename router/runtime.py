@@ -17,6 +17,7 @@ from radixroute.router.counters import Count
 from radixroute.router.links.engine_link import EngineLink
 from radixroute.router.links.event_link import EventLink, EventTransport
 from radixroute.router.links.handshake import Handshake, Joined
+from radixroute.router.loop_lag import LagMeter
 from radixroute.router.messages.actions import (
     Abort,
     Action,
@@ -52,6 +53,7 @@ class RouterRuntime:
         self.core = core
         self.now_ns = now_ns
         self.handshake = Handshake(settings)
+        self.lag_meter = LagMeter()
         self._settings = settings
         self._index = index
         self._events: EventLink | None = None
@@ -131,6 +133,11 @@ class RouterRuntime:
         self._is_applying = False
         self.perform(self.events.go_on(self.now_ns()))
         self._apply_soon()
+
+    def lagged(self, lag_s: float) -> None:
+        """The loop ran something so late."""
+        if self.lag_meter.observe(lag_s):
+            self.core.count(Count.LOOP_LAGGED)
 
     def tick(self) -> None:
         now_ns = self.now_ns()

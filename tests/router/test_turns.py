@@ -1,4 +1,4 @@
-"""Between two turns of the router's loop: so many outputs, so many blocks."""
+"""Between two turns of the router's loop: so many outputs, so many blocks. And how late it is."""
 
 import asyncio
 import threading
@@ -10,8 +10,10 @@ import grpc
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import pack_tokens
+from radixroute.router.counters import Count
 from radixroute.router.links.engine_link import EngineLink
 from radixroute.router.links.wire import DELTAS_A_TURN, step_reports
+from radixroute.router.loop_lag import MAX_LAG_S, LagMeter
 from radixroute.router.runtime import RouterRuntime
 from tests.router.clusters import all_live, cluster, settings, until
 from tests.router.fakes import FakeWorker
@@ -105,3 +107,24 @@ async def test_a_tokenizer_is_parsed_beside_the_loop(monkeypatch):
         await until(lambda: all_live(service))
     assert seen
     assert threading.main_thread() not in seen
+
+
+def test_lags_are_kept_for_a_while_and_late_ones_counted():
+    meter = LagMeter(window=3)
+    assert (meter.lag.mean_ms, meter.lag.max_ms, meter.lag.n_late) == (0.0, 0.0, 0)
+    late = [meter.observe(lag_s) for lag_s in (0.5, -0.1, MAX_LAG_S, 0.01, 0.06)]
+    assert late == [True, False, False, False, True]
+    assert meter.lag.n_late == 2
+    assert round(meter.lag.max_ms) == 60  # the half second has left the window
+    assert round(meter.lag.mean_ms) == 30
+
+
+async def test_a_loop_that_was_held_says_so():
+    async with cluster(FakeWorker("a")) as (service, _, inspect):
+        await until(lambda: all_live(service))
+        before = service.runtime.lag_meter.lag.n_late
+        time.sleep(0.25)  # longer than a tick: whatever holds the loop holds it so  # noqa: ASYNC251
+        await until(lambda: service.runtime.lag_meter.lag.n_late > before)
+        assert service.runtime.lag_meter.lag.max_ms > 100
+        info = await inspect.RouterInfo(pb.RouterInfoRequest())
+        assert info.counters[Count.LOOP_LAGGED.value] >= 1

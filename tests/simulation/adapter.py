@@ -17,7 +17,7 @@ from radixroute.router.core.leases import Lease
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.core.snapshot import RouterSnapshot
 from radixroute.router.errors import NoWorkers
-from radixroute.router.links.wire import step_report
+from radixroute.router.links.wire import step_reports
 from radixroute.router.messages.actions import Action, Dispatch
 from radixroute.router.messages.inputs import (
     Delta,
@@ -119,7 +119,7 @@ def over_the_wire(report: StepReport) -> StepReport:
         prefill_tokens=report.prefill_tokens,
         decode_tokens=report.decode_tokens,
     )
-    return replace(step_report(output), deltas=report.deltas)
+    return replace(next(step_reports(output)), deltas=report.deltas)
 
 
 class Router:

@@ -28,6 +28,7 @@ _NO_CONNECTION = re.compile(
     re.IGNORECASE,
 )
 _BROKEN_OFF = re.compile(r"rst_stream|socket closed|stream removed|goaway", re.IGNORECASE)
+_CLOSED_HERE = re.compile(r"locally cancelled|channel closed", re.IGNORECASE)
 _TOO_LARGE = re.compile(r"(sent|received|decompressed).*larger than max", re.IGNORECASE)
 _ANSWER = re.compile(r"client: received|server: sent", re.IGNORECASE)
 _SIZES = re.compile(r"\((\d+) vs\. (\d+)\)")
@@ -64,7 +65,7 @@ def translated(error: Any, address: str, limit_s: float) -> FrontDoorError:
 def is_lost(error: Any) -> bool:
     """The connection broke, or there is none: the request was not answered."""
     code, details = error.code().name, error.details() or ""
-    if _OURS.search(details) or _TOO_LARGE.search(details):
+    if any(words.search(details) for words in (_OURS, _TOO_LARGE, _CLOSED_HERE)):
         return False
     if code in ("UNAVAILABLE", "CANCELLED"):
         return True

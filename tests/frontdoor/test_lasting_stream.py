@@ -29,6 +29,7 @@ BROKEN = Error(grpc.StatusCode.UNAVAILABLE, "Socket closed")
 NOBODY = Error(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses")
 NO_WORKERS = Error(grpc.StatusCode.UNAVAILABLE, "no worker has joined yet (request 1f)")
 FULL = Error(grpc.StatusCode.RESOURCE_EXHAUSTED, "the router is full (request 1f)")
+CLOSED = Error(grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
 REFUSED = Error(grpc.StatusCode.INVALID_ARGUMENT, "sampling.seed is wrong (request 1f)")
 
 
@@ -83,7 +84,7 @@ def test_what_fails_at_once_is_an_answer(error):
     assert stream().pause_s(error) is None
 
 
-@pytest.mark.parametrize("error", [NO_WORKERS, FULL, REFUSED])
+@pytest.mark.parametrize("error", [NO_WORKERS, FULL, REFUSED, CLOSED])
 def test_errors_that_are_answers_end_a_stream_that_has_begun(error):
     lasting = stream()
     lasting.take(message(sampling=SAMPLING))

@@ -1,19 +1,24 @@
 """RouterCore with streams that another router began."""
 
+import random
 from dataclasses import replace
 
+import pytest
+
 from radixroute.radix.ids import WorkerId
+from radixroute.request.sampling import FinishReason
 from radixroute.router.core.requests import ATTEMPTS_A_RESUME
+from radixroute.router.core.router_core import RouterCore
 from radixroute.router.counters import Count
-from radixroute.router.messages.actions import Dispatch
-from radixroute.router.messages.inputs import PackedTokens, Resumed
-from tests.router.worlds import S, World, packed, request, token
+from radixroute.router.messages.actions import Dispatch, Failure
+from radixroute.router.messages.inputs import PackedTokens, RequestSpec, Resumed
+from tests.router.worlds import S, World, packed, request, spec, token
 
 
-def resumed(request_id: str, have: int, number: int = 1, **more):
-    spec = request(request_id, **more)
+def resumed(request_id: str, have: int, number: int = 1, **more) -> RequestSpec:
+    asked = request(request_id, **more)
     emitted = packed(*(token(request_id, position) for position in range(have)))
-    return replace(spec, resumed=Resumed(PackedTokens(emitted), have, number))
+    return replace(asked, resumed=Resumed(PackedTokens(emitted), have, number))
 
 
 def counters(world):
@@ -56,3 +61,50 @@ def test_the_time_of_an_ended_stream_does_not_end_its_resume():
     assert "r" in world.core._state.requests
     assert counters(world)[Count.DEADLINES_PASSED] == 0
     world.core.check()
+
+
+def lose_router(world: World) -> None:
+    """Another one comes up, knowing nothing, and every client goes on there."""
+    known, world.clients = world.clients, {}
+    for worker in world.workers.values():
+        worker.running.clear()
+    world.core = RouterCore(world.settings, world.index, random.Random(1))
+    world.do(world.core.set_members([spec(w) for w in world.workers], world.now_ns))
+    for w, worker in world.workers.items():
+        if worker.is_up:
+            world.join(w)
+    for request_id, client in known.items():
+        world.clients[request_id] = client
+        if client.end is None:
+            lost = client.spec.resumed
+            number = 1 if lost is None else lost.number + 1
+            client.spec = replace(
+                client.spec, resumed=resumed(request_id, client.got, number).resumed
+            )
+            world.do(world.core.submit(client.spec, world.now_ns))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_streams_are_whole_however_often_routers_and_workers_die(seed):
+    rng, world = random.Random(seed), World("a", "b", "c", seed=seed)
+    n_resumed = 0
+    for turn in range(80):
+        w = rng.choice("abc")
+        match rng.randrange(8):
+            case 0 | 1:
+                world.submit(request(f"{turn:04d}", rng.randrange(3), n=8, now_ns=world.now_ns))
+            case 2 | 3 | 4:
+                world.step(w)
+            case 5:
+                world.deliver(w, world.workers[w].last)  # late, of a router that is gone
+            case 6:
+                world.kill(w) if rng.random() < 0.3 else world.revive(w)
+            case 7:
+                n_resumed += sum(client.end is None for client in world.clients.values())
+                lose_router(world)
+    world.settle()
+    ends = {client.end for client in world.clients.values()}
+    assert ends <= {FinishReason.LENGTH, Failure.TOO_MANY_DEATHS}
+    assert FinishReason.LENGTH in ends
+    assert n_resumed > 0
+    assert len(world.core._state.requests) == len(world.core._state.loads) == 0

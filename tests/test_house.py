@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("protos", "request", "radix", "events", "worker", "router", "replay", "deploy", "demo")
+LEAVES = ("protos", "request", "metrics", "radix")
+ROOMS = (*LEAVES, "events", "worker", "router", "replay", "deploy", "demo")
 MAX_LINES = 400
 GENERATED = "_pb2"
 _FILE_NAME = re.compile(rf"`((?:{'|'.join(ROOMS)}|radixroute|bench)/[\w/-]+\.(?:py|proto|yaml))`")
@@ -89,7 +90,7 @@ for banned in ("torch", "ray", "safetensors", "gguf", "transformers"):
 import importlib, pkgutil
 names = [
     module.name
-    for room in ("protos", "request", "radix", "events", "router", "replay")
+    for room in ("protos", "request", "metrics", "radix", "events", "router", "replay")
     for module in pkgutil.walk_packages(
         importlib.import_module("radixroute." + room).__path__, "radixroute." + room + "."
     )

@@ -71,6 +71,11 @@ class RouterRuntime:
             raise RuntimeError("listen() comes first")
         return self._events
 
+    @property
+    def index_bytes(self) -> int:
+        """Memory of the prefix index."""
+        return self._index.n_bytes
+
     def listen(self, transport: EventTransport) -> None:
         """Where the workers' event streams come from."""
         self._events = EventLink(self.core, self._index, transport)

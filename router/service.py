@@ -19,10 +19,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from radixroute.events.net.bind import is_loopback, why_not_free
 from radixroute.events.subscribe.subscriber import EventSubscriber
 from radixroute.events.warm import warm
+from radixroute.metrics.page import Part
+from radixroute.metrics.server import MetricsServer
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.router.api.grpc_server import SERVICE_NAME, InspectServer, RouterServer
+from radixroute.router.api.metrics.sight import RouterSights
+from radixroute.router.api.metrics.table import ROUTER_METRICS
 from radixroute.router.api.prompts import PromptReader
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.errors import PortInUse, UnsafeBind
@@ -65,6 +69,8 @@ class RouterService:
         self._health = health.aio.HealthServicer()
         self._is_serving: bool | None = None
         self._address: RouterAddress | None = None
+        self._metrics: MetricsServer | None = None
+        self._metrics_address: RouterAddress | None = None
 
     @property
     def runtime(self) -> RouterRuntime:
@@ -80,6 +86,11 @@ class RouterService:
             raise RuntimeError("the router has not been started")
         return self._address
 
+    @property
+    def metrics_address(self) -> RouterAddress | None:
+        """Where GET /metrics is answered; None: nowhere, or not started."""
+        return self._metrics_address
+
     async def start(self) -> RouterAddress:
         """Raises UnsafeBind and PortInUse; nothing is left running then."""
         settings = self._settings
@@ -92,6 +103,11 @@ class RouterService:
         core = RouterCore(settings, index, rng)
         runtime = RouterRuntime(settings, core, index, time.monotonic_ns)
         server, port = await self._serve(runtime)
+        try:
+            await self._serve_metrics(runtime)
+        except BaseException:
+            await server.stop(None)
+            raise
         loop = asyncio.get_running_loop()
         self._subscriber = EventSubscriber(runtime.receive_events, loop.call_soon_threadsafe)
         runtime.listen(self._subscriber)
@@ -128,6 +144,9 @@ class RouterService:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
             self._ticking = None
+        if self._metrics is not None:
+            await self._metrics.stop()
+            self._metrics = None
         if self._server is not None:
             await self._server.stop(STOP_GRACE_S)
             self._server = None
@@ -145,7 +164,9 @@ class RouterService:
         self._prompts = PromptReader(runtime, settings)
         router_server = RouterServer(runtime, settings, self._prompts, random.SystemRandom())
         router_server.add_to(server)
-        inspect_server = InspectServer(runtime, settings, log_id=secrets.token_hex(8))
+        inspect_server = InspectServer(
+            runtime, settings, secrets.token_hex(8), lambda: self._metrics_address
+        )
         rpc.add_InspectServicer_to_server(inspect_server, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         target = str(RouterAddress(settings.host, settings.port))
@@ -156,6 +177,26 @@ class RouterService:
             reason = why_not_free(settings.host, settings.port) or "the system refuses"
             raise PortInUse(f"cannot listen on {target}: {reason}") from error
         return server, port
+
+    async def _serve_metrics(self, runtime: RouterRuntime) -> None:
+        """In this loop: no other thread may read the core."""
+        host, port = self._settings.host, self._settings.metrics_port
+        if port is None:
+            return
+        sights = RouterSights(runtime, self._settings, self._dropped_items)
+        server = MetricsServer(Part(ROUTER_METRICS, sights.take))
+        try:
+            bound = await server.start(host, port)
+        except OSError as error:
+            raise PortInUse(
+                f"cannot listen on {RouterAddress(host, port)} for metrics: {error.strerror};"
+                " choose another router.metrics_port, or none for no page"
+            ) from error
+        self._metrics, self._metrics_address = server, RouterAddress(host, bound)
+        _log.info("metrics are at http://%s/metrics", self._metrics_address)
+
+    def _dropped_items(self) -> int:
+        return 0 if self._subscriber is None else self._subscriber.dropped_items
 
     async def _tick(self, runtime: RouterRuntime) -> None:
         while True:

@@ -17,6 +17,9 @@ class RouterSettings:
 
     host: str = "127.0.0.1"
     port: int = 50051  # 0: one the system picks, reported by start()
+    # Of GET /metrics, at the same host; 0: one the system picks, as where another process has this
+    # one; None: no page. What it came to is in the log, in `RouterInfo` and shown by `up`.
+    metrics_port: int | None = 9464
     insecure_bind: bool = False  # allow a host that others can reach, without credentials
     policy: str = "radix"
     seed: int = 0  # of ties and random choices: the same inputs then give the same choices
@@ -71,6 +74,8 @@ class RouterSettings:
                 raise BadSetting(name, "must not be negative")
         if self.port > 65535:
             raise BadSetting("port", "is not a port; use 0 to 65535")
+        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
+            raise BadSetting("metrics_port", "is not a port; use 0 to 65535, or none for no page")
         if self.index_bytes < MIN_INDEX_BYTES:
             raise BadSetting("index_bytes", f"must be at least {MIN_INDEX_BYTES}")
         for low, high in _ORDERED:

@@ -56,12 +56,14 @@ class Cluster:
                 raise StartError(self._overdue(status))
             time.sleep(POLL_S)
         _report(status, reported, progress, time.monotonic() - began_s)
-        await_joined(
+        metrics_address = await_joined(
             status.router.address,
             self._settings.workers,
             lambda: time.monotonic() > give_up_s,
             lambda: time.sleep(POLL_S),
         )
+        if metrics_address:
+            progress(f"metrics at http://{metrics_address}/metrics")
         return status
 
     def restart(self, policy: str | None, progress: Progress) -> ClusterStatus:

@@ -18,8 +18,8 @@ LIVE, REFUSED = "live", "refused"  # member states as the wire names them
 
 def await_joined(
     router_address: str, workers: int, give_up: Callable[[], bool], pause: Callable[[], None]
-) -> None:
-    """Returns once the router serves with `workers` live workers.
+) -> str:
+    """Returns once the router serves with `workers` live workers: where its metrics are, or "".
 
     Raises `StartError` when it refuses one, or when `give_up()` says that the time is over.
     """
@@ -39,7 +39,16 @@ def await_joined(
                 if worker.state == REFUSED:
                     raise StartError(f"the router refused {worker.worker_id}: {worker.reason}")
             if sum(state == LIVE for state in states.values()) >= workers:
-                return
+                return _metrics_address(inspect)
             waiting_for = f"{workers} live workers; the router has {states or 'none'}"
             pause()
     raise StartError(f"gave up waiting for {waiting_for}")
+
+
+def _metrics_address(inspect: radixroute_pb2_grpc.InspectStub) -> str:
+    """host:port; empty: no page, or a router that went away just now."""
+    try:
+        info = inspect.RouterInfo(radixroute_pb2.RouterInfoRequest(), timeout=CALL_TIMEOUT_S)
+    except grpc.RpcError:
+        return ""
+    return str(info.metrics_address)

@@ -15,4 +15,5 @@ The way in: `RouterServer.Generate` in `grpc_server.py`.
     prompts.py          tokenising, limits, block keys: what every door shares
     inspect.py          the router's snapshot as messages
     status.py           errors as gRPC status codes
+    metrics/            what the page at `/metrics` shows of a router
 """

@@ -208,10 +208,17 @@ class RouterServer:
 class InspectServer:
     """`radixroute.v1.Inspect`."""
 
-    def __init__(self, runtime: RouterRuntime, settings: RouterSettings, log_id: str) -> None:
+    def __init__(
+        self,
+        runtime: RouterRuntime,
+        settings: RouterSettings,
+        log_id: str,
+        metrics_address: Callable[[], object | None],
+    ) -> None:
         self._runtime = runtime
         self._settings = settings
         self._log_id = log_id  # drawn at start: who reads the request log sees a restart
+        self._metrics_address = metrics_address  # host:port; None: no page
 
     async def ListWorkers(
         self, request: pb.ListWorkersRequest, context: grpc.aio.ServicerContext
@@ -236,7 +243,10 @@ class InspectServer:
     async def RouterInfo(
         self, request: pb.RouterInfoRequest, context: grpc.aio.ServicerContext
     ) -> pb.RouterInfoResponse:
-        return inspect.router_info(self._runtime, self._settings.policy)
+        page = self._metrics_address()
+        return inspect.router_info(
+            self._runtime, self._settings.policy, "" if page is None else str(page)
+        )
 
     async def RequestLog(
         self, request: pb.RequestLogRequest, context: grpc.aio.ServicerContext

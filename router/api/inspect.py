@@ -47,7 +47,7 @@ def explain(entry: LoggedRequest, scores: Callable[[Decision], Scores]) -> pb.Ex
     )
 
 
-def router_info(runtime: RouterRuntime, policy: str) -> pb.RouterInfoResponse:
+def router_info(runtime: RouterRuntime, policy: str, metrics_address: str) -> pb.RouterInfoResponse:
     served = runtime.handshake.served
     fleet = served.facts if served is not None else None
     return pb.RouterInfoResponse(
@@ -60,6 +60,7 @@ def router_info(runtime: RouterRuntime, policy: str) -> pb.RouterInfoResponse:
         counters=runtime.core.snapshot().counters,
         max_model_len=fleet.max_model_len if fleet is not None else 0,
         vocab_size=fleet.vocab_size if fleet is not None else 0,
+        metrics_address=metrics_address,
     )
 
 

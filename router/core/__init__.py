@@ -17,6 +17,7 @@ on one worker; `Scheduler` and `Booker` bring it from the one to the other.
     decision_log.py    why each of the last requests went where it went
     request_log.py     what was asked, and what became of it
     hits.py            what engines report about cached prompts
+    latencies.py       how long requests that ended had waited and run, in buckets
     snapshot.py        what there is to see of one router, as plain records
     state.py           the parts of one router, in one record
     queue/             who is let in, who waits, and in what order

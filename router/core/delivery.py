@@ -81,7 +81,9 @@ class Delivery:
         if delta.finish is not None:
             self._booker.settle(request.booking, request.spec.policy)
             self._state.breakers.served(member)
-            return self._dispatcher.finish(request, delta.finish, delta.token_ids, delta.text)
+            return self._dispatcher.finish(
+                request, delta.finish, delta.token_ids, delta.text, now_ns
+            )
         position = request.position
         request.emit(delta.token_ids, delta.text)
         usage = request.usage() if is_first else None

@@ -70,7 +70,7 @@ class Dispatcher:
         finish = request.implied_finish(self._state.serving.eos_token_ids)
         if finish is not None:
             self._state.counters.add(Count.FINISHES_SYNTHESISED)
-            return [self.finish(request, finish, PackedTokens(b""), "")]
+            return [self.finish(request, finish, PackedTokens(b""), "", now_ns)]
         self._booker.wait(request, now_ns)
         return []
 
@@ -83,7 +83,7 @@ class Dispatcher:
         finish = request.implied_finish(self._state.serving.eos_token_ids)
         if finish is not None:
             self._state.counters.add(Count.FINISHES_SYNTHESISED)
-            return [self.finish(request, finish, PackedTokens(b""), "")]
+            return [self.finish(request, finish, PackedTokens(b""), "", now_ns)]
         request.worker_id = None
         if len(request.deaths_ns) >= MAX_DEATHS:
             return self.fail(request, Failure.TOO_MANY_DEATHS, now_ns)
@@ -120,7 +120,12 @@ class Dispatcher:
         return []
 
     def finish(
-        self, request: Request, finish: FinishReason, token_ids: PackedTokens, text: str
+        self,
+        request: Request,
+        finish: FinishReason,
+        token_ids: PackedTokens,
+        text: str,
+        now_ns: int,
     ) -> Emit:
         """The last output; its booking is settled already."""
         state = self._state
@@ -129,13 +134,13 @@ class Dispatcher:
         state.speeds.answered(request.position)
         state.counters.add(Count.REQUESTS_FINISHED)
         usage = request.usage()
-        self._close(request, finish.name.lower())
+        self._close(request, finish.name.lower(), now_ns)
         return Emit(request.request_id, position, token_ids, text, finish, usage)
 
     def fail(self, request: Request, failure: Failure, now_ns: int) -> list[Action]:
         """Ends it with an error, wherever it is."""
         actions = self._leave(request, now_ns)
-        self._close(request, "error")
+        self._close(request, "error", now_ns)
         self._count_failure(failure)
         return [*actions, Fail(request.request_id, failure)]
 
@@ -143,7 +148,7 @@ class Dispatcher:
         """Its client is gone."""
         actions = self._leave(request, now_ns)
         self._state.counters.add(Count.REQUESTS_ABORTED)
-        self._close(request, "abort")
+        self._close(request, "abort", now_ns)
         return actions
 
     def _enter(self, spec: RequestSpec) -> bool:
@@ -177,9 +182,10 @@ class Dispatcher:
         self._booker.settle(request.booking, request.spec.policy)
         return [Abort(worker_id, request.request_id, request.attempt)]
 
-    def _close(self, request: Request, outcome: str) -> None:
+    def _close(self, request: Request, outcome: str, now_ns: int) -> None:
         """Its one end."""
         state, request_id = self._state, request.request_id
+        state.latencies.ended(request, outcome, now_ns)
         state.selector.policy(request.spec.policy).on_end(request_id)
         state.log.ended(request_id, outcome)
         state.ended.ended(request, outcome, block_size=state.serving.block_size)

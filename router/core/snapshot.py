@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from radixroute.events.wire.control import Endpoints
 from radixroute.radix.ids import WorkerId
 from radixroute.router.core.hits import WorkerHits
+from radixroute.router.core.latencies import EndLatencies
+from radixroute.router.core.queue.admission import House
 from radixroute.router.core.state import RouterState
 from radixroute.router.messages.inputs import AbsentWorker
 from radixroute.router.workers.idle import WorkerIdle
@@ -25,6 +27,7 @@ class WorkerSnapshot:
     epoch: str  # hexadecimal
     reason: str  # of that state, if there is one
     is_fresh: bool  # its cache may be believed
+    is_resting: bool  # its breaker is open
     deaths: int
     step_age_ms: float
     in_flight: int  # requests and leases of this router
@@ -38,6 +41,18 @@ class WorkerSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueSnapshot:
+    """Who waits. Requests unless named otherwise; whoever lost a worker stands in no lane."""
+
+    by_band: tuple[int, ...]  # those that lost a worker, too
+    by_tenant: Mapping[str, int]
+    by_policy: Mapping[str, int]  # those that lost a worker, too
+    lost: int
+    tokens: int  # of all prompts
+    retry_after_ms: float  # what is told to whoever finds no room
+
+
+@dataclass(frozen=True, slots=True)
 class RouterSnapshot:
     """One router."""
 
@@ -48,6 +63,12 @@ class RouterSnapshot:
     waiting: int
     running: int  # requests that have not ended, those that wait included
     leases: int
+    queue: QueueSnapshot
+    house: House  # what is in
+    house_most: House  # what may be
+    retried: int  # running requests that a live worker failed before
+    resuming: int  # lost ones that were sent on and have no new token yet
+    latencies: Mapping[str, EndLatencies]  # of requests that ended, by outcome
 
 
 def take_snapshot(state: RouterState) -> RouterSnapshot:
@@ -65,6 +86,25 @@ def take_snapshot(state: RouterState) -> RouterSnapshot:
         waiting=len(state.waiting),
         running=len(state.requests),
         leases=len(state.leases),
+        queue=_queue(state),
+        house=state.admission.house,
+        house_most=state.admission.most,
+        retried=len(state.retries),
+        resuming=len(state.pace),
+        latencies=state.latencies.by_outcome(),
+    )
+
+
+def _queue(state: RouterState) -> QueueSnapshot:
+    """O(lanes): tenants that wait, times their bands."""
+    waiting = state.waiting
+    return QueueSnapshot(
+        by_band=tuple(waiting.by_band()),
+        by_tenant={name: one.n_waiting for name, one in waiting.tenants.waiting.items()},
+        by_policy=dict(waiting.policies),
+        lost=waiting.n_lost,
+        tokens=waiting.n_tokens,
+        retry_after_ms=state.usual_wait.ms,
     )
 
 
@@ -77,6 +117,7 @@ def _worker(state: RouterState, member: Member) -> WorkerSnapshot:
         epoch=member.epoch,
         reason=member.reason,
         is_fresh=member.is_fresh,
+        is_resting=member.ejected_until_ns > 0,
         deaths=state.members.deaths_of(worker_id),
         step_age_ms=member.step_age_ms,
         in_flight=state.loads.n_booked(worker_id),
@@ -99,6 +140,7 @@ def _absent(state: RouterState, absent: AbsentWorker) -> WorkerSnapshot:
         epoch="",
         reason=absent.reason,
         is_fresh=False,
+        is_resting=False,
         deaths=state.members.deaths_of(worker_id),
         step_age_ms=0.0,
         in_flight=state.loads.n_booked(worker_id),

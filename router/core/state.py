@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from radixroute.router.core.decision_log import DecisionLog
 from radixroute.router.core.hits import HitCounters
+from radixroute.router.core.latencies import Latencies
 from radixroute.router.core.leases import Leases
 from radixroute.router.core.queue.admission import Admission, House
 from radixroute.router.core.queue.deadlines import Deadlines
@@ -64,6 +65,7 @@ class RouterState:
     idle: IdleBook
     log: DecisionLog
     ended: RequestLog
+    latencies: Latencies
     counters: Counters
     selector: Selector
     serving: Serving = field(default_factory=Serving)
@@ -108,6 +110,7 @@ def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random
         idle=IdleBook(members, loads),
         log=DecisionLog(settings.decision_log_len, settings.decision_log_bytes),
         ended=RequestLog(settings.request_log_bytes),
+        latencies=Latencies(),
         counters=counters,
         selector=Selector(
             PolicyParts("", settings, counters, members),

@@ -58,6 +58,7 @@ class StreamStatus:
     applied_seq: int  # +1; 0: none
     indexed_blocks: int
     rejected_batches: int
+    gaps: int  # times a batch was missing, healed or not
 
 
 class EventLink:
@@ -149,6 +150,7 @@ class EventLink:
             applied_seq=min(applied) + 1,
             indexed_blocks=sum(self._index.n_blocks(h) for h, _ in mine),
             rejected_batches=sum(s.rejected for _, s in mine),
+            gaps=sum(s.gaps for _, s in mine),
         )
 
     def gaps(self) -> int:

@@ -45,6 +45,11 @@ class Admission:
         return request_id in self._guests
 
     @property
+    def most(self) -> House:
+        """What may be in."""
+        return self._most
+
+    @property
     def house(self) -> House:
         """What is in now."""
         return House(len(self._guests), self._n_bytes, self._tokens)

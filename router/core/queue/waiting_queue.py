@@ -103,6 +103,15 @@ class WaitingQueue:
         """Those of them that lost a worker."""
         return len(self._lost)
 
+    def by_band(self) -> list[int]:
+        """How many wait in each band, not aged; for whoever looks. O(lanes and lost ones)."""
+        counts = [0] * N_BANDS
+        for (_, band), lane in self._lanes.items():
+            counts[band] += len(lane.requests)
+        for request in self._lost.values():
+            counts[request.spec.priority] += 1
+        return counts
+
     def has_room(self, request: Request) -> bool:
         """For new requests only: one that lost its worker is never turned away here."""
         n_fresh = len(self._places) - len(self._lost)

@@ -1,0 +1,177 @@
+"""Named counters as metrics. Each `Count` stands in one row, and a row may hold several.
+
+Those of one row are kinds of one event, of which each happening is counted as one: their sum means
+something. What may be counted beside another count has a row of its own.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from radixroute.metrics.metric import Kind, Metric, Sample
+from radixroute.router.api.metrics.sight import RouterSight
+from radixroute.router.counters import Count
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One counter of the page."""
+
+    name: str
+    help: str
+    label: str
+    values: Mapping[Count, str]  # of that label; with an empty label one count alone
+
+    def metric(self) -> Metric[RouterSight]:
+        labels = (self.label,) if self.label else ()
+        return Metric(self.name, Kind.COUNTER, self.help, self._read, labels=labels)
+
+    def _read(self, seen: RouterSight) -> Iterator[Sample]:
+        for count, value in self.values.items():
+            yield Sample(seen.core.counters[count.value], (value,) if self.label else ())
+
+
+def _one(count: Count, name: str, meaning: str) -> Row:
+    return Row(f"radixroute_{name}_total", meaning, "", {count: ""})
+
+
+def _by(label: str, name: str, meaning: str, values: Mapping[Count, str]) -> Row:
+    return Row(f"radixroute_{name}_total", meaning, label, values)
+
+
+COUNT_ROWS: tuple[Row, ...] = (
+    # -- requests
+    _one(Count.REQUESTS_ACCEPTED, "requests_accepted", "Requests that were let in and read"),
+    _by(
+        "outcome",
+        "requests_ended",
+        "Requests by their end: finished, failed (those refused for want of room or time, too),"
+        " aborted by their client",
+        {
+            Count.REQUESTS_FINISHED: "finished",
+            Count.REQUESTS_FAILED: "failed",
+            Count.REQUESTS_ABORTED: "aborted",
+        },
+    ),
+    _by(
+        "reason",
+        "requests_failed",
+        "Requests that got an error, by its reason, those that a door turned away at once, too",
+        {
+            Count.QUEUE_OVERFLOWED: "queue_full",
+            Count.NO_WORKERS: "no_workers",
+            Count.DEADLINES_PASSED: "deadline_passed",
+            Count.DEADLINES_HOPELESS: "deadline_hopeless",
+            Count.DEATHS_EXHAUSTED: "two_deaths",
+            Count.WORKER_ERRORS: "worker_error",
+            Count.WORKER_REFUSALS: "worker_refused",
+        },
+    ),
+    _one(
+        Count.REQUESTS_REJECTED,
+        "requests_rejected",
+        "Requests whose client was told to change them, by a door or by a worker",
+    ),
+    _one(
+        Count.CLIENTS_UNREAD,
+        "requests_unread",
+        "Requests given up because their client read nothing for too long",
+    ),
+    _one(Count.REQUESTS_QUEUED, "requests_waited", "Requests that waited for a worker"),
+    _one(Count.REQUESTS_RESUMED, "requests_resumed", "Times a request lost its worker and went on"),
+    _one(
+        Count.STREAMS_RESUMED,
+        "streams_resumed",
+        "Streams that a client brought here to go on with them",
+    ),
+    _one(
+        Count.STREAMS_SUPERSEDED,
+        "streams_superseded",
+        "Streams that ended because their client went on with them on another call",
+    ),
+    _one(
+        Count.REQUESTS_RETRIED,
+        "requests_retried",
+        "Requests tried again after an error of a live worker",
+    ),
+    _one(Count.REQUESTS_SENT_BACK, "requests_sent_back", "Times a full worker gave a request back"),
+    _one(
+        Count.FINISHES_SYNTHESISED,
+        "finishes_synthesised",
+        "Requests whose worker died owing them nothing but their finish",
+    ),
+    # -- leases
+    _one(Count.LEASES_GRANTED, "leases_granted", "Leases for clients that stream from a worker"),
+    _one(Count.LEASES_USED, "leases_used", "Leases whose request was seen to end at its worker"),
+    _one(Count.LEASES_LAPSED, "leases_lapsed", "Leases whose time was over"),
+    # -- workers
+    _by(
+        "outcome",
+        "joins",
+        "Workers that opened a session: accepted, or refused because they do not fit the fleet",
+        {Count.JOINS_ACCEPTED: "accepted", Count.JOINS_REFUSED: "refused"},
+    ),
+    _one(Count.CONNECTS_FAILED, "connects_failed", "Attempts to reach a worker that failed"),
+    _one(Count.WORKERS_DIED, "workers_died", "Times a worker was lost"),
+    _one(Count.WORKERS_SUSPECTED, "workers_suspected", "Times a live worker went silent or stuck"),
+    _one(Count.BREAKERS_OPENED, "breakers_opened", "Times a worker that fails was left alone"),
+    # -- what was dropped
+    _by(
+        "reason",
+        "deltas_dropped",
+        "Outputs of workers that no client got: of an attempt that was given up, a second time,"
+        " with a hole before them",
+        {
+            Count.DELTAS_FENCED: "old_attempt",
+            Count.DELTAS_DUPLICATE: "duplicate",
+            Count.DELTAS_MISPLACED: "not_contiguous",
+        },
+    ),
+    _one(Count.REPORTS_UNKNOWN, "reports_dropped", "Reports of workers that are not connected"),
+    _one(Count.SENDS_DROPPED, "sends_dropped", "Messages to workers whose session was broken"),
+    _by(
+        "reason",
+        "event_items_dropped",
+        "Items of event streams that changed nothing: they make no sense, or their worker left",
+        {Count.EVENTS_MALFORMED: "malformed", Count.EVENTS_UNKNOWN_HOLDER: "unknown_worker"},
+    ),
+    # -- what is believed of caches
+    _one(Count.REMOVALS_UNKNOWN, "index_removals_unknown", "Removed blocks the index had not"),
+    _one(
+        Count.BLOCKS_FORGOTTEN,
+        "index_blocks_forgotten",
+        "Blocks the index dropped because its memory was full",
+    ),
+    _one(
+        Count.COPIES_UNCOUNTED,
+        "index_copies_uncounted",
+        "Copies of a block beyond those that are counted; it is believed held until a clear",
+    ),
+    _one(
+        Count.PARENT_CONFLICTS, "index_parent_conflicts", "Events that gave a block a second parent"
+    ),
+    _one(
+        Count.EXPECTED_LAPSED,
+        "expected_blocks_lapsed",
+        "Blocks that were expected of a dispatch and never reported",
+    ),
+    _by(
+        "reason",
+        "learned_blocks_dropped",
+        "Blocks a policy without events believed in no longer: too old, or for want of room",
+        {Count.LEARNED_LAPSED: "lapsed", Count.LEARNED_FORGOTTEN: "forgotten"},
+    ),
+    _one(Count.REPLICAS_MADE, "replicas_made", "Times a hot prefix was copied to a further worker"),
+    _one(
+        Count.REPLICA_ACCOUNTS_FORGOTTEN,
+        "replica_accounts_forgotten",
+        "Prefixes whose losses are no longer added up, for want of room",
+    ),
+    # -- the router itself
+    _one(
+        Count.LOOP_LAGGED,
+        "loop_lags_long",
+        "Times the event loop came back later than streams are promised, which is 20 ms",
+    ),
+    _one(Count.TICKS_LATE, "ticks_late", "Times the router itself stood still for half a second"),
+)
+COUNT_METRICS: tuple[Metric[RouterSight], ...] = tuple(row.metric() for row in COUNT_ROWS)

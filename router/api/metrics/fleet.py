@@ -1,0 +1,174 @@
+"""The fleet as metrics: each worker's state, load, cache, idling and event stream.
+
+A worker's label is the id its controller gave it: as many as there are seats, not as many as there
+were lives. Those that left show what the past keeps of them: hits.
+"""
+
+from collections.abc import Callable, Iterable
+
+from radixroute.events.session.states import StreamState
+from radixroute.metrics.metric import Kind, Metric, Sample, Unit
+from radixroute.router.api.metrics.sight import RouterSight
+from radixroute.router.core.hits import WorkerHits
+from radixroute.router.core.snapshot import WorkerSnapshot
+from radixroute.router.links.event_link import StreamStatus
+from radixroute.router.messages.inputs import Absence
+from radixroute.router.workers.members import MemberState
+
+WORKER_STATES = (*(s.value for s in MemberState), *(a.value for a in Absence))
+STREAM_STATES = tuple(state.value for state in StreamState)
+Read = Callable[[RouterSight], Iterable[Sample]]
+
+
+def _of_workers(read: Callable[[WorkerSnapshot], float]) -> Read:
+    return lambda seen: (Sample(read(one), (one.worker_id,)) for one in seen.core.workers)
+
+
+def _of_hits(read: Callable[[WorkerHits], float]) -> Read:
+    return lambda seen: (Sample(read(h), (worker_id,)) for worker_id, h in seen.core.hits.items())
+
+
+def _of_streams(read: Callable[[StreamStatus], float]) -> Read:
+    return lambda seen: (Sample(read(s), (worker_id,)) for worker_id, s in seen.streams.items())
+
+
+def _states(seen: RouterSight) -> Iterable[Sample]:
+    for worker in seen.core.workers:
+        for state in WORKER_STATES:
+            yield Sample(worker.state == state, (worker.worker_id, state))
+
+
+def _stream_states(seen: RouterSight) -> Iterable[Sample]:
+    for worker_id, stream in seen.streams.items():
+        for state in STREAM_STATES:
+            yield Sample(stream.state == state, (worker_id, state))
+
+
+def _idle(seen: RouterSight) -> Iterable[Sample]:
+    for one in seen.core.workers:
+        yield Sample(one.idle.planned_ns / 1e9, (one.worker_id, "planned"))
+        yield Sample(one.idle.avoidable_ns / 1e9, (one.worker_id, "avoidable"))
+        yield Sample(one.idle.starting_ns / 1e9, (one.worker_id, "starting"))
+
+
+def _gauge(
+    name: str, meaning: str, read: Read, unit: Unit = Unit.NONE, label: str = ""
+) -> Metric[RouterSight]:
+    labels = ("worker", label) if label else ("worker",)
+    return Metric(f"radixroute_worker_{name}", Kind.GAUGE, meaning, read, unit, labels)
+
+
+def _counter(
+    name: str, meaning: str, read: Read, unit: Unit = Unit.NONE, label: str = ""
+) -> Metric[RouterSight]:
+    labels = ("worker", label) if label else ("worker",)
+    return Metric(f"radixroute_worker_{name}_total", Kind.COUNTER, meaning, read, unit, labels)
+
+
+FLEET_METRICS: tuple[Metric[RouterSight], ...] = (
+    _gauge("state", "1 for the state it is in, 0 for the others", _states, label="state"),
+    _gauge(
+        "resting",
+        "1 while it is left alone because it failed what it was given",
+        _of_workers(lambda one: one.is_resting),
+    ),
+    _gauge(
+        "cache_believed",
+        "1 while its event stream is applied up to date",
+        _of_workers(lambda one: one.is_fresh),
+    ),
+    _counter(
+        "deaths",
+        "Times it died, as seen here or by its controller",
+        _of_workers(lambda o: o.deaths),
+    ),
+    _gauge(
+        "in_flight_requests",
+        "Requests and leases of this router on it",
+        _of_workers(lambda one: one.in_flight),
+    ),
+    _gauge(
+        "queued_tokens",
+        "Prompt tokens it has to compute, as booked here",
+        _of_workers(lambda one: one.queued_tokens),
+        Unit.TOKENS,
+    ),
+    _gauge(
+        "kv_blocks",
+        "Blocks of its KV pool",
+        _of_workers(lambda one: one.kv_blocks_total),
+        Unit.BLOCKS,
+    ),
+    _gauge(
+        "kv_used_blocks",
+        "Blocks in use or cached, as last reported",
+        _of_workers(lambda one: one.kv_blocks_used),
+        Unit.BLOCKS,
+    ),
+    _gauge(
+        "step_age_seconds",
+        "Time since its last engine step while it has work, as last reported",
+        _of_workers(lambda one: one.step_age_ms / 1e3),
+        Unit.SECONDS,
+    ),
+    _counter(
+        "idle_seconds",
+        "Time with nothing to run while requests waited here: as planned, avoidable, or with one on"
+        " its way to it",
+        _idle,
+        Unit.SECONDS,
+        label="kind",
+    ),
+    _counter("requests", "Requests whose prompt it reported", _of_hits(lambda hits: hits.requests)),
+    _counter(
+        "prompt_tokens",
+        "Prompt tokens of those requests",
+        _of_hits(lambda hits: hits.prompt_tokens),
+        Unit.TOKENS,
+    ),
+    _counter(
+        "cached_tokens",
+        "Of these, tokens its cache held",
+        _of_hits(lambda hits: hits.cached_tokens),
+        Unit.TOKENS,
+    ),
+    _counter(
+        "predicted_tokens",
+        "Of these, tokens the router thought it held",
+        _of_hits(lambda hits: hits.predicted_tokens),
+        Unit.TOKENS,
+    ),
+    _counter(
+        "resumed_requests",
+        "Requests it went on with after another worker was lost",
+        _of_hits(lambda hits: hits.resumed_requests),
+    ),
+    _counter(
+        "recomputed_tokens",
+        "Tokens it computed that had been computed before",
+        _of_hits(lambda hits: hits.recomputed_tokens),
+        Unit.TOKENS,
+    ),
+    _gauge(
+        "stream_state",
+        "1 for the state its event stream is in, 0 for the others",
+        _stream_states,
+        label="state",
+    ),
+    _gauge(
+        "indexed_blocks",
+        "Blocks the index holds of it",
+        _of_streams(lambda stream: stream.indexed_blocks),
+        Unit.BLOCKS,
+    ),
+    _counter(
+        "stream_gaps",
+        "Times its event stream missed a batch, healed or not, in this life of it",
+        _of_streams(lambda stream: stream.gaps),
+    ),
+    _counter(
+        "stream_rejected_batches",
+        "Batches of its event stream that were refused, in this life of it",
+        _of_streams(lambda stream: stream.rejected_batches),
+    ),
+)

@@ -38,8 +38,10 @@ class WrongType(ValueError):
 
 
 def from_toml(value: object, declared: Any, name: str) -> object:
-    """A value of the file: its type must fit, only sizes may be text."""
-    inner, _ = _unwrap(declared)
+    """A value of the file: its type must fit, only sizes and "none" may be text."""
+    inner, optional = _unwrap(declared)
+    if optional and isinstance(value, str) and value.lower() == _NONE:
+        return None
     if isinstance(value, str) and (inner is str or _is_enum(inner) or _is_size(inner, name)):
         return from_text(value, declared, name)
     if inner is float and type(value) in (int, float):

@@ -199,6 +199,15 @@ def test_fields_of_other_types_need_no_new_code(text, declared, expected):
     assert from_text(text, declared, "field") == expected
 
 
+def test_what_may_be_none_may_be_none_in_the_file_too(tmp_path):
+    path = tmp_path / "radixroute.toml"
+    path.write_text('[router]\nmetrics_port = "none"\n')
+    assert load(path=path, environ={}).cluster.router.metrics_port is None
+    path.write_text('[router]\nport = "none"\n')
+    with pytest.raises(BadConfig, match=r"router\.port takes a whole number"):
+        load(path=path, environ={})
+
+
 @pytest.mark.parametrize(
     ("text", "declared", "says"),
     [

@@ -4,22 +4,22 @@ Everything else here speaks of clients, workers and time. When a verb changes, t
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from radixroute.events.wire.epoch import epoch_to_hex
-from radixroute.events.wire.records import Epoch
+from radixroute.events.wire.records import Epoch, LoadReport
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.request.sampling import FinishReason, SamplingParams
-from radixroute.router.core.leases import Lease
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.core.snapshot import RouterSnapshot
-from radixroute.router.errors import NoWorkers
 from radixroute.router.links.wire import step_reports
 from radixroute.router.messages.actions import Action, Dispatch
 from radixroute.router.messages.inputs import (
+    Absence,
+    AbsentWorker,
     Delta,
     MemberSpec,
     PackedTokens,
@@ -34,11 +34,13 @@ from tests.simulation.plan import Plan, WorkerPlan
 from tests.simulation.prompts import BLOCK_TOKENS, EOS, prompt_of
 
 ROUTER_ID = "me"
-_FULL = 1 << 20  # where a refusal says it stands, so that it is told from other errors
 INDEX_BYTES = 1 << 20
 # Little of each, so that a seed reaches every bound.
 LOG_LEN, LOG_BYTES = 16, 8 << 10
 LEASE_TTL_S = EXPECTED_TTL_S = LEARNED_TTL_S = 2.0
+LEASE_UNSEEN_S = NO_WORKER_WAIT_S = 1.0
+STUCK_SUSPECT_S = 2.0
+AGE_NS = 500 * MS
 
 
 def settings(plan: Plan) -> RouterSettings:
@@ -46,11 +48,16 @@ def settings(plan: Plan) -> RouterSettings:
         router_id=ROUTER_ID,
         seed=plan.seed,
         max_waiting=plan.max_waiting,
+        max_waiting_tokens=plan.max_waiting_tokens,
         max_in_flight=plan.max_in_flight,
-        stuck_suspect_after_s=2.0,
+        max_in_flight_bytes=plan.max_in_flight_bytes,
+        max_in_flight_tokens=plan.max_in_flight_tokens,
+        priority_age_s=AGE_NS / 1e9,
+        stuck_suspect_after_s=STUCK_SUSPECT_S,
         stuck_dead_after_s=5.0,
-        no_worker_wait_s=1.0,
+        no_worker_wait_s=NO_WORKER_WAIT_S,
         lease_ttl_s=LEASE_TTL_S,
+        lease_unseen_s=LEASE_UNSEEN_S,
         expected_ttl_s=EXPECTED_TTL_S,
         learned_ttl_s=LEARNED_TTL_S,
         decision_log_len=LOG_LEN,
@@ -70,20 +77,35 @@ def request_spec(deed: Submit, now_ns: int) -> RequestSpec:
         arrival_ns=now_ns,
         deadline_ns=now_ns + deed.timeout_ms * MS,
         session=deed.session,
+        tenant=deed.tenant,
+        priority=deed.priority,
     )
 
 
 def lease_spec(deed: TakeLease, now_ns: int) -> RequestSpec:
     prompt, keys = prompt_of(deed.pieces)
     return RequestSpec(
-        request_id=deed.lease_id,
+        request_id=deed.request_id,
         prompt=prompt,
         keys=keys,
         sampling=SamplingParams(max_tokens=deed.max_tokens),
         policy=deed.policy,
         arrival_ns=now_ns,
         deadline_ns=now_ns + 60_000 * MS,
+        tenant=deed.tenant,
+        priority=deed.priority,
+        lease_id=f"lease of {deed.request_id}",
     )
+
+
+def n_bytes(spec: RequestSpec) -> int:
+    """Of a prompt as it came."""
+    return spec.prompt.nbytes
+
+
+def guessed_tokens(spec: RequestSpec) -> int:
+    """Of text, before it is tokenised."""
+    return -(-n_bytes(spec) // 2)
 
 
 def member(worker: str, incarnation: int) -> MemberSpec:
@@ -98,18 +120,15 @@ def facts(plan: WorkerPlan, epoch: Epoch) -> WorkerFacts:
         eos_token_ids=frozenset({EOS}),
         kv_blocks_total=plan.kv_blocks,
         max_batched_tokens=plan.batch_tokens,
-        max_num_seqs=plan.seats,
+        max_num_seqs=plan.seats if plan.says_seats else 0,
+        max_waiting=plan.queue_len if plan.says_queue else 0,
     )
 
 
 def refusal(dispatch: Dispatch) -> Delta:
     """A worker whose seats and queue are taken."""
     request_id = dispatch.spec.request_id
-    return Delta(request_id, dispatch.attempt, _FULL, PackedTokens(b""), "", FinishReason.ERROR)
-
-
-def is_refusal(delta: Delta) -> bool:
-    return delta.finish is FinishReason.ERROR and delta.position == _FULL
+    return Delta(request_id, dispatch.attempt, 0, PackedTokens(b""), "", FinishReason.FULL)
 
 
 def over_the_wire(report: StepReport) -> StepReport:
@@ -122,14 +141,33 @@ def over_the_wire(report: StepReport) -> StepReport:
     return replace(next(step_reports(output)), deltas=report.deltas)
 
 
+class OverheardCore(RouterCore):
+    """Heartbeats reach it from the event link: tells somebody of each before it acts on it."""
+
+    def __init__(self, plan: Plan, index: PrefixIndex) -> None:
+        super().__init__(settings(plan), index, random.Random(plan.seed))
+        self.on_heartbeat: Callable[[str, LoadReport], None] = lambda worker, load: None
+
+    def heartbeat(self, worker_id: WorkerId, load: LoadReport, now_ns: int) -> list[Action]:
+        self.on_heartbeat(worker_id, load)
+        return super().heartbeat(worker_id, load, now_ns)
+
+
 class Router:
     """The core under test, and what may be asked about it."""
 
     def __init__(self, plan: Plan) -> None:
         self.index = PrefixIndex(INDEX_BYTES)
-        self.core = RouterCore(settings(plan), self.index, random.Random(plan.seed))
+        self.core = OverheardCore(plan, self.index)
 
     # -- clients
+
+    def enter(self, spec: RequestSpec) -> bool:
+        """As text, before its tokens are known."""
+        return self.core.enter(spec.request_id, n_bytes=n_bytes(spec))
+
+    def leave(self, request_id: str) -> None:
+        self.core.leave(request_id)
 
     def submit(self, spec: RequestSpec, now_ns: int) -> list[Action]:
         return self.core.submit(spec, now_ns)
@@ -137,20 +175,18 @@ class Router:
     def hang_up(self, request_id: str, now_ns: int) -> list[Action]:
         return self.core.abort(request_id, now_ns)
 
-    def lease(self, spec: RequestSpec, now_ns: int) -> Lease | None:
-        """None: refused."""
-        try:
-            return self.core.route(spec, spec.request_id, now_ns)
-        except NoWorkers:
-            return None
-
-    def release(self, lease_id: str, now_ns: int) -> bool:
+    def release(self, lease_id: str, now_ns: int) -> list[Action] | None:
+        """None: it had ended already."""
         return self.core.release(lease_id, now_ns)
 
     # -- the fleet
 
     def list_members(self, specs: Sequence[MemberSpec], now_ns: int) -> list[Action]:
         return self.core.set_members(specs, now_ns)
+
+    def name_absent(self, workers: Sequence[str]) -> None:
+        """Those that the controller is starting again."""
+        self.core.set_absent([AbsentWorker(WorkerId(w), Absence.RESTARTING) for w in workers])
 
     def joined(self, plan: WorkerPlan, epoch: Epoch, now_ns: int) -> list[Action]:
         return self.core.joined(facts(plan, epoch), now_ns)

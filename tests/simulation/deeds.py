@@ -15,6 +15,8 @@ LIES = (
     "skips",  # an output never comes
     "gives_up",  # it ends an attempt by itself
     "errors",  # it ends a request with an error
+    "refuses",  # it says of a request that it cannot serve such a one
+    "full",  # it says that it has no room for a request
     "old_attempt",  # outputs of an attempt that was given up
     "others",  # outputs of a request that runs elsewhere
     "claims",  # blocks it has not
@@ -36,6 +38,9 @@ class Submit:
     policy: str
     timeout_ms: int
     session: int | None = None
+    tenant: str = ""
+    priority: int = 5
+    tokenises_ms: int | None = None  # so long at the door, as text; None: it came as tokens
     hangs_up_after_ms: int | None = None
     hangs_up_after_tokens: int | None = None
     kills: bool = False  # its prefill ends the worker's process
@@ -46,17 +51,21 @@ class TakeLease:
     """A client is routed and goes to the worker itself, or never does."""
 
     at_ms: int
-    lease_id: str
+    request_id: str
     pieces: Pieces
     max_tokens: int
     policy: str
-    uses_after_ms: int | None
-    releases: bool
+    tenant: str
+    priority: int
+    uses_after_ms: int | None  # None: never
+    releases: bool  # once it is done with it
+    hangs_up_after_ms: int | None  # as long as it waits
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """A worker's process ends. `how` it comes back: replaced, by_hand, unlisted."""
+    """A worker's process ends. `how` it comes back: replaced, by_hand, unlisted, restarting (as
+    unlisted, and the controller says that it starts it)."""
 
     at_ms: int
     worker: str

@@ -19,7 +19,7 @@ from radixroute.events.wire.control import (
     encode_request,
 )
 from radixroute.events.wire.native import decode_frames
-from radixroute.events.wire.records import Epoch
+from radixroute.events.wire.records import Epoch, LoadReport
 from radixroute.radix.ids import Holder, WorkerId
 from radixroute.request.sampling import FinishReason
 from radixroute.router.counters import Count
@@ -33,6 +33,7 @@ from radixroute.router.messages.actions import (
     Drop,
     Emit,
     Fail,
+    Grant,
 )
 from radixroute.router.messages.inputs import Delta, MemberSpec, StepReport
 from tests.simulation import adapter
@@ -46,6 +47,7 @@ TICK_NS = 200 * MS
 _HOP_NS = MS
 _RETRY_NS = 200 * MS
 _ENDPOINTS = Endpoints("events", "control")
+_NO_ANSWER = (FinishReason.ABORT, FinishReason.ERROR, FinishReason.FULL, FinishReason.INVALID)
 
 
 @dataclass(eq=False)
@@ -95,6 +97,8 @@ class Edge(Process):
         self.life_of: Callable[[str], Life | None] = lambda worker: None
         self.fits: Callable[[str], bool] = lambda worker: True
         self.on_emit: Callable[[Emit], None] = lambda emit: None
+        self.on_grant: Callable[[Grant], None] = lambda grant: None
+        router.core.on_heartbeat = self._note_heartbeat
         self._agenda = agenda
         self._wires = wires
         self._rng = random.Random(f"edge {seed}")
@@ -116,6 +120,8 @@ class Edge(Process):
             match action:
                 case Emit():
                     self.on_emit(action)
+                case Grant():
+                    self.on_grant(action)
                 case Fail():
                     pass
                 case Dispatch() | Abort():
@@ -131,6 +137,7 @@ class Edge(Process):
                     link = self.links.pop(action.worker_id)
                     self._hang_up(link)
         self._arm()
+        self.ledger.over()
         self.on_input()
         self.heard, self.reported_by, self.n_reported = None, None, 0
         self.fenced.clear()
@@ -142,16 +149,20 @@ class Edge(Process):
         self.n_reported = len(report.deltas)
         self.n_deltas += self.n_reported
         current: set[str] = set()
+        self.ledger.standing.full.discard(worker)
         for delta in report.deltas:
             self._note_fence(worker, delta, current)
-            client = self.ledger.clients.get(delta.request_id)
-            if client is not None and delta.finish is FinishReason.ERROR:
-                client.was_told_error = True
-                client.was_refused = adapter.is_refusal(delta)
-            if delta.finish is FinishReason.ABORT:
-                self.ledger.gave_up(worker, delta.request_id, delta.attempt, self.clock_ns)
+            finish = delta.finish
+            if finish in _NO_ANSWER:
+                request_id, attempt = delta.request_id, delta.attempt
+                self.ledger.told(worker, request_id, attempt, finish, self.clock_ns)
         self.reported_by = worker
         self.do(self.router.step(worker, report, self.clock_ns))
+
+    def _note_heartbeat(self, worker: str, load: LoadReport) -> None:
+        if load.step_age_ms < adapter.STUCK_SUSPECT_S * 1000:
+            self.ledger.standing.full.discard(worker)
+        self.ledger.heard(worker, load, self.clock_ns)
 
     def _note_fence(self, worker: str, delta: Delta, current: set[str]) -> None:
         request_id = delta.request_id
@@ -252,6 +263,7 @@ class Edge(Process):
         self.epochs[worker] = life.epoch
         self.mangled.discard(worker)
         self.ledger.epochs[worker] = life.epoch.hex()
+        self.ledger.standing.full.discard(worker)
         self.events.join([Holder(worker)], life.epoch, _ENDPOINTS, now_ns=self.clock_ns)
         self.has_acted = True  # the worker's state is another, even if nobody is sent there
         self.do(self.router.joined(life.plan, life.epoch, self.clock_ns))

@@ -41,6 +41,8 @@ class WorkerPlan:
     name: str
     seats: int  # requests that run at once
     queue_len: int  # requests that may wait there besides
+    says_seats: bool  # whether it tells the router of them
+    says_queue: bool
     kv_blocks: int
     batch_tokens: int  # prompt tokens of one step
     step_us: int
@@ -60,7 +62,10 @@ class Plan:
     mode: str
     workers: tuple[WorkerPlan, ...]
     max_waiting: int
+    max_waiting_tokens: int
     max_in_flight: int
+    max_in_flight_bytes: int
+    max_in_flight_tokens: int
     deeds: tuple[Deed, ...]
 
     def with_deeds(self, deeds: list[Deed]) -> "Plan":
@@ -72,24 +77,36 @@ def make_plan(seed: int) -> Plan:
     mode = MODES[seed % len(MODES)]
     names = [f"w{n}" for n in range(rng.choice((2, 3, 3, 4)))]
     seats = rng.choice((2, 4, 8))
-    workers = tuple(_worker(rng, name, seats) for name in names)
+    says = rng.choice(((True, True),) * 5 + ((True, False), (False, False)))
+    workers = tuple(_worker(rng, name, seats, *says) for name in names)
     deeds = [*_submits(rng, mode), *_leases(rng), *_faults(rng, mode, names)]
+    if mode == "deadly" and rng.random() < 0.2:
+        deeds += _night(rng, names)
+    if mode == "lying" and rng.random() < 0.25:
+        deeds += _errors(rng, names)
     is_tight = rng.random() < 0.15
     return Plan(
         seed=seed,
         mode=mode,
         workers=workers,
         max_waiting=3 if is_tight else 4096,
+        max_waiting_tokens=rng.choice((500, 10**6)) if is_tight else 10**6,
         max_in_flight=8 if is_tight else 4096,
+        max_in_flight_bytes=rng.choice((4000, 10**6)) if is_tight else 10**6,
+        max_in_flight_tokens=rng.choice((1500, 10**6)) if is_tight else 10**6,
         deeds=tuple(sorted(deeds, key=lambda deed: deed.at_ms)),
     )
 
 
-def _worker(rng: random.Random, name: str, seats: int) -> WorkerPlan:
+def _worker(
+    rng: random.Random, name: str, seats: int, says_seats: bool, says_queue: bool
+) -> WorkerPlan:
     return WorkerPlan(
         name=name,
         seats=seats,
         queue_len=rng.choice((2, 64)),
+        says_seats=says_seats,
+        says_queue=says_queue,
         kv_blocks=rng.choice((60, 200, 600)),
         batch_tokens=rng.choice((64, 256)),
         step_us=rng.choice((8000, 20_000)),
@@ -133,6 +150,7 @@ def _submits(rng: random.Random, mode: str) -> list[Deed]:
     mixes = rng.random() < 0.2
     bursts = [rng.randrange(BUSY_MS) for _ in range(rng.randint(1, 3))]
     hangs_up = rng.choice((0.05, 0.3))
+    tenants, bands = _classes(rng)
     return [
         Submit(
             at_ms=rng.choice(bursts) if mode == "bursty" else rng.randrange(BUSY_MS),
@@ -140,8 +158,11 @@ def _submits(rng: random.Random, mode: str) -> list[Deed]:
             pieces=_prompt(rng),
             max_tokens=rng.choice((1, 2, 4, 8, 16)),
             policy=rng.choice(_POLICIES) if mixes else policy,
-            timeout_ms=rng.choice((300, 2000)) if rng.random() < 0.05 else 60_000,
+            timeout_ms=rng.choice((3, 10, 300, 2000)) if rng.random() < 0.05 else 60_000,
             session=rng.choice((None, rng.randrange(6))),
+            tenant=rng.choice(tenants),
+            priority=rng.choice(bands),
+            tokenises_ms=rng.randrange(60) if rng.random() < 0.2 else None,
             hangs_up_after_ms=rng.randrange(800) if rng.random() < hangs_up else None,
             hangs_up_after_tokens=rng.randint(1, 6) if rng.random() < hangs_up else None,
             kills=mode == "deadly" and rng.random() < 0.04,
@@ -150,16 +171,26 @@ def _submits(rng: random.Random, mode: str) -> list[Deed]:
     ]
 
 
+def _classes(rng: random.Random) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Tenants and bands of a seed; mostly one."""
+    tenants = rng.choice((("",), ("",), ("a", "b", "b", "b")))
+    return tenants, rng.choice(((5,), (5,), (0, 5, 5, 9)))
+
+
 def _leases(rng: random.Random) -> list[Deed]:
+    tenants, bands = _classes(rng)
     return [
         TakeLease(
             at_ms=rng.randrange(BUSY_MS),
-            lease_id=f"l{number:02d}",
+            request_id=f"l{number:02d}",
             pieces=_prompt(rng),
             max_tokens=rng.choice((1, 4)),
             policy=rng.choice(_POLICIES),
-            uses_after_ms=rng.randrange(100) if rng.random() < 0.7 else None,
-            releases=rng.random() < 0.7,
+            tenant=rng.choice(tenants),
+            priority=rng.choice(bands),
+            uses_after_ms=rng.choice((5, 90, 1500)) if rng.random() < 0.7 else None,
+            releases=rng.random() < 0.6,
+            hangs_up_after_ms=rng.randrange(300) if rng.random() < 0.2 else None,
         )
         for number in range(rng.choice((0, 0, 3, 25)))
     ]
@@ -197,8 +228,24 @@ def _fault(rng: random.Random, kind: str, worker: str) -> Deed:
 def _kill(rng: random.Random, at_ms: int, worker: str) -> Kill:
     noticed_after_ms = rng.choice((0, 20, 400))
     back_after_ms = noticed_after_ms + rng.choice((30, 500, 2500))
-    how = rng.choice(("replaced", "replaced", "by_hand", "unlisted"))
+    how = rng.choice(("replaced", "replaced", "by_hand", "unlisted", "restarting"))
     return Kill(at_ms, worker, how, noticed_after_ms, back_after_ms)
+
+
+def _night(rng: random.Random, names: list[str]) -> list[Deed]:
+    """All of them die, or go to where no router looks."""
+    at_ms, how = rng.randrange(BUSY_MS), rng.choice(("replaced", "unlisted", "restarting"))
+    ms = rng.choice((400, 2500))
+    if rng.random() < 0.3:
+        return [Unlist(at_ms, name, ms) for name in names]
+    return [Kill(at_ms, name, how, 20, ms) for name in names]
+
+
+def _errors(rng: random.Random, names: list[str]) -> list[Deed]:
+    """One of them, or all, fail what they are given."""
+    at_ms = rng.randrange(BUSY_MS // 2)
+    bad = names if rng.random() < 0.4 else [rng.choice(names)]
+    return [Lie(at_ms, name, 1500, "errors") for name in bad]
 
 
 def _weather(rng: random.Random, at_ms: int, worker: str) -> Weather:

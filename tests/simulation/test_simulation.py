@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from radixroute.router.core.dispatcher import Dispatcher
+from radixroute.router.core.booking import Booker
 from radixroute.router.workers.load import LoadBook
 from tests.simulation.plan import make_plan
 from tests.simulation.seeds import Tally, run_seeds
@@ -76,7 +76,10 @@ def test_what_can_go_wrong_does():
         "deltas_dropped_old_attempt", "deltas_dropped_duplicate", "deltas_dropped_not_contiguous",
         "ticks_late", "event_items_malformed", "event_items_dropped_unknown_worker",
         "finishes_synthesised", "connects_failed", "index_parent_conflicts",
-        "expected_blocks_lapsed", "learned_blocks_lapsed", "replicas_of_hot_prefixes",
+        "leases_used", "requests_sent_back_by_full_workers", "requests_refused_by_worker",
+        "requests_refused_hopeless_deadline", "requests_refused_no_workers", "requests_retried",
+        "breakers_opened", "expected_blocks_lapsed",
+        "learned_blocks_lapsed", "replicas_of_hot_prefixes",
     ):  # fmt: skip
         assert counters[name] > 0, name
 
@@ -87,7 +90,7 @@ def test_a_failure_shrinks_to_a_schedule_that_still_fails(monkeypatch):
     def settle(self, booking, policy_name):
         self._state.expected.end(booking)
 
-    monkeypatch.setattr(Dispatcher, "settle", settle)
+    monkeypatch.setattr(Booker, "settle", settle)
     failure = failure_of(make_plan(3))
     assert failure is not None
     assert failure.claim in ("bookings", "own check")

@@ -12,17 +12,18 @@ from dataclasses import dataclass
 
 from radixroute.events.wire.epoch import make_epoch
 from radixroute.events.wire.records import Epoch, Event
-from radixroute.router.messages.actions import Abort, Action, Dispatch, Drop, Emit, Fail
+from radixroute.router.messages.actions import Abort, Action, Dispatch, Drop, Emit, Fail, Grant
 from radixroute.router.messages.inputs import MemberSpec
 from tests.simulation import adapter, deeds
 from tests.simulation.adapter import Router
-from tests.simulation.agenda import MS, Agenda
+from tests.simulation.agenda import MS, Agenda, S
+from tests.simulation.clients import Clients
 from tests.simulation.edge import Edge, Wires
 from tests.simulation.fleet.liar import Liar
 from tests.simulation.fleet.life import Life, Mouth
 from tests.simulation.fleet.links import EventWire
 from tests.simulation.invariants import Watchers
-from tests.simulation.ledger import Client, Ledger
+from tests.simulation.ledger import Ledger
 from tests.simulation.plan import BUSY_MS, Plan, WorkerPlan
 from tests.simulation.prompts import prompt_of
 
@@ -42,6 +43,7 @@ class Worker:
     lives: int = 0
     life: Life | None = None
     is_listed: bool = True
+    is_absent: bool = False  # and the controller says that it starts it again
     fits: bool = True
 
 
@@ -62,7 +64,9 @@ class World:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.agenda = Agenda()
-        self.ledger = Ledger()
+        self.ledger = Ledger(
+            unseen_ns=round(adapter.LEASE_UNSEEN_S * S), ttl_ns=round(adapter.LEASE_TTL_S * S)
+        )
         self.router = Router(plan)
         self._rng = random.Random(f"world {plan.seed}")
         self._trace = hashlib.blake2b(digest_size=12)
@@ -70,17 +74,16 @@ class World:
         self.known_keys = [
             prompt_of(deed.pieces)[1] for deed in plan.deeds if isinstance(deed, deeds.Submit)
         ]
-        self._kills: set[str] = set()
+        self.clients = Clients(self)
         self.told: dict[Epoch, list[tuple[Event, ...]]] = {}  # what each batch of each life said
         self.workers = {worker.name: self._worker(worker) for worker in plan.workers}
         wires = {name: worker.wires for name, worker in self.workers.items()}
         self.edge = edge = Edge(self.agenda, self.router, self.ledger, wires, plan.seed)
         self.watchers = Watchers(self)
         edge.on_action, edge.on_input = self._note, self.watchers.after
-        edge.on_emit = self._take
+        edge.on_emit, edge.on_grant = self.clients.take, self.clients.use
         edge.life_of = lambda worker: self.workers[worker].life
         edge.fits = lambda worker: self.workers[worker].fits
-        self._hang_ups: dict[str, int] = {}
         for worker in self.workers.values():
             self._begin(worker)
         self.agenda.put(0, edge, self._list)
@@ -125,11 +128,11 @@ class World:
             hears_reply=edge.hear_reply,
             hears_report=edge.hear_report,
             dies=self._die,
-            ends_direct=self._end_direct,
+            ends_direct=self.clients.ends_direct,
         )
         epoch = make_epoch(worker.incarnation, self._rng.randbytes(8))
         worker.life = Life(self.agenda, worker.plan, epoch, mouth, worker.liar)
-        worker.life.kills = self._kills
+        worker.life.kills = self.clients.kills
         self.told[epoch] = worker.life.told
 
     def _die(self, name: str) -> None:
@@ -143,74 +146,18 @@ class World:
             if worker.is_listed
         ]
         self.members: list[MemberSpec] = listed
+        self.router.name_absent([name for name, w in self.workers.items() if w.is_absent])
         self.edge.do(self.router.list_members(listed, self.edge.clock_ns))
 
     def _note(self, action: Action) -> None:
         self._trace.update(_told(action, self.agenda.now_ns).encode())
         self.watchers.acted(action)
 
-    def _take(self, emit: Emit) -> None:
-        """A client reads, and may have had enough."""
-        after = self._hang_ups.get(emit.request_id)
-        client = self.ledger.clients[emit.request_id]
-        if after is not None and len(client.got) >= after and client.end is None:
-            del self._hang_ups[emit.request_id]
-            now_ns = self.agenda.now_ns
-            self.agenda.put(now_ns + MS, self.edge, self._hang_up, client)
-
-    def _hang_up(self, client: Client) -> None:
-        attempt = client.worker, client.request_id, client.attempt
-        is_running = client.worker is not None
-        if client.end is None:
-            self.ledger.hung_up(client)
-        actions = self.router.hang_up(client.request_id, self.edge.clock_ns)
-        told = [(a.worker_id, a.request_id, a.attempt) for a in actions if isinstance(a, Abort)]
-        text = f"{client.request_id} hangs up, and its worker goes on with it"
-        self.watchers.claim("abort told", attempt in told or not is_running, text)
-        self.edge.do(actions)
-
-    def _end_direct(self, lease_id: str) -> None:
-        self.agenda.put(self.agenda.now_ns + MS, self.edge, self._release, lease_id)
-
-    def _release(self, lease_id: str) -> None:
-        is_known = lease_id in self.ledger.leases
-        was_known = self.router.release(lease_id, self.edge.clock_ns)
-        self.watchers.claim("leases", is_known == was_known, f"lease {lease_id}: known or not?")
-        self.ledger.lease_ended(lease_id)
-        self.edge.do([])
-
     def _is_quiet(self) -> bool:
         """Nothing is left to happen but heartbeats."""
         return self.agenda.now_ns > _LAST_MS * MS or self.watchers.is_settled()
 
     # -- deeds
-
-    def _submit(self, deed: deeds.Submit) -> None:
-        spec = adapter.request_spec(deed, self.edge.clock_ns)
-        client = self.ledger.submitted(spec, self.edge.clock_ns)
-        if deed.kills:
-            self._kills.add(deed.request_id)
-        if deed.hangs_up_after_tokens is not None:
-            self._hang_ups[deed.request_id] = deed.hangs_up_after_tokens
-        if deed.hangs_up_after_ms is not None:
-            at_ns = self.agenda.now_ns + deed.hangs_up_after_ms * MS
-            self.agenda.put(at_ns, self.edge, self._hang_up, client)
-        self.edge.do(self.router.submit(spec, self.edge.clock_ns))
-
-    def _take_lease(self, deed: deeds.TakeLease) -> None:
-        spec = adapter.lease_spec(deed, self.edge.clock_ns)
-        lease = self.router.lease(spec, self.edge.clock_ns)
-        if lease is None:
-            self.ledger.tally["leases refused"] += 1
-        else:
-            self.ledger.granted(lease)
-            life = self.workers[lease.worker_id].life
-            if deed.uses_after_ms is not None and life is not None:
-                at_ns = self.agenda.now_ns + deed.uses_after_ms * MS
-                self.agenda.put(at_ns, life, life.submit_direct, spec)
-            elif deed.releases:
-                self._end_direct(deed.lease_id)
-        self.edge.do([])
 
     def _kill(self, deed: deeds.Kill) -> None:
         worker = self.workers[deed.worker]
@@ -220,16 +167,20 @@ class World:
         worker.life = None
         self.edge.session_broke(deed.worker)
         now_ns = self.agenda.now_ns
-        if deed.how == "unlisted":
+        if deed.how in ("unlisted", "restarting"):
             at_ns = now_ns + deed.noticed_after_ms * MS
-            self.agenda.put(at_ns, None, self._set_listed, worker, False)
+            self.agenda.put(at_ns, None, self._take_off, worker, deed.how == "restarting")
         self.agenda.put(now_ns + deed.back_after_ms * MS, None, self._return, worker, deed.how)
 
     def _return(self, worker: Worker, how: str) -> None:
         worker.incarnation += how != "by_hand"
         self._begin(worker)
-        worker.is_listed = True
+        worker.is_listed, worker.is_absent = True, False
         self.agenda.put(self.agenda.now_ns, self.edge, self._list)
+
+    def _take_off(self, worker: Worker, is_absent: bool) -> None:
+        worker.is_absent = is_absent
+        self._set_listed(worker, False)
 
     def _set_listed(self, worker: Worker, is_listed: bool) -> None:
         worker.is_listed = is_listed
@@ -298,8 +249,8 @@ class World:
 
 
 _DOERS: dict[type, Callable[..., None]] = {
-    deeds.Submit: World._submit,
-    deeds.TakeLease: World._take_lease,
+    deeds.Submit: lambda world, deed: world.clients.submit(deed),
+    deeds.TakeLease: lambda world, deed: world.clients.take_lease(deed),
     deeds.Kill: World._kill,
     deeds.Stall: World._stall,
     deeds.Freeze: World._freeze,
@@ -323,7 +274,7 @@ def _told(action: Action, now_ns: int) -> str:
             what = f"dispatch {action.spec.request_id}/{action.attempt} {action.worker_id}"
         case Emit():
             what = f"emit {action.request_id} {action.position} {action.finish} {action.usage}"
-        case Abort() | Fail() | Drop():
+        case Abort() | Fail() | Drop() | Grant():
             what = repr(action)
         case _:
             what = type(action).__name__

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from tests.simulation.fleet.life import Life
 
 _NOTHING = PackedTokens(b"")
+_ENDS = {
+    "gives_up": FinishReason.ABORT,
+    "errors": FinishReason.ERROR,
+    "refuses": FinishReason.INVALID,
+    "full": FinishReason.FULL,
+}
 
 
 class Liar:
@@ -31,11 +37,14 @@ class Liar:
         self._known_keys = known_keys  # of prompts that clients sent, whoever has them
         self._kind = ""
         self._until_ns = 0
+        self._is_all = False  # it ends all that it may end, not some
         self._last: list[Delta] = []
         self.has_told_roots = False  # false ones
+        self.has_told_times = False  # of its steps, false ones
 
     def begin(self, kind: str, until_ns: int) -> None:
         self._kind, self._until_ns = kind, until_ns
+        self._is_all = self._rng.random() < 0.3
 
     @property
     def kind(self) -> str:
@@ -52,11 +61,12 @@ class Liar:
                 lost = next((d for d in report.deltas if d.finish is None), None)
                 kept = tuple(d for d in report.deltas if d is not lost)
                 said = [replace(report, deltas=kept)]
-            case "gives_up" | "errors" if rng.random() < 0.1:
+            case "gives_up" | "errors" | "refuses" | "full" if self._is_all or rng.random() < 0.1:
                 said += self._end_one(life)
             case "old_attempt" | "others":
                 said.insert(0, replace(report, step_ms=0.0, deltas=self._false(report)))
             case "speed":
+                self.has_told_times = True
                 ms = rng.choice((0.0, 1e-9, 1e7, -5.0, inf, nan))
                 lie = replace(report, step_ms=ms, prefill_tokens=rng.choice((0, 10**9)))
                 said = [adapter.over_the_wire(lie)]
@@ -106,7 +116,7 @@ class Liar:
             return []
         request = self._rng.choice(running)
         life.engine.abort(request.place)
-        how = FinishReason.ABORT if self.kind == "gives_up" else FinishReason.ERROR
+        how = _ENDS[self.kind]
         spec = request.spec
         delta = Delta(spec.request_id, request.attempt, request.position, _NOTHING, "", how)
         return [StepReport(0.0, 0, 0, (delta,))]

@@ -4,7 +4,7 @@ Owns what dies with the process. `told` keeps what each batch said, so that othe
 index that followed it should hold.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +27,7 @@ from tests.simulation.prompts import Answer
 BEAT_NS = 250 * MS
 _MIRROR_BYTES = 1 << 20  # a default one takes longer to make than all that a seed stores in it
 ROUTER, DIRECT = "router", "direct"
+_ENDED_KEPT = 8  # names of direct clients' requests that have ended
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Life(Process):
         self.told: list[tuple[Event, ...]] = []  # by seq
         self.session: Session | None = None
         self.kills: set[str] = set()
+        self._direct_ended: deque[str] = deque(maxlen=_ENDED_KEPT)
         self._agenda = agenda
         self._mouth = mouth
         self._stream = OutboundStream(
@@ -172,13 +174,14 @@ class Life(Process):
             self._tell(outputs[ROUTER])
         for delta in outputs[DIRECT]:
             if delta.finish is not None:
+                self._direct_ended.append(delta.request_id)
                 self._mouth.ends_direct(delta.request_id)
         self._has_worked = bool(self.engine.requests)
         self._go_on()
 
     def _tell(self, deltas: list[Delta]) -> None:
         engine = self.engine
-        is_refusal = deltas[0].finish is FinishReason.ERROR
+        is_refusal = deltas[0].finish is FinishReason.FULL
         work = (0.0, 0, 0) if is_refusal else (
             engine.step_ms, engine.prefill_tokens, engine.decode_tokens
         )  # fmt: skip
@@ -216,4 +219,12 @@ class Life(Process):
                 queued = engine.queued_tokens(session)
                 sessions.append(SessionLoad(name, seen, n, queued, 0))
         age_ms = (self._agenda.now_ns - self._stepped_ns) / 1e6 if engine.requests else 0.0
-        return LoadReport(age_ms, self.plan.kv_blocks, len(engine.blocks), tuple(sessions))
+        direct = tuple(place[1] for place in engine.requests if place[0] == DIRECT)
+        return LoadReport(
+            age_ms,
+            self.plan.kv_blocks,
+            len(engine.blocks),
+            tuple(sessions),
+            direct,
+            tuple(self._direct_ended),
+        )

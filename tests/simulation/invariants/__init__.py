@@ -5,6 +5,7 @@ input, `end` the quiet world. A broken one raises `Broken`, unless its claim is 
 
     streams.py      each request ends once; its positions are contiguous, its tokens right
     dispatches.py   who is sent where
+    order.py        in what order those that wait get a worker
     bookings.py     what is booked is what runs
     index.py        the index is what the events said; who is believed
     waiting.py      nobody waits for ever, or while somebody idles
@@ -25,6 +26,7 @@ from tests.simulation.invariants.dispatches import Dispatches
 from tests.simulation.invariants.index import IndexTruth
 from tests.simulation.invariants.known import KNOWN_FAULTS, Broken
 from tests.simulation.invariants.memory import Memory
+from tests.simulation.invariants.order import Order
 from tests.simulation.invariants.rest import Rest
 from tests.simulation.invariants.streams import Streams
 from tests.simulation.invariants.waiting import Waiting
@@ -49,9 +51,11 @@ class Watchers:
         self.has_news = True  # whether there is another snapshot since the last input
         self._rest = Rest(self)
         self.index = IndexTruth(self)
+        self.order = Order(self)
+        self.waiting = Waiting(self)
         kinds = (
-            Streams(self), Dispatches(self), Bookings(self), self.index,
-            Waiting(self), Counts(self), Memory(self), self._rest,
+            Streams(self), Dispatches(self), self.order, Bookings(self), self.index,
+            self.waiting, Counts(self), Memory(self), self._rest,
         )  # fmt: skip
         self._acted = [kind.acted for kind in kinds if hasattr(kind, "acted")]
         self._after = [kind.after for kind in kinds if hasattr(kind, "after")]

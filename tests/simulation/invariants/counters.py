@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 _FAILURES = {
     Failure.NO_WORKERS: Count.NO_WORKERS,
-    Failure.QUEUE_FULL: Count.QUEUE_OVERFLOWED,
+    Failure.HOPELESS: Count.DEADLINES_HOPELESS,
+    Failure.REFUSED: Count.WORKER_REFUSALS,
     Failure.DEADLINE: Count.DEADLINES_PASSED,
     Failure.TOO_MANY_DEATHS: Count.DEATHS_EXHAUSTED,
     Failure.WORKER_ERROR: Count.WORKER_ERRORS,
@@ -44,7 +45,6 @@ class Counts:
     def _look(self) -> None:
         seen, tally = self._watchers.snapshot, self._world.ledger.tally
         counters = seen.counters
-        refused = counters[Count.NO_WORKERS] - tally[str(Failure.NO_WORKERS)]
         pairs = {
             "finished": (
                 counters[Count.REQUESTS_FINISHED], sum(tally[str(r)] for r in FinishReason)
@@ -53,24 +53,34 @@ class Counts:
             "aborted": (counters[Count.REQUESTS_ABORTED], tally["hung up"]),
             "submitted": (
                 counters[Count.REQUESTS_FINISHED] + counters[Count.REQUESTS_FAILED]
-                + counters[Count.REQUESTS_ABORTED] + seen.running,
+                + counters[Count.REQUESTS_ABORTED] + counters[Count.LEASES_GRANTED]
+                + seen.running,
                 tally["submitted"],
             ),
             "deaths": (counters[Count.WORKERS_DIED], tally["dropped"]),
             "leases granted": (counters[Count.LEASES_GRANTED], tally["leases"]),
             "leases lapsed": (counters[Count.LEASES_LAPSED], tally["leases lapsed"]),
-            "leases refused": (refused, tally["leases refused"]),
+            "leases used": (counters[Count.LEASES_USED], tally["leases used"]),
+            "full": (
+                counters[Count.QUEUE_OVERFLOWED],
+                tally[str(Failure.QUEUE_FULL)] + tally["refused at the door"],
+            ),
+            "sent back": (counters[Count.REQUESTS_SENT_BACK], tally["told FULL"]),
+            "errors": (
+                counters[Count.REQUESTS_RETRIED] + counters[Count.WORKER_ERRORS],
+                tally["told ERROR"],
+            ),
+            "breakers": (counters[Count.BREAKERS_OPENED], tally["breakers"]),
             "outputs": (
                 self._world.edge.n_deltas - self._n_unheard,
                 tally["emitted"] - counters[Count.FINISHES_SYNTHESISED]
                 + counters[Count.DELTAS_FENCED] + counters[Count.DELTAS_DUPLICATE]
-                + counters[Count.DELTAS_MISPLACED] + counters[Count.WORKER_ERRORS]
-                + tally["gave up"],
+                + counters[Count.DELTAS_MISPLACED]
+                + sum(tally[f"told {how}"] for how in ("ABORT", "ERROR", "FULL", "INVALID")),
             ),
         }  # fmt: skip
         for failure, count in _FAILURES.items():
-            if failure is not Failure.NO_WORKERS:
-                pairs[str(failure)] = (counters[count], tally[str(failure)])
+            pairs[str(failure)] = (counters[count], tally[str(failure)])
         for name, (counted, told) in pairs.items():
             text = f"{name}: {counted} counted, {told} happened"
             self._watchers.claim("counters", counted == told, text)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from radixroute.events.errors import LocalEventError
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared, Epoch, Event
 from radixroute.radix.errors import BrokenInvariant
-from radixroute.radix.ids import BlockKey, Holder, WorkerId
+from radixroute.radix.ids import BlockKey, Holder, Keys, WorkerId
 from tests.simulation.invariants.known import Broken
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ class Model:
                 self._apply(event, touched)
         self.seq = seq
         return touched
+
+    def leading(self, keys: Keys) -> int:
+        """First blocks of a prompt that are held."""
+        copies = self.copies
+        return next((n for n, key in enumerate(keys.tolist()) if not copies[key]), len(keys))
 
     def _apply(self, event, touched: set[int]) -> None:
         copies = self.copies
@@ -165,19 +170,14 @@ class IndexTruth:
             wrong = self._wrong(worker, model, set(model.copies), len(model.copies))
             self._claim("index", wrong is None, f"{worker} as a whole: {wrong}")
         prompts = world.known_keys
-        # A lie about parents is told apart: who believes it is wrong about others' blocks, too.
         has_lied = any(worker.liar.has_told_roots for worker in world.workers.values())
-        name = "overlaps beside lies" if has_lied else "overlaps"
         n_prompts = len(prompts) if has_lied else min(4, len(prompts))
         for keys in self._rng.sample(prompts, n_prompts):
             overlaps = world.router.index.overlaps(keys)
             for worker, model in sure.items():
                 found = overlaps.blocks_of(Holder(WorkerId(worker)))
-                listed = keys.tolist()
-                wanted = next(
-                    (n for n, key in enumerate(listed) if not model.copies[key]), len(listed)
-                )
-                self._claim(name, found == wanted, f"{worker}: overlap {found}, not {wanted}")
+                wanted = model.leading(keys)
+                self._claim("overlaps", found == wanted, f"{worker}: overlap {found}, not {wanted}")
 
     def _check(self) -> None:
         """The index's own."""

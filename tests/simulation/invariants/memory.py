@@ -18,12 +18,12 @@ class Memory:
 
     def after(self) -> None:
         seen, plan, claim = self._watchers.snapshot, self._world.plan, self._watchers.claim
-        if seen.running + seen.leases <= plan.max_in_flight:
-            return
-        is_bounded = seen.running <= plan.max_in_flight
-        claim("in flight", is_bounded, f"{seen.running} requests, {plan.max_in_flight} may be")
-        n = seen.running + seen.leases
-        claim("leases admitted", n <= plan.max_in_flight, f"{n} requests and leases")
+        n, ledger = seen.running + seen.leases, self._world.ledger
+        claim("in flight", n <= plan.max_in_flight, f"{n} requests and leases are in")
+        if len(ledger.guests) > 1:  # one may be larger than the house
+            n_bytes, n_tokens = ledger.n_bytes, ledger.n_tokens
+            claim("in flight", n_bytes <= plan.max_in_flight_bytes, f"{n_bytes} bytes are in")
+            claim("in flight", n_tokens <= plan.max_in_flight_tokens, f"{n_tokens} tokens are in")
 
     def end(self) -> None:
         n = n_items(self._world.router.core)

@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING
 
 from radixroute.router.messages.actions import Action, Emit, Fail, Failure
 from tests.simulation.ledger import Client, tokens_of
-from tests.simulation.prompts import text_of
+from tests.simulation.prompts import BLOCK_TOKENS, text_of
 
 if TYPE_CHECKING:
     from tests.simulation.invariants import Watchers
+
+_RETRIED_SHARE, _RETRIED_FLOOR = 0.2, 3
 
 
 class Streams:
@@ -56,8 +58,11 @@ class Streams:
 
     def _failed(self, client: Client, failure: Failure) -> None:
         name, world, claim = client.request_id, self._world, self._claim
-        was_told = client.worker is None or failure is Failure.WORKER_ERROR
-        claim("abort told", was_told, f"{name} fails, and {client.worker} goes on with it")
+        claim(
+            "abort told",
+            client.worker is None,
+            f"{name} fails, and {client.worker} goes on with it",
+        )
         match failure:
             case Failure.DEADLINE:
                 is_over = world.edge.clock_ns >= client.spec.deadline_ns
@@ -65,14 +70,51 @@ class Streams:
             case Failure.TOO_MANY_DEATHS:
                 claim("deaths", client.deaths >= 2, f"{name}: {client.deaths} deaths were too many")
             case Failure.QUEUE_FULL:
-                plan, ledger = world.plan, world.ledger
-                # It is in the ledger itself.
-                n, n_waiting = len(ledger.open) - 1, ledger.n_waiting - 1
-                is_full = n >= plan.max_in_flight or n_waiting >= plan.max_waiting
-                claim("queue full", is_full, f"{name}: refused with {n_waiting} waiting")
+                claim("queue full", self._is_full(client), f"{name}: refused, and there is room")
             case Failure.NO_WORKERS:
-                alive = any(w.life is not None and w.is_listed for w in world.workers.values())
-                claim("patience", not alive, f"{name}: no worker, it is said, and one lives")
+                self._watchers.waiting.judge_no_workers(client)
             case Failure.WORKER_ERROR:
-                claim("errors", client.was_told_error, f"{name}: no worker reported an error")
-                claim("refusals", not client.was_refused, f"{name}: failed since a worker was full")
+                text = f"{name}: {client.errors} errors, and it is not tried again"
+                claim("errors", self._is_given_up(client), text)
+            case Failure.REFUSED:
+                claim("refusals", client.was_refused, f"{name}: no worker refused it")
+            case Failure.HOPELESS:
+                claim("hopeless", self._is_hopeless(client), f"{name}: there was time for it")
+
+    def _is_full(self, client: Client) -> bool:
+        """Without itself, which is in the ledger already."""
+        plan, ledger = self._world.plan, self._world.ledger
+        tokens = len(client.spec.prompt)
+        others = [c for c in ledger.waiting() if c is not client]
+        n_fresh = sum(not other.is_lost for other in others)
+        n_tokens = sum(len(other.spec.prompt) + len(other.got) for other in others)
+        return (
+            len(ledger.guests) > plan.max_in_flight
+            or ledger.n_bytes > plan.max_in_flight_bytes
+            or ledger.n_tokens > plan.max_in_flight_tokens
+            or n_fresh >= plan.max_waiting
+            or (n_tokens + tokens > plan.max_waiting_tokens and bool(others))
+        )
+
+    def _is_given_up(self, client: Client) -> bool:
+        """An error: tried once elsewhere, if there is an elsewhere and few are tried again now."""
+        world = self._world
+        others = [c for c in world.ledger.open.values() if c.errors and c is not client]
+        most = max(_RETRIED_FLOOR, _RETRIED_SHARE * len(world.ledger.open))
+        return client.errors > 1 or (
+            client.errors == 1 and (len(world.edge.links) < 2 or len(others) >= most)
+        )
+
+    def _is_hopeless(self, client: Client) -> bool:
+        """Not even where most of it is cached, with nothing else to do."""
+        world = self._world
+        left_us = (client.spec.deadline_ns - world.edge.clock_ns) / 1000
+        held = max(
+            model.leading(client.spec.keys) * BLOCK_TOKENS
+            for model in world.watchers.index.models.values()
+        )
+        tokens = max(1, len(client.spec.prompt) - held)
+        plans = [worker.plan for worker in world.workers.values()]
+        has_lied = any(worker.liar.has_told_times for worker in world.workers.values())
+        least_us = min(plan.step_us + plan.prefill_us * tokens for plan in plans)
+        return has_lied or least_us > left_us

@@ -3,7 +3,10 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from tests.simulation import adapter
+from tests.simulation.agenda import S
 from tests.simulation.edge import TICK_NS
+from tests.simulation.ledger import Client
 
 if TYPE_CHECKING:
     from tests.simulation.invariants import Watchers
@@ -12,7 +15,8 @@ if TYPE_CHECKING:
 # rather wait for another one, not for longer than that.
 _IDLE_TICKS = 8
 _STALLED_MS = 500.0
-# Later requests that may go first.
+_HOPELESS = ("refused", "draining")
+# Later requests of the same tenant, and of no better band, that may go first.
 _OVERTAKEN = 40
 
 
@@ -22,6 +26,7 @@ class Waiting:
         self._world = watchers.world
         self._idle: Counter[str] = Counter()  # ticks in a row, by worker
         self._waits: Counter[str] = Counter()  # the same, by request
+        self._hope_ns = 0  # when somebody was listed who may serve, or was being started
 
     def after(self) -> None:
         world, claim = self._world, self._watchers.claim
@@ -36,8 +41,19 @@ class Waiting:
                 waiting.append(client)
                 is_fair = client.overtaken <= _OVERTAKEN
                 claim("overtaking", is_fair, f"{name} waits behind {client.overtaken} later ones")
+        if any(seen.state not in _HOPELESS for seen in self._watchers.snapshot.workers):
+            self._hope_ns = world.edge.clock_ns
         self._waits = Counter({c.request_id: self._waits[c.request_id] + 1 for c in waiting})
         self._look_for_idle(waiting)
+
+    def judge_no_workers(self, client: Client) -> None:
+        """It fails for want of workers."""
+        now_ns, name = self._world.edge.clock_ns, client.request_id
+        since_ns = max(self._hope_ns, client.waits_since_ns)
+        has_waited = now_ns - since_ns >= adapter.NO_WORKER_WAIT_S * S
+        self._watchers.claim("patience", has_waited, f"{name}: no worker, it is said, too soon")
+        there = [w.worker_id for w in self._world.router.snapshot().workers if w.state == "live"]
+        self._watchers.claim("patience", not there, f"{name}: no worker, it is said, but {there}")
 
     def _look_for_idle(self, waiting) -> None:
         epochs, snapshot = self._world.ledger.epochs, self._watchers.snapshot
@@ -45,9 +61,13 @@ class Waiting:
             w.state == "live" and w.step_age_ms > _STALLED_MS for w in snapshot.workers
         )
         name = "idle beside a stall" if is_stalled else "idle"
+        live = [seen.worker_id for seen in snapshot.workers if seen.state == "live"]
+        usable = self._world.ledger.standing.usable(live)
         for seen in snapshot.workers:
             worker = seen.worker_id
-            is_idle = seen.state == "live" and not seen.in_flight
+            life = self._world.workers[worker].life
+            is_idle = seen.state == "live" and not seen.in_flight and worker in usable
+            is_idle = is_idle and life is not None and not life.engine.requests
             self._idle[worker] = self._idle[worker] + 1 if is_idle else 0
             if self._idle[worker] < _IDLE_TICKS:
                 continue

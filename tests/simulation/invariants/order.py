@@ -1,0 +1,76 @@
+"""In what order those that wait get a worker: bands that age, nobody overtaken without end, and
+policies that never wait by themselves only in their turn."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from radixroute.router.policy.registry import POLICIES
+from tests.simulation import adapter
+from tests.simulation.ledger import Client
+
+if TYPE_CHECKING:
+    from tests.simulation.invariants import Watchers
+
+_WAITS_BY_ITSELF = ("radix", "prefix_approx", "dynamo_wspt")
+assert set(_WAITS_BY_ITSELF) < set(POLICIES)
+
+
+class _Place(NamedTuple):
+    """Where one stands that has lost no worker: by level, and in a level by arrival."""
+
+    level: int
+    tenant: str
+    arrival_ns: int
+    number: int
+
+
+class Order:
+    def __init__(self, watchers: "Watchers") -> None:
+        self._watchers = watchers
+        self._world = watchers.world
+        self._places: dict[str, _Place] | None = None  # as of the first dispatch of an input
+
+    def judge(self, client: Client) -> None:
+        """It gets a worker."""
+        if client.is_lost:
+            return
+        if self._places is None:
+            self._places = self._stand()
+        mine = self._places.pop(client.request_id, None)
+        if mine is None:
+            return
+        is_planned = client.spec.policy in _WAITS_BY_ITSELF
+        clients = self._world.ledger.clients
+        for name, place in self._places.items():
+            if not is_planned and _is_ahead(place, mine):
+                text = f"{client.request_id} goes before {name}, and was behind it"
+                self._watchers.claim("turn", False, text)
+            if place.number < mine.number and place.level <= mine.level:
+                clients[name].overtaken += place.tenant == mine.tenant
+
+    def after(self) -> None:
+        self._places = None
+
+    def _stand(self) -> dict[str, _Place]:
+        """Requests of one tenant and band age with the oldest of them."""
+        ledger, now_ns = self._world.ledger, self._world.edge.clock_ns
+        waiting = [client for client in ledger.waiting() if not client.is_lost]
+        heads: dict[tuple[str, int], int] = {}
+        for client in waiting:
+            lane = client.spec.tenant, client.spec.priority
+            heads[lane] = min(heads.get(lane, now_ns), client.spec.arrival_ns)
+        return {client.request_id: _place(client, heads, now_ns) for client in waiting}
+
+
+def _place(client: Client, heads: dict[tuple[str, int], int], now_ns: int) -> _Place:
+    spec = client.spec
+    aged = (now_ns - heads[spec.tenant, spec.priority]) // adapter.AGE_NS
+    level = max(0, spec.priority - aged)
+    return _Place(level, spec.tenant, spec.arrival_ns, client.number)
+
+
+def _is_ahead(place: _Place, mine: _Place) -> bool:
+    """For certain: of one level and several tenants, whoever was served least goes first."""
+    if place.level != mine.level:
+        return place.level < mine.level
+    is_older = (place.arrival_ns, place.number) < (mine.arrival_ns, mine.number)
+    return place.tenant == mine.tenant and is_older

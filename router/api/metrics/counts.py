@@ -31,19 +31,23 @@ class Row:
 
 
 def _one(count: Count, name: str, meaning: str) -> Row:
-    return Row(f"radixroute_{name}_total", meaning, "", {count: ""})
+    return Row(name, meaning, "", {count: ""})
 
 
 def _by(label: str, name: str, meaning: str, values: Mapping[Count, str]) -> Row:
-    return Row(f"radixroute_{name}_total", meaning, label, values)
+    return Row(name, meaning, label, values)
 
 
 COUNT_ROWS: tuple[Row, ...] = (
     # -- requests
-    _one(Count.REQUESTS_ACCEPTED, "requests_accepted", "Requests that were let in and read"),
+    _one(
+        Count.REQUESTS_ACCEPTED,
+        "radixroute_requests_accepted_total",
+        "Requests that were let in and read",
+    ),
     _by(
         "outcome",
-        "requests_ended",
+        "radixroute_requests_ended_total",
         "Requests by their end: finished, failed (those refused for want of room or time, too),"
         " aborted by their client",
         {
@@ -54,7 +58,7 @@ COUNT_ROWS: tuple[Row, ...] = (
     ),
     _by(
         "reason",
-        "requests_failed",
+        "radixroute_requests_failed_total",
         "Requests that got an error, by its reason, those that a door turned away at once, too",
         {
             Count.QUEUE_OVERFLOWED: "queue_full",
@@ -68,56 +72,88 @@ COUNT_ROWS: tuple[Row, ...] = (
     ),
     _one(
         Count.REQUESTS_REJECTED,
-        "requests_rejected",
+        "radixroute_requests_rejected_total",
         "Requests whose client was told to change them, by a door or by a worker",
     ),
     _one(
         Count.CLIENTS_UNREAD,
-        "requests_unread",
+        "radixroute_requests_unread_total",
         "Requests given up because their client read nothing for too long",
     ),
-    _one(Count.REQUESTS_QUEUED, "requests_waited", "Requests that waited for a worker"),
-    _one(Count.REQUESTS_RESUMED, "requests_resumed", "Times a request lost its worker and went on"),
+    _one(
+        Count.REQUESTS_QUEUED,
+        "radixroute_requests_waited_total",
+        "Requests that waited for a worker",
+    ),
+    _one(
+        Count.REQUESTS_RESUMED,
+        "radixroute_requests_resumed_total",
+        "Times a request lost its worker and went on",
+    ),
     _one(
         Count.STREAMS_RESUMED,
-        "streams_resumed",
+        "radixroute_streams_resumed_total",
         "Streams that a client brought here to go on with them",
     ),
     _one(
         Count.STREAMS_SUPERSEDED,
-        "streams_superseded",
+        "radixroute_streams_superseded_total",
         "Streams that ended because their client went on with them on another call",
     ),
     _one(
         Count.REQUESTS_RETRIED,
-        "requests_retried",
+        "radixroute_requests_retried_total",
         "Requests tried again after an error of a live worker",
     ),
-    _one(Count.REQUESTS_SENT_BACK, "requests_sent_back", "Times a full worker gave a request back"),
+    _one(
+        Count.REQUESTS_SENT_BACK,
+        "radixroute_requests_sent_back_total",
+        "Times a full worker gave a request back",
+    ),
     _one(
         Count.FINISHES_SYNTHESISED,
-        "finishes_synthesised",
+        "radixroute_finishes_synthesised_total",
         "Requests whose worker died owing them nothing but their finish",
     ),
     # -- leases
-    _one(Count.LEASES_GRANTED, "leases_granted", "Leases for clients that stream from a worker"),
-    _one(Count.LEASES_USED, "leases_used", "Leases whose request was seen to end at its worker"),
-    _one(Count.LEASES_LAPSED, "leases_lapsed", "Leases whose time was over"),
+    _one(
+        Count.LEASES_GRANTED,
+        "radixroute_leases_granted_total",
+        "Leases for clients that stream from a worker",
+    ),
+    _one(
+        Count.LEASES_USED,
+        "radixroute_leases_used_total",
+        "Leases whose request was seen to end at its worker",
+    ),
+    _one(Count.LEASES_LAPSED, "radixroute_leases_lapsed_total", "Leases whose time was over"),
     # -- workers
     _by(
         "outcome",
-        "joins",
+        "radixroute_joins_total",
         "Workers that opened a session: accepted, or refused because they do not fit the fleet",
         {Count.JOINS_ACCEPTED: "accepted", Count.JOINS_REFUSED: "refused"},
     ),
-    _one(Count.CONNECTS_FAILED, "connects_failed", "Attempts to reach a worker that failed"),
-    _one(Count.WORKERS_DIED, "workers_died", "Times a worker was lost"),
-    _one(Count.WORKERS_SUSPECTED, "workers_suspected", "Times a live worker went silent or stuck"),
-    _one(Count.BREAKERS_OPENED, "breakers_opened", "Times a worker that fails was left alone"),
+    _one(
+        Count.CONNECTS_FAILED,
+        "radixroute_connects_failed_total",
+        "Attempts to reach a worker that failed",
+    ),
+    _one(Count.WORKERS_DIED, "radixroute_workers_died_total", "Times a worker was lost"),
+    _one(
+        Count.WORKERS_SUSPECTED,
+        "radixroute_workers_suspected_total",
+        "Times a live worker went silent or stuck",
+    ),
+    _one(
+        Count.BREAKERS_OPENED,
+        "radixroute_breakers_opened_total",
+        "Times a worker that fails was left alone",
+    ),
     # -- what was dropped
     _by(
         "reason",
-        "deltas_dropped",
+        "radixroute_deltas_dropped_total",
         "Outputs of workers that no client got: of an attempt that was given up, a second time,"
         " with a hole before them",
         {
@@ -126,52 +162,74 @@ COUNT_ROWS: tuple[Row, ...] = (
             Count.DELTAS_MISPLACED: "not_contiguous",
         },
     ),
-    _one(Count.REPORTS_UNKNOWN, "reports_dropped", "Reports of workers that are not connected"),
-    _one(Count.SENDS_DROPPED, "sends_dropped", "Messages to workers whose session was broken"),
+    _one(
+        Count.REPORTS_UNKNOWN,
+        "radixroute_reports_dropped_total",
+        "Reports of workers that are not connected",
+    ),
+    _one(
+        Count.SENDS_DROPPED,
+        "radixroute_sends_dropped_total",
+        "Messages to workers whose session was broken",
+    ),
     _by(
         "reason",
-        "event_items_dropped",
+        "radixroute_event_items_dropped_total",
         "Items of event streams that changed nothing: they make no sense, or their worker left",
         {Count.EVENTS_MALFORMED: "malformed", Count.EVENTS_UNKNOWN_HOLDER: "unknown_worker"},
     ),
     # -- what is believed of caches
-    _one(Count.REMOVALS_UNKNOWN, "index_removals_unknown", "Removed blocks the index had not"),
+    _one(
+        Count.REMOVALS_UNKNOWN,
+        "radixroute_index_removals_unknown_total",
+        "Removed blocks the index had not",
+    ),
     _one(
         Count.BLOCKS_FORGOTTEN,
-        "index_blocks_forgotten",
+        "radixroute_index_blocks_forgotten_total",
         "Blocks the index dropped because its memory was full",
     ),
     _one(
         Count.COPIES_UNCOUNTED,
-        "index_copies_uncounted",
+        "radixroute_index_copies_uncounted_total",
         "Copies of a block beyond those that are counted; it is believed held until a clear",
     ),
     _one(
-        Count.PARENT_CONFLICTS, "index_parent_conflicts", "Events that gave a block a second parent"
+        Count.PARENT_CONFLICTS,
+        "radixroute_index_parent_conflicts_total",
+        "Events that gave a block a second parent",
     ),
     _one(
         Count.EXPECTED_LAPSED,
-        "expected_blocks_lapsed",
+        "radixroute_expected_blocks_lapsed_total",
         "Blocks that were expected of a dispatch and never reported",
     ),
     _by(
         "reason",
-        "learned_blocks_dropped",
+        "radixroute_learned_blocks_dropped_total",
         "Blocks a policy without events believed in no longer: too old, or for want of room",
         {Count.LEARNED_LAPSED: "lapsed", Count.LEARNED_FORGOTTEN: "forgotten"},
     ),
-    _one(Count.REPLICAS_MADE, "replicas_made", "Times a hot prefix was copied to a further worker"),
+    _one(
+        Count.REPLICAS_MADE,
+        "radixroute_replicas_made_total",
+        "Times a hot prefix was copied to a further worker",
+    ),
     _one(
         Count.REPLICA_ACCOUNTS_FORGOTTEN,
-        "replica_accounts_forgotten",
+        "radixroute_replica_accounts_forgotten_total",
         "Prefixes whose losses are no longer added up, for want of room",
     ),
     # -- the router itself
     _one(
         Count.LOOP_LAGGED,
-        "loop_lags_long",
+        "radixroute_loop_lags_long_total",
         "Times the event loop came back later than streams are promised, which is 20 ms",
     ),
-    _one(Count.TICKS_LATE, "ticks_late", "Times the router itself stood still for half a second"),
+    _one(
+        Count.TICKS_LATE,
+        "radixroute_ticks_late_total",
+        "Times the router itself stood still for half a second",
+    ),
 )
 COUNT_METRICS: tuple[Metric[RouterSight], ...] = tuple(row.metric() for row in COUNT_ROWS)

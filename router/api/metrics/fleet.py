@@ -55,119 +55,128 @@ def _gauge(
     name: str, meaning: str, read: Read, unit: Unit = Unit.NONE, label: str = ""
 ) -> Metric[RouterSight]:
     labels = ("worker", label) if label else ("worker",)
-    return Metric(f"radixroute_worker_{name}", Kind.GAUGE, meaning, read, unit, labels)
+    return Metric(name, Kind.GAUGE, meaning, read, unit, labels)
 
 
 def _counter(
     name: str, meaning: str, read: Read, unit: Unit = Unit.NONE, label: str = ""
 ) -> Metric[RouterSight]:
     labels = ("worker", label) if label else ("worker",)
-    return Metric(f"radixroute_worker_{name}_total", Kind.COUNTER, meaning, read, unit, labels)
+    return Metric(name, Kind.COUNTER, meaning, read, unit, labels)
 
 
 FLEET_METRICS: tuple[Metric[RouterSight], ...] = (
-    _gauge("state", "1 for the state it is in, 0 for the others", _states, label="state"),
     _gauge(
-        "resting",
+        "radixroute_worker_state",
+        "1 for the state it is in, 0 for the others",
+        _states,
+        label="state",
+    ),
+    _gauge(
+        "radixroute_worker_resting",
         "1 while it is left alone because it failed what it was given",
         _of_workers(lambda one: one.is_resting),
     ),
     _gauge(
-        "cache_believed",
+        "radixroute_worker_cache_believed",
         "1 while its event stream is applied up to date",
         _of_workers(lambda one: one.is_fresh),
     ),
     _counter(
-        "deaths",
+        "radixroute_worker_deaths_total",
         "Times it died, as seen here or by its controller",
         _of_workers(lambda o: o.deaths),
     ),
     _gauge(
-        "in_flight_requests",
+        "radixroute_worker_in_flight_requests",
         "Requests and leases of this router on it",
         _of_workers(lambda one: one.in_flight),
     ),
     _gauge(
-        "queued_tokens",
+        "radixroute_worker_queued_tokens",
         "Prompt tokens it has to compute, as booked here",
         _of_workers(lambda one: one.queued_tokens),
         Unit.TOKENS,
     ),
     _gauge(
-        "kv_blocks",
+        "radixroute_worker_kv_blocks",
         "Blocks of its KV pool",
         _of_workers(lambda one: one.kv_blocks_total),
         Unit.BLOCKS,
     ),
     _gauge(
-        "kv_used_blocks",
+        "radixroute_worker_kv_used_blocks",
         "Blocks in use or cached, as last reported",
         _of_workers(lambda one: one.kv_blocks_used),
         Unit.BLOCKS,
     ),
     _gauge(
-        "step_age_seconds",
+        "radixroute_worker_step_age_seconds",
         "Time since its last engine step while it has work, as last reported",
         _of_workers(lambda one: one.step_age_ms / 1e3),
         Unit.SECONDS,
     ),
     _counter(
-        "idle_seconds",
+        "radixroute_worker_idle_seconds_total",
         "Time with nothing to run while requests waited here: as planned, avoidable, or with one on"
         " its way to it",
         _idle,
         Unit.SECONDS,
         label="kind",
     ),
-    _counter("requests", "Requests whose prompt it reported", _of_hits(lambda hits: hits.requests)),
     _counter(
-        "prompt_tokens",
+        "radixroute_worker_requests_total",
+        "Requests whose prompt it reported",
+        _of_hits(lambda hits: hits.requests),
+    ),
+    _counter(
+        "radixroute_worker_prompt_tokens_total",
         "Prompt tokens of those requests",
         _of_hits(lambda hits: hits.prompt_tokens),
         Unit.TOKENS,
     ),
     _counter(
-        "cached_tokens",
+        "radixroute_worker_cached_tokens_total",
         "Of these, tokens its cache held",
         _of_hits(lambda hits: hits.cached_tokens),
         Unit.TOKENS,
     ),
     _counter(
-        "predicted_tokens",
+        "radixroute_worker_predicted_tokens_total",
         "Of these, tokens the router thought it held",
         _of_hits(lambda hits: hits.predicted_tokens),
         Unit.TOKENS,
     ),
     _counter(
-        "resumed_requests",
+        "radixroute_worker_resumed_requests_total",
         "Requests it went on with after another worker was lost",
         _of_hits(lambda hits: hits.resumed_requests),
     ),
     _counter(
-        "recomputed_tokens",
+        "radixroute_worker_recomputed_tokens_total",
         "Tokens it computed that had been computed before",
         _of_hits(lambda hits: hits.recomputed_tokens),
         Unit.TOKENS,
     ),
     _gauge(
-        "stream_state",
+        "radixroute_worker_stream_state",
         "1 for the state its event stream is in, 0 for the others",
         _stream_states,
         label="state",
     ),
     _gauge(
-        "indexed_blocks",
+        "radixroute_worker_indexed_blocks",
         "Blocks the index holds of it",
         _of_streams(lambda stream: stream.indexed_blocks),
         Unit.BLOCKS,
     ),
     _counter(
-        "stream_gaps",
+        "radixroute_worker_stream_gaps_total",
         "Times its event stream missed a batch, healed or not, in this life of it",
         _of_streams(lambda stream: stream.gaps),
     ),
     _counter(
-        "stream_rejected_batches",
+        "radixroute_worker_stream_rejected_batches_total",
         "Batches of its event stream that were refused, in this life of it",
         _of_streams(lambda stream: stream.rejected_batches),
     ),

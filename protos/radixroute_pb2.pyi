@@ -595,6 +595,7 @@ class WorkerStatus(_message.Message):
     IDLE_STARTING_MS_FIELD_NUMBER: _builtins.int
     MAX_NUM_SEQS_FIELD_NUMBER: _builtins.int
     MAX_NUM_BATCHED_TOKENS_FIELD_NUMBER: _builtins.int
+    METRICS_ADDRESS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     address: _builtins.str
     """host:port of its Engine service"""
@@ -642,6 +643,8 @@ class WorkerStatus(_message.Message):
     """as in its GetInfo; 0 = not told"""
     max_num_batched_tokens: _builtins.int
     """as in its GetInfo, tokens; 0 = not told"""
+    metrics_address: _builtins.str
+    """as in its GetInfo; empty = no page"""
     def __init__(
         self,
         *,
@@ -667,10 +670,11 @@ class WorkerStatus(_message.Message):
         idle_starting_ms: _builtins.float = ...,
         max_num_seqs: _builtins.int = ...,
         max_num_batched_tokens: _builtins.int = ...,
+        metrics_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_seq", b"applied_seq", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "deaths", b"deaths", "epoch", b"epoch", "idle_avoidable_ms", b"idle_avoidable_ms", "idle_planned_ms", b"idle_planned_ms", "idle_starting_ms", b"idle_starting_ms", "in_flight", b"in_flight", "indexed_blocks", b"indexed_blocks", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "queued_tokens", b"queued_tokens", "reason", b"reason", "rejected_batches", b"rejected_batches", "state", b"state", "step_age_ms", b"step_age_ms", "stream_state", b"stream_state", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_seq", b"applied_seq", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "deaths", b"deaths", "epoch", b"epoch", "idle_avoidable_ms", b"idle_avoidable_ms", "idle_planned_ms", b"idle_planned_ms", "idle_starting_ms", b"idle_starting_ms", "in_flight", b"in_flight", "indexed_blocks", b"indexed_blocks", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "metrics_address", b"metrics_address", "queued_tokens", b"queued_tokens", "reason", b"reason", "rejected_batches", b"rejected_batches", "state", b"state", "step_age_ms", b"step_age_ms", "stream_state", b"stream_state", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1510,6 +1514,7 @@ class GetInfoResponse(_message.Message):
     COMPAT_EVENTS_ENDPOINT_FIELD_NUMBER: _builtins.int
     COMPAT_REPLAY_ENDPOINT_FIELD_NUMBER: _builtins.int
     MAX_WAITING_FIELD_NUMBER: _builtins.int
+    METRICS_ADDRESS_FIELD_NUMBER: _builtins.int
     api_version: _builtins.int
     version: _builtins.str
     """of the package"""
@@ -1546,6 +1551,8 @@ class GetInfoResponse(_message.Message):
     """ZeroMQ ROUTER, vLLM's replay of that stream; empty = not offered"""
     max_waiting: _builtins.int
     """requests its own queue takes beside max_num_seqs; more are sent back as FULL"""
+    metrics_address: _builtins.str
+    """host:port of its GET /metrics; empty = no page"""
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -1578,10 +1585,11 @@ class GetInfoResponse(_message.Message):
         compat_events_endpoint: _builtins.str = ...,
         compat_replay_endpoint: _builtins.str = ...,
         max_waiting: _builtins.int = ...,
+        metrics_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "block_size", b"block_size", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "max_waiting", b"max_waiting", "model", b"model", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "block_size", b"block_size", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "max_waiting", b"max_waiting", "metrics_address", b"metrics_address", "model", b"model", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

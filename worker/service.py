@@ -9,6 +9,7 @@ import asyncio
 import logging
 import secrets
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from radixroute import __version__
@@ -21,6 +22,8 @@ from radixroute.events.wire.records import Epoch, LoadReport
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.tokenizer import Tokenizer
+from radixroute.worker.api.metrics import WorkerSight
+from radixroute.worker.api.page import WorkerPage
 from radixroute.worker.api.server import EngineServer, WorkerServer, require_safe_host
 from radixroute.worker.api.worker_sessions import WorkerSessions
 from radixroute.worker.engine.engine import (
@@ -72,6 +75,7 @@ class WorkerService:
         self._engine_server: EngineServer | None = None
         self._server: WorkerServer | None = None
         self._address: WorkerAddress | None = None
+        self._page = WorkerPage(settings)
         self._failure: asyncio.Future[str] | None = None
         self._n_blocks_used = 0
         self._is_idle = True
@@ -87,6 +91,11 @@ class WorkerService:
         if self._address is None:
             raise NotStarted("the worker was not started")
         return self._address
+
+    @property
+    def metrics_address(self) -> str:
+        """host:port of GET /metrics; empty: no page, or not started."""
+        return self._page.address
 
     @property
     def unread_sessions(self) -> int:
@@ -126,6 +135,7 @@ class WorkerService:
 
     async def stop(self) -> None:
         """End everything, whatever had been started. Idempotent."""
+        await self._page.stop()
         if self._sessions is not None:
             self._sessions.close_all()
         if self._server is not None:
@@ -160,12 +170,14 @@ class WorkerService:
         if self._compat is not None:
             self._compat.publish(step.events)
         self._n_blocks_used = step.kv_blocks_used
+        self._page.meter.step(step)
         self._is_idle = not any(progress.in_flight for progress in step.sessions)
         if self._sessions is not None:
             self._sessions.deliver(step)
         self._report_load(step.sessions)
 
     def on_refused(self, output: TokenOutput) -> None:
+        self._page.meter.refuse()
         if self._sessions is not None:
             self._sessions.deliver_refusal(output)
 
@@ -192,10 +204,32 @@ class WorkerService:
             await loop.run_in_executor(None, self._compat.start)
         self._report_load(())
         self._sessions = WorkerSessions(self._tokenizer, self)
+        await self._page.start(partial(self._sight, self._info, self._sessions, self._publisher))
         message = self._describe(self._info, self._tokenizer, self._publisher)
         self._engine_server = EngineServer(self._sessions, message, self._settings.unread_timeout_s)
         self._server = WorkerServer(self._settings, self._engine_server)
         return await self._server.start()
+
+    def _sight(
+        self, info: EngineInfo, sessions: WorkerSessions, publisher: EventPublisher
+    ) -> WorkerSight:
+        meter = self._page.meter
+        return WorkerSight(
+            worker_id=self._settings.worker_id,
+            info=info,
+            steps=meter.step_s.spread,
+            prefill_tokens=meter.prefill_tokens,
+            decode_tokens=meter.decode_tokens,
+            queued_tokens=meter.queued_tokens,
+            kv_blocks_used=self._n_blocks_used,
+            in_flight=sessions.in_flight,
+            sessions=len(sessions),
+            refused=meter.refused,
+            unread_sessions=self.unread_sessions,
+            batches=replace(publisher.stream_counters),
+            publisher=replace(publisher.counters),
+            loop_lag=self._page.lag.spread,
+        )
 
     def _report_load(self, progress: tuple[WorkerSessionProgress, ...]) -> None:
         if self._publisher is None or self._info is None:
@@ -243,6 +277,7 @@ class WorkerService:
             device=info.device,
             compat_events_endpoint=compat.events,
             compat_replay_endpoint=compat.control,
+            metrics_address=self._page.address,
         )
 
 

@@ -39,6 +39,9 @@ class WorkerSettings:
     torch_threads: int = 1  # two workers with two threads each on two cores collapse (measured)
     host: str = "127.0.0.1"
     port: int = 0  # gRPC; 0: one the system picks, announced through membership
+    # Of GET /metrics, at the same host; None: no page; 0: one the system picks, announced as `port`
+    # is: workers share their settings and often a machine, and one number fits one of them.
+    metrics_port: int | None = 0
     insecure_bind: bool = False  # allow a host that others can reach, without credentials
     # Events in vLLM's form as well, for other routers: token ids, so prompts, in the clear.
     events_compat: bool = False
@@ -62,6 +65,10 @@ class WorkerSettings:
             raise BadSetting("worker_id", "is empty; give each worker a name of its own")
         if self.port > 65535:
             raise BadSetting("port", f"{self.port} is not a port; use 0 to 65535")
+        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
+            raise BadSetting(
+                "metrics_port", f"{self.metrics_port} is not a port; use 0 to 65535, or none"
+            )
         if not 0.0 <= self.watermark < 1.0:
             raise BadSetting("watermark", f"{self.watermark} is not a share; use 0 up to below 1")
         if self.unread_timeout_s <= 0:

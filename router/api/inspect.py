@@ -107,6 +107,7 @@ def _worker_status(runtime: RouterRuntime, worker: WorkerSnapshot) -> pb.WorkerS
         idle_starting_ms=worker.idle.starting_ns / 1e6,
         max_num_seqs=worker.max_num_seqs,
         max_num_batched_tokens=worker.max_batched_tokens,
+        metrics_address=worker.metrics_address,
     )
     if worker.compat is not None:
         status.compat_events_endpoint = worker.compat.events

@@ -37,6 +37,7 @@ class WorkerSnapshot:
     max_batched_tokens: int
     max_num_seqs: int
     compat: Endpoints | None
+    metrics_address: str
     idle: WorkerIdle
 
 
@@ -127,6 +128,7 @@ def _worker(state: RouterState, member: Member) -> WorkerSnapshot:
         max_batched_tokens=member.max_batched_tokens,
         max_num_seqs=member.max_num_seqs,
         compat=member.compat,
+        metrics_address=member.metrics_address,
         idle=replace(state.idle.of(worker_id)),
     )
 
@@ -150,5 +152,6 @@ def _absent(state: RouterState, absent: AbsentWorker) -> WorkerSnapshot:
         max_batched_tokens=0,
         max_num_seqs=0,
         compat=None,
+        metrics_address="",
         idle=WorkerIdle(),
     )

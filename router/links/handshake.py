@@ -158,6 +158,7 @@ def worker_facts(info: pb.GetInfoResponse, spec: MemberSpec) -> WorkerFacts:
         max_waiting=info.max_waiting,
         ranks=max(1, info.ranks),
         compat=_compat(info),
+        metrics_address=info.metrics_address,
     )
 
 

@@ -103,6 +103,7 @@ class WorkerFacts:
     max_waiting: int = 0  # requests that its own queue takes beside them; 0: not known
     ranks: int = 1  # event streams
     compat: Endpoints | None = None  # events in vLLM's form, for other routers
+    metrics_address: str = ""  # of its page; empty: none
 
 
 @dataclass(frozen=True, slots=True)

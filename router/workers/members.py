@@ -62,6 +62,7 @@ class Member:
     ejected_until_ns: int = 0  # its breaker is open; 0: closed
     ranks: int = 1  # event streams
     compat: Endpoints | None = None  # where it also sends events in vLLM's form; for display only
+    metrics_address: str = ""  # of its page, for display only; empty: none
     step_age_ms: float = 0.0
     fell_silent: bool = False  # its last session ended for want of heartbeats or steps
     deaths: int = 0
@@ -154,6 +155,7 @@ class Members:
         member.epoch = facts.epoch
         member.ranks = facts.ranks
         member.compat = facts.compat
+        member.metrics_address = facts.metrics_address
         member.max_batched_tokens = facts.max_batched_tokens
         member.max_num_seqs = facts.max_num_seqs
         member.max_waiting = facts.max_waiting

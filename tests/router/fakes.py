@@ -133,6 +133,7 @@ class FakeWorker:
             compat_events_endpoint=self.compat[0],
             compat_replay_endpoint=self.compat[1],
             ranks=1,
+            metrics_address=f"{self.worker_id}:9",
             scope=pb.Scope(model_fingerprint="m" * 8, kv_dtype="float32"),
         )
 

@@ -51,6 +51,7 @@ NOT_SHOWN = {
         "max_batched_tokens": "a setting of the worker's own, which its page shows",
         "max_num_seqs": "a setting of the worker's own, which its page shows",
         "compat": "text",
+        "metrics_address": "text; `radixroute workers --json` shows it",
     },
     RouterSnapshot: {
         "waiting": "the sum of radixroute_queue_requests",
@@ -99,7 +100,9 @@ async def test_a_scrape_tells_what_happened():
             await collect(router.Generate(request(tenant="blue")))
         seen = await scrape(service.metrics_address.port)
         info = await inspect.RouterInfo(pb.RouterInfoRequest())
+        listed = (await inspect.ListWorkers(pb.ListWorkersRequest())).workers
     assert info.metrics_address == str(service.metrics_address)
+    assert [one.metrics_address for one in listed] == ["a:9", "b:9"]
 
     def value(name, **given):
         return seen[f"radixroute_{name}", labels(**given)]

@@ -13,4 +13,7 @@ what a direct client calls.
     fences.py            of two attempts at one request, the higher alone goes on
     wire.py              what the engine put out, as messages
     streams.py           one answer as text: detokenised, cut at stop strings, resumed
+    meter.py             sums over the engine's steps
+    page.py              the port of GET /metrics, and what only this process measures
+    metrics.py           what the page at `/metrics` shows of a worker
 """

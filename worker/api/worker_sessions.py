@@ -202,6 +202,9 @@ class WorkerSessions:
         self._n_opened = 0
         self.is_open = True  # False: the engine has ended
 
+    def __len__(self) -> int:
+        return len(self._sessions)
+
     @property
     def in_flight(self) -> int:
         return sum(session.in_flight for session in self._sessions.values())

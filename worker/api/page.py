@@ -1,0 +1,59 @@
+"""Page: the worker's GET /metrics with what only it measures: sums over steps, and the loop's lag.
+
+Owns the listening port and both measures. The rest of a look is the service's to give.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from radixroute.metrics.loop_lag import LoopLag
+from radixroute.metrics.page import Part
+from radixroute.metrics.server import MetricsServer
+from radixroute.worker.api.meter import Meter
+from radixroute.worker.api.metrics import WORKER_METRICS, WorkerSight
+from radixroute.worker.errors import PortInUse
+from radixroute.worker.settings import WorkerSettings
+
+_log = logging.getLogger(__name__)
+
+
+class WorkerPage:
+    """Of one worker. `start` once it has an engine; it may have no page at all."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self.meter = Meter()
+        self.lag = LoopLag(time.monotonic_ns)
+        self.port: int | None = None  # None: no page, or not started
+        self._server: MetricsServer | None = None
+
+    @property
+    def address(self) -> str:
+        """host:port; empty: no page."""
+        if self.port is None:
+            return ""
+        host = self._settings.host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    async def start(self, look: Callable[[], WorkerSight]) -> None:
+        """Raises PortInUse."""
+        host, port = self._settings.host, self._settings.metrics_port
+        if port is None:
+            return
+        self._server = MetricsServer(Part(WORKER_METRICS, look))
+        try:
+            self.port = await self._server.start(host, port)
+        except OSError as error:
+            raise PortInUse(
+                f"cannot listen on {host}:{port} for metrics: {error.strerror};"
+                " choose another worker.metrics_port, or none for no page"
+            ) from error
+        self.lag.start()
+        _log.info("metrics are at http://%s/metrics", self.address)
+
+    async def stop(self) -> None:
+        """Idempotent."""
+        await self.lag.stop()
+        if self._server is not None:
+            await self._server.stop()

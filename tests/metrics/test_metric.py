@@ -6,6 +6,7 @@ from radixroute.metrics.distribution import Distribution
 from radixroute.metrics.few_names import FewNames
 from radixroute.metrics.metric import BrokenMetric, Kind, Metric, Sample, Unit, one
 from radixroute.metrics.page import Page, Part
+from tests.tools import metrics_docs
 
 
 def metric(name="radixroute_things", kind=Kind.GAUGE, unit=Unit.NONE, labels=(), read=None, **more):
@@ -82,3 +83,9 @@ def test_what_a_client_draws_makes_no_new_series_beyond_the_bound():
     assert names.fold({"c": 3, "a": 1, "other": 1}) == {"other": 4, "a": 1}
     shown = {name for turn in range(1000) for name in names.fold({f"t{turn}": 1, "a": 1})}
     assert shown == {"a", "other"}
+
+
+def test_the_page_about_metrics_is_that_of_the_tables():
+    assert metrics_docs.PAGE.read_text() == metrics_docs.page(), (
+        "run python -m tests.tools.metrics_docs"
+    )

@@ -9,9 +9,9 @@ import datetime
 import io
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, overload
 
 import jinja2
 from jinja2.ext import Extension, loopcontrols
@@ -51,6 +51,36 @@ class ChatMessage:
 
     role: str  # one of `ROLES`; the template decides which of them it takes
     content: str
+
+
+class Conversation(Sequence[ChatMessage]):
+    """Messages as two lists of text.
+
+    Two hundred thousand objects that the garbage collector looks after make it look at everything
+    there is, several times over, and nothing else runs meanwhile; strings it does not look after.
+    """
+
+    def __init__(self, messages: Iterable[ChatMessage] = ()) -> None:
+        self._roles: list[str] = []
+        self._contents: list[str] = []
+        for message in messages:
+            self._roles.append(message.role)
+            self._contents.append(message.content)
+
+    def __len__(self) -> int:
+        return len(self._roles)
+
+    @overload
+    def __getitem__(self, at: int) -> ChatMessage: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Conversation": ...
+    def __getitem__(self, at: int | slice) -> "ChatMessage | Conversation":
+        if isinstance(at, slice):
+            return Conversation(map(ChatMessage, self._roles[at], self._contents[at]))
+        return ChatMessage(self._roles[at], self._contents[at])
+
+    def __iter__(self) -> Iterator[ChatMessage]:
+        return map(ChatMessage, self._roles, self._contents)
 
 
 class ChatTemplate:

@@ -8,7 +8,7 @@ by the router (encode) and the worker (detokenise). Immutable after construction
 import datetime
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,11 +17,11 @@ import tokenizers
 
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.block_keys import as_tokens
-from radixroute.request.chat import ChatMessage, ChatTemplate
+from radixroute.request.chat import ChatMessage, ChatTemplate, Conversation
 from radixroute.request.control_tokens import ControlTokens, Guard, Part
 from radixroute.request.encoding import LengthCheck, any_length, ids_of, unpacked
 from radixroute.request.errors import InvalidRequest, TokenizerError
-from radixroute.request.pacing import IDS_A_TURN, MESSAGES_A_TURN, Pause, empty, in_turns, no_pause
+from radixroute.request.pacing import IDS_A_TURN, MESSAGES_A_TURN, Pause, in_turns, no_pause
 from radixroute.request.token_bytes import TokenBytes
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -114,31 +114,22 @@ class Tokenizer:
                 "this model has no chat template: send raw text (`submit --raw`, `RawText`) or "
                 "token_ids",
             )
-        listed = list(in_turns(messages, MESSAGES_A_TURN, pause))
-        try:
-            return self._encode_chat(self._template, listed, today, check, pause)
-        finally:
-            empty(listed, pause)
-
-    def _encode_chat(
-        self,
-        template: ChatTemplate,
-        messages: Sequence[ChatMessage],
-        today: datetime.date | None,
-        check: LengthCheck,
-        pause: Pause,
-    ) -> Tokens:
-        text = template.render(messages, today=today, pause=pause)
-        ids = ids_of(self._backend, text, check=check, pause=pause)
+        messages = Conversation(in_turns(messages, MESSAGES_A_TURN, pause))
+        text = self._template.render(messages, today=today, pause=pause)
+        ids: list[int] = []
+        for piece in self._control.pieces(text):
+            ids += ids_of(self._backend, piece, pause=pause)
+            check(len(ids))
         guard = self._control.guard(messages, pause)
         if guard is None:
             return unpacked(ids, pause)
-        text = template.render(guard.messages, today=today, pause=pause)
-        parts = list(in_turns(self._control.parts(text), MESSAGES_A_TURN, pause))
+        text = self._template.render(guard.messages, today=today, pause=pause)
+        parts = in_turns(self._control.parts(text), MESSAGES_A_TURN, pause)
         found = [i for i in in_turns(ids, IDS_A_TURN, pause) if i in self._control.ids]
         wanted = [part.token_id for part in parts if part.token_id is not None]
         if found != wanted:
-            ids = self._encode_parts(in_turns(parts, MESSAGES_A_TURN, pause), guard)
+            parts = in_turns(self._control.parts(text), MESSAGES_A_TURN, pause)
+            ids = self._encode_parts(parts, guard)
         return unpacked(ids, pause)
 
     def _encode_parts(self, parts: Iterable[Part], guard: Guard) -> list[int]:

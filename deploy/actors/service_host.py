@@ -6,6 +6,7 @@ service's own sockets and never through Ray. No Ray import.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import time
@@ -106,6 +107,10 @@ class ServiceHost(Generic[S]):
             except Exception as error:  # noqa: BLE001 - whatever stops a start reaches the operator
                 return _refusal(error)
             await asyncio.sleep(PORT_RETRY_S)
+        # Modules and kernels stay for good: a full collection that looks at all of them again holds
+        # the loop for a tenth of a second.
+        gc.collect()
+        gc.freeze()
         log.info("serves at %s:%d", address.host, address.port)
         self._loop.start(self._leave_when_failed(self._service))
         return StartOutcome(address.host, address.port, os.getpid())

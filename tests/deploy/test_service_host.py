@@ -1,6 +1,7 @@
 """A service in an actor: started once, refused with its reason, gone when it fails."""
 
 import asyncio
+import gc
 import os
 import socket
 from dataclasses import dataclass, field
@@ -145,3 +146,11 @@ def test_an_address_that_is_not_ray_is_refused_at_once():
         _probe(f"127.0.0.1:{port}")
     with pytest.raises(ConfigError, match="host:port"):
         _probe("nonsense")
+
+
+async def test_what_a_start_leaves_is_never_looked_at_again_by_the_collector():
+    gc.unfreeze()
+    host = ServiceHost("test", FakeService)
+    await host.start()
+    assert gc.get_freeze_count() > 10_000
+    gc.unfreeze()

@@ -92,7 +92,7 @@ class Tokenizer:
         if not self._adds_bos:
             return tokens
         bos = self._backend.token_to_id(self._specials["bos_token"])
-        return np.concatenate((as_tokens([bos]), tokens))
+        return tokens if bos is None else np.concatenate((as_tokens([bos]), tokens))
 
     def encode_chat(
         self,

@@ -1,5 +1,7 @@
 """Publisher and session over a lossy, repeating, delaying, mangling link: seeds, virtual time."""
 
+from typing import Any
+
 import pytest
 
 from radixroute.events.errors import LocalEventError
@@ -19,10 +21,10 @@ QUICK_RANK_SEEDS = 200
 INDEX_SEEDS, QUICK_INDEX_SEEDS = 1000, 300
 
 
-def seeds(n: int, quick: int, slow: int | None = None, step: int = 100) -> list:
+def seeds(n: int, quick: int, slow: int | None = None, step: int = 100) -> list[Any]:
     """Where each part of `n` seeds begins: the first ones always run, the others elsewhere."""
 
-    def marks(first: int) -> list:
+    def marks(first: int) -> list[Any]:
         if slow is not None and first >= slow:
             return [pytest.mark.slow]
         return [pytest.mark.deep] if first >= quick else []

@@ -56,7 +56,7 @@ def test_a_turn_of_the_loop_gets_so_many_items_and_bytes(n_bytes, most):
 
 
 def test_what_a_failing_consumer_left_is_still_handed_over():
-    calls, seen = [], []
+    calls, seen = list[object](), list[object]()
 
     def take(items):
         seen.extend(items)
@@ -129,8 +129,8 @@ def test_a_source_that_ends_in_the_middle_leaves_nothing():
     source = NativeSource(HOLDER, EPOCH, index, turn_cost=500)
     source.begin(0)
     source.deliver(snapshot(20, 50), 0)
-    assert source.is_busy
+    assert [source.is_busy] == [True]
     source.end()
-    assert not source.is_busy
+    assert [source.is_busy] == [False]
     index.check()
     assert HOLDER not in index.holders

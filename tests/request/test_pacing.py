@@ -96,7 +96,7 @@ def test_a_chat_is_read_and_rendered_in_turns():
 
 
 def test_a_pause_may_end_the_work():
-    seen = []
+    seen = list[object]()
 
     def give_up():
         raise TimeoutError

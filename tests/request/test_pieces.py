@@ -75,8 +75,9 @@ def test_a_token_that_another_could_reach_into_is_no_place_to_cut():
 def test_a_long_chat_is_encoded_in_pieces(monkeypatch):
     tokenizer = samples.byte_level()
     chat = [ChatMessage("user", f"hello {number} the cat sat on the mat") for number in range(3000)]
+    assert tokenizer._template is not None
     whole = tokenizer._backend.encode(tokenizer._template.render(chat), add_special_tokens=False)
-    seen = []
+    seen = list[int]()
     tokens = tokenizer.encode_chat(chat, check=seen.append)
     assert tokens.tolist() == whole.ids
     assert len(seen) > 2

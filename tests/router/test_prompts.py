@@ -41,7 +41,7 @@ def varint(value: int) -> bytes:
 
 
 def test_a_message_too_large_for_any_prompt_is_refused_as_bytes(monkeypatch):
-    parsed = []
+    parsed = list[bytes]()
     monkeypatch.setattr(pb.GenerateRequest, "FromString", parsed.append, raising=False)
     for data in (
         empty_chat(4_000_000),
@@ -134,7 +134,7 @@ async def test_a_long_text_for_a_small_model_is_never_tokenised(monkeypatch):
 
 async def test_small_and_middling_prompts_never_wait_for_giant_ones():
     release = threading.Event()
-    seen: dict[str, str] = {}
+    seen: dict[int, str] = {}
     async with cluster(FakeWorker("a")) as (service, _, _):
         await until(lambda: all_live(service))
         reader, served = service._prompts, service.runtime.handshake.served

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import grpc
 
@@ -57,9 +58,12 @@ async def test_others_have_their_turn_between_the_parts_of_a_step():
             now[0] += len(report.deltas)
             worst[0] = max(worst[0], now[0])
 
-    link = EngineLink(SimpleNamespace(worker_id="w"), settings(), None, Listener())
+    member: Any = SimpleNamespace(worker_id="w")
+    nobody: Any = None
+    listener: Any = Listener()
+    link = EngineLink(member, settings(), nobody, listener)
     task = asyncio.create_task(other())
-    await link._relay(Call(), None)
+    await link._relay(Call(), nobody)
     over.set()
     await task
     assert worst[0] == DELTAS_A_TURN
@@ -81,10 +85,12 @@ async def test_streams_that_are_busy_go_on_one_turn_at_a_time():
             seen.append(turn[0])
             return []
 
-    seen, turn = [], [0]
-    core = SimpleNamespace(wake_ns=None)
-    runtime = RouterRuntime(settings(), core, None, time.monotonic_ns)
-    runtime._events = Events()
+    seen, turn = list[int](), [0]
+    core: Any = SimpleNamespace(wake_ns=None)
+    events: Any = Events()
+    nothing: Any = None
+    runtime = RouterRuntime(settings(), core, nothing, time.monotonic_ns)
+    runtime._events = events
     runtime.receive_events([])
     runtime.receive_events([])  # no second chain of turns
     while runtime.events.is_busy:

@@ -4,6 +4,7 @@ Owned by the ledger; shares no code with the router.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
 from tests.simulation.agenda import S
 
@@ -44,7 +45,7 @@ class Standing:
         self.ejected.pop(worker, None)
         self._errors[worker] = self._times[worker] = 0
 
-    def usable(self, live: list[str]) -> list[str]:
+    def usable(self, live: Sequence[str]) -> Sequence[str]:
         """Who of these may be given anything: with most of them ejected, nobody counts as that."""
         trusted = [worker for worker in live if worker not in self.ejected]
         if 2 * len(trusted) < len(live):

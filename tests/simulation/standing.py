@@ -47,7 +47,7 @@ class Standing:
 
     def usable(self, live: Sequence[str]) -> Sequence[str]:
         """Who of these may be given anything: with most of them ejected, nobody counts as that."""
-        trusted = [worker for worker in live if worker not in self.ejected]
+        trusted: Sequence[str] = [worker for worker in live if worker not in self.ejected]
         if 2 * len(trusted) < len(live):
             trusted = live
         return [worker for worker in trusted if worker not in self.full]

@@ -3,6 +3,7 @@
 import pytest
 
 from bench.chaos.faults import Fault
+from bench.chaos.load import LoadSettings
 from bench.chaos.run import ChaosSettings, run
 from tests.e2e.tiny_model import write_tiny_model
 
@@ -14,7 +15,7 @@ def test_streams_are_whole_after_an_engine_and_a_router_were_killed(tmp_path):
     kinds = (Fault.ENGINE, Fault.ROUTER)
     outcome = run(
         write_tiny_model(tmp_path / "tiny"),
-        ChaosSettings(requests=20, kills=2, kinds=kinds),
+        ChaosSettings(requests=20, kills=2, kinds=kinds, load=LoadSettings(prompts=5)),
         print,
     )
     assert set(outcome.kills) == set(kinds)

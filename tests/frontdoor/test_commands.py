@@ -90,6 +90,7 @@ def test_the_footer_names_every_attempt_with_what_was_cached_there(cli, router, 
     last = pb.GenerateResponse()
     last.CopyFrom(script.answer[-1])
     last.usage.CopyFrom(moved)
+    last.position = 0
     script.answer = (last,)
     footer = cli("submit", "hello", "--router", router).stderr
     assert (

@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo check test test-deep test-slow simulate simulate-long planted fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay bench-overload bench-compile chaos model clean
+.PHONY: help dev demo check test test-deep test-slow simulate simulate-long planted fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay bench-overload bench-pause bench-compile chaos model clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,9 @@ bench-replay: $(STAMP) $(DYNAMO)/.ready ## The simulated fleet and the default p
 
 bench-overload: $(STAMP) ## More asked than can be served; what an input costs while many wait (2 minutes)
 	$(BIN)/python -m bench.overload
+
+bench-pause: $(STAMP) ## Small streams while others send 2 MB prompts and 200,000-message chats (1 minute)
+	$(BIN)/python -m bench.pause
 
 bench-compile: $(STAMP) ## CPU seconds of compiling and loading all kernels (5 minutes)
 	$(BIN)/python -m bench.compile

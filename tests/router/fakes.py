@@ -173,9 +173,7 @@ class FakeWorker:
                 case "submit":
                     self._submit(message.submit)
                 case "chunk":
-                    live = self.live[message.chunk.request_id, message.chunk.attempt]
-                    live.prompt += unpack_tokens(message.chunk.prompt_token_ids).tolist()
-                    live.is_whole = not message.chunk.more_chunks
+                    self._chunk(message.chunk)
                 case "abort":
                     self.aborted.append(message.abort.request_id)
                     self.live.pop((message.abort.request_id, message.abort.attempt), None)
@@ -192,6 +190,12 @@ class FakeWorker:
             text_len=submit.resume.emitted_text_len,
             is_whole=not submit.more_chunks,
         )
+
+    def _chunk(self, chunk: pb.PromptChunk) -> None:
+        live = self.live.get((chunk.request_id, chunk.attempt))
+        if live is not None:  # aborted meanwhile
+            live.prompt += unpack_tokens(chunk.prompt_token_ids).tolist()
+            live.is_whole = not chunk.more_chunks
 
     def _step(self) -> pb.StepOutput | None:
         deltas = [d for live in list(self.live.values()) if (d := self._advance(live)) is not None]

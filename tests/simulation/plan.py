@@ -80,7 +80,7 @@ def make_plan(seed: int) -> Plan:
     says = rng.choice(((True, True),) * 5 + ((True, False), (False, False)))
     workers = tuple(_worker(rng, name, seats, *says) for name in names)
     deeds = [*_submits(rng, mode), *_leases(rng), *_faults(rng, mode, names)]
-    if mode == "deadly" and rng.random() < 0.2:
+    if mode == "deadly" and rng.random() < 0.4:
         deeds += _night(rng, names)
     if mode == "lying" and rng.random() < 0.25:
         deeds += _errors(rng, names)
@@ -233,9 +233,11 @@ def _kill(rng: random.Random, at_ms: int, worker: str) -> Kill:
 
 
 def _night(rng: random.Random, names: list[str]) -> list[Deed]:
-    """All of them die, or go to where no router looks."""
+    """All of them die, stand still, or go to where no router looks."""
     at_ms, how = rng.randrange(BUSY_MS), rng.choice(("replaced", "unlisted", "restarting"))
-    ms = rng.choice((400, 2500))
+    ms = rng.choice((400, 2500, 2500))
+    if rng.random() < 0.2:
+        return [Freeze(at_ms, name, 2600) for name in names]
     if rng.random() < 0.3:
         return [Unlist(at_ms, name, ms) for name in names]
     return [Kill(at_ms, name, how, 20, ms) for name in names]
@@ -245,7 +247,8 @@ def _errors(rng: random.Random, names: list[str]) -> list[Deed]:
     """One of them, or all, fail what they are given."""
     at_ms = rng.randrange(BUSY_MS // 2)
     bad = names if rng.random() < 0.4 else [rng.choice(names)]
-    return [Lie(at_ms, name, 1500, "errors") for name in bad]
+    kind = rng.choice(("errors", "errors", "refuses"))
+    return [Lie(at_ms, name, 1500, kind) for name in bad]
 
 
 def _weather(rng: random.Random, at_ms: int, worker: str) -> Weather:

@@ -62,7 +62,7 @@ class Liar:
                 kept = tuple(d for d in report.deltas if d is not lost)
                 said = [replace(report, deltas=kept)]
             case "gives_up" | "errors" | "refuses" | "full" if self._is_all or rng.random() < 0.1:
-                said += self._end_one(life)
+                said += self._end_some(life)
             case "old_attempt" | "others":
                 said.insert(0, replace(report, step_ms=0.0, deltas=self._false(report)))
             case "speed":
@@ -110,13 +110,15 @@ class Liar:
         age_ms = rng.choice((0.0, -1000.0, 6000.0))
         return replace(load, step_age_ms=age_ms, kv_blocks_total=rng.choice((0, 50)), sessions=lies)
 
-    def _end_one(self, life: "Life") -> list[StepReport]:
+    def _end_some(self, life: "Life") -> list[StepReport]:
+        """One of those that run there, or all: a report for each."""
         running = [r for place, r in life.engine.requests.items() if place[0] == "router"]
-        if not running:
-            return []
-        request = self._rng.choice(running)
-        life.engine.abort(request.place)
-        how = _ENDS[self.kind]
-        spec = request.spec
-        delta = Delta(spec.request_id, request.attempt, request.position, _NOTHING, "", how)
-        return [StepReport(0.0, 0, 0, (delta,))]
+        if not self._is_all and running:
+            running = [self._rng.choice(running)]
+        reports = []
+        for request in running:
+            life.engine.abort(request.place)
+            name, how = request.spec.request_id, _ENDS[self.kind]
+            delta = Delta(name, request.attempt, request.position, _NOTHING, "", how)
+            reports.append(StepReport(0.0, 0, 0, (delta,)))
+        return reports

@@ -127,6 +127,11 @@ class Life(Process):
         self.engine.blocks.clear()
         self._publish(self.engine.blocks.take_told())
 
+    @property
+    def step_age_ms(self) -> float:
+        """Since it finished a step, or had nothing to do."""
+        return (self._agenda.now_ns - self._stepped_ns) / 1e6 if self.engine.requests else 0.0
+
     def end(self) -> None:
         self.is_over = True
         self.close_session()
@@ -218,7 +223,7 @@ class Life(Process):
             if n or session == ROUTER:
                 queued = engine.queued_tokens(session)
                 sessions.append(SessionLoad(name, seen, n, queued, 0))
-        age_ms = (self._agenda.now_ns - self._stepped_ns) / 1e6 if engine.requests else 0.0
+        age_ms = self.step_age_ms
         direct = tuple(place[1] for place in engine.requests if place[0] == DIRECT)
         return LoadReport(
             age_ms,

@@ -15,10 +15,11 @@ assert set(_WAITS_BY_ITSELF) < set(POLICIES)
 
 
 class _Place(NamedTuple):
-    """Where one stands that has lost no worker: by level, and in a level by arrival."""
+    """Where one stands that has lost no worker: by level, then by the turn of its lane, there by
+    arrival."""
 
     level: int
-    tenant: str
+    lane: tuple[str, int]  # tenant and band
     arrival_ns: int
     number: int
 
@@ -39,13 +40,13 @@ class Order:
         if mine is None:
             return
         is_planned = client.spec.policy in _WAITS_BY_ITSELF
-        clients = self._world.ledger.clients
+        clients, is_stalled = self._world.ledger.clients, self._watchers.waiting.is_stalled
         for name, place in self._places.items():
             if not is_planned and _is_ahead(place, mine):
                 text = f"{client.request_id} goes before {name}, and was behind it"
                 self._watchers.claim("turn", False, text)
-            if place.number < mine.number and place.level <= mine.level:
-                clients[name].overtaken += place.tenant == mine.tenant
+            if place.number < mine.number and place.lane == mine.lane:
+                clients[name].overtaken += not is_stalled
 
     def after(self) -> None:
         self._places = None
@@ -65,12 +66,12 @@ def _place(client: Client, heads: dict[tuple[str, int], int], now_ns: int) -> _P
     spec = client.spec
     aged = (now_ns - heads[spec.tenant, spec.priority]) // adapter.AGE_NS
     level = max(0, spec.priority - aged)
-    return _Place(level, spec.tenant, spec.arrival_ns, client.number)
+    return _Place(level, (spec.tenant, spec.priority), spec.arrival_ns, client.number)
 
 
 def _is_ahead(place: _Place, mine: _Place) -> bool:
-    """For certain: of one level and several tenants, whoever was served least goes first."""
+    """For certain: of several lanes of one level, whoever was served least goes first."""
     if place.level != mine.level:
         return place.level < mine.level
     is_older = (place.arrival_ns, place.number) < (mine.arrival_ns, mine.number)
-    return place.tenant == mine.tenant and is_older
+    return place.lane == mine.lane and is_older

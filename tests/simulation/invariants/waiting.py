@@ -6,18 +6,21 @@ from typing import TYPE_CHECKING
 from tests.simulation import adapter
 from tests.simulation.agenda import S
 from tests.simulation.edge import TICK_NS
+from tests.simulation.fleet.life import BEAT_NS
 from tests.simulation.ledger import Client
 
 if TYPE_CHECKING:
     from tests.simulation.invariants import Watchers
 
 # Ticks that a request may wait while a worker that could take it has nothing at all: a plan may
-# rather wait for another one, not for longer than that.
+# rather wait for another one, not for longer than that. One whose step does not end counts as busy
+# until it is suspected; with one like that, so much longer.
 _IDLE_TICKS = 8
-_STALLED_MS = 500.0
-_HOPELESS = ("refused", "draining")
-# Later requests of the same tenant, and of no better band, that may go first.
+_SUSPECTED_TICKS = round((adapter.STUCK_SUSPECT_S * S + 2 * BEAT_NS) / TICK_NS)
+_STALLED_MS = 200.0  # no step takes that long
+# Later ones of its lane that may go first: the plan's own order. Not counted while a worker stalls.
 _OVERTAKEN = 40
+_HOPELESS = ("refused", "draining")
 
 
 class Waiting:
@@ -26,7 +29,13 @@ class Waiting:
         self._world = watchers.world
         self._idle: Counter[str] = Counter()  # ticks in a row, by worker
         self._waits: Counter[str] = Counter()  # the same, by request
+        self._calm_ticks = 0  # in a row, without a worker whose step does not end
         self._hope_ns = 0  # when somebody was listed who may serve, or was being started
+
+    @property
+    def is_stalled(self) -> bool:
+        lives = (worker.life for worker in self._world.workers.values())
+        return any(life is not None and life.step_age_ms > _STALLED_MS for life in lives)
 
     def after(self) -> None:
         world, claim = self._world, self._watchers.claim
@@ -57,10 +66,8 @@ class Waiting:
 
     def _look_for_idle(self, waiting) -> None:
         epochs, snapshot = self._world.ledger.epochs, self._watchers.snapshot
-        is_stalled = any(
-            w.state == "live" and w.step_age_ms > _STALLED_MS for w in snapshot.workers
-        )
-        name = "idle beside a stall" if is_stalled else "idle"
+        self._calm_ticks = 0 if self.is_stalled else self._calm_ticks + 1
+        most = _IDLE_TICKS + (_SUSPECTED_TICKS if self._calm_ticks < _IDLE_TICKS else 0)
         live = [seen.worker_id for seen in snapshot.workers if seen.state == "live"]
         usable = self._world.ledger.standing.usable(live)
         for seen in snapshot.workers:
@@ -69,10 +76,10 @@ class Waiting:
             is_idle = seen.state == "live" and not seen.in_flight and worker in usable
             is_idle = is_idle and life is not None and not life.engine.requests
             self._idle[worker] = self._idle[worker] + 1 if is_idle else 0
-            if self._idle[worker] < _IDLE_TICKS:
+            if self._idle[worker] < most:
                 continue
             for client in waiting:
-                is_stuck = self._waits[client.request_id] >= _IDLE_TICKS
+                is_stuck = self._waits[client.request_id] >= most
                 may_go = (worker, epochs.get(worker, "")) not in client.tried
                 text = f"{client.request_id} waits and {worker} idles"
-                self._watchers.claim(name, not (is_stuck and may_go), text)
+                self._watchers.claim("idle", not (is_stuck and may_go), text)

@@ -44,6 +44,7 @@ class Request:
     """One request until it ends. Only `RequestTable` and the core change it."""
 
     spec: RequestSpec
+    number: int = 0  # in the order in which they were accepted
     emitted: bytearray = field(default_factory=bytearray)  # packed
     text_len: int = 0  # characters sent to the client
     attempt: int = 0
@@ -146,6 +147,7 @@ class RequestTable:
 
     def __init__(self) -> None:
         self._by_id: dict[str, Request] = {}
+        self._n_opened = 0
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -162,7 +164,8 @@ class RequestTable:
     def open(self, spec: RequestSpec) -> Request:
         if spec.request_id in self._by_id:
             raise BrokenInvariant("a request id was given twice")
-        request = Request(spec, waiting_since_ns=spec.arrival_ns)
+        self._n_opened += 1
+        request = Request(spec, self._n_opened, waiting_since_ns=spec.arrival_ns)
         if spec.resumed is not None:
             request.emitted += spec.resumed.emitted
             request.text_len = spec.resumed.text_len

@@ -27,9 +27,10 @@ QUANTUM: Final = 16384
 
 
 class _Key(NamedTuple):
-    """When it came; equal times in the order in which they were put in."""
+    """When it came; equal times as they were accepted, however often one was sent back since."""
 
     arrival_ns: int
+    number: int
     order: int
 
 
@@ -124,7 +125,7 @@ class WaitingQueue:
         if request.request_id in self._places:
             raise BrokenInvariant(f"request {request.request_id} waits already")
         self._order += 1
-        key = _Key(request.spec.arrival_ns, self._order)
+        key = _Key(request.spec.arrival_ns, request.number, self._order)
         self._n_tokens += request.prompt_tokens
         self.policies[request.spec.policy] = self.policies.get(request.spec.policy, 0) + 1
         if request.is_resumed or request.emitted:

@@ -43,7 +43,7 @@ class Order:
         clients, is_stalled = self._world.ledger.clients, self._watchers.waiting.is_stalled
         for name, place in self._places.items():
             if not is_planned and _is_ahead(place, mine):
-                text = f"{client.request_id} goes before {name}, and was behind it"
+                text = f"{client.request_id} at {mine} goes before {name} at {place}"
                 self._watchers.claim("turn", False, text)
             if place.number < mine.number and place.lane == mine.lane:
                 clients[name].overtaken += not is_stalled

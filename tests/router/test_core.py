@@ -228,17 +228,6 @@ def test_resumed_requests_go_before_new_ones():
     assert world.on("a") == ["old", "new"]
 
 
-def test_requests_that_came_at_one_time_are_sent_back_to_their_old_places():
-    world = World("a")
-    for request_id in ("first", "second"):
-        world.submit(request(request_id, policy="least_loaded"))
-    for request_id in ("second", "first"):
-        give_up(world, "a", request_id, 1, FinishReason.FULL)
-    assert world.on("a") == []
-    world.beat("a")
-    assert world.on("a") == ["first", "second"]
-
-
 def test_the_queue_is_bounded():
     world = World("a", max_waiting=2)
     world.kill("a")

@@ -178,3 +178,14 @@ def test_a_deadline_that_not_even_an_idle_fleet_can_make_is_refused_at_once():
     cached = request("cached", blocks=1000, shared=1000, now_ns=S, deadline_ns=S + S)
     world.index.held[WorkerId("a")].update(cached.keys.tolist())
     assert world.submit(cached).end is None, "nearly all of it is cached"
+
+
+def test_requests_that_came_at_one_time_are_sent_back_to_their_old_places():
+    world = World("a")
+    for request_id in ("first", "second"):
+        world.submit(request(request_id, policy="least_loaded"))
+    for request_id in ("second", "first"):
+        give_up(world, "a", request_id, 1, FinishReason.FULL)
+    assert world.on("a") == []
+    world.beat("a")
+    assert world.on("a") == ["first", "second"]

@@ -30,6 +30,9 @@ class Breakers:
         self._members = members
         self._by_worker: dict[WorkerId, _Breaker] = {}
 
+    def __len__(self) -> int:
+        return len(self._by_worker)
+
     def failed(self, member: Member, now_ns: int) -> bool:
         """One more request failed there, by no fault of its own. True: its breaker opens."""
         breaker = self._by_worker.setdefault(member.spec.worker_id, _Breaker())
@@ -56,5 +59,5 @@ class Breakers:
         return bool(over)
 
     def forget(self, worker_id: WorkerId) -> None:
-        """Its process is another one now."""
+        """Its process is another one now, or it is not listed any more."""
         self._by_worker.pop(worker_id, None)

@@ -189,3 +189,13 @@ def test_requests_that_came_at_one_time_are_sent_back_to_their_old_places():
     assert world.on("a") == []
     world.beat("a")
     assert world.on("a") == ["first", "second"]
+
+
+def test_a_worker_that_is_not_listed_any_more_leaves_no_errors_behind():
+    world = World("a", "b")
+    world.submit(request("r"))
+    (worker,) = [w for w in "ab" if world.on(w)]
+    give_up(world, worker, "r", 1, FinishReason.ERROR)
+    assert len(world.core._state.breakers) == 1
+    world.core.set_members([], world.now_ns)
+    assert len(world.core._state.breakers) == 0

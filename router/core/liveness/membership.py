@@ -133,6 +133,7 @@ class Membership:
         self._state.speeds.forget(worker_id)
         self._state.recent_prefill.forget(worker_id)
         self._state.selector.forget(worker_id)
+        self._state.breakers.forget(worker_id)
         self._state.members.forget(worker_id)
         return [Disconnect(worker_id)]
 

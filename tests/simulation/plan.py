@@ -82,7 +82,7 @@ def make_plan(seed: int) -> Plan:
     deeds = [*_submits(rng, mode), *_leases(rng), *_faults(rng, mode, names)]
     if mode == "deadly" and rng.random() < 0.4:
         deeds += _night(rng, names)
-    if mode == "lying" and rng.random() < 0.25:
+    if mode == "lying" and rng.random() < 0.5:
         deeds += _errors(rng, names)
     is_tight = rng.random() < 0.15
     return Plan(
@@ -246,7 +246,7 @@ def _night(rng: random.Random, names: list[str]) -> list[Deed]:
 def _errors(rng: random.Random, names: list[str]) -> list[Deed]:
     """One of them, or all, fail what they are given."""
     at_ms = rng.randrange(BUSY_MS // 2)
-    bad = names if rng.random() < 0.4 else [rng.choice(names)]
+    bad = names if rng.random() < 0.6 else [rng.choice(names)]
     kind = rng.choice(("errors", "errors", "refuses"))
     return [Lie(at_ms, name, 1500, kind) for name in bad]
 

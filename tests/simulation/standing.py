@@ -45,9 +45,9 @@ class Standing:
         self.ejected.pop(worker, None)
         self._errors[worker] = self._times[worker] = 0
 
-    def usable(self, live: Sequence[str]) -> Sequence[str]:
+    def usable(self, live: Sequence[str]) -> list[str]:
         """Who of these may be given anything: with most of them ejected, nobody counts as that."""
-        trusted: Sequence[str] = [worker for worker in live if worker not in self.ejected]
+        trusted = [worker for worker in live if worker not in self.ejected]
         if 2 * len(trusted) < len(live):
-            trusted = live
+            trusted = list(live)
         return [worker for worker in trusted if worker not in self.full]

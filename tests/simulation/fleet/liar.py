@@ -44,7 +44,7 @@ class Liar:
 
     def begin(self, kind: str, until_ns: int) -> None:
         self._kind, self._until_ns = kind, until_ns
-        self._is_all = self._rng.random() < 0.3
+        self._is_all = self._rng.random() < 0.5
 
     @property
     def kind(self) -> str:

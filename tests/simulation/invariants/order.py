@@ -45,7 +45,7 @@ class Order:
             if not is_planned and _is_ahead(place, mine):
                 text = f"{client.request_id} at {mine} goes before {name} at {place}"
                 self._watchers.claim("turn", False, text)
-            if place.number < mine.number and place.lane == mine.lane:
+            if place.arrival_ns < mine.arrival_ns and place.lane == mine.lane:
                 clients[name].overtaken += not is_stalled
 
     def after(self) -> None:

@@ -67,7 +67,7 @@ def test_the_order_of_hashes_does_not_matter():
 
 def test_what_can_go_wrong_does():
     """An invariant that never meets a death, a loss or a lie proves nothing."""
-    tallies = [chunk(first) for first in (0, CHUNK)]
+    tallies = [chunk(first) for first in (0, CHUNK, 5 * CHUNK)]
     counters = sum((tally.counters for tally in tallies), Counter[str]())
     for name in (
         "requests_resumed", "requests_failed_after_two_deaths", "requests_aborted_by_client",

@@ -179,11 +179,11 @@ class WaitingQueue:
         room = limit - len(lost)
         self._refile(now_ns)
         levels: list[list[Request]] = []
-        for level in self._levels:
+        for number, level in enumerate(self._levels):
             if room <= 0:
                 break
             if level:
-                taken, is_all = self._take(level, room)
+                taken, is_all = self._take(number, room)
                 levels.append(taken)
                 room -= len(taken)
                 if not is_all:
@@ -205,10 +205,10 @@ class WaitingQueue:
         if by_tenant != {name: tenant.n_waiting for name, tenant in self.tenants.waiting.items()}:
             raise BrokenInvariant("tenants and their waiting requests differ")
 
-    def _take(self, level: SortedList, room: int) -> tuple[list[Request], bool]:
+    def _take(self, number: int, room: int) -> tuple[list[Request], bool]:
         """By tenant: whoever was served least, what is taken here counted in; and whether the level
         is taken whole."""
-        lanes = iter(level)
+        lanes, seen = iter(self._levels[number]), set[str]()
         opened: list[tuple[int, int, Iterator[Request], Request]] = []
         unopened = next(lanes, None)
         is_alone = len(self.tenants.waiting) == 1
@@ -218,8 +218,11 @@ class WaitingQueue:
             # Lanes come by what their tenant was served: one not opened yet may be next.
             while unopened is not None and (not opened or unopened[:2] < opened[0][:2]):
                 served, order, lane = unopened
-                requests = iter(lane.requests.values())
-                heapq.heappush(opened, (served, order, requests, next(requests)))
+                name = lane.tenant.name
+                if name not in seen:
+                    seen.add(name)
+                    requests = self._of_tenant(name, number)
+                    heapq.heappush(opened, (served, order, requests, next(requests)))
                 unopened = next(lanes, None)
             if not opened:
                 return taken, True
@@ -234,6 +237,13 @@ class WaitingQueue:
                 served += PREFILL_WEIGHT * request.prompt_tokens
                 heapq.heapreplace(opened, (served, order, requests, following))
         return taken, False
+
+    def _of_tenant(self, name: str, number: int) -> Iterator[Request]:
+        """A tenant's requests of one level by arrival: bands that have aged into it are one."""
+        lanes = (self._lanes.get((name, band)) for band in range(N_BANDS))
+        here = [lane for lane in lanes if lane is not None and lane.filed is not None]
+        items = [lane.requests.items() for lane in here if lane.filed and lane.filed[0] == number]
+        return (request for _, request in heapq.merge(*items))
 
     def _least_served(self) -> int | None:
         """Of those who wait; at most one lane a level is looked at."""

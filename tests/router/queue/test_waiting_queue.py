@@ -63,6 +63,13 @@ def test_a_band_is_worth_so_much_waiting():
     assert order(queue, 61 * S) == ["old", "new"]
 
 
+def test_bands_that_have_aged_into_one_go_by_arrival():
+    queue = new_queue()
+    put(queue, waiting("young", 40 * S, priority=0), waiting("old", 20 * S, priority=1))
+    put(queue, waiting("oldest", 0, priority=2))
+    assert order(queue, 70 * S) == ["oldest", "old", "young"]
+
+
 def test_nobody_starves_behind_more_urgent_ones_that_keep_coming():
     """One urgent request a second, one served a second: the patient one goes after nine bands."""
     queue = new_queue()

@@ -103,6 +103,7 @@ class Edge(Process):
         self._wires = wires
         self._rng = random.Random(f"edge {seed}")
         self._wake_ns: int | None = None
+        self._is_applying = False  # a turn of a busy stream is due
         agenda.put(0, self, self._tick)
 
     @property
@@ -198,6 +199,18 @@ class Edge(Process):
             self.mangled.add(worker)
         self.heard = worker
         self.do(self.events.receive([Delivery(holder, item)], self.clock_ns))
+        self._apply_soon()
+
+    def _apply_soon(self) -> None:
+        """As the runtime does: streams with more than a turn's work go on in turns."""
+        if self.events.is_busy and not self._is_applying:
+            self._is_applying = True
+            self._agenda.put(self._agenda.now_ns, self, self._apply_more)
+
+    def _apply_more(self) -> None:
+        self._is_applying = False
+        self.do(self.events.go_on(self.clock_ns))
+        self._apply_soon()
 
     def _tick(self) -> None:
         self._agenda.put(self._agenda.now_ns + TICK_NS, self, self._tick)

@@ -11,6 +11,7 @@ from radixroute.request.sampling import FinishReason
 from radixroute.router.core.booking import Booker
 from radixroute.router.core.decision_log import LoggedRequest
 from radixroute.router.core.requests import Request
+from radixroute.router.core.scheduler import Scheduler
 from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Abort, Action, Emit, Fail, Failure
@@ -35,12 +36,23 @@ _FAILURE_COUNTS = {
 class Dispatcher:
     """One router's hand on its requests."""
 
-    def __init__(self, state: RouterState, booker: Booker) -> None:
+    def __init__(self, state: RouterState, booker: Booker, scheduler: Scheduler) -> None:
         self._state = state
         self._booker = booker
+        self._scheduler = scheduler
 
-    def admit(self, spec: RequestSpec, now_ns: int) -> list[Action]:
-        """Accepts it: it is dispatched, waits for the next schedule, or is refused."""
+    def admit(self, spec: RequestSpec, now_ns: int, *, is_last: bool) -> list[Action]:
+        """Accepts it: it is dispatched, waits, or is refused. With the last one that comes now,
+        whoever waits is scheduled."""
+        actions = self._admit(spec, now_ns, is_alone=is_last and not len(self._state.waiting))
+        if actions is None:
+            return []
+        if is_last and len(self._state.waiting):
+            actions += self._scheduler.schedule(now_ns)
+        return actions
+
+    def _admit(self, spec: RequestSpec, now_ns: int, *, is_alone: bool) -> list[Action] | None:
+        """None: it waits, and nothing else does that a schedule could send."""
         state = self._state
         policy = state.selector.policy(spec.policy)
         if not self._enter(spec):
@@ -54,15 +66,31 @@ class Dispatcher:
         goes_at_once = policy.admit(request, self._snapshot(now_ns))
         if spec.resumed is not None:
             return self._go_on(request, now_ns)
-        # Nobody is passed: with others waiting it waits behind them.
-        if goes_at_once and not len(state.waiting):
-            action = self._booker.dispatch(request, now_ns)
-            if action is not None:
-                return [action]
+        is_planned = is_alone and policy.binds_late and not goes_at_once
+        action = self._go_now(request, now_ns, goes_at_once=goes_at_once, is_planned=is_planned)
+        if action is not None:
+            return [action]
         if not state.waiting.has_room(request):
             return self.fail(request, Failure.QUEUE_FULL, now_ns)
         self._booker.wait(request, now_ns)
-        return []
+        return None if is_planned else []
+
+    def _go_now(
+        self, request: Request, now_ns: int, *, goes_at_once: bool, is_planned: bool
+    ) -> Action | None:
+        """None: it waits. Planned: as a schedule would, without the way through the queue."""
+        if goes_at_once and self._passes_nobody(request.spec.policy):
+            return self._booker.dispatch(request, now_ns)
+        return self._scheduler.plan_one(request, now_ns) if is_planned else None
+
+    def _passes_nobody(self, policy_name: str) -> bool:
+        """With others waiting it waits behind them; unless all wait by the rule of its own policy,
+        which knows whom it lets go first."""
+        waiting = self._state.waiting
+        if not len(waiting):
+            return True
+        is_own_rule = self._state.selector.policy(policy_name).binds_late
+        return is_own_rule and not waiting.n_lost and list(waiting.policies) == [policy_name]
 
     def _go_on(self, request: Request, now_ns: int) -> list[Action]:
         """Its client lost its router: it was accepted once, so it needs no room in the queue."""

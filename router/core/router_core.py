@@ -49,7 +49,7 @@ class RouterCore:
             self._state, lease_unseen_ns=round(settings.lease_unseen_s * NS_PER_S)
         )
         self._scheduler = Scheduler(self._state, self._booker)
-        self._dispatcher = Dispatcher(self._state, self._booker)
+        self._dispatcher = Dispatcher(self._state, self._booker, self._scheduler)
         self._delivery = Delivery(self._state, self._booker, self._dispatcher)
         self._membership = Membership(self._state, self._booker, self._dispatcher)
         self._watch = Watch(self._state, self._booker, self._dispatcher, self._membership, settings)
@@ -84,8 +84,7 @@ class RouterCore:
         by `schedule_waiting`.
         """
         self._elapse(now_ns)
-        actions = self._dispatcher.admit(spec, now_ns)
-        return [*actions, *self.schedule_waiting(now_ns)] if is_last else actions
+        return self._dispatcher.admit(spec, now_ns, is_last=is_last)
 
     def schedule_waiting(self, now_ns: int) -> list[Action]:
         """Gives waiting requests to workers that can take them. Call it at `wake_ns`, too."""

@@ -49,6 +49,20 @@ class Scheduler:
             self._state.idle.weighed()
         return actions
 
+    def plan_one(self, request: Request, now_ns: int) -> Action | None:
+        """Of a request that nobody waits before and that is not in the queue. None: it waits."""
+        self._wake_ns = None
+        policy = self._state.selector.policy(request.spec.policy)
+        policy.elapse(now_ns)
+        plan = policy.plan([request], self._booker.snapshot(now_ns))
+        policy.adopt(plan)
+        self._note_wake(plan)
+        if plan.bound:
+            return self._booker.bind(request, plan.bound[0], now_ns)
+        if plan.is_weighed:
+            self._state.idle.weighed()
+        return None
+
     def _nobody_can(self, now_ns: int) -> bool:
         """Whether every policy that somebody waits under would bind nothing. O(workers)."""
         waiting, selector = self._state.waiting, self._state.selector

@@ -73,10 +73,8 @@ class Outcome:
 class Overload:
     """One load over one fleet."""
 
-    def __init__(
-        self, per_s: float, seconds: float, *, seed: int = 1, max_waiting: int = 256
-    ) -> None:
-        settings = RouterSettings(router_id="bench", max_waiting=max_waiting, max_in_flight=4096)
+    def __init__(self, per_s: float, seconds: float, *, seed: int = 1) -> None:
+        settings = RouterSettings(router_id="bench", max_waiting=MAX_WAITING)
         index = PrefixIndex()
         self._core = RouterCore(settings, index, random.Random(seed))
         self._rng = np.random.default_rng(seed)

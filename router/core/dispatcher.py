@@ -21,6 +21,8 @@ from radixroute.router.workers.members import Member
 
 # Two: one death may be chance; a request that was there both times may be what kills.
 MAX_DEATHS: Final = 2
+# Later deadlines are not judged in advance: they expire when they come.
+FORESEEN_MS: Final = 60_000.0
 
 _FAILURE_COUNTS = {
     Failure.NO_WORKERS: Count.NO_WORKERS,
@@ -194,6 +196,8 @@ class Dispatcher:
         give a first token in time."""
         state = self._state
         left_ms = (spec.deadline_ns - now_ns) / 1e6
+        if left_ms > FORESEEN_MS:
+            return False
         least_ms = state.speeds.least_prefill_ms
         if least_ms(len(spec.prompt)) <= left_ms:
             return False

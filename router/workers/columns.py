@@ -89,6 +89,11 @@ class WorkerColumns:
             raise BrokenInvariant(f"worker {worker_id} is not listed")
         return column
 
+    @property
+    def given(self) -> list[int]:
+        """Columns of the listed workers."""
+        return list(self._by_worker.values())
+
     def check(self) -> None:
         taken = [*self._by_worker.values(), *self._free]
         if sorted(taken) != list(range(len(taken))):

@@ -34,6 +34,7 @@ _PRIOR_DECODE = (
     (2.0, 2.0, PRIOR_STEP_BASE_MS + 2.0 * PRIOR_MS_PER_DECODE),
 )
 OUTPUT_MEMORY = 50.0  # requests
+LEAST_SHARE = 0.25  # of what was learned: no prompt takes less
 
 
 class Speed(NamedTuple):
@@ -73,15 +74,14 @@ class SpeedBook:
         return Speed(*self._table.of(self._columns.of(worker_id))[: len(Speed._fields)])
 
     def least_prefill_ms(self, tokens: int) -> float:
-        """Computing so many prompt tokens on the fastest worker takes at least this; half of what
-        was learned, and 0 before enough was."""
-        self._fill_new()
-        at = kernels()
-        if self._fleet[at.PREFILL, 0] < at.LEAN:
+        """Computing so many prompt tokens on the fastest worker takes at least this: a quarter of
+        what was learned, and 0 while any worker is hardly known."""
+        at, columns = kernels(), self._columns.given
+        if not columns or self._sums.numbers[at.PREFILL, columns].min() < at.LEAN:
             return 0.0
-        lines = self._table.numbers
+        lines = self._table.numbers[:, columns]
         fastest = (lines[at.BASE] + lines[at.BASE + 1] * tokens).min()
-        return 0.5 * float(fastest)
+        return LEAST_SHARE * float(fastest)
 
     def take(self, columns: ColumnList) -> Numbers:
         """Of these workers a row for each field of `Speed`, and when the last step ended (ns)."""

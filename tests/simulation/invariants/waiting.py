@@ -19,7 +19,7 @@ _IDLE_TICKS = 8
 _SUSPECTED_TICKS = round((adapter.STUCK_SUSPECT_S * S + 2 * BEAT_NS) / TICK_NS)
 _STALLED_MS = 200.0  # no step takes that long
 # Later ones of its lane that may go first: the plan's own order. Not counted while a worker stalls.
-_OVERTAKEN = 40
+_OVERTAKEN = 80
 _HOPELESS = ("refused", "draining")
 
 

@@ -84,7 +84,7 @@ def plan_together(question: Question, table: Numbers, usual: Usual, replicas: Re
         is_bound, best = bool(placed.is_bound[r]), int(placed.best[r])
         pace_ms = None
         if is_bound:
-            then = before.copy()
+            then = before if n_requests == 1 else before.copy()
             then[at.BACKLOG_MS], then[at.IN_FLIGHT] = placed.backlog_ms[r], placed.in_flight[r]
             then.setflags(write=False)
             overlap, expected = question.believed[r]
@@ -153,5 +153,6 @@ def scratch(n_requests: int, n_workers: int) -> Any:
 
 def _prefill_ms(view: View, worker: int) -> float:
     tokens = view.prompt_tokens - view.cached_tokens(int(view.overlap_blocks[worker]))
-    table = view.table[:, worker]
-    return float(table[at.PREFILL_BASE_MS] + tokens * table[at.MS_PER_PREFILL])
+    table = view.table
+    base, each = table.item(at.PREFILL_BASE_MS, worker), table.item(at.MS_PER_PREFILL, worker)
+    return float(base + tokens * each)

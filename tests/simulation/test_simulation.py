@@ -77,7 +77,7 @@ def test_what_can_go_wrong_does():
         "ticks_late", "event_items_malformed", "event_items_dropped_unknown_worker",
         "finishes_synthesised", "connects_failed", "index_parent_conflicts",
         "leases_used", "requests_sent_back_by_full_workers", "requests_refused_by_worker",
-        "requests_refused_hopeless_deadline", "requests_refused_no_workers", "requests_retried",
+        "requests_refused_no_workers", "requests_retried",
         "breakers_opened", "expected_blocks_lapsed",
         "learned_blocks_lapsed", "replicas_of_hot_prefixes",
     ):  # fmt: skip

@@ -459,7 +459,7 @@ class RouteResponse(_message.Message):
     lease_id: _builtins.str
     """names the booking; pass to Release"""
     request_id: _builtins.str
-    """what Explain takes"""
+    """send it to the worker: it names the lease there, and Explain takes it"""
     worker_id: _builtins.str
     address: _builtins.str
     """host:port of the worker's Engine service"""
@@ -468,7 +468,7 @@ class RouteResponse(_message.Message):
     overlap_tokens: _builtins.int
     """prompt tokens the router believes the worker holds"""
     ttl_ms: _builtins.int
-    """the booking lapses after this many milliseconds unless renewed by routing again"""
+    """the booking lapses after this many milliseconds unless the worker has the request by then"""
     @_builtins.property
     def sampling(self) -> Global___SamplingParams:
         """with every default filled in: send these to the worker"""

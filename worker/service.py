@@ -160,6 +160,9 @@ class WorkerService:
 
     def end_session(self, session_id: str) -> None:
         self._engine.end_session(session_id)
+        # An idle engine has no step to say it with: a lease would be held until the next one.
+        if self._publisher is not None and self._sessions is not None:
+            self._publisher.report_direct(self._sessions.direct, self._sessions.direct_ended)
 
     # -- EngineListener: what the engine says ------------------------------------------------------
 

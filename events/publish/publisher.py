@@ -111,6 +111,11 @@ class EventPublisher:
         """What heartbeats say about load from here on."""
         self._load = (report, time.monotonic_ns())
 
+    def report_direct(self, running: tuple[str, ...], ended: tuple[str, ...]) -> None:
+        """The same of direct clients' requests, between two steps: the load is as old as it was."""
+        report, reported_ns = self._load
+        self._load = (replace(report, direct=running, direct_ended=ended), reported_ns)
+
     def stop(self) -> None:
         """Sends what is queued and closes the sockets. Idempotent."""
         self._thread.stop()

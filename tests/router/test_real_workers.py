@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.wire import pack_tokens, unpack_tokens
@@ -76,6 +77,38 @@ async def test_a_killed_engine_moves_its_streams_token_exact():
             assert_whole(messages, prompt, 100)
         assert states(service)[victim] == "dead"
         assert service.runtime.core._state.counters.as_dict()["requests_resumed"] == moved
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_lease_lives_as_long_as_the_request_that_its_worker_serves_under_it(leaves):
+    async with fleet("a", runner=SLOW_RUNNER) as (service, _, router):
+        counters = service.runtime.core._state.counters
+        prompt = [5, 6, 7, 8, 9]
+        params = pb.SamplingParams(max_tokens=60, seed=7, ignore_eos=True)
+        wanted = pb.GenerateRequest(token_ids=pack_tokens(prompt), sampling=params)
+        routed = await router.Route(pb.RouteRequest(request=wanted))
+        async with grpc.aio.insecure_channel(routed.address) as channel:
+            direct = rpc.EngineStub(channel).Generate(
+                pb.SubmitRequest(
+                    request_id=routed.request_id,
+                    attempt=1,
+                    prompt_token_ids=routed.token_ids,
+                    sampling=routed.sampling,
+                )
+            )
+            with held_back():
+                assert await direct.read() is not grpc.aio.EOF
+                await until(lambda: service.runtime.core._state.leases._seen)
+                assert len(service.runtime.core._state.loads) == 1
+            if leaves:
+                direct.cancel()
+            else:
+                while await direct.read() is not grpc.aio.EOF:
+                    pass
+            # The engine falls idle with it and has no further step to say so with.
+            await until(lambda: counters["leases_used"] == 1)
+            assert len(service.runtime.core._state.loads) == 0
+            assert counters["leases_lapsed"] == 0
 
 
 async def test_a_client_that_leaves_frees_the_workers_request():

@@ -5,7 +5,7 @@ Pure conversions to and from the wire. Called by the clients in `client`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeGuard
+from typing import NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -76,16 +76,27 @@ class Delta:
     usage: Usage | None  # in the first piece with tokens, and final in the last
 
 
+class Routing(NamedTuple):
+    """How a request wants to be treated, whatever it asks; empty: the router's own way."""
+
+    policy: str = ""
+    session_key: str = ""
+    model: str = ""
+    tenant: str = ""
+    priority: int | None = None  # band 0 (first) to 9
+
+
+AS_THE_ROUTER_LIKES = Routing()
+
+
 def request_of(
-    prompt: Prompt, sampling: PartialSampling | None, policy: str, session_key: str, model: str
+    prompt: Prompt, sampling: PartialSampling | None, routing: Routing = AS_THE_ROUTER_LIKES
 ) -> pb.GenerateRequest:
     """The wire's request. Raises `BadInput` for what the wire has no room for."""
     try:
         request = pb.GenerateRequest(
-            model=model,
             sampling=partial_sampling_to_proto(_checked(sampling or PartialSampling())),
-            policy=policy,
-            session_key=session_key,
+            **routing._asdict(),
         )
         if isinstance(prompt, str):
             _not_empty(prompt.strip())
@@ -99,7 +110,9 @@ def request_of(
     except UnicodeEncodeError as error:
         raise BadInput("the text is not valid Unicode: half of a surrogate pair") from error
     except (ValueError, TypeError) as error:
-        raise BadInput(f"a sampling parameter is out of range or no number: {error}") from error
+        raise BadInput(
+            f"a sampling parameter or the priority is out of range or no number: {error}"
+        ) from error
     return request
 
 

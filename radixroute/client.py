@@ -8,13 +8,14 @@ the command line, the demo and whoever writes Python. A client belongs to one th
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 
-from radixroute.answer import Delta, Prompt, delta_of, request_of
+from radixroute.answer import Delta, Prompt, Routing, delta_of, request_of
 from radixroute.call_errors import MAX_MESSAGE_BYTES, check_size, translated
 from radixroute.lasting_stream import LastingStream
 from radixroute.protos import radixroute_pb2 as pb
@@ -34,8 +35,10 @@ OPTIONS = (
 _STUBS: Any = radixroute_pb2_grpc  # generated without annotations
 
 
-class RouterClient:
-    """Blocking client. `with RouterClient("127.0.0.1:50051") as router: ...`"""
+class _Client:
+    """What both clients are made with: one channel, its stubs, and how long they wait."""
+
+    _open: Callable[[str], Any]
 
     def __init__(
         self,
@@ -52,11 +55,29 @@ class RouterClient:
         self._address, self._timeout_s = address, timeout_s
         self._inspect_timeout_s = inspect_timeout_s
         self._lost_router_wait_s = lost_router_wait_s
-        self._channel = grpc.insecure_channel(address, options=OPTIONS)
+        self._channel = self._open(address)
         self._router = _STUBS.RouterStub(self._channel)
         self._inspect = _STUBS.InspectStub(self._channel)
 
-    def generate(
+    def _stream(
+        self, prompt: Prompt, sampling: PartialSampling | None, routing: Routing
+    ) -> LastingStream:
+        request = request_of(prompt, sampling, routing)
+        check_size(request.ByteSize())
+        return LastingStream(
+            request,
+            timeout_s=self._timeout_s,
+            patience_s=self._lost_router_wait_s,
+            clock_s=time.monotonic,
+        )
+
+
+class RouterClient(_Client):
+    """Blocking client. `with RouterClient("127.0.0.1:50051") as router: ...`"""
+
+    _open = staticmethod(partial(grpc.insecure_channel, options=OPTIONS))
+
+    def generate(  # noqa: PLR0913 - all but the first two may be left out
         self,
         prompt: Prompt,
         sampling: PartialSampling | None = None,
@@ -64,20 +85,17 @@ class RouterClient:
         policy: str = "",
         session_key: str = "",
         model: str = "",
+        tenant: str = "",
+        priority: int | None = None,
     ) -> Iterator[Delta]:
         """The answer as it comes. Leaving the loop early, or closing it, aborts the request.
 
         A string is what a user says: it goes through the model's chat template, as in `radixroute
-        submit`. `RawText` is continued as it stands.
+        submit`. `RawText` is continued as it stands. `tenant`: whose share of the workers' time it
+        takes. `priority`: band 0 (first) to 9; None: 5.
         """
-        request = request_of(prompt, sampling, policy, session_key, model)
-        check_size(request.ByteSize())
-        stream = LastingStream(
-            request,
-            timeout_s=self._timeout_s,
-            patience_s=self._lost_router_wait_s,
-            clock_s=time.monotonic,
-        )
+        routing = Routing(policy, session_key, model, tenant, priority)
+        stream = self._stream(prompt, sampling, routing)
         while True:
             call = self._router.Generate(stream.request, timeout=stream.left_s)
             try:
@@ -137,29 +155,12 @@ class RouterClient:
             raise translated(error, self._address, self._inspect_timeout_s) from error
 
 
-class AsyncRouterClient:
+class AsyncRouterClient(_Client):
     """The same for asyncio. Make it inside the running loop and close it there."""
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        timeout_s: float = GENERATE_TIMEOUT_S,
-        inspect_timeout_s: float = INSPECT_TIMEOUT_S,
-        lost_router_wait_s: float = LOST_ROUTER_WAIT_S,
-    ) -> None:
-        """`timeout_s`: of one answer. `inspect_timeout_s`: of every other call.
+    _open = staticmethod(partial(grpc.aio.insecure_channel, options=OPTIONS))
 
-        `lost_router_wait_s`: so long an answer waits for a router to go on with it; 0: not at all.
-        """
-        self._address, self._timeout_s = address, timeout_s
-        self._inspect_timeout_s = inspect_timeout_s
-        self._lost_router_wait_s = lost_router_wait_s
-        self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
-        self._router = _STUBS.RouterStub(self._channel)
-        self._inspect = _STUBS.InspectStub(self._channel)
-
-    async def generate(
+    async def generate(  # noqa: PLR0913 - all but the first two may be left out
         self,
         prompt: Prompt,
         sampling: PartialSampling | None = None,
@@ -167,19 +168,15 @@ class AsyncRouterClient:
         policy: str = "",
         session_key: str = "",
         model: str = "",
+        tenant: str = "",
+        priority: int | None = None,
     ) -> AsyncGenerator[Delta, None]:
         """The answer as it comes. Closing the iterator, or cancelling its task, aborts it.
 
-        Prompts mean the same as for `RouterClient.generate`.
+        All mean the same as for `RouterClient.generate`.
         """
-        request = request_of(prompt, sampling, policy, session_key, model)
-        check_size(request.ByteSize())
-        stream = LastingStream(
-            request,
-            timeout_s=self._timeout_s,
-            patience_s=self._lost_router_wait_s,
-            clock_s=time.monotonic,
-        )
+        routing = Routing(policy, session_key, model, tenant, priority)
+        stream = self._stream(prompt, sampling, routing)
         while True:
             call = self._router.Generate(stream.request, timeout=stream.left_s)
             try:

@@ -73,6 +73,10 @@ def submit(  # noqa: PLR0913 - every parameter is an option of the command line
         list[str] | None, typer.Option(help="Text that ends the answer; may be repeated.")
     ] = None,
     policy: Annotated[str, typer.Option(help="Routing policy for this request alone.")] = "",
+    tenant: Annotated[str, typer.Option(help="Whose share of the workers' time it takes.")] = "",
+    priority: Annotated[
+        int | None, typer.Option(help="Band 0 (goes first) to 9; 5 if not given.")
+    ] = None,
     router: RouterOption = None,
     name: NameOption = None,
 ) -> None:
@@ -95,7 +99,9 @@ def submit(  # noqa: PLR0913 - every parameter is an option of the command line
         stop=tuple(stop or ()),
     )
     with RouterClient(find_router(config), timeout_s=config.client.timeout_s) as client:
-        _report(_stream(client.generate(content, sampling, policy=policy)))
+        priority = _unsigned("--priority", priority, 32)
+        answer = client.generate(content, sampling, policy=policy, tenant=tenant, priority=priority)
+        _report(_stream(answer))
 
 
 def _content(prompt: str | None, messages: Path | None, raw: bool) -> "Prompt":

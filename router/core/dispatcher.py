@@ -16,7 +16,6 @@ from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Abort, Action, Emit, Fail, Failure
 from radixroute.router.messages.inputs import PackedTokens, RequestSpec, packed_len
-from radixroute.router.policy.snapshot import Snapshot
 from radixroute.router.workers.members import Member
 
 # Two: one death may be chance; a request that was there both times may be what kills.
@@ -65,7 +64,7 @@ class Dispatcher:
         state.deadlines.add(spec.request_id, spec.deadline_ns)
         state.log.open(self._log_entry(spec))
         state.counters.add(Count.REQUESTS_ACCEPTED)
-        goes_at_once = policy.admit(request, self._snapshot(now_ns))
+        goes_at_once = policy.admit(request, self._booker.snapshot(now_ns))
         if spec.resumed is not None:
             return self._go_on(request, now_ns)
         is_planned = is_alone and policy.binds_late and not goes_at_once
@@ -234,9 +233,6 @@ class Dispatcher:
     def _count_failure(self, failure: Failure) -> None:
         self._state.counters.add(Count.REQUESTS_FAILED)
         self._state.counters.add(_FAILURE_COUNTS[failure])
-
-    def _snapshot(self, now_ns: int) -> Snapshot:
-        return self._state.selector.snapshot(now_ns, self._state.serving.block_size)
 
     def _log_entry(self, spec: RequestSpec) -> LoggedRequest:
         return LoggedRequest(

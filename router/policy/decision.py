@@ -14,7 +14,7 @@ class Decision:
     policy: str
     view: View
     chosen: int  # position in view.worker_ids
-    reason: str  # one sentence of its policy; empty: the terms say it (`reasons.reason_of`)
+    reason: str = ""  # one sentence of its policy; empty: the terms say it (`reasons.reason_of`)
     ttft_ms: float | None = None  # dispatch to first token, if the policy forecast it
 
     @property

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from radixroute.answer import RawText, request_of
+from radixroute.answer import RawText, Routing, request_of
 from radixroute.errors import BadInput
 from radixroute.request.chat import ChatMessage
 from radixroute.request.limits import PartialSampling
@@ -13,7 +13,7 @@ from radixroute.request.wire import unpack_tokens
 
 
 def made(prompt: Any, sampling: PartialSampling | None = None) -> Any:
-    return request_of(prompt, sampling, "", "", "")
+    return request_of(prompt, sampling)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,12 @@ def test_text_that_cannot_be_sent_is_refused(prompt):
 def test_sampling_that_has_no_place_on_the_wire_is_refused(wrong: dict[str, Any]):
     with pytest.raises(BadInput):
         made("hi", PartialSampling(**wrong))
+
+
+def test_how_a_request_wants_to_be_treated_travels_whole_and_unset_stays_unset():
+    wanted = request_of("hello", None, Routing("radix", "chat 1", "tiny", "a team", 0))
+    assert (wanted.policy, wanted.session_key, wanted.model) == ("radix", "chat 1", "tiny")
+    assert (wanted.tenant, wanted.priority, wanted.HasField("priority")) == ("a team", 0, True)
+    assert not request_of("hello", None).HasField("priority")
+    with pytest.raises(BadInput, match="priority"):
+        request_of("hello", None, Routing(priority=-1))

@@ -1,13 +1,10 @@
 """Completion at the Tab key, as bash does it with our script."""
 
-import shutil
 import subprocess
 
 import pytest
 
 from radixroute.router.policy.registry import POLICIES
-
-pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ were lives. Those that left show what the past keeps of them: hits.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from radixroute.events.session.states import StreamState
 from radixroute.metrics.metric import Kind, Metric, Sample, Unit
@@ -51,19 +52,13 @@ def _idle(seen: RouterSight) -> Iterable[Sample]:
         yield Sample(one.idle.starting_ns / 1e9, (one.worker_id, "starting"))
 
 
-def _gauge(
-    name: str, meaning: str, read: Read, unit: Unit = Unit.NONE, label: str = ""
+def _metric(
+    kind: Kind, name: str, meaning: str, read: Read, unit: Unit = Unit.NONE, label: str = ""
 ) -> Metric[RouterSight]:
-    labels = ("worker", label) if label else ("worker",)
-    return Metric(name, Kind.GAUGE, meaning, read, unit, labels)
+    return Metric(name, kind, meaning, read, unit, ("worker", label) if label else ("worker",))
 
 
-def _counter(
-    name: str, meaning: str, read: Read, unit: Unit = Unit.NONE, label: str = ""
-) -> Metric[RouterSight]:
-    labels = ("worker", label) if label else ("worker",)
-    return Metric(name, Kind.COUNTER, meaning, read, unit, labels)
-
+_gauge, _counter = partial(_metric, Kind.GAUGE), partial(_metric, Kind.COUNTER)
 
 FLEET_METRICS: tuple[Metric[RouterSight], ...] = (
     _gauge(

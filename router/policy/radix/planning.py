@@ -17,7 +17,7 @@ from radixroute.router.policy.candidates import Candidates
 from radixroute.router.policy.decision import Decision
 from radixroute.router.policy.policy import Bound, Plan
 from radixroute.router.policy.radix.replicas import Replicas, longest_held, name_of
-from radixroute.router.policy.radix.scores import NAMES, Terms, Usual, kernels, reason
+from radixroute.router.policy.radix.scores import NAMES, Terms, Usual, kernels
 from radixroute.router.policy.snapshot import Ask, Snapshot
 from radixroute.router.policy.view import Numbers, View
 
@@ -114,7 +114,6 @@ def _decision(question: Question, r: int, view: View, worker: int, placed: Any) 
         policy=question.policy,
         view=view,
         chosen=worker,
-        reason=reason(view, worker),
         ttft_ms=float(placed.ttft_ms[r]),
     )
 

@@ -22,7 +22,6 @@ from radixroute.router.policy.radix.scores import (
     Usual,
     kernels,
     radix_scores,
-    reason,
     scored,
 )
 from radixroute.router.policy.snapshot import Ask, Beliefs, Snapshot
@@ -74,7 +73,6 @@ class RadixPolicy:
             policy=self._name,
             view=view,
             chosen=chosen,
-            reason=reason(view, chosen),
             ttft_ms=float(scores.terms[:3, chosen].sum()),
         )
         weighed = Weighed(ask.request_id, prefix, lost_ms, spent_ms)

@@ -59,8 +59,3 @@ def scored(view: View) -> tuple[Scores, float]:
     )
     terms.setflags(write=False)
     return Scores(NAMES, UNITS, terms), least
-
-
-def reason(view: View, chosen: int) -> str:
-    """Empty: its terms say why, worked out when somebody asks (`router/policy/reasons.py`)."""
-    return ""

@@ -2,9 +2,11 @@
 
 The first is in virtual time over simulated engines: the rates are the queue's doing, the same on
 any machine. The second is this machine's time for each input of the core, with 100 to 100,000
-requests waiting. Writes bench/results/overload.json.
+requests waiting. The third is how soon a client hears that the house is full. Writes
+bench/results/overload.json.
 """
 
+import asyncio
 import random
 import time
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from statistics import median
 import numpy as np
 
 from bench.overload.engines import MS, Outcome, Overload, S
+from bench.overload.refusals import refusals_ms
 from bench.rows import Row, alone, write
 from radixroute.demo.machine import machine, versions
 from radixroute.radix.ids import Holder, WorkerId
@@ -118,9 +121,22 @@ def costs() -> list[Row]:
     return rows
 
 
+def refusals() -> list[Row]:
+    """Milliseconds at the client, of calls that a full house refuses."""
+    taken = asyncio.run(refusals_ms())
+    at = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    rows = [
+        alone(f"refused.{name}", taken[min(len(taken) - 1, int(len(taken) * share))], "ms")
+        for name, share in at.items()
+    ]
+    print(len(taken), "refused:", *rows)
+    return rows
+
+
 def main() -> int:
     rows, outcomes = overloads()
     rows += costs()
+    rows += refusals()
     write(RESULTS, rows, machine(), versions(""), {"outcomes": outcomes, "seconds": SECONDS})
     return 0
 

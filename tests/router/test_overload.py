@@ -1,14 +1,18 @@
 """Overload over real gRPC: every call has an answer of ours, and is told when to come back."""
 
 import asyncio
+import random
 from collections import Counter
+from typing import Any
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from radixroute.protos import radixroute_pb2 as pb
-from tests.router.clusters import PROMPT, all_live, cluster, collect, request, until
+from radixroute.router.api.grpc_server import RouterServer
+from radixroute.router.errors import ClientUnread
+from tests.router.clusters import PROMPT, all_live, cluster, collect, request, settings, until
 from tests.router.fakes import FakeWorker
 
 
@@ -70,15 +74,15 @@ async def test_a_request_that_cannot_be_read_leaves_the_house():
 
 
 @pytest.mark.parametrize(
-    ("more", "settings", "words"),
+    ("more", "changes", "words"),
     [
         ({"policy": "round_robin"}, {"client_policies": "radix, random"}, "may not name"),
         ({"priority": 10}, {}, "priority"),
         ({"tenant": "t" * 129}, {}, "tenant"),
     ],
 )
-async def test_what_a_client_may_not_ask_for_is_refused_by_name(more, settings, words):
-    async with cluster(FakeWorker("a"), **settings) as (service, router, _):
+async def test_what_a_client_may_not_ask_for_is_refused_by_name(more, changes, words):
+    async with cluster(FakeWorker("a"), **changes) as (service, router, _):
         await until(lambda: all_live(service))
         code, error = await outcome(router.Generate(request(**more)))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
@@ -99,3 +103,17 @@ async def test_a_lease_that_nobody_wants_any_more_is_not_granted_later():
         await until(lambda: service.runtime.core.n_running == 0)
         assert len(service.runtime.core._state.admission) == 0
         assert service.runtime.core.snapshot().leases == 0
+
+
+async def test_a_client_that_reads_nothing_gives_its_answer_up():
+    class Unread:
+        async def write(self, message):
+            await asyncio.Event().wait()
+
+    changed = settings(client_unread_timeout_s=0.05)
+    async with cluster() as (service, _, _):
+        server = RouterServer(service.runtime, changed, service._prompts, random.Random(1))
+        reads_nothing: Any = Unread()
+        with pytest.raises(ClientUnread):
+            await server._write(pb.GenerateResponse(), reads_nothing)
+        assert service.runtime.core.snapshot().counters["requests_given_up_unread"] == 1

@@ -107,6 +107,10 @@ def _main(options: argparse.Namespace, screen: TerminalScreen) -> int:
     settings = cluster_settings(model, demo.plan, sizes)
     logs = new_run(runtime_dir(settings.runtime_dir), settings.name)
     screen.say(f"logs: {logs}")
+    if sizes.dtype == "float32":
+        screen.say(
+            "this CPU has no bfloat16: workers compute in float32, and each run takes some minutes"
+        )
     with started(LocalCluster(settings, logs), screen) as cluster:
         runs = run_demo(demo, cluster, screen)
     return report(demo, runs, options.out or _result_path(options.repeat), screen)

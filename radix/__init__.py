@@ -24,5 +24,5 @@ The way in: `PrefixIndex` (`index/prefix_index.py`) for the router, `RadixTree`
     warm.py             compiles or loads every kernel and proves the keys
 
 A collision of keys may cost a worse choice, never a wrong answer: workers compare tokens before
-they reuse. Compiling every kernel takes half a minute, once (`radixroute warm`, `make dev`, `up`).
+they reuse. Compiling every kernel takes a minute, once (`radixroute warm`, `make dev`, `up`).
 """

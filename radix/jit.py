@@ -95,5 +95,5 @@ def _folder_of(function: Callable[..., object]) -> Path | None:
 def _say_nothing_is_kept() -> None:
     _log.warning(
         "no folder to keep compiled kernels in: this process compiles them itself, which takes"
-        " half a minute; set NUMBA_CACHE_DIR to a folder that this user owns and only it can write"
+        " about a minute; set NUMBA_CACHE_DIR to a folder that this user owns and only it can write"
     )

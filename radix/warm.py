@@ -1,7 +1,7 @@
 """Warm-up: compiles or loads every kernel of the room and proves that keys are hashed as written.
 
 Whoever serves requests calls it at start-up, so that none of them waits for a compiler; so does
-`radixroute warm`. The first time on a machine takes half a minute, later ones under a second.
+`radixroute warm`. The first time on a machine takes a minute, later ones under a second.
 """
 
 from radixroute.radix.index.prefix_index import MIN_BYTES, PrefixIndex

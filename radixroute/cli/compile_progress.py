@@ -1,4 +1,4 @@
-"""Progress while kernels compile: the first time on a machine a command may take half a minute.
+"""Progress while kernels compile: the first time on a machine a command may take a minute.
 
 Lines on stderr, the first one with the first kernel, then one every few seconds.
 """
@@ -20,7 +20,7 @@ def compilation_shown() -> Iterator[None]:
     def show(n_compiled: int, seconds: float) -> None:
         nonlocal told_s
         if n_compiled == 1:
-            tell("compiling kernels for this machine: some seconds, once")
+            tell("compiling kernels for this machine: about a minute, once")
         elif seconds - told_s >= EVERY_S:
             tell(f"  {n_compiled} kernels compiled")
             told_s = seconds

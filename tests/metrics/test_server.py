@@ -131,8 +131,7 @@ async def test_a_client_that_reads_nothing_is_given_up(monkeypatch):
             silent.setblocking(False)
             await asyncio.get_running_loop().sock_connect(silent, ("127.0.0.1", port))
             await asyncio.get_running_loop().sock_sendall(silent, GET)
-            await until(lambda: server._given_up == 1)
-        assert not server._open
+            await until(lambda: server._given_up == 1 and not server._open)
         assert server._served == 0
 
 

@@ -57,6 +57,7 @@ class Count(StrEnum):
         "index_copies_uncounted"  # more of a block than are counted: held until a clear
     )
     PARENT_CONFLICTS = "index_parent_conflicts"  # events gave a block two parents
+    PROMPT_READERS_LOST = "prompt_readers_lost"  # processes that ended while they read
     SENDS_DROPPED = "sends_dropped_no_session"
 
 

@@ -10,9 +10,10 @@ The way in: `RouterServer.Generate` in `grpc_server.py`.
     proto_request.py    a `GenerateRequest` as `Asked`
     request_ids.py      ids that a tenant can prove to be its own
     open_streams.py     which stream has a request's answer now
-    wire_size.py        how large a part of a message is, before it is parsed
+    wire_size.py        parts of a message before it is parsed: their size, a field alone
     client_stream.py    the gRPC door's sink: what a slow client has not taken yet, merged
     prompts.py          tokenising, limits, block keys: what every door shares
+    giants/             processes that read giant prompts, so that no stream waits for one
     inspect.py          the router's snapshot as messages
     status.py           errors as gRPC status codes
     metrics/            what the page at `/metrics` shows of a router

@@ -1,7 +1,8 @@
 """Prompts: from what a client asked to a request with tokens, block keys and complete sampling.
 
 Owns the threads on which long prompts are rendered and tokenised, so that streams do not stall
-behind one: giant prompts have threads of their own, so that others do not either. Every limit is
+behind one: giant prompts have threads and processes (`giants`) of their own, so that others do not
+either. Every limit is
 checked here, those that need no tokenizer first, before the core sees a request. Each door hands in
 its own form of `Asked`. Never logs a prompt.
 """
@@ -26,6 +27,7 @@ from radixroute.request.pacing import Abandoned, Pause, no_pause
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import unpack_tokens
+from radixroute.router.api.giants.readers import GIANT_BYTES, Giant, GiantReaders
 from radixroute.router.counters import Count
 from radixroute.router.errors import NoWorkers, PolicyNotOffered, UnknownModel
 from radixroute.router.links.handshake import Served
@@ -46,7 +48,6 @@ from radixroute.router.settings import RouterSettings
 INLINE_BYTES = 2048
 INLINE_IDS_BYTES = 256 * 1024  # 64k token ids are copied and hashed in a fifth of a millisecond
 MESSAGE_BYTES = 64  # what a message costs beside its content
-GIANT_BYTES = 64 * 1024  # some 30 ms
 THREADS = 2  # of either kind
 PAUSE_S = 50e-6  # enough to hand the interpreter over: a sleep of zero takes it back at once
 MAX_TENANT_LEN = 128
@@ -92,11 +93,15 @@ class Asked(Protocol):
     def n_messages(self) -> int:
         """Of a chat; 0: it is none."""
 
+    @property
+    def giant(self) -> Giant | None:
+        """Its prompt as it came, if that is not even to be parsed beside the loop."""
+
     def check(self, limits: Limits) -> None:
         """What can be seen before anything is converted. O(1), but for what is over a limit."""
 
     def tokens(self, tokenizer: Tokenizer, limits: Limits, pause: Pause) -> Tokens:
-        """`pause` is called now and then; it may raise."""
+        """Not of a giant. `pause` is called now and then; it may raise."""
 
     def sampling(self) -> PartialSampling: ...
 
@@ -115,6 +120,10 @@ class Pacer:
 
     def __init__(self) -> None:
         self._is_wanted = True
+
+    @property
+    def is_wanted(self) -> bool:
+        return self._is_wanted
 
     def give_up(self) -> None:
         self._is_wanted = False
@@ -135,15 +144,17 @@ class PromptReader:
         self._offered = named | {settings.policy}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="prompt")
         self._giants = ThreadPoolExecutor(THREADS, thread_name_prefix="giant prompt")
+        self._giant_readers = GiantReaders()
 
     def close(self) -> None:
+        self._giant_readers.close()
         for threads in (self._threads, self._giants):
             threads.shutdown(wait=False, cancel_futures=True)
 
     async def read(
         self, asked: Asked, request_id: str, *, seed: int, remaining_s: float | None
     ) -> RequestSpec:
-        """Raises UnknownPolicy, PolicyNotOffered, NoWorkers, UnknownModel and InvalidRequest.
+        """Raises RequestRejected, NoWorkers, PromptUnread and InvalidRequest.
 
         `seed`: of sampling, if the client gave none. `remaining_s`: until its deadline, if it has
         one.
@@ -190,12 +201,27 @@ class PromptReader:
         asked.check(limits)
         threads = self._threads_for(asked)
         if threads is None:
-            return _read(asked, served, limits, seed, no_pause)
+            tokens = asked.tokens(served.tokenizer, limits, no_pause)
+            return _checked(asked, tokens, served, limits, seed)
         loop, pacer = asyncio.get_running_loop(), Pacer()
         try:
-            return await loop.run_in_executor(threads, _read, asked, served, limits, seed, pacer)
+            return await loop.run_in_executor(
+                threads, self._read, asked, served, limits, seed, pacer
+            )
         finally:
             pacer.give_up()
+            self._runtime.core.count_to(Count.PROMPT_READERS_LOST, self._giant_readers.lost)
+
+    def _read(
+        self, asked: Asked, served: Served, limits: Limits, seed: int, pacer: Pacer
+    ) -> Prompt:
+        """On a thread."""
+        tokenizer, giant = served.tokenizer, asked.giant
+        if giant is None:
+            tokens = asked.tokens(tokenizer, limits, pacer)
+        else:
+            tokens = self._giant_readers.read(giant, tokenizer, limits, lambda: pacer.is_wanted)
+        return _checked(asked, tokens, served, limits, seed)
 
     def _threads_for(self, asked: Asked) -> ThreadPoolExecutor | None:
         """None: it takes less time than handing it over."""
@@ -231,8 +257,7 @@ def _priority(asked: Asked) -> int:
     return priority
 
 
-def _read(asked: Asked, served: Served, limits: Limits, seed: int, pause: Pause) -> Prompt:
-    tokens = asked.tokens(served.tokenizer, limits, pause)
+def _checked(asked: Asked, tokens: Tokens, served: Served, limits: Limits, seed: int) -> Prompt:
     validate_prompt(tokens, limits)
     partial = asked.sampling()
     sampling = complete(partial, limits, prompt_len=len(tokens), seed=seed)

@@ -1,13 +1,14 @@
 """A `GenerateRequest` as `prompts` reads requests: the gRPC door's form of `Asked`.
 
 What is too large for any prompt is refused as bytes: a message is parsed in one go, in the loop,
-and sixteen megabytes of tiny chat messages take it a tenth of a second.
+and sixteen megabytes of tiny chat messages take it a tenth of a second. A giant prompt stays bytes:
+it is cut out of its message, and the rest is parsed alone.
 """
 
 from dataclasses import dataclass
-from functools import partial
+from typing import TypeVar
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Tokens
@@ -25,17 +26,25 @@ from radixroute.request.pacing import Pause
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import (
     BYTES_PER_TOKEN,
-    messages_from_proto,
     partial_sampling_from_proto,
     unpack_tokens,
 )
-from radixroute.router.api.wire_size import bytes_beside
+from radixroute.router.api.giants.forms import Form, chat_tokens, text_tokens
+from radixroute.router.api.giants.readers import GIANT_BYTES, Giant
+from radixroute.router.api.wire_size import bytes_beside, cut_out
 from radixroute.router.messages.inputs import PackedTokens, Resumed
 
 # Of a message without its token ids, which are copied whole: the largest text and what is with it.
 MAX_PARSED_BYTES = MAX_PROMPT_BYTES + 64 * 1024
-_TOKEN_IDS = pb.GenerateRequest.DESCRIPTOR.fields_by_name["token_ids"].number
+_FIELDS = pb.GenerateRequest.DESCRIPTOR.fields_by_name
+_TOKEN_IDS = _FIELDS["token_ids"].number
+_EMITTED = (
+    _FIELDS["resume"].number,
+    pb.StreamResume.DESCRIPTOR.fields_by_name["emitted_token_ids"].number,
+)
 _REQUEST = pb.RouteRequest.DESCRIPTOR.fields_by_name["request"].number
+_FORMS = {_FIELDS["text"].number: Form.TEXT, _FIELDS["messages"].number: Form.CHAT}
+_PROMPTS = frozenset({*_FORMS, _TOKEN_IDS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +53,30 @@ class ProtoRequest:
 
     message: pb.GenerateRequest
     size_bytes: int  # of the whole message, as it came
+    giant: Giant | None = None  # its prompt, if that was cut out
 
     @classmethod
     def of_generate(cls, data: bytes) -> "ProtoRequest":
         """Raises InvalidRequest for what is too large to be parsed, or is no such message."""
         _check_size(data, (_TOKEN_IDS,))
-        try:
-            return cls(pb.GenerateRequest.FromString(data), len(data))
-        except DecodeError:
-            raise InvalidRequest("request", "is no GenerateRequest: it cannot be parsed") from None
+        if _is_quickly_parsed(data):
+            return cls(_parsed(pb.GenerateRequest, data), len(data))
+        cut = cut_out(data, _PROMPTS)
+        if cut is None or cut.number not in _FORMS or not _is_quickly_parsed(cut.rest):
+            raise _strange()
+        giant = Giant(_FORMS[cut.number], cut.content)
+        return cls(_parsed(pb.GenerateRequest, cut.rest), len(data), giant)
 
     @classmethod
     def of_route(cls, data: bytes) -> "ProtoRequest":
         """The same, of the request in a RouteRequest."""
         _check_size(data, (_REQUEST, _TOKEN_IDS))
-        try:
-            return cls(pb.RouteRequest.FromString(data).request, len(data))
-        except DecodeError:
-            raise InvalidRequest("request", "is no RouteRequest: it cannot be parsed") from None
+        if len(data) <= GIANT_BYTES:
+            return cls(_parsed(pb.RouteRequest, data).request, len(data))
+        cut = cut_out(data, frozenset({_REQUEST}))
+        if cut is None:
+            raise _strange()
+        return cls.of_generate(cut.content)
 
     @property
     def model(self) -> str:
@@ -85,7 +100,7 @@ class ProtoRequest:
 
     @property
     def is_text(self) -> bool:
-        return self.message.WhichOneof("prompt") != "token_ids"
+        return self.giant is not None or self.message.WhichOneof("prompt") != "token_ids"
 
     @property
     def n_bytes(self) -> int:
@@ -106,6 +121,8 @@ class ProtoRequest:
 
     def check(self, limits: Limits) -> None:
         message = self.message
+        if self.giant is not None and self.size_bytes > limits.max_prompt_bytes:
+            validate_text_size(len(self.giant.data), limits)
         match message.WhichOneof("prompt"):
             case "text":
                 # All of it is at least its text, and reading that makes two copies.
@@ -122,13 +139,11 @@ class ProtoRequest:
         validate_stop_counts(len(sampling.stop), len(sampling.stop_token_ids), limits)
 
     def tokens(self, tokenizer: Tokenizer, limits: Limits, pause: Pause) -> Tokens:
-        check = partial(validate_length, limits=limits)
         match self.message.WhichOneof("prompt"):
             case "text":
-                return tokenizer.encode(self.message.text, check=check, pause=pause)
+                return text_tokens(self.message.text, tokenizer, limits, pause)
             case "messages":
-                messages = messages_from_proto(self.message.messages)
-                return tokenizer.encode_chat(messages, check=check, pause=pause)
+                return chat_tokens(self.message.messages, tokenizer, limits, pause)
             case "token_ids":
                 return unpack_tokens(self.message.token_ids)
             case _:
@@ -136,6 +151,28 @@ class ProtoRequest:
 
     def sampling(self) -> PartialSampling:
         return partial_sampling_from_proto(self.message.sampling)
+
+
+def _is_quickly_parsed(data: bytes) -> bool:
+    """Whatever is beside ids, which are copied whole."""
+    beside_ids = bytes_beside(data, (_TOKEN_IDS,)) + bytes_beside(data, _EMITTED) - len(data)
+    return beside_ids <= GIANT_BYTES
+
+
+def _strange() -> InvalidRequest:
+    reason = "is very large and not as clients send it: every field once, most of it the prompt"
+    return InvalidRequest("request", reason)
+
+
+_Message = TypeVar("_Message", bound=Message)
+
+
+def _parsed(kind: type[_Message], data: bytes) -> _Message:
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        name = kind.DESCRIPTOR.name
+        raise InvalidRequest("request", f"is no {name}: it cannot be parsed") from None
 
 
 def _check_size(data: bytes, path: tuple[int, ...]) -> None:

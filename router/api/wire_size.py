@@ -1,7 +1,9 @@
-"""How large a part of a message is, read from its bytes: before anything of it is parsed.
+"""Parts of a message before anything of it is parsed: how large one is, one field alone.
 
 Pure. Looks at a bounded number of fields, and at no content.
 """
+
+from dataclasses import dataclass
 
 # A client sends each field once; whoever repeats them beyond this is not looked after.
 MAX_FIELDS = 64
@@ -14,6 +16,39 @@ def bytes_beside(data: bytes, path: tuple[int, ...]) -> int:
     Whatever cannot be read counts as a whole: parsing will refuse it, or it is large in earnest.
     """
     return len(data) - _field_bytes(memoryview(data), path)
+
+
+@dataclass(frozen=True, slots=True)
+class CutOut:
+    """One field of bytes, and the message without it."""
+
+    number: int
+    content: bytes
+    rest: bytes
+
+
+def cut_out(data: bytes, numbers: frozenset[int]) -> CutOut | None:
+    """The one field with one of these numbers. None: there is none, or there are several."""
+    view = memoryview(data)
+    found: tuple[int, int, int, int] | None = None
+    at = 0
+    for _ in range(MAX_FIELDS):
+        if at >= len(view):
+            break
+        try:
+            tag, start = _varint(view, at)
+            end, content = _field_end(view, start, tag & 7)
+        except (ValueError, IndexError):
+            return None
+        if end > len(view) or (tag >> 3 in numbers and (tag & 7 != _BYTES or found is not None)):
+            return None
+        if tag >> 3 in numbers:
+            found = (tag >> 3, at, content, end)
+        at = end
+    if found is None or at < len(view):
+        return None
+    number, begin, content, end = found
+    return CutOut(number, bytes(view[content:end]), bytes(view[:begin]) + bytes(view[end:]))
 
 
 def _field_bytes(data: memoryview, path: tuple[int, ...]) -> int:

@@ -244,3 +244,27 @@ class FakeWorker:
             self.publisher.publish((BlocksStored(parent, keys[held:]),))
             self.cached.update(listed)
         return min(held, (len(prompt) - 1) // self.block_size) * self.block_size
+
+
+class WideWorker(FakeWorker):
+    """Its model takes millions of tokens: it looks at the first few of a prompt only."""
+
+    max_model_len = 1 << 23
+    looked_at = 64
+
+    async def GetInfo(
+        self, request: pb.GetInfoRequest, context: grpc.aio.ServicerContext
+    ) -> pb.GetInfoResponse:
+        info: pb.GetInfoResponse = await super().GetInfo(request, context)
+        info.max_model_len = info.kv_blocks_total = self.max_model_len
+        info.max_num_seqs = 256
+        return info
+
+    def _submit(self, submit: pb.SubmitRequest) -> None:
+        submit.prompt_token_ids = submit.prompt_token_ids[: 4 * self.looked_at]
+        super()._submit(submit)
+        self.seen.clear()
+
+    def _chunk(self, chunk: pb.PromptChunk) -> None:
+        chunk.prompt_token_ids = b""
+        super()._chunk(chunk)

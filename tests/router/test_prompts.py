@@ -13,6 +13,7 @@ from radixroute.request.limits import MAX_PROMPT_BYTES, Limits, PartialSampling
 from radixroute.request.pacing import Abandoned
 from radixroute.request.wire import pack_tokens
 from radixroute.router.api import prompts
+from radixroute.router.api.giants.readers import GIANT_BYTES
 from radixroute.router.api.prompts import Pacer
 from radixroute.router.api.proto_request import MAX_PARSED_BYTES, ProtoRequest
 from radixroute.router.api.wire_size import MAX_FIELDS, bytes_beside
@@ -140,7 +141,7 @@ async def test_small_and_middling_prompts_never_wait_for_giant_ones():
         reader, served = service._prompts, service.runtime.handshake.served
 
         class Asked:
-            is_text, n_messages, resumed = True, 0, None
+            is_text, n_messages, resumed, giant = True, 0, None, None
 
             def __init__(self, n_bytes):
                 self.n_bytes, self.model = n_bytes, ""
@@ -150,7 +151,7 @@ async def test_small_and_middling_prompts_never_wait_for_giant_ones():
 
             def tokens(self, tokenizer, limits, pause):
                 seen[self.n_bytes] = threading.current_thread().name
-                if self.n_bytes > prompts.GIANT_BYTES:
+                if self.n_bytes > GIANT_BYTES:
                     release.wait(30)
                 return np.arange(20, 40, dtype=np.uint32)
 
@@ -158,12 +159,12 @@ async def test_small_and_middling_prompts_never_wait_for_giant_ones():
                 return PartialSampling()
 
         giants = [
-            asyncio.create_task(reader._prompt(Asked(prompts.GIANT_BYTES + n), served, 0))
+            asyncio.create_task(reader._prompt(Asked(GIANT_BYTES + n), served, 0))
             for n in range(1, 6)
         ]
         try:
             await until(lambda: len(seen) == prompts.THREADS)
-            for n_bytes in (100, prompts.INLINE_BYTES + 1, prompts.GIANT_BYTES):
+            for n_bytes in (100, prompts.INLINE_BYTES + 1, GIANT_BYTES):
                 await asyncio.wait_for(reader._prompt(Asked(n_bytes), served, 0), 30)
             assert not any(giant.done() for giant in giants)
             assert len(seen) == prompts.THREADS + 3  # giants are read by so many threads only

@@ -168,6 +168,11 @@ COUNT_ROWS: tuple[Row, ...] = (
         "Reports of workers that are not connected",
     ),
     _one(
+        Count.PROMPT_READERS_LOST,
+        "radixroute_prompt_readers_lost_total",
+        "Processes for giant prompts that ended while they read one; it is read once more",
+    ),
+    _one(
         Count.SENDS_DROPPED,
         "radixroute_sends_dropped_total",
         "Messages to workers whose session was broken",

@@ -1,0 +1,86 @@
+"""The process that reads giant prompts: `python -m radixroute.router.api.giants.child --fd N`.
+
+One prompt at a time, until the router's end of its socket closes. Between two turns of its work it
+looks whether anybody still waits. Runs behind everything else on its machine: streams go first.
+Started by `GiantReaders` alone.
+"""
+
+import argparse
+import os
+import select
+import signal
+import socket
+import sys
+
+from radixroute.request.errors import InvalidRequest
+from radixroute.request.pacing import Abandoned
+from radixroute.request.tokenizer import Tokenizer
+from radixroute.request.wire import pack_tokens
+from radixroute.router.api.giants.forms import read
+from radixroute.router.api.giants.messages import (
+    Load,
+    Message,
+    Read,
+    Refused,
+    Stop,
+    Stopped,
+    Tokens,
+    limits_of,
+    receive,
+    send,
+)
+
+NICE = 5
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="radixroute.router.api.giants.child")
+    parser.add_argument("--fd", type=int, required=True)
+    options = parser.parse_args(arguments)
+    # Ctrl-C goes to the whole group: the router ends us by closing the socket.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICE)
+    os.set_inheritable(options.fd, False)
+    with socket.socket(fileno=options.fd) as sock:
+        try:
+            serve(sock)
+        except (EOFError, OSError):
+            return 0
+    return 0
+
+
+def serve(sock: socket.socket) -> None:
+    """Until the other end is gone: raises `EOFError` or `OSError` then."""
+    tokenizer: Tokenizer | None = None
+    while True:
+        match receive(sock):
+            case Load(files):
+                tokenizer = Tokenizer.from_files(files)
+            case Read() as job:
+                if tokenizer is None:
+                    raise EOFError("a prompt came before a tokenizer")
+                send(sock, _answer(sock, job, tokenizer))
+            case Stop():
+                pass  # it crossed the answer
+            case message:
+                raise EOFError(f"{type(message).__name__} is not for this end")
+
+
+def _answer(sock: socket.socket, job: Read, tokenizer: Tokenizer) -> Message:
+    def pause() -> None:
+        # Nothing else is sent while a prompt is being read: it is a word to stop, or the end.
+        if select.select([sock], [], [], 0)[0]:
+            receive(sock)
+            raise Abandoned
+
+    try:
+        tokens = read(job.form, job.data, tokenizer, limits_of(job), pause)
+    except InvalidRequest as error:
+        return Refused(job.number, error.field, error.message)
+    except Abandoned:
+        return Stopped(job.number)
+    return Tokens(job.number, pack_tokens(tokens))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -10,9 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from bench.chaos.blind import Sighted, first_decisions, log_of
 from radixroute.client import RouterClient
 from radixroute.deploy.cluster.local import LocalCluster
 from radixroute.deploy.errors import DeployError
@@ -50,6 +52,22 @@ class NotReady(Exception):
     """The fleet did not come back."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A fault that was carried out."""
+
+    at_s: float
+    is_mended: Callable[[], bool]  # it was noticed, and the victim's successor is there
+
+
+@dataclass(frozen=True, slots=True)
+class RouterLife:
+    """What one router did."""
+
+    resumes: Counter[str]
+    sighted: Sighted
+
+
 class Fleet:
     """A cluster as whoever breaks it sees it."""
 
@@ -57,29 +75,30 @@ class Fleet:
         self._cluster = cluster
         self._address = cluster.router_address
 
-    def hit(self, fault: Fault, rng: random.Random) -> Callable[[], bool]:
-        """Does it, and returns what tells that it was noticed and mended."""
+    def hit(self, fault: Fault, rng: random.Random) -> Hit:
         before = self._status()
         actor = before.router if "router" in fault else rng.choice(before.workers)
         victim = self._victim(fault, actor)
         pause_s = PAUSE_S.get(fault)
+        at_s = time.monotonic()
         if pause_s is not None:
             victim.send(signal.SIGSTOP)
             try:
                 time.sleep(pause_s)
             finally:
                 victim.send(signal.SIGCONT)
-            return lambda: True
+            return Hit(at_s, lambda: True)
         victim.send(signal.SIGKILL)
         if fault is Fault.CONTROLLER:
-            return lambda: not victim.is_alive and self._controller() is not None
-        return lambda: self._life_of(actor.name) > actor.incarnation
+            return Hit(at_s, lambda: not victim.is_alive and self._controller() is not None)
+        return Hit(at_s, lambda: self._life_of(actor.name) > actor.incarnation)
 
-    def resumes(self) -> Counter[str]:
-        """What the router at hand has resumed since its start."""
+    def router_life(self) -> RouterLife:
+        """Of the router at hand, since its start."""
         with RouterClient(self._address, inspect_timeout_s=5.0) as client:
             counters = client.router_info().counters
-        return Counter({name: counters[key] for name, key in RESUMES.items()})
+            resumes = Counter({name: counters[key] for name, key in RESUMES.items()})
+            return RouterLife(resumes, first_decisions(list(log_of(client))))
 
     def await_ready(self, is_mended: Callable[[], bool]) -> None:
         """Raises `NotReady` when it takes too long."""

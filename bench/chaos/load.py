@@ -6,7 +6,7 @@ Owns the prompts and what each client saw. One event loop.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.chaos.verdicts import Expected, Heard, Piece
@@ -23,7 +23,7 @@ HUNG_S = 150.0  # without a message: more than twice what the client waits for a
 class LoadSettings:
     """How much is asked."""
 
-    streams: int = 5  # at once; never a multiple of the workers
+    streams: int = 64  # at once
     tokens: int = 200  # of an answer
     prompts: int = 11
 
@@ -71,16 +71,14 @@ class Load:
             temperature=0.0, max_tokens=self._settings.tokens, ignore_eos=True
         )
         stream = client.generate(RawText(text), sampling)
-        last_s = time.monotonic()
+        heard.moments.append(time.monotonic())
         try:
             while True:
                 async with asyncio.timeout(HUNG_S):
                     delta = await anext(stream, None)
                 if delta is None:
                     break
-                now_s = time.monotonic()
-                heard.longest_pause_s = max(heard.longest_pause_s, now_s - last_s)
-                last_s = now_s
+                heard.moments.append(time.monotonic())
                 self.n_running += not heard.pieces
                 heard.pieces.append(Piece(delta.position, delta.token_ids, delta.text))
                 heard.is_finished = delta.finish is not None
@@ -89,11 +87,7 @@ class Load:
         except FrontDoorError as error:
             heard.error = str(error)
         finally:
+            heard.moments.append(time.monotonic())
             self.n_running -= bool(heard.pieces)
             await stream.aclose()
         return heard
-
-
-def pauses_s(streams: Sequence[Heard]) -> list[float]:
-    """Each stream's longest one."""
-    return [heard.longest_pause_s for heard in streams]

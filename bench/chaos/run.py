@@ -4,14 +4,16 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.chaos.faults import Fault, Fleet
-from bench.chaos.load import Load, LoadSettings, pauses_s
-from bench.chaos.verdicts import Tally, Verdict, tally
-from bench.rows import Row, alone, per_cent_99
+from bench.chaos.blind import Sighted
+from bench.chaos.faults import Fault, Fleet, RouterLife
+from bench.chaos.load import Load, LoadSettings
+from bench.chaos.outcome import Outcome
+from bench.chaos.pauses import Struck, pauses_by_fault, served_again_s
+from bench.chaos.verdicts import Expected, Heard, tally
 from radixroute.deploy.cluster.local import LocalCluster
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.router.settings import RouterSettings
@@ -32,62 +34,12 @@ class ChaosSettings:
     load: LoadSettings = field(default_factory=LoadSettings)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of it."""
-
-    kills: Counter[Fault]
-    tally: Tally
-    pauses_s: Sequence[float]  # each stream's longest
-    mended_s: Sequence[float]  # from each fault to a fleet that is ready
-    resumes: Counter[str]  # by the router, by clients
-
-    @property
-    def requests(self) -> int:
-        return self.tally.verdicts.total()
-
-    @property
-    def pause_p99_ms(self) -> float:
-        return 1e3 * per_cent_99(self.pauses_s)
-
-    @property
-    def record(self) -> dict[str, object]:
-        found = self.tally.verdicts
-        return {
-            "requests": self.requests,
-            "kills": {fault.value: n for fault, n in sorted(self.kills.items())},
-            "resumes": dict(self.resumes),
-            "whole": found[Verdict.WHOLE],
-            "lost": found[Verdict.LOST],
-            "lost_because": dict(self.tally.losses),
-            "duplicated": found[Verdict.DUPLICATED],
-            "missing": found[Verdict.MISSING],
-            "hung": found[Verdict.HUNG],
-            "clean_errors": dict(self.tally.clean_errors),
-            "greedy_identical": not found[Verdict.DIFFERENT],
-            "pause_p99_ms": round(self.pause_p99_ms, 1),
-        }
-
-    @property
-    def rows(self) -> list[Row]:
-        bad = (Verdict.LOST, Verdict.DUPLICATED, Verdict.MISSING, Verdict.HUNG, Verdict.DIFFERENT)
-        found = self.tally.verdicts
-        return [
-            *(alone(verdict.value, found[verdict], "streams", 0) for verdict in bad),
-            alone("clean_errors", found[Verdict.CLEAN_ERROR], "streams"),
-            alone("pause.p99", self.pause_p99_ms, "ms"),
-            alone("pause.longest", 1e3 * max(self.pauses_s), "ms"),
-            alone("mended.longest", max(self.mended_s, default=0.0), "s"),
-        ]
-
-
 @dataclass(slots=True)
 class _Log:
     """What was done so far."""
 
-    kills: Counter[Fault] = field(default_factory=Counter)
-    mended_s: list[float] = field(default_factory=list)
-    resumes: Counter[str] = field(default_factory=Counter)
+    struck: list[Struck] = field(default_factory=list)
+    lives: list[RouterLife] = field(default_factory=list)  # of routers, each at its end
 
 
 def run(model: Path, settings: ChaosSettings, say: Callable[[str], None]) -> Outcome:
@@ -122,9 +74,26 @@ async def _run(
 
     streams = await load.run(is_over, rng)
     await breaking
-    log.resumes += await asyncio.to_thread(fleet.resumes)
-    found = tally(streams, answers)
-    return Outcome(log.kills, found, pauses_s(streams), log.mended_s, log.resumes)
+    log.lives.append(await asyncio.to_thread(fleet.router_life))
+    silent_after_s = RouterSettings().dead_after_s
+    return _outcome(streams, answers, log, silent_after_s)
+
+
+def _outcome(
+    streams: list[Heard], answers: list[Expected], log: _Log, silent_after_s: float
+) -> Outcome:
+    return Outcome(
+        kills=Counter(one.fault for one in log.struck),
+        tally=tally(streams, answers),
+        pauses_s=[heard.longest_pause_s for heard in streams],
+        by_fault_s=pauses_by_fault(streams, log.struck),
+        silent_after_s=silent_after_s,
+        mended_s=[one.ready_s - one.hit_s for one in log.struck],
+        served_again_s=served_again_s(streams, log.struck),
+        # The first router was not killed before.
+        sighted=sum((life.sighted for life in log.lives[1:]), Sighted()),
+        resumes=sum((life.resumes for life in log.lives), Counter()),
+    )
 
 
 async def _break(
@@ -141,13 +110,12 @@ async def _break(
         while not load.n_running:  # noqa: ASYNC110 - the streams are other tasks'
             await asyncio.sleep(0.01)
         if fault is Fault.ROUTER:  # its counters end with it
-            log.resumes += await asyncio.to_thread(fleet.resumes)
-        began_s = time.monotonic()
-        is_mended = await asyncio.to_thread(fleet.hit, fault, rng)
-        log.kills[fault] += 1
-        await asyncio.to_thread(fleet.await_ready, is_mended)
-        log.mended_s.append(time.monotonic() - began_s)
-        say(f"{fault.value}: ready again after {log.mended_s[-1]:.1f} s, {load.n_begun} requests")
+            log.lives.append(await asyncio.to_thread(fleet.router_life))
+        hit = await asyncio.to_thread(fleet.hit, fault, rng)
+        await asyncio.to_thread(fleet.await_ready, hit.is_mended)
+        log.struck.append(Struck(fault, hit.at_s, time.monotonic()))
+        mended_s = log.struck[-1].ready_s - hit.at_s
+        say(f"{fault.value}: ready again after {mended_s:.1f} s, {load.n_begun} requests")
 
 
 def _order(settings: ChaosSettings, rng: random.Random) -> list[Fault]:

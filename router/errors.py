@@ -8,7 +8,8 @@
     │   └── UnknownRequest   Explain of an id that is not, or no longer, in the log
     ├── TryLater             the same request may work in a moment, or at another router
     │   ├── NoWorkers
-    │   └── QueueFull
+    │   ├── QueueFull
+    │   └── Draining         this router ends once those it has are done
     ├── RequestFailed        the request was tried and will not be tried again
     │   ├── DeadlinePassed
     │   ├── ClientUnread     its client read nothing of the answer
@@ -58,6 +59,10 @@ class NoWorkers(TryLater):
 
 class QueueFull(TryLater):
     """The bound on waiting or running requests is reached."""
+
+
+class Draining(TryLater):
+    """This router finishes what it has and takes nothing new."""
 
 
 class RequestFailed(RouterError):

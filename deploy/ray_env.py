@@ -63,7 +63,7 @@ def on_sigterm(call: Callable[[], None]) -> None:
     def instead(_message: str, *, exit_code: int) -> None:
         call()
 
-    worker.raise_sys_exit_with_custom_error_message = instead
+    worker.raise_sys_exit_with_custom_error_message = instead  # type: ignore[attr-defined]
 
 
 def total_cpus() -> float:

@@ -31,12 +31,14 @@ async def fleet(
     workers = {
         w: WorkerService(
             WorkerSettings(
-                worker_id=w,
-                block_size=4,
-                kv_memory=256 * 32,
-                incarnation=3,
-                cluster_secret=SECRET,
-                **(worker or {}),
+                **{
+                    "worker_id": w,
+                    "block_size": 4,
+                    "kv_memory": 256 * 32,
+                    "incarnation": 3,
+                    "cluster_secret": SECRET,
+                    **(worker or {}),
+                }
             ),
             runner=runner,
             tokenizer=make_tokenizer(),

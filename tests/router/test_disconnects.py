@@ -4,9 +4,6 @@ A router over a real worker (an engine process with a fake model) that runs two 
 computes 16 prompt tokens a step, so that each stage lasts as long as a test wants.
 """
 
-import asyncio
-import socket
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -16,10 +13,12 @@ import grpc
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.request.wire import pack_tokens
+from radixroute.router.counters import Count
 from radixroute.router.service import RouterService
 from radixroute.worker.service import WorkerService
 from tests.router.clusters import until
 from tests.router.real_fleet import SLOW_RUNNER, fleet
+from tests.router.relay import relay
 from tests.worker.fakes import held_back
 from tests.worker.serving import all_blocks_are_free
 
@@ -54,9 +53,15 @@ class House:
         doors = self.service._router_server
         assert doors is not None
         state = self.state
-        parts = (state.requests, state.waiting, state.loads, state.leases, state.admission)
         await until(
-            lambda: not any((*map(len, parts), doors.n_open, self.worker.in_flight)), SOON_S
+            lambda: (
+                not (
+                    (len(state.requests) or len(state.waiting) or len(state.admission))
+                    or (len(state.loads) or len(state.leases) or doors.n_open)
+                    or self.worker.in_flight
+                )
+            ),
+            SOON_S,
         )
         self.service.runtime.core.check()
 
@@ -130,40 +135,6 @@ async def lease_granted(house: House, router: rpc.RouterStub) -> list[Any]:
     return []
 
 
-@asynccontextmanager
-async def relay(address: str) -> AsyncIterator[tuple[str, Callable[[], None]]]:
-    """An address in front of another one, and what resets every connection through it."""
-    host, _, port = address.rpartition(":")
-    writers: list[asyncio.StreamWriter] = []
-    pumps: set[asyncio.Task[None]] = set()
-
-    async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        while data := await source.read(1 << 16):
-            target.write(data)
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        behind, out = await asyncio.open_connection(host, int(port))
-        writers.extend((writer, out))
-        pumps.add(asyncio.create_task(pump(reader, out)))
-        pumps.add(asyncio.create_task(pump(behind, writer)))
-
-    def reset() -> None:
-        for writer in writers:
-            connection = writer.get_extra_info("socket")
-            # Close without the polite end: the peer gets RST.
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            writer.transport.abort()
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", reset
-    finally:
-        server.close()
-        for task in pumps:
-            task.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
-
-
 STAGES = (queued, queued_at_the_worker, in_prefill, mid_stream, lease_waits, lease_granted)
 Stage = Callable[[House, rpc.RouterStub], Awaitable[list[Any]]]
 
@@ -194,11 +165,11 @@ async def test_connections_that_are_reset_at_any_stage_leave_nothing():
     async with house_and_address() as (house, address):
         for stage in STAGES:
             async with AsyncExitStack() as stack:
-                front, reset = await stack.enter_async_context(relay(address))
-                channel = await stack.enter_async_context(grpc.aio.insecure_channel(front))
+                front = await stack.enter_async_context(relay(address))
+                channel = await stack.enter_async_context(grpc.aio.insecure_channel(front.address))
                 with held_back():
                     await stage(house, rpc.RouterStub(channel))
-                    reset()
+                    front.reset()
                     await house.until_nobody_is_in()
             await house.no_block_is_in_use()
 
@@ -210,7 +181,7 @@ async def test_a_client_that_never_reads_leaves_nothing():
     ):
         call = ask(rpc.RouterStub(channel), small(50), n=900)
         counters = house.state.counters
-        await until(lambda: counters["requests_given_up_unread"] == 1)
+        await until(lambda: counters[Count.CLIENTS_UNREAD] == 1)
         await house.until_nobody_is_in()
         await house.no_block_is_in_use()
         call.cancel()

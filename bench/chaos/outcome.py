@@ -26,6 +26,7 @@ class Outcome:
     mended_s: Sequence[float]  # from each fault to a fleet that is ready
     served_again_s: Sequence[float]  # from each kill of a router
     sighted: Sighted  # after kills of routers
+    log_complaints: int  # of actors whose log found no room on its disk
     resumes: Counter[str]  # by the router, by clients
 
     @property
@@ -59,6 +60,7 @@ class Outcome:
             "served_again_s": [round(seconds, 2) for seconds in self.served_again_s],
             "decisions_after_router_kills": self.sighted.decisions,
             "blind": self.sighted.blind,
+            "log_complaints": self.log_complaints,
         }
 
     @property

@@ -29,7 +29,7 @@ def pauses_by_fault(
     streams: Sequence[Heard], struck: Sequence[Struck]
 ) -> Mapping[Fault, Sequence[float]]:
     """Of each stream that was open when a fault hit, under that fault: its longest time without a
-    message that was not over at the hit and had begun before the fleet was ready again."""
+    message, from the hit on, of those that began before the fleet was ready again."""
     found: defaultdict[Fault, list[float]] = defaultdict(list)
     for one in struck:
         for heard in streams:
@@ -54,7 +54,7 @@ def served_again_s(streams: Sequence[Heard], struck: Sequence[Struck]) -> Sequen
 def bar_s(fault: Fault, silent_after_s: float) -> float | None:
     """What a stream's pause may be in 99 of 100 cases. `silent_after_s`: a router's patience with a
     worker that says nothing; None: no bar on pauses."""
-    if fault in (Fault.ENGINE, Fault.WORKER):
+    if fault in (Fault.ENGINE, Fault.WORKER, Fault.START_HANGS, Fault.DISK_FULL):
         return AFTER_KILL_S
     stopped_s = PAUSE_S.get(fault)
     if stopped_s is None:
@@ -64,7 +64,8 @@ def bar_s(fault: Fault, silent_after_s: float) -> float | None:
 
 def _longest(moments: Sequence[float], one: Struck) -> float:
     gaps = pairwise(moments)
-    return max(end - begin for begin, end in gaps if end >= one.hit_s and begin < one.ready_s)
+    under = [(begin, end) for begin, end in gaps if end >= one.hit_s and begin < one.ready_s]
+    return max(end - max(begin, one.hit_s) for begin, end in under)
 
 
 def _within(heard: Heard, one: Struck) -> Iterator[float]:

@@ -5,7 +5,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.chaos.blind import Sighted
@@ -20,6 +20,7 @@ from radixroute.router.settings import RouterSettings
 from radixroute.worker.settings import WorkerSettings
 
 KV_BYTES = 16 * 1024 * 1024
+START_LIMIT_S = 60.0  # a worker that hangs longer is started again; 10 to 20 s are usual
 CALM_S = (0.5, 2.0)  # between a fleet that is ready and the next fault
 
 
@@ -27,8 +28,8 @@ CALM_S = (0.5, 2.0)  # between a fleet that is ready and the next fault
 class ChaosSettings:
     """What is done."""
 
-    requests: int = 200  # at least
-    kills: int = 20
+    requests: int = 2000  # at least
+    kills: int = 40
     seed: int = 0
     kinds: tuple[Fault, ...] = tuple(Fault)
     load: LoadSettings = field(default_factory=LoadSettings)
@@ -39,11 +40,20 @@ class _Log:
     """What was done so far."""
 
     struck: list[Struck] = field(default_factory=list)
+    complaints: int = 0
     lives: list[RouterLife] = field(default_factory=list)  # of routers, each at its end
 
 
-def run(model: Path, settings: ChaosSettings, say: Callable[[str], None]) -> Outcome:
+def run(
+    model: Path,
+    settings: ChaosSettings,
+    say: Callable[[str], None],
+    small_disk: Path | None = None,
+) -> Outcome:
     """Two workers with this model on a Ray of their own. Call it from the main thread."""
+    if small_disk is None:
+        others = tuple(kind for kind in settings.kinds if kind is not Fault.DISK_FULL)
+        settings = replace(settings, kinds=others)
     cluster = LocalCluster(
         ClusterSettings(
             num_cpus=2,
@@ -51,21 +61,22 @@ def run(model: Path, settings: ChaosSettings, say: Callable[[str], None]) -> Out
                 model=str(model), device="cpu", dtype="float32", kv_memory=KV_BYTES
             ),
             router=RouterSettings(port=0),
-        )
+            start_timeout_s=START_LIMIT_S,
+        ),
+        small_disk,
     )
     with cluster:
         say(f"a router at {cluster.router_address}, two workers")
-        return asyncio.run(_run(cluster, settings, say))
+        return asyncio.run(_run(cluster, Fleet(cluster, small_disk), settings, say))
 
 
 async def _run(
-    cluster: LocalCluster, settings: ChaosSettings, say: Callable[[str], None]
+    cluster: LocalCluster, fleet: Fleet, settings: ChaosSettings, say: Callable[[str], None]
 ) -> Outcome:
     rng = random.Random(settings.seed)
     load = Load(cluster.router_address, settings.load)
     answers = await load.answers()
     say(f"{len(answers)} answers without faults")
-    fleet = Fleet(cluster)
     log = _Log()
     breaking = asyncio.create_task(_break(fleet, load, settings, log, say))
 
@@ -76,6 +87,7 @@ async def _run(
     await breaking
     log.lives.append(await asyncio.to_thread(fleet.router_life))
     silent_after_s = RouterSettings().dead_after_s
+    log.complaints = await asyncio.to_thread(fleet.log_complaints)
     return _outcome(streams, answers, log, silent_after_s)
 
 
@@ -92,6 +104,7 @@ def _outcome(
         served_again_s=served_again_s(streams, log.struck),
         # The first router was not killed before.
         sighted=sum((life.sighted for life in log.lives[1:]), Sighted()),
+        log_complaints=log.complaints,
         resumes=sum((life.resumes for life in log.lives), Counter()),
     )
 

@@ -93,6 +93,7 @@ def test_the_record_counts_every_stream_once_and_reasons_without_ids():
         mended_s=[1.0],
         served_again_s=[10.1, 3.0],
         sighted=Sighted(2000, 12),
+        log_complaints=0,
         resumes=Counter(by_clients=1),
     )
     record = outcome.record
@@ -114,10 +115,11 @@ def test_a_pause_belongs_to_the_fault_that_it_fell_under():
         at(9.0, 10.2, 10.3, 12.9, 16.0, 19.9, 20.1, 23.1, 23.2),
         at(11.0, 19.0),  # not open at either hit
         at(1.0, 9.8),
+        at(5.0, 11.0, 11.1),  # what it had waited before is not the fault's
     ]
     found = pauses_by_fault(streams, [engine, router])
     assert {fault: [round(s, 6) for s in waits] for fault, waits in found.items()} == {
-        Fault.ENGINE: [1.5, 3.1],
+        Fault.ENGINE: [1.5, 3.1, 1.0],
         Fault.ROUTER: [3.0],
     }
 

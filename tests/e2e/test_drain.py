@@ -2,8 +2,10 @@
 
 import asyncio
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -108,3 +110,14 @@ def test_an_actor_told_to_end_drains_and_the_next_one_comes(cluster: LocalCluste
     streams = asyncio.run(_streams_under(cluster.router_address, lambda: _tell_to_end(before)))
     _assert_undisturbed(streams)
     _await_next_life(cluster, before)
+
+
+@pytest.mark.deep
+def test_a_cluster_that_is_stopped_ends_what_runs_whole(cluster: LocalCluster):
+    """The last test here: nothing of the cluster is left afterwards."""
+    address, has_begun = cluster.router_address, threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(lambda: asyncio.run(_streams_under(address, has_begun.set)))
+        assert has_begun.wait(BACK_S)
+        cluster.stop()
+        _assert_undisturbed(reading.result())

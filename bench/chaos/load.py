@@ -16,6 +16,7 @@ from radixroute.errors import FrontDoorError
 from radixroute.request.limits import PartialSampling
 
 TIMEOUT_S = 300.0  # of one answer
+FLOWS_S = 1.0  # since its last message, of a stream that nothing holds up
 HUNG_S = 150.0  # without a message: more than twice what the client waits for a router
 
 
@@ -36,6 +37,13 @@ class Load:
         self._settings = settings
         self.n_begun = 0
         self.n_running = 0  # streams whose first message has come
+        self._open: dict[int, Heard] = {}
+
+    @property
+    def is_flowing(self) -> bool:
+        """Nobody waits any more for what a fault held up."""
+        now_s = time.monotonic()
+        return all(now_s - heard.moments[-1] < FLOWS_S for heard in self._open.values())
 
     async def answers(self) -> list[Expected]:
         """Of every prompt, without faults. Raises what the client raises."""
@@ -72,6 +80,7 @@ class Load:
         )
         stream = client.generate(RawText(text), sampling)
         heard.moments.append(time.monotonic())
+        self._open[id(heard)] = heard
         try:
             while True:
                 async with asyncio.timeout(HUNG_S):
@@ -89,5 +98,6 @@ class Load:
         finally:
             heard.moments.append(time.monotonic())
             self.n_running -= bool(heard.pieces)
+            del self._open[id(heard)]
             await stream.aclose()
         return heard

@@ -5,6 +5,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from radixroute.worker.settings import WorkerSettings
 
 KV_BYTES = 16 * 1024 * 1024
 START_LIMIT_S = 60.0  # a worker that hangs longer is started again; 10 to 20 s are usual
-CALM_S = (0.5, 2.0)  # between a fleet that is ready and the next fault
+CALM_S = (2.0, 5.0)  # between a fleet that is ready, streams that flow, and the next fault
+FLOW_S = 30.0  # so long at most is waited until nothing holds a stream up
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ async def _break(
     """Each fault meets a fleet that is ready, and streams in the middle of their answers."""
     rng = random.Random(settings.seed + 1)
     for fault in _order(settings, rng):
+        await _until_flowing(load)
         await asyncio.sleep(rng.uniform(*CALM_S))
         while not load.n_running:  # noqa: ASYNC110 - the streams are other tasks'
             await asyncio.sleep(0.01)
@@ -129,6 +132,14 @@ async def _break(
         log.struck.append(Struck(fault, hit.at_s, time.monotonic()))
         mended_s = log.struck[-1].ready_s - hit.at_s
         say(f"{fault.value}: ready again after {mended_s:.1f} s, {load.n_begun} requests")
+
+
+async def _until_flowing(load: Load) -> None:
+    """Else what one fault held up would be taken for the next one's doing."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FLOW_S):
+            while not load.is_flowing:  # noqa: ASYNC110 - the streams are other tasks'
+                await asyncio.sleep(0.01)
 
 
 def _order(settings: ChaosSettings, rng: random.Random) -> list[Fault]:

@@ -6,7 +6,7 @@ fail to talk to its own cluster. Every process of a cluster therefore comes thro
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from radixroute.deploy.errors import RayMissing
@@ -25,7 +25,7 @@ for _name, _value in RAY_ENVIRONMENT.items():
 
 try:
     import ray
-    from ray._private import ray_constants
+    from ray._private import ray_constants, worker
     from ray.exceptions import GetTimeoutError, RayError, RayTaskError
     from ray.experimental import internal_kv
     from ray.util import get_node_ip_address
@@ -53,6 +53,19 @@ def leave_loopback() -> None:
     ray_constants.ENABLE_RAY_CLUSTER = True
 
 
+def on_sigterm(call: Callable[[], None]) -> None:
+    """What SIGTERM does in this actor's process from now on. Call it in the actor.
+
+    Ray's own handler ends the process at once, and only the main thread could set another: that one
+    is Ray's and never comes back to us. So the function which Ray's handler calls is replaced.
+    """
+
+    def instead(_message: str, *, exit_code: int) -> None:
+        call()
+
+    worker.raise_sys_exit_with_custom_error_message = instead  # type: ignore[attr-defined]
+
+
 def total_cpus() -> float:
     """CPUs of the whole Ray we are connected to."""
     return float(ray.cluster_resources().get("CPU", 0.0))  # type: ignore[no-untyped-call]
@@ -75,6 +88,7 @@ __all__ = [
     "get_node_ip_address",
     "internal_kv",
     "leave_loopback",
+    "on_sigterm",
     "ray",
     "total_cpus",
 ]

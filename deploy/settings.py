@@ -41,6 +41,7 @@ class ClusterSettings:
     wait_for_nodes: bool = False  # the Ray joined scales up: missing resources are not an error
     # A cold start imports torch and reads the weights: 10 s for 135 M parameters on a slow disk.
     start_timeout_s: float = 180.0
+    # Of the router, then of the workers. Answers get the first four fifths of it to end whole.
     stop_timeout_s: float = 10.0
     runtime_dir: str = ""  # state files and logs; empty: a directory of this user in /tmp
 
@@ -59,6 +60,11 @@ class ClusterSettings:
             raise ConfigError(
                 "spread binds workers to their nodes' addresses; allow it with worker.insecure_bind"
             )
+
+    @property
+    def drain_s(self) -> float:
+        """For answers to end whole where an actor is told to end."""
+        return 0.8 * self.stop_timeout_s
 
 
 def settle(settings: ClusterSettings) -> ClusterSettings:

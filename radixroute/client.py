@@ -2,7 +2,8 @@
 
 Own one gRPC channel each; what fails is told in our words (`radixroute/call_errors.py`). A router
 that is lost in the middle of an answer is asked again, and the answer goes on where it was
-(`radixroute/lasting_stream.py`); nothing else is retried: a failed request stays visible. Used by
+(`radixroute/lasting_stream.py`); so is one that answered this client before and is not there now;
+nothing else is retried: a failed request stays visible. Used by
 the command line, the demo and whoever writes Python. A client belongs to one thread or event loop.
 """
 
@@ -55,6 +56,7 @@ class _Client:
         self._address, self._timeout_s = address, timeout_s
         self._inspect_timeout_s = inspect_timeout_s
         self._lost_router_wait_s = lost_router_wait_s
+        self._has_answered = False  # a router, here
         self._channel = self._open(address)
         self._router = _STUBS.RouterStub(self._channel)
         self._inspect = _STUBS.InspectStub(self._channel)
@@ -69,6 +71,7 @@ class _Client:
             timeout_s=self._timeout_s,
             patience_s=self._lost_router_wait_s,
             clock_s=time.monotonic,
+            is_known=self._has_answered,
         )
 
 
@@ -100,6 +103,7 @@ class RouterClient(_Client):
             call = self._router.Generate(stream.request, timeout=stream.left_s)
             try:
                 for response in call:
+                    self._has_answered = True
                     yield delta_of(stream.take(response))
                 return
             except grpc.RpcError as error:
@@ -150,9 +154,11 @@ class RouterClient(_Client):
 
     def _ask(self, method: str, request: object) -> Any:
         try:
-            return getattr(self._inspect, method)(request, timeout=self._inspect_timeout_s)
+            answer = getattr(self._inspect, method)(request, timeout=self._inspect_timeout_s)
         except grpc.RpcError as error:
             raise translated(error, self._address, self._inspect_timeout_s) from error
+        self._has_answered = True
+        return answer
 
 
 class AsyncRouterClient(_Client):
@@ -181,6 +187,7 @@ class AsyncRouterClient(_Client):
             call = self._router.Generate(stream.request, timeout=stream.left_s)
             try:
                 async for response in call:
+                    self._has_answered = True
                     yield delta_of(stream.take(response))
                 return
             except grpc.RpcError as error:
@@ -231,6 +238,8 @@ class AsyncRouterClient(_Client):
 
     async def _ask(self, method: str, request: object) -> Any:
         try:
-            return await getattr(self._inspect, method)(request, timeout=self._inspect_timeout_s)
+            answer = await getattr(self._inspect, method)(request, timeout=self._inspect_timeout_s)
         except grpc.RpcError as error:
             raise translated(error, self._address, self._inspect_timeout_s) from error
+        self._has_answered = True
+        return answer

@@ -28,12 +28,15 @@ class LastingStream:
         timeout_s: float,
         patience_s: float,
         clock_s: Callable[[], float],
+        is_known: bool = False,
     ) -> None:
-        """`patience_s`: for so long after its last message a lost router is asked for again."""
+        """`patience_s`: for so long after its last message a lost router is asked for again.
+        `is_known`: a router has answered there before: if none does now, it was lost."""
         self._request = request
         self._clock_s = clock_s
         self._end_s = clock_s() + timeout_s
         self._patience_s = patience_s
+        self._is_known = is_known
         self._request_id = ""  # empty: nothing has come yet
         self._sampling: pb.SamplingParams | None = None  # as it was told
         self._emitted = bytearray()  # packed
@@ -93,7 +96,8 @@ class LastingStream:
         now_s = self._clock_s()
         has_begun = bool(self._request_id)
         if self._lost_s is None:
-            is_end = not is_lost(error) or (not has_begun and has_no_connection(error))
+            is_known = has_begun or self._is_known
+            is_end = not is_lost(error) or (not is_known and has_no_connection(error))
         else:  # a router without workers yet is one that has just come back
             is_end = error.code().name != "UNAVAILABLE" and not is_lost(error)
         if is_end or (has_begun and self._sampling is None):

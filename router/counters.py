@@ -23,6 +23,7 @@ class Count(StrEnum):
     REQUESTS_SENT_BACK = "requests_sent_back_by_full_workers"
     QUEUE_OVERFLOWED = "requests_refused_queue_full"
     NO_WORKERS = "requests_refused_no_workers"
+    REFUSED_DRAINING = "requests_refused_draining"
     DEADLINES_PASSED = "requests_past_deadline"
     DEADLINES_HOPELESS = "requests_refused_hopeless_deadline"
     DEATHS_EXHAUSTED = "requests_failed_after_two_deaths"

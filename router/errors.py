@@ -9,7 +9,8 @@
     ├── TryLater             the same request may work in a moment, or at another router
     │   ├── NoWorkers
     │   ├── QueueFull
-    │   └── PromptUnread
+    │   ├── PromptUnread
+    │   └── Draining         this router ends once those it has are done
     ├── RequestFailed        the request was tried and will not be tried again
     │   ├── DeadlinePassed
     │   ├── ClientUnread     its client read nothing of the answer
@@ -63,6 +64,10 @@ class QueueFull(TryLater):
 
 class PromptUnread(TryLater):
     """Whoever was to read the prompt was lost."""
+
+
+class Draining(TryLater):
+    """This router finishes what it has and takes nothing new."""
 
 
 class RequestFailed(RouterError):

@@ -76,6 +76,11 @@ class RouterRuntime:
         """Memory of the prefix index."""
         return self._index.n_bytes
 
+    @property
+    def n_leases_asked(self) -> int:
+        """Leases that clients wait for."""
+        return len(self._leases)
+
     def listen(self, transport: EventTransport) -> None:
         """Where the workers' event streams come from."""
         self._events = EventLink(self.core, self._index, transport)

@@ -41,6 +41,7 @@ _log = logging.getLogger(__name__)
 
 TICK_S = 0.1
 STOP_GRACE_S = 0.5
+DRAIN_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class RouterService:
         self._runtime: RouterRuntime | None = None
         self._subscriber: EventSubscriber | None = None
         self._prompts: PromptReader | None = None
+        self._router_server: RouterServer | None = None
+        self._is_draining = False
         self._ticking: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         self._is_serving: bool | None = None
@@ -138,8 +141,13 @@ class RouterService:
         await asyncio.wait([self._ticking])
         return "the router's tick ended"
 
-    async def stop(self) -> None:
-        """Ends every stream and connection. Idempotent."""
+    async def stop(self, drain_s: float = 0.0) -> None:
+        """Ends every stream and connection. Idempotent.
+
+        Streams that run get `drain_s` to end whole; whoever comes meanwhile is told UNAVAILABLE.
+        """
+        if self._router_server is not None and self._ticking is not None:
+            await self._drain(self._router_server, time.monotonic() + drain_s)
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
@@ -162,8 +170,9 @@ class RouterService:
         settings = self._settings
         server = grpc.aio.server(options=server_options(settings.max_message_bytes))
         self._prompts = PromptReader(runtime, settings)
-        router_server = RouterServer(runtime, settings, self._prompts, random.SystemRandom())
-        router_server.add_to(server)
+        rng = random.SystemRandom()
+        self._router_server = RouterServer(runtime, settings, self._prompts, rng)
+        self._router_server.add_to(server)
         inspect_server = InspectServer(
             runtime, settings, secrets.token_hex(8), lambda: self._metrics_address
         )
@@ -177,6 +186,14 @@ class RouterService:
             reason = why_not_free(settings.host, settings.port) or "the system refuses"
             raise PortInUse(f"cannot listen on {target}: {reason}") from error
         return server, port
+
+    async def _drain(self, server: RouterServer, give_up_s: float) -> None:
+        self._is_draining = True
+        server.drain()
+        while server.n_open and time.monotonic() < give_up_s:  # noqa: ASYNC110 - others end them
+            await asyncio.sleep(DRAIN_POLL_S)
+        if server.n_open:
+            _log.warning("%d answers were not over in time: they are cut off", server.n_open)
 
     async def _serve_metrics(self, runtime: RouterRuntime) -> None:
         """In this loop: no other thread may read the core."""
@@ -208,7 +225,7 @@ class RouterService:
             runtime.lagged(time.monotonic() - due_s)
 
     async def _show_health(self, runtime: RouterRuntime) -> None:
-        is_serving = runtime.core.is_serving
+        is_serving = runtime.core.is_serving and not self._is_draining
         if is_serving != self._is_serving:
             self._is_serving = is_serving
             codes = health_pb2.HealthCheckResponse

@@ -8,6 +8,7 @@ that the engine is gone. On one event loop. Called by `deploy`'s worker actor, t
 import asyncio
 import logging
 import secrets
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,8 @@ from radixroute.worker.process.engine_process import TORCH_RUNNER, EngineProcess
 from radixroute.worker.settings import WorkerSettings
 
 _log = logging.getLogger(__name__)
+
+_DRAIN_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +136,14 @@ class WorkerService:
             raise NotStarted("the worker was not started")
         return await asyncio.shield(self._failure)
 
-    async def stop(self) -> None:
-        """End everything, whatever had been started. Idempotent."""
+    async def stop(self, drain_s: float = 0.0) -> None:
+        """End everything, whatever had been started; requests that run get `drain_s` to end whole.
+        Idempotent."""
+        if drain_s and self._server is not None:
+            await self._server.report_ending()
+            give_up_s = time.monotonic() + drain_s
+            while self.in_flight and time.monotonic() < give_up_s:  # noqa: ASYNC110
+                await asyncio.sleep(_DRAIN_POLL_S)
         await self._page.stop()
         if self._sessions is not None:
             self._sessions.close_all()
@@ -191,7 +200,7 @@ class WorkerService:
         if self._failure is not None and not self._failure.done():
             self._failure.set_result(reason)
         if self._server is not None:
-            self._dying = asyncio.create_task(self._server.report_dead())
+            self._dying = asyncio.create_task(self._server.report_ending())
 
     async def _start(self) -> int:
         loop = asyncio.get_running_loop()

@@ -8,9 +8,12 @@ import argparse
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
+from bench.chaos.load import LoadSettings
 from bench.chaos.run import ChaosSettings, run
+from bench.chaos.small_disk import small_disk
 from bench.rows import write
 from radixroute.demo.machine import machine, versions
 from tests.e2e.tiny_model import write_tiny_model
@@ -24,18 +27,35 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=defaults.requests, help="at least")
     parser.add_argument("--kills", type=int, default=defaults.kills)
     parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--streams", type=int, default=defaults.load.streams, help="at once")
+    parser.add_argument("--long", action="store_true", help="10,000 requests and 100 kills")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the file that is written")
     asked = parser.parse_args()
-    settings = ChaosSettings(requests=asked.requests, kills=asked.kills, seed=asked.seed)
+    settings = ChaosSettings(
+        requests=10_000 if asked.long else asked.requests,
+        kills=100 if asked.long else asked.kills,
+        seed=asked.seed,
+        load=LoadSettings(streams=asked.streams),
+    )
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "small").mkdir()
         model = write_tiny_model(Path(folder, "tiny"))
-        outcome = run(model, settings, lambda line: print(line, flush=True))
+        with small_disk(Path(folder, "small")) as disk:
+            if disk is None:
+                print("SKIPPED disk_full: mounting a disk of a megabyte is not allowed here")
+            outcome = run(model, settings, partial(print, flush=True), disk)
     for row in outcome.rows:
         bar = "" if row.bar is None else f"bar {row.bar:g} {'met' if row.is_met else 'MISSED'}"
         print(f"{row.name:16} {row.ours:10,.1f} {row.unit:8} {bar}")
     load_average = os.getloadavg()[0]
-    more = {**outcome.record, "seed": settings.seed, "load_average": load_average}
-    write(RESULTS, outcome.rows, machine(), versions("tiny random Llama"), more)
-    print(f"written to {RESULTS}")
+    more = {
+        **outcome.record,
+        "streams": settings.load.streams,
+        "seed": settings.seed,
+        "load_average": load_average,
+    }
+    write(asked.results, outcome.rows, machine(), versions("tiny random Llama"), more)
+    print(f"written to {asked.results}")
     return 0 if outcome.tally.is_sound else 1
 
 

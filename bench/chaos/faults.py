@@ -10,9 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from bench.chaos.blind import Sighted, first_decisions, log_of
+from bench.chaos.small_disk import fill
 from radixroute.client import RouterClient
 from radixroute.deploy.cluster.local import LocalCluster
 from radixroute.deploy.errors import DeployError
@@ -36,6 +39,8 @@ class Fault(StrEnum):
     ENGINE_PAUSED = "engine_paused"  # SIGSTOP, SIGCONT
     WORKER_PAUSED = "worker_paused"
     ROUTER_PAUSED = "router_paused"
+    START_HANGS = "start_hangs"  # kill -9 of a worker; its next engine is stopped while it loads
+    DISK_FULL = "disk_full"  # no room where actors log to, and a worker killed meanwhile
 
 
 # Shorter and longer than a router takes a silent worker for alive.
@@ -50,36 +55,70 @@ class NotReady(Exception):
     """The fleet did not come back."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A fault that was carried out."""
+
+    at_s: float
+    is_mended: Callable[[], bool]  # it was noticed, and the victim's successor is there
+
+
+@dataclass(frozen=True, slots=True)
+class RouterLife:
+    """What one router did."""
+
+    resumes: Counter[str]
+    sighted: Sighted
+
+
 class Fleet:
     """A cluster as whoever breaks it sees it."""
 
-    def __init__(self, cluster: LocalCluster) -> None:
+    def __init__(self, cluster: LocalCluster, small_disk: Path | None) -> None:
+        """`small_disk`: where its actors log to, if that can be filled."""
         self._cluster = cluster
+        self._disk = small_disk
         self._address = cluster.router_address
 
-    def hit(self, fault: Fault, rng: random.Random) -> Callable[[], bool]:
-        """Does it, and returns what tells that it was noticed and mended."""
+    def hit(self, fault: Fault, rng: random.Random) -> Hit:
         before = self._status()
         actor = before.router if "router" in fault else rng.choice(before.workers)
         victim = self._victim(fault, actor)
         pause_s = PAUSE_S.get(fault)
+        if fault is Fault.DISK_FULL:
+            return self._hit_with_full_disk(victim, actor)
+        at_s = time.monotonic()
         if pause_s is not None:
             victim.send(signal.SIGSTOP)
             try:
                 time.sleep(pause_s)
             finally:
                 victim.send(signal.SIGCONT)
-            return lambda: True
+            return Hit(at_s, lambda: True)
+        engines = self._engines()
         victim.send(signal.SIGKILL)
         if fault is Fault.CONTROLLER:
-            return lambda: not victim.is_alive and self._controller() is not None
-        return lambda: self._life_of(actor.name) > actor.incarnation
+            return Hit(at_s, lambda: not victim.is_alive and self._controller() is not None)
+        if fault is Fault.START_HANGS:
+            self._stop_next_engine(engines)
+            hung_life = self._life_of(actor.name)
+            return Hit(at_s, lambda: self._life_of(actor.name) > hung_life)
+        return Hit(at_s, lambda: self._life_of(actor.name) > actor.incarnation)
 
-    def resumes(self) -> Counter[str]:
-        """What the router at hand has resumed since its start."""
+    def log_complaints(self) -> int:
+        """Lines in which an actor says that it cannot write its log."""
+        logs = Path(self._cluster.temp_dir, "session_latest", "logs")
+        said = (path.read_text(errors="replace") for path in logs.glob("worker-*.err"))
+        return sum(
+            text.count(": No space left on device; lines go to stderr alone") for text in said
+        )
+
+    def router_life(self) -> RouterLife:
+        """Of the router at hand, since its start."""
         with RouterClient(self._address, inspect_timeout_s=5.0) as client:
             counters = client.router_info().counters
-        return Counter({name: counters[key] for name, key in RESUMES.items()})
+            resumes = Counter({name: counters[key] for name, key in RESUMES.items()})
+            return RouterLife(resumes, first_decisions(list(log_of(client))))
 
     def await_ready(self, is_mended: Callable[[], bool]) -> None:
         """Raises `NotReady` when it takes too long."""
@@ -90,6 +129,34 @@ class Fleet:
                     return
             time.sleep(POLL_S)
         raise NotReady(f"the fleet was not ready again within {READY_S:g} s")
+
+    def _hit_with_full_disk(self, victim: ProcessId, actor: ActorStatus) -> Hit:
+        if self._disk is None:
+            raise NotReady("no small disk to fill")
+        filler = fill(self._disk)
+        at_s = time.monotonic()
+        victim.send(signal.SIGKILL)
+
+        def is_mended() -> bool:
+            is_back = self._life_of(actor.name) > actor.incarnation and self._status().is_live
+            if is_back:
+                filler.unlink(missing_ok=True)
+            return is_back
+
+        return Hit(at_s, is_mended)
+
+    def _engines(self) -> set[ProcessId]:
+        return {p for p in descendants(os.getpid()) if ENGINE_MODULE in _command(p)}
+
+    def _stop_next_engine(self, before: set[ProcessId]) -> None:
+        """Seconds before it would be done with loading."""
+        give_up_s = time.monotonic() + READY_S
+        while not (fresh := self._engines() - before):
+            if time.monotonic() > give_up_s:
+                raise NotReady("no engine was started")
+            time.sleep(POLL_S)
+        for engine in fresh:
+            engine.send(signal.SIGSTOP)
 
     def _victim(self, fault: Fault, actor: ActorStatus) -> ProcessId:
         found = None

@@ -6,7 +6,7 @@ Owns the prompts and what each client saw. One event loop.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.chaos.verdicts import Expected, Heard, Piece
@@ -16,6 +16,7 @@ from radixroute.errors import FrontDoorError
 from radixroute.request.limits import PartialSampling
 
 TIMEOUT_S = 300.0  # of one answer
+FLOWS_S = 1.0  # since its last message, of a stream that nothing holds up
 HUNG_S = 150.0  # without a message: more than twice what the client waits for a router
 
 
@@ -23,7 +24,7 @@ HUNG_S = 150.0  # without a message: more than twice what the client waits for a
 class LoadSettings:
     """How much is asked."""
 
-    streams: int = 5  # at once; never a multiple of the workers
+    streams: int = 64  # at once
     tokens: int = 200  # of an answer
     prompts: int = 11
 
@@ -36,6 +37,13 @@ class Load:
         self._settings = settings
         self.n_begun = 0
         self.n_running = 0  # streams whose first message has come
+        self._open: dict[int, Heard] = {}
+
+    @property
+    def is_flowing(self) -> bool:
+        """Nobody waits any more for what a fault held up."""
+        now_s = time.monotonic()
+        return all(now_s - heard.moments[-1] < FLOWS_S for heard in self._open.values())
 
     async def answers(self) -> list[Expected]:
         """Of every prompt, without faults. Raises what the client raises."""
@@ -71,16 +79,15 @@ class Load:
             temperature=0.0, max_tokens=self._settings.tokens, ignore_eos=True
         )
         stream = client.generate(RawText(text), sampling)
-        last_s = time.monotonic()
+        heard.moments.append(time.monotonic())
+        self._open[id(heard)] = heard
         try:
             while True:
                 async with asyncio.timeout(HUNG_S):
                     delta = await anext(stream, None)
                 if delta is None:
                     break
-                now_s = time.monotonic()
-                heard.longest_pause_s = max(heard.longest_pause_s, now_s - last_s)
-                last_s = now_s
+                heard.moments.append(time.monotonic())
                 self.n_running += not heard.pieces
                 heard.pieces.append(Piece(delta.position, delta.token_ids, delta.text))
                 heard.is_finished = delta.finish is not None
@@ -89,11 +96,8 @@ class Load:
         except FrontDoorError as error:
             heard.error = str(error)
         finally:
+            heard.moments.append(time.monotonic())
             self.n_running -= bool(heard.pieces)
+            del self._open[id(heard)]
             await stream.aclose()
         return heard
-
-
-def pauses_s(streams: Sequence[Heard]) -> list[float]:
-    """Each stream's longest one."""
-    return [heard.longest_pause_s for heard in streams]

@@ -4,94 +4,58 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench.chaos.faults import Fault, Fleet
-from bench.chaos.load import Load, LoadSettings, pauses_s
-from bench.chaos.verdicts import Tally, Verdict, tally
-from bench.rows import Row, alone, per_cent_99
+from bench.chaos.blind import Sighted
+from bench.chaos.faults import Fault, Fleet, RouterLife
+from bench.chaos.load import Load, LoadSettings
+from bench.chaos.outcome import Outcome
+from bench.chaos.pauses import Struck, pauses_by_fault, served_again_s
+from bench.chaos.verdicts import Expected, Heard, tally
 from radixroute.deploy.cluster.local import LocalCluster
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.router.settings import RouterSettings
 from radixroute.worker.settings import WorkerSettings
 
 KV_BYTES = 16 * 1024 * 1024
-CALM_S = (0.5, 2.0)  # between a fleet that is ready and the next fault
+START_LIMIT_S = 60.0  # a worker that hangs longer is started again; 10 to 20 s are usual
+CALM_S = (2.0, 5.0)  # between a fleet that is ready, streams that flow, and the next fault
+FLOW_S = 30.0  # so long at most is waited until nothing holds a stream up
 
 
 @dataclass(frozen=True, slots=True)
 class ChaosSettings:
     """What is done."""
 
-    requests: int = 200  # at least
-    kills: int = 20
+    requests: int = 2000  # at least
+    kills: int = 40
     seed: int = 0
     kinds: tuple[Fault, ...] = tuple(Fault)
     load: LoadSettings = field(default_factory=LoadSettings)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of it."""
-
-    kills: Counter[Fault]
-    tally: Tally
-    pauses_s: Sequence[float]  # each stream's longest
-    mended_s: Sequence[float]  # from each fault to a fleet that is ready
-    resumes: Counter[str]  # by the router, by clients
-
-    @property
-    def requests(self) -> int:
-        return self.tally.verdicts.total()
-
-    @property
-    def pause_p99_ms(self) -> float:
-        return 1e3 * per_cent_99(self.pauses_s)
-
-    @property
-    def record(self) -> dict[str, object]:
-        found = self.tally.verdicts
-        return {
-            "requests": self.requests,
-            "kills": {fault.value: n for fault, n in sorted(self.kills.items())},
-            "resumes": dict(self.resumes),
-            "whole": found[Verdict.WHOLE],
-            "lost": found[Verdict.LOST],
-            "lost_because": dict(self.tally.losses),
-            "duplicated": found[Verdict.DUPLICATED],
-            "missing": found[Verdict.MISSING],
-            "hung": found[Verdict.HUNG],
-            "clean_errors": dict(self.tally.clean_errors),
-            "greedy_identical": not found[Verdict.DIFFERENT],
-            "pause_p99_ms": round(self.pause_p99_ms, 1),
-        }
-
-    @property
-    def rows(self) -> list[Row]:
-        bad = (Verdict.LOST, Verdict.DUPLICATED, Verdict.MISSING, Verdict.HUNG, Verdict.DIFFERENT)
-        found = self.tally.verdicts
-        return [
-            *(alone(verdict.value, found[verdict], "streams", 0) for verdict in bad),
-            alone("clean_errors", found[Verdict.CLEAN_ERROR], "streams"),
-            alone("pause.p99", self.pause_p99_ms, "ms"),
-            alone("pause.longest", 1e3 * max(self.pauses_s), "ms"),
-            alone("mended.longest", max(self.mended_s, default=0.0), "s"),
-        ]
 
 
 @dataclass(slots=True)
 class _Log:
     """What was done so far."""
 
-    kills: Counter[Fault] = field(default_factory=Counter)
-    mended_s: list[float] = field(default_factory=list)
-    resumes: Counter[str] = field(default_factory=Counter)
+    struck: list[Struck] = field(default_factory=list)
+    complaints: int = 0
+    lives: list[RouterLife] = field(default_factory=list)  # of routers, each at its end
 
 
-def run(model: Path, settings: ChaosSettings, say: Callable[[str], None]) -> Outcome:
+def run(
+    model: Path,
+    settings: ChaosSettings,
+    say: Callable[[str], None],
+    small_disk: Path | None = None,
+) -> Outcome:
     """Two workers with this model on a Ray of their own. Call it from the main thread."""
+    if small_disk is None:
+        others = tuple(kind for kind in settings.kinds if kind is not Fault.DISK_FULL)
+        settings = replace(settings, kinds=others)
     cluster = LocalCluster(
         ClusterSettings(
             num_cpus=2,
@@ -99,21 +63,22 @@ def run(model: Path, settings: ChaosSettings, say: Callable[[str], None]) -> Out
                 model=str(model), device="cpu", dtype="float32", kv_memory=KV_BYTES
             ),
             router=RouterSettings(port=0),
-        )
+            start_timeout_s=START_LIMIT_S,
+        ),
+        small_disk,
     )
     with cluster:
         say(f"a router at {cluster.router_address}, two workers")
-        return asyncio.run(_run(cluster, settings, say))
+        return asyncio.run(_run(cluster, Fleet(cluster, small_disk), settings, say))
 
 
 async def _run(
-    cluster: LocalCluster, settings: ChaosSettings, say: Callable[[str], None]
+    cluster: LocalCluster, fleet: Fleet, settings: ChaosSettings, say: Callable[[str], None]
 ) -> Outcome:
     rng = random.Random(settings.seed)
     load = Load(cluster.router_address, settings.load)
     answers = await load.answers()
     say(f"{len(answers)} answers without faults")
-    fleet = Fleet(cluster)
     log = _Log()
     breaking = asyncio.create_task(_break(fleet, load, settings, log, say))
 
@@ -122,9 +87,28 @@ async def _run(
 
     streams = await load.run(is_over, rng)
     await breaking
-    log.resumes += await asyncio.to_thread(fleet.resumes)
-    found = tally(streams, answers)
-    return Outcome(log.kills, found, pauses_s(streams), log.mended_s, log.resumes)
+    log.lives.append(await asyncio.to_thread(fleet.router_life))
+    silent_after_s = RouterSettings().dead_after_s
+    log.complaints = await asyncio.to_thread(fleet.log_complaints)
+    return _outcome(streams, answers, log, silent_after_s)
+
+
+def _outcome(
+    streams: list[Heard], answers: list[Expected], log: _Log, silent_after_s: float
+) -> Outcome:
+    return Outcome(
+        kills=Counter(one.fault for one in log.struck),
+        tally=tally(streams, answers),
+        pauses_s=[heard.longest_pause_s for heard in streams],
+        by_fault_s=pauses_by_fault(streams, log.struck),
+        silent_after_s=silent_after_s,
+        mended_s=[one.ready_s - one.hit_s for one in log.struck],
+        served_again_s=served_again_s(streams, log.struck),
+        # The first router was not killed before.
+        sighted=sum((life.sighted for life in log.lives[1:]), Sighted()),
+        log_complaints=log.complaints,
+        resumes=sum((life.resumes for life in log.lives), Counter()),
+    )
 
 
 async def _break(
@@ -137,17 +121,25 @@ async def _break(
     """Each fault meets a fleet that is ready, and streams in the middle of their answers."""
     rng = random.Random(settings.seed + 1)
     for fault in _order(settings, rng):
+        await _until_flowing(load)
         await asyncio.sleep(rng.uniform(*CALM_S))
         while not load.n_running:  # noqa: ASYNC110 - the streams are other tasks'
             await asyncio.sleep(0.01)
         if fault is Fault.ROUTER:  # its counters end with it
-            log.resumes += await asyncio.to_thread(fleet.resumes)
-        began_s = time.monotonic()
-        is_mended = await asyncio.to_thread(fleet.hit, fault, rng)
-        log.kills[fault] += 1
-        await asyncio.to_thread(fleet.await_ready, is_mended)
-        log.mended_s.append(time.monotonic() - began_s)
-        say(f"{fault.value}: ready again after {log.mended_s[-1]:.1f} s, {load.n_begun} requests")
+            log.lives.append(await asyncio.to_thread(fleet.router_life))
+        hit = await asyncio.to_thread(fleet.hit, fault, rng)
+        await asyncio.to_thread(fleet.await_ready, hit.is_mended)
+        log.struck.append(Struck(fault, hit.at_s, time.monotonic()))
+        mended_s = log.struck[-1].ready_s - hit.at_s
+        say(f"{fault.value}: ready again after {mended_s:.1f} s, {load.n_begun} requests")
+
+
+async def _until_flowing(load: Load) -> None:
+    """Else what one fault held up would be taken for the next one's doing."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FLOW_S):
+            while not load.is_flowing:  # noqa: ASYNC110 - the streams are other tasks'
+                await asyncio.sleep(0.01)
 
 
 def _order(settings: ChaosSettings, rng: random.Random) -> list[Fault]:

@@ -4,10 +4,12 @@ Pure. Trusts nothing that the client library checks by itself.
 """
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 
 # Errors that a fleet may answer under faults; any other way to end without the answer is a loss.
 CLEAN = (
@@ -55,7 +57,14 @@ class Heard:
     is_finished: bool = False
     is_hung: bool = False
     error: str = ""  # that ended it
-    longest_pause_s: float = 0.0  # without a message, its first one among them
+    # When it was asked for, when each message came and when it ended, on a monotonic clock.
+    moments: "array[float]" = field(default_factory=lambda: array("d"))
+
+    @property
+    def longest_pause_s(self) -> float:
+        """Without a message, its first one among them."""
+        gaps = pairwise(self.moments)
+        return max((end - begin for begin, end in gaps), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ are handed to the service on its own loop.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from radixroute.deploy.actors.actor_logging import log_to
 from radixroute.deploy.actors.service_host import ServiceHost
@@ -18,16 +18,31 @@ from radixroute.worker.service import WorkerService
 from radixroute.worker.settings import WorkerSettings
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an actor ends when it is told to."""
+
+    drain_s: float  # for what it has to end whole
+    on_sigterm: Callable[[Callable[[], None]], None]  # has that called when the signal comes
+
+
 class WorkerActor:
     """One worker: engine, event publisher and gRPC server, all owned by `WorkerService`."""
 
     def __init__(
-        self, settings: WorkerSettings, node_address: Callable[[], str] | None, run_dir: str
+        self,
+        settings: WorkerSettings,
+        node_address: Callable[[], str] | None,
+        run_dir: str,
+        ending: Ending,
     ) -> None:
         """`node_address` names the host to bind where it is not the settings' own."""
         log_to(run_dir, settings.worker_id)
         host = settings.host if node_address is None else node_address()
-        self._host = ServiceHost("worker", lambda: WorkerService(replace(settings, host=host)))
+        self._host = ServiceHost(
+            "worker", lambda: WorkerService(replace(settings, host=host)), ending.drain_s
+        )
+        ending.on_sigterm(self._host.leave)
 
     async def start(self) -> StartOutcome:
         return await self._host.start()
@@ -45,9 +60,10 @@ class WorkerActor:
 class RouterActor:
     """One router: `RouterService` and the membership it is given."""
 
-    def __init__(self, settings: RouterSettings, run_dir: str) -> None:
+    def __init__(self, settings: RouterSettings, run_dir: str, ending: Ending) -> None:
         log_to(run_dir, "router")
-        self._host = ServiceHost("router", lambda: RouterService(settings))
+        self._host = ServiceHost("router", lambda: RouterService(settings), ending.drain_s)
+        ending.on_sigterm(self._host.leave)
 
     async def start(self) -> StartOutcome:
         return await self._host.start()

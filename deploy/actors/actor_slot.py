@@ -9,12 +9,17 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from radixroute.deploy.errors import ActorLost
 from radixroute.deploy.state.ledger import Ledger
-from radixroute.deploy.state.records import ActorState, ActorStatus, StartOutcome
+from radixroute.deploy.state.records import (
+    TOLD_TO_END,
+    ActorState,
+    ActorStatus,
+    StartOutcome,
+)
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +71,17 @@ class SlotListener(Protocol):
 
     def actor_up(self, slot: "ActorSlot") -> None: ...
 
+    def actor_draining(self, slot: "ActorSlot") -> None: ...
+
     def actor_down(self, slot: "ActorSlot") -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLimits:
+    """How long a service may take."""
+
+    start_s: float  # to come up once it has a process
+    stop_s: float  # to end in order
 
 
 class ActorSlot:
@@ -79,17 +94,16 @@ class ActorSlot:
         ledger: Ledger,
         listener: SlotListener,
         *,
-        start_limit_s: float,
+        limits: SlotLimits,
         is_patient: bool = False,
     ) -> None:
-        """`start_limit_s`: for a service to come up once it has a process. `is_patient`: actors may
-        stay unplaced, for the nodes they need are only coming up."""
+        """`is_patient`: actors may stay unplaced, for the nodes they need are only coming up."""
         self.name = name
         self.actor: Actor | None = None
         self._spawner = spawner
         self._ledger = ledger
         self._listener = listener
-        self._start_limit_s = start_limit_s
+        self._limits = limits
         self._spawn_limit_s = None if is_patient else SPAWN_LIMIT_S
         self._task: asyncio.Task[None] | None = None
         self._status = ActorStatus(name, ActorState.STOPPED)
@@ -103,14 +117,14 @@ class ActorSlot:
         """Begins to keep the slot filled."""
         self._task = asyncio.get_running_loop().create_task(self._keep(sleep), name=self.name)
 
-    async def close(self, timeout_s: float) -> None:
+    async def close(self) -> None:
         """Ends the actor: in order within the time, by force after it."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
         if self.actor is not None:
-            await _stop(self.actor, timeout_s)
+            await _stop(self.actor, self._limits.stop_s)
             self.actor = None
         self._ledger.retire(self.name)
         self._status = replace(self._status, state=ActorState.STOPPED, address="", pid=None)
@@ -154,16 +168,28 @@ class ActorSlot:
             )
             log.info("%s serves at %s (pid %s)", self.name, outcome.address, outcome.pid)
             self._listener.actor_up(self)
-            return await _watch(actor)
+            reason = await _watch(actor)
+            if reason == TOLD_TO_END:
+                await self._drain(actor)
         except ActorLost as lost:
             return str(lost)
+        return reason
+
+    async def _drain(self, actor: Actor) -> None:
+        """It takes nothing new and ends what it has; whoever waits longer than that is cut off."""
+        log.info("%s was told to end and drains, life %d", self.name, self._status.incarnation)
+        self._status = replace(self._status, state=ActorState.DRAINING, address="")
+        self._listener.actor_draining(self)
+        with suppress(ActorLost, TimeoutError):
+            async with asyncio.timeout(self._limits.stop_s):
+                await actor.stop()
 
     async def _started(self, actor: Actor) -> StartOutcome:
         try:
-            async with asyncio.timeout(self._start_limit_s):
+            async with asyncio.timeout(self._limits.start_s):
                 return await actor.start()
         except TimeoutError:
-            limit_s = self._start_limit_s
+            limit_s = self._limits.start_s
             return StartOutcome(error=f"it hung while starting: not up within {limit_s:g} s")
 
     def _adopt(self) -> Actor | None:

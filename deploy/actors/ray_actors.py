@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
-from radixroute.deploy.actors.actor_classes import RouterActor, WorkerActor
+from radixroute.deploy.actors.actor_classes import Ending, RouterActor, WorkerActor
 from radixroute.deploy.errors import ActorLost
 from radixroute.deploy.ray_env import (
     NodeAffinitySchedulingStrategy,
     RayError,
     RayTaskError,
     get_node_ip_address,
+    on_sigterm,
     ray,
 )
 from radixroute.deploy.settings import ClusterSettings
@@ -102,7 +103,7 @@ class RaySpawners:
             return (
                 ray.remote(WorkerActor)
                 .options(**options)
-                .remote(worker, node_address, self.run_dir)
+                .remote(worker, node_address, self.run_dir, self._ending)
             )
 
         return RaySpawner(f"{settings.name}:{worker_id}", make)
@@ -117,9 +118,17 @@ class RaySpawners:
                 port=ledger.router_port or settings.router.port,
             )
             options = _options(name) | {"num_cpus": 0, "scheduling_strategy": self._own_node()}
-            return ray.remote(RouterActor).options(**options).remote(router, self.run_dir)
+            return (
+                ray.remote(RouterActor)
+                .options(**options)
+                .remote(router, self.run_dir, self._ending)
+            )
 
         return RaySpawner(f"{settings.name}:router", make)
+
+    @property
+    def _ending(self) -> Ending:
+        return Ending(self.settings.drain_s, on_sigterm)
 
     def _own_node(self) -> NodeAffinitySchedulingStrategy:
         return NodeAffinitySchedulingStrategy(self.node_id, soft=False)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from radixroute.deploy.actors.loop_thread import LoopThread
-from radixroute.deploy.state.records import StartOutcome
+from radixroute.deploy.state.records import TOLD_TO_END, StartOutcome
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.router.errors import PortInUse
 
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 # After a failure is known the process stays this long, so that the controller hears the reason
 # before it hears of the death.
 FAREWELL_S = 1.0
+NOTICE_S = 0.5
 EXIT_FAILED = 70  # sysexits.h: internal software error
 # A port just given up by a dead router may need a moment; more would hide a foreign owner.
 PORT_PATIENCE_S = 3.0
@@ -46,7 +47,7 @@ class Service(Protocol):
 
     async def wait_failed(self) -> str: ...
 
-    async def stop(self) -> None: ...
+    async def stop(self, drain_s: float) -> None: ...
 
 
 S = TypeVar("S", bound=Service)
@@ -55,19 +56,23 @@ S = TypeVar("S", bound=Service)
 class ServiceHost(Generic[S]):
     """Owns the loop thread and the service made by `make`."""
 
-    def __init__(self, name: str, make: Callable[[], S]) -> None:
+    def __init__(self, name: str, make: Callable[[], S], drain_s: float = 0.0) -> None:
+        """`drain_s`: what its service gets to finish what it has, wherever it is ended in order."""
         self._loop = LoopThread(name)
+        self._drain_s = drain_s
         self._make = make
         self._service: S | None = None
         self._starting: asyncio.Task[StartOutcome] | None = None
         self._is_stopping = False
+        self._told: asyncio.Future[str] | None = None
+        self._stopping: asyncio.Task[None] | None = None
 
     async def start(self) -> StartOutcome:
         """Idempotent: a controller that was restarted asks again."""
         return await self._loop.call(self._start_once())
 
     async def wait_failed(self) -> str:
-        return await self._loop.call(self._running().wait_failed())
+        return await self._loop.call(self._wait_ending(self._running()))
 
     async def ping(self) -> None:
         await self._loop.call(asyncio.sleep(0))
@@ -79,7 +84,12 @@ class ServiceHost(Generic[S]):
     async def stop(self) -> None:
         self._is_stopping = True
         if self._service is not None:
-            await self._loop.call(self._service.stop())
+            await self._loop.call(self._stop_once(self._service))
+
+    def leave(self) -> None:
+        """A signal told this process to end: it drains and exits, whether or not a controller is
+        there to hear of it. From any thread; returns at once."""
+        self._loop.start(self._leave())
 
     def _running(self) -> S:
         if self._service is None:
@@ -114,6 +124,39 @@ class ServiceHost(Generic[S]):
         log.info("serves at %s:%d", address.host, address.port)
         self._loop.start(self._leave_when_failed(self._service))
         return StartOutcome(address.host, address.port, os.getpid())
+
+    async def _wait_ending(self, service: S) -> str:
+        told = self._told_future()
+        failed = asyncio.ensure_future(service.wait_failed())
+        try:
+            await asyncio.wait([told, failed], return_when=asyncio.FIRST_COMPLETED)
+            return told.result() if told.done() else failed.result()
+        finally:
+            failed.cancel()
+
+    def _told_future(self) -> "asyncio.Future[str]":
+        if self._told is None:
+            self._told = asyncio.get_running_loop().create_future()
+        return self._told
+
+    async def _stop_once(self, service: S) -> None:
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(service.stop(self._drain_s))
+        await asyncio.shield(self._stopping)
+
+    async def _leave(self) -> None:
+        told = self._told_future()
+        if told.done():
+            return
+        log.info("told to end: what runs may end within %g s", self._drain_s)
+        told.set_result(TOLD_TO_END)
+        self._is_stopping = True
+        # The controller takes it off the router's list, before an idle one closes its sessions.
+        await asyncio.sleep(NOTICE_S)
+        if self._service is not None:
+            await self._stop_once(self._service)
+        log.info("ended in order")
+        os._exit(0)
 
     async def _leave_when_failed(self, service: S) -> None:
         """Ends this process after its service: a new life needs a new incarnation."""

@@ -9,7 +9,7 @@ through `ActorSpawners` alone, so it runs without Ray in tests. `check()` states
 import asyncio
 from typing import Protocol
 
-from radixroute.deploy.actors.actor_slot import Actor, ActorSlot, Spawner
+from radixroute.deploy.actors.actor_slot import Actor, ActorSlot, SlotLimits, Spawner
 from radixroute.deploy.errors import ActorLost
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger
@@ -21,6 +21,7 @@ from radixroute.router.messages.inputs import Absence, AbsentWorker, MemberSpec
 ROUTER = "router"
 # A push that failed is tried again after this long: the router is busy, or about to be replaced.
 PUSH_RETRY_S = 0.5
+COMING = (ActorState.STARTING, ActorState.DRAINING, ActorState.WAITING)
 
 
 class RouterHandle(Actor, Protocol):
@@ -49,12 +50,13 @@ class Supervisor:
     def __init__(self, settings: ClusterSettings, spawners: ActorSpawners, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
+        limits = SlotLimits(start_s=settings.start_timeout_s, stop_s=settings.stop_timeout_s)
         self._router = ActorSlot(
             ROUTER,
             spawners.router_spawner(ledger),
             ledger,
             self,
-            start_limit_s=settings.start_timeout_s,
+            limits=limits,
         )
         patient = settings.wait_for_nodes
         self._workers = tuple(
@@ -63,7 +65,7 @@ class Supervisor:
                 spawners.worker_spawner(name),
                 ledger,
                 self,
-                start_limit_s=settings.start_timeout_s,
+                limits=limits,
                 is_patient=patient,
             )
             for name in map(_worker_id, range(settings.workers))
@@ -87,8 +89,8 @@ class Supervisor:
         if self._pusher is not None:
             self._pusher.cancel()
             self._pusher = None
-        await self._router.close(self._settings.stop_timeout_s)
-        await asyncio.gather(*(slot.close(self._settings.stop_timeout_s) for slot in self._workers))
+        await self._router.close()
+        await asyncio.gather(*(slot.close() for slot in self._workers))
 
     async def restart(self, policy: str | None) -> None:
         """Fresh workers (new incarnations, empty caches) and a fresh router on the same port."""
@@ -100,6 +102,10 @@ class Supervisor:
     def actor_up(self, slot: ActorSlot) -> None:
         if slot is self._router:
             self._ledger.keep_port(int(slot.status.address.rpartition(":")[2]))
+        self._changed.set()
+
+    def actor_draining(self, slot: ActorSlot) -> None:
+        """The router lists it no more, so sends it nothing new and lets it end what it has."""
         self._changed.set()
 
     def actor_down(self, slot: ActorSlot) -> None:
@@ -140,7 +146,7 @@ class Supervisor:
                 reason=status.reason,
             )
             for status in (slot.status for slot in self._workers)
-            if status.state in (ActorState.STARTING, ActorState.WAITING)
+            if status.state in COMING
         )
 
     async def _push_changes(self) -> None:

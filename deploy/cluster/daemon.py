@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 # Processes that Ray ended in order are gone within this; the others are killed.
 ORPHAN_PATIENCE_S = 5.0
-CHECK_S = 1.0
+CHECK_S = 0.5
 
 
 class Ended(BaseException):
@@ -141,4 +141,7 @@ def _end_orphans() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    # Everything has ended by now. Ray's exit handlers would ask a Ray that may be gone.
+    os._exit(status)

@@ -8,6 +8,7 @@ the life of the thread that started them. One at a time per process: Ray's clien
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from typing import Self
 from radixroute.deploy.actors.ray_actors import NAMESPACE
 from radixroute.deploy.cluster.cluster import Cluster, launch
 from radixroute.deploy.errors import AlreadyRunning, DeployError, NotRunning, RayUnreachable
-from radixroute.deploy.process_tree import ProcessId, children_named
+from radixroute.deploy.process_tree import ProcessId, await_gone, children_named, descendants
 from radixroute.deploy.ray_env import enter_loopback, leave_loopback, ray, total_cpus
 from radixroute.deploy.settings import ClusterSettings, settle, with_secret
 from radixroute.deploy.state.records import ClusterStatus, Progress
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 # Nothing of ours goes through Ray's object store; Ray refuses less than 75 MB.
 OBJECT_STORE_BYTES = 80_000_000
+KILL_WAIT_S = 5.0
 RAY_PROCESSES = frozenset({"gcs_server", "raylet"})  # without one of these a Ray is over
 # Ray's socket paths end under this folder and may be 107 bytes long in all: keep it short.
 TEMP_PREFIX, TEMP_PARENT = "rr-", "/tmp"  # noqa: S108 - mkdtemp makes a fresh folder of mode 0700
@@ -92,6 +94,9 @@ class LocalCluster:
     def stop(self) -> None:
         """Ends everything; harmless when nothing runs."""
         cluster, self._cluster, self._status = self._cluster, None, None
+        if self._ray and not self.is_alive:
+            self._abandon_ray()
+            return
         try:
             if cluster is not None:
                 cluster.stop()
@@ -140,7 +145,24 @@ class LocalCluster:
         if self._temp_dir is None:
             return
         ray.shutdown()
+        self._leave_ray()
+
+    def _abandon_ray(self) -> None:
+        """Half of it is gone. It is asked for nothing any more: its client waits for a minute and
+        then ends this process."""
+        log.error("the Ray under this cluster is gone: ending what is left of it")
+        left = {process for process in self._ray if process.is_alive}
+        for parent in tuple(left):
+            left |= descendants(parent.pid)
+        for process in left:
+            process.send(signal.SIGKILL)
+        await_gone(left, KILL_WAIT_S)
+        self._leave_ray()
+
+    def _leave_ray(self) -> None:
         leave_loopback()
+        if self._temp_dir is None:
+            return
         if self._run_dir is not None:
             keep_ray_logs(self._temp_dir, self._run_dir)
         shutil.rmtree(self._temp_dir, ignore_errors=True)

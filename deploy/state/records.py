@@ -17,8 +17,13 @@ class ActorState(Enum):
 
     STARTING = "starting"
     LIVE = "live"
+    DRAINING = "draining"  # told to end: what it has goes on, nothing new comes
     WAITING = "waiting"  # between a death and the next start
     STOPPED = "stopped"
+
+
+# What an actor gives as its reason when a signal asked its process to end: it drains by itself.
+TOLD_TO_END = "told to end (SIGTERM)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,12 +48,20 @@ def runtime_dir(configured: str) -> Path:
 
 
 def write_state(folder: Path, state: ClusterState) -> None:
-    """Replaces the file in one step: a reader sees the old one or the new one."""
+    """Replaces the file in one step: a reader sees the old one or the new one. Raises `ConfigError`
+    where it cannot be written; nothing is left of the attempt."""
     path = _path(folder, state.name)
     descriptor, fresh = tempfile.mkstemp(dir=folder, prefix=f".{state.name}.")  # mode 0600
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(state), file, indent=2)
-    Path(fresh).replace(path)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(asdict(state), file, indent=2)
+        Path(fresh).replace(path)
+    except OSError as error:
+        Path(fresh).unlink(missing_ok=True)
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror}; make room there, or name another folder with "
+            "runtime_dir"
+        ) from error
 
 
 def read_state(folder: Path, name: str) -> ClusterState | None:

@@ -28,6 +28,7 @@ from radixroute.router.api.status import failure_error, retry_hint, status_of
 from radixroute.router.counters import Count
 from radixroute.router.errors import (
     ClientUnread,
+    Draining,
     RequestRejected,
     RouterError,
     Superseded,
@@ -61,6 +62,16 @@ class RouterServer:
         self._rng = rng  # of ids and sampling seeds; unguessable in a live router
         self._ids = RequestIds(settings.cluster_secret, rng)
         self._open = OpenStreams()
+        self._is_draining = False
+
+    @property
+    def n_open(self) -> int:
+        """Answers that clients still read or wait for."""
+        return len(self._open) + self._runtime.n_leases_asked
+
+    def drain(self) -> None:
+        """From now on nothing new comes in; what is in goes on."""
+        self._is_draining = True
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Generate and Route get their requests as bytes: some are too large to be parsed."""
@@ -146,6 +157,9 @@ class RouterServer:
     async def _read(
         self, asked: ProtoRequest, request_id: str, context: grpc.aio.ServicerContext
     ) -> RequestSpec:
+        if self._is_draining:
+            self._runtime.core.count(Count.REFUSED_DRAINING)
+            raise Draining("this router is ending: ask another one, or again in a moment")
         n_bytes = asked.n_bytes + len(asked.message.resume.emitted_token_ids)
         tokens = None if asked.is_text else n_bytes // TOKEN_BYTES
         # Before anything that costs: a full house answers at once.

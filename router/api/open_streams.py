@@ -14,6 +14,9 @@ class OpenStreams:
     def __init__(self) -> None:
         self._by_id: dict[str, ClientStream] = {}
 
+    def __len__(self) -> int:
+        return len(self._by_id)
+
     def claim(self, stream: ClientStream) -> bool:
         """From now on the answer is this stream's. True: another had it, and has ended.
 

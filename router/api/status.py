@@ -12,6 +12,7 @@ from radixroute.request.errors import InvalidRequest
 from radixroute.router.errors import (
     ClientUnread,
     DeadlinePassed,
+    Draining,
     NoWorkers,
     PromptUnread,
     QueueFull,
@@ -32,6 +33,7 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (RequestRejected, grpc.StatusCode.INVALID_ARGUMENT),
     (NoWorkers, grpc.StatusCode.UNAVAILABLE),
     (PromptUnread, grpc.StatusCode.UNAVAILABLE),
+    (Draining, grpc.StatusCode.UNAVAILABLE),
     (QueueFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlinePassed, grpc.StatusCode.DEADLINE_EXCEEDED),
     (ClientUnread, grpc.StatusCode.CANCELLED),

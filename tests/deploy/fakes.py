@@ -27,8 +27,10 @@ class FakeActor:
     absent: tuple[AbsentWorker, ...] = ()
     dead: list[WorkerId] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    is_drained: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
+        self.is_drained.set()
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def die(self) -> None:
@@ -55,6 +57,7 @@ class FakeActor:
 
     async def stop(self) -> None:
         self.is_stopped = True
+        await self.is_drained.wait()
 
     def kill(self) -> None:
         self.is_killed = True

@@ -56,6 +56,27 @@ def test_an_actors_log_is_bounded(tmp_path: Path, loggers, monkeypatch):
     assert "line 199" in (tmp_path / "router.log").read_text()
 
 
+def test_a_full_disk_costs_an_actors_log_lines_which_are_counted_and_said_once(
+    tmp_path: Path, loggers, capsys
+):
+    path = tmp_path / "worker-0.log"
+    path.symlink_to("/dev/full")  # no room, whoever writes
+    log_to(str(tmp_path), "worker-0")
+    log = logging.getLogger("radixroute.x")
+    for number in range(3):
+        log.info("line %d", number)
+    said = capsys.readouterr().err.splitlines()
+    (complaint,) = (line for line in said if "cannot write" in line)
+    assert str(path) in complaint
+    assert "No space left on device" in complaint
+    assert [line[-6:] for line in said if line is not complaint] == ["line 0", "line 1", "line 2"]
+    path.unlink()
+    log.info("line 3")
+    assert "3 lines are missing" in capsys.readouterr().err
+    assert path.read_text().endswith("line 3\n")
+    assert len(path.read_text().splitlines()) == 1
+
+
 def test_the_last_runs_of_each_name_are_kept(tmp_path: Path, monkeypatch):
     other = new_run(tmp_path, "other")
     runs = []

@@ -10,6 +10,7 @@ import pytest
 
 from radixroute.deploy.actors import service_host
 from radixroute.deploy.actors.service_host import EXIT_FAILED, ServiceHost
+from radixroute.deploy.state.records import TOLD_TO_END
 from radixroute.router.errors import PortInUse
 
 
@@ -26,6 +27,7 @@ class FakeService:
     refusals: list[Exception] = field(default_factory=list)
     starts: int = 0
     is_stopped: bool = False
+    drained_s: float = 0.0
     loop: asyncio.AbstractEventLoop | None = None
     failure: "asyncio.Future[str] | None" = None
 
@@ -41,7 +43,8 @@ class FakeService:
         assert self.failure is not None
         return await asyncio.shield(self.failure)
 
-    async def stop(self) -> None:
+    async def stop(self, drain_s: float) -> None:
+        self.drained_s = drain_s
         self.is_stopped = True
 
     def fail(self, reason: str) -> None:
@@ -128,6 +131,30 @@ async def test_a_service_that_ends_because_it_was_stopped_is_no_failure(
     for _ in range(20):
         await host.ping()
     assert exits == []
+    assert "service failed" not in caplog.text
+
+
+async def test_a_process_told_to_end_says_so_drains_once_and_exits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    exits: asyncio.Queue[int] = asyncio.Queue()
+    here = asyncio.get_running_loop()
+    monkeypatch.setattr(os, "_exit", lambda code: here.call_soon_threadsafe(exits.put_nowait, code))
+    monkeypatch.setattr(service_host, "NOTICE_S", 0.001)
+    service = FakeService()
+    host = ServiceHost("test", lambda: service, drain_s=7.0)
+    await host.start()
+    waiting = asyncio.create_task(host.wait_failed())
+    for _ in range(2):  # a second signal changes nothing
+        host.leave()
+    assert await waiting == TOLD_TO_END
+    assert await asyncio.wait_for(exits.get(), 30) == 0
+    assert service.is_stopped
+    assert service.drained_s == 7.0
+    await host.stop()  # the controller's: it waits for the same end
+    await host.apply(lambda one: one.fail("stopped"))
+    await host.ping()
+    assert exits.empty()
     assert "service failed" not in caplog.text
 
 

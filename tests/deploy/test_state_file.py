@@ -1,5 +1,7 @@
 """State files: private, replaced whole, and worth nothing once their process is gone."""
 
+import errno
+import json
 import os
 import signal
 import stat
@@ -91,6 +93,22 @@ def test_a_reused_pid_in_the_family_is_left_alone(folder: Path):
 def test_a_torn_file_counts_as_none(folder: Path, torn: str):
     (folder / "a.json").write_text(torn)
     assert read_state(folder, "a") is None
+
+
+def test_a_state_that_finds_no_room_says_what_to_do_and_leaves_the_old_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    old = ClusterState("blue", "127.0.0.1:1", _mine())
+    write_state(folder, old)
+
+    def no_room(*_arguments: object, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(json, "dump", no_room)
+    with pytest.raises(ConfigError, match=r"No space left on device; make room there"):
+        write_state(folder, ClusterState("blue", "127.0.0.1:2", _mine()))
+    assert read_state(folder, "blue") == old
+    assert [path.name for path in folder.iterdir()] == ["blue.json"]
 
 
 def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path):

@@ -10,7 +10,7 @@ from radixroute.deploy.actors import actor_slot
 from radixroute.deploy.actors.supervisor import Supervisor
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger, MemoryStore
-from radixroute.deploy.state.records import ActorState
+from radixroute.deploy.state.records import TOLD_TO_END, ActorState
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.router.messages.inputs import Absence, MemberSpec
 from tests.deploy.fakes import FakeActor, FakeSpawners
@@ -109,6 +109,35 @@ async def test_an_engine_that_fails_leaves_its_reason(harness: Harness):
     assert harness.spawners.lives["worker-0"][0].is_killed
 
 
+async def test_a_worker_told_to_end_is_unlisted_then_drains_and_comes_back(harness: Harness):
+    await harness.up()
+    router, worker = harness.spawners.current("router"), harness.spawners.current("worker-0")
+    worker.is_drained.clear()
+    worker.fail(TOLD_TO_END)
+    await harness.until(lambda: worker.is_stopped and len(harness.members()) == 1)
+    state = harness.supervisor.status.workers[0]
+    assert (state.state, state.address) == (ActorState.DRAINING, "")
+    # Its streams go on: nobody says that it is dead, and it counts as one that comes back.
+    assert router.dead == []
+    assert [one.worker_id for one in router.absent] == ["worker-0"]
+    assert not worker.is_killed
+    worker.is_drained.set()
+    await harness.until(lambda: harness.supervisor.status.is_live)
+    await harness.until(lambda: len(harness.members()) == 2)
+    assert harness.spawners.current("worker-0").incarnation > worker.incarnation
+
+
+async def test_a_worker_that_does_not_drain_in_time_is_cut_off():
+    harness = Harness(settings=replace(SETTINGS, stop_timeout_s=0.01))
+    await harness.up()
+    worker = harness.spawners.current("worker-0")
+    worker.is_drained.clear()
+    worker.fail(TOLD_TO_END)
+    await harness.until(lambda: worker.is_killed)
+    await harness.until(lambda: harness.supervisor.status.is_live)
+    await harness.supervisor.stop()
+
+
 async def test_a_new_router_takes_over_the_port_and_gets_the_membership(harness: Harness):
     await harness.up()
     before = harness.supervisor.status.router
@@ -159,7 +188,7 @@ async def test_pauses_between_short_lives_grow_up_to_a_limit():
     router = harness.supervisor._router
     router.open(record)
     await asyncio.wait_for(enough.wait(), 30)
-    await router.close(1.0)
+    await router.close()
     assert pauses[:3] == [0.001, 0.002, 0.004]
     assert pauses == sorted(pauses)
     assert pauses[-1] == actor_slot.BACKOFF_MAX_S

@@ -79,6 +79,17 @@ def test_before_the_first_message_it_is_asked_anew():
     assert lasting.request == ASKED
 
 
+def test_a_router_that_was_there_before_is_waited_for():
+    assert stream().pause_s(NOBODY) is None
+    clock = Clock()
+    lasting = stream(clock, is_known=True)
+    assert lasting.pause_s(NOBODY) is not None
+    assert lasting.request == ASKED
+    assert lasting.pause_s(NO_WORKERS) is not None
+    clock.now_s = 10.0
+    assert lasting.pause_s(NOBODY) is None
+
+
 @pytest.mark.parametrize("error", [NOBODY, NO_WORKERS, FULL, REFUSED])
 def test_what_fails_at_once_is_an_answer(error):
     assert stream().pause_s(error) is None

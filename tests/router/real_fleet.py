@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 
@@ -20,35 +21,43 @@ SECRET = "shared"
 
 
 @asynccontextmanager
-async def fleet(*worker_ids: str, runner: str = FAKE_RUNNER):
-    """Started workers and a router over them."""
+async def fleet(
+    *worker_ids: str,
+    runner: str = FAKE_RUNNER,
+    worker: dict[str, Any] | None = None,
+    router: dict[str, Any] | None = None,
+):
+    """Started workers and a router over them. `worker`, `router`: settings of theirs."""
     workers = {
         w: WorkerService(
             WorkerSettings(
-                worker_id=w,
-                block_size=4,
-                kv_memory=256 * 32,
-                incarnation=3,
-                cluster_secret=SECRET,
+                **{
+                    "worker_id": w,
+                    "block_size": 4,
+                    "kv_memory": 256 * 32,
+                    "incarnation": 3,
+                    "cluster_secret": SECRET,
+                    **(worker or {}),
+                }
             ),
             runner=runner,
             tokenizer=make_tokenizer(),
         )
         for w in worker_ids
     }
-    router = RouterService(RouterSettings(port=0, cluster_secret=SECRET))
+    service = RouterService(RouterSettings(port=0, cluster_secret=SECRET, **(router or {})))
     try:
         addresses = await asyncio.gather(*(worker.start() for worker in workers.values()))
-        address = await router.start()
-        router.set_members(
+        address = await service.start()
+        service.set_members(
             [
                 MemberSpec(WorkerId(w), str(at), 3)
                 for w, at in zip(worker_ids, addresses, strict=True)
             ]
         )
         async with grpc.aio.insecure_channel(str(address)) as channel:
-            await until(lambda: all_live(router))
-            yield router, workers, rpc.RouterStub(channel)
+            await until(lambda: all_live(service))
+            yield service, workers, rpc.RouterStub(channel)
     finally:
-        await router.stop()
+        await service.stop()
         await asyncio.gather(*(worker.stop() for worker in workers.values()))

@@ -80,6 +80,33 @@ async def test_a_stream_goes_on_whole_at_the_next_router(read):
         await worker.kill()
 
 
+@pytest.mark.parametrize("make", [AsyncRouterClient, RouterClient])
+async def test_a_client_that_knows_its_router_waits_for_the_next_one_with_a_new_request(make):
+    worker = FakeWorker("a")
+    specs = [await worker.start()]
+    first = await started(specs)
+    client = make(str(first.address), timeout_s=60)
+
+    async def ask() -> list[Delta]:
+        answer = client.generate(PROMPT, PartialSampling(max_tokens=N))
+        if make is AsyncRouterClient:
+            return [delta async for delta in answer]
+        return await asyncio.to_thread(list, answer)
+
+    await ask()
+    await first.stop()
+    asking = asyncio.create_task(ask())
+    await asyncio.wait([asking], timeout=0.3)
+    assert not asking.done()
+    second = await started(specs, first.address.port)
+    assert [token for delta in await asking for token in delta.token_ids] == answer(PROMPT, N)
+    closed = client.close()
+    if make is AsyncRouterClient:
+        await closed
+    await second.stop()
+    await worker.kill()
+
+
 async def test_a_client_whose_patience_ends_says_that_it_lost_the_router():
     worker = FakeWorker("a", hold_after=5)
     service = await started([await worker.start()])

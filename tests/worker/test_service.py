@@ -1,6 +1,8 @@
 """Worker sessions over gRPC on loopback: streams, bad requests, stops, resumes, aborts, events."""
 
 import asyncio
+import os
+import signal
 
 import grpc
 import numpy as np
@@ -232,6 +234,24 @@ async def test_a_direct_client_streams_one_request_and_its_disconnect_aborts_it(
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.Generate(submit("c", [])).read()
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_worker_told_to_end_ends_what_runs_whole_though_all_its_processes_were_told():
+    async def all_of(call):
+        return [delta async for delta in call]
+
+    async with worker(SLOW_RUNNER) as (service, stub, _):
+        with held_back():
+            running = asyncio.create_task(all_of(stub.Generate(submit("a", max_tokens=30))))
+            await until(lambda: service.in_flight == 1, 5)
+            assert service.engine_pid is not None
+            os.kill(service.engine_pid, signal.SIGTERM)
+            stopping = asyncio.create_task(service.stop(drain_s=60.0))
+            await asyncio.sleep(0)
+            assert service.in_flight == 1
+        deltas = await running
+        assert ids(deltas) == alone(PROMPT, SamplingParams(max_tokens=30, ignore_eos=True))
+        await stopping
 
 
 async def test_a_session_of_another_api_version_is_refused(quick):

@@ -176,7 +176,7 @@ def _take(session: WorkerSession, intake: Intake, message: pb.EngineRequest) -> 
 
 
 class WorkerServer:
-    """The listening server: `start`, `report_dead`, `stop`."""
+    """The listening server: `start`, `report_ending`, `stop`."""
 
     def __init__(self, settings: WorkerSettings, engine: EngineServer) -> None:
         require_safe_host(settings)
@@ -200,8 +200,8 @@ class WorkerServer:
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         return int(bound)
 
-    async def report_dead(self) -> None:
-        """The engine is gone: health says so, whoever asks."""
+    async def report_ending(self) -> None:
+        """Send nothing here any more: health says so, whoever asks."""
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def stop(self) -> None:

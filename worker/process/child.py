@@ -42,8 +42,9 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     _die_with(options.parent)
     keep_freed_memory()
-    # Ctrl-C goes to the whole group: the server stops us in its own order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Both go to whole groups of processes: the server stops us in its own order.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(format="%(asctime)s %(levelname)s engine[%(process)d] %(message)s")
     logging.getLogger("radixroute").setLevel(logging.INFO)
     os.set_inheritable(options.fd, False)

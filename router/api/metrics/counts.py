@@ -63,6 +63,7 @@ COUNT_ROWS: tuple[Row, ...] = (
         {
             Count.QUEUE_OVERFLOWED: "queue_full",
             Count.NO_WORKERS: "no_workers",
+            Count.REFUSED_DRAINING: "draining",
             Count.DEADLINES_PASSED: "deadline_passed",
             Count.DEADLINES_HOPELESS: "deadline_hopeless",
             Count.DEATHS_EXHAUSTED: "two_deaths",

@@ -62,7 +62,7 @@ def test_showing_a_scope_does_not_show_the_secret():
     assert "hush" not in repr(replace(BASE, cluster_secret=b"hush"))
 
 
-_FIELDS = st.text(alphabet="ab\0\x01\x04", max_size=5)
+_FIELDS = st.sampled_from(["", "a", "aa", "\x01\0\0\0a", "a\0\0\0\0"])
 _SCOPES = st.builds(RequestScope, lora=_FIELDS, salt=_FIELDS, tenant=_FIELDS)
 
 

@@ -14,13 +14,16 @@ from typing import Protocol
 
 from radixroute.radix.ids import Keys, Tokens
 from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import (
     MAX_PROMPT_BYTES,
+    MAX_TENANT_LEN,
     Limits,
     PartialSampling,
     complete,
     validate_prompt,
+    validate_scope,
 )
 from radixroute.request.pacing import Abandoned, Pause, no_pause
 from radixroute.request.sampling import SamplingParams
@@ -49,7 +52,6 @@ MESSAGE_BYTES = 64  # what a message costs beside its content
 GIANT_BYTES = 64 * 1024  # some 30 ms
 THREADS = 2  # of either kind
 PAUSE_S = 50e-6  # enough to hand the interpreter over: a sleep of zero takes it back at once
-MAX_TENANT_LEN = 128
 MOST_RESUMES = 4096  # of one stream: its attempts are numbered with 16 bits for each, in 32
 
 
@@ -71,6 +73,10 @@ class Asked(Protocol):
     @property
     def tenant(self) -> str:
         """Empty: the default one."""
+
+    @property
+    def cache_salt(self) -> str:
+        """Who shares what is cached with it; empty: all that have none."""
 
     @property
     def priority(self) -> int | None:
@@ -157,7 +163,9 @@ class PromptReader:
                 f"this router's clients may not name the policy {policy!r}: leave it out"
             )
         served = self._runtime.handshake.served or await self._first_served()
-        prompt = await self._prompt(asked, served, seed)
+        tenant = _tenant(asked)
+        scope = self._scope(asked, tenant)
+        prompt = await self._prompt(asked, served, scope, seed)
         limit_s = settings.request_timeout_s
         left_s = limit_s if remaining_s is None else min(limit_s, remaining_s)
         return RequestSpec(
@@ -169,9 +177,10 @@ class PromptReader:
             arrival_ns=arrival_ns,
             deadline_ns=now_ns() + round(left_s * NS_PER_S),
             session=session_of(asked.session_key),
-            tenant=_tenant(asked),
+            tenant=tenant,
             priority=_priority(asked),
             resumed=asked.resumed,
+            scope=scope,
         )
 
     async def _first_served(self) -> Served:
@@ -182,7 +191,16 @@ class PromptReader:
             raise NoWorkers("no worker has joined yet: start workers, or try again in a moment")
         return served
 
-    async def _prompt(self, asked: Asked, served: Served, seed: int) -> Prompt:
+    def _scope(self, asked: Asked, tenant: str) -> RequestScope:
+        """What keeps its blocks apart from others'."""
+        own = "" if self._settings.tenants_share_cache else tenant
+        if not (asked.cache_salt or own):
+            return UNSCOPED
+        scope = RequestScope(salt=asked.cache_salt, tenant=own)
+        validate_scope(scope)
+        return scope
+
+    async def _prompt(self, asked: Asked, served: Served, scope: RequestScope, seed: int) -> Prompt:
         fleet = served.facts
         if asked.model not in ("", fleet.model):
             raise UnknownModel(f"unknown model: this cluster serves {fleet.model!r}")
@@ -190,10 +208,12 @@ class PromptReader:
         asked.check(limits)
         threads = self._threads_for(asked)
         if threads is None:
-            return _read(asked, served, limits, seed, no_pause)
+            return _read(asked, served, limits, scope, seed, no_pause)
         loop, pacer = asyncio.get_running_loop(), Pacer()
         try:
-            return await loop.run_in_executor(threads, _read, asked, served, limits, seed, pacer)
+            return await loop.run_in_executor(
+                threads, _read, asked, served, limits, scope, seed, pacer
+            )
         finally:
             pacer.give_up()
 
@@ -231,14 +251,16 @@ def _priority(asked: Asked) -> int:
     return priority
 
 
-def _read(asked: Asked, served: Served, limits: Limits, seed: int, pause: Pause) -> Prompt:
+def _read(
+    asked: Asked, served: Served, limits: Limits, scope: RequestScope, seed: int, pause: Pause
+) -> Prompt:
     tokens = asked.tokens(served.tokenizer, limits, pause)
     validate_prompt(tokens, limits)
     partial = asked.sampling()
     sampling = complete(partial, limits, prompt_len=len(tokens), seed=seed)
     if asked.resumed is not None:
         _check_resumed(asked.resumed, partial, sampling, limits)
-    keys = block_keys(tokens, served.facts.block_size, served.facts.scope.seed)
+    keys = block_keys(tokens, served.facts.block_size, served.facts.scope.seed_of(scope))
     return Prompt(tokens, keys, sampling)
 
 

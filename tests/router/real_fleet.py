@@ -20,7 +20,7 @@ SECRET = "shared"
 
 
 @asynccontextmanager
-async def fleet(*worker_ids: str, runner: str = FAKE_RUNNER):
+async def fleet(*worker_ids: str, runner: str = FAKE_RUNNER, **router_settings):
     """Started workers and a router over them."""
     workers = {
         w: WorkerService(
@@ -36,7 +36,7 @@ async def fleet(*worker_ids: str, runner: str = FAKE_RUNNER):
         )
         for w in worker_ids
     }
-    router = RouterService(RouterSettings(port=0, cluster_secret=SECRET))
+    router = RouterService(RouterSettings(port=0, cluster_secret=SECRET, **router_settings))
     try:
         addresses = await asyncio.gather(*(worker.start() for worker in workers.values()))
         address = await router.start()

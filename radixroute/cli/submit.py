@@ -81,6 +81,7 @@ def submit(  # noqa: PLR0913 - every parameter is an option of the command line
         str,
         typer.Option(help="Cached blocks are shared with requests of the same salt only."),
     ] = "",
+    lora: Annotated[str, typer.Option(help="Name of an adapter that workers serve.")] = "",
     router: RouterOption = None,
     name: NameOption = None,
 ) -> None:
@@ -111,6 +112,7 @@ def submit(  # noqa: PLR0913 - every parameter is an option of the command line
             tenant=tenant,
             priority=priority,
             cache_salt=cache_salt,
+            lora=lora,
         )
         _report(_stream(answer))
 

@@ -52,6 +52,7 @@ MESSAGE_BYTES = 64  # what a message costs beside its content
 GIANT_BYTES = 64 * 1024  # some 30 ms
 THREADS = 2  # of either kind
 PAUSE_S = 50e-6  # enough to hand the interpreter over: a sleep of zero takes it back at once
+MOST_NAMED = 16  # adapters in an error
 MOST_RESUMES = 4096  # of one stream: its attempts are numbered with 16 bits for each, in 32
 
 
@@ -77,6 +78,10 @@ class Asked(Protocol):
     @property
     def cache_salt(self) -> str:
         """Who shares what is cached with it; empty: all that have none."""
+
+    @property
+    def lora(self) -> str:
+        """Name of an adapter; empty: the model as it is."""
 
     @property
     def priority(self) -> int | None:
@@ -194,10 +199,12 @@ class PromptReader:
     def _scope(self, asked: Asked, tenant: str) -> RequestScope:
         """What keeps its blocks apart from others'."""
         own = "" if self._settings.tenants_share_cache else tenant
-        if not (asked.cache_salt or own):
+        if not (asked.lora or asked.cache_salt or own):
             return UNSCOPED
-        scope = RequestScope(salt=asked.cache_salt, tenant=own)
+        scope = RequestScope(lora=asked.lora, salt=asked.cache_salt, tenant=own)
         validate_scope(scope)
+        if scope.lora:
+            _require_adapter(scope.lora, self._runtime.core.adapters)
         return scope
 
     async def _prompt(self, asked: Asked, served: Served, scope: RequestScope, seed: int) -> Prompt:
@@ -242,6 +249,19 @@ def _tenant(asked: Asked) -> str:
     if len(asked.tenant) > MAX_TENANT_LEN:
         raise InvalidRequest("tenant", f"has more than {MAX_TENANT_LEN} characters")
     return asked.tenant or DEFAULT_TENANT
+
+
+def _require_adapter(name: str, served: frozenset[str]) -> None:
+    if name in served:
+        return
+    names = ", ".join(map(repr, sorted(served)[:MOST_NAMED]))
+    more = ", ..." if len(served) > MOST_NAMED else ""
+    raise InvalidRequest(
+        "lora",
+        f"no worker serves this adapter; use one of {names}{more}, or leave it out"
+        if served
+        else "no worker serves any adapter; leave it out",
+    )
 
 
 def _priority(asked: Asked) -> int:

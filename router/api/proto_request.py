@@ -84,6 +84,10 @@ class ProtoRequest:
         return self.message.cache_salt
 
     @property
+    def lora(self) -> str:
+        return self.message.lora
+
+    @property
     def priority(self) -> int | None:
         return self.message.priority if self.message.HasField("priority") else None
 

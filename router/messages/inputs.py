@@ -106,6 +106,7 @@ class WorkerFacts:
     ranks: int = 1  # event streams
     compat: Endpoints | None = None  # events in vLLM's form, for other routers
     metrics_address: str = ""  # of its page; empty: none
+    adapters: frozenset[str] = frozenset()  # that it serves beside the model as it is
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ A = WorkerId("a")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared():
-    """Tenants share one cache."""
-    async with fleet("a") as (service, _, router):
+    """Tenants share one cache; its worker serves adapters."""
+    async with fleet("a", runner="tests.worker.fakes:adapted_runner") as (service, _, router):
         await until(lambda: all(m.is_fresh for m in service.runtime.core._state.members))
         yield service, router
 
@@ -118,6 +118,26 @@ async def test_a_client_that_streams_directly_is_told_its_scope(apart):
     assert not plain.HasField("scope")
     assert plain.overlap_tokens == 0
     await router.Release(pb.ReleaseRequest(lease_id=plain.lease_id))
+
+
+async def test_adapters_keep_their_blocks_apart_too_and_one_like_a_salt_is_no_salt(shared):
+    service, router = shared
+    ways = [{}, {"lora": "X"}, {"lora": "Y"}, {"cache_salt": "X"}, {"lora": "X", "cache_salt": "X"}]
+    assert [await cached(service, router, 55, **way) for way in ways] == [0] * 5
+    assert [await cached(service, router, 55, **way) for way in ways] == [40] * 5
+
+
+async def test_an_adapter_nobody_serves_is_refused_at_the_door_and_told_which_there_are(
+    shared, apart
+):
+    for (service, router), words in (
+        (shared, "lora: no worker serves this adapter; use one of 'X', 'Y', or leave it out"),
+        (apart, "lora: no worker serves any adapter; leave it out"),
+    ):
+        error = await refusal(router.Generate(asked(56, lora="Z")))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert words in error.details()
+        assert service.runtime.core.n_running == 0
 
 
 async def test_a_salt_too_long_is_refused_and_a_salt_is_never_shown(shared, caplog):

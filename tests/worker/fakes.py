@@ -220,6 +220,13 @@ def make_runner(settings: WorkerSettings) -> FakeRunner:
     return FakeRunner(n_blocks=n_blocks, block_size=settings.block_size, max_model_len=4096)
 
 
+def adapted_runner(settings: WorkerSettings) -> FakeRunner:
+    """It says that it serves adapters; what it computes is the same for all."""
+    n_blocks = settings.kv_memory // (settings.block_size * 8)
+    size = settings.block_size
+    return FakeRunner(n_blocks, size, max_model_len=4096, adapters=("X", "Y"))
+
+
 def make_tokenizer():
     """97 byte-level tokens: id 0 ends an answer, 1 to 94 are printable, two are half characters."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())[: VOCAB - 1]

@@ -484,7 +484,7 @@ class RouteResponse(_message.Message):
 
     @_builtins.property
     def scope(self) -> Global___RequestScope:
-        """send it to the worker: without it, it shares no block with its like"""
+        """send it to the worker: without it the blocks are shared with all that say nothing"""
 
     def __init__(
         self,

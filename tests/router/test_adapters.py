@@ -1,6 +1,7 @@
 """RouterCore: requests that name an adapter go to workers that serve it, and to no other."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -26,10 +27,9 @@ def test_every_policy_sends_them_where_their_adapter_is_served_and_all_end(polic
     rng = random.Random(f"adapters/{policy}")
     world = World("a", "b", "c", adapters=ADAPTERS, seats=2, queue=1)
     for number in range(40):
-        lora = rng.choice([{}, {"lora": "X"}, {"lora": "Y"}])
-        world.submit(
-            request(f"r{number}", rng.randrange(3), policy=policy, now_ns=world.now_ns, **lora)
-        )
+        named: dict[str, Any] = {"policy": policy, "now_ns": world.now_ns}
+        named |= rng.choice([{}, {"lora": "X"}, {"lora": "Y"}])
+        world.submit(request(f"r{number}", rng.randrange(3), **named))
         assert_served(world)
         if rng.random() < 0.5:
             world.step(rng.choice("abc"))

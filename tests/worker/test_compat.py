@@ -96,14 +96,20 @@ def run_conversations(seed, publish, scopes=(UNSCOPED,), **engine_settings):
     return engine
 
 
-def adapter_index(frames, scope):
-    """A prefix index made by our own decoder and adapter; nothing may be left out."""
+def adapter_index(frames, scope, *, at_once=False):
+    """A prefix index made by our own decoder and adapter; nothing may be left out.
+
+    `at_once`: a batch as a whole, most of it by the kernel.
+    """
     index, adapter = PrefixIndex(), EngineAdapter(scope)
     index.join(HOLDER)
     for one in frames:
         received = decode_live(one)
         assert received.skipped == 0
-        events = [mine for event in received.events for mine in adapter.translate(event)]
+        if at_once:
+            events = list(adapter.translate_all(received.events))
+        else:
+            events = [mine for event in received.events for mine in adapter.translate(event)]
         for event in events:
             if isinstance(event, BlocksStored):
                 index.store(HOLDER, event.parent, event.keys, event.tier)
@@ -159,7 +165,9 @@ def test_scopes_are_read_back_as_they_were(seed):
 
     engine = run_conversations(seed, keep, scopes=SCOPES, events_compat=True)
     ours = engine_scope(WorkerSettings(), engine.info)
-    assert keys_of(adapter_index(frames, ours)) == engine.resident_keys()
+    for at_once in (False, True):
+        index = adapter_index(frames, ours, at_once=at_once)
+        assert keys_of(index) == engine.resident_keys()
     strict = StrictIndex()
     for one in frames:
         strict.apply(decode(one)[1])

@@ -207,6 +207,8 @@ class GenerateRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
+    CACHE_SALT_FIELD_NUMBER: _builtins.int
+    LORA_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """name the cluster serves; empty = the only one"""
     text: _builtins.str
@@ -221,6 +223,10 @@ class GenerateRequest(_message.Message):
     """band 0 to 9, 0 goes first; unset = 5"""
     tenant: _builtins.str
     """whose share of the workers' time this takes; empty = the default tenant"""
+    cache_salt: _builtins.str
+    """cached blocks are shared with requests of the same salt only; opaque, 1,024 characters at most"""
+    lora: _builtins.str
+    """name of an adapter that workers serve; empty = the model as it is"""
     @_builtins.property
     def messages(self) -> Global___ChatMessages:
         """rendered by the model's chat template"""
@@ -244,10 +250,12 @@ class GenerateRequest(_message.Message):
         priority: _builtins.int | None = ...,
         tenant: _builtins.str = ...,
         resume: Global___StreamResume | None = ...,
+        cache_salt: _builtins.str = ...,
+        lora: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "messages", b"messages", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "messages", b"messages", "model", b"model", "policy", b"policy", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "session_key", b"session_key", "tenant", b"tenant", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "cache_salt", b"cache_salt", "lora", b"lora", "messages", b"messages", "model", b"model", "policy", b"policy", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "session_key", b"session_key", "tenant", b"tenant", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
@@ -262,7 +270,7 @@ Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 
 @_typing.final
 class StreamResume(_message.Message):
-    """What the client has of a stream that broke. It sends the same prompt and tenant again, and as `sampling` what the first
+    """What the client has of a stream that broke. It sends the same prompt, tenant, salt and adapter again, and as `sampling` what the first
     message told. Any router of the cluster takes it: as one that lost its worker, so a full queue never turns it away.
     """
 
@@ -456,6 +464,7 @@ class RouteResponse(_message.Message):
     OVERLAP_TOKENS_FIELD_NUMBER: _builtins.int
     TTL_MS_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     """names the booking; pass to Release"""
     request_id: _builtins.str
@@ -473,6 +482,10 @@ class RouteResponse(_message.Message):
     def sampling(self) -> Global___SamplingParams:
         """with every default filled in: send these to the worker"""
 
+    @_builtins.property
+    def scope(self) -> Global___RequestScope:
+        """send it to the worker: without it the blocks are shared with all that say nothing"""
+
     def __init__(
         self,
         *,
@@ -484,10 +497,11 @@ class RouteResponse(_message.Message):
         overlap_tokens: _builtins.int = ...,
         ttl_ms: _builtins.int = ...,
         sampling: Global___SamplingParams | None = ...,
+        scope: Global___RequestScope | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "lease_id", b"lease_id", "overlap_tokens", b"overlap_tokens", "request_id", b"request_id", "sampling", b"sampling", "token_ids", b"token_ids", "ttl_ms", b"ttl_ms", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "lease_id", b"lease_id", "overlap_tokens", b"overlap_tokens", "request_id", b"request_id", "sampling", b"sampling", "scope", b"scope", "token_ids", b"token_ids", "ttl_ms", b"ttl_ms", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1230,6 +1244,7 @@ class SubmitRequest(_message.Message):
     MORE_CHUNKS_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     attempt: _builtins.int
     """from 1; outputs carry it, so that a late answer of an old attempt is fenced"""
@@ -1247,6 +1262,10 @@ class SubmitRequest(_message.Message):
     def resume(self) -> Global___ResumeState:
         """set when another worker had begun this request"""
 
+    @_builtins.property
+    def scope(self) -> Global___RequestScope:
+        """unset: it shares its blocks with all that say nothing, either"""
+
     def __init__(
         self,
         *,
@@ -1257,14 +1276,45 @@ class SubmitRequest(_message.Message):
         more_chunks: _builtins.bool = ...,
         sampling: Global___SamplingParams | None = ...,
         resume: Global___ResumeState | None = ...,
+        scope: Global___RequestScope | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["resume", b"resume", "sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resume", b"resume", "sampling", b"sampling", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "dispatch_seq", b"dispatch_seq", "more_chunks", b"more_chunks", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "resume", b"resume", "sampling", b"sampling"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "dispatch_seq", b"dispatch_seq", "more_chunks", b"more_chunks", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "resume", b"resume", "sampling", b"sampling", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubmitRequest: _TypeAlias = SubmitRequest  # noqa: Y015
+
+@_typing.final
+class RequestScope(_message.Message):
+    """What a request's blocks are kept apart by. Requests that differ in any of it share no block, on no worker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LORA_FIELD_NUMBER: _builtins.int
+    CACHE_SALT_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    lora: _builtins.str
+    """adapter name; empty = the model as it is"""
+    cache_salt: _builtins.str
+    """opaque, its client's; a secret"""
+    tenant: _builtins.str
+    """set by routers whose tenants share no cache"""
+    def __init__(
+        self,
+        *,
+        lora: _builtins.str = ...,
+        cache_salt: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "lora", b"lora", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestScope: _TypeAlias = RequestScope  # noqa: Y015
 
 @_typing.final
 class PromptChunk(_message.Message):
@@ -1515,6 +1565,7 @@ class GetInfoResponse(_message.Message):
     COMPAT_REPLAY_ENDPOINT_FIELD_NUMBER: _builtins.int
     MAX_WAITING_FIELD_NUMBER: _builtins.int
     METRICS_ADDRESS_FIELD_NUMBER: _builtins.int
+    ADAPTERS_FIELD_NUMBER: _builtins.int
     api_version: _builtins.int
     version: _builtins.str
     """of the package"""
@@ -1559,6 +1610,10 @@ class GetInfoResponse(_message.Message):
     def scope(self) -> Global___Scope:
         """public fields of what block keys are salted with; the secret never travels"""
 
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names of the LoRA adapters that it serves beside the model as it is"""
+
     def __init__(
         self,
         *,
@@ -1586,10 +1641,11 @@ class GetInfoResponse(_message.Message):
         compat_replay_endpoint: _builtins.str = ...,
         max_waiting: _builtins.int = ...,
         metrics_address: _builtins.str = ...,
+        adapters: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "block_size", b"block_size", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "max_waiting", b"max_waiting", "metrics_address", b"metrics_address", "model", b"model", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "api_version", b"api_version", "block_size", b"block_size", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "max_waiting", b"max_waiting", "metrics_address", b"metrics_address", "model", b"model", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

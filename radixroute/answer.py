@@ -84,6 +84,8 @@ class Routing(NamedTuple):
     model: str = ""
     tenant: str = ""
     priority: int | None = None  # band 0 (first) to 9
+    cache_salt: str = ""  # cached blocks are shared with requests of the same one only
+    lora: str = ""  # an adapter that workers serve
 
 
 AS_THE_ROUTER_LIKES = Routing()

@@ -90,14 +90,17 @@ class RouterClient(_Client):
         model: str = "",
         tenant: str = "",
         priority: int | None = None,
+        cache_salt: str = "",
+        lora: str = "",
     ) -> Iterator[Delta]:
         """The answer as it comes. Leaving the loop early, or closing it, aborts the request.
 
         A string is what a user says: it goes through the model's chat template, as in `radixroute
         submit`. `RawText` is continued as it stands. `tenant`: whose share of the workers' time it
-        takes. `priority`: band 0 (first) to 9; None: 5.
+        takes. `priority`: band 0 (first) to 9; None: 5. `cache_salt`: a secret; blocks cached under
+        it serve requests with the same one alone. `lora`: an adapter that workers serve.
         """
-        routing = Routing(policy, session_key, model, tenant, priority)
+        routing = Routing(policy, session_key, model, tenant, priority, cache_salt, lora)
         stream = self._stream(prompt, sampling, routing)
         while True:
             call = self._router.Generate(stream.request, timeout=stream.left_s)
@@ -176,12 +179,14 @@ class AsyncRouterClient(_Client):
         model: str = "",
         tenant: str = "",
         priority: int | None = None,
+        cache_salt: str = "",
+        lora: str = "",
     ) -> AsyncGenerator[Delta, None]:
         """The answer as it comes. Closing the iterator, or cancelling its task, aborts it.
 
         All mean the same as for `RouterClient.generate`.
         """
-        routing = Routing(policy, session_key, model, tenant, priority)
+        routing = Routing(policy, session_key, model, tenant, priority, cache_salt, lora)
         stream = self._stream(prompt, sampling, routing)
         while True:
             call = self._router.Generate(stream.request, timeout=stream.left_s)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from radixroute.radix.ids import Tokens
+from radixroute.radix.keys.scope import RequestScope
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import SamplingParams
 
@@ -26,6 +27,10 @@ MIN_TEMPERATURE = 1e-3
 SEED_END = 2**64
 # Of text. A 131,072-token prompt is about 0.6 MB of English; tokenising runs at some 2 MB/s.
 MAX_PROMPT_BYTES = 2 * 1024 * 1024
+# Characters. vLLM takes as long a salt; a worker keeps one copy of what blocks are kept apart by.
+MAX_SALT_LEN = 1024
+MAX_ADAPTER_LEN = 256
+MAX_TENANT_LEN = 128
 
 Value = TypeVar("Value")
 
@@ -76,6 +81,17 @@ def validate_n_messages(n_messages: int, limits: Limits) -> None:
             f"has {n_messages} messages; the model takes {limits.max_model_len} tokens with the "
             f"answer, so give at most {most}",
         )
+
+
+def validate_scope(scope: RequestScope) -> None:
+    """Refuses names and salts that are too long. It never says what they are."""
+    for name, value, most in (
+        ("lora", scope.lora, MAX_ADAPTER_LEN),
+        ("cache_salt", scope.salt, MAX_SALT_LEN),
+        ("tenant", scope.tenant, MAX_TENANT_LEN),
+    ):
+        if len(value) > most:
+            raise InvalidRequest(name, f"has {len(value)} characters; use at most {most}")
 
 
 def validate_length(n_tokens: int, limits: Limits) -> None:

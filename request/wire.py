@@ -11,6 +11,7 @@ import numpy as np
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.block_keys import as_tokens
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.chat import ChatMessage
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import PartialSampling
@@ -101,6 +102,20 @@ def sampling_to_proto(sampling: SamplingParams) -> pb.SamplingParams:
         stop_token_ids=sampling.stop_token_ids,
         ignore_eos=sampling.ignore_eos,
     )
+
+
+def scope_from_proto(message: pb.RequestScope) -> RequestScope:
+    """What a request adds to its worker's scope; nothing if the message is empty."""
+    if not (message.lora or message.cache_salt or message.tenant):
+        return UNSCOPED
+    return RequestScope(lora=message.lora, salt=message.cache_salt, tenant=message.tenant)
+
+
+def scope_to_proto(scope: RequestScope) -> pb.RequestScope | None:
+    """None, an unset field, for what adds nothing."""
+    if scope is UNSCOPED:
+        return None
+    return pb.RequestScope(lora=scope.lora, cache_salt=scope.salt, tenant=scope.tenant)
 
 
 def finish_from_proto(value: int) -> FinishReason | None:

@@ -27,6 +27,8 @@ class RouterSettings:
     model: str = ""  # served model; empty: that of the first worker that joins
     block_size: int = 0  # tokens; 0: that of the first worker that joins
     cluster_secret: str = field(default="", repr=False)  # salts block keys; same on every worker
+    # False: a tenant's prompts find cached blocks of its own alone, as if each had a salt.
+    tenants_share_cache: bool = True
     suspect_after_s: float = 1.0  # heartbeats come each 0.25 s: four lost ones
     dead_after_s: float = 3.0  # a loaded machine must not declare healthy workers dead
     stuck_suspect_after_s: float = 5.0  # no engine step finished: a long one takes about a second

@@ -290,6 +290,7 @@ class WorkerService:
             compat_events_endpoint=compat.events,
             compat_replay_endpoint=compat.control,
             metrics_address=self._page.address,
+            adapters=info.adapters,
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import Scope
 from radixroute.worker.engine.cache import PrefixCache
 
 BLOCK_SIZE = 16
@@ -20,7 +21,7 @@ _VOCABULARY = 32_000
 _SYSTEM_PROMPTS = 4
 _SYSTEM_TOKENS = 1024
 _LONGEST = 6000
-_SEED = np.uint64(11)
+_SCOPE = Scope("chats", BLOCK_SIZE)
 
 
 @dataclass(slots=True)
@@ -38,7 +39,8 @@ class ChatWorkload:
         self._rng = np.random.default_rng(seed)
         self._choice = random.Random(f"compat/{seed}")
         self.caches = [
-            PrefixCache(blocks, BLOCK_SIZE, _SEED, events_carry_tokens=True) for _ in range(workers)
+            PrefixCache(blocks, BLOCK_SIZE, _SCOPE, events_carry_tokens=True)
+            for _ in range(workers)
         ]
         self._systems = [self.fresh(_SYSTEM_TOKENS) for _ in range(_SYSTEM_PROMPTS)]
         self.chats = [self._opened(number % workers) for number in range(chats)]
@@ -85,7 +87,7 @@ class ChatWorkload:
 
     def overlaps(self, tokens: Tokens) -> list[int]:
         """Leading blocks each worker holds: counted, not asked of any index."""
-        keys = block_keys(tokens, BLOCK_SIZE, _SEED).tolist()
+        keys = block_keys(tokens, BLOCK_SIZE, _SCOPE.seed).tolist()
         found = []
         for cache in self.caches:
             resident = cache.resident_keys()

@@ -25,12 +25,13 @@ from radixroute.events.engines.names_layout import (
     MAX_GROUP,
     NO_ROOM,
 )
+from radixroute.events.wire.compat import salt_of, scope_of
 from radixroute.events.wire.packed import PackedEvents, write_packed
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared, Event
 from radixroute.radix.ids import BlockKey, Keys, Tier
 from radixroute.radix.index.layout import PACKED_HEAD
 from radixroute.radix.keys.block_keys import extend_keys
-from radixroute.radix.keys.scope import Scope
+from radixroute.radix.keys.scope import RequestScope, Scope
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class EngineAdapter:
     def __init__(self, scope: Scope, max_name_bytes: int = DEFAULT_BYTES) -> None:
         self._scope = scope
         # What salts prompts that bring nothing of their own.
-        self._root = replace(scope, lora="", tenant_salt="")
+        self._root = replace(scope, lora="", tenant_salt="", tenant="")
         self._names = NameTable(self._root, max_name_bytes)
         self._last_seed = scope, scope.seed
         self._other_groups: set[int] = set()
@@ -186,11 +187,12 @@ class EngineAdapter:
         lora, salt = event.lora_name or "", event.cache_salt or _salt_of(event) or ""
         if not lora and not salt:
             return self._root, None
-        return replace(self._scope, lora=lora, tenant_salt=salt), None
+        return self._root.within(scope_of(lora, salt)), None
 
     def _keyable_blocks(self, event: ForeignStored, scope: Scope) -> int:
         """Leading blocks whose tokens, LoRA and salt say all there is about them."""
-        named = {scope.lora, scope.tenant_salt}
+        salt = salt_of(RequestScope(salt=scope.tenant_salt, tenant=scope.tenant))
+        named = {scope.lora, salt}
         for index, extra in enumerate(event.extra_keys[: len(event.hashes)]):
             if extra.has_content or not named.issuperset(extra.texts):
                 self.counters.content_blocks += len(event.hashes) - index

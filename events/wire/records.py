@@ -12,6 +12,7 @@ import msgspec
 
 from radixroute.radix.digest import Account
 from radixroute.radix.ids import BlockKey, Keys, Tier, Tokens
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 
 Epoch = NewType("Epoch", bytes)
 
@@ -23,9 +24,10 @@ class BlocksStored:
     parent: BlockKey | None
     keys: Keys
     tier: Tier = Tier.DEVICE
-    # Of all these blocks, in order; only where the compat endpoint is on. Never on the native wire,
-    # nor in a log.
+    # Of all these blocks, in order, and what they are kept apart by; only where the compat endpoint
+    # is on. Never on the native wire, nor in a log.
     tokens: Tokens | None = field(default=None, repr=False)
+    scope: RequestScope = field(default=UNSCOPED, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

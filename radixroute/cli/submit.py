@@ -77,6 +77,11 @@ def submit(  # noqa: PLR0913 - every parameter is an option of the command line
     priority: Annotated[
         int | None, typer.Option(help="Band 0 (goes first) to 9; 5 if not given.")
     ] = None,
+    cache_salt: Annotated[
+        str,
+        typer.Option(help="Cached blocks are shared with requests of the same salt only."),
+    ] = "",
+    lora: Annotated[str, typer.Option(help="Name of an adapter that workers serve.")] = "",
     router: RouterOption = None,
     name: NameOption = None,
 ) -> None:
@@ -100,7 +105,15 @@ def submit(  # noqa: PLR0913 - every parameter is an option of the command line
     )
     with RouterClient(find_router(config), timeout_s=config.client.timeout_s) as client:
         priority = _unsigned("--priority", priority, 32)
-        answer = client.generate(content, sampling, policy=policy, tenant=tenant, priority=priority)
+        answer = client.generate(
+            content,
+            sampling,
+            policy=policy,
+            tenant=tenant,
+            priority=priority,
+            cache_salt=cache_salt,
+            lora=lora,
+        )
         _report(_stream(answer))
 
 

@@ -17,7 +17,7 @@ import grpc
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.errors import InvalidRequest
-from radixroute.request.wire import pack_tokens, sampling_to_proto
+from radixroute.request.wire import pack_tokens, sampling_to_proto, scope_to_proto
 from radixroute.router.api import inspect
 from radixroute.router.api.client_stream import ClientStream
 from radixroute.router.api.open_streams import OpenStreams
@@ -136,6 +136,7 @@ class RouterServer:
             overlap_tokens=answer.overlap_tokens,
             ttl_ms=round(self._settings.lease_unseen_s * 1000),
             sampling=sampling_to_proto(spec.sampling),
+            scope=scope_to_proto(spec.scope),
         )
 
     async def Release(

@@ -15,13 +15,16 @@ from typing import Protocol
 
 from radixroute.radix.ids import Keys, Tokens
 from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import (
     MAX_PROMPT_BYTES,
+    MAX_TENANT_LEN,
     Limits,
     PartialSampling,
     complete,
     validate_prompt,
+    validate_scope,
 )
 from radixroute.request.pacing import Abandoned, Pause, no_pause
 from radixroute.request.sampling import SamplingParams
@@ -50,7 +53,7 @@ INLINE_IDS_BYTES = 256 * 1024  # 64k token ids are copied and hashed in a fifth 
 MESSAGE_BYTES = 64  # what a message costs beside its content
 THREADS = 2  # of either kind
 PAUSE_S = 50e-6  # enough to hand the interpreter over: a sleep of zero takes it back at once
-MAX_TENANT_LEN = 128
+MOST_NAMED = 16  # adapters in an error
 MOST_RESUMES = 4096  # of one stream: its attempts are numbered with 16 bits for each, in 32
 
 
@@ -72,6 +75,14 @@ class Asked(Protocol):
     @property
     def tenant(self) -> str:
         """Empty: the default one."""
+
+    @property
+    def cache_salt(self) -> str:
+        """Who shares what is cached with it; empty: all that have none."""
+
+    @property
+    def lora(self) -> str:
+        """Name of an adapter; empty: the model as it is."""
 
     @property
     def priority(self) -> int | None:
@@ -168,7 +179,9 @@ class PromptReader:
                 f"this router's clients may not name the policy {policy!r}: leave it out"
             )
         served = self._runtime.handshake.served or await self._first_served()
-        prompt = await self._prompt(asked, served, seed)
+        tenant = _tenant(asked)
+        scope = self._scope(asked, tenant)
+        prompt = await self._prompt(asked, served, scope, seed)
         limit_s = settings.request_timeout_s
         left_s = limit_s if remaining_s is None else min(limit_s, remaining_s)
         return RequestSpec(
@@ -180,9 +193,10 @@ class PromptReader:
             arrival_ns=arrival_ns,
             deadline_ns=now_ns() + round(left_s * NS_PER_S),
             session=session_of(asked.session_key),
-            tenant=_tenant(asked),
+            tenant=tenant,
             priority=_priority(asked),
             resumed=asked.resumed,
+            scope=scope,
         )
 
     async def _first_served(self) -> Served:
@@ -193,7 +207,18 @@ class PromptReader:
             raise NoWorkers("no worker has joined yet: start workers, or try again in a moment")
         return served
 
-    async def _prompt(self, asked: Asked, served: Served, seed: int) -> Prompt:
+    def _scope(self, asked: Asked, tenant: str) -> RequestScope:
+        """What keeps its blocks apart from others'."""
+        own = "" if self._settings.tenants_share_cache else tenant
+        if not (asked.lora or asked.cache_salt or own):
+            return UNSCOPED
+        scope = RequestScope(lora=asked.lora, salt=asked.cache_salt, tenant=own)
+        validate_scope(scope)
+        if scope.lora:
+            _require_adapter(scope.lora, self._runtime.core.adapters)
+        return scope
+
+    async def _prompt(self, asked: Asked, served: Served, scope: RequestScope, seed: int) -> Prompt:
         fleet = served.facts
         if asked.model not in ("", fleet.model):
             raise UnknownModel(f"unknown model: this cluster serves {fleet.model!r}")
@@ -202,18 +227,24 @@ class PromptReader:
         threads = self._threads_for(asked)
         if threads is None:
             tokens = asked.tokens(served.tokenizer, limits, no_pause)
-            return _checked(asked, tokens, served, limits, seed)
+            return _checked(asked, tokens, served, limits, scope, seed)
         loop, pacer = asyncio.get_running_loop(), Pacer()
         try:
             return await loop.run_in_executor(
-                threads, self._read, asked, served, limits, seed, pacer
+                threads, self._read, asked, served, limits, scope, seed, pacer
             )
         finally:
             pacer.give_up()
             self._runtime.core.count_to(Count.PROMPT_READERS_LOST, self._giant_readers.lost)
 
-    def _read(
-        self, asked: Asked, served: Served, limits: Limits, seed: int, pacer: Pacer
+    def _read(  # noqa: PLR0913, PLR0917 - what is read, for whom, within which limits
+        self,
+        asked: Asked,
+        served: Served,
+        limits: Limits,
+        scope: RequestScope,
+        seed: int,
+        pacer: Pacer,
     ) -> Prompt:
         """On a thread."""
         tokenizer, giant = served.tokenizer, asked.giant
@@ -221,7 +252,7 @@ class PromptReader:
             tokens = asked.tokens(tokenizer, limits, pacer)
         else:
             tokens = self._giant_readers.read(giant, tokenizer, limits, lambda: pacer.is_wanted)
-        return _checked(asked, tokens, served, limits, seed)
+        return _checked(asked, tokens, served, limits, scope, seed)
 
     def _threads_for(self, asked: Asked) -> ThreadPoolExecutor | None:
         """None: it takes less time than handing it over."""
@@ -250,6 +281,19 @@ def _tenant(asked: Asked) -> str:
     return asked.tenant or DEFAULT_TENANT
 
 
+def _require_adapter(name: str, served: frozenset[str]) -> None:
+    if name in served:
+        return
+    names = ", ".join(map(repr, sorted(served)[:MOST_NAMED]))
+    more = ", ..." if len(served) > MOST_NAMED else ""
+    raise InvalidRequest(
+        "lora",
+        f"no worker serves this adapter; use one of {names}{more}, or leave it out"
+        if served
+        else "no worker serves any adapter; leave it out",
+    )
+
+
 def _priority(asked: Asked) -> int:
     priority = DEFAULT_PRIORITY if asked.priority is None else asked.priority
     if not 0 <= priority < N_BANDS:
@@ -257,13 +301,15 @@ def _priority(asked: Asked) -> int:
     return priority
 
 
-def _checked(asked: Asked, tokens: Tokens, served: Served, limits: Limits, seed: int) -> Prompt:
+def _checked(  # noqa: PLR0913, PLR0917 - the same, and its tokens
+    asked: Asked, tokens: Tokens, served: Served, limits: Limits, scope: RequestScope, seed: int
+) -> Prompt:
     validate_prompt(tokens, limits)
     partial = asked.sampling()
     sampling = complete(partial, limits, prompt_len=len(tokens), seed=seed)
     if asked.resumed is not None:
         _check_resumed(asked.resumed, partial, sampling, limits)
-    keys = block_keys(tokens, served.facts.block_size, served.facts.scope.seed)
+    keys = block_keys(tokens, served.facts.block_size, served.facts.scope.seed_of(scope))
     return Prompt(tokens, keys, sampling)
 
 

@@ -95,6 +95,14 @@ class ProtoRequest:
         return self.message.tenant
 
     @property
+    def cache_salt(self) -> str:
+        return self.message.cache_salt
+
+    @property
+    def lora(self) -> str:
+        return self.message.lora
+
+    @property
     def priority(self) -> int | None:
         return self.message.priority if self.message.HasField("priority") else None
 

@@ -232,6 +232,11 @@ class RouterCore:
         return len(self._state.requests)
 
     @property
+    def adapters(self) -> frozenset[str]:
+        """That a listed worker serves beside the model as it is. O(workers)."""
+        return self._state.members.adapters
+
+    @property
     def is_serving(self) -> bool:
         """Whether any worker takes requests."""
         return any(member.state is MemberState.LIVE for member in self._state.members)

@@ -97,20 +97,25 @@ class Scheduler:
     ) -> tuple[int, bool]:
         """How many still wait and were weighed against every worker; and whether any of these, or
         (`is_held`) of those ahead, waits by a plan."""
-        by_policy: dict[str, list[Request]] = {}
+        # Who asks for an adapter is planned apart: not every worker serves it.
+        groups: dict[tuple[str, str], list[Request]] = {}
         for request in requests:
-            by_policy.setdefault(request.spec.policy, []).append(request)
+            spec = request.spec
+            groups.setdefault((spec.policy, spec.scope.lora), []).append(request)
         selector = self._state.selector
-        planned = [name for name in by_policy if selector.policy(name).binds_late]
+        planned = {name for name, _ in groups if selector.policy(name).binds_late}
         n_weighed = 0
-        for name in planned:
-            n_weighed += self._schedule_policy(name, by_policy[name], now_ns, actions)
+        for (name, _), group in groups.items():
+            if name in planned:
+                n_weighed += self._schedule_policy(name, group, now_ns, actions)
         for request in requests:
             if request.spec.policy in planned:
                 is_held = is_held or request in self._state.waiting
             elif not is_held:
                 action = self._booker.dispatch(request, now_ns)
                 if action is None:
+                    if request.spec.scope.lora:
+                        continue  # only those that serve its adapter have no room
                     break  # no worker has room: for those behind it neither
                 actions.append(action)
         return n_weighed, is_held

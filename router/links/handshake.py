@@ -159,6 +159,7 @@ def worker_facts(info: pb.GetInfoResponse, spec: MemberSpec) -> WorkerFacts:
         ranks=max(1, info.ranks),
         compat=_compat(info),
         metrics_address=info.metrics_address,
+        adapters=frozenset(info.adapters),
     )
 
 

@@ -6,7 +6,12 @@ Pure. Token ids stay packed on the way through.
 from collections.abc import Iterator
 
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.request.wire import finish_from_proto, pack_tokens, sampling_to_proto
+from radixroute.request.wire import (
+    finish_from_proto,
+    pack_tokens,
+    sampling_to_proto,
+    scope_to_proto,
+)
 from radixroute.router.messages.actions import Abort, Dispatch
 from radixroute.router.messages.inputs import (
     TOKEN_BYTES,
@@ -34,6 +39,7 @@ def dispatch_messages(dispatch: Dispatch, chunk_tokens: int) -> Iterator[pb.Engi
         prompt_token_ids=packed[:step],
         more_chunks=len(packed) > step,
         sampling=sampling_to_proto(spec.sampling),
+        scope=scope_to_proto(spec.scope),
     )
     if dispatch.attempt > 1:
         submit.resume.emitted_token_ids = dispatch.emitted

@@ -12,6 +12,7 @@ from typing import NewType
 
 from radixroute.events.wire.control import Endpoints
 from radixroute.radix.ids import Keys, Tokens, WorkerId
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.sampling import FinishReason, SamplingParams
 
 NS_PER_S = 1_000_000_000
@@ -58,6 +59,7 @@ class RequestSpec:
     tenant: str = DEFAULT_TENANT  # as a door says, never as a prompt does
     priority: int = DEFAULT_PRIORITY  # band, 0 to 9
     resumed: Resumed | None = None  # None: it begins here
+    scope: RequestScope = UNSCOPED  # what its keys are salted with beside the fleet's scope
     lease_id: str = ""  # its client streams from the worker itself and wants a lease; empty: no
 
 
@@ -104,6 +106,7 @@ class WorkerFacts:
     ranks: int = 1  # event streams
     compat: Endpoints | None = None  # events in vLLM's form, for other routers
     metrics_address: str = ""  # of its page; empty: none
+    adapters: frozenset[str] = frozenset()  # that it serves beside the model as it is
 
 
 @dataclass(frozen=True, slots=True)

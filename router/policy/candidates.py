@@ -59,6 +59,7 @@ class CandidateList:
         self._members = members
         self._needs_events = needs_events
         self._last: Candidates | None = None
+        self._by_adapter: dict[str, Candidates] = {}  # made since, where anybody may be chosen
         self._version = 0
         self._holders: tuple[Holder, ...] = ()
 
@@ -67,46 +68,64 @@ class CandidateList:
         """With the holders that the index had when somebody last asked."""
         return self.current(self._holders, set())
 
-    def current(self, holders: tuple[Holder, ...], tried: Tried) -> Candidates:
-        """Those in `tried` are left out while others live. O(1) unless something changed."""
+    def current(self, holders: tuple[Holder, ...], tried: Tried, adapter: str = "") -> Candidates:
+        """Those that serve `adapter`; who is in `tried` is left out while others live.
+
+        O(1) unless something changed.
+        """
         last = self._last
         if last is None or self._version != self._members.version or self._holders is not holders:
             self._version, self._holders = self._members.version, holders
             last = self._last = self._made(self._live(), self._not_live())
-        return self._without(tried, last) if tried else last
+            self._by_adapter.clear()
+        if adapter:
+            last = self._serving(adapter)
+        return self._without(tried, last, adapter) if tried else last
 
-    def _without(self, tried: Tried, everybody: Candidates) -> Candidates:
-        live = self._live()
+    def _serving(self, adapter: str) -> Candidates:
+        known = self._by_adapter.get(adapter)
+        if known is None:
+            known = self._made(self._live(adapter), self._not_live(adapter))
+            if known.worker_ids:
+                self._by_adapter[adapter] = known
+        return known
+
+    def _without(self, tried: Tried, everybody: Candidates, adapter: str) -> Candidates:
+        live = self._live(adapter)
         untried = [m for m in live if (m.spec.worker_id, m.epoch) not in tried]
         if not untried or len(untried) == len(live):
             # Only sessions that were opened again are left: better one of them than no answer.
             return everybody
         again = [m.spec.worker_id for m in live if m not in untried]
         lost = [Excluded(w, "this request lost its session there") for w in again]
-        return self._made(untried, [*self._not_live(), *lost])
+        return self._made(untried, [*self._not_live(adapter), *lost])
 
     def _made(self, eligible: Sequence[Member], excluded: Sequence[Excluded]) -> Candidates:
         return _candidates(eligible, excluded, self._holders, needs_events=self._needs_events)
 
-    def _live(self) -> list[Member]:
+    def _live(self, adapter: str = "") -> list[Member]:
         """Who may be chosen. With most breakers open it is the breakers that are not believed."""
         live = [member for member in self._members if member.state is MemberState.LIVE]
+        if adapter:
+            live = [member for member in live if member.serves(adapter)]
         closed = [member for member in live if not member.ejected_until_ns]
         trusted = closed if len(closed) >= PANIC_SHARE * len(live) else live
         return [member for member in trusted if not member.is_full]
 
-    def _not_live(self) -> list[Excluded]:
-        chosen = {member.spec.worker_id for member in self._live()}
+    def _not_live(self, adapter: str = "") -> list[Excluded]:
+        chosen = {member.spec.worker_id for member in self._live(adapter)}
         return [
-            Excluded(member.spec.worker_id, _why_not(member))
+            Excluded(member.spec.worker_id, _why_not(member, adapter))
             for member in self._members
             if member.spec.worker_id not in chosen
         ]
 
 
-def _why_not(member: Member) -> str:
+def _why_not(member: Member, adapter: str) -> str:
     if member.state is not MemberState.LIVE:
         return f"it is {member.state.value}"
+    if not member.serves(adapter):
+        return f"it does not serve the adapter {adapter!r}"
     return "it sends requests back: it is full" if member.is_full else "it failed too many requests"
 
 

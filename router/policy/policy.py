@@ -73,7 +73,10 @@ class Policy(Protocol):
         """
 
     def plan(self, waiting: Sequence[Ask], snapshot: Snapshot) -> Plan:
-        """For the first requests that wait, in the queue's order; at least one. None is running."""
+        """For the first requests that wait, in the queue's order; at least one. None is running.
+
+        All ask for one adapter, or for none.
+        """
 
     def scores(self, view: View) -> Scores:
         """Of a view that this policy judged: equal views give equal scores."""

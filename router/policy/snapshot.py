@@ -105,7 +105,7 @@ class Snapshot(NamedTuple):
         beliefs = beliefs or self.beliefs
         keys = ask.spec.keys
         overlaps = beliefs.source.overlaps(keys)
-        candidates = beliefs.candidates.current(overlaps.holders, ask.excluded)
+        candidates = beliefs.candidates.current(overlaps.holders, ask.excluded, ask.spec.scope.lora)
         if not candidates.worker_ids:
             return None
         overlap, expected = beliefs.believed(keys, candidates, overlaps)

@@ -63,6 +63,7 @@ class Member:
     ranks: int = 1  # event streams
     compat: Endpoints | None = None  # where it also sends events in vLLM's form; for display only
     metrics_address: str = ""  # of its page, for display only; empty: none
+    adapters: frozenset[str] = frozenset()  # that it serves, or did in its last life
     step_age_ms: float = 0.0
     fell_silent: bool = False  # its last session ended for want of heartbeats or steps
     deaths: int = 0
@@ -72,6 +73,10 @@ class Member:
     def room(self) -> int:
         """Requests it takes, those in its own queue too; 0: not known."""
         return self.max_num_seqs + self.max_waiting if self.max_waiting else 0
+
+    def serves(self, adapter: str) -> bool:
+        """Empty: the model as it is, which all serve."""
+        return not adapter or adapter in self.adapters
 
     @property
     def may_serve(self) -> bool:
@@ -93,9 +98,15 @@ class Members:
         self.absent: tuple[AbsentWorker, ...] = ()  # those that the controller is bringing up
         self.kv_blocks_total = 0  # of all members
         self.version = 0
+        self.had_adapters = False  # some member served one, ever
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self._by_id.values())
+
+    @property
+    def adapters(self) -> frozenset[str]:
+        """What one of them serves, now or before long. O(workers)."""
+        return frozenset[str]().union(*(one.adapters for one in self if one.may_serve))
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -154,6 +165,8 @@ class Members:
         """What the worker said of itself when its session opened."""
         member.epoch = facts.epoch
         member.ranks = facts.ranks
+        member.adapters = facts.adapters
+        self.had_adapters = self.had_adapters or bool(facts.adapters)
         member.compat = facts.compat
         member.metrics_address = facts.metrics_address
         member.max_batched_tokens = facts.max_batched_tokens

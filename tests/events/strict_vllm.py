@@ -70,6 +70,7 @@ class StrictIndex:
 
     def __init__(self):
         self.tokens = {}  # hash -> (parent, its block's tokens)
+        self.spaces = {}  # hash -> (LoRA name, salt); of removed ones too
         self.stored = self.removed = 0
 
     def apply(self, batch):
@@ -93,8 +94,22 @@ class StrictIndex:
             assert one not in self.tokens, "a block is stored that was there already"
             tokens = tuple(event.token_ids[number * size : (number + 1) * size])
             self.tokens[one] = parent, tokens
+            self.spaces[one] = self._space(event, number, parent)
             parent = one
             self.stored += 1
+
+    def _space(self, event, number, parent):
+        """A LoRA's name stands in every block, a salt in a prompt's first one alone."""
+        names = [event.lora_name] if event.lora_name else []
+        extra = event.extra_keys[number] or []
+        assert event.extra_keys[number] != [], "vLLM says nil where there is nothing"
+        assert extra[: len(names)] == names
+        if parent is None:
+            (salt,) = extra[len(names) :] or [""]
+            return event.lora_name or "", salt
+        assert extra == names
+        assert self.spaces[parent][0] == (event.lora_name or "")
+        return self.spaces[parent]
 
     def prefix(self, one):
         """The tokens of a block and of all before it."""

@@ -67,9 +67,10 @@ def test_sampling_that_has_no_place_on_the_wire_is_refused(wrong: dict[str, Any]
 
 
 def test_how_a_request_wants_to_be_treated_travels_whole_and_unset_stays_unset():
-    wanted = request_of("hello", None, Routing("radix", "chat 1", "tiny", "a team", 0))
+    wanted = request_of("hello", None, Routing("radix", "chat 1", "tiny", "a team", 0, "s", "l"))
     assert (wanted.policy, wanted.session_key, wanted.model) == ("radix", "chat 1", "tiny")
     assert (wanted.tenant, wanted.priority, wanted.HasField("priority")) == ("a team", 0, True)
+    assert (wanted.cache_salt, wanted.lora) == ("s", "l")
     assert not request_of("hello", None).HasField("priority")
     with pytest.raises(BadInput, match="priority"):
         request_of("hello", None, Routing(priority=-1))

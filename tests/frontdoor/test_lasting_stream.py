@@ -9,7 +9,7 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.wire import pack_tokens
 
 SAMPLING = pb.SamplingParams(temperature=0.5, seed=11, max_tokens=9)
-ASKED = pb.GenerateRequest(text="tell me", tenant="mine")
+ASKED = pb.GenerateRequest(text="tell me", tenant="mine", cache_salt="s")
 
 
 class Error:
@@ -57,6 +57,7 @@ def test_what_has_come_goes_into_the_next_request_with_the_sampling_that_was_tol
     assert lasting.pause_s(BROKEN) is not None
     request = lasting.request
     assert (request.text, request.tenant, request.sampling) == ("tell me", "mine", SAMPLING)
+    assert request.cache_salt == "s"
     assert request.resume.request_id == "1f"
     assert request.resume.emitted_token_ids == pack_tokens(range(20, 24))
     assert (request.resume.emitted_text_len, request.resume.number) == (4, 1)

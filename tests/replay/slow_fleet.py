@@ -13,6 +13,7 @@ import numpy as np
 
 from radixroute.events.wire.records import BlocksStored
 from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import Scope
 from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.timing import Timing
 from radixroute.replay.traces.trace import Prefixes, Trace
@@ -24,7 +25,8 @@ from radixroute.worker.engine.scheduler import Scheduler
 from radixroute.worker.engine.sequence import Sequence
 from radixroute.worker.engine.step import SchedulerLimits
 
-SEED = np.uint64(7)
+SCOPE = Scope("slow fleet", 1)
+SEED = SCOPE.seed
 _ONCE_FROM = 1 << 24  # above all tokens of prefix blocks
 
 
@@ -98,7 +100,7 @@ class SlowFleet:
     def _new_worker(self, slowness: float) -> SlowWorker:
         shape = self._shape
         cache = PrefixCache(
-            shape.kv_blocks, shape.block_size, SEED, eviction_policy=shape.eviction_policy
+            shape.kv_blocks, shape.block_size, SCOPE, eviction_policy=shape.eviction_policy
         )
         limits = SchedulerLimits(
             max_model_len=1 << 30,

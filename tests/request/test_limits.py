@@ -6,13 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from radixroute.radix.keys.scope import RequestScope
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import (
+    MAX_ADAPTER_LEN,
+    MAX_SALT_LEN,
     Limits,
     PartialSampling,
     complete,
     validate_prompt,
     validate_sampling,
+    validate_scope,
     validate_text_size,
 )
 from radixroute.request.sampling import SamplingParams
@@ -137,6 +141,16 @@ def test_text_is_weighed_before_it_is_parsed():
     validate_text_size(10, small)
     with pytest.raises(InvalidRequest, match="at most 10"):
         validate_text_size(11, small)
+
+
+@pytest.mark.parametrize(("name", "field"), [("salt", "cache_salt"), ("lora", "lora")])
+def test_a_salt_and_an_adapter_are_bounded_and_never_shown(name, field):
+    most = {"salt": MAX_SALT_LEN, "lora": MAX_ADAPTER_LEN}[name]
+    validate_scope(RequestScope(**{name: "q" * most}))
+    with pytest.raises(InvalidRequest, match=f"at most {most}") as caught:
+        validate_scope(RequestScope(**{name: "q" * (most + 1)}))
+    assert caught.value.field == field
+    assert "qq" not in str(caught.value)
 
 
 def test_a_refusal_survives_the_pipe_between_processes():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.radix.keys.scope import UNSCOPED
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import MAX_PROMPT_BYTES, Limits, PartialSampling
 from radixroute.request.pacing import Abandoned
@@ -159,13 +160,13 @@ async def test_small_and_middling_prompts_never_wait_for_giant_ones():
                 return PartialSampling()
 
         giants = [
-            asyncio.create_task(reader._prompt(Asked(GIANT_BYTES + n), served, 0))
+            asyncio.create_task(reader._prompt(Asked(GIANT_BYTES + n), served, UNSCOPED, 0))
             for n in range(1, 6)
         ]
         try:
             await until(lambda: len(seen) == prompts.THREADS)
             for n_bytes in (100, prompts.INLINE_BYTES + 1, GIANT_BYTES):
-                await asyncio.wait_for(reader._prompt(Asked(n_bytes), served, 0), 30)
+                await asyncio.wait_for(reader._prompt(Asked(n_bytes), served, UNSCOPED, 0), 30)
             assert not any(giant.done() for giant in giants)
             assert len(seen) == prompts.THREADS + 3  # giants are read by so many threads only
             assert seen[100] == threading.current_thread().name

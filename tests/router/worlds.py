@@ -6,6 +6,7 @@ messages), every client's stream must come out whole and end once.
 
 import random
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from radixroute.events.wire.records import LoadReport, SessionLoad
 from radixroute.radix.ids import Holder, Keys, WorkerId
 from radixroute.radix.index.contract import Overlaps
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.messages.actions import (
@@ -46,7 +48,9 @@ def spec(worker_id: str, incarnation: int = 1) -> MemberSpec:
     return MemberSpec(WorkerId(worker_id), f"{worker_id}:1", incarnation)
 
 
-def facts(worker_id: str, epoch: str = "e1", seats: int = 0, queue: int = 0) -> WorkerFacts:
+def facts(
+    worker_id: str, epoch: str = "e1", seats: int = 0, queue: int = 0, adapters: Iterable[str] = ()
+) -> WorkerFacts:
     return WorkerFacts(
         worker_id=WorkerId(worker_id),
         epoch=epoch,
@@ -56,6 +60,7 @@ def facts(worker_id: str, epoch: str = "e1", seats: int = 0, queue: int = 0) -> 
         max_batched_tokens=512,
         max_num_seqs=seats,
         max_waiting=queue,
+        adapters=frozenset(adapters),
     )
 
 
@@ -86,6 +91,7 @@ def request(
         session=more.get("session"),
         tenant=more.get("tenant", ""),
         priority=more.get("priority", 5),
+        scope=RequestScope(lora=more["lora"]) if "lora" in more else UNSCOPED,
     )
 
 
@@ -163,9 +169,16 @@ class World:
     """Performs the core's actions and makes its inputs."""
 
     def __init__(
-        self, *worker_ids: str, seed: int = 0, seats: int = 0, queue: int = 0, **settings
+        self,
+        *worker_ids: str,
+        seed: int = 0,
+        seats: int = 0,
+        queue: int = 0,
+        adapters: Mapping[str, Iterable[str]] | None = None,
+        **settings,
     ) -> None:
         """`seats`, `queue`: requests that each worker runs, and that wait there; 0: not told."""
+        self.adapters = adapters or {}
         self.seats, self.queue, self.checks = seats, queue, True
         self.index = FakeIndex()
         self.settings = RouterSettings(router_id="me", **settings)
@@ -189,7 +202,9 @@ class World:
         return actions
 
     def join(self, w: str, *, is_fresh: bool = True) -> None:
-        told = facts(w, f"e{self.workers[w].epoch}", self.seats, self.queue)
+        told = facts(
+            w, f"e{self.workers[w].epoch}", self.seats, self.queue, self.adapters.get(w, ())
+        )
         self.do(self.core.joined(told, self.now_ns))
         self.core.cache_believed(WorkerId(w), is_fresh)
 

@@ -20,6 +20,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored
+from radixroute.radix.keys.scope import UNSCOPED
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.engine.engine import EngineRequest
@@ -40,7 +41,7 @@ class FakeRunner:
     A context with a token of `bad_tokens` is computed to NaN, and so is what sees it in the pool.
     """
 
-    def __init__(self, n_blocks=64, block_size=4, vocab_size=VOCAB, max_model_len=256):
+    def __init__(self, n_blocks=64, block_size=4, vocab_size=VOCAB, max_model_len=256, adapters=()):
         self._facts = ModelFacts(
             model="fake",
             block_size=block_size,
@@ -51,6 +52,7 @@ class FakeRunner:
             dtype="float32",
             device="cpu",
             kv_blocks_total=n_blocks,
+            adapters=tuple(adapters),
         )
         self.pool = np.full((n_blocks, block_size, 2), NOWHERE, dtype=np.int64)
         self.plans: list[StepPlan] = []
@@ -171,7 +173,17 @@ def make_engine(runner=None, **settings):
     return engine, runner
 
 
-def request(request_id, prompt, session_id="s", emitted=(), attempt=1, dispatch_seq=0, **sampling):
+def request(
+    request_id,
+    prompt,
+    session_id="s",
+    emitted=(),
+    attempt=1,
+    dispatch_seq=0,
+    *,
+    scope=UNSCOPED,
+    **sampling,
+):
     return EngineRequest(
         request_id=request_id,
         attempt=attempt,
@@ -180,6 +192,7 @@ def request(request_id, prompt, session_id="s", emitted=(), attempt=1, dispatch_
         sampling=SamplingParams(**{"max_tokens": 8, **sampling}),
         emitted=np.array(emitted, dtype=np.uint32),
         dispatch_seq=dispatch_seq,
+        scope=scope,
     )
 
 
@@ -205,6 +218,13 @@ def make_runner(settings: WorkerSettings) -> FakeRunner:
     """The runner factory that engine processes of tests are started with."""
     n_blocks = settings.kv_memory // (settings.block_size * 8)
     return FakeRunner(n_blocks=n_blocks, block_size=settings.block_size, max_model_len=4096)
+
+
+def adapted_runner(settings: WorkerSettings) -> FakeRunner:
+    """It says that it serves adapters; what it computes is the same for all."""
+    n_blocks = settings.kv_memory // (settings.block_size * 8)
+    size = settings.block_size
+    return FakeRunner(n_blocks, size, max_model_len=4096, adapters=("X", "Y"))
 
 
 def make_tokenizer():

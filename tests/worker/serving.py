@@ -34,7 +34,9 @@ async def worker(runner=FAKE_RUNNER, **changes):
         await service.stop()
 
 
-def submit(request_id, prompt=PROMPT, attempt=1, emitted=(), text_len=0, seq=1, **sampling):
+def submit(
+    request_id, prompt=PROMPT, attempt=1, emitted=(), text_len=0, seq=1, *, scope=None, **sampling
+):
     complete = SamplingParams(**{"max_tokens": 8, "ignore_eos": True, **sampling})
     resume = pb.ResumeState(emitted_token_ids=pack_tokens(emitted), emitted_text_len=text_len)
     return pb.SubmitRequest(
@@ -44,6 +46,7 @@ def submit(request_id, prompt=PROMPT, attempt=1, emitted=(), text_len=0, seq=1, 
         prompt_token_ids=pack_tokens(prompt),
         sampling=sampling_to_proto(complete),
         resume=resume if len(emitted) else None,
+        scope=scope,
     )
 
 

@@ -6,10 +6,12 @@ import pytest
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import Scope
 from radixroute.worker.engine.cache import PrefixCache
 
 SIZE = 4
-SEED = np.uint64(7)
+SCOPE = Scope("fa4e", SIZE)
+SEED = SCOPE.seed
 
 
 def tokens(*ids):
@@ -43,7 +45,7 @@ B = tokens(*range(1, 9), 50, 51, 52, 53, 54)
 
 
 def test_a_prompt_leaves_full_blocks_behind_and_frees_the_rest():
-    cache = PrefixCache(8, SIZE, SEED)
+    cache = PrefixCache(8, SIZE, SCOPE)
     run_alone(cache, B)
     assert cache.n_used == 3
     assert cache.n_available == 8
@@ -55,7 +57,7 @@ def test_a_prompt_leaves_full_blocks_behind_and_frees_the_rest():
 
 
 def test_stored_events_carry_the_tokens_of_exactly_their_blocks_where_wanted():
-    cache = PrefixCache(16, SIZE, SEED, events_carry_tokens=True)
+    cache = PrefixCache(16, SIZE, SCOPE, events_carry_tokens=True)
     first, second = cache.acquire(A), cache.acquire(B)
     fill(cache, first, A)
     fill(cache, second, B)  # its first two blocks are there by now
@@ -72,7 +74,7 @@ def test_stored_events_carry_the_tokens_of_exactly_their_blocks_where_wanted():
 
 
 def test_stored_events_name_the_parent_they_follow():
-    cache = PrefixCache(8, SIZE, SEED)
+    cache = PrefixCache(8, SIZE, SCOPE)
     run_alone(cache, A)
     cache.take_events()
     run_alone(cache, B)
@@ -83,7 +85,7 @@ def test_stored_events_name_the_parent_they_follow():
 
 
 def test_a_lease_covers_the_cached_prefix_but_never_the_last_token():
-    cache = PrefixCache(8, SIZE, SEED)
+    cache = PrefixCache(8, SIZE, SCOPE)
     run_alone(cache, A)
     assert cache.cached_tokens(A) == 8
     assert cache.cached_tokens(tokens(*A.tolist(), 99)) == 12
@@ -96,7 +98,7 @@ def test_a_lease_covers_the_cached_prefix_but_never_the_last_token():
 
 
 def test_pinned_blocks_are_never_evicted_and_the_oldest_prefix_goes_first():
-    cache = PrefixCache(6, SIZE, SEED)
+    cache = PrefixCache(6, SIZE, SCOPE)
     run_alone(cache, tokens(*range(20, 29)), now_ns=1)
     run_alone(cache, tokens(*range(40, 49)), now_ns=2)
     pinned = cache.acquire(tokens(*range(40, 49)))
@@ -115,7 +117,7 @@ def test_pinned_blocks_are_never_evicted_and_the_oldest_prefix_goes_first():
 
 
 def test_eviction_tells_which_keys_are_gone():
-    cache = PrefixCache(2, SIZE, SEED)
+    cache = PrefixCache(2, SIZE, SCOPE)
     run_alone(cache, A[:8])
     cache.take_events()
     run_alone(cache, tokens(*range(60, 68)))
@@ -127,7 +129,7 @@ def test_eviction_tells_which_keys_are_gone():
 
 
 def test_a_request_of_the_same_step_shares_blocks_before_they_are_computed():
-    cache = PrefixCache(8, SIZE, SEED)
+    cache = PrefixCache(8, SIZE, SCOPE)
     first = cache.acquire(A)
     fill(cache, first, A)
     second = cache.acquire(B)
@@ -140,7 +142,7 @@ def test_a_request_of_the_same_step_shares_blocks_before_they_are_computed():
 
 
 def test_an_own_copy_of_a_cached_block_is_given_up_after_the_step():
-    cache = PrefixCache(8, SIZE, SEED)
+    cache = PrefixCache(8, SIZE, SCOPE)
     first, second = cache.acquire(A), cache.acquire(A)
     fill(cache, first, A)
     fill(cache, second, A)
@@ -155,7 +157,7 @@ def test_an_own_copy_of_a_cached_block_is_given_up_after_the_step():
 
 
 def test_a_failed_step_takes_back_what_it_stored_and_no_more():
-    cache = PrefixCache(12, SIZE, SEED)
+    cache = PrefixCache(12, SIZE, SCOPE)
     run_alone(cache, A[:5])
     before = cache.resident_keys()
     first = cache.acquire(A)
@@ -178,7 +180,7 @@ def test_a_failed_step_takes_back_what_it_stored_and_no_more():
 
 
 def test_a_lease_cannot_be_released_inside_a_step():
-    cache = PrefixCache(8, SIZE, SEED)
+    cache = PrefixCache(8, SIZE, SCOPE)
     lease = cache.acquire(A)
     fill(cache, lease, A)
     with pytest.raises(BrokenInvariant):
@@ -186,7 +188,7 @@ def test_a_lease_cannot_be_released_inside_a_step():
 
 
 def test_keys_grown_block_by_block_are_those_of_the_whole():
-    cache = PrefixCache(8, SIZE, SEED)
+    cache = PrefixCache(8, SIZE, SCOPE)
     lease = cache.acquire(B)
     for n in range(1, len(B) + 1):
         fill(cache, lease, B, n)

@@ -10,6 +10,7 @@ from radixroute.events.engines.vllm import decode_live
 from radixroute.events.publish.compat_publisher import CompatPublisher
 from radixroute.events.publish.publisher import EventPublisher
 from radixroute.events.session.states import StreamState
+from radixroute.events.wire.compat import encode_compat, salt_of, scope_of
 from radixroute.events.wire.control import Endpoints
 from radixroute.events.wire.epoch import epoch_from_hex, make_epoch
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event
@@ -17,7 +18,7 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Holder, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.radix.keys.block_keys import block_keys
-from radixroute.radix.keys.scope import Scope
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope, Scope
 from radixroute.worker.engine.inference import engine_scope
 from radixroute.worker.settings import WorkerSettings
 from tests.events.receiver import Receiver
@@ -60,10 +61,20 @@ def streams():
     both.stop()
 
 
-def run_conversations(seed, publish, **engine_settings):
+SCOPES = (
+    UNSCOPED,
+    RequestScope(salt="X"),
+    RequestScope(lora="X"),
+    RequestScope(lora="X", salt="X"),
+    RequestScope(tenant="X"),
+    RequestScope(lora="Y", salt="\x1f1:X", tenant="1:X"),
+)
+
+
+def run_conversations(seed, publish, scopes=(UNSCOPED,), **engine_settings):
     """Chats that share beginnings and grow, in a pool far too small; some steps fail."""
     rng = random.Random(f"compat/{seed}")
-    runner = FakeRunner(n_blocks=40, block_size=SIZE)
+    runner = FakeRunner(n_blocks=40, block_size=SIZE, adapters=("X", "Y"))
     engine, _ = make_engine(runner, max_num_seqs=4, max_num_batched_tokens=24, **engine_settings)
     runner.fail_steps = {rng.randrange(40, 400) for _ in range(5)}
     chats = [[rng.randrange(1, 9) for _ in range(rng.randrange(4, 30))] for _ in range(6)]
@@ -73,7 +84,8 @@ def run_conversations(seed, publish, **engine_settings):
         del chat[100:]
         if len(chat) == 100:
             del chat[rng.randrange(4, 60) :]
-        engine.submit(request(f"r{turn}", chat, max_tokens=rng.randrange(1, 8)), 0)
+        scope, n = scopes[turn % len(scopes)], rng.randrange(1, 8)
+        engine.submit(request(f"r{turn}", chat, scope=scope, max_tokens=n), 0)
         if rng.random() < 0.6:
             continue
         for step in drain(engine)[1]:
@@ -84,14 +96,20 @@ def run_conversations(seed, publish, **engine_settings):
     return engine
 
 
-def adapter_index(frames, scope):
-    """A prefix index made by our own decoder and adapter; nothing may be left out."""
+def adapter_index(frames, scope, *, at_once=False):
+    """A prefix index made by our own decoder and adapter; nothing may be left out.
+
+    `at_once`: a batch as a whole, most of it by the kernel.
+    """
     index, adapter = PrefixIndex(), EngineAdapter(scope)
     index.join(HOLDER)
     for one in frames:
         received = decode_live(one)
         assert received.skipped == 0
-        events = [mine for event in received.events for mine in adapter.translate(event)]
+        if at_once:
+            events = list(adapter.translate_all(received.events))
+        else:
+            events = [mine for event in received.events for mine in adapter.translate(event)]
         for event in events:
             if isinstance(event, BlocksStored):
                 index.store(HOLDER, event.parent, event.keys, event.tier)
@@ -135,6 +153,37 @@ def test_our_decoder_and_adapter_make_of_it_what_the_native_stream_says(streams,
         lambda: receiver.session.state is StreamState.LIVE and receiver.index == keys_of(index)
     )
     assert keys_of(index) == engine.resident_keys()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_scopes_are_read_back_as_they_were(seed):
+    """By a strict consumer that knows vLLM's rules, and by ours: both compute our keys."""
+    frames: list[tuple[bytes, ...]] = []
+
+    def keep(events):
+        frames.append(encode_compat(len(frames), events, ts=1.0, rank=0, block_size=SIZE))
+
+    engine = run_conversations(seed, keep, scopes=SCOPES, events_compat=True)
+    ours = engine_scope(WorkerSettings(), engine.info)
+    for at_once in (False, True):
+        index = adapter_index(frames, ours, at_once=at_once)
+        assert keys_of(index) == engine.resident_keys()
+    strict = StrictIndex()
+    for one in frames:
+        strict.apply(decode(one)[1])
+    assert strict.tokens.keys() == engine.resident_keys()
+    for one in strict.tokens:
+        scope = scope_of(*strict.spaces[one])
+        prefix = np.array(strict.prefix(one), dtype=np.uint32)
+        assert int(block_keys(prefix, SIZE, ours.seed_of(scope))[-1]) == one
+    assert {scope_of(*space) for space in strict.spaces.values()} == set(SCOPES)
+
+
+@pytest.mark.parametrize("tenant", ["", "X", "1:", "\x1f"])
+@pytest.mark.parametrize("salt", ["", "X", "1:X", "\x1f", "\x1f1:X", "\x1f0:"])
+def test_a_tenant_and_a_salt_come_back_from_the_one_salt_that_stands_for_both(tenant, salt):
+    scope = RequestScope(salt=salt, tenant=tenant)
+    assert scope_of("", salt_of(scope)) == scope
 
 
 def test_without_it_no_token_leaves_the_engine():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.radix.ids import BlockKey, Tier
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.sampling import FinishReason
 from radixroute.worker.engine.engine import (
     EngineStep,
@@ -50,7 +51,9 @@ def test_a_message_comes_back_as_it_went(message):
 
 
 def test_a_request_comes_back_with_its_arrays_and_sampling():
-    sent = request("r", [1, 2**32 - 1], emitted=[3], stop=("x",), stop_token_ids=(4,), seed=2**63)
+    scope = RequestScope(lora="l", salt="s", tenant="t")
+    more = {"stop": ("x",), "stop_token_ids": (4,), "seed": 2**63}
+    sent = request("r", [1, 2**32 - 1], emitted=[3], scope=scope, **more)
     message = decode_message(encode_message(Submit(sent, 5)))
     assert isinstance(message, Submit)
     got = message.request
@@ -58,13 +61,20 @@ def test_a_request_comes_back_with_its_arrays_and_sampling():
     assert (got.prompt.tolist(), got.emitted.tolist()) == ([1, 2**32 - 1], [3])
     assert got.prompt.dtype == np.uint32
     assert got.sampling == sent.sampling
+    assert got.scope == scope
 
 
 def test_a_step_comes_back_with_its_events():
     keys = np.array([1, 2**64 - 1], dtype=np.uint64)
     events = (
         BlocksStored(None, keys),
-        BlocksStored(BlockKey(2**64 - 1), keys, Tier.HOST, np.array([7, 2**32 - 1], np.uint32)),
+        BlocksStored(
+            BlockKey(2**64 - 1),
+            keys,
+            Tier.HOST,
+            np.array([7, 2**32 - 1], np.uint32),
+            RequestScope(salt="s"),
+        ),
         BlocksRemoved(keys, Tier.DISK),
         CacheCleared(),
     )
@@ -78,9 +88,11 @@ def test_a_step_comes_back_with_its_events():
     first, stored, removed, _ = got.events
     assert isinstance(first, BlocksStored)
     assert first.tokens is None
+    assert first.scope is UNSCOPED
     assert isinstance(stored, BlocksStored)
     assert isinstance(removed, BlocksRemoved)
     assert stored.parent == 2**64 - 1
+    assert stored.scope == RequestScope(salt="s")
     assert stored.keys.tolist() == keys.tolist()
     assert stored.tokens is not None
     assert stored.tokens.tolist() == [7, 2**32 - 1]

@@ -142,12 +142,13 @@ def test_times_of_the_report_are_queueing_then_prefill():
 
 
 def test_a_pass_cannot_be_opened_twice_or_committed_twice():
+    from radixroute.radix.keys.scope import Scope
     from radixroute.worker.engine.cache import PrefixCache
     from radixroute.worker.engine.scheduler import Scheduler
     from radixroute.worker.engine.step import SchedulerLimits
 
     limits = SchedulerLimits(64, 4, 16, 8, 0, "youngest", frozenset())
-    scheduler = Scheduler(PrefixCache(8, 4, 0), limits)  # type: ignore[arg-type]  # any seed does
+    scheduler = Scheduler(PrefixCache(8, 4, Scope("m", 4)), limits)
     scheduler.submit(request("a", [1, 2], max_tokens=4), 0)
     assert scheduler.schedule(0) is not None
     with pytest.raises(BrokenInvariant):

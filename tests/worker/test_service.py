@@ -101,6 +101,8 @@ async def test_a_bad_request_ends_itself_and_never_the_session(quick):
         "torn": torn,
         "unset": unset,
         "emitted": submit("emitted", emitted=[1] * 9),
+        "salt": submit("salt", scope=pb.RequestScope(cache_salt="s" * 1025)),
+        "adapter": submit("adapter", scope=pb.RequestScope(lora="nobody's")),
     }
     service, stub, _ = quick
     async with session(stub) as call:

@@ -29,7 +29,7 @@ class Engine:
 
 def submission():
     sent = request("a", [1, 2])
-    return Submission("a", 1, 1, sent.prompt, sent.sampling, sent.emitted, 0)
+    return Submission("a", 1, 1, sent.prompt, sent.sampling, sent.emitted, 0, sent.scope)
 
 
 def test_a_request_after_the_end_of_its_session_is_refused_and_never_reaches_the_engine():

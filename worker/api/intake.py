@@ -11,10 +11,11 @@ import numpy as np
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Tokens
+from radixroute.radix.keys.scope import RequestScope
 from radixroute.request.errors import InvalidRequest, NoRoom
-from radixroute.request.limits import Limits, validate_prompt, validate_sampling
+from radixroute.request.limits import Limits, validate_prompt, validate_sampling, validate_scope
 from radixroute.request.sampling import SamplingParams
-from radixroute.request.wire import sampling_from_proto, unpack_tokens
+from radixroute.request.wire import sampling_from_proto, scope_from_proto, unpack_tokens
 
 # Prompts of one worker session that may be half here: routers send a prompt's chunks in turn.
 MAX_PARTIAL_PROMPTS = 64
@@ -33,6 +34,7 @@ class Submission:
     sampling: SamplingParams
     emitted: Tokens
     emitted_text_len: int
+    scope: RequestScope
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class Intake:
         """None: chunks follow."""
         if not 0 < len(message.request_id) <= MAX_ID_LEN:
             raise InvalidRequest("request_id", f"must have 1 to {MAX_ID_LEN} characters")
+        validate_scope(scope_from_proto(message.scope))  # before chunks are waited for
         if not message.more_chunks:
             return self._whole(message, message.prompt_token_ids)
         key = (message.request_id, message.attempt)
@@ -103,6 +106,7 @@ class Intake:
             sampling=sampling,
             emitted=emitted,
             emitted_text_len=message.resume.emitted_text_len,
+            scope=scope_from_proto(message.scope),
         )
 
     def _check_emitted(self, emitted: Tokens, sampling: SamplingParams) -> None:

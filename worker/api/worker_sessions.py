@@ -91,6 +91,7 @@ class WorkerSession:
             sampling=submission.sampling,
             emitted=submission.emitted,
             dispatch_seq=submission.dispatch_seq,
+            scope=submission.scope,
         )
         stream = AnswerStream(self._sessions.tokenizer, request, submission.emitted_text_len)
         if not self._sessions.fence(self, *caller_key):

@@ -3,8 +3,8 @@
 Owns the `RadixTree`, the `BlockAllocator` and the key of each cached block; a running sequence
 holds a `BlockLease`. Blocks enter the tree when their tokens are scheduled, so that a request of
 the same step already shares them; `retract` takes them back when the step fails. Sharing compares
-tokens; keys are only names for the router. Never chooses who runs. Called by the scheduler; one
-thread, no torch.
+tokens, and before a prompt's first ones its scope: two scopes part at the tree's root. Keys are
+only names for the router. Never chooses who runs. Called by the scheduler; one thread, no torch.
 
 A lease while its sequence runs:
 
@@ -23,6 +23,7 @@ from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import BlockKey, Keys, Tokens
 from radixroute.radix.keys.block_keys import extend_keys
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope, Scope
 from radixroute.radix.tree.eviction import LRU, eviction_named
 from radixroute.radix.tree.radix_tree import NodeRef, RadixTree
 from radixroute.worker.engine.blocks import BlockAllocator
@@ -36,6 +37,8 @@ class BlockLease:
     table: list[int]
     n_shared: int  # leading blocks that are in the tree, pinned by `ref`
     last_key: BlockKey | None  # of the last shared block
+    scope: RequestScope
+    seed: np.uint64  # of the keys of that scope
     n_fresh: int = 0  # shared blocks that entered the tree in the step being made
     duplicates: list[tuple[int, int]] = field(default_factory=list)  # table index, block in tree
 
@@ -60,7 +63,7 @@ class PrefixCache:
         self,
         n_blocks: int,
         block_size: int,
-        seed: np.uint64,
+        scope: Scope,
         *,
         events_carry_tokens: bool = False,
         eviction_policy: str = LRU,  # of `EVICTION_POLICIES`
@@ -68,7 +71,8 @@ class PrefixCache:
         self.block_size = block_size
         self._events_carry_tokens = events_carry_tokens  # those of stored blocks
         self.counters = CacheCounters()
-        self._seed = seed
+        self._scope = scope
+        self._seed = scope.seed  # of requests that add nothing
         self._blocks = BlockAllocator(n_blocks)
         policy = eviction_named(eviction_policy, n_blocks, block_size)
         self._tree: RadixTree[bytes] = RadixTree(policy)
@@ -93,16 +97,18 @@ class PrefixCache:
     def blocks_for(self, n_tokens: int) -> int:
         return -(-n_tokens // self.block_size)
 
-    def cached_tokens(self, tokens: Tokens) -> int:
+    def cached_tokens(self, tokens: Tokens, scope: RequestScope = UNSCOPED) -> int:
         """Leading tokens a sequence would not have to compute. Pure. O(blocks)."""
-        return self._tree.match(self._reusable(tokens)).length * self.block_size
+        return self._tree.match(self._reusable(tokens, scope)).length * self.block_size
 
-    def acquire(self, tokens: Tokens) -> BlockLease:
+    def acquire(self, tokens: Tokens, scope: RequestScope = UNSCOPED) -> BlockLease:
         """A lease of the longest cached prefix, pinned; at least one token stays uncovered."""
-        match = self._tree.match(self._reusable(tokens))
+        match = self._tree.match(self._reusable(tokens, scope))
         table = list(match.blocks)
         self._blocks.retain(table)
-        lease = BlockLease(self._tree.lock(match), table, len(table), self._key_of_last(table))
+        seed = self._seed if scope is UNSCOPED else self._scope.seed_of(scope)
+        last_key = self._key_of_last(table)
+        lease = BlockLease(self._tree.lock(match), table, len(table), last_key, scope, seed)
         self._leases.add(lease)
         return lease
 
@@ -127,13 +133,16 @@ class PrefixCache:
         if full <= lease.n_shared:
             return
         filled = tokens[lease.n_shared * self.block_size : full * self.block_size]
-        keys = extend_keys(lease.last_key, filled, self.block_size, self._seed)
+        keys = extend_keys(lease.last_key, filled, self.block_size, lease.seed)
         own = lease.table[lease.n_shared : full]
-        extension = self._tree.extend(lease.ref, self._symbols(filled), own)
+        symbols = self._symbols(filled)
+        if not lease.n_shared and lease.scope is not UNSCOPED:
+            symbols[0] = lease.scope.mark + symbols[0]
+        extension = self._tree.extend(lease.ref, symbols, own)
         # A reference of our own until `settle`: the step still writes to our copy.
         self._blocks.retain(extension.existing)
         lease.duplicates.extend(enumerate(extension.existing, start=lease.n_shared))
-        self._store(lease.last_key, keys, extension.stored, filled)
+        self._store(lease, keys, extension.stored, filled)
         lease.n_fresh += len(extension.stored)
         lease.n_shared = full
         lease.last_key = BlockKey(int(keys[-1]))
@@ -209,10 +218,13 @@ class PrefixCache:
         if not self._leases and self._tree.n_evictable != self._tree.n_blocks:
             raise BrokenInvariant("blocks are pinned though nobody holds a lease")
 
-    def _reusable(self, tokens: Tokens) -> list[bytes]:
+    def _reusable(self, tokens: Tokens, scope: RequestScope) -> list[bytes]:
         """Symbols of the full blocks that leave at least one token to compute."""
         full = max(0, len(tokens) - 1) // self.block_size
-        return self._symbols(tokens[: full * self.block_size])
+        symbols = self._symbols(tokens[: full * self.block_size])
+        if scope is not UNSCOPED and symbols:
+            symbols[0] = scope.mark + symbols[0]
+        return symbols
 
     def _symbols(self, tokens: Tokens) -> list[bytes]:
         raw, block_bytes = tokens.tobytes(), 4 * self.block_size
@@ -221,23 +233,24 @@ class PrefixCache:
     def _key_of_last(self, table: Sequence[int]) -> BlockKey | None:
         return self._key_by_block[table[-1]] if table else None
 
-    def _store(
-        self, parent: BlockKey | None, keys: Keys, stored: Sequence[int], tokens: Tokens
-    ) -> None:
+    def _store(self, lease: BlockLease, keys: Keys, stored: Sequence[int], tokens: Tokens) -> None:
         """Blocks that entered the tree: the last of a run with these keys and tokens."""
         if not stored:
             return
         n_before = len(keys) - len(stored)
-        parent_of_first = BlockKey(int(keys[n_before - 1])) if n_before else parent
+        parent_of_first = BlockKey(int(keys[n_before - 1])) if n_before else lease.last_key
         for block, key in zip(stored, keys[n_before:].tolist(), strict=True):
             self._key_by_block[block] = BlockKey(key)
         self._blocks.retain(stored)
         self.counters.stored += len(stored)
+        if not self._events_carry_tokens:
+            self._events.append(BlocksStored(parent_of_first, keys[n_before:]))
+            return
         # A copy: the sequence's own array grows and goes.
-        stored_tokens = None
-        if self._events_carry_tokens:
-            stored_tokens = tokens[n_before * self.block_size :].copy()
-        self._events.append(BlocksStored(parent_of_first, keys[n_before:], tokens=stored_tokens))
+        stored_tokens = tokens[n_before * self.block_size :].copy()
+        self._events.append(
+            BlocksStored(parent_of_first, keys[n_before:], tokens=stored_tokens, scope=lease.scope)
+        )
 
     def _forget(self, blocks: Sequence[int]) -> None:
         """Blocks that left the tree: the cache's reference and their keys go."""

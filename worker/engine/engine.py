@@ -9,6 +9,7 @@ from typing import Protocol
 
 from radixroute.events.wire.records import Event
 from radixroute.radix.ids import Tokens
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.errors import InvalidRequest, NoRoom
 from radixroute.request.sampling import FinishReason, SamplingParams
 
@@ -24,6 +25,7 @@ class EngineRequest:
     sampling: SamplingParams  # complete
     emitted: Tokens  # shape (k,), k = 0 unless resumed
     dispatch_seq: int = 0
+    scope: RequestScope = UNSCOPED  # it shares blocks within this alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class EngineInfo:
     kv_blocks_total: int
     max_num_seqs: int
     max_num_batched_tokens: int
+    adapters: tuple[str, ...] = ()  # that it serves beside the model as it is
 
 
 class Engine(Protocol):

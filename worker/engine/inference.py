@@ -40,11 +40,10 @@ class InferenceEngine:
         self._info = _engine_info(settings, facts)
         self._runner = runner
         self._clock_ns = clock_ns
-        seed = engine_scope(settings, self._info).seed
         self._cache = PrefixCache(
             facts.kv_blocks_total,
             facts.block_size,
-            seed,
+            engine_scope(settings, self._info),
             events_carry_tokens=settings.events_compat,
             eviction_policy=settings.eviction_policy,
         )
@@ -177,6 +176,7 @@ def _engine_info(settings: WorkerSettings, facts: ModelFacts) -> EngineInfo:
         kv_blocks_total=facts.kv_blocks_total,
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
+        adapters=facts.adapters,
     )
 
 
@@ -189,4 +189,5 @@ def _limits(settings: WorkerSettings, info: EngineInfo) -> SchedulerLimits:
         watermark_blocks=int(settings.watermark * info.kv_blocks_total),
         preemption_order=settings.preemption_order,
         eos_token_ids=frozenset(info.eos_token_ids),
+        adapters=frozenset(info.adapters),
     )

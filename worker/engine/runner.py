@@ -30,6 +30,7 @@ class SequenceSlice:
     sampling: SamplingParams | None
     # Ids that may not be sampled: what would end the answer before its `min_tokens`.
     forbidden: tuple[int, ...] = ()
+    adapter: str = ""  # one of the model's; empty: the model as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class ModelFacts:
     dtype: str  # of the KV pool
     device: str
     kv_blocks_total: int
+    adapters: tuple[str, ...] = ()  # that it computes with beside the model as it is
 
 
 class ModelRunner(Protocol):

@@ -64,7 +64,7 @@ class Scheduler:
         if finish is not None:
             self._ended.append(sequence.output((), finish))
             return
-        sequence.likely_cached = self._cache.cached_tokens(sequence.tokens)
+        sequence.likely_cached = self._cache.cached_tokens(sequence.tokens, request.scope)
         self.counters.resumed += len(request.emitted) > 0
         self._sequences[sequence.key] = sequence
         self._waiting.append(sequence)
@@ -173,6 +173,8 @@ class Scheduler:
         key = (request.request_id, request.attempt)
         if key in self._sequences:
             raise InvalidRequest("request_id", f"{key[0]} attempt {key[1]} is running already")
+        if request.scope.lora and request.scope.lora not in self._limits.adapters:
+            raise InvalidRequest("lora", "names an adapter that this worker does not serve")
         if len(self._waiting) >= self._limits.max_waiting:
             raise NoRoom("request", "the worker's queue is full; try another worker")
         n_prompt, max_tokens = len(request.prompt), request.sampling.max_tokens
@@ -226,7 +228,7 @@ class Scheduler:
         if not self._waiting or len(self._running) >= self._limits.max_num_seqs:
             return False
         sequence = self._waiting[0]
-        lease = self._cache.acquire(sequence.tokens)
+        lease = self._cache.acquire(sequence.tokens, sequence.request.scope)
         n_blocks = self._cache.blocks_for(sequence.n_tokens) - len(lease.table)
         n_spare = self._limits.watermark_blocks if self._running else 0
         if n_blocks + n_spare > self._cache.n_available:
@@ -249,7 +251,8 @@ class Scheduler:
         table = np.array(lease.table[: self._cache.blocks_for(end)], dtype=np.int32)
         sampling = sequence.request.sampling if samples else None
         forbidden = self._forbidden(sequence) if samples else ()
-        slices.append(SequenceSlice(sequence.tokens[start:end], start, table, sampling, forbidden))
+        part, adapter = sequence.tokens[start:end], sequence.request.scope.lora
+        slices.append(SequenceSlice(part, start, table, sampling, forbidden, adapter))
         is_decode = samples and n_tokens == 1 and sequence.has_output
         return ScheduledSequence(sequence, n_tokens, samples, is_decode)
 

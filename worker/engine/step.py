@@ -20,6 +20,7 @@ class SchedulerLimits:
     watermark_blocks: int
     preemption_order: str  # youngest or least_computed
     eos_token_ids: frozenset[int]
+    adapters: frozenset[str] = frozenset()  # that requests may name
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared, Event
 from radixroute.radix.ids import BlockKey, Keys, Tier, Tokens
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.worker.engine.engine import (
     EngineInfo,
@@ -115,11 +116,12 @@ def _request_row(request: EngineRequest) -> list[Any]:
         asdict(request.sampling),
         _raw(request.emitted, "<u4"),
         request.dispatch_seq,
+        _scope_row(request.scope),
     ]
 
 
 def _request(row: Row) -> EngineRequest:
-    request_id, attempt, session_id, prompt, sampling, emitted, dispatch_seq = row
+    request_id, attempt, session_id, prompt, sampling, emitted, dispatch_seq, scope = row
     return EngineRequest(
         request_id=request_id,
         attempt=attempt,
@@ -128,6 +130,7 @@ def _request(row: Row) -> EngineRequest:
         sampling=SamplingParams(**sampling),
         emitted=_tokens(emitted),
         dispatch_seq=dispatch_seq,
+        scope=_scope(scope),
     )
 
 
@@ -191,9 +194,9 @@ def _output(row: Row) -> TokenOutput:
 
 def _event_row(event: Event) -> list[Any]:
     match event:
-        case BlocksStored(parent, keys, tier, tokens):
+        case BlocksStored(parent, keys, tier, tokens, scope):
             raw_tokens = None if tokens is None else _raw(tokens, "<u4")
-            return ["S", parent, _raw(keys, "<u8"), int(tier), raw_tokens]
+            return ["S", parent, _raw(keys, "<u8"), int(tier), raw_tokens, _scope_row(scope)]
         case BlocksRemoved(keys, tier):
             return ["R", _raw(keys, "<u8"), int(tier)]
         case CacheCleared():
@@ -202,15 +205,24 @@ def _event_row(event: Event) -> list[Any]:
 
 def _event(row: Row) -> Event:
     match row:
-        case ("S", parent, keys, tier, raw_tokens):
+        case ("S", parent, keys, tier, raw_tokens, scope):
             parent_key = None if parent is None else BlockKey(parent)
             tokens = None if raw_tokens is None else _tokens(raw_tokens)
-            return BlocksStored(parent_key, _keys(keys), Tier(tier), tokens)
+            return BlocksStored(parent_key, _keys(keys), Tier(tier), tokens, _scope(scope))
         case ("R", keys, tier):
             return BlocksRemoved(_keys(keys), Tier(tier))
         case ("C",):
             return CacheCleared()
     raise ValueError("no such event")
+
+
+def _scope_row(scope: RequestScope) -> tuple[str, str, str] | None:
+    """None for the one that nearly all have."""
+    return None if scope is UNSCOPED else (scope.lora, scope.salt, scope.tenant)
+
+
+def _scope(row: tuple[str, str, str] | None) -> RequestScope:
+    return UNSCOPED if row is None else RequestScope(*row)
 
 
 def _raw(array: Tokens | Keys, dtype: str) -> bytes:

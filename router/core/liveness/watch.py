@@ -103,4 +103,17 @@ class Watch:
             for request in list(self._state.waiting):
                 if now_ns - request.waiting_since_ns >= self._no_worker_wait_ns:
                     actions += self._dispatcher.fail(request, Failure.NO_WORKERS, now_ns)
+        return actions + self._watch_adapters(now_ns)
+
+    def _watch_adapters(self, now_ns: int) -> list[Action]:
+        """Whose adapter no listed worker serves any more waits no longer than for any worker."""
+        members = self._state.members
+        if not members.had_adapters or members.absent:
+            return []
+        adapters = members.adapters
+        actions: list[Action] = []
+        for request in list(self._state.waiting):
+            lora, waited_ns = request.spec.scope.lora, now_ns - request.waiting_since_ns
+            if lora and lora not in adapters and waited_ns >= self._no_worker_wait_ns:
+                actions += self._dispatcher.fail(request, Failure.NO_WORKERS, now_ns)
         return actions

@@ -94,7 +94,8 @@ class RadixPolicy:
             return one_by_one(self, waiting, snapshot)
         beliefs = self._beliefs or snapshot.beliefs
         first = beliefs.source.overlaps(waiting[0].spec.keys)
-        candidates = beliefs.candidates.current(first.holders, set())
+        adapter = waiting[0].spec.scope.lora  # of all of them
+        candidates = beliefs.candidates.current(first.holders, set(), adapter)
         if not candidates.worker_ids:
             return Plan(is_weighed=True)
         table, n_free = snapshot.table(candidates)

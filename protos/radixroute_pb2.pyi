@@ -1445,6 +1445,8 @@ class PromptReport(_message.Message):
     RECOMPUTED_TOKENS_FIELD_NUMBER: _builtins.int
     QUEUE_MS_FIELD_NUMBER: _builtins.int
     PREFILL_MS_FIELD_NUMBER: _builtins.int
+    EVENT_SEQ_FIELD_NUMBER: _builtins.int
+    EVENTS_BEFORE_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     """prompt tokens of this attempt, resumed output not counted"""
     cached_tokens: _builtins.int
@@ -1455,6 +1457,11 @@ class PromptReport(_message.Message):
     """arrival at the worker to first scheduling, milliseconds"""
     prefill_ms: _builtins.float
     """first scheduling to first token, milliseconds"""
+    event_seq: _builtins.int
+    """When cached_tokens was looked up: the event batches before (the seq of the batch that was being made), and the events
+    of that batch by then. Absent: the engine cannot say.
+    """
+    events_before: _builtins.int
     def __init__(
         self,
         *,
@@ -1463,12 +1470,21 @@ class PromptReport(_message.Message):
         recomputed_tokens: _builtins.int = ...,
         queue_ms: _builtins.float = ...,
         prefill_ms: _builtins.float = ...,
+        event_seq: _builtins.int | None = ...,
+        events_before: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_event_seq", b"_event_seq", "_events_before", b"_events_before", "event_seq", b"event_seq", "events_before", b"events_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "prefill_ms", b"prefill_ms", "prompt_tokens", b"prompt_tokens", "queue_ms", b"queue_ms", "recomputed_tokens", b"recomputed_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_event_seq", b"_event_seq", "_events_before", b"_events_before", "cached_tokens", b"cached_tokens", "event_seq", b"event_seq", "events_before", b"events_before", "prefill_ms", b"prefill_ms", "prompt_tokens", b"prompt_tokens", "queue_ms", b"queue_ms", "recomputed_tokens", b"recomputed_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__event_seq: _TypeAlias = _typing.Literal["event_seq"]  # noqa: Y015
+    _WhichOneofArgType__event_seq: _TypeAlias = _typing.Literal["_event_seq", b"_event_seq"]  # noqa: Y015
+    _WhichOneofReturnType__events_before: _TypeAlias = _typing.Literal["events_before"]  # noqa: Y015
+    _WhichOneofArgType__events_before: _TypeAlias = _typing.Literal["_events_before", b"_events_before"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__event_seq) -> _WhichOneofReturnType__event_seq | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__events_before) -> _WhichOneofReturnType__events_before | None: ...
 
 Global___PromptReport: _TypeAlias = PromptReport  # noqa: Y015
 

@@ -596,6 +596,11 @@ class WorkerStatus(_message.Message):
     MAX_NUM_SEQS_FIELD_NUMBER: _builtins.int
     MAX_NUM_BATCHED_TOKENS_FIELD_NUMBER: _builtins.int
     METRICS_ADDRESS_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    AUDIT_JUDGED_FIELD_NUMBER: _builtins.int
+    AUDIT_DIFFERING_FIELD_NUMBER: _builtins.int
+    AUDIT_UNJUDGED_FIELD_NUMBER: _builtins.int
+    AUDIT_REASON_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     address: _builtins.str
     """host:port of its Engine service"""
@@ -645,6 +650,18 @@ class WorkerStatus(_message.Message):
     """as in its GetInfo, tokens; 0 = not told"""
     metrics_address: _builtins.str
     """as in its GetInfo; empty = no page"""
+    audit: _builtins.str
+    """Its reports of cached tokens beside what its event stream says it held, as compared by this router:
+    agrees, drifted (its cache counts for nothing until they agree again); empty: none yet
+    """
+    audit_judged: _builtins.int
+    """reports that were compared"""
+    audit_differing: _builtins.int
+    """of these"""
+    audit_unjudged: _builtins.int
+    """reports that could not be compared"""
+    audit_reason: _builtins.str
+    """why it has drifted"""
     def __init__(
         self,
         *,
@@ -671,10 +688,15 @@ class WorkerStatus(_message.Message):
         max_num_seqs: _builtins.int = ...,
         max_num_batched_tokens: _builtins.int = ...,
         metrics_address: _builtins.str = ...,
+        audit: _builtins.str = ...,
+        audit_judged: _builtins.int = ...,
+        audit_differing: _builtins.int = ...,
+        audit_unjudged: _builtins.int = ...,
+        audit_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_seq", b"applied_seq", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "deaths", b"deaths", "epoch", b"epoch", "idle_avoidable_ms", b"idle_avoidable_ms", "idle_planned_ms", b"idle_planned_ms", "idle_starting_ms", b"idle_starting_ms", "in_flight", b"in_flight", "indexed_blocks", b"indexed_blocks", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "metrics_address", b"metrics_address", "queued_tokens", b"queued_tokens", "reason", b"reason", "rejected_batches", b"rejected_batches", "state", b"state", "step_age_ms", b"step_age_ms", "stream_state", b"stream_state", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_seq", b"applied_seq", "audit", b"audit", "audit_differing", b"audit_differing", "audit_judged", b"audit_judged", "audit_reason", b"audit_reason", "audit_unjudged", b"audit_unjudged", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "deaths", b"deaths", "epoch", b"epoch", "idle_avoidable_ms", b"idle_avoidable_ms", "idle_planned_ms", b"idle_planned_ms", "idle_starting_ms", b"idle_starting_ms", "in_flight", b"in_flight", "indexed_blocks", b"indexed_blocks", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "metrics_address", b"metrics_address", "queued_tokens", b"queued_tokens", "reason", b"reason", "rejected_batches", b"rejected_batches", "state", b"state", "step_age_ms", b"step_age_ms", "stream_state", b"stream_state", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

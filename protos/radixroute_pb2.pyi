@@ -610,6 +610,11 @@ class WorkerStatus(_message.Message):
     MAX_NUM_SEQS_FIELD_NUMBER: _builtins.int
     MAX_NUM_BATCHED_TOKENS_FIELD_NUMBER: _builtins.int
     METRICS_ADDRESS_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    AUDIT_JUDGED_FIELD_NUMBER: _builtins.int
+    AUDIT_DIFFERING_FIELD_NUMBER: _builtins.int
+    AUDIT_UNJUDGED_FIELD_NUMBER: _builtins.int
+    AUDIT_REASON_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     address: _builtins.str
     """host:port of its Engine service"""
@@ -659,6 +664,18 @@ class WorkerStatus(_message.Message):
     """as in its GetInfo, tokens; 0 = not told"""
     metrics_address: _builtins.str
     """as in its GetInfo; empty = no page"""
+    audit: _builtins.str
+    """Its reports of cached tokens beside what its event stream says it held, as compared by this router:
+    agrees, drifted (its cache counts for nothing until they agree again); empty: none yet
+    """
+    audit_judged: _builtins.int
+    """reports that were compared"""
+    audit_differing: _builtins.int
+    """of these"""
+    audit_unjudged: _builtins.int
+    """reports that could not be compared"""
+    audit_reason: _builtins.str
+    """why it has drifted"""
     def __init__(
         self,
         *,
@@ -685,10 +702,15 @@ class WorkerStatus(_message.Message):
         max_num_seqs: _builtins.int = ...,
         max_num_batched_tokens: _builtins.int = ...,
         metrics_address: _builtins.str = ...,
+        audit: _builtins.str = ...,
+        audit_judged: _builtins.int = ...,
+        audit_differing: _builtins.int = ...,
+        audit_unjudged: _builtins.int = ...,
+        audit_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_seq", b"applied_seq", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "deaths", b"deaths", "epoch", b"epoch", "idle_avoidable_ms", b"idle_avoidable_ms", "idle_planned_ms", b"idle_planned_ms", "idle_starting_ms", b"idle_starting_ms", "in_flight", b"in_flight", "indexed_blocks", b"indexed_blocks", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "metrics_address", b"metrics_address", "queued_tokens", b"queued_tokens", "reason", b"reason", "rejected_batches", b"rejected_batches", "state", b"state", "step_age_ms", b"step_age_ms", "stream_state", b"stream_state", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_seq", b"applied_seq", "audit", b"audit", "audit_differing", b"audit_differing", "audit_judged", b"audit_judged", "audit_reason", b"audit_reason", "audit_unjudged", b"audit_unjudged", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "deaths", b"deaths", "epoch", b"epoch", "idle_avoidable_ms", b"idle_avoidable_ms", "idle_planned_ms", b"idle_planned_ms", "idle_starting_ms", b"idle_starting_ms", "in_flight", b"in_flight", "indexed_blocks", b"indexed_blocks", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "metrics_address", b"metrics_address", "queued_tokens", b"queued_tokens", "reason", b"reason", "rejected_batches", b"rejected_batches", "state", b"state", "step_age_ms", b"step_age_ms", "stream_state", b"stream_state", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1495,6 +1517,8 @@ class PromptReport(_message.Message):
     RECOMPUTED_TOKENS_FIELD_NUMBER: _builtins.int
     QUEUE_MS_FIELD_NUMBER: _builtins.int
     PREFILL_MS_FIELD_NUMBER: _builtins.int
+    EVENT_SEQ_FIELD_NUMBER: _builtins.int
+    EVENTS_BEFORE_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     """prompt tokens of this attempt, resumed output not counted"""
     cached_tokens: _builtins.int
@@ -1505,6 +1529,11 @@ class PromptReport(_message.Message):
     """arrival at the worker to first scheduling, milliseconds"""
     prefill_ms: _builtins.float
     """first scheduling to first token, milliseconds"""
+    event_seq: _builtins.int
+    """When cached_tokens was looked up: the event batches before (the seq of the batch that was being made), and the events
+    of that batch by then. Absent: the engine cannot say.
+    """
+    events_before: _builtins.int
     def __init__(
         self,
         *,
@@ -1513,12 +1542,21 @@ class PromptReport(_message.Message):
         recomputed_tokens: _builtins.int = ...,
         queue_ms: _builtins.float = ...,
         prefill_ms: _builtins.float = ...,
+        event_seq: _builtins.int | None = ...,
+        events_before: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_event_seq", b"_event_seq", "_events_before", b"_events_before", "event_seq", b"event_seq", "events_before", b"events_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "prefill_ms", b"prefill_ms", "prompt_tokens", b"prompt_tokens", "queue_ms", b"queue_ms", "recomputed_tokens", b"recomputed_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_event_seq", b"_event_seq", "_events_before", b"_events_before", "cached_tokens", b"cached_tokens", "event_seq", b"event_seq", "events_before", b"events_before", "prefill_ms", b"prefill_ms", "prompt_tokens", b"prompt_tokens", "queue_ms", b"queue_ms", "recomputed_tokens", b"recomputed_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__event_seq: _TypeAlias = _typing.Literal["event_seq"]  # noqa: Y015
+    _WhichOneofArgType__event_seq: _TypeAlias = _typing.Literal["_event_seq", b"_event_seq"]  # noqa: Y015
+    _WhichOneofReturnType__events_before: _TypeAlias = _typing.Literal["events_before"]  # noqa: Y015
+    _WhichOneofArgType__events_before: _TypeAlias = _typing.Literal["_events_before", b"_events_before"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__event_seq) -> _WhichOneofReturnType__event_seq | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__events_before) -> _WhichOneofReturnType__events_before | None: ...
 
 Global___PromptReport: _TypeAlias = PromptReport  # noqa: Y015
 

@@ -60,6 +60,12 @@ class Count(StrEnum):
     PARENT_CONFLICTS = "index_parent_conflicts"  # events gave a block two parents
     PROMPT_READERS_LOST = "prompt_readers_lost"  # processes that ended while they read
     SENDS_DROPPED = "sends_dropped_no_session"
+    REPORTS_AUDITED = "audit_reports_judged"
+    REPORTS_UNAUDITED = "audit_reports_not_judged"
+    AUDIT_TOLD_LESS = "audit_reports_told_less"  # cached than their worker's events say
+    AUDIT_TOLD_MORE = "audit_reports_told_more"
+    CREDIT_LOST = "audit_credit_lost"
+    CREDIT_RETURNED = "audit_credit_returned"
 
 
 class Counters:

@@ -1,7 +1,7 @@
 """What a `StreamSession` asks its caller to do, in order. Frozen values, no behaviour."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from radixroute.events.session.states import Cause, StreamState
@@ -13,6 +13,7 @@ class Apply:
     """Change the index by these events of this holder."""
 
     events: Sequence[Event]
+    seq: int | None = field(default=None, compare=False)  # of their batch; None: of a snapshot
 
 
 @dataclass(frozen=True, slots=True)

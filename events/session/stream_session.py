@@ -108,7 +108,7 @@ class StreamSession:
             return []
         if self._state is StreamState.LIVE and self._order.step(batch.seq):
             self.counters.applied += 1
-            return _apply(batch.events)
+            return _apply(batch.events, batch.seq)
         if self._is_seen(batch.seq):
             self.counters.duplicates += 1
             return []
@@ -180,6 +180,10 @@ class StreamSession:
     def malformed(self, now_ns: int) -> list[Action]:
         """This sender's bytes were not of the protocol: what they meant to say is lost."""
         self.counters.malformed += 1
+        return self.distrust(now_ns)
+
+    def distrust(self, now_ns: int) -> list[Action]:
+        """Somebody knows that what is known is wrong: a snapshot is wanted."""
         if self._state is StreamState.STALE:
             self._is_distrusted = True
         if self._state in (StreamState.LIVE, StreamState.GAP):
@@ -280,7 +284,7 @@ class StreamSession:
 
     def _apply_batches(self, batches: list[EventBatch]) -> list[Action]:
         self.counters.applied += len(batches)
-        return [action for batch in batches for action in _apply(batch.events)]
+        return [action for batch in batches for action in _apply(batch.events, batch.seq)]
 
     # -- readers -----------------------------------------------------------------------------------
 
@@ -305,5 +309,5 @@ class StreamSession:
         return beat.last_seq == self.applied_seq and beat.account == self._account()
 
 
-def _apply(events: Sequence[Event]) -> list[Action]:
-    return [Apply(events)] if events else []
+def _apply(events: Sequence[Event], seq: int | None = None) -> list[Action]:
+    return [Apply(events, seq)] if events else []

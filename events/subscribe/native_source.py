@@ -17,6 +17,7 @@ from radixroute.events.session.states import StreamState
 from radixroute.events.session.stream_session import StreamSession
 from radixroute.events.settings import SessionSettings
 from radixroute.events.subscribe.stream_source import (
+    AppliedListener,
     LoadReported,
     SourceAction,
     StoredListener,
@@ -50,6 +51,8 @@ class NativeSource:
         settings: SessionSettings | None = None,
         turn_cost: int = 0,
     ) -> None:
+        self._journal: AppliedListener | None = None
+        self._is_based = False  # the journal knows which batches the index has
         self._turn_cost = turn_cost
         self._undone: deque[Action] = deque()
         self._later: deque[StreamItem] = deque()
@@ -59,6 +62,10 @@ class NativeSource:
         self._listener = listener
         self._session = StreamSession(partial(index.account, holder), holder.rank, settings)
         self._state = self._session.state  # the session's, once the index is as it says
+
+    def tell(self, journal: AppliedListener) -> None:
+        """Who is told how far the index has followed. Before `begin`."""
+        self._journal = journal
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -122,7 +129,13 @@ class NativeSource:
             return []  # the silence is ours: proofs of life wait
         return self._carry_out(self._session.tick(now_ns))
 
+    def distrust(self, now_ns: int) -> list[SourceAction]:
+        """What the index has of it was shown to be wrong: asks for a snapshot."""
+        return self._carry_out(self._session.distrust(now_ns))
+
     def end(self) -> None:
+        if self._journal is not None:
+            self._journal.left(self._holder)
         self._undone.clear()
         self._later.clear()
         self._index.leave(self._holder)
@@ -139,31 +152,64 @@ class NativeSource:
             action = self._undone.popleft()
             match action:
                 case Apply():
-                    left -= self._apply(action.events, left)
+                    left -= self._apply(action.events, action.seq, left)
                 case Reset():
                     self._index.clear(self._holder)
                 case StateChanged():
                     self._state = action.new
+                    self._tell_state()
                     wanted.append(action)
                 case _:
                     wanted.append(action)
         return wanted
 
-    def _apply(self, events: Sequence[Event], left: int) -> int:
+    def _apply(self, events: Sequence[Event], seq: int | None, left: int) -> int:
         """Returns what it cost. What is over goes back to the front."""
         if not self._turn_cost:
             apply_events(self._index, self._holder, events, self._listener)
+            self._tell_applied(seq, events)
             return 0
         if isinstance(events, PackedEvents):  # of one engine step: never too much
             apply_events(self._index, self._holder, events, self._listener)
+            self._tell_applied(seq, events)
             return _CALL_COST + len(events.words)
         cost, end = 0, 0
         while cost < left and end < len(events):
             cost, end = cost + _cost(events[end]), end + 1
         apply_events(self._index, self._holder, events[:end], self._listener)
         if end < len(events):
-            self._undone.appendleft(Apply(events[end:]))
+            self._tell_rebuilding()  # until it is whole the index stands between two batches
+            self._undone.appendleft(Apply(events[end:], seq))
+        else:
+            self._tell_applied(seq, events)
         return cost
+
+    def _tell_applied(self, seq: int | None, events: Sequence[Event]) -> None:
+        if self._journal is None or seq is None:
+            return
+        if self._is_based:
+            self._journal.applied(self._holder, seq, events)
+        else:  # it was applied in parts
+            self._tell_based(seq + 1)
+
+    def _tell_state(self) -> None:
+        if not self._state.is_credited:
+            self._tell_rebuilding()
+            return
+        if not self._is_based:
+            seqs = (a.seq for a in self._undone if isinstance(a, Apply) and a.seq is not None)
+            last = self.applied_seq
+            self._tell_based(next(seqs, 0 if last is None else last + 1))
+
+    def _tell_based(self, next_seq: int) -> None:
+        if self._journal is not None and self._state.is_credited:
+            self._is_based = True
+            self._journal.based(self._holder, next_seq)
+
+    def _tell_rebuilding(self) -> None:
+        if self._journal is not None and self._is_based:
+            self._is_based = False
+            self._journal.rebuilding(self._holder)
 
     def _is_own(self, beat: Heartbeat) -> bool:
         """Ranks that share an address hear each other: a load is reported once, by its own."""

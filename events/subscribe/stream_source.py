@@ -49,6 +49,29 @@ class StoredListener(Protocol):
     def stored(self, worker_id: WorkerId, keys: Keys) -> None: ...
 
 
+class AppliedListener(Protocol):
+    """Who is told how far the index has followed each holder, batch by batch.
+
+    `based` after `rebuilding`, in turns; `applied` only tells of a stream that is based.
+    """
+
+    def rebuilding(self, holder: Holder) -> None:
+        """From here on nobody can say which batches the index has of it."""
+        ...
+
+    def based(self, holder: Holder, next_seq: int) -> None:
+        """The index is as all batches before `next_seq` have it."""
+        ...
+
+    def applied(self, holder: Holder, seq: int, events: Sequence[Event]) -> None:
+        """And as batch `seq` has it: these were its events. Called for almost every batch."""
+        ...
+
+    def left(self, holder: Holder) -> None:
+        """It left the index."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LoadReported:
     """A heartbeat of this source's own epoch and rank brought this load."""

@@ -195,6 +195,10 @@ class PrefixIndex:
     def holds(self, holder: Holder, key: BlockKey) -> bool:
         return any(self._counts(self._lane(holder), key))
 
+    def copies(self, holder: Holder, key: BlockKey) -> int:
+        """In all tiers."""
+        return sum(self._counts(self._lane(holder), key))
+
     def n_blocks(self, holder: Holder) -> int:
         lane = self._lane(holder)
         return int(self._lanes[lane, at.PAIRS : at.PAIRS + len(Tier)].sum())

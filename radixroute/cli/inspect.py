@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 CHOSEN = "[bold green]\u2192[/]"
 _WORKER_ROWS = (
-    *("state", "events", "in flight", "queued tokens", "KV blocks", "indexed", "deaths"),
+    # Differing: of its reports of cached tokens, those that its events contradict.
+    *("state", "events", "audit", "differing", "in flight", "queued tokens", "KV blocks"),
+    *("indexed", "deaths"),
     # While requests waited: a plan wanted it so, none did, and with one on its way.
     *("idle planned (ms)", "idle avoidable (ms)", "idle starting (ms)", "address"),
 )
@@ -40,6 +42,7 @@ _STATE_COLOURS = {
     "live": "green",
     "suspect": "yellow",
     "stale": "yellow",
+    "drifted": "yellow",
     "dead": "red",
     "refused": "red",
     "starting": "yellow",
@@ -73,6 +76,9 @@ def workers(
     for one in answer.workers:
         if one.reason:
             show_wrapped(f"{cell(one.worker_id)}: {cell(one.reason)}")
+        if one.audit_reason:
+            why = f"its cache counts for nothing: {cell(one.audit_reason)}"
+            show_wrapped(f"{cell(one.worker_id)}: {why}")
     if not answer.workers:
         show("no workers have joined yet")
     elif not any(one.state in _SERVING for one in answer.workers):
@@ -172,6 +178,8 @@ def _worker_column(one: "pb.WorkerStatus") -> WorkerColumn:
         (
             _state(one.state),
             _state(one.stream_state),
+            _state(one.audit),
+            f"{one.audit_differing} / {one.audit_judged}",
             str(one.in_flight),
             str(one.queued_tokens),
             f"{one.kv_blocks_used} / {one.kv_blocks_total}",

@@ -13,6 +13,7 @@ from radixroute.router.policy.decision import Decision
 from radixroute.router.policy.reasons import reason_of
 from radixroute.router.policy.view import Scores
 from radixroute.router.runtime import RouterRuntime
+from radixroute.router.workers.audit import AuditRecord
 
 
 def list_workers(runtime: RouterRuntime) -> pb.ListWorkersResponse:
@@ -108,6 +109,11 @@ def _worker_status(runtime: RouterRuntime, worker: WorkerSnapshot) -> pb.WorkerS
         max_num_seqs=worker.max_num_seqs,
         max_num_batched_tokens=worker.max_batched_tokens,
         metrics_address=worker.metrics_address,
+        audit=_audit(worker.audit),
+        audit_judged=worker.audit.judged,
+        audit_differing=worker.audit.differing,
+        audit_unjudged=worker.audit.unjudged,
+        audit_reason=worker.audit.reason,
     )
     if worker.compat is not None:
         status.compat_events_endpoint = worker.compat.events
@@ -119,6 +125,13 @@ def _worker_status(runtime: RouterRuntime, worker: WorkerSnapshot) -> pb.WorkerS
         status.indexed_blocks = stream.indexed_blocks
         status.rejected_batches = stream.rejected_batches
     return status
+
+
+def _audit(record: AuditRecord) -> str:
+    """Empty: nothing was compared yet."""
+    if not record.has_credit:
+        return "drifted"
+    return "agrees" if record.judged else ""
 
 
 def _ended(entry: EndedRequest) -> pb.EndedRequest:

@@ -58,6 +58,7 @@ class Booker:
         request.attempt += 1
         request.worker_id = WorkerId(member.spec.worker_id)
         request.by_attempt.append(AttemptUsage(request.worker_id))
+        request.mark = self._state.audit.mark(request.worker_id)
         seq = member.next_dispatch
         member.next_dispatch += 1
         request.expected_ms = _expected_ms(decision)

@@ -13,6 +13,8 @@ from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Abort, Action, Emit, Failure
 from radixroute.router.messages.inputs import Delta, PromptFacts, packed_len
+from radixroute.router.policy.view import cacheable_blocks
+from radixroute.router.workers.audit import Claim
 from radixroute.router.workers.members import Member
 
 _DROP_COUNTS = {
@@ -68,7 +70,7 @@ class Delivery:
 
     def _emit(self, request: Request, member: Member, delta: Delta, now_ns: int) -> Emit:
         if delta.prompt is not None:
-            self._report(request, delta.prompt)
+            self._report(request, delta.prompt, now_ns)
         is_first = bool(delta.token_ids) and request.first_token_ns is None
         if delta.token_ids:
             self._state.loads.first_token(request.booking, now_ns)
@@ -100,8 +102,9 @@ class Delivery:
                 worker_id, expected_ms=expected_ms, took_ms=took_ms, now_ns=now_ns
             )
 
-    def _report(self, request: Request, report: PromptFacts) -> None:
+    def _report(self, request: Request, report: PromptFacts, now_ns: int) -> None:
         worker_id = request.worker_id or WorkerId("")
+        self._audit(worker_id, request, report, now_ns)
         hits = self._state.hits
         request.reported(report.cached_tokens)
         if not request.is_counted:
@@ -114,3 +117,22 @@ class Delivery:
         again = report.prompt_tokens - report.cached_tokens + report.recomputed_tokens
         request.recomputed_tokens += again
         hits.resumed(worker_id, recomputed_tokens=again)
+
+    def _audit(
+        self, worker_id: WorkerId, request: Request, report: PromptFacts, now_ns: int
+    ) -> None:
+        """What was resumed is as good as prompt to its worker, but only the prompt has keys here:
+        of a cached block that is part prompt, part output, the report counts the prompt's part.
+        """
+        size, keys = self._state.serving.block_size, request.spec.keys
+        position = None if report.event_seq is None else (report.event_seq, report.events_before)
+        self._state.audit.reported(
+            Claim(
+                worker_id=worker_id,
+                keys=keys[: cacheable_blocks(request.prompt_tokens, size)],
+                told=report.cached_tokens // size,
+                position=position,
+                mark=request.mark,
+                told_ns=now_ns,
+            )
+        )

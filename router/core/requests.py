@@ -57,6 +57,7 @@ class Request:
     expected_ms: float = 0.0  # dispatch to first token, if it is alone there; 0: not known
     dispatch_seq: int = 0  # of its last attempt
     sent_ns: int = 0
+    mark: tuple[int, ...] = ()  # of its worker's event streams when it was sent there
     dispatched_ns: int | None = None  # first dispatch
     first_token_ns: int | None = None
     predicted_tokens: int = 0

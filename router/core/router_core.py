@@ -32,18 +32,19 @@ from radixroute.router.messages.inputs import (
     WorkerFacts,
 )
 from radixroute.router.policy.decision import Decision
-from radixroute.router.policy.snapshot import PrefixBeliefs
 from radixroute.router.policy.view import Scores
 from radixroute.router.settings import RouterSettings
+from radixroute.router.workers.audit import Audit
 from radixroute.router.workers.columns import ColumnList
 from radixroute.router.workers.idle import WorkerIdle
+from radixroute.router.workers.journal import AuditedIndex
 from radixroute.router.workers.members import MemberState
 
 
 class RouterCore:
     """One router's decisions."""
 
-    def __init__(self, settings: RouterSettings, index: PrefixBeliefs, rng: random.Random) -> None:
+    def __init__(self, settings: RouterSettings, index: AuditedIndex, rng: random.Random) -> None:
         self._state: RouterState = new_state(settings, index, rng)
         self._booker = Booker(
             self._state, lease_unseen_ns=round(settings.lease_unseen_s * NS_PER_S)
@@ -203,6 +204,11 @@ class RouterCore:
         if member is not None:
             self._state.members.believe(member, is_fresh)
 
+    @property
+    def audit(self) -> Audit:
+        """To be told how far the index has followed each worker, and asked what came of it."""
+        return self._state.audit
+
     def expects_blocks(self, worker_id: WorkerId) -> bool:
         """Whether `stored` would change anything for this worker."""
         return self._state.expected.expects(worker_id)
@@ -216,6 +222,7 @@ class RouterCore:
     def tick(self, now_ns: int) -> list[Action]:
         """Call it each 100 ms or so: silence, deadlines, leases, expectations."""
         self._elapse(now_ns)
+        self._state.audit.tick(self._state.loads.n_booked, now_ns)
         actions = self._watch.tick(now_ns)
         return [*actions, *self.schedule_waiting(now_ns)]
 
@@ -295,6 +302,7 @@ class RouterCore:
         state = self._state
         for part in (
             state.members,
+            state.audit,
             state.loads,
             state.speeds,
             state.expected,

@@ -13,6 +13,7 @@ from radixroute.router.core.latencies import EndLatencies
 from radixroute.router.core.queue.admission import House
 from radixroute.router.core.state import RouterState
 from radixroute.router.messages.inputs import AbsentWorker
+from radixroute.router.workers.audit import AuditRecord
 from radixroute.router.workers.idle import WorkerIdle
 from radixroute.router.workers.members import Member
 
@@ -39,6 +40,7 @@ class WorkerSnapshot:
     compat: Endpoints | None
     metrics_address: str
     idle: WorkerIdle
+    audit: AuditRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def _worker(state: RouterState, member: Member) -> WorkerSnapshot:
         state=member.state.value,
         epoch=member.epoch,
         reason=member.reason,
-        is_fresh=member.is_fresh,
+        is_fresh=member.is_believed,
         is_resting=member.ejected_until_ns > 0,
         deaths=state.members.deaths_of(worker_id),
         step_age_ms=member.step_age_ms,
@@ -130,6 +132,7 @@ def _worker(state: RouterState, member: Member) -> WorkerSnapshot:
         compat=member.compat,
         metrics_address=member.metrics_address,
         idle=replace(state.idle.of(worker_id)),
+        audit=replace(state.audit.of(worker_id)),
     )
 
 
@@ -154,4 +157,5 @@ def _absent(state: RouterState, absent: AbsentWorker) -> WorkerSnapshot:
         compat=None,
         metrics_address="",
         idle=WorkerIdle(),
+        audit=AuditRecord(),
     )

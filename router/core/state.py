@@ -24,11 +24,13 @@ from radixroute.router.policy.candidates import CandidateList
 from radixroute.router.policy.expected import ExpectedBlocks
 from radixroute.router.policy.policy import PolicyParts
 from radixroute.router.policy.selector import Selector
-from radixroute.router.policy.snapshot import Ask, Beliefs, FleetNumbers, PrefixBeliefs
+from radixroute.router.policy.snapshot import Ask, Beliefs, FleetNumbers
 from radixroute.router.settings import RouterSettings
+from radixroute.router.workers.audit import Audit
 from radixroute.router.workers.breakers import Breakers
 from radixroute.router.workers.columns import WorkerColumns
 from radixroute.router.workers.idle import IdleBook
+from radixroute.router.workers.journal import AuditedIndex
 from radixroute.router.workers.load import LoadBook
 from radixroute.router.workers.members import Members
 from radixroute.router.workers.recent_prefill import RecentPrefill
@@ -48,6 +50,7 @@ class RouterState:
     """The parts of one router."""
 
     members: Members
+    audit: Audit
     loads: LoadBook
     speeds: SpeedBook
     recent_prefill: RecentPrefill
@@ -71,7 +74,7 @@ class RouterState:
     serving: Serving = field(default_factory=Serving)
 
 
-def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random) -> RouterState:
+def new_state(settings: RouterSettings, index: AuditedIndex, rng: random.Random) -> RouterState:
     columns, counters = WorkerColumns(), Counters()
     members, loads = Members(columns), LoadBook(settings.router_id, columns)
     speeds, recent_prefill = SpeedBook(columns), RecentPrefill(columns)
@@ -85,6 +88,7 @@ def new_state(settings: RouterSettings, index: PrefixBeliefs, rng: random.Random
 
     return RouterState(
         members=members,
+        audit=Audit(index, members, counters),
         loads=loads,
         speeds=speeds,
         recent_prefill=recent_prefill,

@@ -5,6 +5,7 @@ runs in the router's loop. Only events of the epoch that `GetInfo` confirmed cou
 what the streams prove: life, load, stored blocks, and whether a worker's cache may be believed.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,6 +23,8 @@ from radixroute.radix.ids import Holder, WorkerId
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Action
+
+_log = logging.getLogger(__name__)
 
 # Blocks that one stream applies before the loop goes on with something else; some 3 ms.
 TURN_COST = 16_384
@@ -82,6 +85,7 @@ class EventLink:
             source = NativeSource(
                 holder, epoch, self._index, listener=self._core, turn_cost=TURN_COST
             )
+            source.tell(self._core.audit)
             wanted = source.begin(now_ns)
             self._sources[holder] = source
             self._of_worker.setdefault(holder.worker, {})[holder] = source
@@ -108,6 +112,8 @@ class EventLink:
                 actions += self._perform(delivery.holder, wanted, now_ns)
             if source.is_busy:
                 self._busy.setdefault(delivery.holder, source)
+        if self._core.audit.has_turns:
+            self._follow_audit(now_ns)
         return actions
 
     @property
@@ -129,6 +135,7 @@ class EventLink:
     def tick(self, now_ns: int) -> None:
         for holder, source in self._sources.items():
             self._perform(holder, source.tick(now_ns), now_ns)
+        self._follow_audit(now_ns)
         index = self._index
         for name, n in (
             (Count.BLOCKS_FORGOTTEN, index.n_forgotten),
@@ -181,6 +188,19 @@ class EventLink:
                 case LoadReported():
                     actions += self._core.heartbeat(holder.worker, action.load, now_ns)
         return actions
+
+    def _follow_audit(self, now_ns: int) -> None:
+        """Whoever lost credit is asked for everything it holds, as the mend of what it was."""
+        for turn in self._core.audit.take_turns():
+            worker_id = turn.worker_id
+            if turn.has_credit:
+                _log.info("worker %s: its reports agree with its events again", worker_id)
+                continue
+            _log.warning("worker %s: its cache is not believed: %s", worker_id, turn.reason)
+            for holder, source in self._of_worker.get(worker_id, {}).items():
+                self._perform(holder, source.distrust(now_ns), now_ns)
+                if source.is_busy:
+                    self._busy.setdefault(holder, source)
 
     def _believe(self, worker_id: WorkerId) -> None:
         states = [source.state for source in self._of_worker.get(worker_id, {}).values()]

@@ -91,6 +91,8 @@ def _delta(delta: pb.TokenDelta) -> Delta:
             prompt_tokens=delta.prompt.prompt_tokens,
             cached_tokens=min(delta.prompt.cached_tokens, delta.prompt.prompt_tokens),
             recomputed_tokens=delta.prompt.recomputed_tokens,
+            event_seq=delta.prompt.event_seq if delta.prompt.HasField("event_seq") else None,
+            events_before=delta.prompt.events_before,
         )
     return Delta(
         request_id=delta.request_id,

@@ -116,6 +116,10 @@ class PromptFacts:
     prompt_tokens: int
     cached_tokens: int
     recomputed_tokens: int
+    # When `cached_tokens` was looked up there, in its event stream: the batches before, and the
+    # events of the batch being made by then. None: it cannot say.
+    event_seq: int | None = None
+    events_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)

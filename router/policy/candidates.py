@@ -145,7 +145,7 @@ def _candidates(
         for rank in range(member.ranks):
             row = row_by_holder.get(Holder(member.spec.worker_id, rank))
             rows.append(row or 0)
-            weights.append(row is not None and (member.is_fresh or not needs_events))
+            weights.append(row is not None and (member.is_believed or not needs_events))
     nothing = np.zeros(len(eligible), np.int32)
     nothing.setflags(write=False)
     limits = _column([member.max_batched_tokens or inf for member in eligible])
@@ -155,7 +155,9 @@ def _candidates(
         max_batched_tokens=limits,
         seats=_column([member.max_num_seqs or inf for member in eligible]),
         room=_column([member.room or inf for member in eligible]),
-        believed={m.spec.worker_id: position for position, m in enumerate(eligible) if m.is_fresh},
+        believed={
+            m.spec.worker_id: position for position, m in enumerate(eligible) if m.is_believed
+        },
         excluded=tuple(excluded),
         nothing=nothing,
         rows=np.array(rows, np.intp),

@@ -1,7 +1,7 @@
 """Workers as the router knows them: who is listed, what they were given, how fast they are.
 
-Owns membership with its transition table, the load book, learned speeds, and the tables of numbers
-that a decision reads at once. Never opens a connection and never chooses.
+Owns membership with its transition table, the load book, learned speeds, the audit, and the tables
+of numbers that a decision reads at once. Never opens a connection and never chooses.
 
 The way in: `Members` and `LoadBook`.
 
@@ -10,6 +10,8 @@ The way in: `Members` and `LoadBook`.
     speed.py             how long steps take, learned from reported timings
     speed_kernels.py     the sums behind it and the lines through them: the compiled arithmetic
     recent_prefill.py    how much each worker was given to cache lately
+    audit.py             what workers tell of their caches against what their events say; credit
+    journal.py           the last batches of a stream: what a worker held at a moment before
     breakers.py          workers that fail what they are given are left alone for a while
     idle.py              for how long a worker had nothing to run while requests waited
     columns.py           where each worker's numbers stand in those tables

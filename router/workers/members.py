@@ -51,7 +51,8 @@ class Member:
     state: MemberState = MemberState.JOINING
     epoch: str = ""  # of the life that was accepted last, hexadecimal
     last_heard_ns: int = 0
-    is_fresh: bool = False  # its event stream is applied up to date: its cache may be believed
+    is_fresh: bool = False  # its event stream is applied up to date
+    has_credit: bool = True  # and what it reports agrees with that stream
     next_dispatch: int = 1
     kv_blocks_total: int = 0
     kv_blocks_used: int = 0
@@ -77,6 +78,11 @@ class Member:
     def serves(self, adapter: str) -> bool:
         """Empty: the model as it is, which all serve."""
         return not adapter or adapter in self.adapters
+
+    @property
+    def is_believed(self) -> bool:
+        """Its cache is what the index says."""
+        return self.is_fresh and self.has_credit
 
     @property
     def may_serve(self) -> bool:
@@ -187,6 +193,12 @@ class Members:
         is_fresh = is_fresh and member.is_connected
         if member.is_fresh is not is_fresh:
             member.is_fresh = is_fresh
+            self.version += 1
+
+    def credit(self, member: Member, *, has_credit: bool) -> None:
+        """Whether its reports agree with its event stream."""
+        if member.has_credit is not has_credit:
+            member.has_credit = has_credit
             self.version += 1
 
     def fill(self, member: Member, is_full: bool) -> None:

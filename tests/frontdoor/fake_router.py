@@ -49,6 +49,10 @@ WORKERS = pb.ListWorkersResponse(
             indexed_blocks=240,
             idle_planned_ms=7.25,
             idle_starting_ms=1.5,
+            audit="drifted",
+            audit_judged=70,
+            audit_differing=3,
+            audit_reason="told 4 [blocks]",
         ),
         pb.WorkerStatus(worker_id="worker-1", state="dead", deaths=1, reason="stream [broken]"),
     ]

@@ -18,6 +18,9 @@ def test_workers_are_listed_with_state_and_load(cli, router):
     assert "idle planned (ms) 7 0" in rows
     assert "address 127.0.0.1:41001" in rows
     assert "worker-1: stream [broken]" in out
+    assert "audit drifted" in rows
+    assert "differing 3 / 70 0 / 0" in rows
+    assert "worker-0: its cache counts for nothing: told 4 [blocks]" in out
 
 
 def test_hits_show_rates_and_their_total(cli, router):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from radixroute.events.wire.records import LoadReport, SessionLoad
-from radixroute.radix.ids import Holder, Keys, WorkerId
+from radixroute.radix.ids import BlockKey, Holder, Keys, WorkerId
 from radixroute.radix.index.contract import Overlaps
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.sampling import FinishReason, SamplingParams
@@ -113,6 +113,12 @@ class FakeIndex:
         blocks = [_leading(self.held[holder.worker], keys.tolist()) for holder in self._holders]
         rows = {holder: row for row, holder in enumerate(self._holders)}
         return Overlaps(self._holders, np.array(blocks, np.int32), rows)
+
+    def copies(self, holder: Holder, key: BlockKey) -> int:
+        return key in self.held[holder.worker]
+
+    def forgotten_by(self, holder: Holder) -> int:
+        return 0
 
 
 def _leading(held: set[int], keys: list[int]) -> int:

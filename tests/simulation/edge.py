@@ -82,6 +82,7 @@ class Edge(Process):
         # Workers whose index may be wrong for now: a mangled batch fools a stream until a heartbeat
         # contradicts it.
         self.mangled: set[str] = set()
+        self.ever_mangled: set[str] = set()
         self.links: dict[str, Link] = {}
         self.epochs: dict[str, Epoch] = {}  # whose events count, by worker
         self.offset_ns = 0
@@ -197,6 +198,7 @@ class Edge(Process):
             item = Malformed(str(error))
         if is_mangled:
             self.mangled.add(worker)
+            self.ever_mangled.add(worker)
         self.heard = worker
         self.do(self.events.receive([Delivery(holder, item)], self.clock_ns))
         self._apply_soon()

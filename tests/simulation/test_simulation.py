@@ -80,6 +80,7 @@ def test_what_can_go_wrong_does():
         "requests_refused_no_workers", "requests_retried",
         "breakers_opened", "expected_blocks_lapsed",
         "learned_blocks_lapsed", "replicas_of_hot_prefixes",
+        "audit_reports_judged", "audit_credit_lost", "audit_credit_returned",
     ):  # fmt: skip
         assert counters[name] > 0, name
 

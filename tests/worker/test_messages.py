@@ -32,7 +32,7 @@ from radixroute.worker.settings import WorkerSettings
 from tests.worker.fakes import make_engine, request
 
 OUTPUT = TokenOutput(
-    "id", 2, "s", 7, (1, 2**32 - 1), FinishReason.STOP, "why", PromptReport(9, 8, 1, 0.5, 1.5)
+    "id", 2, "s", 7, (1, 2**32 - 1), FinishReason.STOP, "why", PromptReport(9, 8, 1, 0.5, 1.5, 7, 3)
 )
 MESSAGES = [
     Start(WorkerSettings(model="/m", cluster_secret="hush", port=7)),

@@ -26,4 +26,6 @@ def _prompt_report(report: PromptReport) -> pb.PromptReport:
         recomputed_tokens=report.recomputed_tokens,
         queue_ms=report.queue_ms,
         prefill_ms=report.prefill_ms,
+        event_seq=report.event_seq,
+        events_before=None if report.event_seq is None else report.events_before,
     )

@@ -79,6 +79,7 @@ class PrefixCache:
         self._key_by_block: dict[int, BlockKey] = {}
         self._leases: set[BlockLease] = set()
         self._events: list[Event] = []
+        self._n_taken = 0
 
     @property
     def n_blocks(self) -> int:
@@ -193,10 +194,20 @@ class PrefixCache:
         self._tree.unlock(lease.ref)
         self._blocks.release(lease.table)
 
+    @property
+    def position(self) -> tuple[int, int]:
+        """Where the events stand now: how often some were taken, and how many came since.
+
+        The publisher makes a batch of each lot that is taken, so the first of them is the seq of
+        the batch that is being made.
+        """
+        return self._n_taken, len(self._events)
+
     def take_events(self) -> tuple[Event, ...]:
         """What changed since the last call, in order."""
         events = tuple(self._events)
         self._events.clear()
+        self._n_taken += bool(events)
         return events
 
     def resident_keys(self) -> set[BlockKey]:

@@ -37,6 +37,10 @@ class PromptReport:
     recomputed_tokens: int
     queue_ms: float
     prefill_ms: float
+    # When `cached_tokens` was looked up: the event batches before that one, which is the seq of the
+    # batch that was being made, and the events of that batch by then. None: the engine cannot say.
+    event_seq: int | None = None
+    events_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,7 +236,8 @@ class Scheduler:
             return False
         self._waiting.popleft()
         self._running.append(sequence)
-        sequence.admit(lease, len(lease.table) * self._cache.block_size, now_ns)
+        n_cached = len(lease.table) * self._cache.block_size
+        sequence.admit(lease, n_cached, now_ns, self._cache.position)
         return True
 
     def _place(

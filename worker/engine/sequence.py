@@ -22,6 +22,7 @@ class Sequence:
 
     __slots__ = (
         "_buffer",
+        "admitted_at",
         "arrived_ns",
         "cached_tokens",
         "first_scheduled_ns",
@@ -49,6 +50,7 @@ class Sequence:
         self.first_scheduled_ns: int | None = None
         self.likely_cached = 0  # tokens the cache held at submit; for load reports only
         self.cached_tokens: int | None = None  # None: never admitted
+        self.admitted_at = (0, 0)  # of the cache's events, when it was first admitted
         self.recomputed_tokens = 0
         self.n_lost = 0  # tokens computed before the last preemption
         self.has_output = False  # of this attempt
@@ -84,14 +86,20 @@ class Sequence:
             raise BrokenInvariant(f"request {self.request.request_id} runs without blocks")
         return self.lease
 
-    def admit(self, lease: BlockLease, n_cached: int, now_ns: int) -> None:
-        """Blocks are here and `n_cached` leading tokens need no computing."""
+    def admit(
+        self, lease: BlockLease, n_cached: int, now_ns: int, position: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Blocks are here and `n_cached` leading tokens need no computing.
+
+        `position`: of the cache's events, when that was looked up.
+        """
         self.lease = lease
         self.n_computed = n_cached
         n_prompt = len(self.request.prompt)
         if self.cached_tokens is None:
             self.cached_tokens = min(n_cached, n_prompt)
             self.first_scheduled_ns = now_ns
+            self.admitted_at = position
             self.recomputed_tokens = self.n_tokens - max(n_cached, n_prompt)
         else:
             self.recomputed_tokens += max(0, self.n_lost - n_cached)
@@ -133,4 +141,6 @@ class Sequence:
             recomputed_tokens=self.recomputed_tokens,
             queue_ms=(began_ns - self.arrived_ns) / 1e6,
             prefill_ms=(now_ns - began_ns) / 1e6,
+            event_seq=self.admitted_at[0],
+            events_before=self.admitted_at[1],
         )

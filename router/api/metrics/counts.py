@@ -206,6 +206,32 @@ COUNT_ROWS: tuple[Row, ...] = (
         "Events that gave a block a second parent",
     ),
     _one(
+        Count.REPORTS_AUDITED,
+        "radixroute_audit_reports_judged_total",
+        "Reports of cached tokens that were compared with what their worker's events say",
+    ),
+    _one(
+        Count.REPORTS_UNAUDITED,
+        "radixroute_audit_reports_not_judged_total",
+        "Reports of cached tokens that could not be compared: what was before is not known",
+    ),
+    _by(
+        "told",
+        "radixroute_audit_differences_total",
+        "Reports that told less or more in the cache than their worker's events say",
+        {Count.AUDIT_TOLD_LESS: "less", Count.AUDIT_TOLD_MORE: "more"},
+    ),
+    _one(
+        Count.CREDIT_LOST,
+        "radixroute_audit_credit_lost_total",
+        "Times a worker's cache was believed in no longer because its reports differed",
+    ),
+    _one(
+        Count.CREDIT_RETURNED,
+        "radixroute_audit_credit_returned_total",
+        "Times such a worker was believed in again",
+    ),
+    _one(
         Count.EXPECTED_LAPSED,
         "radixroute_expected_blocks_lapsed_total",
         "Blocks that were expected of a dispatch and never reported",

@@ -74,8 +74,18 @@ FLEET_METRICS: tuple[Metric[RouterSight], ...] = (
     ),
     _gauge(
         "radixroute_worker_cache_believed",
-        "1 while its event stream is applied up to date",
+        "1 while its event stream is applied up to date and its reports agree with it",
         _of_workers(lambda one: one.is_fresh),
+    ),
+    _gauge(
+        "radixroute_worker_audit_drifted",
+        "1 while its reports of cached tokens differ from its events: its cache counts for nothing",
+        _of_workers(lambda one: not one.audit.has_credit),
+    ),
+    _counter(
+        "radixroute_worker_audit_differences_total",
+        "Reports of cached tokens that differed from its events",
+        _of_workers(lambda one: one.audit.differing),
     ),
     _counter(
         "radixroute_worker_deaths_total",

@@ -51,6 +51,7 @@ class Membership:
         else:
             state.members.move(member, MemberState.LIVE)
         state.members.accept(member, facts)
+        state.audit.begin(facts.worker_id, facts.epoch)
         member.last_heard_ns = now_ns
         state.serving.block_size = facts.block_size
         state.serving.eos_token_ids = facts.eos_token_ids
@@ -134,6 +135,7 @@ class Membership:
         self._state.recent_prefill.forget(worker_id)
         self._state.selector.forget(worker_id)
         self._state.breakers.forget(worker_id)
+        self._state.audit.forget(worker_id)
         self._state.members.forget(worker_id)
         return [Disconnect(worker_id)]
 

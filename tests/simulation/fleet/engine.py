@@ -29,6 +29,7 @@ class Running:
     cached: int = 0
     has_reported: bool = False
     owes_finish: FinishReason | None = None
+    position_at: tuple[int, int] = (0, 0)  # of its life's events when the cache was looked up
 
     @property
     def place(self) -> Place:
@@ -72,8 +73,11 @@ class Engine:
             if r.session == session
         )
 
-    def begin(self) -> int | None:
-        """Starts a step: nanoseconds until it ends; None: nothing to do."""
+    def begin(self, n_batches: int = 0) -> int | None:
+        """Starts a step: nanoseconds until it ends; None: nothing to do.
+
+        `n_batches`: those that its life has published.
+        """
         seated = list(self.requests.values())[: self._plan.seats]
         if not seated:
             return None
@@ -82,6 +86,7 @@ class Engine:
         for request in seated:
             if request.todo < 0:
                 self._look_up(request)
+                request.position_at = (n_batches, len(self.blocks.told))
             chunk = min(request.todo, budget)
             if request.todo and not chunk:
                 continue
@@ -115,10 +120,10 @@ class Engine:
         return any(request.spec.request_id in kills for request, _ in self._step)
 
     def _look_up(self, request: Running) -> None:
-        n_tokens = len(request.spec.prompt)
+        n_tokens = len(request.spec.prompt) + request.position
         held = self.blocks.leading(request.spec.keys)
         request.cached = min(held, (n_tokens - 1) // BLOCK_TOKENS) * BLOCK_TOKENS
-        request.todo = n_tokens + request.position - request.cached
+        request.todo = n_tokens - request.cached
 
     def _advance(self, request: Running) -> Delta:
         spec, position = request.spec, request.position
@@ -137,7 +142,7 @@ class Engine:
         facts = None
         if not request.has_reported:
             request.has_reported = True
-            facts = PromptFacts(len(spec.prompt), request.cached, position)
+            facts = PromptFacts(len(spec.prompt), request.cached, position, *request.position_at)
         text = text_of(token)
         return Delta(
             spec.request_id, request.attempt, position, _packed(token), text, finish, facts

@@ -40,6 +40,7 @@ class Liar:
         self._is_all = False  # it ends all that it may end, not some
         self._last: list[Delta] = []
         self.has_told_roots = False  # false ones
+        self.has_told_blocks = False  # that it has not
         self.has_told_times = False  # of its steps, false ones
 
     def begin(self, kind: str, until_ns: int) -> None:
@@ -85,10 +86,11 @@ class Liar:
             return ()
         keys = self._rng.choice(self._known_keys)
         if self.kind == "claims" and len(keys):
+            self.has_told_blocks = True
             return (BlocksStored(None, keys),)
         if self.kind == "false_roots" and len(keys) > 2:
             place = self._rng.randrange(1, len(keys))
-            self.has_told_roots = True
+            self.has_told_roots = self.has_told_blocks = True
             return (BlocksStored(None, keys[place : place + 2]),)
         if self.kind == "phantoms":
             return (BlocksRemoved(np.array([self._rng.getrandbits(63) + 1], np.uint64)),)

@@ -151,7 +151,7 @@ class Life(Process):
     def _go_on(self) -> None:
         if self._steps:
             return
-        ns = self.engine.begin()
+        ns = self.engine.begin(len(self.told))
         if ns is None:
             return
         if not self._has_worked:

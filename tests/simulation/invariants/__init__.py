@@ -8,6 +8,7 @@ input, `end` the quiet world. A broken one raises `Broken`, unless its claim is 
     order.py        in what order those that wait get a worker
     bookings.py     what is booked is what runs
     index.py        the index is what the events said; who is believed
+    audit.py        who told the truth of its cache keeps its credit
     waiting.py      nobody waits for ever, or while somebody idles
     counters.py     the counters add up, nothing is dropped without one
     memory.py       what is kept is bounded
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from radixroute.events.errors import EventError
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.router.messages.actions import Action
+from tests.simulation.invariants.audit import Audits
 from tests.simulation.invariants.bookings import Bookings
 from tests.simulation.invariants.counters import Counts
 from tests.simulation.invariants.dispatches import Dispatches
@@ -55,7 +57,7 @@ class Watchers:
         self.waiting = Waiting(self)
         kinds = (
             Streams(self), Dispatches(self), self.order, Bookings(self), self.index,
-            self.waiting, Counts(self), Memory(self), self._rest,
+            Audits(self), self.waiting, Counts(self), Memory(self), self._rest,
         )  # fmt: skip
         self._acted = [kind.acted for kind in kinds if hasattr(kind, "acted")]
         self._after = [kind.after for kind in kinds if hasattr(kind, "after")]

@@ -1,0 +1,37 @@
+"""Who tells the truth of its cache never loses credit; without credit nobody is believed.
+
+A mangled batch that fooled a stream is as a lie: neither says who is to blame.
+"""
+
+from typing import TYPE_CHECKING
+
+from radixroute.radix.ids import WorkerId
+
+if TYPE_CHECKING:
+    from tests.simulation.invariants import Watchers
+
+
+class Audits:
+    def __init__(self, watchers: "Watchers") -> None:
+        self._watchers = watchers
+        self._world = watchers.world
+
+    def after(self) -> None:
+        if self._watchers.has_news:
+            self._look()
+
+    def end(self) -> None:
+        self._look()
+
+    def _look(self) -> None:
+        for seen in self._watchers.snapshot.workers:
+            audit, name = seen.audit, seen.worker_id
+            if self._is_honest(name):
+                right = audit.has_credit and not audit.differing
+                self._watchers.claim("false alarm", right, f"{name}: {audit}")
+            believed = not seen.is_fresh or audit.has_credit
+            self._watchers.claim("credit", believed, f"{name} is believed without credit")
+
+    def _is_honest(self, name: WorkerId) -> bool:
+        world = self._world
+        return name not in world.edge.ever_mangled and not world.workers[name].liar.has_told_blocks

@@ -237,7 +237,7 @@ class PromptReader:
             pacer.give_up()
             self._runtime.core.count_to(Count.PROMPT_READERS_LOST, self._giant_readers.lost)
 
-    def _read(  # noqa: PLR0913, PLR0917 - what is read, for whom, within which limits
+    def _read(
         self,
         asked: Asked,
         served: Served,
@@ -301,7 +301,7 @@ def _priority(asked: Asked) -> int:
     return priority
 
 
-def _checked(  # noqa: PLR0913, PLR0917 - the same, and its tokens
+def _checked(
     asked: Asked, tokens: Tokens, served: Served, limits: Limits, scope: RequestScope, seed: int
 ) -> Prompt:
     validate_prompt(tokens, limits)

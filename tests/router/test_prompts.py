@@ -100,7 +100,7 @@ def test_counts_are_checked_before_anything_is_converted(data, words, monkeypatc
     def convert(*_):
         raise AssertionError("converted before its size was checked")
 
-    for name in ("messages_from_proto", "partial_sampling_from_proto", "unpack_tokens"):
+    for name in ("chat_tokens", "text_tokens", "partial_sampling_from_proto", "unpack_tokens"):
         monkeypatch.setattr(f"radixroute.router.api.proto_request.{name}", convert)
     asked = ProtoRequest.of_generate(data)
     with pytest.raises(InvalidRequest, match=words):

@@ -139,6 +139,7 @@ class Audit:
             worker.epoch, worker.wanted, worker.agreed = epoch, 0, 0
             worker.window.clear()
             worker.record.has_credit, worker.record.reason = True, ""
+        worker.asked_at = 0  # its journals are new ones
         self._show(worker_id, worker)
 
     def forget(self, worker_id: WorkerId) -> None:

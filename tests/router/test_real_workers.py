@@ -57,6 +57,9 @@ async def test_prefixes_are_found_again_and_the_index_agrees_with_the_caches():
         assert all(service.runtime.events.status(WorkerId(w)).state == "live" for w in "ab")
         counters = state.counters.as_dict()
         assert counters["event_items_malformed"] == counters["index_removals_unknown"] == 0
+        audits = [state.audit.of(WorkerId(w)) for w in "ab"]
+        assert sum(audit.judged for audit in audits) == 20
+        assert not any(audit.differing or audit.unjudged for audit in audits)
         state.members.check()
         service.runtime.core.check()
 

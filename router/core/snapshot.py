@@ -132,7 +132,7 @@ def _worker(state: RouterState, member: Member) -> WorkerSnapshot:
         compat=member.compat,
         metrics_address=member.metrics_address,
         idle=replace(state.idle.of(worker_id)),
-        audit=replace(state.audit.of(worker_id)),
+        audit=state.audit.of(worker_id),
     )
 
 

@@ -10,7 +10,8 @@ The way in: `Members` and `LoadBook`.
     speed.py             how long steps take, learned from reported timings
     speed_kernels.py     the sums behind it and the lines through them: the compiled arithmetic
     recent_prefill.py    how much each worker was given to cache lately
-    audit.py             what workers tell of their caches against what their events say; credit
+    audit.py             what workers tell of their caches against what their events say
+    credit.py            whether what a worker's events say counts: lost at once, earned back
     journal.py           the last batches of a stream: what a worker held at a moment before
     breakers.py          workers that fail what they are given are left alone for a while
     idle.py              for how long a worker had nothing to run while requests waited

@@ -22,6 +22,7 @@ from radixroute.events.wire.records import Event
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import Holder, Keys, WorkerId
 from radixroute.router.counters import Count, Counters
+from radixroute.router.workers.credit import Credit
 from radixroute.router.workers.journal import (
     MAX_WORDS,
     AuditedIndex,
@@ -37,10 +38,6 @@ _MIN_WORDS: Final = 1 << 12
 _MAX_PENDING: Final = 1024  # reports of one worker that wait for its events
 _EVENTS_LATE_NS: Final = 10_000_000_000  # a report waits so long for the batches it names
 _SETTLE_NS: Final = 1_000_000_000  # events of before a report have come by then
-# Reports in agreement that give credit back: so many first, twice as many after each relapse.
-_FIRST_AGREED: Final = 2
-_MOST_AGREED: Final = 64
-_FORGIVEN: Final = 256  # reports in agreement after which the next loss is a first one
 _WINDOW: Final = 32
 _MIN_WINDOW: Final = 16
 _NEVER: Final = 1 << 62
@@ -58,9 +55,9 @@ class Claim:
     told_ns: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """One worker's audit. Reports; only `Audit` changes it."""
+    """One worker's audit at one moment. Counts are reports."""
 
     has_credit: bool = True
     judged: int = 0
@@ -81,15 +78,14 @@ class Turn:
 @dataclass(slots=True)
 class _Worker:
     epoch: str = ""
-    record: AuditRecord = field(default_factory=AuditRecord)
+    credit: Credit = field(default_factory=Credit)
+    judged: int = 0
+    differing: int = 0
+    unjudged: int = 0
     journals: dict[Holder, Journal] = field(default_factory=dict)
     pending: list[Claim] = field(default_factory=list)
     rests: bool = True  # nothing runs there that could report: its journals keep nothing
     wakes_at: int = _NEVER  # batches after which one of them may be judged
-    agreed: int = 0  # reports in a row since credit was lost, or came back
-    wanted: int = 0  # of them, to have it back; 0: it never lost it, or long ago
-    asked_at: int = 0  # bases of its journals when the last snapshot was asked for
-    differed: int = 0  # reports since then
     window: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_WINDOW))
 
 
@@ -136,10 +132,10 @@ class Audit:
         """It was accepted. Another life begins with credit; the same one has what it had."""
         worker = self._worker(worker_id)
         if worker.epoch != epoch:
-            worker.epoch, worker.wanted, worker.agreed = epoch, 0, 0
+            worker.epoch = epoch
             worker.window.clear()
-            worker.record.has_credit, worker.record.reason = True, ""
-        worker.asked_at = 0  # its journals are new ones
+            worker.credit.renew()
+        worker.credit.restart()  # its journals are new ones
         self._show(worker_id, worker)
 
     def forget(self, worker_id: WorkerId) -> None:
@@ -150,7 +146,12 @@ class Audit:
 
     def of(self, worker_id: WorkerId) -> AuditRecord:
         worker = self._workers.get(worker_id)
-        return AuditRecord() if worker is None else worker.record
+        if worker is None:
+            return AuditRecord()
+        credit = worker.credit
+        return AuditRecord(
+            credit.is_given, worker.judged, worker.differing, worker.unjudged, credit.reason
+        )
 
     # -- requests
 
@@ -209,7 +210,7 @@ class Audit:
             for journal in worker.journals.values():
                 journal.check()
             member = self._members.get(worker_id)
-            if member is not None and member.has_credit is not worker.record.has_credit:
+            if member is not None and member.has_credit is not worker.credit.is_given:
                 raise BrokenInvariant(f"{worker_id}: the audit and the members differ")
 
     # -- judging
@@ -260,17 +261,17 @@ class Audit:
         )
         # One block is left for engines that compute the last one again.
         excess = max(0, least - 1 - claim.told)
-        worker.record.judged += 1
+        worker.judged += 1
         self._counters.add(Count.REPORTS_AUDITED)
         if not least:
             return
         worker.window.append((least, excess))
         n_held, n_excess = (sum(column) for column in zip(*worker.window, strict=True))
         if excess:
-            worker.record.differing += 1
+            worker.differing += 1
             self._counters.add(Count.AUDIT_TOLD_LESS)
         is_off = len(worker.window) >= _MIN_WINDOW and 2 * n_excess > n_held
-        if is_off or (excess and not worker.record.has_credit):
+        if is_off or (excess and not worker.credit.is_given):
             worker.window.clear()
             self._distrust(claim.worker_id, worker, _REASON.format(n_excess, n_held))
         elif not excess:
@@ -278,57 +279,43 @@ class Audit:
 
     def _judged(self, worker_id: WorkerId, worker: _Worker, *, held: int, told: int) -> None:
         self._counters.add(Count.REPORTS_AUDITED)
-        worker.record.judged += 1
+        worker.judged += 1
         if told == held:
             if held:
                 self._agree(worker_id, worker)
             return
-        worker.record.differing += 1
+        worker.differing += 1
         self._counters.add(Count.AUDIT_TOLD_LESS if told < held else Count.AUDIT_TOLD_MORE)
         reason = f"it found {told} blocks of a prompt where its events say {held}"
         self._distrust(worker_id, worker, reason)
 
     def _distrust(self, worker_id: WorkerId, worker: _Worker, reason: str) -> None:
-        n_bases = sum(journal.n_bases for journal in worker.journals.values())
-        worker.agreed = 0
-        worker.differed += 1
-        if not worker.record.has_credit:
-            # A snapshot is on its way; or it told the same lie, and the next one is not worth much.
-            if n_bases == worker.asked_at or worker.differed < worker.wanted:
-                return
-        else:
-            self._counters.add(Count.CREDIT_LOST)
-        worker.wanted = min(_MOST_AGREED, 2 * worker.wanted) or _FIRST_AGREED
-        worker.asked_at, worker.differed = n_bases, 0
-        worker.record.has_credit, worker.record.reason = False, reason
-        self._turns.append(Turn(worker_id, has_credit=False, reason=reason))
-        self._show(worker_id, worker)
+        had_credit = worker.credit.is_given
+        n_snapshots = sum(journal.n_bases for journal in worker.journals.values())
+        if worker.credit.differs(reason, n_snapshots):
+            if had_credit:
+                self._counters.add(Count.CREDIT_LOST)
+            self._turn(worker_id, worker)
 
     def _agree(self, worker_id: WorkerId, worker: _Worker) -> None:
         """Something was held, and that is what it told."""
-        if not worker.wanted:
-            return
-        worker.agreed += 1
-        if worker.record.has_credit:
-            if worker.agreed >= _FORGIVEN:
-                worker.wanted = 0
-            return
-        if worker.agreed < worker.wanted:
-            return
-        worker.agreed = 0
-        worker.record.has_credit, worker.record.reason = True, ""
-        self._counters.add(Count.CREDIT_RETURNED)
-        self._turns.append(Turn(worker_id, has_credit=True, reason=""))
+        if worker.credit.agrees():
+            self._counters.add(Count.CREDIT_RETURNED)
+            self._turn(worker_id, worker)
+
+    def _turn(self, worker_id: WorkerId, worker: _Worker) -> None:
+        credit = worker.credit
+        self._turns.append(Turn(worker_id, has_credit=credit.is_given, reason=credit.reason))
         self._show(worker_id, worker)
 
     def _unjudged(self, worker: _Worker, n: int = 1) -> None:
-        worker.record.unjudged += n
+        worker.unjudged += n
         self._counters.add(Count.REPORTS_UNAUDITED, n)
 
     def _show(self, worker_id: WorkerId, worker: _Worker) -> None:
         member = self._members.get(worker_id)
         if member is not None:
-            self._members.credit(member, has_credit=worker.record.has_credit)
+            self._members.credit(member, has_credit=worker.credit.is_given)
 
     def _await(self, worker: _Worker) -> None:
         needed = [_needed(claim) for claim in worker.pending if claim.position is not None]

@@ -12,14 +12,11 @@ import pytest
 
 from radixroute.deploy.cluster.local import LocalCluster
 from radixroute.deploy.process_tree import identify
-from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.records import ActorStatus
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.request.wire import unpack_tokens
-from radixroute.router.settings import RouterSettings
-from radixroute.worker.settings import WorkerSettings
-from tests.e2e.tiny_model import write_tiny_model
+from tests.e2e.story_cluster import story, story_cluster
 
 STREAMS = 4
 TOKENS = 400
@@ -31,17 +28,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.timeout(400)]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    model = write_tiny_model(tmp_path_factory.mktemp("tiny"))
-    cluster = LocalCluster(
-        ClusterSettings(
-            num_cpus=2,
-            worker=WorkerSettings(
-                model=str(model), device="cpu", dtype="float32", kv_memory=16 * 1024 * 1024
-            ),
-            router=RouterSettings(port=0, policy="round_robin"),
-        )
-    )
-    with cluster:
+    with story_cluster(tmp_path_factory.mktemp("tiny")) as cluster:
         yield cluster
 
 
@@ -54,10 +41,7 @@ class Stream:
         self.has_begun = asyncio.Event()
 
     async def read(self, router: rpc.RouterStub, index: int) -> None:
-        request = pb.GenerateRequest(
-            text=f"Story {index}: " + "once upon a time there was a router. " * 4,
-            sampling=pb.SamplingParams(temperature=0.0, max_tokens=TOKENS, ignore_eos=True),
-        )
+        request = story(index, TOKENS)
         async for message in router.Generate(request, timeout=90):
             assert message.position == len(self.token_ids)
             self.token_ids += unpack_tokens(message.token_ids).tolist()

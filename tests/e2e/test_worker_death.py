@@ -16,13 +16,10 @@ import pytest
 from radixroute.deploy.cluster.local import LocalCluster
 from radixroute.deploy.errors import DeployError
 from radixroute.deploy.process_tree import ProcessId, descendants
-from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.records import ActorState, ClusterStatus
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
-from radixroute.router.settings import RouterSettings
-from radixroute.worker.settings import WorkerSettings
-from tests.e2e.tiny_model import write_tiny_model
+from tests.e2e.story_cluster import story, story_cluster
 
 STREAMS = 9  # never a multiple of the workers
 TOKENS = 300
@@ -55,29 +52,12 @@ class Answer:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    model = write_tiny_model(tmp_path_factory.mktemp("tiny"))
-    cluster = LocalCluster(
-        ClusterSettings(
-            num_cpus=2,
-            worker=WorkerSettings(
-                model=str(model), device="cpu", dtype="float32", kv_memory=16 * 1024 * 1024
-            ),
-            router=RouterSettings(port=0, policy="round_robin"),
-        )
-    )
-    with cluster:
+    with story_cluster(tmp_path_factory.mktemp("tiny")) as cluster:
         yield cluster
 
 
-def _request(index: int) -> pb.GenerateRequest:
-    return pb.GenerateRequest(
-        text=f"Story {index}: " + "once upon a time there was a router. " * 4,
-        sampling=pb.SamplingParams(temperature=0.0, max_tokens=TOKENS, ignore_eos=True),
-    )
-
-
 async def _stream(router: rpc.RouterStub, index: int, answer: Answer) -> None:
-    async for message in router.Generate(_request(index), timeout=90):
+    async for message in router.Generate(story(index, TOKENS), timeout=90):
         answer.take(message)
 
 

@@ -90,7 +90,8 @@ test: $(STAMP) model ## Test suite: all but deep, slow and gpu; clusters after t
 	$(BIN)/python -m pytest -m "e2e and not deep and not slow and not gpu"
 
 test-deep: $(STAMP) model ## What takes longer and must not break; CI runs it after `make test`
-	$(BIN)/python -m pytest -m "deep and not gpu" --numprocesses 2 --dist worksteal --timeout 900
+	$(BIN)/python -m pytest -m "deep and not gpu and not e2e" --numprocesses 2 --dist worksteal --timeout 900
+	$(BIN)/python -m pytest -m "deep and e2e and not gpu" --timeout 900
 
 test-slow: $(STAMP) model ## The long tests
 	$(BIN)/python -m pytest -m slow --timeout 3600

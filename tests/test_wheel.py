@@ -56,6 +56,7 @@ def test_every_module_and_data_file_of_the_checkout_is_in_the_wheel(wheel: Path)
     assert not [name for name in names if name.startswith(("tests", "bench"))]
 
 
+@pytest.mark.deep
 def test_a_base_install_imports_without_torch_and_ray(wheel: Path, tmp_path: Path):
     environment = tmp_path / "clean"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)

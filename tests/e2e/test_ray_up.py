@@ -25,6 +25,7 @@ TIME_LIMIT_S = 240  # 30 s on an idle machine of two cores
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.deep,
     pytest.mark.torch,
     pytest.mark.timeout(TIME_LIMIT_S + 30),
     pytest.mark.skipif(os.getuid() != 0, reason="namespaces and sshd need root"),

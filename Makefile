@@ -69,10 +69,10 @@ bench-compile: $(STAMP) ## CPU seconds of compiling and loading all kernels (5 m
 
 bench: bench-engine bench-demo bench-index bench-events bench-compat bench-replay ## Every measurement in docs/benchmarks.md
 
-chaos: $(STAMP) ## 2,000 streams while 40 times something is killed, stopped, hung or full: none lost, none torn (12 minutes)
+chaos: $(STAMP) ## 2,000 streams, 40 processes killed and others stopped: none lost, none torn (20 minutes)
 	$(BIN)/python -m bench.chaos
 
-chaos-long: $(STAMP) ## The same with 10,000 streams and 100 kills (30 minutes)
+chaos-long: $(STAMP) ## The same with 10,000 streams and 100 kills (50 minutes)
 	$(BIN)/python -m bench.chaos --long
 
 model: $(STAMP) ## Download and convert the demo's model into .cache/

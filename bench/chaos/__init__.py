@@ -7,6 +7,7 @@ with `run.py`.
     run.py        load and faults together, and what came of it
     load.py       streams through the client library, one after the other
     faults.py     whom a fault hits, and when the fleet is ready for the next one
+    wires.py      a network of its own, where what two processes say to each other is lost
     small_disk.py a folder with hardly any room, to be filled
     verdicts.py   what a client saw, judged token by token
     pauses.py     how long streams waited under each fault, and when a router served again

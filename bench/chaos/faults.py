@@ -8,14 +8,15 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from bench.chaos.blind import Sighted, first_decisions, log_of
 from bench.chaos.small_disk import fill
+from bench.chaos.wires import cut, ports_between
 from radixroute.client import RouterClient
 from radixroute.deploy.cluster.local import LocalCluster
 from radixroute.deploy.errors import DeployError
@@ -39,12 +40,23 @@ class Fault(StrEnum):
     ENGINE_PAUSED = "engine_paused"  # SIGSTOP, SIGCONT
     WORKER_PAUSED = "worker_paused"
     ROUTER_PAUSED = "router_paused"
+    WORKER_CUT = "worker_cut"  # it and its router hear nothing of each other
     START_HANGS = "start_hangs"  # kill -9 of a worker; its next engine is stopped while it loads
     DISK_FULL = "disk_full"  # no room where actors log to, and a worker killed meanwhile
 
+    @property
+    def kills(self) -> bool:
+        """A process ends by it; else it is stopped and goes on."""
+        return self not in PAUSE_S
+
 
 # Shorter and longer than a router takes a silent worker for alive.
-PAUSE_S = {Fault.ENGINE_PAUSED: 2.0, Fault.WORKER_PAUSED: 5.0, Fault.ROUTER_PAUSED: 2.0}
+PAUSE_S = {
+    Fault.ENGINE_PAUSED: 2.0,
+    Fault.WORKER_PAUSED: 5.0,
+    Fault.ROUTER_PAUSED: 2.0,
+    Fault.WORKER_CUT: 5.0,
+}
 
 
 # After a worker's death by the router, after a router's by the clients.
@@ -89,11 +101,9 @@ class Fleet:
             return self._hit_with_full_disk(victim, actor)
         at_s = time.monotonic()
         if pause_s is not None:
-            victim.send(signal.SIGSTOP)
-            try:
+            wires = cut(_wires(victim, before.router)) if fault is Fault.WORKER_CUT else None
+            with wires or _stopped(victim):
                 time.sleep(pause_s)
-            finally:
-                victim.send(signal.SIGCONT)
             return Hit(at_s, lambda: True)
         engines = self._engines()
         victim.send(signal.SIGKILL)
@@ -186,6 +196,22 @@ class Fleet:
             listed = client.list_workers().workers
         n_workers = len(self._status().workers)
         return len(listed) == n_workers and all(one.state == "live" for one in listed)
+
+
+@contextmanager
+def _stopped(process: ProcessId) -> Iterator[None]:
+    process.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send(signal.SIGCONT)
+
+
+def _wires(worker: ProcessId, router: ActorStatus) -> Collection[int]:
+    ports = set() if router.pid is None else ports_between(worker.pid, router.pid)
+    if not ports:
+        raise NotReady("no wire between a worker and the router")
+    return ports
 
 
 def _command(process: ProcessId) -> str:

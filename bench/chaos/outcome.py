@@ -18,7 +18,7 @@ BAD = (Verdict.LOST, Verdict.DUPLICATED, Verdict.MISSING, Verdict.HUNG, Verdict.
 class Outcome:
     """What came of it."""
 
-    kills: Counter[Fault]
+    faults: Counter[Fault]
     tally: Tally
     pauses_s: Sequence[float]  # each stream's longest
     by_fault_s: Mapping[Fault, Sequence[float]]  # pauses of the streams that were open
@@ -42,7 +42,8 @@ class Outcome:
         found = self.tally.verdicts
         return {
             "requests": self.requests,
-            "kills": {fault.value: n for fault, n in sorted(self.kills.items())},
+            "kills": {f.value: n for f, n in sorted(self.faults.items()) if f.kills},
+            "stops": {f.value: n for f, n in sorted(self.faults.items()) if not f.kills},
             "resumes": dict(self.resumes),
             "whole": found[Verdict.WHOLE],
             "lost": found[Verdict.LOST],

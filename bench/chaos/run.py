@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.chaos.blind import Sighted
@@ -31,7 +31,7 @@ class ChaosSettings:
     """What is done."""
 
     requests: int = 2000  # at least
-    kills: int = 40
+    kills: int = 40  # processes killed, at least; those that are only stopped come on top
     seed: int = 0
     kinds: tuple[Fault, ...] = tuple(Fault)
     load: LoadSettings = field(default_factory=LoadSettings)
@@ -52,10 +52,10 @@ def run(
     say: Callable[[str], None],
     small_disk: Path | None = None,
 ) -> Outcome:
-    """Two workers with this model on a Ray of their own. Call it from the main thread."""
-    if small_disk is None:
-        others = tuple(kind for kind in settings.kinds if kind is not Fault.DISK_FULL)
-        settings = replace(settings, kinds=others)
+    """Two workers with this model on a Ray of their own. Call it from the main thread.
+
+    Of the kinds, `DISK_FULL` needs the small disk and `WORKER_CUT` a network of this process's own.
+    """
     cluster = LocalCluster(
         ClusterSettings(
             num_cpus=2,
@@ -97,7 +97,7 @@ def _outcome(
     streams: list[Heard], answers: list[Expected], log: _Log, silent_after_s: float
 ) -> Outcome:
     return Outcome(
-        kills=Counter(one.fault for one in log.struck),
+        faults=Counter(one.fault for one in log.struck),
         tally=tally(streams, answers),
         pauses_s=[heard.longest_pause_s for heard in streams],
         by_fault_s=pauses_by_fault(streams, log.struck),
@@ -120,7 +120,7 @@ async def _break(
 ) -> None:
     """Each fault meets a fleet that is ready, and streams in the middle of their answers."""
     rng = random.Random(settings.seed + 1)
-    for fault in _order(settings, rng):
+    for fault in faults_in_order(settings, rng):
         await _until_flowing(load)
         await asyncio.sleep(rng.uniform(*CALM_S))
         while not load.n_running:  # noqa: ASYNC110 - the streams are other tasks'
@@ -142,9 +142,14 @@ async def _until_flowing(load: Load) -> None:
                 await asyncio.sleep(0.01)
 
 
-def _order(settings: ChaosSettings, rng: random.Random) -> list[Fault]:
-    """Every kind once before any comes again."""
+def faults_in_order(settings: ChaosSettings, rng: random.Random) -> list[Fault]:
+    """Every kind once before any comes again; it ends with the last kill that is asked for."""
     found: list[Fault] = []
-    while len(found) < settings.kills:
-        found += rng.sample(settings.kinds, len(settings.kinds))
-    return found[: settings.kills]
+    n_kills = 0
+    while n_kills < settings.kills:
+        for fault in rng.sample(settings.kinds, len(settings.kinds)):
+            found.append(fault)
+            n_kills += fault.kills
+            if n_kills == settings.kills:
+                break
+    return found

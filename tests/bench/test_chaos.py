@@ -1,5 +1,6 @@
 """The chaos run's judgement: a checker that cannot fail would prove nothing."""
 
+import random
 from array import array
 from collections import Counter
 
@@ -9,6 +10,7 @@ from bench.chaos.blind import DECISIONS, Sighted, first_decisions
 from bench.chaos.faults import Fault
 from bench.chaos.outcome import Outcome
 from bench.chaos.pauses import Struck, pauses_by_fault, served_again_s
+from bench.chaos.run import ChaosSettings, faults_in_order
 from bench.chaos.verdicts import Expected, Heard, Piece, Verdict, judge, tally
 from radixroute.protos import radixroute_pb2 as pb
 
@@ -85,7 +87,7 @@ def test_the_record_counts_every_stream_once_and_reasons_without_ids():
     assert not found.is_sound
     assert tally(streams[:-1], [EXPECTED]).is_sound
     outcome = Outcome(
-        kills=Counter({Fault.ENGINE: 2}),
+        faults=Counter({Fault.ENGINE: 2, Fault.ROUTER_PAUSED: 1}),
         tally=found,
         pauses_s=[0.1] * 5,
         by_fault_s={Fault.ENGINE: [0.1, 0.9], Fault.WORKER_PAUSED: [3.9, 4.1]},
@@ -100,6 +102,7 @@ def test_the_record_counts_every_stream_once_and_reasons_without_ids():
     assert (record["requests"], record["whole"], record["lost"]) == (5, 1, 1)
     assert record["clean_errors"] == {DEATHS % "...": 3}
     assert record["kills"] == {"engine": 2}
+    assert record["stops"] == {"router_paused": 1}
     missed = [row.name for row in outcome.rows if not row.is_met]
     assert missed == ["lost", "worker_paused.p99", "router.serves"]
 
@@ -142,3 +145,10 @@ def test_a_decision_is_blind_when_its_worker_had_what_the_router_knew_nothing_of
     assert first_decisions([*entries, pb.EndedRequest(cached_tokens=64)]) == Sighted(4, 1)
     many = [ended(n, 64, 0) for n in range(1, 2 * DECISIONS)]
     assert first_decisions(many[::-1]) == Sighted(DECISIONS, DECISIONS)
+
+
+def test_stops_come_on_top_of_the_kills_asked_for():
+    faults = faults_in_order(ChaosSettings(kills=20), random.Random(0))
+    assert sum(fault.kills for fault in faults) == 20
+    assert faults[-1].kills
+    assert set(faults[: len(Fault)]) == set(Fault)

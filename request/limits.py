@@ -21,6 +21,11 @@ DEFAULT_TOP_P = 1.0
 DEFAULT_TOP_K = 0
 DEFAULT_MAX_TOKENS = 256
 DEFAULT_MIN_TOKENS = 0
+MOST_ANSWERS = 8  # to one prompt
+MOST_LOGPROBS = 20  # beside each token; OpenAI's API allows as many
+MOST_BIASES = 1024  # token ids
+MOST_BIAS = 100.0
+MOST_PENALTY = 2.0
 # Below this, logits divided by the temperature leave float32's range for ordinary models; vLLM
 # clamps at 0.01. We refuse instead of changing what was asked.
 MIN_TEMPERATURE = 1e-3
@@ -61,6 +66,13 @@ class PartialSampling:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    n: int | None = None  # answers; a door's business, which asks for each alone
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    min_p: float | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None  # None: none
 
 
 def validate_text_size(size_bytes: int, limits: Limits) -> None:
@@ -137,6 +149,12 @@ def complete(
         stop=partial.stop,
         stop_token_ids=partial.stop_token_ids,
         ignore_eos=partial.ignore_eos,
+        presence_penalty=_or(partial.presence_penalty, 0.0),
+        frequency_penalty=_or(partial.frequency_penalty, 0.0),
+        repetition_penalty=_or(partial.repetition_penalty, 1.0),
+        min_p=_or(partial.min_p, 0.0),
+        logit_bias=tuple(sorted(partial.logit_bias)),
+        logprobs=partial.logprobs,
     )
     validate_sampling(sampling, limits, prompt_len=prompt_len)
     return sampling
@@ -145,8 +163,10 @@ def complete(
 def validate_sampling(sampling: SamplingParams, limits: Limits, *, prompt_len: int) -> None:
     """Checks complete parameters, each alone and against one another. `prompt_len`: no output."""
     _check_distribution(sampling)
+    _check_shape(sampling, limits)
     _check_lengths(sampling, limits.max_model_len - prompt_len)
     validate_stop_counts(len(sampling.stop), len(sampling.stop_token_ids), limits)
+    validate_n_biases(len(sampling.logit_bias))
     _check_stops(sampling.stop, limits)
     _check_stop_ids(sampling.stop_token_ids, limits)
     if not 0 <= sampling.seed < SEED_END:
@@ -170,6 +190,43 @@ def _check_distribution(sampling: SamplingParams) -> None:
         )
     if sampling.top_k < 0:
         raise InvalidRequest("top_k", f"is {sampling.top_k}; use 0 (off) or a positive number")
+
+
+def validate_n(n: int | None) -> int:
+    """How many answers are wanted."""
+    answers = _or(n, 1)
+    if not 1 <= answers <= MOST_ANSWERS:
+        raise InvalidRequest("n", f"is {answers}; use 1 to {MOST_ANSWERS}")
+    return answers
+
+
+def validate_n_biases(n_biases: int) -> None:
+    """Refuses more biases than are applied. Call it before they are converted."""
+    if n_biases > MOST_BIASES:
+        raise InvalidRequest("logit_bias", f"has {n_biases} token ids; give at most {MOST_BIASES}")
+
+
+def _check_shape(sampling: SamplingParams, limits: Limits) -> None:
+    # Each comparison is false for NaN too.
+    for name in ("presence_penalty", "frequency_penalty"):
+        penalty = getattr(sampling, name)
+        if not -MOST_PENALTY <= penalty <= MOST_PENALTY:
+            raise InvalidRequest(name, f"is {penalty}; use -2 to 2 (0 is off)")
+    if not 0 < sampling.repetition_penalty <= MOST_PENALTY:
+        raise InvalidRequest(
+            "repetition_penalty",
+            f"is {sampling.repetition_penalty}; use a number above 0 and up to 2 (1 is off)",
+        )
+    if not 0 <= sampling.min_p <= 1:
+        raise InvalidRequest("min_p", f"is {sampling.min_p}; use 0 (off) to 1")
+    if sampling.logprobs is not None and not 0 <= sampling.logprobs <= MOST_LOGPROBS:
+        raise InvalidRequest("logprobs", f"is {sampling.logprobs}; use 0 to {MOST_LOGPROBS}")
+    for token_id, bias in sampling.logit_bias:
+        if not 0 <= token_id < limits.vocab_size:
+            most = limits.vocab_size - 1
+            raise InvalidRequest("logit_bias", f"names an id out of range; use 0 up to {most}")
+        if not -MOST_BIAS <= bias <= MOST_BIAS:
+            raise InvalidRequest("logit_bias", f"has a bias of {bias}; use -100 to 100")
 
 
 def _check_lengths(sampling: SamplingParams, tokens_left: int) -> None:

@@ -28,7 +28,23 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    presence_penalty: float = 0.0  # [-2, 2]; off the logit of what the output has
+    frequency_penalty: float = 0.0  # [-2, 2]; times how often the output has it, off its logit
+    repetition_penalty: float = 1.0  # (0, 2]; of what prompt or output have, as CTRL scales logits
+    min_p: float = 0.0  # [0, 1]; share of the most likely token's probability
+    logit_bias: tuple[tuple[int, float], ...] = ()  # token ids, ascending, and [-100, 100] each
+    logprobs: int | None = None  # most likely tokens told beside each; None: no log probabilities
 
     @property
     def is_greedy(self) -> bool:
         return self.temperature == 0.0
+
+    @property
+    def reads_output(self) -> bool:
+        """What it chooses depends on which of the tokens so far are output."""
+        return self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
+
+    @property
+    def shapes_logits(self) -> bool:
+        """Logits are changed before a token is drawn."""
+        return self.reads_output or self.repetition_penalty != 1.0 or bool(self.logit_bias)

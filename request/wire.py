@@ -50,6 +50,17 @@ def partial_sampling_from_proto(message: pb.SamplingParams) -> PartialSampling:
         stop=tuple(message.stop),
         stop_token_ids=tuple(message.stop_token_ids),
         ignore_eos=message.ignore_eos,
+        n=message.n if message.HasField("n") else None,
+        presence_penalty=message.presence_penalty if message.HasField("presence_penalty") else None,
+        frequency_penalty=(
+            message.frequency_penalty if message.HasField("frequency_penalty") else None
+        ),
+        repetition_penalty=(
+            message.repetition_penalty if message.HasField("repetition_penalty") else None
+        ),
+        min_p=message.min_p if message.HasField("min_p") else None,
+        logit_bias=tuple(message.logit_bias.items()),
+        logprobs=message.logprobs if message.HasField("logprobs") else None,
     )
 
 
@@ -65,6 +76,13 @@ def partial_sampling_to_proto(partial: PartialSampling) -> pb.SamplingParams:
         stop=partial.stop,
         stop_token_ids=partial.stop_token_ids,
         ignore_eos=partial.ignore_eos,
+        n=partial.n,
+        presence_penalty=partial.presence_penalty,
+        frequency_penalty=partial.frequency_penalty,
+        repetition_penalty=partial.repetition_penalty,
+        min_p=partial.min_p,
+        logit_bias=dict(partial.logit_bias),
+        logprobs=partial.logprobs,
     )
 
 
@@ -86,11 +104,21 @@ def sampling_from_proto(message: pb.SamplingParams) -> SamplingParams:
         stop=tuple(message.stop),
         stop_token_ids=tuple(message.stop_token_ids),
         ignore_eos=message.ignore_eos,
+        presence_penalty=message.presence_penalty,
+        frequency_penalty=message.frequency_penalty,
+        # Routers older than it leave it out.
+        repetition_penalty=(
+            message.repetition_penalty if message.HasField("repetition_penalty") else 1.0
+        ),
+        min_p=message.min_p,
+        logit_bias=tuple(sorted(message.logit_bias.items())),
+        logprobs=message.logprobs if message.HasField("logprobs") else None,
     )
 
 
 def sampling_to_proto(sampling: SamplingParams) -> pb.SamplingParams:
-    """Every field set, so that the worker needs no defaults of its own."""
+    """Every field set, so that the worker needs no defaults of its own; what is off is left out
+    where leaving out means off."""
     return pb.SamplingParams(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -101,6 +129,14 @@ def sampling_to_proto(sampling: SamplingParams) -> pb.SamplingParams:
         stop=sampling.stop,
         stop_token_ids=sampling.stop_token_ids,
         ignore_eos=sampling.ignore_eos,
+        presence_penalty=sampling.presence_penalty or None,
+        frequency_penalty=sampling.frequency_penalty or None,
+        repetition_penalty=(
+            None if sampling.repetition_penalty == 1.0 else sampling.repetition_penalty
+        ),
+        min_p=sampling.min_p or None,
+        logit_bias=dict(sampling.logit_bias),
+        logprobs=sampling.logprobs,
     )
 
 

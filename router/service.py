@@ -28,6 +28,7 @@ from radixroute.router.api.grpc_server import SERVICE_NAME, InspectServer, Route
 from radixroute.router.api.metrics.sight import RouterSights
 from radixroute.router.api.metrics.table import ROUTER_METRICS
 from radixroute.router.api.prompts import PromptReader
+from radixroute.router.api.reception import Reception
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.errors import PortInUse, UnsafeBind
 from radixroute.router.links.channel import server_options
@@ -66,8 +67,7 @@ class RouterService:
         self._runtime: RouterRuntime | None = None
         self._subscriber: EventSubscriber | None = None
         self._prompts: PromptReader | None = None
-        self._router_server: RouterServer | None = None
-        self._is_draining = False
+        self._reception: Reception | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         self._is_serving: bool | None = None
@@ -93,6 +93,13 @@ class RouterService:
     def metrics_address(self) -> RouterAddress | None:
         """Where GET /metrics is answered; None: nowhere, or not started."""
         return self._metrics_address
+
+    @property
+    def reception(self) -> Reception:
+        """Of all its doors."""
+        if self._reception is None:
+            raise RuntimeError("the router has not been started")
+        return self._reception
 
     async def start(self) -> RouterAddress:
         """Raises UnsafeBind and PortInUse; nothing is left running then."""
@@ -146,8 +153,8 @@ class RouterService:
 
         Streams that run get `drain_s` to end whole; whoever comes meanwhile is told UNAVAILABLE.
         """
-        if self._router_server is not None and self._ticking is not None:
-            await self._drain(self._router_server, time.monotonic() + drain_s)
+        if self._reception is not None and self._ticking is not None:
+            await self._drain(self._reception, time.monotonic() + drain_s)
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
@@ -170,9 +177,9 @@ class RouterService:
         settings = self._settings
         server = grpc.aio.server(options=server_options(settings.max_message_bytes))
         self._prompts = PromptReader(runtime, settings)
-        rng = random.SystemRandom()
-        self._router_server = RouterServer(runtime, settings, self._prompts, rng)
-        self._router_server.add_to(server)
+        secret, rng = settings.cluster_secret, random.SystemRandom()
+        self._reception = Reception(runtime, self._prompts, secret, rng)
+        RouterServer(self._reception, settings).add_to(server)
         inspect_server = InspectServer(
             runtime, settings, secrets.token_hex(8), lambda: self._metrics_address
         )
@@ -187,13 +194,12 @@ class RouterService:
             raise PortInUse(f"cannot listen on {target}: {reason}") from error
         return server, port
 
-    async def _drain(self, server: RouterServer, give_up_s: float) -> None:
-        self._is_draining = True
-        server.drain()
-        while server.n_open and time.monotonic() < give_up_s:  # noqa: ASYNC110 - others end them
+    async def _drain(self, reception: Reception, give_up_s: float) -> None:
+        reception.drain()
+        while reception.n_open and time.monotonic() < give_up_s:  # noqa: ASYNC110 - others end them
             await asyncio.sleep(DRAIN_POLL_S)
-        if server.n_open:
-            _log.warning("%d answers were not over in time: they are cut off", server.n_open)
+        if reception.n_open:
+            _log.warning("%d answers were not over in time: they are cut off", reception.n_open)
 
     async def _serve_metrics(self, runtime: RouterRuntime) -> None:
         """In this loop: no other thread may read the core."""
@@ -225,7 +231,8 @@ class RouterService:
             runtime.lagged(time.monotonic() - due_s)
 
     async def _show_health(self, runtime: RouterRuntime) -> None:
-        is_serving = runtime.core.is_serving and not self._is_draining
+        is_draining = self._reception is not None and self._reception.is_draining
+        is_serving = runtime.core.is_serving and not is_draining
         if is_serving != self._is_serving:
             self._is_serving = is_serving
             codes = health_pb2.HealthCheckResponse

@@ -13,16 +13,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from radixroute import __version__
 from radixroute.events.publish.compat_publisher import CompatPublisher
 from radixroute.events.publish.publisher import EventPublisher
 from radixroute.events.settings import PublisherSettings
-from radixroute.events.wire.control import Endpoints
-from radixroute.events.wire.epoch import NONCE_BYTES, epoch_to_hex, make_epoch
+from radixroute.events.wire.epoch import NONCE_BYTES, make_epoch
 from radixroute.events.wire.records import Epoch, LoadReport
-from radixroute.protos import API_VERSION
-from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.tokenizer import Tokenizer
+from radixroute.worker.api.describe import Places, describe
 from radixroute.worker.api.metrics import WorkerSight
 from radixroute.worker.api.page import WorkerPage
 from radixroute.worker.api.server import EngineServer, WorkerServer, require_safe_host
@@ -34,7 +31,7 @@ from radixroute.worker.engine.engine import (
     TokenOutput,
     WorkerSessionProgress,
 )
-from radixroute.worker.engine.inference import engine_scope
+from radixroute.worker.engine.host import EngineHost, HostFactory
 from radixroute.worker.errors import BadSetting, NotStarted
 from radixroute.worker.model.folder import model_folder
 from radixroute.worker.process.engine_process import TORCH_RUNNER, EngineProcess
@@ -57,19 +54,24 @@ class WorkerAddress:
 
 
 class WorkerService:
-    """`start` once, then `wait_failed`, then `stop`. Tests bring a runner and tokenizer along."""
+    """`start` once, then `wait_failed`, then `stop`."""
 
     def __init__(
         self,
         settings: WorkerSettings,
         *,
         runner: str = TORCH_RUNNER,
+        host: HostFactory | None = None,
         tokenizer: Tokenizer | None = None,
     ) -> None:
+        """`runner` computes in an engine process of ours (tests bring a fake); `host` is another
+        engine instead. `tokenizer`: else the one in the model's folder."""
         require_safe_host(settings)
         self._settings = settings
         self._tokenizer = tokenizer
-        self._engine = EngineProcess(settings, self, runner)
+        self._engine: EngineHost = (
+            EngineProcess(settings, self, runner) if host is None else host(self)
+        )
         self._epoch: Epoch = make_epoch(settings.incarnation, secrets.token_bytes(NONCE_BYTES))
         self._info: EngineInfo | None = None
         self._sessions: WorkerSessions | None = None
@@ -217,7 +219,12 @@ class WorkerService:
         self._report_load(())
         self._sessions = WorkerSessions(self._tokenizer, self)
         await self._page.start(partial(self._sight, self._info, self._sessions, self._publisher))
-        message = self._describe(self._info, self._tokenizer, self._publisher)
+        places = Places(
+            self._publisher.endpoints,
+            None if self._compat is None else self._compat.endpoints,
+            self._page.address,
+        )
+        message = describe(self._settings, self._info, self._tokenizer, self._epoch, places)
         self._engine_server = EngineServer(self._sessions, message, self._settings.unread_timeout_s)
         self._server = WorkerServer(self._settings, self._engine_server)
         return await self._server.start()
@@ -255,43 +262,6 @@ class WorkerService:
                 direct_ended=self._sessions.direct_ended,
             )
         self._publisher.report_load(report)
-
-    def _describe(
-        self, info: EngineInfo, tokenizer: Tokenizer, publisher: EventPublisher
-    ) -> pb.GetInfoResponse:
-        scope = engine_scope(self._settings, info)
-        compat = Endpoints("", "") if self._compat is None else self._compat.endpoints
-        return pb.GetInfoResponse(
-            api_version=API_VERSION,
-            version=__version__,
-            worker_id=self._settings.worker_id,
-            epoch=epoch_to_hex(self._epoch),
-            model=info.model,
-            block_size=info.block_size,
-            max_model_len=info.max_model_len,
-            vocab_size=info.vocab_size,
-            eos_token_ids=info.eos_token_ids,
-            scope_fingerprint=scope.fingerprint,
-            tokenizer_fingerprint=tokenizer.fingerprint,
-            kv_blocks_total=info.kv_blocks_total,
-            max_num_seqs=info.max_num_seqs,
-            max_waiting=self._settings.max_waiting,
-            max_num_batched_tokens=info.max_num_batched_tokens,
-            events_endpoint=publisher.endpoints.events,
-            replay_endpoint=publisher.endpoints.control,
-            ranks=1,
-            scope=pb.Scope(
-                model_fingerprint=scope.model_fingerprint,
-                kv_dtype=scope.kv_dtype,
-                lora=scope.lora,
-            ),
-            dtype=info.dtype,
-            device=info.device,
-            compat_events_endpoint=compat.events,
-            compat_replay_endpoint=compat.control,
-            metrics_address=self._page.address,
-            adapters=info.adapters,
-        )
 
 
 def _publisher_settings(settings: WorkerSettings) -> PublisherSettings:

@@ -1,12 +1,13 @@
 """Doors of the router: how clients get in. Messages in, messages out; decisions are the core's.
 
-A door reads what its client sent as `Asked` (`prompts.py`), submits the `RequestSpec` that comes of
-it to the runtime with an `AnswerSink` of its own, and translates what arrives there. Never logs a
+A door reads what its client sent as `Asked` (`prompts.py`), hands it to the `Reception` with a
+stream of its own (an `AnswerSink` with an id), and translates what arrives there. Never logs a
 prompt, and no exception text of ours or of a library travels.
 
 The way in: `RouterServer.Generate` in `grpc_server.py`.
 
     grpc_server.py      gRPC servers of `Router` and `Inspect`
+    reception.py        what is the same at every door: ids, admission, whose answer it is
     proto_request.py    a `GenerateRequest` as `Asked`
     request_ids.py      ids that a tenant can prove to be its own
     open_streams.py     which stream has a request's answer now

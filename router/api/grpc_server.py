@@ -1,13 +1,12 @@
 """gRPC servers of `Router` and `Inspect`: messages in, messages out; decisions are the core's.
 
-Owns which streams are open and the request ids it draws. One handler coroutine for each request;
+One handler coroutine for each request;
 when its client goes, gRPC cancels it and the request is aborted. No exception text of ours or of a
 library travels.
 """
 
 import asyncio
 import logging
-import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -20,23 +19,17 @@ from radixroute.request.errors import InvalidRequest
 from radixroute.request.wire import pack_tokens, sampling_to_proto, scope_to_proto
 from radixroute.router.api import inspect
 from radixroute.router.api.client_stream import ClientStream
-from radixroute.router.api.open_streams import OpenStreams
-from radixroute.router.api.prompts import PromptReader
 from radixroute.router.api.proto_request import ProtoRequest
-from radixroute.router.api.request_ids import RequestIds
+from radixroute.router.api.reception import Reception
 from radixroute.router.api.status import failure_error, retry_hint, status_of
 from radixroute.router.counters import Count
 from radixroute.router.errors import (
     ClientUnread,
-    Draining,
-    RequestRejected,
     RouterError,
-    Superseded,
-    TryLater,
     UnknownRequest,
 )
 from radixroute.router.messages.actions import Failure
-from radixroute.router.messages.inputs import TOKEN_BYTES, RequestSpec
+from radixroute.router.messages.inputs import RequestSpec
 from radixroute.router.runtime import RouterRuntime
 from radixroute.router.settings import RouterSettings
 
@@ -49,29 +42,10 @@ MAX_ID_LEN = 64  # of what a client sends as an id and gets back in an error
 class RouterServer:
     """`radixroute.v1.Router`."""
 
-    def __init__(
-        self,
-        runtime: RouterRuntime,
-        settings: RouterSettings,
-        prompts: PromptReader,
-        rng: random.Random,
-    ) -> None:
-        self._runtime = runtime
+    def __init__(self, reception: Reception, settings: RouterSettings) -> None:
+        self._reception = reception
+        self._runtime = reception.runtime
         self._settings = settings
-        self._prompts = prompts
-        self._rng = rng  # of ids and sampling seeds; unguessable in a live router
-        self._ids = RequestIds(settings.cluster_secret, rng)
-        self._open = OpenStreams()
-        self._is_draining = False
-
-    @property
-    def n_open(self) -> int:
-        """Answers that clients still read or wait for."""
-        return len(self._open) + self._runtime.n_leases_asked
-
-    def drain(self) -> None:
-        """From now on nothing new comes in; what is in goes on."""
-        self._is_draining = True
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Generate and Route get their requests as bytes: some are too large to be parsed."""
@@ -95,32 +69,30 @@ class RouterServer:
     async def Generate(self, data: bytes, context: grpc.aio.ServicerContext) -> None:
         asked = await self._parsed(ProtoRequest.of_generate, data, context)
         request = asked.message
-        request_id = self._id_of(request)
+        request_id = self._reception.id_of(request.resume.request_id, request.tenant)
         stream = ClientStream(request_id, request.resume.number)
         async with self._clean_errors(context, request_id):
             if request.HasField("resume") and request_id != request.resume.request_id:
                 raise UnknownRequest("no stream of this tenant has the id that `resume` names")
             try:
-                self._claim(stream)
-                spec = await self._read(asked, request_id, context)
-                self._open.require(stream)
+                self._reception.claim(stream)
+                spec = await self._admit(asked, request_id, context)
                 stream.sampling = spec.sampling
-                self._runtime.submit(spec, stream)
+                self._reception.submit(spec, stream)
                 while (message := await stream.take()) is not None:
                     await self._write(message, context)
             finally:
-                if self._open.release(stream):
-                    self._runtime.abort(request_id)
+                self._reception.release(stream)
 
     async def Route(self, data: bytes, context: grpc.aio.ServicerContext) -> pb.RouteResponse:
         asked = await self._parsed(ProtoRequest.of_route, data, context)
         tenant = asked.message.tenant
-        request_id, lease_id = self._ids.draw(tenant), self._ids.draw(tenant)
+        request_id, lease_id = (self._reception.draw_id(tenant) for _ in range(2))
         async with self._clean_errors(context, request_id):
             if asked.message.HasField("resume"):
                 raise InvalidRequest("resume", "goes on with a stream of a router: use Generate")
             try:
-                spec = await self._read(asked, request_id, context)
+                spec = await self._admit(asked, request_id, context)
                 answer = await self._runtime.lease(replace(spec, lease_id=lease_id))
             except BaseException:
                 self._runtime.core.leave(request_id)
@@ -151,27 +123,14 @@ class RouterServer:
         context: grpc.aio.ServicerContext,
     ) -> ProtoRequest:
         """Before it has an id of its tenant's there is one of nobody's, for the error."""
-        async with self._clean_errors(context, self._ids.draw("")):
+        async with self._clean_errors(context, self._reception.draw_id("")):
             return parse(data)
         raise BrokenInvariant("an error was sent and the call went on")
 
-    async def _read(
+    async def _admit(
         self, asked: ProtoRequest, request_id: str, context: grpc.aio.ServicerContext
     ) -> RequestSpec:
-        if self._is_draining:
-            self._runtime.core.count(Count.REFUSED_DRAINING)
-            raise Draining("this router is ending: ask another one, or again in a moment")
-        n_bytes = asked.n_bytes + len(asked.message.resume.emitted_token_ids)
-        tokens = None if asked.is_text else n_bytes // TOKEN_BYTES
-        # Before anything that costs: a full house answers at once.
-        if not self._runtime.core.enter(request_id, n_bytes=n_bytes, tokens=tokens):
-            raise failure_error(Failure.QUEUE_FULL)
-        return await self._prompts.read(
-            asked,
-            request_id,
-            seed=self._rng.getrandbits(64),
-            remaining_s=context.time_remaining(),
-        )
+        return await self._reception.admit(asked, request_id, remaining_s=context.time_remaining())
 
     async def _write(self, message: pb.GenerateResponse, context: grpc.aio.ServicerContext) -> None:
         """A client that reads nothing for long gives its answer up."""
@@ -183,26 +142,9 @@ class RouterServer:
             raise ClientUnread("nothing was read of the answer for too long") from None
 
     def _retry_hint(self, error: Exception) -> tuple[tuple[str, str | bytes], ...]:
-        """When to come back, for whoever may: as gRPC and Google's error model say it."""
-        if not isinstance(error, TryLater):
-            return ()
-        return retry_hint(*status_of(error, ""), self._runtime.core.retry_after_ms)
-
-    def _id_of(self, request: pb.GenerateRequest) -> str:
-        """A resume's, if it is one of this tenant's; else a fresh one."""
-        if self._ids.is_of(request.resume.request_id, request.tenant):
-            return request.resume.request_id
-        return self._ids.draw(request.tenant)
-
-    def _claim(self, stream: ClientStream) -> None:
-        """Before a second attempt starts, the first one is over: here, and at its worker."""
-        try:
-            if self._open.claim(stream):
-                self._runtime.core.count(Count.STREAMS_SUPERSEDED)
-                self._runtime.abort(stream.request_id)
-        except Superseded:
-            self._runtime.core.count(Count.STREAMS_SUPERSEDED)
-            raise
+        """As gRPC and Google's error model say it."""
+        after_ms = self._reception.retry_after_ms(error)
+        return () if after_ms is None else retry_hint(*status_of(error, ""), after_ms)
 
     @asynccontextmanager
     async def _clean_errors(
@@ -211,8 +153,7 @@ class RouterServer:
         try:
             yield
         except (RouterError, InvalidRequest) as error:
-            if isinstance(error, (InvalidRequest, RequestRejected)):
-                self._runtime.core.count(Count.REQUESTS_REJECTED)
+            self._reception.refused(error)
             code, details = status_of(error, request_id)
             await context.abort(code, details, self._retry_hint(error))
         except Exception as error:  # noqa: BLE001 - gRPC would send the text of whatever it is

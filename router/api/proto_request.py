@@ -18,6 +18,7 @@ from radixroute.request.limits import (
     Limits,
     PartialSampling,
     validate_length,
+    validate_n_biases,
     validate_n_messages,
     validate_stop_counts,
     validate_text_size,
@@ -145,6 +146,7 @@ class ProtoRequest:
                     validate_length(len(message.token_ids) // BYTES_PER_TOKEN, limits)
         sampling = message.sampling
         validate_stop_counts(len(sampling.stop), len(sampling.stop_token_ids), limits)
+        validate_n_biases(len(sampling.logit_bias))
 
     def tokens(self, tokenizer: Tokenizer, limits: Limits, pause: Pause) -> Tokens:
         match self.message.WhichOneof("prompt"):

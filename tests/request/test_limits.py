@@ -14,6 +14,7 @@ from radixroute.request.limits import (
     Limits,
     PartialSampling,
     complete,
+    validate_n,
     validate_prompt,
     validate_sampling,
     validate_scope,
@@ -87,6 +88,16 @@ def test_max_tokens_is_cut_to_what_the_model_has_room_for():
         ("stop_token_ids", {"stop_token_ids": (50,)}),
         ("stop_token_ids", {"stop_token_ids": (-1,)}),
         ("stop_token_ids", {"stop_token_ids": (1,) * 65}),
+        ("presence_penalty", {"presence_penalty": 2.1}),
+        ("frequency_penalty", {"frequency_penalty": float("nan")}),
+        ("repetition_penalty", {"repetition_penalty": 0.0}),
+        ("repetition_penalty", {"repetition_penalty": float("inf")}),
+        ("min_p", {"min_p": -0.1}),
+        ("min_p", {"min_p": float("nan")}),
+        ("logprobs", {"logprobs": 21}),
+        ("logit_bias", {"logit_bias": ((50, 1.0),)}),
+        ("logit_bias", {"logit_bias": ((4, float("nan")),)}),
+        ("logit_bias", {"logit_bias": ((4, 1.0),) * 1025}),
     ],
 )
 def test_a_bad_value_is_refused_by_name(field, given):
@@ -106,6 +117,8 @@ def test_a_bad_value_is_refused_by_name(field, given):
         {"min_tokens": 90},
         {"stop": ("s" * 256,) * 16},
         {"stop_token_ids": (49,) * 64},
+        {"presence_penalty": -2.0, "frequency_penalty": 2.0, "repetition_penalty": 2.0},
+        {"min_p": 1.0, "logprobs": 20, "logit_bias": ((49, -100.0), (0, 100.0))},
     ],
 )
 def test_the_edge_of_a_range_is_accepted(edge):
@@ -156,3 +169,10 @@ def test_a_salt_and_an_adapter_are_bounded_and_never_shown(name, field):
 def test_a_refusal_survives_the_pipe_between_processes():
     error = pickle.loads(pickle.dumps(InvalidRequest("top_p", "is 2")))
     assert (error.field, error.message) == ("top_p", "is 2")
+
+
+def test_as_many_answers_as_are_allowed():
+    assert [validate_n(n) for n in (None, 1, 8)] == [1, 1, 8]
+    for n in (0, 9):
+        with pytest.raises(InvalidRequest, match="use 1 to 8"):
+            validate_n(n)

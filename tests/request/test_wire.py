@@ -1,5 +1,7 @@
 """Between wire messages and records: nothing is lost, and a torn message is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from radixroute.request.sampling import FinishReason, SamplingParams
 quick = settings(max_examples=100, deadline=None, derandomize=True)
 u32 = st.integers(0, 2**32 - 1)
 floats = st.floats(0, 2, width=32)
+biases = st.dictionaries(u32, floats, max_size=3).map(lambda one: tuple(sorted(one.items())))
 
 
 @quick
@@ -56,13 +59,21 @@ def test_a_torn_token_id_is_refused_by_field(size):
         stop=st.lists(st.text(), max_size=3).map(tuple),
         stop_token_ids=st.lists(u32, max_size=3).map(tuple),
         ignore_eos=st.booleans(),
+        n=st.none() | u32,
+        presence_penalty=st.none() | floats,
+        frequency_penalty=st.none() | floats,
+        repetition_penalty=st.none() | floats,
+        min_p=st.none() | floats,
+        logit_bias=biases,
+        logprobs=st.none() | u32,
     )
 )
 def test_what_a_client_did_not_set_stays_unset(partial):
     message = pb.SamplingParams.FromString(
         wire.partial_sampling_to_proto(partial).SerializeToString()
     )
-    assert wire.partial_sampling_from_proto(message) == partial
+    read = wire.partial_sampling_from_proto(message)
+    assert replace(read, logit_bias=tuple(sorted(read.logit_bias))) == partial
 
 
 @quick
@@ -78,6 +89,12 @@ def test_what_a_client_did_not_set_stays_unset(partial):
         stop=st.lists(st.text(), max_size=3).map(tuple),
         stop_token_ids=st.lists(u32, max_size=3).map(tuple),
         ignore_eos=st.booleans(),
+        presence_penalty=floats,
+        frequency_penalty=floats,
+        repetition_penalty=floats,
+        min_p=floats,
+        logit_bias=biases,
+        logprobs=st.none() | u32,
     )
 )
 def test_complete_sampling_survives_the_wire(sampling):

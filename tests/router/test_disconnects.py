@@ -50,8 +50,7 @@ class House:
 
     async def until_nobody_is_in(self) -> None:
         """Long before any request could have ended by itself."""
-        doors = self.service._router_server
-        assert doors is not None
+        doors = self.service.reception
         state = self.state
         await until(
             lambda: (

@@ -1,7 +1,6 @@
 """Overload over real gRPC: every call has an answer of ours, and is told when to come back."""
 
 import asyncio
-import random
 from collections import Counter
 from typing import Any
 
@@ -112,7 +111,7 @@ async def test_a_client_that_reads_nothing_gives_its_answer_up():
 
     changed = settings(client_unread_timeout_s=0.05)
     async with cluster() as (service, _, _):
-        server = RouterServer(service.runtime, changed, service._prompts, random.Random(1))
+        server = RouterServer(service.reception, changed)
         reads_nothing: Any = Unread()
         with pytest.raises(ClientUnread):
             await server._write(pb.GenerateResponse(), reads_nothing)

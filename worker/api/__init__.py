@@ -8,6 +8,7 @@ The way in is `EngineServer` (`server.py`): its `Session` is what a router calls
 what a direct client calls.
 
     server.py            `EngineServer` (the RPCs of `Engine`) and `WorkerServer` (port, health)
+    describe.py          what a worker says of itself to a router that joins it
     intake.py            submits and prompt chunks become whole, checked requests
     worker_sessions.py   who gets which output, and what waits to be sent to each
     fences.py            of two attempts at one request, the higher alone goes on

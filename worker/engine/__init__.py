@@ -8,6 +8,7 @@ The way in is `InferenceEngine.step` (`inference.py`): it asks `Scheduler.schedu
 a `ModelRunner` compute it and reports an `EngineStep`.
 
     engine.py      the `Engine` seam: requests, outputs, steps
+    host.py        the `EngineHost` seam: where an engine lives, seen from the server
     inference.py   `InferenceEngine`: scheduler, cache and runner put together
     scheduler.py   continuous batching, chunked prefill, preemption
     step.py        what one step computes; the scheduler's limits and counters

@@ -98,6 +98,14 @@ class EngineInfo:
     max_num_seqs: int
     max_num_batched_tokens: int
     adapters: tuple[str, ...] = ()  # that it serves beside the model as it is
+    kv_dtype: str = ""  # of the KV cache; empty: `dtype`
+    max_waiting: int | None = None  # requests that its own queue takes; None: as the settings say
+    kind: str = "torch"  # or "vllm", "sglang", "openai"
+    url: str = ""  # of its own HTTP door; empty: it has none
+    # Of engines that are not ours. Output of earlier attempts counts as prompt there, so penalties
+    # on output cannot go on; or it takes no output of others at all.
+    resent_is_prompt: bool = False
+    cannot_resume: bool = False
 
 
 class Engine(Protocol):

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from radixroute.radix.ids import BlockKey
 from radixroute.radix.keys.scope import Scope
+from radixroute.request.errors import InvalidRequest
+from radixroute.request.sampling import SamplingParams
 from radixroute.worker.engine.cache import CacheCounters, PrefixCache
 from radixroute.worker.engine.engine import (
     EngineInfo,
@@ -72,6 +74,7 @@ class InferenceEngine:
         return self._cache.resident_keys()
 
     def submit(self, request: EngineRequest, now_ns: int) -> None:
+        _refuse_what_is_not_built(request.sampling)
         self._progress.acknowledge(request.session_id, request.dispatch_seq)
         self._scheduler.submit(request, now_ns)
 
@@ -141,12 +144,17 @@ class InferenceEngine:
         )
 
 
+def _refuse_what_is_not_built(sampling: SamplingParams) -> None:
+    if sampling.shapes_logits or sampling.min_p or sampling.logprobs is not None:
+        raise InvalidRequest("sampling", "asks for penalties, biases, min_p or logprobs: not yet")
+
+
 def engine_scope(settings: WorkerSettings, info: EngineInfo) -> Scope:
     """What this worker's block keys are salted with."""
     return Scope(
         model_fingerprint=info.model_fingerprint,
         block_size=info.block_size,
-        kv_dtype=info.dtype,
+        kv_dtype=info.kv_dtype or info.dtype,
         cluster_secret=settings.cluster_secret.encode(),
     )
 

@@ -12,9 +12,9 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Protocol
 
-from radixroute.worker.engine.engine import EngineInfo, EngineRequest, EngineStep, TokenOutput
+from radixroute.worker.engine.engine import EngineInfo, EngineRequest
+from radixroute.worker.engine.host import EngineListener
 from radixroute.worker.errors import EngineDead, MalformedMessage, StartFailed
 from radixroute.worker.process.messages import (
     Abort,
@@ -40,18 +40,8 @@ _STOP_TIMEOUT_S = 5.0
 _log = logging.getLogger(__name__)
 
 
-class EngineListener(Protocol):
-    """Who hears the engine. Called on the event loop; must not block."""
-
-    def on_step(self, step: EngineStep) -> None: ...
-
-    def on_refused(self, output: TokenOutput) -> None: ...
-
-    def on_dead(self, reason: str) -> None: ...
-
-
 class EngineProcess:
-    """One life of one engine: `start` once, then submit and abort, then `stop`."""
+    """Implements `radixroute.worker.engine.host.EngineHost` for an engine of ours."""
 
     def __init__(
         self, settings: WorkerSettings, listener: EngineListener, runner: str = TORCH_RUNNER

@@ -1,0 +1,48 @@
+"""Engine host: where an engine lives, seen from the worker's server.
+
+The seam between a worker's server and any engine: ours in a process of its own (`EngineProcess`),
+or another's behind its own wire (a companion). Protocols only; all on one event loop.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from radixroute.worker.engine.engine import EngineInfo, EngineRequest, EngineStep, TokenOutput
+
+
+class EngineListener(Protocol):
+    """Who hears the engine. Called on the event loop; must not block."""
+
+    def on_step(self, step: EngineStep) -> None: ...
+
+    def on_refused(self, output: TokenOutput) -> None:
+        """The end of a request that never began."""
+
+    def on_dead(self, reason: str) -> None:
+        """The engine's life is over: nothing comes any more."""
+
+
+class EngineHost(Protocol):
+    """One life of one engine: `start` once, then submit and abort, then `stop`."""
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that computes, where it is this host's."""
+
+    async def start(self) -> EngineInfo:
+        """Raises `FixConfig` or `StartFailed` with what to do; nothing is left running then."""
+
+    def submit(self, request: EngineRequest) -> None:
+        """Raises `EngineDead`. A refusal comes back through the listener."""
+
+    def abort(self, request_id: str, attempt: int) -> None:
+        """Nothing happens for what has ended already."""
+
+    def end_session(self, session_id: str) -> None:
+        """Aborts all requests of a worker session whose stream is gone."""
+
+    async def stop(self) -> None:
+        """Idempotent."""
+
+
+HostFactory: TypeAlias = Callable[[EngineListener], EngineHost]

@@ -7,12 +7,14 @@ worse choice, false credit a wrong belief.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from radixroute.events.engines.flat import FlatEvents
 from radixroute.events.engines.foreign import (
     MAIN_KINDS,
+    EngineHash,
     ForeignCleared,
     ForeignEvent,
     ForeignRemoved,
@@ -21,9 +23,10 @@ from radixroute.events.engines.foreign import (
 )
 from radixroute.events.engines.names import DEFAULT_BYTES, NameTable
 from radixroute.events.engines.names_layout import (
-    CONFLICT,
     MAX_GROUP,
     NO_ROOM,
+    STORED,
+    TOLD,
 )
 from radixroute.events.wire.compat import salt_of, scope_of
 from radixroute.events.wire.packed import PackedEvents, write_packed
@@ -51,7 +54,24 @@ class AdapterCounters:
     unresolved_blocks: int = 0  # blocks of placeholders whose hash was never seen
     unknown_removals: int = 0  # blocks removed that we do not hold
     too_many_names: int = 0  # no room within the bytes for names
-    uncounted_copies: int = 0  # of blocks with as many in a tier as are counted: held until a clear
+    # Blocks stored again that were held: as often as copies are counted (held until a clear then),
+    # or at all, where one copy is kept.
+    uncounted_copies: int = 0
+
+
+class _Chain(NamedTuple):
+    """Blocks in a row: what a name table is given of a store."""
+
+    group: int | None
+    names: Sequence[EngineHash]
+    parent: BlockKey | None
+    keys: Keys
+    scope: Scope
+    tier: Tier
+
+    def part(self, start: int, end: int) -> "_Chain":
+        parent = self.parent if start == 0 else BlockKey(int(self.keys[start - 1]))
+        return self._replace(names=self.names[start:end], parent=parent, keys=self.keys[start:end])
 
 
 class EngineAdapter:
@@ -70,6 +90,21 @@ class EngineAdapter:
     def n_blocks(self) -> int:
         """Engine hashes that stand for a block held somewhere."""
         return len(self._names)
+
+    @property
+    def copies_on_device(self) -> int:
+        """Of all blocks, as counted. More than the engine has room for: not every store was one."""
+        return self._names.n_on_device
+
+    def keep_one_copy(self) -> tuple[Event, ...]:
+        """Forgets what is held; from now on the first removal of a block ends what was stored.
+
+        For engines that tell of blocks again when they are only used again, which looks like a
+        second copy (vLLM's full report mode) and is never taken back. Where there are second
+        copies, too little is believed once the first of them goes.
+        """
+        self._names.keep_one_copy()
+        return (CacheCleared(),)
 
     def translate(self, event: ForeignEvent) -> tuple[Event, ...]:
         """Our events for one of theirs, in order. O(tokens) for a store."""
@@ -108,7 +143,6 @@ class EngineAdapter:
             for event in self.translate(events.event_at(start)):
                 n_out = write_packed(event, out, n_out)
             start = events.after(start)
-        self.counters.uncounted_copies = names.n_uncounted
         return out[:n_out]
 
     # -- stores ------------------------------------------------------------------------------------
@@ -134,15 +168,37 @@ class EngineAdapter:
         n_blocks = self._keyable_blocks(event, scope)
         tokens = event.token_ids[: n_blocks * event.block_size]
         keys = extend_keys(parent, tokens, event.block_size, self._seed_of(scope))
-        names = event.hashes[:n_blocks]
-        outcome = self._names.store(event.group, names, parent, keys, scope, tier)
-        self.counters.uncounted_copies = self._names.n_uncounted
-        if outcome == CONFLICT:
-            self.counters.conflicting_hashes += 1
-        elif outcome == NO_ROOM:
-            self.counters.too_many_names += 1
-        elif n_blocks:
-            yield BlocksStored(parent, keys, tier)
+        if n_blocks:
+            chain = _Chain(event.group, event.hashes[:n_blocks], parent, keys, scope, tier)
+            yield from self._store_chain(chain)
+
+    def _store_chain(self, chain: "_Chain") -> Iterator[Event]:
+        match self._names.store(*chain):
+            case outcome if outcome == STORED:
+                yield BlocksStored(chain.parent, chain.keys, chain.tier)
+            case outcome if outcome == TOLD:
+                yield from self._store_untold(chain)
+            case outcome if outcome == NO_ROOM:
+                self.counters.too_many_names += 1
+            case _:
+                self.counters.conflicting_hashes += 1
+
+    def _store_untold(self, chain: "_Chain") -> Iterator[Event]:
+        """Runs of those that are not held as often as they can be."""
+        start, group, tier = 0, chain.group, chain.tier
+        told = [self._names.told(group, name, tier) for name in chain.names]
+        for end, key in enumerate([*told, BlockKey(0)]):
+            if key is None:
+                continue
+            if start < end:
+                yield from self._store_chain(chain.part(start, end))
+            if end < len(told):
+                is_it = key == int(chain.keys[end])
+                self.counters.uncounted_copies += is_it
+                self.counters.conflicting_hashes += not is_it
+                if not is_it:
+                    return
+            start = end + 1
 
     def _seed_of(self, scope: Scope) -> np.uint64:
         """A digest of all its fields: kept for the scope used last, which is nearly always this."""
@@ -154,13 +210,14 @@ class EngineAdapter:
 
     def _store_again(self, event: ForeignStored, tier: Tier) -> Iterator[Event]:
         """A placeholder: blocks known by hash alone reached another tier."""
-        for engine_hash in event.hashes:
-            block = self._names.add_copy(event.group, engine_hash, tier)
-            self.counters.uncounted_copies = self._names.n_uncounted
+        for name in event.hashes:
+            block = self._names.find(event.group, name)
             if block is None:
                 self.counters.unresolved_blocks += 1
-            else:
-                yield BlocksStored(block.parent, np.array([block.key], dtype=np.uint64), tier)
+                continue
+            keys = np.array([block.key], dtype=np.uint64)
+            chain = _Chain(event.group, (name,), block.parent, keys, block.scope, tier)
+            yield from self._store_chain(chain)
 
     def _is_well_formed(self, event: ForeignStored) -> bool:
         hashes = set(event.hashes)

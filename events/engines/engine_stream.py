@@ -9,12 +9,14 @@ Callers pass `now_ns`, carry out the actions, and send each replay over a new so
 life's replies end with it.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TypeAlias
 
-from radixroute.events.engines.adapter import EngineAdapter
+from radixroute.events.engines.adapter import AdapterCounters, EngineAdapter
 from radixroute.events.engines.foreign import (
+    MAIN_KINDS,
     ForeignBatch,
     ForeignCleared,
     ForeignEvent,
@@ -60,6 +62,8 @@ class EngineCounters:
     timeouts: int = 0  # replays that fell silent
     restarts: int = 0  # lives of the engine that were seen to end
     forgotten: int = 0  # times everything was forgotten because a gap could not be mended
+    before_size: int = 0  # events that came before anything told the size of a block
+    copies_disproved: int = 0  # times that more were counted than the pool has blocks
 
 
 class EngineStream:
@@ -67,7 +71,8 @@ class EngineStream:
 
     `ranks` are those it may carry; a batch that names none is of the first. Without them it carries
     one, which is 0 in every action, whatever number the engine gives it. A `scope` of block size 0
-    takes that of the first block stored.
+    takes that of the first store of each life that must be right about it. `pool_blocks`: of a
+    rank on its device, 0: not known.
     """
 
     def __init__(
@@ -75,11 +80,15 @@ class EngineStream:
         scope: Scope,
         ranks: Sequence[int] | None = None,
         settings: EngineSettings | None = None,
+        *,
+        pool_blocks: int = 0,
     ) -> None:
         if ranks is not None and not ranks:
             raise LocalEventError("an endpoint of no rank")
         settings = settings or EngineSettings()
-        self._scope = scope
+        self._told, self._scope = scope, scope
+        self._pool_blocks = pool_blocks
+        self._keeps_one_copy = False
         self._ranks = ranks
         self._named: int | None = None  # what the engine calls its one rank
         self._adapters: dict[int, EngineAdapter] = {}
@@ -87,13 +96,14 @@ class EngineStream:
         self._probe_ns = int(settings.probe_interval_s * 1e9)
         self._max_waiting = settings.max_waiting_batches
         self._next_seq = self._known_from = 0
-        self._is_begun = False
+        self._is_proven = self._has_asked = False
         self._waiting: dict[int, ForeignBatch] = {}  # behind a gap
         self._last_live: int | None = None
         self._n_replays = 0
         self._is_replaying = False
         self._asked_for = -1  # the highest seq known when the replay was asked for
         self._moved_ns: int | None = None  # the last request or reply; None: never asked
+        self._retired = Counter(asdict(AdapterCounters()))  # of adapters that are gone
         self.counters = EngineCounters()
 
     @property
@@ -108,8 +118,9 @@ class EngineStream:
 
     @property
     def is_begun(self) -> bool:
-        """What the engine still kept of its beginning is here, or it did not answer."""
-        return self._is_begun
+        """Somebody is there, and what is still kept of the beginning is here: what a replay
+        brought, or nothing where none came."""
+        return self._is_proven and self._has_asked
 
     @property
     def is_whole(self) -> bool:
@@ -122,17 +133,20 @@ class EngineStream:
         if self._last_live is not None and batch.seq <= self._last_live:
             actions = self.ended()
         self._last_live = batch.seq
+        self._is_proven = True
         return [*actions, *self._take(batch, now_ns)]
 
     def receive_replayed(
-        self, number: int, item: ForeignBatch | ForeignReplayEnd, now_ns: int
+        self, number: int, item: ForeignBatch | ForeignReplayEnd | None, now_ns: int
     ) -> list[EngineAction]:
-        """A reply to the replay of that number. They come oldest first."""
+        """A reply to the replay of that number. They come oldest first. None: there is nobody to
+        ask, which proves nothing."""
         if not self._is_replaying or number != self._n_replays:
             self.counters.late_replies += 1
             return []
         self._moved_ns = now_ns
-        if isinstance(item, ForeignReplayEnd):
+        self._is_proven = self._is_proven or item is not None
+        if item is None or isinstance(item, ForeignReplayEnd):
             return self._stop_replay(now_ns)
         actions = self._take(item, now_ns)
         # What comes before an oldest reply is kept nowhere.
@@ -145,7 +159,29 @@ class EngineStream:
         self._last_live = self._named = None
         self._waiting.clear()
         self._is_replaying, self._moved_ns = False, None
-        return self._clear()
+        self._is_proven = self._has_asked = False
+        actions = self._clear()
+        if not self._told.block_size:  # the next life may have blocks of another size
+            self._scope = self._told
+            self._retire()
+        return actions
+
+    def keep_one_copy(self) -> list[EngineAction]:
+        """Somebody has seen that not every store is a copy of its own: see `EngineAdapter`."""
+        self._keeps_one_copy = True
+        ours = [(rank, adapter.keep_one_copy()) for rank, adapter in self._adapters.items()]
+        return [ApplyTo(rank, events) for rank, events in ours]
+
+    def drops(self) -> dict[str, int]:
+        """Whatever was not believed, by reason: events, or blocks where that is said of a reason.
+
+        Those of `AdapterCounters` over all ranks and lives, and of the stream itself.
+        """
+        found = Counter(self._retired)
+        for adapter in self._adapters.values():
+            found.update(asdict(adapter.counters))
+        ours = ("skipped_events", "unknown_ranks", "before_size", "forgotten")
+        return {**found, **{name: getattr(self.counters, name) for name in ours}}
 
     def tick(self, now_ns: int) -> list[EngineAction]:
         """Call it each 100 ms or so: begins, notices replays that fell silent, and lost tails."""
@@ -205,22 +241,34 @@ class EngineStream:
 
     def _translate(self, rank: int, events: Sequence[ForeignEvent]) -> list[EngineAction]:
         adapter = self._adapter_of(rank, events)
-        ours = [] if adapter is None else adapter.translate_all(events)
-        return [ApplyTo(rank, ours)] if len(ours) else []
+        if adapter is None:
+            self.counters.before_size += len(events)
+            return []
+        ours = adapter.translate_all(events)
+        actions: list[EngineAction] = [ApplyTo(rank, ours)] if len(ours) else []
+        if self._pool_blocks and adapter.copies_on_device > self._pool_blocks:
+            self.counters.copies_disproved += 1
+            actions += self.keep_one_copy()
+        return actions
 
     def _adapter_of(self, rank: int, events: Sequence[ForeignEvent]) -> EngineAdapter | None:
-        """None: no block was ever stored, so that there is nothing to change."""
+        """None: nothing has told yet how large a block is."""
         if not self._scope.block_size:
-            stored = (one for one in events if isinstance(one, ForeignStored))
-            size = next((one.block_size for one in stored if one.block_size), 0)
-            self._scope = replace(self._scope, block_size=size)
+            self._scope = replace(self._scope, block_size=_size_of(events))
         if rank not in self._adapters and self._scope.block_size:
-            self._adapters[rank] = EngineAdapter(self._scope)
+            self._adapters[rank] = adapter = EngineAdapter(self._scope)
+            if self._keeps_one_copy:
+                adapter.keep_one_copy()
         return self._adapters.get(rank)
+
+    def _retire(self) -> None:
+        for adapter in self._adapters.values():
+            self._retired.update(asdict(adapter.counters))
+        self._adapters.clear()
 
     def _stop_replay(self, now_ns: int) -> list[EngineAction]:
         """What was known to miss when it was asked for, and still does, is kept nowhere."""
-        self._is_replaying, self._is_begun = False, True
+        self._is_replaying, self._has_asked = False, True
         is_lost = bool(self._waiting) and self._next_seq <= self._asked_for
         return [*(self._forget() if is_lost else []), *self._ask_if_behind(now_ns)]
 
@@ -243,3 +291,17 @@ class EngineStream:
         self._is_replaying, self._moved_ns = True, now_ns
         self._asked_for = max(self._waiting, default=-1)
         return [AskReplay(self._n_replays, self._next_seq)]
+
+
+def _size_of(events: Sequence[ForeignEvent]) -> int:
+    """Tokens of a block, as a store tells it that can be no partial page; 0: none does.
+
+    Several blocks that begin a prompt are whole ones, and of a group whose blocks are prefixes.
+    """
+    for one in events:
+        if not isinstance(one, ForeignStored) or len(one.hashes) < 2:
+            continue
+        is_main = one.kind is None or one.kind in MAIN_KINDS
+        if is_main and one.block_size and len(one.token_ids) == len(one.hashes) * one.block_size:
+            return one.block_size
+    return 0

@@ -57,7 +57,7 @@ class NameTable:
         self._root = root
         self._max_bytes = max_bytes
         self._out_of_groups = 0
-        self._uncounted_before = 0
+        self._one_copy = False
         self._head = np.zeros(at.HEAD_LEN, np.int64)
         self.clear()
 
@@ -65,9 +65,9 @@ class NameTable:
         return int(self._head[at.N_NAMES])
 
     @property
-    def n_uncounted(self) -> int:
-        """Copies told of names with as many as are counted, since the start: held until a clear."""
-        return self._uncounted_before + int(self._head[at.UNCOUNTED])
+    def n_on_device(self) -> int:
+        """Copies there, of all names."""
+        return int(self._head[at.ON_DEVICE])
 
     @property
     def n_bytes(self) -> int:
@@ -76,14 +76,18 @@ class NameTable:
 
     def clear(self) -> None:
         """The engine emptied its cache."""
-        self._uncounted_before = self.n_uncounted
         self._old = self._next = _NO_WORDS
         self._head = head = np.zeros(at.HEAD_LEN, np.int64)
         self._open(_FIRST_BITS, at.NARROW)
         head[at.BLOCK_SIZE] = self._root.block_size
-        head[at.OUT_OF_GROUPS] = self._out_of_groups
+        head[at.OUT_OF_GROUPS], head[at.ONE_COPY] = self._out_of_groups, self._one_copy
         head[at.MIX] = np.uint64(siphash_key(self._root.seed)[1]).astype(np.int64)
         self._scopes = ScopeBook(self._root)
+
+    def keep_one_copy(self) -> None:
+        """Forgets what is held; from now on what is held in a tier has one copy there."""
+        self._one_copy = True
+        self.clear()
 
     def leave_out(self, group: int) -> None:
         """Blocks of this group are no whole prefixes: `translate` passes over them from now on."""
@@ -120,14 +124,11 @@ class NameTable:
         )
         return outcome
 
-    def add_copy(self, group: Group, name: EngineHash, tier: Tier) -> Named | None:
-        """A known block reached a tier; None if it is not known, or there is no room."""
-        block = self.find(group, name)
-        if block is None:
-            return None
-        keys = np.array([block.key], np.uint64)
-        outcome = self.store(group, (name,), block.parent, keys, block.scope, tier)
-        return block if outcome == at.STORED else None
+    def told(self, group: Group, name: EngineHash, tier: Tier) -> BlockKey | None:
+        """Its key, if it is held there and would get no further copy."""
+        words, _ = _words((name,))
+        place = self._kernels.told_at(*self._arrays(), words, _number(group), int(tier))
+        return None if place < 0 else BlockKey(int(self._cells[place]))
 
     def remove(self, group: Group, names: Sequence[EngineHash], tier: Tier) -> list[int]:
         """One copy less of each that has one there; their keys."""

@@ -18,8 +18,7 @@ from radixroute.events.engines.names_layout import (
     GROUP_SHIFT,
     HELD,
     MIX,
-    MOST_ELSEWHERE,
-    MOST_ON_DEVICE,
+    MOST_COPIES,
     N_NAMES,
     NAME,
     NARROW,
@@ -27,10 +26,12 @@ from radixroute.events.engines.names_layout import (
     OLD_BITS,
     OLD_LEFT,
     OLD_WIDTH,
+    ON_DEVICE,
+    ONE_COPY,
     PARENT,
     SCOPE_SHIFT,
     STORED,
-    UNCOUNTED,
+    TOLD,
     WIDE,
     WIDTH,
 )
@@ -164,10 +165,8 @@ def ask_for(t: Names, words: Cells, start: int, n: int, n_names: int) -> None:
 @helper
 def copies_of(held: np.uint64, tier: int) -> int:
     """Copies in one tier."""
-    if tier == 0:
-        return number(held & np.uint64(MOST_ON_DEVICE))
-    shift = np.uint64(12) if tier == 1 else np.uint64(22)
-    return number((held >> shift) & np.uint64(MOST_ELSEWHERE))
+    shift = np.uint64(0) if tier == 0 else np.uint64(12) if tier == 1 else np.uint64(22)
+    return number((held >> shift) & np.uint64(MOST_COPIES))
 
 
 @helper
@@ -201,25 +200,24 @@ def _erase(t: Names, place: int) -> None:
 
 
 @helper
-def _is_most(held: np.uint64, tier: int) -> bool:
-    return copies_of(held, tier) == (MOST_ON_DEVICE if tier == 0 else MOST_ELSEWHERE)
+def _is_told(t: Names, held: np.uint64, tier: int) -> bool:
+    """Another copy would not be counted: there is none, by the rule, or too many are."""
+    n = copies_of(held, tier)
+    return n == MOST_COPIES or (n != 0 and t.head[ONE_COPY] != 0)
 
 
 @helper
 def _add_copy(t: Names, place: int, tier: int) -> None:
-    """One that is beyond counting is noted: the name is held until a clear."""
-    held = t.cells[place + HELD]
-    if _is_most(held, tier):
-        t.head[UNCOUNTED] += 1
-    else:
-        t.cells[place + HELD] = held + _one_copy(tier)
+    t.cells[place + HELD] += _one_copy(tier)
+    if tier == 0:
+        t.head[ON_DEVICE] += 1
 
 
 @helper
 def _drop_copy(t: Names, place: int, tier: int) -> None:
     """Only where there is one. The last one takes the name along."""
-    if _is_most(t.cells[place + HELD], tier):
-        return
+    if tier == 0:
+        t.head[ON_DEVICE] -= 1
     held = t.cells[place + HELD] - _one_copy(tier)
     if held & COPIES == _NONE:
         _erase(t, place)
@@ -250,17 +248,19 @@ def store(  # noqa: PLR0913, PLR0917 - one event
         if place < 0:
             place = -1 - place
             cells[place], cells[place + PARENT] = keys[i], above
-            cells[place + HELD] = (
-                _one_copy(tier)
-                | (np.uint64(group) << GROUP_SHIFT)
-                | (np.uint64(scope) << SCOPE_SHIFT)
+            cells[place + HELD] = (np.uint64(group) << GROUP_SHIFT) | (
+                np.uint64(scope) << SCOPE_SHIFT
             )
+            _add_copy(t, place, tier)
             for k in range(width - NAME):
                 cells[place + NAME + k] = words[at + k] if k < n else _NONE
             t.scopes[scope, 2] += np.uint64(1)
             head[N_NAMES] += 1
         elif cells[place] != keys[i]:
             said = CONFLICT
+            break
+        elif _is_told(t, cells[place + HELD], tier):
+            said = TOLD
             break
         else:
             _add_copy(t, place, tier)
@@ -278,14 +278,18 @@ def remove(  # noqa: PLR0913, PLR0917 - one event
     t: Names, words: Cells, start: int, n: int, group: int, n_names: int, tier: int, keys: Keys,
     first: int,
 ) -> int:  # fmt: skip
-    """One copy less of each that has one there; returns where their keys, from `first` on, end."""
+    """One copy less of each that has one there; returns where their keys, from `first` on, end.
+
+    Of as many copies as are counted none goes: there may be more.
+    """
     end = first
     for i in range(n_names):
         at = start + i * n
         if i % AHEAD == 0:
             ask_for(t, words, at, n, min(AHEAD, n_names - i))
         place = find(t, words, at, n, group)
-        if place >= 0 and copies_of(t.cells[place + HELD], tier) != 0:
+        n_copies = 0 if place < 0 else copies_of(t.cells[place + HELD], tier)
+        if n_copies not in (0, MOST_COPIES):
             keys[end] = t.cells[place]
             end += 1
             _drop_copy(t, place, tier)
@@ -302,6 +306,16 @@ def place_of(
 ) -> int:
     """The place of a name's entry in `cells`; negative: it is not held."""
     return find(Names(cells, old, scopes, head), name, 0, len(name), group)
+
+
+@kernel(f"int64({_TABLE}, {_WORDS}, int64, int64)")
+def told_at(  # noqa: PLR0913, PLR0917 - the table and one name
+    cells: Cells, old: Cells, scopes: Cells, head: Numbers, name: Cells, group: int, tier: int
+) -> int:  # fmt: skip
+    """The place of a name's entry in `cells` if it would get no further copy there; else -1."""
+    t = Names(cells, old, scopes, head)
+    place = find(t, name, 0, len(name), group)
+    return place if place >= 0 and _is_told(t, cells[place + HELD], tier) else -1
 
 
 @kernel(f"int64({_TABLE}, {_WORDS}, int64, int64, uint64, {_WORDS}, int64, int64)")

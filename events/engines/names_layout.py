@@ -6,9 +6,10 @@ table is `WIDTH` words: key, parent (0: begins a prompt), what is held, then the
     what is held   scope (24 bits) | group + 1 (8; 0: none) | copies on disk (10), in host memory
                    (10), on device (12)
 
-A number of copies at its most stays until a clear. Without copies an entry is empty if that word is
-0, else dead. A row of `scopes` is the two words of a seed and how many names are in that scope. A
-flat event is what an engine said in words: the fields below, then the hashes.
+A number of copies at its most, which is what the index counts to, stays until a clear. Without
+copies an entry is empty if that word is 0, else dead. A row of `scopes` is the two words of a seed
+and how many names are in that scope. A flat event is what an engine said in words: the fields
+below, then the hashes.
 """
 
 from typing import Final
@@ -24,8 +25,7 @@ NAME: Final = 3
 
 # What is held.
 COPIES: Final = np.uint64(0xFFFFFFFF)
-MOST_ON_DEVICE: Final = 4095  # copies
-MOST_ELSEWHERE: Final = 1023
+MOST_COPIES: Final = 1023  # in a tier
 GROUP_SHIFT: Final = np.uint64(32)
 GROUP_MASK: Final = np.uint64(0xFF)
 MAX_GROUP: Final = 61  # so that a bit of a number stands for each
@@ -48,14 +48,15 @@ BLOCK_SIZE: Final = 9
 N_WORDS: Final = 10  # written so far
 UNKNOWN_REMOVALS: Final = 11  # blocks
 OTHER_GROUPS: Final = 12  # events
-# Copies told of names with as many as can be counted, since the start or a clear.
-UNCOUNTED: Final = 13
+ON_DEVICE: Final = 13  # copies of all names there
+ONE_COPY: Final = 14  # 1: a name has one copy in a tier, however often it was stored
 HEAD_LEN: Final = 16
 
 # What storing a chain's names says.
 STORED: Final = 0
 CONFLICT: Final = 1  # a name means another block
 NO_ROOM: Final = 2
+TOLD: Final = 3  # some are held and would not get another copy: tell those that are new alone
 
 # Fields of a flat event; what it stored or removed follows, `NAME_WORDS` words each.
 KIND: Final = 0

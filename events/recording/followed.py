@@ -5,13 +5,12 @@ recording, hands them to the rank they are for and says where its streams stand;
 want goes out through `ask`, as the frames to send. Pure: times come in with the messages.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
 from radixroute.events.engines.engine_stream import AskReplay
-from radixroute.events.engines.foreign import ForeignReplayEnd
 from radixroute.events.engines.vllm import decode_live, decode_replay, encode_replay_request
 from radixroute.events.errors import RemoteEventError
 from radixroute.events.recording.recording import Channel, Message, RecordedScope, Source
@@ -58,6 +57,8 @@ class Standing:
     agreement: Agreement = Agreement.UNKNOWN
     agreed_seq: int | None = None  # the batch after which it was compared; None: before the first
     known_from: int | None = None  # of a foreign stream: the first batch of those known to the last
+    # Of a foreign engine, all ranks together: what was not believed, by reason; events or blocks.
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 class Followed(Protocol):
@@ -161,7 +162,7 @@ class ForeignStreams:
     ) -> None:
         self.source = source
         self._ask = ask
-        self._stream = EngineSource(source.holders, _scope_of(scope), index)
+        self._stream = EngineSource(source.holders, _scope_of(scope, source.block_size), index)
         self._asked = 0  # the number of the last request: whoever asks ends the one before
 
     def start(self, now_ns: int) -> None:
@@ -190,6 +191,7 @@ class ForeignStreams:
                 gaps=stream.gaps,
                 rejected=stream.rejected + stream.unknown_ranks,
                 known_from=stream.known_from,
+                dropped={reason: n for reason, n in stream.drops.items() if n},
             )
             for holder in stream.holders
         ]
@@ -202,8 +204,7 @@ class ForeignStreams:
             if self.source.control:
                 self._ask(encode_replay_request(action.from_seq))
                 continue
-            # Whom nobody can ask keeps nothing.
-            nothing = EngineReply(action.number, ForeignReplayEnd())
+            nothing = EngineReply(action.number, None)
             self._perform(self._stream.deliver(nothing, now_ns), now_ns)
 
 
@@ -224,14 +225,14 @@ def _engine_item_of(message: Message, number: int) -> EngineItem:
         return Malformed(str(error))
 
 
-def _scope_of(scope: RecordedScope) -> Scope:
+def _scope_of(scope: RecordedScope, block_size: int) -> Scope:
     """Keys of a foreign stream are made here and compared with one another only: no secret.
 
-    Its blocks may have another size than ours: that of the first one stored.
+    Its blocks may have another size than ours. 0: that which its stores tell.
     """
     return Scope(
         model_fingerprint=scope.model_fingerprint,
-        block_size=0,
+        block_size=block_size,
         kv_dtype=scope.kv_dtype,
         lora=scope.lora,
     )

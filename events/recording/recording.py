@@ -71,6 +71,7 @@ class Source(msgspec.Struct, frozen=True, array_like=True):
     epoch: bytes  # as `GetInfo` confirmed it; empty: the engine has none
     events: str  # ZeroMQ addresses
     control: str  # empty: none
+    block_size: _Count = 0  # tokens, of a foreign engine, as it was stated; 0: its stores tell
 
     @property
     def holders(self) -> tuple[Holder, ...]:

@@ -1,12 +1,12 @@
 """Engine source: another engine's streams into the index, all ranks behind one endpoint.
 
 Owns the `EngineStream` of one life of the engine. Such a stream has no snapshot, no account and no
-heartbeat, so it is never proven and silence means nothing: LIVE says that no batch since
+heartbeat, so silence means nothing: LIVE says that somebody was heard, and that no batch since
 `known_from` is missing. Never decodes and never sends: whoever calls asks vLLM's replay endpoint,
 each time over a new socket, and answers for an engine that has none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -28,10 +28,10 @@ from radixroute.radix.keys.scope import Scope
 
 @dataclass(frozen=True, slots=True)
 class EngineReply:
-    """A reply of vLLM's replay endpoint to the request of that number."""
+    """A reply of vLLM's replay endpoint to the request of that number. None: it has none."""
 
     number: int
-    item: ForeignBatch | ForeignReplayEnd
+    item: ForeignBatch | ForeignReplayEnd | None
 
 
 EngineItem: TypeAlias = ForeignBatch | EngineReply | Malformed
@@ -85,6 +85,11 @@ class EngineSource:
     def unknown_ranks(self) -> int:
         return self._stream.counters.unknown_ranks
 
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """Whatever was not believed, by reason: see `EngineStream.drops`."""
+        return self._stream.drops()
+
     def begin(self, now_ns: int) -> list[SourceAction]:
         """Asks for all that the engine still keeps."""
         for holder in self._holders:
@@ -135,6 +140,8 @@ class EngineSource:
 
 
 def _cause(old: StreamState, new: StreamState) -> Cause:
+    if new is StreamState.SYNCING:
+        return Cause.RESTARTED
     if new is StreamState.GAP:
         return Cause.MISSING
     return Cause.BASED if old is StreamState.SYNCING else Cause.MENDED

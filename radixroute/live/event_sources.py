@@ -72,10 +72,20 @@ class SourceFinder:
         workers: Sequence[str] = (),
         vllm: Sequence[Endpoints] = (),
         router: str | None = None,
+        block_size: int = 0,
     ) -> None:
+        """`block_size`: of the engines, in tokens; 0: what they store tells it."""
         self._workers = workers
         self._foreign = tuple(
-            Source(one.events.removeprefix("tcp://"), 1, Wire.FOREIGN, b"", one.events, one.control)
+            Source(
+                one.events.removeprefix("tcp://"),
+                1,
+                Wire.FOREIGN,
+                b"",
+                one.events,
+                one.control,
+                block_size,
+            )
             for one in vllm
         )
         self._router = None if router is None else RouterClient(router)

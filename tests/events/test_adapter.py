@@ -20,9 +20,9 @@ from radixroute.radix.keys.scope import Scope
 SCOPE = Scope(model_fingerprint="m", block_size=2)
 
 
-def decode(*events, as_map: bool = False):
+def decode(*events, as_map: bool = False, seq: int = 0):
     batch = {"ts": 1.0, "events": list(events)} if as_map else [1.0, list(events), None]
-    return decode_live([b"", bytes(8), msgpack.packb(batch)])
+    return decode_live([b"", seq.to_bytes(8, "big"), msgpack.packb(batch)])
 
 
 def stored(hashes, tokens, parent=None, **more):

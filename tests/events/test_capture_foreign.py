@@ -5,6 +5,7 @@ import random
 import time
 from typing import Any
 
+import msgpack
 import msgspec
 import numpy as np
 import pytest
@@ -185,10 +186,11 @@ def test_an_engine_without_a_replay_socket_is_known_from_where_it_was_heard(reco
     for _ in range(3):
         engine.step()
     capture = recording.begin(msgspec.structs.replace(sockets.source, control=""))
-    assert capture.is_based
+    assert not capture.is_based  # nobody was heard yet
     recording.until(sockets.is_heard)
     sockets.publish(engine.step())
     recording.until_applied(3)
+    assert capture.is_based
     assert recording.standing.known_from == 3
     for _ in range(beyond):
         frames = engine.step()
@@ -197,6 +199,22 @@ def test_an_engine_without_a_replay_socket_is_known_from_where_it_was_heard(reco
     assert recording.standing.known_from == (3 if beyond == 1 else 6)
     assert not held(recording.read()) - truth_of(engine)
     assert sockets.requests == []
+
+
+def test_what_an_engine_says_and_nobody_can_believe_is_told_by_reason(recording):
+    """It came to 0 blocks, 0 rejected and no reason (E14)."""
+    sockets = recording.engine(lambda _: [])
+    recording.begin(msgspec.structs.replace(sockets.source, control=""))
+    recording.until(sockets.is_heard)
+    block = {"type": "BlockStored", "parent_block_hash": None, "block_size": 4, "medium": "GPU"}
+    adapter = {**block, "block_hashes": [1, 2], "token_ids": [*range(8)], "lora_id": 1}
+    image = {**block, "block_hashes": [3, 4], "token_ids": [*range(8)]}
+    image["extra_keys"] = [[["img-abc", 0]], None]
+    sockets.publish([b"kv", bytes(8), msgpack.packb([1.0, [adapter, image], 0])])
+    recording.until_applied(0)
+    assert recording.standing.dropped == {"unnamed_loras": 1, "content_blocks": 2}
+    (standing,) = recording.read().standings()
+    assert standing.dropped == recording.standing.dropped
 
 
 @layouts

@@ -7,10 +7,16 @@ import msgpack
 import pytest
 import zmq
 
-from radixroute.events.engines.engine_stream import EngineStream
+from radixroute.events.engines.engine_stream import AskReplay, EngineStream
+from radixroute.events.engines.foreign import ForeignReplayEnd
 from radixroute.events.engines.vllm import decode_live
 from radixroute.events.errors import LocalEventError
+from radixroute.events.session.states import StreamState
 from radixroute.events.settings import EngineSettings
+from radixroute.events.subscribe.engine_source import EngineReply, EngineSource
+from radixroute.radix.ids import Holder, WorkerId
+from radixroute.radix.index.prefix_index import PrefixIndex
+from radixroute.radix.keys.scope import Scope
 from tests.events.engines import LAYOUTS, SCOPE, EngineEnd, FakeEngine
 
 MS = 1_000_000
@@ -249,3 +255,95 @@ def test_an_endpoint_has_a_rank():
 
 def test_frames_without_a_topic_are_no_live_message():
     assert decode_live(frames_of(4, 1)).seq == 4
+
+
+class Source:
+    """An `EngineSource` of one rank whose block size nobody states, and its index."""
+
+    def __init__(self, block_size: int = 0) -> None:
+        self.index = PrefixIndex()
+        self.holder = Holder(WorkerId("engine"), 0)
+        scope = Scope(model_fingerprint="m", block_size=block_size)
+        self.source = EngineSource([self.holder], scope, self.index)
+        self.asked = self.source.begin(0)
+
+    def live(self, seq: int, **event: object) -> None:
+        stored = {"type": "BlockStored", "parent_block_hash": None, "medium": "GPU", **event}
+        frames = [b"", seq.to_bytes(8, "big"), msgpack.packb([1.0, [stored], 0])]
+        self.source.deliver(decode_live(frames), 0)
+
+    @property
+    def n_blocks(self) -> int:
+        return self.index.n_blocks(self.holder)
+
+
+PARTIAL = {"block_hashes": [1], "token_ids": [1, 2, 3], "block_size": 3}
+OTHER = {
+    "block_hashes": [5, 6], "token_ids": [*range(6)], "block_size": 3,
+    "group_idx": 1, "kv_cache_spec_kind": "mamba",
+}  # fmt: skip
+WHOLE = {"block_hashes": [7, 8], "token_ids": [*range(8)], "block_size": 4}
+
+
+@pytest.mark.parametrize("first", [PARTIAL, OTHER], ids=["partial", "another group"])
+@pytest.mark.parametrize("stated", [0, 4])
+def test_the_size_of_a_block_is_never_taken_from_what_is_no_whole_one(first, stated):
+    """E9: whatever came after it was dropped."""
+    engine = Source(stated)
+    engine.live(0, **first)
+    assert engine.n_blocks == 0
+    assert sum(engine.source.drops.values()) == 1
+    engine.live(1, **WHOLE)
+    assert engine.n_blocks == 2
+
+
+def test_each_life_tells_the_size_of_its_blocks_anew():
+    engine = Source()
+    engine.live(3, **WHOLE)
+    engine.live(4, **WHOLE | {"block_hashes": [9, 10], "block_size": 8, "token_ids": [*range(16)]})
+    assert engine.n_blocks == 0  # waits for what came before
+    engine.live(0, **WHOLE)  # a seq that goes back: another life
+    assert engine.n_blocks == 2
+    engine.live(0, block_hashes=[1, 2], token_ids=[*range(16)], block_size=8)
+    assert engine.n_blocks == 2
+    assert engine.source.drops["other_block_sizes"] == 0
+
+
+def test_a_page_of_one_token_is_a_block():
+    engine = Source()
+    engine.live(0, block_hashes=[1, 2], token_ids=[1, 2], block_size=1)
+    assert engine.n_blocks == 2
+
+
+def test_a_stream_is_live_only_after_somebody_was_heard():
+    """E13: it said so where nobody listens, once its request had timed out."""
+    engine = Source(4)
+    for tick in range(100):
+        engine.source.tick(tick * 1000 * MS)
+        assert engine.source.state is StreamState.SYNCING
+    engine.live(0, **WHOLE)
+    assert engine.source.state is StreamState.LIVE
+
+
+@pytest.mark.parametrize("is_end", [True, False])
+def test_a_reply_proves_that_somebody_is_there_and_its_end_that_this_is_all(is_end):
+    engine = Source(4)
+    (asked,) = engine.asked
+    assert isinstance(asked, AskReplay)
+    if is_end:
+        engine.source.deliver(EngineReply(asked.number, ForeignReplayEnd()), MS)
+        assert engine.source.state is StreamState.LIVE
+    else:
+        engine.source.deliver(EngineReply(asked.number, None), MS)
+        assert engine.source.state is StreamState.SYNCING
+
+
+def test_a_life_that_ended_is_not_live_until_the_next_one_is_heard():
+    engine = Source(4)
+    engine.live(0, **WHOLE)
+    engine.source.tick(10**12)
+    states = [engine.source.state]
+    engine.source._carry_out(engine.source._stream.ended())
+    states.append(engine.source.state)
+    assert states == [StreamState.LIVE, StreamState.SYNCING]
+    assert engine.n_blocks == 0

@@ -174,22 +174,39 @@ def test_a_chain_that_cannot_be_stored_leaves_nothing_of_itself(n):
     assert len(table) == 0
 
 
-@pytest.mark.parametrize(
-    ("tier", "most"), [(Tier.DEVICE, at.MOST_ON_DEVICE), (Tier.HOST, at.MOST_ELSEWHERE)]
-)
-def test_copies_beyond_what_can_be_counted_are_held_until_a_clear(tier, most):
+@pytest.mark.parametrize("tier", [Tier.DEVICE, Tier.HOST, Tier.DISK])
+def test_copies_beyond_what_can_be_counted_are_held_until_a_clear(tier):
     """They were refused, and removals then took the name away while copies were left."""
     table = NameTable(ROOT)
     event: Any = (None, (1,), None, keys(11), ROOT, tier)
-    for _ in range(most + 3):
+    for _ in range(at.MOST_COPIES):
+        assert table.told(None, EngineHash(1), tier) is None
         assert table.store(*event) == STORED
-    assert table.n_uncounted == 3
-    for _ in range(most + 3):
-        assert table.remove(None, [EngineHash(1)], tier) == [11]
-    assert table.find(None, EngineHash(1)) is not None
+    assert table.told(None, EngineHash(1), tier) == 11
+    for _ in range(3):
+        assert table.store(*event) == at.TOLD
+        assert table.remove(None, [EngineHash(1)], tier) == []
+    assert table.n_on_device == (at.MOST_COPIES if tier == Tier.DEVICE else 0)
     table.check()
     table.clear()
-    assert (len(table), table.n_uncounted) == (0, 3)
+    assert (len(table), table.n_on_device) == (0, 0)
+
+
+def test_where_one_copy_is_kept_the_first_removal_takes_the_name_away():
+    table = NameTable(ROOT)
+    event: Any = (None, (1,), None, keys(11), ROOT, Tier.DEVICE)
+    assert [table.store(*event) for _ in range(2)] == [STORED, STORED]
+    table.keep_one_copy()
+    assert len(table) == 0
+    assert [table.store(*event) for _ in range(3)] == [STORED, at.TOLD, at.TOLD]
+    host: Any = (*event[:5], Tier.HOST)
+    assert table.store(*host) == STORED  # in another tier it is another copy
+    assert table.remove(None, [EngineHash(1)], Tier.DEVICE) == [11]
+    assert table.remove(None, [EngineHash(1)], Tier.DEVICE) == []
+    assert table.n_on_device == 0
+    table.clear()
+    assert [table.store(*event) for _ in range(2)] == [STORED, at.TOLD]
+    table.check()
 
 
 def test_digests_that_share_their_last_words_are_different_names():

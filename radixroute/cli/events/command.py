@@ -60,6 +60,10 @@ def record(  # noqa: PLR0913 - every parameter is an option of the command line
             help="Its replay socket, one for each --vllm, or none. [default: the next port]",
         ),
     ] = None,
+    block_size: Annotated[
+        int,
+        typer.Option(min=0, metavar="TOKENS", help="Of the engines' blocks. [default: as stored]"),
+    ] = 0,
     router: RouterOption = None,
     name: NameOption = None,
     seconds: Annotated[
@@ -87,7 +91,7 @@ def record(  # noqa: PLR0913 - every parameter is an option of the command line
     own = None if workers or engines else find_router(config_for(ctx, router, name))
     endpoints = engine_endpoints(engines, vllm_replay)
     require_free(file, force)
-    finder = SourceFinder(workers=workers, vllm=endpoints, router=own)
+    finder = SourceFinder(workers=workers, vllm=endpoints, router=own, block_size=block_size)
     try:
         capture = record_streams(file, finder, seconds, force)
     finally:

@@ -167,6 +167,7 @@ def _content_json(content: HolderContent) -> dict[str, Any]:
         "gaps": standing.gaps,
         "known_from": standing.known_from,
         "rejected": standing.rejected,
+        "dropped": dict(standing.dropped),
         "digest": standing.agreement.value,
         "digest_seq": standing.agreed_seq,
     }

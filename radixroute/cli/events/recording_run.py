@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from rich.console import Console
 
 from radixroute.cli.console import cell, show, show_table, table_of, tell
+from radixroute.cli.events.tables import show_drops
 from radixroute.errors import BadInput, NotRecorded
 from radixroute.replay.report.text import printable
 
@@ -96,3 +97,4 @@ def show_capture(file: Path, capture: "Capture") -> None:
         name = cell(printable(stream_name(one.holder)))
         table.add_row(name, one.state.value, seq, str(one.gaps), agreement(one))
     show_table(table)
+    show_drops(standings)

@@ -12,6 +12,9 @@ from radixroute.cli.console import cell, show, show_json, show_table, table_of
 from radixroute.replay.report.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from radixroute.events.recording.followed import Standing
     from radixroute.events.recording.reader import RecordingReader
     from radixroute.events.recording.recorded import Point, Rebuilt
 
@@ -48,6 +51,15 @@ def show_contents(rebuilt: "Rebuilt") -> None:
     for content in rebuilt.contents:
         table.add_row(*(cell(printable(one)) for one in content_cells(content)))
     show_table(table)
+    show_drops([content.standing for content in rebuilt.contents])
+
+
+def show_drops(standings: "Sequence[Standing]") -> None:
+    """What foreign engines said and nobody could believe, by reason: else it would look unsaid."""
+    dropped = {one.holder.worker: one.dropped for one in standings if one.dropped}
+    for worker, reasons in dropped.items():
+        told = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in reasons.items())
+        show(f"[yellow]not believed of {cell(printable(worker))}: {told}[/]")
 
 
 def show_changes(before: "Rebuilt", after: "Rebuilt", *, with_keys: bool) -> None:

@@ -1554,6 +1554,7 @@ class StepOutput(_message.Message):
     DECODE_TOKENS_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_DISPATCH_FIELD_NUMBER: _builtins.int
     OPENED_FIELD_NUMBER: _builtins.int
+    CLOSING_FIELD_NUMBER: _builtins.int
     step: _builtins.int
     """engine steps since start"""
     step_ms: _builtins.float
@@ -1566,6 +1567,8 @@ class StepOutput(_message.Message):
     """highest dispatch_seq of this session that the scheduler has seen"""
     opened: _builtins.bool
     """answer to OpenSession, sent first and alone"""
+    closing: _builtins.str
+    """in plain frames, where there is no status: why the worker ends this session; the last message"""
     @_builtins.property
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenDelta]: ...
     def __init__(
@@ -1578,10 +1581,11 @@ class StepOutput(_message.Message):
         decode_tokens: _builtins.int = ...,
         acknowledged_dispatch: _builtins.int = ...,
         opened: _builtins.bool = ...,
+        closing: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_dispatch", b"acknowledged_dispatch", "decode_tokens", b"decode_tokens", "deltas", b"deltas", "opened", b"opened", "prefill_tokens", b"prefill_tokens", "step", b"step", "step_ms", b"step_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_dispatch", b"acknowledged_dispatch", "closing", b"closing", "decode_tokens", b"decode_tokens", "deltas", b"deltas", "opened", b"opened", "prefill_tokens", b"prefill_tokens", "step", b"step", "step_ms", b"step_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

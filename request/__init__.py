@@ -10,6 +10,7 @@ The way in: `Tokenizer` (`tokenizer.py`) and `Limits` (`limits.py`).
     detokenizer.py   token ids to whole characters while they arrive
     encoding.py      a backend's ids, with the interpreter's lock let go of
     errors.py        what the room refuses, cut by what the caller can do
+    frames.py        messages of a worker session on a plain byte stream
     limits.py        what a request may ask for, and every check of it
     pacing.py        long conversions stop now and then for other threads
     sampling.py      how to choose tokens and when to stop, complete and validated

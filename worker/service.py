@@ -18,8 +18,10 @@ from radixroute.events.publish.publisher import EventPublisher
 from radixroute.events.settings import PublisherSettings
 from radixroute.events.wire.epoch import NONCE_BYTES, make_epoch
 from radixroute.events.wire.records import Epoch, LoadReport
+from radixroute.request.limits import Limits
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.api.describe import Places, describe
+from radixroute.worker.api.frame_server import FrameServer
 from radixroute.worker.api.metrics import WorkerSight
 from radixroute.worker.api.page import WorkerPage
 from radixroute.worker.api.server import EngineServer, WorkerServer, require_safe_host
@@ -79,6 +81,7 @@ class WorkerService:
         self._compat: CompatPublisher | None = None  # None: not asked for
         self._engine_server: EngineServer | None = None
         self._server: WorkerServer | None = None
+        self._frame_server: FrameServer | None = None
         self._address: WorkerAddress | None = None
         self._page = WorkerPage(settings)
         self._failure: asyncio.Future[str] | None = None
@@ -105,7 +108,7 @@ class WorkerService:
     @property
     def unread_sessions(self) -> int:
         """Worker sessions closed because their caller read nothing for too long."""
-        return 0 if self._engine_server is None else self._engine_server.unread_sessions
+        return 0 if self._sessions is None else self._sessions.unread
 
     @property
     def engine_pid(self) -> int | None:
@@ -149,6 +152,8 @@ class WorkerService:
         await self._page.stop()
         if self._sessions is not None:
             self._sessions.close_all()
+        if self._frame_server is not None:
+            await self._frame_server.stop()
         if self._server is not None:
             await self._server.stop()
         await self._engine.stop()
@@ -219,7 +224,10 @@ class WorkerService:
         self._report_load(())
         self._sessions = WorkerSessions(self._tokenizer, self)
         await self._page.start(partial(self._sight, self._info, self._sessions, self._publisher))
+        limits = Limits(self._info.max_model_len, self._info.vocab_size)
+        self._frame_server = FrameServer(self._sessions, limits, self._settings)
         places = Places(
+            await self._frame_server.start(),
             self._publisher.endpoints,
             None if self._compat is None else self._compat.endpoints,
             self._page.address,

@@ -39,6 +39,7 @@ class WorkerSettings:
     torch_threads: int = 1  # two workers with two threads each on two cores collapse (measured)
     host: str = "127.0.0.1"
     port: int = 0  # gRPC; 0: one the system picks, announced through membership
+    session_port: int = 0  # of worker sessions in plain frames; 0: one the system picks, announced
     # Of GET /metrics, at the same host; None: no page; 0: one the system picks, announced as `port`
     # is: workers share their settings and often a machine, and one number fits one of them.
     metrics_port: int | None = 0
@@ -63,8 +64,9 @@ class WorkerSettings:
             _at_least(name, getattr(self, name), 0)
         if not self.worker_id:
             raise BadSetting("worker_id", "is empty; give each worker a name of its own")
-        if self.port > 65535:
-            raise BadSetting("port", f"{self.port} is not a port; use 0 to 65535")
+        for name in ("port", "session_port"):
+            if not 0 <= getattr(self, name) <= 65535:
+                raise BadSetting(name, f"{getattr(self, name)} is not a port; use 0 to 65535")
         if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
             raise BadSetting(
                 "metrics_port", f"{self.metrics_port} is not a port; use 0 to 65535, or none"

@@ -7,5 +7,6 @@ The way in: `SocketThread` (`socket_thread.py`).
     socket_thread.py   a thread around a poller: started once, woken by anybody, stopped
     wake.py            its wake signal
     frames.py          messages of several frames, cheaper than pyzmq's own verbs
+    tcp.py             what is set on our connections
     bind.py            which addresses only this machine can reach, and which are free
 """

@@ -1,12 +1,12 @@
-"""Engine link: one worker's `Session` stream, reopened for as long as the worker is listed.
+"""Engine link: one worker's session, reopened for as long as the worker is listed.
 
-Owns the channel, the outbox and the backoff of one member. Decides nothing: it tells its listener
-what it saw, in the loop that runs it. Always drains the stream. One task reads, one writes.
+Owns the channel and the backoff of one member, and which wire its session takes: plain frames where
+the worker offers them, else `Session` over gRPC. Decides nothing: it tells its listener what it
+saw, in the loop that runs it.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from typing import Protocol
 
 import grpc
@@ -16,8 +16,11 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.router.errors import JoinRefused
 from radixroute.router.links.channel import channel_options
+from radixroute.router.links.frame_wire import FrameWire
+from radixroute.router.links.grpc_wire import GrpcWire
 from radixroute.router.links.handshake import Handshake, Joined
-from radixroute.router.links.wire import abort_message, dispatch_messages, step_reports
+from radixroute.router.links.session_wire import SessionEnded, SessionWire
+from radixroute.router.links.wire import abort_message, dispatch_messages
 from radixroute.router.messages.actions import Abort, Dispatch
 from radixroute.router.messages.inputs import MemberSpec, StepReport
 from radixroute.router.settings import RouterSettings
@@ -53,9 +56,7 @@ class EngineLink:
         self._settings = settings
         self._handshake = handshake
         self._listener = listener
-        # Unbounded here: what may wait in it is bounded by the requests in flight, and a worker
-        # that stops reading stops its heartbeats or is dropped with its session.
-        self._outbox: asyncio.Queue[pb.EngineRequest] | None = None
+        self._wire: SessionWire | None = None  # of the session that is open
         self._task: asyncio.Task[None] | None = None
         self._session: asyncio.Task[None] | None = None
 
@@ -73,15 +74,15 @@ class EngineLink:
             messages = [abort_message(action)]
         else:
             messages = list(dispatch_messages(action, self._settings.chunk_tokens))
-        if self._outbox is None:
+        if self._wire is None:
             return len(messages)
         for message in messages:
-            self._outbox.put_nowait(message)
+            self._wire.send(message)
         return 0
 
     def drop(self) -> None:
         """Ends the session at hand; the link goes on with the next one."""
-        self._outbox = None
+        self._wire = None
         if self._session is not None:
             self._session.cancel()
 
@@ -101,7 +102,7 @@ class EngineLink:
     def _report(self, session: asyncio.Task[None]) -> bool:
         """Tells how the session ended; True if it had been open."""
         error = None if session.cancelled() else session.exception()
-        was_open, self._outbox = self._outbox is not None, None
+        was_open, self._wire = self._wire is not None, None
         reason = _reason(error)
         if isinstance(error, JoinRefused):
             self._listener.refused(self.spec, error.reason)
@@ -120,30 +121,32 @@ class EngineLink:
             stub = rpc.EngineStub(channel)
             info = await stub.GetInfo(pb.GetInfoRequest(), timeout=timeout_s)
             joined = await self._handshake.admit(self.spec, info, stub)
-            call = stub.Session()
-            try:
-                await asyncio.wait_for(_open(call, self._settings.router_id), timeout_s)
-                await self._relay(call, joined)
-            finally:
-                call.cancel()
+            if not info.session_endpoint:
+                await self._relay(GrpcWire(stub), joined)
+                return
+        endpoint, most = info.session_endpoint, self._settings.max_message_bytes
+        await self._relay(FrameWire(endpoint, self.spec.address, most), joined)
 
-    async def _relay(self, call: grpc.aio.StreamStreamCall, joined: Joined) -> None:
-        outbox: asyncio.Queue[pb.EngineRequest] = asyncio.Queue()
-        self._outbox = outbox
-        self._listener.opened(self.spec, joined)
-        writer = asyncio.create_task(_write(call, outbox))
+    async def _relay(self, wire: SessionWire, joined: Joined) -> None:
+        hello = pb.OpenSession(router_id=self._settings.router_id, api_version=API_VERSION)
         try:
-            async for output in _read(call):
-                for number, report in enumerate(step_reports(output)):
-                    if number:
-                        await asyncio.sleep(0)  # others have their turn
-                    self._listener.received(self.spec, report)
+            async with asyncio.timeout(self._settings.connect_timeout_s):
+                await wire.open(hello)
+            self._wire = wire
+            self._listener.opened(self.spec, joined)
+            await wire.relay(lambda report: self._listener.received(self.spec, report))
         finally:
-            writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+            wire.close()
 
 
-_EXPECTED = (JoinRefused, grpc.RpcError, TimeoutError, OSError, asyncio.CancelledError)
+_EXPECTED = (
+    JoinRefused,
+    SessionEnded,
+    grpc.RpcError,
+    TimeoutError,
+    OSError,
+    asyncio.CancelledError,
+)
 
 
 def _reason(error: BaseException | None) -> str:
@@ -151,24 +154,6 @@ def _reason(error: BaseException | None) -> str:
         return "the session ended"
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name}: the session broke"
+    if isinstance(error, SessionEnded):
+        return str(error)
     return type(error).__name__
-
-
-async def _open(call: grpc.aio.StreamStreamCall, router_id: str) -> None:
-    hello = pb.OpenSession(router_id=router_id, api_version=API_VERSION)
-    await call.write(pb.EngineRequest(open=hello))
-    answer = await call.read()
-    if answer is grpc.aio.EOF or not answer.opened:
-        # Raises the status the worker closed with, if it did.
-        code = await call.code()
-        raise JoinRefused(f"the worker did not open a session: {code.name}")
-
-
-async def _read(call: grpc.aio.StreamStreamCall) -> AsyncIterator[pb.StepOutput]:
-    while (output := await call.read()) is not grpc.aio.EOF:
-        yield output
-
-
-async def _write(call: grpc.aio.StreamStreamCall, outbox: asyncio.Queue[pb.EngineRequest]) -> None:
-    while True:
-        await call.write(await outbox.get())

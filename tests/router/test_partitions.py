@@ -28,8 +28,11 @@ SEED = 11
 
 
 @asynccontextmanager
-async def behind_relays() -> AsyncIterator[tuple[RouterService, object, list[Relay]]]:
-    """The router's members again, the bad one by way of relays: calls, events, replays."""
+async def behind_relays(
+    sessions: str,
+) -> AsyncIterator[tuple[RouterService, object, list[Relay]]]:
+    """The router's members again, the bad one by way of relays: its session, events, replays, and
+    whatever else it is asked."""
     async with (
         AsyncExitStack() as wires,
         fleet(BAD, GOOD, runner=SLOW_RUNNER, worker={"kv_memory": 1024 * 32}, router=QUICK) as (
@@ -40,16 +43,22 @@ async def behind_relays() -> AsyncIterator[tuple[RouterService, object, list[Rel
     ):
         bad = workers[BAD]
         info = bad._engine_server._info
+        places = [info.session_endpoint, info.events_endpoint, info.replay_endpoint]
+        if sessions == "grpc":
+            places[0], info.session_endpoint = str(bad.address), ""
         relays = [
-            await wires.enter_async_context(relay(behind))
-            for behind in (str(bad.address), info.events_endpoint, info.replay_endpoint)
+            await wires.enter_async_context(relay(behind)) for behind in (*places, str(bad.address))
         ]
+        if sessions == "frames":
+            info.session_endpoint = f"tcp://{relays[0].address}"
         info.events_endpoint = f"tcp://{relays[1].address}"
         info.replay_endpoint = f"tcp://{relays[2].address}"
         good = MemberSpec(GOOD, str(workers[GOOD].address), 3)
         service.set_members([good])
         await until(lambda: set(states(service)) == {GOOD})
-        service.set_members([good, MemberSpec(BAD, relays[0].address, 3)])
+        service.set_members(
+            [good, MemberSpec(BAD, relays[3 if info.session_endpoint else 0].address, 3)]
+        )
         await until(lambda: all_live(service) and _is_believed(service))
         yield service, router, relays
         for worker in workers.values():
@@ -86,10 +95,10 @@ async def delays(wires: list[Relay], rng: random.Random) -> None:
 
 async def events_alone_are_lost(wires: list[Relay], _rng: random.Random) -> None:
     """Nobody hears from it, though its answers come."""
-    for wire in wires[1:]:
+    for wire in wires[1:3]:
         wire.stall()
     await asyncio.sleep(2.0)
-    for wire in wires[1:]:
+    for wire in wires[1:3]:
         wire.reset()
         wire.mend()
 
@@ -98,12 +107,13 @@ SLOW = (stalls, delays, events_alone_are_lost)
 Spoil = Callable[[list[Relay], random.Random], Awaitable[None]]
 
 
+@pytest.mark.parametrize("sessions", ["frames", pytest.param("grpc", marks=pytest.mark.deep)])
 @pytest.mark.parametrize(
     "spoil", [resets, *(pytest.param(one, marks=pytest.mark.deep) for one in SLOW)]
 )
-async def test_streams_are_whole_and_the_worker_is_found_again(spoil: Spoil):
+async def test_streams_are_whole_and_the_worker_is_found_again(spoil: Spoil, sessions: str):
     print(f"seed {SEED}")
-    async with behind_relays() as (service, router, wires):
+    async with behind_relays(sessions) as (service, router, wires):
         prompts = [[*range(20), n] for n in range(STREAMS)]
         with held_back():
             calls = [asyncio.create_task(collect(ask(router, p, N))) for p in prompts]

@@ -7,12 +7,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import grpc
+import pytest
 
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.request.frames import HELLO, framed
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import pack_tokens
 from radixroute.router.counters import Count
-from radixroute.router.links.engine_link import EngineLink
+from radixroute.router.links.frame_wire import FrameWire
+from radixroute.router.links.grpc_wire import GrpcWire
 from radixroute.router.links.wire import DELTAS_A_TURN, step_reports
 from radixroute.router.loop_lag import MAX_LAG_S, LagMeter
 from radixroute.router.runtime import RouterRuntime
@@ -37,8 +40,10 @@ def test_a_step_of_very_many_requests_comes_in_parts():
     assert [len(one.deltas) for one in step_reports(output(0))] == [0]
 
 
-async def test_others_have_their_turn_between_the_parts_of_a_step():
+@pytest.mark.parametrize("kind", ["grpc", "frames"])
+async def test_others_have_their_turn_between_the_parts_of_a_step(kind):
     outputs = [output(4 * DELTAS_A_TURN)]
+    n_deltas = list[int]()
     now, worst, over = [0], [0], asyncio.Event()
 
     async def other():
@@ -50,20 +55,26 @@ async def test_others_have_their_turn_between_the_parts_of_a_step():
         async def read(self):
             return outputs.pop() if outputs else grpc.aio.EOF
 
-    class Listener:
-        def opened(self, spec, joined):
-            pass
+    def received(report):
+        now[0] += len(report.deltas)
+        worst[0] = max(worst[0], now[0])
+        n_deltas.append(len(report.deltas))
 
-        def received(self, spec, report):
-            now[0] += len(report.deltas)
-            worst[0] = max(worst[0], now[0])
-
-    member: Any = SimpleNamespace(worker_id="w")
-    nobody: Any = None
-    listener: Any = Listener()
-    link = EngineLink(member, settings(), nobody, listener)
     task = asyncio.create_task(other())
-    await link._relay(Call(), nobody)
+    nobody: Any = None
+    wire = GrpcWire(nobody) if kind == "grpc" else FrameWire("", "", 1 << 30)
+    if isinstance(wire, GrpcWire):
+        call: Any = Call()
+        wire._call = call
+        await wire.relay(received)
+    else:
+        relaying = asyncio.create_task(wire.relay(received))
+        await asyncio.sleep(0)
+        wire.data_received(HELLO + framed(outputs.pop().SerializeToString()))
+        wire.data_received(framed(output(1).SerializeToString()))
+        await until(lambda: sum(n_deltas) == 4 * DELTAS_A_TURN + 1)
+        assert n_deltas == [*[DELTAS_A_TURN] * 4, 1]  # in order
+        relaying.cancel()
     over.set()
     await task
     assert worst[0] == DELTAS_A_TURN

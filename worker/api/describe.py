@@ -18,6 +18,7 @@ from radixroute.worker.settings import WorkerSettings
 class Places:
     """Where a worker's streams and pages are."""
 
+    sessions: str  # in plain frames
     events: Endpoints
     compat: Endpoints | None  # None: not offered
     metrics_address: str  # empty: no page
@@ -44,6 +45,7 @@ def describe(
         max_num_seqs=info.max_num_seqs,
         max_waiting=settings.max_waiting if info.max_waiting is None else info.max_waiting,
         max_num_batched_tokens=info.max_num_batched_tokens,
+        session_endpoint=places.sessions,
         events_endpoint=places.events.events,
         replay_endpoint=places.events.control,
         ranks=1,

@@ -15,15 +15,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
 from radixroute.events.net.bind import is_loopback
-from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.request.errors import InvalidRequest, NoRoom
 from radixroute.request.limits import Limits
-from radixroute.request.sampling import FinishReason
+from radixroute.worker.api.inbox import ENGINE_GONE, take, why_not_opened
 from radixroute.worker.api.intake import MAX_ID_LEN, Intake
 from radixroute.worker.api.worker_sessions import WorkerSession, WorkerSessions
-from radixroute.worker.engine.engine import refused_as
 from radixroute.worker.errors import EngineDead, PortInUse, UnsafeBind
 from radixroute.worker.settings import WorkerSettings
 
@@ -37,7 +35,6 @@ _KEEPALIVE = (
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
 )
-_ENGINE_GONE = "the engine has ended; send the request to another worker"
 _log = logging.getLogger(__name__)
 
 
@@ -47,7 +44,6 @@ class EngineServer(rpc.EngineServicer):
     def __init__(
         self, sessions: WorkerSessions, info: pb.GetInfoResponse, unread_timeout_s: float
     ) -> None:
-        self.unread_sessions = 0
         self._sessions = sessions
         self._info = info
         self._limits = Limits(info.max_model_len, info.vocab_size)
@@ -87,7 +83,7 @@ class EngineServer(rpc.EngineServicer):
         if isinstance(ended, Exception):
             _log.error("reading a session failed", exc_info=ended)
         if not self._sessions.is_open:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, _ENGINE_GONE)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, ENGINE_GONE)
 
     async def Generate(self, request: pb.SubmitRequest, context: grpc.aio.ServicerContext) -> None:
         session = self._sessions.open_direct(request.request_id[:MAX_ID_LEN])
@@ -109,18 +105,19 @@ class EngineServer(rpc.EngineServicer):
             pass
         finally:
             session.close()
-        await context.abort(grpc.StatusCode.UNAVAILABLE, _ENGINE_GONE)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, ENGINE_GONE)
 
     async def _hello(self, context: grpc.aio.ServicerContext) -> pb.OpenSession:
         if not self._sessions.is_open:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, _ENGINE_GONE)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, ENGINE_GONE)
         first = await context.read()
-        if first is grpc.aio.EOF or first.WhichOneof("kind") != "open":
-            text = "the first message of a session must be `open`"
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
-        if first.open.api_version != API_VERSION:
-            text = f"this worker speaks api version {API_VERSION}, not {first.open.api_version}"
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, text)
+        reason = why_not_opened(pb.EngineRequest() if first is grpc.aio.EOF else first)
+        if reason:
+            is_version = first is not grpc.aio.EOF and first.WhichOneof("kind") == "open"
+            code = grpc.StatusCode
+            await context.abort(
+                code.FAILED_PRECONDITION if is_version else code.INVALID_ARGUMENT, reason
+            )
         hello: pb.OpenSession = first.open
         return hello
 
@@ -129,7 +126,7 @@ class EngineServer(rpc.EngineServicer):
         intake = Intake(self._limits)
         try:
             while (message := await context.read()) is not grpc.aio.EOF:
-                _take(session, intake, message)
+                take(session, intake, message)
         finally:
             session.close()
 
@@ -143,36 +140,10 @@ class EngineServer(rpc.EngineServicer):
             async with asyncio.timeout(self._unread_timeout_s):
                 await context.write(message)
         except TimeoutError:
-            self.unread_sessions += 1
+            self._sessions.unread += 1
             session.close()
             text = f"nothing was read for {self._unread_timeout_s:g} s"
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
-
-
-def _take(session: WorkerSession, intake: Intake, message: pb.EngineRequest) -> None:
-    """One message of a worker session. A bad request ends itself, never the session."""
-    match message.WhichOneof("kind"):
-        case "submit":
-            request_id, attempt = message.submit.request_id, message.submit.attempt
-        case "chunk":
-            request_id, attempt = message.chunk.request_id, message.chunk.attempt
-        case "abort":
-            if not intake.forget(message.abort.request_id, message.abort.attempt):
-                session.abort(message.abort.request_id, message.abort.attempt)
-            return
-        case _:
-            return  # a message of a newer v1: additions must not end old sessions
-    try:
-        if message.WhichOneof("kind") == "submit":
-            submission = intake.submit(message.submit)
-        else:
-            submission = intake.chunk(message.chunk)
-        if submission is not None:
-            session.submit(submission)
-    except InvalidRequest as error:
-        session.refuse(request_id, attempt, refused_as(error), str(error))
-    except EngineDead:
-        session.refuse(request_id, attempt, FinishReason.ERROR, _ENGINE_GONE)
 
 
 class WorkerServer:

@@ -9,7 +9,7 @@ server and by the engine's listener, on one event loop.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,6 +65,12 @@ class WorkerSession:
         self._outbox: deque[pb.StepOutput] = deque()
         self._arrived = asyncio.Event()
         self._is_closed = False
+        # Told whenever there is output or the end; instead of whoever waits in `next_output`.
+        self.listener: Callable[[], None] | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
 
     @property
     def in_flight(self) -> int:
@@ -136,6 +142,12 @@ class WorkerSession:
             await self._arrived.wait()
         return self._outbox.popleft()
 
+    def take_outputs(self) -> list[pb.StepOutput]:
+        """All that waits to be sent."""
+        waiting = list(self._outbox)
+        self._outbox.clear()
+        return waiting
+
     def close(self) -> None:
         """Nothing more is sent; every request that still runs is aborted. Idempotent."""
         if self._is_closed:
@@ -144,8 +156,8 @@ class WorkerSession:
         for request_id, attempt in self._engine_ids:
             self._sessions.fences.end(request_id, attempt, self)
         self._outbox.clear()
-        self._arrived.set()
         self._sessions.forget(self)
+        self._tell()
 
     def deliver(self, step: EngineStep, outputs: Iterable[TokenOutput], acknowledged: int) -> None:
         """Queue what a step did for this session; nothing if it did nothing."""
@@ -187,7 +199,12 @@ class WorkerSession:
     def _put(self, message: pb.StepOutput) -> None:
         if not self._is_closed:
             self._outbox.append(message)
-            self._arrived.set()
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.listener is not None:
+            self.listener()
+        self._arrived.set()
 
 
 class WorkerSessions:
@@ -202,6 +219,7 @@ class WorkerSessions:
         self._direct_ended: deque[str] = deque(maxlen=DIRECT_ENDED_KEPT)
         self._n_opened = 0
         self.is_open = True  # False: the engine has ended
+        self.unread = 0  # sessions closed because their caller read nothing for too long
 
     def __len__(self) -> int:
         return len(self._sessions)

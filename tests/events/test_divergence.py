@@ -23,8 +23,9 @@ from radixroute.radix.digest import Account
 from radixroute.radix.ids import Holder, Tier, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from tests.events.fakes import RouterEnd, World, removed, stored
+from tests.parts import parts
 
-SEEDS, QUICK_SEEDS = 1000, 150  # the others are deep
+SEEDS = 1000
 MAX_BEATS = 2
 
 
@@ -127,13 +128,7 @@ def watched(seed, router) -> WatchedWorld:
     return world
 
 
-@pytest.mark.parametrize(
-    "seeds",
-    [
-        pytest.param(range(QUICK_SEEDS), id="first"),
-        pytest.param(range(QUICK_SEEDS, SEEDS), id="others", marks=pytest.mark.deep),
-    ],
-)
+@pytest.mark.parametrize("seeds", parts(SEEDS, quick=150))
 def test_no_wrong_index_survives_two_heartbeats(seeds):
     told, strays = 0, Counter[str]()
     for seed in seeds:

@@ -1,7 +1,5 @@
 """Publisher and session over a lossy, repeating, delaying, mangling link: seeds, virtual time."""
 
-from typing import Any
-
 import pytest
 
 from radixroute.events.errors import LocalEventError
@@ -12,23 +10,11 @@ from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCle
 from radixroute.radix.ids import BlockKey, Holder
 from radixroute.radix.index.prefix_index import PrefixIndex
 from tests.events.fakes import HOLDER, RouterEnd, World, share_a_socket
+from tests.parts import parts
 
 SEEDS = 10_000
 RANK_SEEDS = 1000  # two ranks take twice as long: the rest of the 10,000 is slow
 INDEX_SEEDS = 1000
-
-
-def seeds(n: int, quick: int, slow: int | None = None, step: int = 100) -> list[Any]:
-    """Parts of `n` seeds: the first `quick` are one that always runs, the others run elsewhere."""
-
-    def marks(first: int) -> list[Any]:
-        if slow is not None and first >= slow:
-            return [pytest.mark.slow]
-        return [pytest.mark.deep] if first else []
-
-    bounds = [0, quick, *range(step, n, step), n]
-    parts = zip(bounds, bounds[1:], strict=False)
-    return [pytest.param(range(*part), marks=marks(part[0]), id=f"{part[0]}") for part in parts]
 
 
 class IndexEnd(RouterEnd):
@@ -87,9 +73,9 @@ def is_right(world: World) -> bool:
     return world.router.index == world.cache.truth
 
 
-@pytest.mark.parametrize("part", seeds(SEEDS, quick=120, step=500))
-def test_after_quiet_the_index_is_the_truth(part):
-    for seed in part:
+@pytest.mark.parametrize("seeds", parts(SEEDS, quick=120, step=500))
+def test_after_quiet_the_index_is_the_truth(seeds):
+    for seed in seeds:
         world = run_world(seed)
         session = world.router.session
         session.check()
@@ -97,9 +83,9 @@ def test_after_quiet_the_index_is_the_truth(part):
         assert is_right(world), f"seed {seed}"
 
 
-@pytest.mark.parametrize("part", seeds(SEEDS, quick=40, slow=RANK_SEEDS))
-def test_after_quiet_each_of_two_ranks_on_one_socket_has_its_own_truth(part):
-    for seed in part:
+@pytest.mark.parametrize("seeds", parts(SEEDS, quick=40, step=100, slow=RANK_SEEDS))
+def test_after_quiet_each_of_two_ranks_on_one_socket_has_its_own_truth(seeds):
+    for seed in seeds:
         prefixes = PrefixIndex()
         routers = [IndexEnd(rank, prefixes) for rank in range(2)]
         for router, world in zip(routers, run_ranks(seed, routers), strict=True):
@@ -114,9 +100,9 @@ def test_after_quiet_each_of_two_ranks_on_one_socket_has_its_own_truth(part):
         prefixes.check()
 
 
-@pytest.mark.parametrize("part", seeds(INDEX_SEEDS, quick=60))
-def test_the_real_index_follows_as_well(part):
-    for seed in part:
+@pytest.mark.parametrize("seeds", parts(INDEX_SEEDS, quick=60, step=500))
+def test_the_real_index_follows_as_well(seeds):
+    for seed in seeds:
         world = run_world(seed, IndexEnd())
         index, truth = world.router.prefixes, world.cache.truth
         index.check()

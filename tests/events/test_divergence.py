@@ -23,6 +23,7 @@ from radixroute.radix.digest import Account
 from radixroute.radix.ids import Holder, Tier, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from tests.events.fakes import RouterEnd, World, removed, stored
+from tests.parts import parts
 
 SEEDS = 1000
 MAX_BEATS = 2
@@ -127,30 +128,30 @@ def watched(seed, router) -> WatchedWorld:
     return world
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, 250))
-def test_no_wrong_index_survives_two_heartbeats(first):
+@pytest.mark.parametrize("seeds", parts(SEEDS, quick=150))
+def test_no_wrong_index_survives_two_heartbeats(seeds):
     told, strays = 0, Counter[str]()
-    for seed in range(first, first + 250):
+    for seed in seeds:
         world = watched(seed, StrayEnd())
         assert world.survived < MAX_BEATS, f"seed {seed}"
         assert world.router.session.state is StreamState.LIVE, f"seed {seed}"
         assert world.router.held() == world.cache.truth, f"seed {seed}"
         told += world.n_told
         strays += world.router.strays
-    assert told > 250
-    assert min(strays["lost"], strays["added"]) > 50
+    assert told > len(seeds)
+    assert min(strays["lost"], strays["added"]) > len(seeds) / 5
 
 
 def test_nor_does_it_in_the_real_index():
     told = 0
-    for seed in range(100):
+    for seed in range(40):
         router = StrayIndexEnd()
         world = watched(seed, router)
         assert world.survived < MAX_BEATS, f"seed {seed}"
         assert router.held() == world.cache.truth, f"seed {seed}"
         router.prefixes.check()
         told += world.n_told
-    assert told > 100
+    assert told > 40
 
 
 class Believer(StreamSession):

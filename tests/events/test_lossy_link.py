@@ -1,7 +1,5 @@
 """Publisher and session over a lossy, repeating, delaying, mangling link: seeds, virtual time."""
 
-from typing import Any
-
 import pytest
 
 from radixroute.events.errors import LocalEventError
@@ -12,24 +10,11 @@ from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCle
 from radixroute.radix.ids import BlockKey, Holder
 from radixroute.radix.index.prefix_index import PrefixIndex
 from tests.events.fakes import HOLDER, RouterEnd, World, share_a_socket
+from tests.parts import parts
 
 SEEDS = 10_000
-CHUNK = 500
-QUICK_SEEDS = 500  # in the default run; the others are deep
 RANK_SEEDS = 1000  # two ranks take twice as long: the rest of the 10,000 is slow
-QUICK_RANK_SEEDS = 200
-INDEX_SEEDS, QUICK_INDEX_SEEDS = 1000, 300
-
-
-def seeds(n: int, quick: int, slow: int | None = None, step: int = 100) -> list[Any]:
-    """Where each part of `n` seeds begins: the first ones always run, the others elsewhere."""
-
-    def marks(first: int) -> list[Any]:
-        if slow is not None and first >= slow:
-            return [pytest.mark.slow]
-        return [pytest.mark.deep] if first >= quick else []
-
-    return [pytest.param(first, marks=marks(first)) for first in range(0, n, step)]
+INDEX_SEEDS = 1000
 
 
 class IndexEnd(RouterEnd):
@@ -88,9 +73,9 @@ def is_right(world: World) -> bool:
     return world.router.index == world.cache.truth
 
 
-@pytest.mark.parametrize("first", seeds(SEEDS, QUICK_SEEDS, step=CHUNK))
-def test_after_quiet_the_index_is_the_truth(first):
-    for seed in range(first, first + CHUNK):
+@pytest.mark.parametrize("seeds", parts(SEEDS, quick=120, step=500))
+def test_after_quiet_the_index_is_the_truth(seeds):
+    for seed in seeds:
         world = run_world(seed)
         session = world.router.session
         session.check()
@@ -98,9 +83,9 @@ def test_after_quiet_the_index_is_the_truth(first):
         assert is_right(world), f"seed {seed}"
 
 
-@pytest.mark.parametrize("first", seeds(SEEDS, QUICK_RANK_SEEDS, RANK_SEEDS))
-def test_after_quiet_each_of_two_ranks_on_one_socket_has_its_own_truth(first):
-    for seed in range(first, first + 100):
+@pytest.mark.parametrize("seeds", parts(SEEDS, quick=40, step=100, slow=RANK_SEEDS))
+def test_after_quiet_each_of_two_ranks_on_one_socket_has_its_own_truth(seeds):
+    for seed in seeds:
         prefixes = PrefixIndex()
         routers = [IndexEnd(rank, prefixes) for rank in range(2)]
         for router, world in zip(routers, run_ranks(seed, routers), strict=True):
@@ -115,9 +100,9 @@ def test_after_quiet_each_of_two_ranks_on_one_socket_has_its_own_truth(first):
         prefixes.check()
 
 
-@pytest.mark.parametrize("first", seeds(INDEX_SEEDS, QUICK_INDEX_SEEDS))
-def test_the_real_index_follows_as_well(first):
-    for seed in range(first, first + 100):
+@pytest.mark.parametrize("seeds", parts(INDEX_SEEDS, quick=60, step=500))
+def test_the_real_index_follows_as_well(seeds):
+    for seed in seeds:
         world = run_world(seed, IndexEnd())
         index, truth = world.router.prefixes, world.cache.truth
         index.check()
@@ -194,13 +179,13 @@ def goes_wrong(seed, mutant) -> bool:
 
 @pytest.mark.parametrize("mutant", [AnyEpoch, NoFence])
 def test_without_the_epoch_or_the_fence_some_index_goes_wrong(mutant):
-    assert any(goes_wrong(seed, mutant) for seed in range(100))
-    assert not any(goes_wrong(seed, StreamSession) for seed in range(100))
+    wrong = next(seed for seed in range(100) if goes_wrong(seed, mutant))
+    assert not goes_wrong(wrong, StreamSession)
 
 
 @pytest.mark.parametrize("mutant", [Believer, Forgetful])
 def test_without_the_heartbeats_proof_some_index_stays_wrong(mutant):
-    worlds = [run_world(seed, RouterEnd(mutant)) for seed in range(100)]
+    worlds = (run_world(seed, RouterEnd(mutant)) for seed in range(100))
     assert any(
         world.router.session.state is StreamState.LIVE and not is_right(world) for world in worlds
     )

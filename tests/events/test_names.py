@@ -14,6 +14,7 @@ from radixroute.events.engines.names_layout import CONFLICT, NO_ROOM, STORED
 from radixroute.events.errors import LocalEventError
 from radixroute.radix.ids import BlockKey, Keys, Tier
 from radixroute.radix.keys.scope import Scope
+from tests.parts import examples
 
 ROOT, OTHER = Scope("model", 16), Scope("model", 16, lora="x")
 
@@ -80,9 +81,14 @@ GROWTHS = st.tuples(st.just("grow"), st.integers(0, 3), st.integers(0, 2000))
 CLEARS = st.tuples(st.just("clear"))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(st.lists(st.one_of(STORES, STORES, REMOVALS, REMOVALS, GROWTHS, CLEARS), max_size=40))
-def test_any_stores_and_removals_leave_what_a_dict_would_hold(steps):
+@examples(50, 150)
+def test_any_stores_and_removals_leave_what_a_dict_would_hold(n_examples):
+    steps = st.lists(st.one_of(STORES, STORES, REMOVALS, REMOVALS, GROWTHS, CLEARS), max_size=40)
+    limits = settings(max_examples=n_examples, deadline=None, derandomize=True)
+    limits(given(steps)(assert_equals_a_dict))()
+
+
+def assert_equals_a_dict(steps):
     ours, theirs = NameTable(ROOT), DictTable()
     used = set()
     n_filled = 0

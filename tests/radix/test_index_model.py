@@ -121,10 +121,19 @@ class IndexMachine(RuleBasedStateMachine):
             assert pairs_of(runs) == pairs_of(self.reference.dump(holder))
 
 
-TestIndex = IndexMachine.TestCase
-TestIndex.settings = settings(
-    max_examples=120, stateful_step_count=40, derandomize=True, deadline=None
-)
+def index_settings(n_examples: int) -> settings:
+    return settings(
+        max_examples=n_examples, stateful_step_count=40, derandomize=True, deadline=None
+    )
+
+
+class TestIndex(IndexMachine.TestCase):
+    settings = index_settings(40)
+
+
+@pytest.mark.deep
+class TestIndexAtLength(IndexMachine.TestCase):
+    settings = index_settings(120)
 
 
 def filled() -> PrefixIndex:

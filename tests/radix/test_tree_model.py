@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -169,11 +170,20 @@ class AgedTreeMachine(TreeMachine):
         )
 
 
-TestAgedTree = AgedTreeMachine.TestCase
-TestAgedTree.settings = settings(
-    max_examples=60, stateful_step_count=40, derandomize=True, deadline=None
-)
-TestTree = TreeMachine.TestCase
-TestTree.settings = settings(
-    max_examples=250, stateful_step_count=40, derandomize=True, deadline=None
-)
+def tree_settings(n_examples: int) -> settings:
+    return settings(
+        max_examples=n_examples, stateful_step_count=40, derandomize=True, deadline=None
+    )
+
+
+class TestAgedTree(AgedTreeMachine.TestCase):
+    settings = tree_settings(40)
+
+
+class TestTree(TreeMachine.TestCase):
+    settings = tree_settings(80)
+
+
+@pytest.mark.deep
+class TestTreeAtLength(TreeMachine.TestCase):
+    settings = tree_settings(250)

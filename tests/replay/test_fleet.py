@@ -12,6 +12,7 @@ from radixroute.replay.fleet.shape import FleetBuffers, FleetShape
 from radixroute.replay.fleet.simulated_fleet import SimulatedFleet
 from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
 from radixroute.replay.traces.trace import prefixes
+from tests.parts import parts
 from tests.replay.conversation import conversation, round_robin
 from tests.replay.fleets import (
     Workload,
@@ -26,7 +27,6 @@ from tests.replay.fleets import (
 )
 from tests.replay.slow_fleet import numbered_events
 
-CHUNK = 100
 SMALLEST = FleetBuffers(words=0, events=0, reports=0, items=0)
 
 
@@ -86,10 +86,10 @@ def assert_reports_tell_all_steps(reports, slow):
         assert next(steps, None) is None, "the last step of a worker always ends a request"
 
 
-@pytest.mark.parametrize("first", range(0, 800, CHUNK))
-def test_it_does_what_real_schedulers_over_real_caches_do(first):
+@pytest.mark.parametrize("seeds", parts(800, quick=200))
+def test_it_does_what_real_schedulers_over_real_caches_do(seeds):
     met: Counter[str] = Counter()
-    for seed in range(first, first + CHUNK):
+    for seed in seeds:
         try:
             met += assert_equals_the_real_thing(random_workload(seed))
         except AssertionError as error:
@@ -121,9 +121,9 @@ def test_a_watermark_refuses_no_request_that_fits_an_empty_worker():
         )
 
 
-@pytest.mark.parametrize("first", range(0, 400, CHUNK))
-def test_how_time_is_cut_changes_nothing(first):
-    for seed in range(first, first + CHUNK):
+@pytest.mark.parametrize("seeds", parts(400, quick=100))
+def test_how_time_is_cut_changes_nothing(seeds):
+    for seed in seeds:
         load, rng = random_workload(seed), random.Random(seed)
 
         def cut(fleet, until_ns, rng=rng):
@@ -141,7 +141,7 @@ def test_how_time_is_cut_changes_nothing(first):
 
 
 def test_each_stop_is_the_time_of_a_report():
-    for seed in range(CHUNK):
+    for seed in range(100):
         load = random_workload(seed)
         fleet = new_fleet(load)
         for request, worker in enumerate(load.placement):
@@ -181,9 +181,9 @@ def test_who_looks_at_a_fast_forward_sees_the_step_of_now():
     assert fleet.requests.tolist() == other.requests.tolist()
 
 
-@pytest.mark.parametrize("first", range(0, 400, CHUNK))
-def test_small_buffers_change_nothing(first):
-    for seed in range(first, first + CHUNK):
+@pytest.mark.parametrize("seeds", parts(400, quick=100))
+def test_small_buffers_change_nothing(seeds):
+    for seed in seeds:
         load = random_workload(seed)
         for advance in (straight, stopping):
             whole = drive(load, new_fleet(load), advance)

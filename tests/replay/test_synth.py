@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -27,15 +28,13 @@ REUSE = {
 EVERY = pytest.mark.parametrize("kind", KINDS)
 
 
-@pytest.fixture(scope="module")
-def traces():
-    return {(kind, seed): synthesize(kind, seed) for kind in KINDS for seed in range(5)}
+made = cache(synthesize)
 
 
 @EVERY
-def test_a_workload_is_sound_and_as_long_as_asked(traces, kind):
+def test_a_workload_is_sound_and_as_long_as_asked(kind):
     for seed in range(5):
-        trace = traces[kind, seed]
+        trace = made(kind, seed)
         assert_sound(trace)
         assert (len(trace), trace.block_size) == (2_000, BLOCK)
         assert trace.name == f"{kind}-{seed}"
@@ -51,8 +50,8 @@ def test_small_workloads_are_as_long_as_asked_too(kind, requests):
 
 
 @EVERY
-def test_a_block_id_names_its_whole_prefix(traces, kind):
-    trace = traces[kind, 1]
+def test_a_block_id_names_its_whole_prefix(kind):
+    trace = made(kind, 1)
     before: dict[int, tuple[int, int | None]] = {}
     held: dict[int, int] = {}
     for i in range(len(trace)):
@@ -67,9 +66,9 @@ def test_a_block_id_names_its_whole_prefix(traces, kind):
 
 
 @EVERY
-def test_what_is_shared_is_what_the_kind_promises(traces, kind):
+def test_what_is_shared_is_what_the_kind_promises(kind):
     low, high = REUSE[kind]
-    found = [infinite_reuse(traces[kind, seed]) for seed in range(5)]
+    found = [infinite_reuse(made(kind, seed)) for seed in range(5)]
     assert low < min(found), found
     assert max(found) < high, found
 
@@ -80,7 +79,7 @@ print(*(synthesize(kind, 3).digest for kind in KINDS))
 """
 
 
-def test_two_processes_make_the_same_workloads(traces):
+def test_two_processes_make_the_same_workloads():
     done = subprocess.run(
         [sys.executable, "-c", _DIGESTS],
         capture_output=True,
@@ -88,14 +87,14 @@ def test_two_processes_make_the_same_workloads(traces):
         check=True,
         env={"PYTHONHASHSEED": "77", "PYTHONPATH": ":".join(path for path in sys.path if path)},
     )
-    ours = [traces[kind, 3].digest for kind in KINDS]
+    ours = [made(kind, 3).digest for kind in KINDS]
     assert done.stdout.split() == ours
     assert len(set(ours)) == len(KINDS)
 
 
 @EVERY
-def test_another_seed_makes_another_workload(traces, kind):
-    assert len({traces[kind, seed].digest for seed in range(5)}) == 5
+def test_another_seed_makes_another_workload(kind):
+    assert len({made(kind, seed).digest for seed in range(5)}) == 5
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -127,8 +126,8 @@ def test_ids_are_equal_exactly_where_tokens_are(seed):
     assert len(prefix_of) < sum(len(pieces.ids(prompt)) for prompt in prompts)
 
 
-def test_chats_grow_by_the_answer_and_the_next_question_and_wait_for_people(traces):
-    trace = traces["chats", 1]
+def test_chats_grow_by_the_answer_and_the_next_question_and_wait_for_people():
+    trace = made("chats", 1)
     follows = np.flatnonzero(trace.after >= 0)
     assert 0.7 < len(follows) / len(trace) < 0.9
     for i in follows.tolist():
@@ -140,8 +139,8 @@ def test_chats_grow_by_the_answer_and_the_next_question_and_wait_for_people(trac
     assert 12 < np.median(trace.arrival_ns[follows]) / 1e9 < 18
 
 
-def test_agents_branch(traces):
-    trace = traces["agents", 1]
+def test_agents_branch():
+    trace = made("agents", 1)
     children = np.bincount(trace.after[trace.after >= 0], minlength=len(trace))
     assert set(children.tolist()) == {0, 1, 3}
     assert 0.15 < (children == 3).sum() / (children > 0).sum() < 0.25
@@ -151,8 +150,8 @@ def test_agents_branch(traces):
         assert blocks_of(trace, i)[:full] == blocks_of(trace, before)[:full]
 
 
-def test_a_few_documents_are_in_demand(traces):
-    trace = traces["rag", 1]
+def test_a_few_documents_are_in_demand():
+    trace = made("rag", 1)
     _, asked = np.unique(trace.blocks, return_counts=True)
     assert asked.max() == len(trace)  # the system prompt
     n_shared = int((asked == len(trace)).sum())
@@ -163,8 +162,8 @@ def test_a_few_documents_are_in_demand(traces):
     assert (counts <= 2).sum() > 100
 
 
-def test_bursts_are_crowds_in_time(traces):
-    trace = traces["bursts", 1]
+def test_bursts_are_crowds_in_time():
+    trace = made("bursts", 1)
     first = trace.blocks[trace.first_block[:-1]]
     crowds = [np.flatnonzero(first == one) for one in np.unique(first)]
     crowds = [one for one in crowds if len(one) > 1]
@@ -173,8 +172,8 @@ def test_bursts_are_crowds_in_time(traces):
     assert all(np.ptp(trace.arrival_ns[one]) <= 2e9 for one in crowds)
 
 
-def test_one_prefix_is_suddenly_hot(traces):
-    trace = traces["hot_prefix", 1]
+def test_one_prefix_is_suddenly_hot():
+    trace = made("hot_prefix", 1)
     first = trace.blocks[trace.first_block[:-1]]
     ids, counts = np.unique(first, return_counts=True)
     is_hot = first == ids[counts.argmax()]
@@ -183,8 +182,8 @@ def test_one_prefix_is_suddenly_hot(traces):
     assert len(ids) == 41
 
 
-def test_groups_share_their_examples_and_all_share_the_instruction(traces):
-    trace = traces["few_shot", 1]
+def test_groups_share_their_examples_and_all_share_the_instruction():
+    trace = made("few_shot", 1)
     assert len(np.unique(trace.blocks[trace.first_block[:-1]])) == 1
     fifth = [blocks_of(trace, i)[9] for i in range(len(trace))]
     _, sizes = np.unique(fifth, return_counts=True)
@@ -225,5 +224,5 @@ def test_a_shape_of_another_kind_and_a_negative_seed_are_refused():
 
 def test_default_workloads_never_change():
     """Numbers measured on them are quoted: a change of a generator is a new kind of workload."""
-    digests = " ".join(f"{kind}={synthesize(kind, 0).digest}" for kind in KINDS)
+    digests = " ".join(f"{kind}={made(kind, 0).digest}" for kind in KINDS)
     assert hashlib.sha256(digests.encode()).hexdigest()[:16] == "003622f3e6b7ccba", digests

@@ -15,6 +15,7 @@ from radixroute.router.policy.radix.scores import radix_scores
 from radixroute.router.policy.reasons import reason_of
 from radixroute.router.policy.registry import POLICIES, policy_named
 from radixroute.router.policy.view import View
+from tests.parts import examples
 from tests.router.fixed_snapshot import FixedSnapshot, ask, decide, make
 from tests.router.scalar_score import Row, scalar_choice, scalar_terms, view
 
@@ -80,8 +81,8 @@ def test_asking_changes_nothing(name):
 def test_equal_workers_share_the_choices_evenly(policy):
     rng = random.Random(5)
     fleet = [Row(f"w{i}") for i in range(4)]
-    counts = Counter(chosen(policy, view(*fleet, draw=rng.getrandbits(64))) for _ in range(4000))
-    assert min(counts.values()) > 850
+    counts = Counter(chosen(policy, view(*fleet, draw=rng.getrandbits(64))) for _ in range(1000))
+    assert min(counts.values()) > 210
 
 
 def test_round_robin_takes_turns():
@@ -203,16 +204,22 @@ ROW = st.builds(
 OURS = ["radix", "round_robin", "random", "least_loaded", "power_of_two"]
 
 
+@examples(80, 300)
 @pytest.mark.parametrize("policy", OURS)
-@settings(max_examples=300, derandomize=True, deadline=None)
-@given(
-    rows=st.lists(ROW, min_size=1, max_size=12),
-    copies=st.integers(1, 3),
-    tokens=st.sampled_from([1, 16, 17, 1000, 11_000]),
-    turn=st.integers(0, 99),
-    draw=st.integers(0, 2**64 - 1),
-)
-def test_choice_and_terms_equal_the_scalar_arithmetic(policy, rows, copies, draw, tokens, turn):
+def test_choice_and_terms_equal_the_scalar_arithmetic(policy, n_examples):
+    asked = given(
+        policy=st.just(policy),
+        rows=st.lists(ROW, min_size=1, max_size=12),
+        copies=st.integers(1, 3),
+        tokens=st.sampled_from([1, 16, 17, 1000, 11_000]),
+        turn=st.integers(0, 99),
+        draw=st.integers(0, 2**64 - 1),
+    )
+    limits = settings(max_examples=n_examples, derandomize=True, deadline=None)
+    limits(asked(assert_equals_the_scalar_arithmetic))()
+
+
+def assert_equals_the_scalar_arithmetic(policy, rows, copies, draw, tokens, turn):
     rows *= copies  # exact ties
     what = view(*rows, draw=draw, tokens=tokens)
     asked = make(policy)

@@ -36,6 +36,7 @@ def run_seeds(seeds: Iterable[int], *, progress: bool = False) -> Tally:
     tally = Tally()
     _map_large_arrays()
     gc.disable()
+    gc.freeze()  # what is there stays there: a collection looks at worlds alone
     try:
         for seed in seeds:
             tally.seeds += 1
@@ -47,6 +48,7 @@ def run_seeds(seeds: Iterable[int], *, progress: bool = False) -> Tally:
             if progress and tally.seeds % 100 == 0:
                 print(f"{tally.seeds} seeds", file=sys.stderr)
     finally:
+        gc.unfreeze()
         gc.enable()
     return tally
 

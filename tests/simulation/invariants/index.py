@@ -158,7 +158,7 @@ class IndexTruth:
         """Its cache counts as long as its stream is up to date, and its session open."""
         if not self._watchers.has_news:
             return
-        for seen in self._watchers.snapshot.workers:
+        for seen in self._watchers.glance.workers:
             if seen.worker_id == worker and seen.is_fresh:
                 self._claim("belief", is_credited, f"{worker} is believed, its stream is not")
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # Inputs between two looks at the router's own checks and all that it shows; and, for those after
 # which it did nothing, between two glances at it.
-_SLOW_EACH = 16
+_SLOW_EACH = 32
 _IDLE_EACH = 4
 
 

@@ -9,6 +9,7 @@ Virtual time, no sockets, no threads, no sleep: a seed decides everything, so a 
     clients.py      what clients ask for, and what they do with leases
     edge.py         the router's edge: sessions, event link, clock; performs the core's actions
     adapter.py      the one place that knows the core's verbs
+    glance.py       the little of the router that is looked at after each input
     ledger.py       what the router should have, by what went in and out
     standing.py     what it should think of workers that fail what they are given
     prompts.py      prompts and their answers

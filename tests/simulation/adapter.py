@@ -30,6 +30,7 @@ from radixroute.router.messages.inputs import (
 from radixroute.router.settings import RouterSettings
 from tests.simulation.agenda import MS
 from tests.simulation.deeds import Submit, TakeLease
+from tests.simulation.glance import Glance, glance_at
 from tests.simulation.plan import Plan, WorkerPlan
 from tests.simulation.prompts import BLOCK_TOKENS, EOS, prompt_of
 
@@ -152,6 +153,9 @@ class OverheardCore(RouterCore):
         self.on_heartbeat(worker_id, load)
         return super().heartbeat(worker_id, load, now_ns)
 
+    def glance(self) -> Glance:
+        return glance_at(self._state)
+
 
 class Router:
     """The core under test, and what may be asked about it."""
@@ -223,6 +227,9 @@ class Router:
     @property
     def n_waiting(self) -> int:
         return self.core.n_waiting
+
+    def glance(self) -> Glance:
+        return self.core.glance()
 
     def snapshot(self) -> RouterSnapshot:
         return self.core.snapshot()

@@ -201,3 +201,18 @@ Deed: TypeAlias = (
     | StopRouter
     | JumpClock
 )
+
+
+def over_ms(deed: Deed) -> int:
+    """When the last of it happens, as far as that is known before."""
+    lasts_ms: int = 0
+    match deed:
+        case Kill():
+            lasts_ms = deed.back_after_ms
+        case Submit():
+            lasts_ms = deed.tokenises_ms or 0
+        case TakeLease() | BreakSession() | ClearCache() | ReportDead() | JumpClock():
+            pass
+        case _:
+            lasts_ms = deed.ms
+    return deed.at_ms + lasts_ms

@@ -6,6 +6,7 @@ The mode (by seed) says what kind of bad day it is; every mode has some of each 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from tests.simulation.deeds import (
     LIES,
@@ -26,12 +27,24 @@ from tests.simulation.deeds import (
     TakeLease,
     Unlist,
     Weather,
+    over_ms,
 )
 from tests.simulation.prompts import BLOCK_TOKENS
 
 MODES = ("quiet", "bursty", "deadly", "lossy", "lying")
-# Deeds fall into this time; then the weather clears and everybody works until nothing is left.
-BUSY_MS = 3000
+
+
+class Size(NamedTuple):
+    """How much happens in a world."""
+
+    busy_ms: int  # deeds fall into this time
+    requests: tuple[int, int]  # from, to
+    leases: tuple[int, ...]  # one of these
+
+
+# Most worlds are small: as many faults in less time, so that more of them meet.
+SMALL = Size(1200, (10, 30), (0, 0, 3, 12))
+LARGE = Size(3000, (20, 60), (0, 0, 3, 25))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +81,11 @@ class Plan:
     max_in_flight_tokens: int
     deeds: tuple[Deed, ...]
 
+    @property
+    def calm_ms(self) -> int:
+        """When all of its deeds are over: from then on everybody works until nothing is left."""
+        return max(map(over_ms, self.deeds), default=0)
+
     def with_deeds(self, deeds: list[Deed]) -> "Plan":
         return replace(self, deeds=tuple(deeds))
 
@@ -75,15 +93,16 @@ class Plan:
 def make_plan(seed: int) -> Plan:
     rng = random.Random(f"plan {seed}")
     mode = MODES[seed % len(MODES)]
+    size = rng.choice((SMALL, SMALL, LARGE))
     names = [f"w{n}" for n in range(rng.choice((2, 3, 3, 4)))]
     seats = rng.choice((2, 4, 8))
     says = rng.choice(((True, True),) * 5 + ((True, False), (False, False)))
     workers = tuple(_worker(rng, name, seats, *says) for name in names)
-    deeds = [*_submits(rng, mode), *_leases(rng), *_faults(rng, mode, names)]
+    deeds = [*_submits(rng, mode, size), *_leases(rng, size), *_faults(rng, mode, size, names)]
     if mode == "deadly" and rng.random() < 0.4:
-        deeds += _night(rng, names)
+        deeds += _night(rng, size, names)
     if mode == "lying" and rng.random() < 0.5:
-        deeds += _errors(rng, names)
+        deeds += _errors(rng, size, names)
     is_tight = rng.random() < 0.15
     return Plan(
         seed=seed,
@@ -144,16 +163,16 @@ def _prompt(rng: random.Random) -> Pieces:
     return tuple(pieces)
 
 
-def _submits(rng: random.Random, mode: str) -> list[Deed]:
-    n = rng.randint(20, 60)
+def _submits(rng: random.Random, mode: str, size: Size) -> list[Deed]:
+    n = rng.randint(*size.requests)
     policy = "radix" if rng.random() < 0.6 else rng.choice(_POLICIES)
     mixes = rng.random() < 0.2
-    bursts = [rng.randrange(BUSY_MS) for _ in range(rng.randint(1, 3))]
+    bursts = [rng.randrange(size.busy_ms) for _ in range(rng.randint(1, 3))]
     hangs_up = rng.choice((0.05, 0.3))
     tenants, bands = _classes(rng)
     return [
         Submit(
-            at_ms=rng.choice(bursts) if mode == "bursty" else rng.randrange(BUSY_MS),
+            at_ms=rng.choice(bursts) if mode == "bursty" else rng.randrange(size.busy_ms),
             request_id=f"r{number:03d}",
             pieces=_prompt(rng),
             max_tokens=rng.choice((1, 2, 4, 8, 16)),
@@ -177,11 +196,11 @@ def _classes(rng: random.Random) -> tuple[tuple[str, ...], tuple[int, ...]]:
     return tenants, rng.choice(((5,), (5,), (0, 5, 5, 9)))
 
 
-def _leases(rng: random.Random) -> list[Deed]:
+def _leases(rng: random.Random, size: Size) -> list[Deed]:
     tenants, bands = _classes(rng)
     return [
         TakeLease(
-            at_ms=rng.randrange(BUSY_MS),
+            at_ms=rng.randrange(size.busy_ms),
             request_id=f"l{number:02d}",
             pieces=_prompt(rng),
             max_tokens=rng.choice((1, 4)),
@@ -192,7 +211,7 @@ def _leases(rng: random.Random) -> list[Deed]:
             releases=rng.random() < 0.6,
             hangs_up_after_ms=rng.randrange(300) if rng.random() < 0.2 else None,
         )
-        for number in range(rng.choice((0, 0, 3, 25)))
+        for number in range(rng.choice(size.leases))
     ]
 
 
@@ -212,17 +231,14 @@ _FAULTS: dict[str, dict[str, float]] = {
 }  # fmt: skip
 
 
-def _faults(rng: random.Random, mode: str, names: list[str]) -> list[Deed]:
+def _faults(rng: random.Random, mode: str, size: Size, names: list[str]) -> list[Deed]:
     deeds: list[Deed] = []
     for kind, mean in _FAULTS[mode].items():
         n = int(mean) + (rng.random() < mean % 1)
-        deeds += [_fault(rng, kind, rng.choice(names)) for _ in range(n)]
+        for _ in range(n):
+            worker, at_ms = rng.choice(names), rng.randrange(size.busy_ms)
+            deeds.append(_MAKERS[kind](rng, at_ms, worker))
     return deeds
-
-
-def _fault(rng: random.Random, kind: str, worker: str) -> Deed:
-    at_ms = rng.randrange(BUSY_MS)
-    return _MAKERS[kind](rng, at_ms, worker)
 
 
 def _kill(rng: random.Random, at_ms: int, worker: str) -> Kill:
@@ -232,9 +248,9 @@ def _kill(rng: random.Random, at_ms: int, worker: str) -> Kill:
     return Kill(at_ms, worker, how, noticed_after_ms, back_after_ms)
 
 
-def _night(rng: random.Random, names: list[str]) -> list[Deed]:
+def _night(rng: random.Random, size: Size, names: list[str]) -> list[Deed]:
     """All of them die, stand still, or go to where no router looks."""
-    at_ms, how = rng.randrange(BUSY_MS), rng.choice(("replaced", "unlisted", "restarting"))
+    at_ms, how = rng.randrange(size.busy_ms), rng.choice(("replaced", "unlisted", "restarting"))
     ms = rng.choice((400, 2500, 2500))
     if rng.random() < 0.2:
         return [Freeze(at_ms, name, 2600) for name in names]
@@ -243,9 +259,9 @@ def _night(rng: random.Random, names: list[str]) -> list[Deed]:
     return [Kill(at_ms, name, how, 20, ms) for name in names]
 
 
-def _errors(rng: random.Random, names: list[str]) -> list[Deed]:
+def _errors(rng: random.Random, size: Size, names: list[str]) -> list[Deed]:
     """One of them, or all, fail what they are given."""
-    at_ms = rng.randrange(BUSY_MS // 2)
+    at_ms = rng.randrange(size.busy_ms // 2)
     bad = names if rng.random() < 0.6 else [rng.choice(names)]
     kind = rng.choice(("errors", "errors", "refuses"))
     return [Lie(at_ms, name, 1500, kind) for name in bad]

@@ -15,8 +15,6 @@ from tests.simulation.world import run
 # An index takes 10 MB of zeros and touches few of them. Left alone, glibc learns from the first
 # that is freed to take the next from its heap, and writes every zero.
 _M_MMAP_THRESHOLD, _MMAP_FROM_BYTES = -3, 1 << 20
-# Worlds are full of cycles: collecting each of them alone costs more than it frees.
-_COLLECT_EACH = 10
 
 
 @dataclass
@@ -36,17 +34,18 @@ def run_seeds(seeds: Iterable[int], *, progress: bool = False) -> Tally:
     tally = Tally()
     _map_large_arrays()
     gc.disable()
+    gc.freeze()  # what is there stays there: a collection looks at worlds alone
     try:
         for seed in seeds:
             tally.seeds += 1
             _run(seed, tally)
             if tally.failure is not None:
                 break
-            if tally.seeds % _COLLECT_EACH == 0:
-                gc.collect()
+            gc.collect()  # a world is full of cycles, and the next one wants its memory
             if progress and tally.seeds % 100 == 0:
                 print(f"{tally.seeds} seeds", file=sys.stderr)
     finally:
+        gc.unfreeze()
         gc.enable()
     return tally
 

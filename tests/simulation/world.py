@@ -24,11 +24,9 @@ from tests.simulation.fleet.life import Life, Mouth
 from tests.simulation.fleet.links import EventWire
 from tests.simulation.invariants import Watchers
 from tests.simulation.ledger import Ledger
-from tests.simulation.plan import BUSY_MS, Plan, WorkerPlan
+from tests.simulation.plan import Plan, WorkerPlan
 from tests.simulation.prompts import prompt_of
 
-# Weather, cuts and lies end with the busy time; what stands still gets this long to go on.
-_CALM_MS = BUSY_MS + 2600
 _LAST_MS = 40_000  # after which nobody may still be waiting for anything
 
 
@@ -92,8 +90,8 @@ class World:
             self.agenda.put(deed.at_ms * MS, process, _DOERS[type(deed)], self, deed)
 
     def run(self) -> Outcome:
-        agenda = self.agenda
-        while agenda.step() and (agenda.now_ns < _CALM_MS * MS or not self._is_quiet()):
+        agenda, calm_ns = self.agenda, self.plan.calm_ms * MS
+        while agenda.step() and (agenda.now_ns <= calm_ns or not self._is_quiet()):
             pass
         self.watchers.end()
         return Outcome(

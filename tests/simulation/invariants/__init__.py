@@ -36,9 +36,9 @@ from tests.simulation.invariants.waiting import Waiting
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-# Inputs between two looks at the router's own checks; and, for those after which it did nothing,
-# between two snapshots of it.
-_SLOW_EACH = 16
+# Inputs between two looks at the router's own checks and all that it shows; and, for those after
+# which it did nothing, between two glances at it.
+_SLOW_EACH = 32
 _IDLE_EACH = 4
 
 
@@ -48,9 +48,9 @@ class Watchers:
     def __init__(self, world: "World") -> None:
         self.world = world
         self.known: Counter[str] = Counter()
-        self.snapshot = world.router.snapshot()
+        self.glance = world.router.glance()
         self.n_inputs = 0
-        self.has_news = True  # whether there is another snapshot since the last input
+        self.has_news = True  # whether there is another glance since the last input
         self._rest = Rest(self)
         self.index = IndexTruth(self)
         self.order = Order(self)
@@ -84,14 +84,14 @@ class Watchers:
         edge = self.world.edge
         self.has_news = edge.has_acted or edge.is_tick or self.n_inputs % _IDLE_EACH == 0
         if self.has_news:
-            self.snapshot = self.world.router.snapshot()
+            self.glance = self.world.router.glance()
         for look in self._after:
             look()
         if self.is_slow_turn:
             self.check_parts()
 
     def end(self) -> None:
-        self.snapshot = self.world.router.snapshot()
+        self.glance = self.world.router.glance()
         self.check_parts()
         for look in self._end:
             look()

@@ -24,7 +24,7 @@ class Audits:
         self._look()
 
     def _look(self) -> None:
-        for seen in self._watchers.snapshot.workers:
+        for seen in self._watchers.glance.workers:
             audit, name = seen.audit, seen.worker_id
             if self._is_honest(name):
                 right = audit.has_credit and not audit.differing

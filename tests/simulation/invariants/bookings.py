@@ -13,7 +13,7 @@ class Bookings:
         self._router = watchers.world.router
 
     def after(self) -> None:
-        ledger, seen, claim = self._ledger, self._watchers.snapshot, self._watchers.claim
+        ledger, seen, claim = self._ledger, self._watchers.glance, self._watchers.claim
         running, waiting = self._router.n_running, self._router.n_waiting
         n, n_waiting = len(ledger.open), ledger.n_waiting
         if running != n or waiting != n_waiting:  # a text for each input would cost as much as it

@@ -1,10 +1,11 @@
-"""The counters add up, and nothing is dropped without one."""
+"""The counters add up, nothing is dropped without one, and what is shown is what is."""
 
 from typing import TYPE_CHECKING
 
 from radixroute.request.sampling import FinishReason
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Failure
+from tests.simulation.glance import glance_of
 
 if TYPE_CHECKING:
     from tests.simulation.invariants import Watchers
@@ -34,7 +35,7 @@ class Counts:
         if edge.reported_by is not None and edge.reported_by not in self._connected:
             self._n_unheard += edge.n_reported
         if self._watchers.has_news:
-            workers = self._watchers.snapshot.workers
+            workers = self._watchers.glance.workers
             self._connected = {w.worker_id for w in workers if w.state in _CONNECTED}
         if self._watchers.has_news and self._watchers.is_slow_turn:
             self._look()
@@ -43,7 +44,9 @@ class Counts:
         self._look()
 
     def _look(self) -> None:
-        seen, tally = self._watchers.snapshot, self._world.ledger.tally
+        seen, tally = self._world.router.snapshot(), self._world.ledger.tally
+        is_shown = glance_of(seen) == self._watchers.glance
+        self._watchers.claim("shown", is_shown, "the snapshot of the router differs from it")
         counters = seen.counters
         pairs = {
             "finished": (

@@ -105,5 +105,5 @@ class Dispatches:
         self._claim("pace", n < _MOST_RESUMING, text)
 
     def _live(self) -> list[str]:
-        workers = self._world.router.snapshot().workers
+        workers = self._world.router.glance().workers
         return [seen.worker_id for seen in workers if seen.state == "live"]

@@ -17,7 +17,7 @@ class Memory:
         self._world = watchers.world
 
     def after(self) -> None:
-        seen, plan, claim = self._watchers.snapshot, self._world.plan, self._watchers.claim
+        seen, plan, claim = self._watchers.glance, self._world.plan, self._watchers.claim
         n, ledger = seen.running + seen.leases, self._world.ledger
         claim("in flight", n <= plan.max_in_flight, f"{n} requests and leases are in")
         if len(ledger.guests) > 1:  # one may be larger than the house

@@ -18,7 +18,7 @@ class Rest:
         world = self._world
         if world.ledger.open or world.ledger.leases:
             return False
-        if any(seen.state != "live" for seen in world.watchers.snapshot.workers):
+        if any(seen.state != "live" for seen in world.watchers.glance.workers):
             return False
         return all(
             world.watchers.index.is_right(name) and not self._seated(name)
@@ -27,7 +27,7 @@ class Rest:
         )  # fmt: skip
 
     def end(self) -> None:
-        world, claim, seen = self._world, self._watchers.claim, self._watchers.snapshot
+        world, claim, seen = self._world, self._watchers.claim, self._watchers.glance
         left = list(world.ledger.open)
         claim("hang", not left, f"{left} never ended")
         states = {w.worker_id: w.state for w in seen.workers}

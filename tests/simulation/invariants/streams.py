@@ -110,7 +110,7 @@ class Streams:
         world = self._world
         left_us = (client.spec.deadline_ns - world.edge.clock_ns) / 1000
         held = max(
-            model.leading(client.spec.keys) * BLOCK_TOKENS
+            model.leading(client.spec.keys.tolist()) * BLOCK_TOKENS
             for model in world.watchers.index.models.values()
         )
         tokens = max(1, len(client.spec.prompt) - held)

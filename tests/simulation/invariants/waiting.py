@@ -50,7 +50,7 @@ class Waiting:
                 waiting.append(client)
                 is_fair = client.overtaken <= _OVERTAKEN
                 claim("overtaking", is_fair, f"{name} waits behind {client.overtaken} later ones")
-        if any(seen.state not in _HOPELESS for seen in self._watchers.snapshot.workers):
+        if any(seen.state not in _HOPELESS for seen in self._watchers.glance.workers):
             self._hope_ns = world.edge.clock_ns
         self._waits = Counter({c.request_id: self._waits[c.request_id] + 1 for c in waiting})
         self._look_for_idle(waiting)
@@ -61,16 +61,16 @@ class Waiting:
         since_ns = max(self._hope_ns, client.waits_since_ns)
         has_waited = now_ns - since_ns >= adapter.NO_WORKER_WAIT_S * S
         self._watchers.claim("patience", has_waited, f"{name}: no worker, it is said, too soon")
-        there = [w.worker_id for w in self._world.router.snapshot().workers if w.state == "live"]
+        there = [w.worker_id for w in self._world.router.glance().workers if w.state == "live"]
         self._watchers.claim("patience", not there, f"{name}: no worker, it is said, but {there}")
 
     def _look_for_idle(self, waiting) -> None:
-        epochs, snapshot = self._world.ledger.epochs, self._watchers.snapshot
+        epochs, glance = self._world.ledger.epochs, self._watchers.glance
         self._calm_ticks = 0 if self.is_stalled else self._calm_ticks + 1
         most = _IDLE_TICKS + (_SUSPECTED_TICKS if self._calm_ticks < _IDLE_TICKS else 0)
-        live = [seen.worker_id for seen in snapshot.workers if seen.state == "live"]
+        live = [seen.worker_id for seen in glance.workers if seen.state == "live"]
         usable = self._world.ledger.standing.usable(live)
-        for seen in snapshot.workers:
+        for seen in glance.workers:
             worker = seen.worker_id
             life = self._world.workers[worker].life
             is_idle = seen.state == "live" and not seen.in_flight and worker in usable

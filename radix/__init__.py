@@ -21,6 +21,7 @@ The way in: `PrefixIndex` (`index/prefix_index.py`) for the router, `RadixTree`
     jit_sources.py      what a kernel's machine code depends on: all that its file imports
     mixing.py           SplitMix64's constants and finaliser, written once
     mixing_kernels.py   the form of them that kernels call
+    prefetch.py         asks the processor for a cache line ahead of time
     warm.py             compiles or loads every kernel and proves the keys
 
 A collision of keys may cost a worse choice, never a wrong answer: workers compare tokens before

@@ -37,9 +37,9 @@ from radixroute.events.engines.names_layout import (
 )
 from radixroute.radix.ids import Cells, Keys, Numbers
 from radixroute.radix.index.arena import number
-from radixroute.radix.index.prefetch import prefetch
 from radixroute.radix.jit import helper, kernel, rare_helper
 from radixroute.radix.mixing_kernels import GAMMA_WORD, finalise_word
+from radixroute.radix.prefetch import prefetch
 
 # Entries of the old table that are looked at for each block stored. Two would do.
 _MOVED_A_BLOCK = 8

@@ -13,19 +13,19 @@ The way in: `PrefixIndex` (`prefix_index.py`); what it promises is `Index` (`con
     check.py          every invariant of the arrays, in plain Python
     kernels.py        entry points in compiled code
     matching.py       overlaps
+    proofs.py         which parents are proven by a prompt, which are doubted
     updates.py        blocks stored, blocks removed
     changes.py        holes, rows freed, blocks forgotten
     entries.py        who holds a row, in how many copies
     table.py          keys to rows: an extendible hash, a segment splits and nothing is rehashed
     arena.py          memory: rows from one end, pages from the other; where they meet is the budget
     layout.py         every constant of the arrays
-    prefetch.py       asks the processor for a cache line ahead of time
 
 A key names its whole prefix, so the sets of holders only shrink along a prompt as long as they
 have no holes: eight places are probed at a time, and the place where a set shrinks is found in a
 few rounds. Each entry counts the children its lane holds below the block, so `holes[lane]` is exact
 at every event; a lane with holes is followed block by block. Key 0 names no block. The first prompt
-over new blocks walks them and proves their parents; only proven blocks are jumped to.
+over new blocks climbs from row to row and proves their parents; only proven blocks are jumped to.
 
     `overlaps`                    O(log blocks) where a set shrinks; O(run) for lanes with holes,
                                   and once for blocks that no prompt has shown before

@@ -22,7 +22,6 @@ from radixroute.radix.index.layout import (
     CHILD_ROWS,
     CHILDREN,
     CLOCK_ROW,
-    CONFLICTS,
     COPIES,
     DOUBTED,
     FORGET_LOOKS,
@@ -310,45 +309,6 @@ def make_entry(a: Arrays, row: int, lane: int) -> int:
     if place >= 0:
         lanes[lane, N_ENTRIES] += 1
     return place
-
-
-@helper
-def _add_hole_for_each(a: Arrays, row: int, n: int) -> None:
-    cells = a.cells
-    first, n_entries = entries_of(a, row)
-    for place in range(first, first + n_entries):
-        if cells[place] & COPIES != _NONE:
-            add_holes(a, number(cells[place] >> LANE_SHIFT), n)
-
-
-@rare_helper
-def doubt(a: Arrays, row: int) -> None:
-    """A block's parent may be wrong: whoever holds it is matched block by block meanwhile."""
-    cells, at = a.cells, ROW_WORDS * row + 1
-    if cells[at] & DOUBTED == _NONE:
-        cells[at] |= DOUBTED
-        _add_hole_for_each(a, row, 1)
-
-
-@rare_helper
-def trust(a: Arrays, row: int) -> None:
-    """A prompt has shown that a block's parent is right, and that one's, up to the beginning."""
-    cells, at = a.cells, ROW_WORDS * row + 1
-    if cells[at] & DOUBTED != _NONE:
-        cells[at] &= ~DOUBTED
-        _add_hole_for_each(a, row, -1)
-    cells[at] |= PROVEN
-
-
-@rare_helper
-def contradict(a: Arrays, row: int) -> None:
-    """A block was told with another parent than before."""
-    cells, at = a.cells, ROW_WORDS * row + 1
-    a.head[CONFLICTS] += 1
-    # Once proven it is the teller who is wrong, and the row goes on saying what is right.
-    if cells[at] & PROVEN == _NONE:
-        cells[at] |= PARENT_KNOWN
-        doubt(a, row)
 
 
 @helper

@@ -3,25 +3,23 @@
 A lane without holes that holds block i holds all blocks before it, so the sets of such lanes only
 shrink along a prompt and a few probes find where they do. That needs true parents, and events may
 name others; a prompt knows them. So only blocks that are proven are jumped to: those whose parents,
-all the way up, a prompt has shown to be right. The first prompt over new blocks walks them once and
-proves them; a block whose parent it refutes is doubted. Lanes with holes, and those that hold a
-doubted block, are followed block by block. Beside proofs and doubts nothing is changed.
+all the way up, a prompt has shown to be right. The first prompt over new blocks climbs from them to
+those that are proven; where that fails it goes block by block, and doubts the one whose parent it
+refutes. Lanes with holes, and those that hold a doubted block, are followed block by block. Beside
+proofs and doubts nothing is changed.
 """
 
 import numpy as np
 
 from radixroute.radix.ids import Arrays, Cells, Directory, Keys, Lanes, Numbers, Runs
 from radixroute.radix.index.arena import number
-from radixroute.radix.index.changes import copies_in, doubt, trust
+from radixroute.radix.index.changes import copies_in
 from radixroute.radix.index.entries import entries_of
 from radixroute.radix.index.layout import (
-    CONFLICTS,
     COPIES,
-    DOUBTED,
     GUESSES,
     HOLES,
     LANE_SHIFT,
-    LOW_32,
     MAX_GUESSES,
     N_DIRTY,
     N_LANES,
@@ -30,13 +28,12 @@ from radixroute.radix.index.layout import (
     NOTES,
     OUT_ROWS,
     PAIRS,
-    PARENT_KNOWN,
-    PROVEN,
     ROW_WORDS,
 )
-from radixroute.radix.index.prefetch import prefetch
+from radixroute.radix.index.proofs import has_climbed, is_after, is_proven, refute, trust
 from radixroute.radix.index.table import ask_for, find, row_at, seek_tag, verified
 from radixroute.radix.jit import helper, kernel, rare_helper
+from radixroute.radix.prefetch import prefetch
 
 _NONE = np.uint64(0)
 _ARRAYS = "uint64[::1], int64[::1], int64[:, ::1], int64[::1]"
@@ -53,11 +50,6 @@ N_PROBES, _MOST_PROBED = 7, 16
 @helper
 def _is_dirty(a: Arrays, lane: int) -> bool:
     return bool(a.lanes[lane, HOLES] != 0)
-
-
-@helper
-def _is_proven(a: Arrays, row: int) -> bool:
-    return bool(a.cells[ROW_WORDS * row + 1] & PROVEN != _NONE)
 
 
 @helper
@@ -140,6 +132,18 @@ def _probe(a: Arrays, keys: Keys, n: int) -> None:
 
 
 @helper
+def _size_at(a: Arrays, keys: Keys, place: int, row: int, is_clean: bool) -> int:
+    """`_n_clean` of the row at `place`, 0: none; -1 if its parents, or theirs, are not proven."""
+    if row == 0:
+        return 0
+    size = _n_clean(a, row, is_clean)
+    # Who has no holes holds what is above: those rows are there, to be climbed.
+    if is_proven(a, row) or (size != 0 and has_climbed(a, keys, place, row)):
+        return size
+    return -1
+
+
+@helper
 def _gallop(
     a: Arrays, keys: Keys, out: Runs, row: int, n_here: int, is_clean: bool
 ) -> tuple[int, int]:
@@ -164,12 +168,9 @@ def _gallop(
             _probe(a, keys, n_probes)
             for i in range(n_probes - 1, -1, -1):
                 place, there = head[PROBED + i], head[FOUND + i]
-                size = 0
-                if there != 0:
-                    if _is_proven(a, there):
-                        size = _n_clean(a, there, is_clean)
-                    else:
-                        has_unproven = True
+                size = _size_at(a, keys, place, there, is_clean)
+                if size < 0:
+                    size, has_unproven = 0, True
                 if size == n_here:
                     here, row = place, there
                     break
@@ -190,30 +191,6 @@ def _gallop(
     return last if has_unproven else -1, last_row
 
 
-@helper
-def _is_after(a: Arrays, row: int, above: int) -> bool:
-    """Whether a row says what this prompt says: that it follows `above`, which is proven, or 0."""
-    flags = a.cells[ROW_WORDS * row + 1]
-    return bool(flags & PARENT_KNOWN != _NONE and number(flags & LOW_32) == above)
-
-
-@rare_helper
-def _refute(a: Arrays, out: Runs, row: int) -> None:
-    """A block follows another than was told: its holders are followed from the beginning."""
-    cells, head = a.cells, a.head
-    flags = cells[ROW_WORDS * row + 1]
-    # Nobody holds a block whose parent is not known; a doubted one's holders are followed already.
-    if flags & PARENT_KNOWN == _NONE or flags & DOUBTED != _NONE:
-        return
-    head[CONFLICTS] += 1
-    doubt(a, row)
-    first, n = entries_of(a, row)
-    for place in range(first, first + n):
-        at = head[OUT_ROWS + number(cells[place] >> LANE_SHIFT)]
-        if at >= 0 and cells[place] & COPIES != _NONE:
-            out[at] = 0
-
-
 @rare_helper
 def _has_proven(a: Arrays, keys: Keys, out: Runs, row: int, start: int) -> bool:
     """Proves the blocks from `start` on, after the proven `row`, as far as they are right.
@@ -232,14 +209,14 @@ def _has_proven(a: Arrays, keys: Keys, out: Runs, row: int, start: int) -> bool:
             above, row = row, head[FOUND + i]
             if row == 0:
                 return has_proven
-            if _is_proven(a, row):
+            if is_proven(a, row):
                 if place + i == start:
                     return False
-            elif _is_after(a, row, above):
+            elif is_after(a, row, above):
                 trust(a, row)
                 has_proven = True
             else:
-                _refute(a, out, row)
+                refute(a, out, row)
                 return has_proven
         place += n
     return has_proven
@@ -249,16 +226,16 @@ def _has_proven(a: Arrays, keys: Keys, out: Runs, row: int, start: int) -> bool:
 def _walk(a: Arrays, keys: Keys, out: Runs, row: int) -> None:
     """Lanes with holes, block by block until none of them goes on."""
     cells, head = a.cells, a.head
-    is_proven = _is_proven(a, row)
+    goes_on = is_proven(a, row)
     for i in range(len(keys)):
         if i > 0:
             above = row
             row = find(a, keys[i])
             if row == 0:
                 return
-            if is_proven and not _is_proven(a, row):
-                is_proven = _is_after(a, row, above)
-                if is_proven:
+            if goes_on and not is_proven(a, row):
+                goes_on = is_after(a, row, above)
+                if goes_on:
                     trust(a, row)
         n_on = 0
         first, n = entries_of(a, row)
@@ -294,12 +271,12 @@ def match(
     first = find(a, keys[0])
     if first == 0:
         return 0
-    if not _is_proven(a, first):
-        if _is_after(a, first, 0):
+    if not is_proven(a, first):
+        if is_after(a, first, 0):
             trust(a, first)
         else:
-            _refute(a, out, first)
-    goes_on = _is_proven(a, first)
+            refute(a, out, first)
+    goes_on = is_proven(a, first)
     while goes_on:
         is_clean = head[N_DIRTY] == 0 and head[N_UNSWEPT] == 0
         n_clean = _n_clean(a, first, is_clean)

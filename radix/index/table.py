@@ -26,9 +26,9 @@ from radixroute.radix.index.layout import (
     ROW_WORDS,
     SPLIT_AT,
 )
-from radixroute.radix.index.prefetch import prefetch
 from radixroute.radix.jit import helper, rare_helper
 from radixroute.radix.mixing_kernels import finalise_word
+from radixroute.radix.prefetch import prefetch
 
 _32 = np.uint64(32)
 _BUCKET_MASK = BUCKETS - 1

@@ -12,7 +12,6 @@ from radixroute.radix.index.changes import (
     add_child_row,
     add_holes,
     add_pair,
-    contradict,
     copies_in,
     let_go,
     link_parent,
@@ -43,10 +42,11 @@ from radixroute.radix.index.layout import (
     RECENT,
     ROW_WORDS,
 )
-from radixroute.radix.index.prefetch import prefetch
+from radixroute.radix.index.proofs import contradict
 from radixroute.radix.index.table import ask_for, row_at, seek, seek_tag
 from radixroute.radix.jit import helper, rare_helper
 from radixroute.radix.mixing_kernels import GAMMA_WORD, finalise_word
+from radixroute.radix.prefetch import prefetch
 
 _NONE = np.uint64(0)
 

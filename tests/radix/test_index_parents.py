@@ -19,6 +19,7 @@ HOLDER = st.sampled_from(HOLDERS)
 TIER = st.sampled_from([Tier.DEVICE, Tier.DEVICE, Tier.HOST])
 CHAIN = st.lists(NODE, min_size=1, max_size=5)
 ROUNDS = 150
+N_CASES = 200
 
 
 def chain(n: int, start: int = 1) -> Keys:
@@ -148,6 +149,30 @@ def test_long_prompts_and_many_liars_are_brute_force(seed):
     index.check()
 
 
+def test_first_prompts_over_chains_with_pieces_left_out_are_brute_force():
+    """New indexes each time: nothing is proven, and nobody was told the truth before."""
+    rng = random.Random("pieces left out")
+    for _ in range(N_CASES):
+        index, reference = PrefixIndex(MIN_BYTES), ReferenceIndex()
+        n, n_shared = rng.randrange(2, 120), rng.randrange(1, 60)
+        prompts = [chain(n), np.append(chain(n)[:n_shared], chain(60, 10**6))]
+        for holder in HOLDERS:
+            index.join(holder)
+            reference.join(holder)
+        for holder in HOLDERS * 2:
+            prompt, start, above = rng.choice(prompts), 0, None
+            while start < len(prompt):
+                end = rng.choice((len(prompt), rng.randrange(start, len(prompt)) + 1))
+                for one in (index, reference):
+                    one.store(holder, above, prompt[start:end], Tier.DEVICE)
+                above = key_at(prompt, end - 1)
+                start = rng.choice((end, rng.randrange(end, len(prompt) + 1)))
+        for prompt in rng.sample(prompts, 2):
+            found, right = index.overlaps(prompt).blocks, reference.overlaps(prompt).blocks
+            assert found.tolist() == right.tolist()
+        index.check()
+
+
 @pytest.mark.parametrize("n", [2, 3, 10, 300])
 @pytest.mark.parametrize("parent", [None, BlockKey(77)], ids=["root", "stranger"])
 def test_a_block_told_once_with_a_false_parent_costs_nobody_else(n, parent):
@@ -162,11 +187,13 @@ def test_a_block_told_once_with_a_false_parent_costs_nobody_else(n, parent):
 
 
 @pytest.mark.parametrize("middle", [1, 50, 99])
-def test_a_false_parent_in_the_middle_hides_no_gap(middle):
+@pytest.mark.parametrize("says_it_follows", [False, True], ids=["nothing", "the_first_block"])
+def test_a_false_parent_in_the_middle_hides_no_gap(middle, says_it_follows):
     """A has the beginning and what follows a false parent, and so no holes by its own words."""
     index, keys = new_index(), chain(100)
+    parent = key_at(keys, 0) if says_it_follows else None
     index.store(A, None, keys[:1], Tier.DEVICE)
-    index.store(A, None, keys[middle:], Tier.DEVICE)
+    index.store(A, parent, keys[middle:], Tier.DEVICE)
     index.store(B, None, keys[:middle], Tier.DEVICE)
     assert overlaps(index, keys) == [100 if middle == 1 else 1, middle]
 
@@ -228,3 +255,37 @@ def test_parents_that_form_a_loop_change_no_overlap():
         index.remove(holder, keys, Tier.DEVICE)
     index.check()
     assert index._head[layout.N_USED_ROWS] == 0
+
+
+def n_proven(index: PrefixIndex, keys: Keys) -> int:
+    flags = index._cells[1 :: layout.ROW_WORDS][: int(index._head[layout.N_ROWS]) + 1]
+    rows = np.isin(index._cells[:: layout.ROW_WORDS][: len(flags)], keys)
+    return int((flags[rows] & layout.PROVEN != 0).sum())
+
+
+@pytest.mark.parametrize("step", [1, 3, 32, 300])
+@pytest.mark.parametrize("is_backwards", [False, True], ids=["forwards", "backwards"])
+def test_the_first_prompt_over_a_chain_proves_it_to_its_end(step, is_backwards):
+    """Wherever its rows stand: in order, in runs, or each before the one that it follows."""
+    index, keys = new_index(), chain(300)
+    starts = range(0, len(keys), step)
+    for start in reversed(starts) if is_backwards else starts:
+        parent = key_at(keys, start - 1) if start else None
+        index.store(A, parent, keys[start : start + step], Tier.DEVICE)
+        index.store(B, None, chain(1, 10**6 + start), Tier.DEVICE)  # a row between the runs
+    assert n_proven(index, keys) == 0
+    assert overlaps(index, keys) == [300, 0]
+    assert n_proven(index, keys) == 300
+
+
+@pytest.mark.parametrize("wrong", [1, 100, 299])
+def test_a_chain_said_to_follow_a_proven_one_is_proven_by_prompts_that_have_that_before_it(wrong):
+    """B says so of the end of another chain, which A has the beginning of."""
+    index, keys, other = new_index(), chain(300), chain(300, 10**6)
+    index.store(A, None, keys, Tier.DEVICE)
+    index.store(A, None, other[:wrong], Tier.DEVICE)
+    index.store(B, None, keys[:wrong], Tier.DEVICE)
+    assert overlaps(index, keys) == [300, wrong]
+    index.store(B, key_at(keys, wrong - 1), other[wrong:], Tier.DEVICE)
+    assert overlaps(index, other) == [wrong, 0]
+    assert n_proven(index, other) == wrong

@@ -737,6 +737,7 @@ class WorkerStatus(_message.Message):
     AUDIT_DIFFERING_FIELD_NUMBER: _builtins.int
     AUDIT_UNJUDGED_FIELD_NUMBER: _builtins.int
     AUDIT_REASON_FIELD_NUMBER: _builtins.int
+    ADAPTERS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     address: _builtins.str
     """host:port of its Engine service"""
@@ -798,6 +799,10 @@ class WorkerStatus(_message.Message):
     """reports that could not be compared"""
     audit_reason: _builtins.str
     """why it has drifted"""
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names of the LoRA adapters that it serves, or did when it was heard of last; sorted"""
+
     def __init__(
         self,
         *,
@@ -829,10 +834,11 @@ class WorkerStatus(_message.Message):
         audit_differing: _builtins.int = ...,
         audit_unjudged: _builtins.int = ...,
         audit_reason: _builtins.str = ...,
+        adapters: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_seq", b"applied_seq", "audit", b"audit", "audit_differing", b"audit_differing", "audit_judged", b"audit_judged", "audit_reason", b"audit_reason", "audit_unjudged", b"audit_unjudged", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "deaths", b"deaths", "epoch", b"epoch", "idle_avoidable_ms", b"idle_avoidable_ms", "idle_planned_ms", b"idle_planned_ms", "idle_starting_ms", b"idle_starting_ms", "in_flight", b"in_flight", "indexed_blocks", b"indexed_blocks", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "metrics_address", b"metrics_address", "queued_tokens", b"queued_tokens", "reason", b"reason", "rejected_batches", b"rejected_batches", "state", b"state", "step_age_ms", b"step_age_ms", "stream_state", b"stream_state", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "address", b"address", "applied_seq", b"applied_seq", "audit", b"audit", "audit_differing", b"audit_differing", "audit_judged", b"audit_judged", "audit_reason", b"audit_reason", "audit_unjudged", b"audit_unjudged", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "deaths", b"deaths", "epoch", b"epoch", "idle_avoidable_ms", b"idle_avoidable_ms", "idle_planned_ms", b"idle_planned_ms", "idle_starting_ms", b"idle_starting_ms", "in_flight", b"in_flight", "indexed_blocks", b"indexed_blocks", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "metrics_address", b"metrics_address", "queued_tokens", b"queued_tokens", "reason", b"reason", "rejected_batches", b"rejected_batches", "state", b"state", "step_age_ms", b"step_age_ms", "stream_state", b"stream_state", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

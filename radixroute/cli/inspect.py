@@ -79,6 +79,7 @@ def workers(
         if one.audit_reason:
             why = f"its cache counts for nothing: {cell(one.audit_reason)}"
             show_wrapped(f"{cell(one.worker_id)}: {why}")
+    _show_adapters(answer.workers)
     if not answer.workers:
         show("no workers have joined yet")
     elif not any(one.state in _SERVING for one in answer.workers):
@@ -134,6 +135,16 @@ def explain(
     )
     for attempt in answer.attempts:
         _show_attempt(attempt)
+
+
+def _show_adapters(workers: "Sequence[pb.WorkerStatus]") -> None:
+    """Workers that serve the same ones stand together."""
+    names_by_adapters: dict[tuple[str, ...], list[str]] = {}
+    for one in workers:
+        if one.adapters:
+            names_by_adapters.setdefault(tuple(one.adapters), []).append(one.worker_id)
+    for adapters, names in names_by_adapters.items():
+        show_wrapped(f"adapters of {cell(', '.join(names))}: {cell(', '.join(adapters))}")
 
 
 def _show_attempt(attempt: "pb.AttemptDecision") -> None:

@@ -114,6 +114,7 @@ def _worker_status(runtime: RouterRuntime, worker: WorkerSnapshot) -> pb.WorkerS
         audit_differing=worker.audit.differing,
         audit_unjudged=worker.audit.unjudged,
         audit_reason=worker.audit.reason,
+        adapters=sorted(worker.adapters),
     )
     if worker.compat is not None:
         status.compat_events_endpoint = worker.compat.events

@@ -46,6 +46,7 @@ from radixroute.router.messages.inputs import (
 from radixroute.router.policy.registry import policy_named
 from radixroute.router.runtime import RouterRuntime
 from radixroute.router.settings import RouterSettings
+from radixroute.router.workers.members import Adapters
 
 # Some 2,000 characters tokenise in under a millisecond; a thread's hand-over costs a tenth of that.
 INLINE_BYTES = 2048
@@ -281,9 +282,11 @@ def _tenant(asked: Asked) -> str:
     return asked.tenant or DEFAULT_TENANT
 
 
-def _require_adapter(name: str, served: frozenset[str]) -> None:
-    if name in served:
+def _require_adapter(name: str, adapters: Adapters) -> None:
+    """With a worker on its way of which nobody knows what it serves, the request waits for it."""
+    if adapters.may_serve(name):
         return
+    served = adapters.served
     names = ", ".join(map(repr, sorted(served)[:MOST_NAMED]))
     more = ", ..." if len(served) > MOST_NAMED else ""
     raise InvalidRequest(

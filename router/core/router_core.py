@@ -38,7 +38,7 @@ from radixroute.router.workers.audit import Audit
 from radixroute.router.workers.columns import ColumnList
 from radixroute.router.workers.idle import WorkerIdle
 from radixroute.router.workers.journal import AuditedIndex
-from radixroute.router.workers.members import MemberState
+from radixroute.router.workers.members import Adapters, MemberState
 
 
 class RouterCore:
@@ -239,8 +239,8 @@ class RouterCore:
         return len(self._state.requests)
 
     @property
-    def adapters(self) -> frozenset[str]:
-        """That a listed worker serves beside the model as it is. O(workers)."""
+    def adapters(self) -> Adapters:
+        """That workers serve beside the model as it is, or may before long."""
         return self._state.members.adapters
 
     @property

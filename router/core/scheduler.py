@@ -2,22 +2,37 @@
 
 Owns when to look again. The order is the queue's; inside its bounded front each policy has its own.
 Requests whose policy never waits by itself go only once no request ahead of them waits for a plan:
-else whoever plans would starve behind whoever does not. No clock, no I/O; `RouterCore` calls.
+else whoever plans would starve behind whoever does not. Who waits for an adapter holds back nobody
+whom other workers can take. No clock, no I/O; `RouterCore` calls.
 """
 
+from collections.abc import Container
+from dataclasses import dataclass, field
 from typing import Final
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.router.core.booking import Booker
+from radixroute.router.core.queue.line import Line
 from radixroute.router.core.requests import Request
 from radixroute.router.core.state import RouterState
 from radixroute.router.messages.actions import Action
 from radixroute.router.policy.policy import Plan
+from radixroute.router.policy.snapshot import Snapshot
 
 # Requests looked at in one schedule: bounds what an input costs, however many wait.
 FRONT: Final = 128
 # With fewer waiting, looking at them costs less than asking whether anybody could take one.
 FEW: Final = 8
+
+
+@dataclass(slots=True)
+class _Closed:
+    """Adapters whose requests nobody takes now, and how many of these wait."""
+
+    busy: set[str] = field(default_factory=set)  # the model as it is may be one of them
+    parked: set[str] = field(default_factory=set)  # no worker that serves it takes requests at all
+    n_requests: int = 0
+    n_weighed: int = 0  # of these: idle workers idle on purpose, or cannot serve them
 
 
 class Scheduler:
@@ -36,14 +51,18 @@ class Scheduler:
     def schedule(self, now_ns: int) -> list[Action]:
         """Hands waiting requests to workers that can take them now."""
         self._wake_ns = None
-        waiting = self._state.waiting
-        if len(waiting) > FEW and self._nobody_can(now_ns):
-            return []
-        front = waiting.front(now_ns, FRONT)
+        waiting, closed = self._state.waiting, _Closed()
+        if len(waiting) > FEW or len(waiting.lines) > 1:
+            closed = self._closed(now_ns)
+            if closed.n_requests == len(waiting):
+                if closed.n_weighed == len(waiting):
+                    self._state.idle.weighed()
+                return []
+        front = waiting.front(now_ns, FRONT, busy=closed.busy, parked=closed.parked)
         actions = self._resume(front.lost, now_ns)
-        n_weighed, is_held = 0, False
+        n_weighed, is_held = closed.n_weighed, False
         for requests in front.levels:
-            weighed, is_held = self._schedule_level(requests, is_held, now_ns, actions)
+            weighed, is_held = self._schedule_level(requests, closed.busy, is_held, now_ns, actions)
             n_weighed += weighed
         if n_weighed == len(waiting):
             self._state.idle.weighed()
@@ -63,25 +82,37 @@ class Scheduler:
             self._state.idle.weighed()
         return None
 
-    def _nobody_can(self, now_ns: int) -> bool:
-        """Whether every policy that somebody waits under would bind nothing. O(workers)."""
-        waiting, selector = self._state.waiting, self._state.selector
-        if waiting.n_lost:
-            return False
+    def _closed(self, now_ns: int) -> "_Closed":
+        """Whose requests every policy that they name would bind nowhere. O(workers) for each of
+        these and for each adapter that somebody waits for."""
+        closed, waiting = _Closed(), self._state.waiting
         snapshot = self._booker.snapshot(now_ns)
+        for adapter, line in waiting.lines.items():
+            if adapter and not snapshot.beliefs.candidates.serving(adapter).worker_ids:
+                closed.parked.add(adapter)
+                closed.n_requests += len(line)
+                closed.n_weighed += len(line)
+            elif len(line) and not line.lost and (adapter or len(waiting) > FEW):
+                plans = self._idle(line, snapshot, now_ns)
+                if plans is not None:
+                    closed.busy.add(adapter)
+                    closed.n_requests += len(line)
+                    closed.n_weighed += len(line) if all(plan.is_weighed for plan in plans) else 0
+                    for plan in plans:
+                        self._note_wake(plan)
+        return closed
+
+    def _idle(self, line: Line, snapshot: Snapshot, now_ns: int) -> list[Plan] | None:
+        """What its policies say that would bind nothing. None: one of them might."""
         plans = list[Plan]()
-        for name in waiting.policies:
-            policy = selector.policy(name)
+        for name in line.policies:
+            policy = self._state.selector.policy(name)
             policy.elapse(now_ns)
-            plan = policy.idle(snapshot)
+            plan = policy.idle(snapshot, line.adapter)
             if plan is None:
-                return False
+                return None
             plans.append(plan)
-        for plan in plans:
-            self._note_wake(plan)
-        if all(plan.is_weighed for plan in plans):
-            self._state.idle.weighed()
-        return True
+        return plans
 
     def _resume(self, lost: list[Request], now_ns: int) -> list[Action]:
         """Who lost a worker has waited already, and not everybody may have it: no plans."""
@@ -93,17 +124,25 @@ class Scheduler:
         return actions
 
     def _schedule_level(
-        self, requests: list[Request], is_held: bool, now_ns: int, actions: list[Action]
+        self,
+        requests: list[Request],
+        busy: Container[str],
+        is_held: bool,
+        now_ns: int,
+        actions: list[Action],
     ) -> tuple[int, bool]:
         """How many still wait and were weighed against every worker; and whether any of these, or
-        (`is_held`) of those ahead, waits by a plan."""
+        (`is_held`) of those ahead, waits by a plan. Nobody can take who waits for `busy` adapters.
+        """
         # Who asks for an adapter is planned apart: not every worker serves it.
         groups: dict[tuple[str, str], list[Request]] = {}
         for request in requests:
             spec = request.spec
-            groups.setdefault((spec.policy, spec.scope.lora), []).append(request)
+            if spec.scope.lora not in busy:
+                groups.setdefault((spec.policy, spec.scope.lora), []).append(request)
         selector = self._state.selector
-        planned = {name for name, _ in groups if selector.policy(name).binds_late}
+        named = {request.spec.policy for request in requests}
+        planned = {name for name in named if selector.policy(name).binds_late}
         n_weighed = 0
         for (name, _), group in groups.items():
             if name in planned:
@@ -111,7 +150,7 @@ class Scheduler:
         for request in requests:
             if request.spec.policy in planned:
                 is_held = is_held or request in self._state.waiting
-            elif not is_held:
+            elif not is_held and request.spec.scope.lora not in busy:
                 action = self._booker.dispatch(request, now_ns)
                 if action is None:
                     if request.spec.scope.lora:

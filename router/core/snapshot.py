@@ -39,6 +39,7 @@ class WorkerSnapshot:
     max_num_seqs: int
     compat: Endpoints | None
     metrics_address: str
+    adapters: frozenset[str]  # that it serves, or did when it was heard of last
     idle: WorkerIdle
     audit: AuditRecord
 
@@ -79,7 +80,7 @@ def take_snapshot(state: RouterState) -> RouterSnapshot:
     listed = {member.spec.worker_id for member in state.members}
     known = sorted(listed | set(state.hits.workers()))
     workers = [_worker(state, member) for member in state.members]
-    workers += [_absent(state, one) for one in state.members.absent if one.worker_id not in listed]
+    workers += [_absent(state, one) for one in state.members.absent_unlisted()]
     workers.sort(key=lambda worker: worker.worker_id)
     return RouterSnapshot(
         workers=tuple(workers),
@@ -131,6 +132,7 @@ def _worker(state: RouterState, member: Member) -> WorkerSnapshot:
         max_num_seqs=member.max_num_seqs,
         compat=member.compat,
         metrics_address=member.metrics_address,
+        adapters=member.adapters or frozenset(),
         idle=replace(state.idle.of(worker_id)),
         audit=state.audit.of(worker_id),
     )
@@ -156,6 +158,7 @@ def _absent(state: RouterState, absent: AbsentWorker) -> WorkerSnapshot:
         max_num_seqs=0,
         compat=None,
         metrics_address="",
+        adapters=state.members.adapters_of(worker_id) or frozenset(),
         idle=WorkerIdle(),
         audit=AuditRecord(),
     )

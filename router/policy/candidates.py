@@ -7,6 +7,7 @@ pays nothing for a worker that stays. Never reads loads, speeds or the index its
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,14 +60,14 @@ class CandidateList:
         self._members = members
         self._needs_events = needs_events
         self._last: Candidates | None = None
-        self._by_adapter: dict[str, Candidates] = {}  # made since, where anybody may be chosen
+        self._by_adapter: dict[str, Candidates] = {}  # made since
+        self._served: frozenset[str] = frozenset()  # adapters, by those that live
         self._version = 0
         self._holders: tuple[Holder, ...] = ()
 
-    @property
-    def last(self) -> Candidates:
+    def serving(self, adapter: str) -> Candidates:
         """With the holders that the index had when somebody last asked."""
-        return self.current(self._holders, set())
+        return self.current(self._holders, set(), adapter)
 
     def current(self, holders: tuple[Holder, ...], tried: Tried, adapter: str = "") -> Candidates:
         """Those that serve `adapter`; who is in `tried` is left out while others live.
@@ -78,16 +79,19 @@ class CandidateList:
             self._version, self._holders = self._members.version, holders
             last = self._last = self._made(self._live(), self._not_live())
             self._by_adapter.clear()
+            live = (m for m in self._members if m.adapters and m.state is MemberState.LIVE)
+            self._served = frozenset[str]().union(*(m.adapters or () for m in live))
         if adapter:
             last = self._serving(adapter)
         return self._without(tried, last, adapter) if tried else last
 
     def _serving(self, adapter: str) -> Candidates:
+        if adapter not in self._served:
+            return _NOBODY  # whatever names clients make up, nothing is kept of them
         known = self._by_adapter.get(adapter)
         if known is None:
             known = self._made(self._live(adapter), self._not_live(adapter))
-            if known.worker_ids:
-                self._by_adapter[adapter] = known
+            self._by_adapter[adapter] = known
         return known
 
     def _without(self, tried: Tried, everybody: Candidates, adapter: str) -> Candidates:
@@ -170,3 +174,6 @@ def _column(values: Sequence[float]) -> Numbers:
     column = np.array(values, np.float64)
     column.setflags(write=False)
     return column
+
+
+_NOBODY: Final = _candidates((), (), (), needs_events=False)

@@ -66,8 +66,9 @@ class Policy(Protocol):
     def choose(self, ask: Ask, snapshot: Snapshot) -> Plan:
         """For one request that goes now, wherever that is. Nothing bound: nobody can take it."""
 
-    def idle(self, snapshot: Snapshot) -> Plan | None:
-        """A plan that binds nothing, if whoever waits has to go on waiting; None: ask `plan`.
+    def idle(self, snapshot: Snapshot, adapter: str) -> Plan | None:
+        """A plan that binds nothing, if whoever waits for the adapter, or for none, has to go on
+        waiting; None: ask `plan`.
 
         Must not cost more because more wait.
         """

@@ -136,6 +136,12 @@ class Snapshot(NamedTuple):
         table[at.SEATS], table[at.ROOM] = candidates.seats, candidates.room
         return table, kernels().prepare(table, self.now_ns, self.lead_ms)
 
+    def has_room(self, adapter: str) -> bool:
+        """Whether any worker that serves it takes one more request, if only into its own queue."""
+        candidates = self.beliefs.candidates.serving(adapter)
+        in_flight = self.numbers.loads.take(candidates.columns)[at.IN_FLIGHT]
+        return bool((in_flight < candidates.room).any())
+
     def queued_tokens(self, candidates: Candidates) -> Numbers:
         """Uncached prompt tokens given to each and without a first token."""
         queued: Numbers = self.numbers.loads.take(candidates.columns)[at.QUEUED]

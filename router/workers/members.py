@@ -6,9 +6,11 @@ may change who can be chosen.
 Never opens a connection and never looks at a clock: `RouterCore` calls with `now_ns`.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final, NamedTuple
 
 from radixroute.events.wire.control import Endpoints
 from radixroute.radix.errors import BrokenInvariant
@@ -40,6 +42,19 @@ TRANSITIONS: dict[MemberState, frozenset[MemberState]] = {
     _S.REFUSED: frozenset({_S.JOINING, _S.LIVE}),
 }
 CONNECTED = frozenset({_S.LIVE, _S.SUSPECT, _S.DRAINING})
+# Workers that are listed no more and remembered; the one that left first is forgotten first.
+MOST_FORMER: Final = 4096
+
+
+class Adapters(NamedTuple):
+    """Which adapters the fleet serves, now or before long."""
+
+    served: frozenset[str]  # by a worker that lives or comes back: there, or in its last life
+    may_be_any: bool  # a worker is on its way that has never said what it serves
+
+    def may_serve(self, name: str) -> bool:
+        """Empty: the model as it is, which all serve."""
+        return self.may_be_any or not name or name in self.served
 
 
 @dataclass(slots=True)
@@ -64,7 +79,7 @@ class Member:
     ranks: int = 1  # event streams
     compat: Endpoints | None = None  # where it also sends events in vLLM's form; for display only
     metrics_address: str = ""  # of its page, for display only; empty: none
-    adapters: frozenset[str] = frozenset()  # that it serves, or did in its last life
+    adapters: frozenset[str] | None = None  # that it serves, or did in its last life; None: unsaid
     step_age_ms: float = 0.0
     fell_silent: bool = False  # its last session ended for want of heartbeats or steps
     deaths: int = 0
@@ -77,7 +92,7 @@ class Member:
 
     def serves(self, adapter: str) -> bool:
         """Empty: the model as it is, which all serve."""
-        return not adapter or adapter in self.adapters
+        return not adapter or adapter in (self.adapters or ())
 
     @property
     def is_believed(self) -> bool:
@@ -94,28 +109,53 @@ class Member:
         return self.state in CONNECTED
 
 
+class _Former(NamedTuple):
+    """What is kept of a worker that is not listed now."""
+
+    deaths: int
+    adapters: frozenset[str] | None
+
+
 class Members:
     """The listed workers, by id."""
 
     def __init__(self, columns: WorkerColumns) -> None:
         self._columns = columns
         self._by_id: dict[WorkerId, Member] = {}
-        self._deaths: dict[WorkerId, int] = {}  # of workers that are not listed now
+        self._former: OrderedDict[WorkerId, _Former] = OrderedDict()
         self.absent: tuple[AbsentWorker, ...] = ()  # those that the controller is bringing up
         self.kv_blocks_total = 0  # of all members
         self.version = 0
-        self.had_adapters = False  # some member served one, ever
+        self._adapters: Adapters | None = None  # None: to be found out
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self._by_id.values())
 
-    @property
-    def adapters(self) -> frozenset[str]:
-        """What one of them serves, now or before long. O(workers)."""
-        return frozenset[str]().union(*(one.adapters for one in self if one.may_serve))
-
     def __len__(self) -> int:
         return len(self._by_id)
+
+    @property
+    def adapters(self) -> Adapters:
+        """What one of them serves, or of those that are being brought up. O(1) unless it changed,
+        then O(workers)."""
+        if self._adapters is None:
+            said = [one.adapters for one in self if one.may_serve]
+            said += [self.adapters_of(one.worker_id) for one in self.absent_unlisted()]
+            served = frozenset[str]().union(*(names for names in said if names is not None))
+            self._adapters = Adapters(served, may_be_any=None in said)
+        return self._adapters
+
+    def adapters_of(self, worker_id: WorkerId) -> frozenset[str] | None:
+        """Listed or not: what it serves, or served when it was heard of last. None: not known."""
+        member = self._by_id.get(worker_id)
+        if member is not None:
+            return member.adapters
+        former = self._former.get(worker_id)
+        return None if former is None else former.adapters
+
+    def absent_unlisted(self) -> Iterator[AbsentWorker]:
+        """Those that are being brought up, without any that is still listed."""
+        return (one for one in self.absent if one.worker_id not in self._by_id)
 
     def get(self, worker_id: WorkerId) -> Member | None:
         return self._by_id.get(worker_id)
@@ -123,31 +163,35 @@ class Members:
     def add(self, spec: MemberSpec) -> Member:
         if spec.worker_id in self._by_id:
             raise BrokenInvariant(f"worker {spec.worker_id} is listed already")
-        deaths = self._deaths.pop(spec.worker_id, 0)
-        member = Member(spec, self._columns.give(spec.worker_id), deaths=deaths)
+        former = self._former.pop(spec.worker_id, _Former(0, None))
+        column = self._columns.give(spec.worker_id)
+        member = Member(spec, column, deaths=former.deaths, adapters=former.adapters)
         self._by_id[spec.worker_id] = member
         # Kept in id order so that every walk over the fleet, hence every choice, is reproducible.
         self._by_id = dict(sorted(self._by_id.items()))
-        self.version += 1
+        self._changed()
         return member
 
     def forget(self, worker_id: WorkerId) -> None:
         """Its column goes to the next one that is listed."""
         member = self._by_id.pop(worker_id)
-        if member.deaths:
-            self._deaths[worker_id] = member.deaths
+        self._former[worker_id] = _Former(member.deaths, member.adapters)
+        if len(self._former) > MOST_FORMER:
+            self._former.popitem(last=False)
         self.kv_blocks_total -= member.kv_blocks_total
         self._columns.take_back(worker_id)
-        self.version += 1
+        self._changed()
 
     def set_absent(self, absent: Sequence[AbsentWorker]) -> None:
         """Workers that are coming up; the list replaces the one before."""
         self.absent = tuple(absent)
+        self._adapters = None
 
     def deaths_of(self, worker_id: WorkerId) -> int:
         """Times it was seen to die here or its controller says so, listed or not."""
         member = self._by_id.get(worker_id)
-        seen = self._deaths.get(worker_id, 0) if member is None else member.deaths
+        former = self._former.get(worker_id, _Former(0, None))
+        seen = former.deaths if member is None else member.deaths
         told = 0 if member is None else member.spec.deaths
         away = (one.deaths for one in self.absent if one.worker_id == worker_id)
         return max(seen, told, *away)
@@ -165,14 +209,13 @@ class Members:
         member.reason = reason
         if state is MemberState.DEAD:
             member.is_fresh = False
-        self.version += 1
+        self._changed()
 
     def accept(self, member: Member, facts: WorkerFacts) -> None:
         """What the worker said of itself when its session opened."""
         member.epoch = facts.epoch
         member.ranks = facts.ranks
         member.adapters = facts.adapters
-        self.had_adapters = self.had_adapters or bool(facts.adapters)
         member.compat = facts.compat
         member.metrics_address = facts.metrics_address
         member.max_batched_tokens = facts.max_batched_tokens
@@ -180,7 +223,7 @@ class Members:
         member.max_waiting = facts.max_waiting
         member.is_full = False
         self.set_kv_blocks(member, total=facts.kv_blocks_total, used=0)
-        self.version += 1
+        self._changed()
 
     def set_kv_blocks(self, member: Member, *, total: int, used: int) -> None:
         """As its last heartbeat says."""
@@ -224,3 +267,9 @@ class Members:
                 raise BrokenInvariant(f"member {worker_id} is fresh but not connected")
             if self._columns.of(worker_id) != member.column:
                 raise BrokenInvariant(f"member {worker_id} has another's column")
+            if worker_id in self._former:
+                raise BrokenInvariant(f"member {worker_id} is listed and is not")
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._adapters = None

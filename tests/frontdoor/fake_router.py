@@ -53,6 +53,7 @@ WORKERS = pb.ListWorkersResponse(
             audit_judged=70,
             audit_differing=3,
             audit_reason="told 4 [blocks]",
+            adapters=["law [en]", "sums"],
         ),
         pb.WorkerStatus(worker_id="worker-1", state="dead", deaths=1, reason="stream [broken]"),
     ]

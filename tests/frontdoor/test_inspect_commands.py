@@ -1,5 +1,7 @@
 """`workers`, `hits` and `explain` on a terminal and in a pipe."""
 
+import json
+
 import pytest
 
 from radixroute.protos import radixroute_pb2 as pb
@@ -21,6 +23,19 @@ def test_workers_are_listed_with_state_and_load(cli, router):
     assert "audit drifted" in rows
     assert "differing 3 / 70 0 / 0" in rows
     assert "worker-0: its cache counts for nothing: told 4 [blocks]" in out
+
+
+def test_adapters_are_shown_once_for_all_workers_that_serve_them(cli, router, script):
+    assert "adapters of worker-0: law [en], sums" in cli("workers", "--router", router).stdout
+    listed = json.loads(cli("workers", "--router", router, "--json").stdout)
+    assert [one["adapters"] for one in listed["workers"]] == [["law [en]", "sums"], []]
+    script.workers = pb.ListWorkersResponse(
+        workers=[pb.WorkerStatus(worker_id=name, adapters=["X", "Y"][: 1 + (name == "c")])
+                 for name in "abcd"]
+    )  # fmt: skip
+    out = cli("workers", "--router", router).stdout
+    assert "adapters of a, b, d: X" in out
+    assert "adapters of c: X, Y" in out
 
 
 def test_hits_show_rates_and_their_total(cli, router):

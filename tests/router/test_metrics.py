@@ -52,6 +52,7 @@ NOT_SHOWN = {
         "max_num_seqs": "a setting of the worker's own, which its page shows",
         "compat": "text",
         "metrics_address": "text; `radixroute workers --json` shows it",
+        "adapters": "text; `radixroute workers` shows them",
     },
     RouterSnapshot: {
         "waiting": "the sum of radixroute_queue_requests",

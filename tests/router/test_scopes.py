@@ -1,5 +1,7 @@
 """Salts, tenants and adapters from the client's request to the worker's cache and back."""
 
+import asyncio
+
 import grpc
 import pytest
 import pytest_asyncio
@@ -8,6 +10,8 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.request.wire import pack_tokens
+from radixroute.router.api.inspect import list_workers
+from radixroute.router.messages.inputs import Absence, AbsentWorker, MemberSpec
 from tests.router.clusters import collect, until
 from tests.router.real_fleet import fleet
 
@@ -138,6 +142,27 @@ async def test_an_adapter_nobody_serves_is_refused_at_the_door_and_told_which_th
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert words in error.details()
         assert service.runtime.core.n_running == 0
+
+
+async def test_an_adapter_is_waited_for_while_a_worker_comes_that_has_said_nothing_yet():
+    """And refused once everybody has."""
+    coming = AbsentWorker(WorkerId("b"), Absence.STARTING)
+    async with fleet("a", router={"no_worker_wait_s": 0.2}) as (service, workers, router):
+        core, (here,) = service.runtime.core, workers.values()
+        listed = [MemberSpec(A, str(here.address), 3)]
+        service.set_members(listed, [coming])
+        held = asyncio.create_task(refusal(router.Generate(asked(57, lora="Z"))))
+        await until(lambda: core.n_waiting == 1)
+        service.set_members(listed, [])
+        assert (await held).code() is grpc.StatusCode.UNAVAILABLE
+        error = await refusal(router.Generate(asked(57, lora="Z")))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_workers_say_which_adapters_they_serve(shared):
+    service, _ = shared
+    (worker,) = list_workers(service.runtime).workers
+    assert list(worker.adapters) == ["X", "Y"]
 
 
 async def test_a_salt_too_long_is_refused_and_a_salt_is_never_shown(shared, caplog):

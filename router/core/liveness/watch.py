@@ -4,9 +4,13 @@ Owns when it last looked, so that a pause of this very process is not mistaken f
 others. No clock of its own: `RouterCore.tick` passes the time.
 """
 
+from functools import partial
+from itertools import takewhile
+
 from radixroute.router.core.booking import Booker
 from radixroute.router.core.dispatcher import Dispatcher
 from radixroute.router.core.liveness.membership import SILENT, STUCK, Membership
+from radixroute.router.core.requests import Request
 from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Action, Failure
@@ -96,24 +100,21 @@ class Watch:
             # A resume has the id of the stream that it ended, and a time of its own.
             if request is not None and request.spec.deadline_ns <= now_ns:
                 actions += self._dispatcher.fail(request, Failure.DEADLINE, now_ns)
-        members = self._state.members
+        return actions + self._watch_waiting(now_ns)
+
+    def _watch_waiting(self, now_ns: int) -> list[Action]:
+        """Who waits for nobody: no worker serves, or none that serves its adapter, and none may
+        before long. O(adapters that somebody waits for), and for each that ends."""
+        members, waiting = self._state.members, self._state.waiting
         if members.absent or any(member.may_serve for member in members):
             self._last_hope_ns = now_ns
-        if now_ns - self._last_hope_ns >= self._no_worker_wait_ns:
-            for request in list(self._state.waiting):
-                if now_ns - request.waiting_since_ns >= self._no_worker_wait_ns:
+        is_hopeless = now_ns - self._last_hope_ns >= self._no_worker_wait_ns
+        adapters, actions = members.adapters, list[Action]()
+        for line in list(waiting.lines.values()):
+            if is_hopeless or not adapters.may_serve(line.adapter):
+                for request in list(takewhile(partial(self._has_waited, now_ns), line)):
                     actions += self._dispatcher.fail(request, Failure.NO_WORKERS, now_ns)
-        return actions + self._watch_adapters(now_ns)
-
-    def _watch_adapters(self, now_ns: int) -> list[Action]:
-        """Whose adapter no listed worker serves any more waits no longer than for any worker."""
-        members = self._state.members
-        if not members.had_adapters or members.absent:
-            return []
-        adapters = members.adapters
-        actions: list[Action] = []
-        for request in list(self._state.waiting):
-            lora, waited_ns = request.spec.scope.lora, now_ns - request.waiting_since_ns
-            if lora and lora not in adapters and waited_ns >= self._no_worker_wait_ns:
-                actions += self._dispatcher.fail(request, Failure.NO_WORKERS, now_ns)
         return actions
+
+    def _has_waited(self, now_ns: int, request: Request) -> bool:
+        return now_ns - request.waiting_since_ns >= self._no_worker_wait_ns

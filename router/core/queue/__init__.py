@@ -8,6 +8,7 @@ The way in: `WaitingQueue`; docs/queue.md has the order and why.
 
     admission.py        first admission, before anything is tokenised: count, bytes, tokens
     waiting_queue.py    waiting requests, in the order in which they get a worker
+    line.py             who waits for one adapter, or for none
     tenants.py          what each tenant was served: whoever had least goes first
     deadlines.py        by when requests must have ended
     retries.py          how many requests may be tried again at once

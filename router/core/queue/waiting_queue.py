@@ -5,56 +5,26 @@ their room is reserved. Then bands 0 to 9, 0 first; each `age_ns` of waiting lif
 band, so that none starves. In a band the tenant that was served least (`Tenants`), and of one
 tenant by arrival. A policy looks at the bounded front of that order and may have its own inside it.
 
-A lane is one tenant's requests of one band: the oldest is its head, and no other can be in a better
-band than it. Verbs cost O(log n). No clock, no I/O; the dispatcher calls.
+Whoever waits for an adapter stands in a `Line` of its own, so that a front can leave out those
+that nobody could take. Verbs cost O(log n), and O(lines) where all of them must be looked at. No
+clock, no I/O; the dispatcher calls.
 """
 
 import heapq
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from sortedcontainers import SortedDict, SortedList
+from sortedcontainers import SortedList
 
 from radixroute.radix.errors import BrokenInvariant
-from radixroute.router.core.queue.tenants import PREFILL_WEIGHT, Tenant, Tenants
+from radixroute.router.core.queue.line import Key, Lane, Line, Place, firsts
+from radixroute.router.core.queue.tenants import PREFILL_WEIGHT, Tenants
 from radixroute.router.core.requests import Request
 from radixroute.router.messages.inputs import N_BANDS
 
 # Tokens by which one tenant's requests may be looked at before another's in one front: what a
 # policy's own order can move between tenants at most.
 QUANTUM: Final = 16384
-
-
-class _Key(NamedTuple):
-    """When it came; equal times as they were accepted, however often one was sent back since."""
-
-    arrival_ns: int
-    number: int
-    order: int
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """One tenant's waiting requests of one band."""
-
-    tenant: Tenant
-    band: int
-    order: int
-    requests: SortedDict = field(default_factory=SortedDict)  # _Key -> Request
-    filed: tuple[int, int] | None = None  # its level and what the tenant was served, when filed
-
-    @property
-    def head(self) -> _Key:
-        key: _Key = self.requests.peekitem(0)[0]
-        return key
-
-
-class _Place(NamedTuple):
-    """Where a waiting request is."""
-
-    key: _Key
-    lane: _Lane | None  # None: among those that lost a worker
 
 
 class Front(NamedTuple):
@@ -71,15 +41,16 @@ class WaitingQueue:
         self._max_requests = max_requests
         self._max_tokens = max_tokens
         self._age_ns = age_ns
-        self._places: dict[str, _Place] = {}
-        self._lost: SortedDict = SortedDict()  # _Key -> Request
-        self._lanes: dict[tuple[str, int], _Lane] = {}
-        self._levels = [SortedList() for _ in range(N_BANDS)]  # (served, order of the lane, lane)
-        self._due: list[tuple[int, int, _Lane]] = []  # heap: when a lane's head ages by a band
-        self._stale: dict[int, _Lane] = {}  # lanes whose tenant was served since they were filed
+        self._places: dict[str, Place] = {}
+        # By adapter: those in which somebody waits, and always that of the model as it is.
+        self._lines = {"": Line("")}
+        self._lanes: dict[str, dict[tuple[str, int], Lane]] = {}  # by tenant; adapter and band
+        self._due: list[tuple[int, int, Lane]] = []  # heap: when a lane's head ages by a band
+        self._stale: dict[int, Lane] = {}  # lanes whose tenant was served since they were filed
         self.tenants = Tenants()
         self.policies: dict[str, int] = {}  # requests by the policy that they name; read only
         self._n_tokens = 0  # prompt tokens of all
+        self._n_lost = 0
         self._order = 0
 
     def __len__(self) -> int:
@@ -90,9 +61,13 @@ class WaitingQueue:
 
     def __iter__(self) -> Iterator[Request]:
         """All of them, in no order that counts. O(n): for checks and for the end of a fleet."""
-        yield from self._lost.values()
-        for lane in self._lanes.values():
-            yield from lane.requests.values()
+        for line in self._lines.values():
+            yield from line
+
+    @property
+    def lines(self) -> Mapping[str, Line]:
+        """By adapter: those in which somebody waits, and that of the model as it is. Read only."""
+        return self._lines
 
     @property
     def n_tokens(self) -> int:
@@ -102,20 +77,22 @@ class WaitingQueue:
     @property
     def n_lost(self) -> int:
         """Those of them that lost a worker."""
-        return len(self._lost)
+        return self._n_lost
 
     def by_band(self) -> list[int]:
         """How many wait in each band, not aged; for whoever looks. O(lanes and lost ones)."""
         counts = [0] * N_BANDS
-        for (_, band), lane in self._lanes.items():
-            counts[band] += len(lane.requests)
-        for request in self._lost.values():
-            counts[request.spec.priority] += 1
+        for lanes in self._lanes.values():
+            for (_, band), lane in lanes.items():
+                counts[band] += len(lane.requests)
+        for line in self._lines.values():
+            for request in line.lost.values():
+                counts[request.spec.priority] += 1
         return counts
 
     def has_room(self, request: Request) -> bool:
         """For new requests only: one that lost its worker is never turned away here."""
-        n_fresh = len(self._places) - len(self._lost)
+        n_fresh = len(self._places) - self._n_lost
         return n_fresh < self._max_requests and (
             self._n_tokens + request.prompt_tokens <= self._max_tokens or not self._places
         )
@@ -125,20 +102,22 @@ class WaitingQueue:
         if request.request_id in self._places:
             raise BrokenInvariant(f"request {request.request_id} waits already")
         self._order += 1
-        key = _Key(request.spec.arrival_ns, request.number, self._order)
+        spec = request.spec
+        key = Key(spec.arrival_ns, request.number, self._order)
         self._n_tokens += request.prompt_tokens
-        self.policies[request.spec.policy] = self.policies.get(request.spec.policy, 0) + 1
+        self.policies[spec.policy] = self.policies.get(spec.policy, 0) + 1
+        line = self._lines.get(spec.scope.lora)
+        if line is None:
+            line = self._lines[spec.scope.lora] = Line(spec.scope.lora)
+        line.add(request)
         if request.is_resumed or request.emitted:
-            self._lost[key] = request
-            self._places[request.request_id] = _Place(key, None)
+            line.lost[key] = request
+            self._n_lost += 1
+            self._places[request.request_id] = Place(key, line, None)
             return
-        name, band = request.spec.tenant, request.spec.priority
-        tenant = self.tenants.enter(name, self._least_served())
-        lane = self._lanes.get((name, band))
-        if lane is None:
-            lane = self._lanes[name, band] = _Lane(tenant, band, self._order)
+        lane = self._lane(line, spec.tenant, spec.priority)
         lane.requests[key] = request
-        self._places[request.request_id] = _Place(key, lane)
+        self._places[request.request_id] = Place(key, line, lane)
         if lane.head is key:
             self._file(lane, now_ns)
 
@@ -151,43 +130,57 @@ class WaitingQueue:
         self.policies[request.spec.policy] -= 1
         if not self.policies[request.spec.policy]:
             del self.policies[request.spec.policy]
-        lane = place.lane
+        line, lane = place.line, place.lane
+        line.take_out(request)
         if lane is None:
-            del self._lost[place.key]
-            return
-        was_head = lane.head is place.key
-        del lane.requests[place.key]
-        if not lane.requests:
-            self._unfile(lane)
-            del self._lanes[lane.tenant.name, lane.band]
-        elif was_head:
-            self._file(lane, now_ns)
-        self.tenants.leave(lane.tenant)
+            del line.lost[place.key]
+            self._n_lost -= 1
+        else:
+            self._leave(lane, place.key, now_ns)
+        if line.adapter and not len(line):
+            del self._lines[line.adapter]
 
     def serve(self, tenant: str, *, prefill: int = 0, decode: int = 0) -> None:
         """This tenant was given so many tokens."""
         waiting = self.tenants.serve(tenant, prefill=prefill, decode=decode)
         if waiting is not None:
-            for band in range(N_BANDS):
-                lane = self._lanes.get((tenant, band))
-                if lane is not None:
-                    self._stale[lane.order] = lane
+            for lane in self._lanes[tenant].values():
+                self._stale[lane.order] = lane
 
-    def front(self, now_ns: int, limit: int) -> Front:
-        """The first `limit` requests. O(limit log n), whatever waits behind them."""
-        lost = [request for _, request in zip(range(limit), self._lost.values(), strict=False)]
+    def front(
+        self,
+        now_ns: int,
+        limit: int,
+        *,
+        busy: Container[str] = (),
+        parked: Container[str] = (),
+    ) -> Front:
+        """The first `limit` requests. O(limit log n), whatever waits behind them.
+
+        Without those who wait for adapters that are `parked`; and of each that is `busy` only the
+        first of a level, on top: nobody can take it, but others may have to stay behind it.
+        """
+        lines = [line for name, line in self._lines.items() if name not in parked]
+        lost = self._first_lost(lines, limit) if self._n_lost else []
         room = limit - len(lost)
         self._refile(now_ns)
+        taking = {line.adapter: line for line in lines if line.adapter not in busy}
+        waiting = [line for line in lines if line.adapter in busy]
         levels: list[list[Request]] = []
-        for number, level in enumerate(self._levels):
+        for number in range(N_BANDS):
             if room <= 0:
                 break
-            if level:
-                taken, is_all = self._take(number, room)
-                levels.append(taken)
+            level = firsts(waiting, number) if waiting else []
+            filed = [line.levels[number] for line in taking.values() if line.levels[number]]
+            is_all = True
+            if filed:
+                taken, is_all = self._take(filed, taking, number, room)
+                level += taken
                 room -= len(taken)
-                if not is_all:
-                    break
+            if level:
+                levels.append(level)
+            if not is_all:
+                break
         return Front(lost, levels)
 
     def check(self) -> None:
@@ -197,18 +190,31 @@ class WaitingQueue:
             raise BrokenInvariant("waiting requests and their places differ")
         if sum(request.prompt_tokens for request in waiting) != self._n_tokens:
             raise BrokenInvariant("waiting tokens do not add up")
-        if sum(len(level) for level in self._levels) != len(self._lanes):
+        if sum(len(line.lost) for line in self._lines.values()) != self._n_lost:
+            raise BrokenInvariant("lost requests do not add up")
+        n_filed = sum(len(level) for line in self._lines.values() for level in line.levels)
+        if n_filed != sum(len(lanes) for lanes in self._lanes.values()):
             raise BrokenInvariant("a lane is filed twice or not at all")
-        by_tenant = dict.fromkeys(self.tenants.waiting, 0)
-        for lane in self._lanes.values():
-            by_tenant[lane.tenant.name] += len(lane.requests)
+        for line in self._lines.values():
+            line.check()
+        by_tenant = {
+            name: sum(len(lane.requests) for lane in lanes.values())
+            for name, lanes in self._lanes.items()
+        }
         if by_tenant != {name: tenant.n_waiting for name, tenant in self.tenants.waiting.items()}:
             raise BrokenInvariant("tenants and their waiting requests differ")
 
-    def _take(self, number: int, room: int) -> tuple[list[Request], bool]:
+    def _first_lost(self, lines: list[Line], limit: int) -> list[Request]:
+        in_order = heapq.merge(*(line.lost.items() for line in lines))
+        return [request for _, (_, request) in zip(range(limit), in_order, strict=False)]
+
+    def _take(
+        self, filed: list[SortedList], lines: Container[str], number: int, room: int
+    ) -> tuple[list[Request], bool]:
         """By tenant: whoever was served least, what is taken here counted in; and whether the level
-        is taken whole."""
-        lanes, seen = iter(self._levels[number]), set[str]()
+        is taken whole. `filed`: the lanes of the level in these lines."""
+        lanes = iter(filed[0]) if len(filed) == 1 else heapq.merge(*filed)
+        seen = set[str]()
         opened: list[tuple[int, int, Iterator[Request], Request]] = []
         unopened = next(lanes, None)
         is_alone = len(self.tenants.waiting) == 1
@@ -221,7 +227,7 @@ class WaitingQueue:
                 name = lane.tenant.name
                 if name not in seen:
                     seen.add(name)
-                    requests = self._of_tenant(name, number)
+                    requests = self._of_tenant(name, number, lines)
                     heapq.heappush(opened, (served, order, requests, next(requests)))
                 unopened = next(lanes, None)
             if not opened:
@@ -238,17 +244,39 @@ class WaitingQueue:
                 heapq.heapreplace(opened, (served, order, requests, following))
         return taken, False
 
-    def _of_tenant(self, name: str, number: int) -> Iterator[Request]:
+    def _of_tenant(self, name: str, number: int, lines: Container[str]) -> Iterator[Request]:
         """A tenant's requests of one level by arrival: bands that have aged into it are one."""
-        lanes = (self._lanes.get((name, band)) for band in range(N_BANDS))
-        here = [lane for lane in lanes if lane is not None and lane.filed is not None]
+        lanes = self._lanes[name].values()
+        here = [lane for lane in lanes if lane.filed is not None and lane.line.adapter in lines]
         items = [lane.requests.items() for lane in here if lane.filed and lane.filed[0] == number]
         return (request for _, request in heapq.merge(*items))
 
     def _least_served(self) -> int | None:
         """Of those who wait; at most one lane a level is looked at."""
-        firsts = [level[0][2].tenant.served for level in self._levels if level]
-        return min(firsts, default=None)
+        levels = (level for line in self._lines.values() for level in line.levels if level)
+        return min((level[0][2].tenant.served for level in levels), default=None)
+
+    def _lane(self, line: Line, name: str, band: int) -> Lane:
+        """Where one more waits."""
+        tenant = self.tenants.enter(name, self._least_served())
+        lanes = self._lanes.setdefault(name, {})
+        lane = lanes.get((line.adapter, band))
+        if lane is None:
+            lane = lanes[line.adapter, band] = Lane(line, tenant, band, self._order)
+        return lane
+
+    def _leave(self, lane: Lane, key: Key, now_ns: int) -> None:
+        was_head = lane.head is key
+        del lane.requests[key]
+        if not lane.requests:
+            lane.line.unfile(lane)
+            lanes = self._lanes[lane.tenant.name]
+            del lanes[lane.line.adapter, lane.band]
+            if not lanes:
+                del self._lanes[lane.tenant.name]
+        elif was_head:
+            self._file(lane, now_ns)
+        self.tenants.leave(lane.tenant)
 
     def _refile(self, now_ns: int) -> None:
         """Where time or service has changed a lane's place. O(log n) for each of them."""
@@ -261,18 +289,11 @@ class WaitingQueue:
                 self._file(lane, now_ns)
         self._stale.clear()
 
-    def _file(self, lane: _Lane, now_ns: int) -> None:
-        self._unfile(lane)
+    def _file(self, lane: Lane, now_ns: int) -> None:
+        lane.line.unfile(lane)
         arrival_ns = lane.head.arrival_ns
         aged = max(0, now_ns - arrival_ns) // self._age_ns
         level = max(0, lane.band - aged)
-        lane.filed = level, lane.tenant.served
-        self._levels[level].add((lane.tenant.served, lane.order, lane))
+        lane.line.file(lane, level)
         if level:
             heapq.heappush(self._due, (arrival_ns + (aged + 1) * self._age_ns, lane.order, lane))
-
-    def _unfile(self, lane: _Lane) -> None:
-        if lane.filed is not None:
-            level, served = lane.filed
-            self._levels[level].remove((served, lane.order, lane))
-            lane.filed = None

@@ -78,8 +78,8 @@ class AtOnce:
         decision = Decision(ask.attempt + 1, self._name, view, choice.chosen, choice.reason)
         return Plan((Bound(ask, decision),))
 
-    def idle(self, snapshot: Snapshot) -> Plan | None:
-        return None
+    def idle(self, snapshot: Snapshot, adapter: str) -> Plan | None:
+        return no_room(snapshot, adapter)
 
     def plan(self, waiting: Sequence[Ask], snapshot: Snapshot) -> Plan:
         return one_by_one(self, waiting, snapshot)
@@ -112,3 +112,9 @@ def one_by_one(policy: Policy, waiting: Sequence[Ask], snapshot: Snapshot) -> Pl
     """The first of those that wait: each decision changes what the next one sees."""
     first = policy.choose(waiting[0], snapshot)
     return Plan(first.bound, asks_again=bool(first.bound), own=first.own)
+
+
+def no_room(snapshot: Snapshot, adapter: str) -> Plan | None:
+    """`Policy.idle` where nobody waits but for room. Of those whom any worker may take, the first
+    of the queue finds out."""
+    return Plan() if adapter and not snapshot.has_room(adapter) else None

@@ -40,8 +40,8 @@ class PrefixApprox:
     def choose(self, ask: Ask, snapshot: Snapshot) -> Plan:
         return self._radix.choose(ask, snapshot)
 
-    def idle(self, snapshot: Snapshot) -> Plan | None:
-        return self._radix.idle(snapshot)
+    def idle(self, snapshot: Snapshot, adapter: str) -> Plan | None:
+        return self._radix.idle(snapshot, adapter)
 
     def plan(self, waiting: Sequence[Ask], snapshot: Snapshot) -> Plan:
         return self._radix.plan(waiting, snapshot)

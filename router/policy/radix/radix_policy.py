@@ -13,7 +13,7 @@ from radixroute.radix.ids import WorkerId
 from radixroute.router.policy import columns_layout as at
 from radixroute.router.policy.decision import Decision
 from radixroute.router.policy.forecast import cheapest
-from radixroute.router.policy.formula.at_once import one_by_one
+from radixroute.router.policy.formula.at_once import no_room, one_by_one
 from radixroute.router.policy.policy import Bound, Dispatched, Plan, PolicyParts
 from radixroute.router.policy.radix.planning import Pace, Question, Weighed, plan_together
 from radixroute.router.policy.radix.replicas import Replicas, longest_held, name_of
@@ -78,10 +78,10 @@ class RadixPolicy:
         weighed = Weighed(ask.request_id, prefix, lost_ms, spent_ms)
         return Plan((Bound(ask, decision),), own=(weighed,))
 
-    def idle(self, snapshot: Snapshot) -> Plan | None:
+    def idle(self, snapshot: Snapshot, adapter: str) -> Plan | None:
         if not self._binds_late:
-            return None
-        candidates = (self._beliefs or snapshot.beliefs).candidates.last
+            return no_room(snapshot, adapter)
+        candidates = (self._beliefs or snapshot.beliefs).candidates.serving(adapter)
         if not candidates.worker_ids:
             return Plan(is_weighed=True)
         table, n_free = snapshot.table(candidates)

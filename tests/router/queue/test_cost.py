@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,9 @@ from radixroute.router.messages.inputs import StepReport
 from tests.router.worlds import MS, S, World, request
 
 FEW, MANY = 300, 30_000
+# With adapters: of those that wait for one, most have a worker that is busy, some one that is away.
+ADAPTERS = {"a": ("X", "Y"), "gone": ("Z",)}
+FEW_ADAPTED, MANY_ADAPTED = 1000, 100_000
 
 
 def calls(do: Callable[[], object]) -> int:
@@ -38,10 +42,26 @@ def crowded(n: int) -> World:
     return world
 
 
-def costs(n: int) -> dict[str, int]:
-    world = crowded(n)
+def crowded_by_adapters(n: int) -> World:
+    """The same, and whoever waits names an adapter: one of the worker's, or one that was served."""
+    world = World("a", "gone", seats=4, queue=1, adapters=ADAPTERS, max_waiting=1 << 20,
+                  max_in_flight=1 << 20)  # fmt: skip
+    world.checks = False
+    world.kill("gone")
+    for k in range(n + 4):
+        named: dict[str, Any] = {
+            "policy": "radix",
+            "tenant": f"t{k % 5}",
+            "lora": "XYZ"[k % 3 if k > 9 else 0],
+        }
+        world.do(world.core.submit(request(f"r{k}", k, n=50, **named), 0, is_last=k < 10))
+    return world
+
+
+def costs(n: int, world_of: Callable[[int], World] = crowded, **named: Any) -> dict[str, int]:
+    world = world_of(n)
     core, now_ns = world.core, world.now_ns + MS
-    more = request("more", 5, policy="radix")
+    more = request("more", 5, policy="radix", **named)
     step = StepReport(5.0, 0, 1, ())
     return {
         "submit": calls(lambda: core.submit(more, now_ns)),
@@ -63,7 +83,28 @@ def many() -> dict[str, int]:
     return costs(MANY)
 
 
-@pytest.mark.parametrize("what", ["submit", "step", "abort", "tick", "a worker falls free"])
+INPUTS = ["submit", "step", "abort", "tick", "a worker falls free"]
+
+
+@pytest.mark.parametrize("what", INPUTS)
 def test_an_input_costs_the_same_with_a_hundred_times_as_many_waiting(few, many, what):
+    assert few[what] > 5
+    assert many[what] <= 1.5 * few[what] + 50, (few, many)
+
+
+@pytest.fixture(scope="module")
+def few_adapted() -> dict[str, int]:
+    costs(FEW_ADAPTED, crowded_by_adapters, lora="Z")
+    return costs(FEW_ADAPTED, crowded_by_adapters, lora="Z")
+
+
+@pytest.fixture(scope="module")
+def many_adapted() -> dict[str, int]:
+    return costs(MANY_ADAPTED, crowded_by_adapters, lora="Z")
+
+
+@pytest.mark.parametrize("what", INPUTS)
+def test_with_adapters_too(few_adapted, many_adapted, what):
+    few, many = few_adapted, many_adapted
     assert few[what] > 5
     assert many[what] <= 1.5 * few[what] + 50, (few, many)

@@ -8,7 +8,7 @@ import pytest
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
 from radixroute.router.core.queue.tenants import DECODE_WEIGHT, MAX_IDLE, Tenants
-from radixroute.router.core.queue.waiting_queue import QUANTUM, WaitingQueue
+from radixroute.router.core.queue.waiting_queue import QUANTUM, Front, WaitingQueue
 from radixroute.router.core.requests import Request
 from tests.router.worlds import S, request
 
@@ -20,9 +20,9 @@ def new_queue(**limits) -> WaitingQueue:
     return WaitingQueue(**wanted)
 
 
-def waiting(request_id: str, at_ns: int = 0, *, tenant: str = "", priority: int = 5, blocks=8):
-    spec = request(request_id, now_ns=at_ns, tenant=tenant, priority=priority, blocks=blocks)
-    return Request(spec)
+def waiting(request_id: str, at_ns: int = 0, **named):
+    """`tenant`, `priority`, `lora`, `blocks`."""
+    return Request(request(request_id, now_ns=at_ns, **named))
 
 
 def put(queue: WaitingQueue, *requests: Request, now_ns: int = 0) -> None:
@@ -32,8 +32,10 @@ def put(queue: WaitingQueue, *requests: Request, now_ns: int = 0) -> None:
 
 
 def order(queue: WaitingQueue, now_ns: int = 0, limit: int = 100) -> list[str]:
-    front = queue.front(now_ns, limit)
-    queue.check()
+    return names(queue.front(now_ns, limit))
+
+
+def names(front: Front) -> list[str]:
     requests = [*front.lost, *(one for level in front.levels for one in level)]
     return [one.request_id for one in requests]
 
@@ -200,7 +202,7 @@ def test_any_order_of_things_keeps_the_queue_whole(seed):
             case 0 | 1:
                 one = waiting(
                     f"r{turn}", now_ns, tenant=rng.choice("abc"), priority=rng.randrange(10),
-                    blocks=rng.choice([1, 8, 60]),
+                    blocks=rng.choice([1, 8, 60]), **rng.choice([{}, {"lora": "X"}, {"lora": "Y"}]),
                 )  # fmt: skip
                 if rng.random() < 0.1:
                     one.excluded.add((WorkerId("a"), "e1"))
@@ -214,29 +216,44 @@ def test_any_order_of_things_keeps_the_queue_whole(seed):
                 seen = order(queue, now_ns, rng.choice([1, 5, 100]))
                 assert set(seen) <= set(inside)
                 assert len(seen) == len(set(seen))
-                assert seen[:1] == first_by_sorting(list(inside.values()), queue, now_ns)
+                everybody = list(inside.values())
+                assert not inside or seen[0] in firsts_by_sorting(everybody, queue, now_ns)
+                assert_left_out(queue, everybody, now_ns)
         queue.check()
         assert len(queue) == len(inside)
 
 
-def first_by_sorting(inside: list[Request], queue: WaitingQueue, now_ns: int) -> list[str]:
-    if not inside:
-        return []
+def assert_left_out(queue: WaitingQueue, inside: list[Request], now_ns: int) -> None:
+    """Of an adapter that nobody serves, nothing; of a busy one, the first of a level, on top."""
+    parked, busy = (queue.front(now_ns, 400, **{why: {"X"}}) for why in ("parked", "busy"))
+    others = [one for one in inside if one.spec.scope.lora != "X"]
+    assert all(one in others for level in (parked.lost, *parked.levels) for one in level)
+    assert not others or names(parked)[0] in firsts_by_sorting(others, queue, now_ns)
+    assert set(parked.lost) == {one for one in others if one.excluded}
+    assert set(busy.lost) == {one for one in inside if one.excluded}
+    tops = [level[0] for level in busy.levels if level[0] not in others]
+    rest = [level[level[0] in tops :] for level in busy.levels]
+    assert [level for level in rest if level] == parked.levels
+    if tops:
+        xs = [one for one in inside if one not in others and not one.excluded]
+        assert tops[0].request_id in firsts_by_sorting(xs, queue, now_ns)
+
+
+def firsts_by_sorting(inside: list[Request], queue: WaitingQueue, now_ns: int) -> list[str]:
+    """Who may be the first of these."""
     lost = [one for one in inside if one.excluded]
     if lost:
         return [min(lost, key=lambda one: (one.spec.arrival_ns, place(one))).request_id]
-    heads = dict[tuple[str, int], Request]()
+    heads = dict[tuple[str, int, str], Request]()
     for one in sorted(inside, key=lambda one: (one.spec.arrival_ns, place(one))):
-        heads.setdefault((one.spec.tenant, one.spec.priority), one)
+        heads.setdefault((one.spec.tenant, one.spec.priority, one.spec.scope.lora), one)
 
     def rank(one: Request) -> tuple[int, int]:
         aged = (now_ns - one.spec.arrival_ns) // AGE_NS
         return max(0, one.spec.priority - aged), queue.tenants.waiting[one.spec.tenant].served
 
     least = min(map(rank, heads.values()))
-    firsts = [one.request_id for one in heads.values() if rank(one) == least]
-    seen = order(queue, now_ns, 1)
-    return seen if seen[0] in firsts else firsts[:1]
+    return [one.request_id for one in heads.values() if rank(one) == least]
 
 
 def place(one: Request) -> int:

@@ -11,6 +11,7 @@ The way in: `Tokenizer` (`tokenizer.py`) and `Limits` (`limits.py`).
     encoding.py      a backend's ids, with the interpreter's lock let go of
     errors.py        what the room refuses, cut by what the caller can do
     limits.py        what a request may ask for, and every check of it
+    logprobs.py      log probabilities of an answer's tokens, packed
     pacing.py        long conversions stop now and then for other threads
     sampling.py      how to choose tokens and when to stop, complete and validated
     stopping.py      stop strings in a stream of text

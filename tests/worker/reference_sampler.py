@@ -13,7 +13,7 @@ def own_logprobs(logits: np.ndarray) -> np.ndarray:
 
 def shaped(logits, params: SamplingParams, prompt=(), output=(), forbidden=()) -> np.ndarray:
     """Logits after ends, biases and penalties, in vLLM's order."""
-    row = logits.astype(np.float64)
+    row: np.ndarray = logits.astype(np.float64)
     for token_id in forbidden:
         row[token_id] = -np.inf
     for token_id, bias in params.logit_bias:

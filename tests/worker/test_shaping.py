@@ -1,6 +1,7 @@
 """Penalties, biases, min_p and log probabilities: what a float64 reference says, row by row."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tests.worker import reference_sampler as reference
 pytestmark = pytest.mark.torch
 
 N_VOCAB = 700  # more than what is sorted at first
-EACH = {
+EACH: dict[str, dict[str, Any]] = {
     "presence": {"presence_penalty": 1.5},
     "presence below zero": {"presence_penalty": -2.0},
     "frequency": {"frequency_penalty": 0.7},
@@ -38,7 +39,7 @@ EACH = {
         "temperature": 0.8,
     },
 }
-COMBINED = [
+COMBINED: list[dict[str, Any]] = [
     {},
     {"temperature": 0.0},
     {"temperature": 0.5},
@@ -102,6 +103,7 @@ def test_shaped_logits_are_those_of_the_reference(name):
 
 def test_repetition_and_min_p_are_those_of_transformers():
     source = worlds(8)
+    theirs_of_min_p: Any = MinPLogitsWarper(0.2)  # annotated more narrowly than what it takes
     for _ in range(20):
         logits, prompt, output = next(source)
         seen = torch.from_numpy(np.concatenate([prompt, output]).astype(np.int64))[None]
@@ -112,7 +114,7 @@ def test_repetition_and_min_p_are_those_of_transformers():
         params = SamplingParams(repetition_penalty=1.3)
         shape(row, params, choice_of(params, 0, prompt, output).history)
         torch.testing.assert_close(row, theirs[0], rtol=1e-15, atol=0)
-        kept = MinPLogitsWarper(0.2)(seen, torch.from_numpy(logits)[None])[0].isfinite()
+        kept = theirs_of_min_p(seen, torch.from_numpy(logits)[None])[0].isfinite()
         narrow = SamplingParams(min_p=0.2)
         rows = torch.from_numpy(logits).expand(300, -1).clone()
         drawn = sample(rows, [Choice(narrow, at) for at in range(300)])

@@ -147,10 +147,8 @@ def logprobs_from_proto(message: pb.TokenLogprobs, n_tokens: int) -> Logprobs | 
     return told if told.fits(n_tokens) else None
 
 
-def logprobs_to_proto(logprobs: Logprobs | None) -> pb.TokenLogprobs | None:
-    """None, an unset field, where nobody asked."""
-    if logprobs is None:
-        return None
+def logprobs_to_proto(logprobs: Logprobs) -> pb.TokenLogprobs:
+    """The other way."""
     return pb.TokenLogprobs(
         chosen=logprobs.chosen,
         n_top=logprobs.n_top,

@@ -16,7 +16,7 @@ def token_delta(request_id: str, output: TokenOutput, piece: Piece) -> pb.TokenD
         finish_reason=finish_to_proto(piece.finish),
         error=output.error,
         prompt=None if output.prompt is None else _prompt_report(output.prompt),
-        logprobs=logprobs_to_proto(piece.logprobs),
+        logprobs=None if piece.logprobs is None else logprobs_to_proto(piece.logprobs),
     )
 
 

@@ -12,6 +12,7 @@ The way in: `Tokenizer` (`tokenizer.py`) and `Limits` (`limits.py`).
     errors.py        what the room refuses, cut by what the caller can do
     frames.py        messages of a worker session on a plain byte stream
     limits.py        what a request may ask for, and every check of it
+    logprobs.py      log probabilities of an answer's tokens, packed
     pacing.py        long conversions stop now and then for other threads
     sampling.py      how to choose tokens and when to stop, complete and validated
     stopping.py      stop strings in a stream of text

@@ -45,6 +45,11 @@ class SamplingParams:
         return self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
 
     @property
+    def reads_history(self) -> bool:
+        """What it chooses depends on which tokens came before, not on what the model says alone."""
+        return self.reads_output or self.repetition_penalty != 1.0
+
+    @property
     def shapes_logits(self) -> bool:
         """Logits are changed before a token is drawn."""
-        return self.reads_output or self.repetition_penalty != 1.0 or bool(self.logit_bias)
+        return self.reads_history or bool(self.logit_bias)

@@ -15,6 +15,7 @@ from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.chat import ChatMessage
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import PartialSampling
+from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
 
 BYTES_PER_TOKEN = 4
@@ -137,6 +138,22 @@ def sampling_to_proto(sampling: SamplingParams) -> pb.SamplingParams:
         min_p=sampling.min_p or None,
         logit_bias=dict(sampling.logit_bias),
         logprobs=sampling.logprobs,
+    )
+
+
+def logprobs_from_proto(message: pb.TokenLogprobs, n_tokens: int) -> Logprobs | None:
+    """Of so many tokens; None for what is not of these, which tells nothing."""
+    told = Logprobs(message.chosen, message.n_top, message.top_ids, message.top)
+    return told if told.fits(n_tokens) else None
+
+
+def logprobs_to_proto(logprobs: Logprobs) -> pb.TokenLogprobs:
+    """The other way."""
+    return pb.TokenLogprobs(
+        chosen=logprobs.chosen,
+        n_top=logprobs.n_top,
+        top_ids=logprobs.top_ids,
+        top=logprobs.top,
     )
 
 

@@ -8,11 +8,13 @@ The way in: `RouterServer.Generate` in `grpc_server.py`.
 
     grpc_server.py      gRPC servers of `Router` and `Inspect`
     reception.py        what is the same at every door: ids, admission, whose answer it is
+    fan.py              one prompt, several answers: a request for each
     proto_request.py    a `GenerateRequest` as `Asked`
     request_ids.py      ids that a tenant can prove to be its own
     open_streams.py     which stream has a request's answer now
     wire_size.py        parts of a message before it is parsed: their size, a field alone
     client_stream.py    the gRPC door's sink: what a slow client has not taken yet, merged
+    client_answers.py   the sinks of all answers to one prompt
     prompts.py          tokenising, limits, block keys: what every door shares
     giants/             processes that read giant prompts, so that no stream waits for one
     inspect.py          the router's snapshot as messages

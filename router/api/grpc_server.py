@@ -18,7 +18,7 @@ from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.wire import pack_tokens, sampling_to_proto, scope_to_proto
 from radixroute.router.api import inspect
-from radixroute.router.api.client_stream import ClientStream
+from radixroute.router.api.client_answers import ClientAnswers
 from radixroute.router.api.proto_request import ProtoRequest
 from radixroute.router.api.reception import Reception
 from radixroute.router.api.status import failure_error, retry_hint, status_of
@@ -70,19 +70,27 @@ class RouterServer:
         asked = await self._parsed(ProtoRequest.of_generate, data, context)
         request = asked.message
         request_id = self._reception.id_of(request.resume.request_id, request.tenant)
-        stream = ClientStream(request_id, request.resume.number)
+        answers = ClientAnswers(request_id, request.resume.number)
         async with self._clean_errors(context, request_id):
             if request.HasField("resume") and request_id != request.resume.request_id:
                 raise UnknownRequest("no stream of this tenant has the id that `resume` names")
             try:
-                self._reception.claim(stream)
+                self._reception.claim(answers.first)
                 spec = await self._admit(asked, request_id, context)
-                stream.sampling = spec.sampling
-                self._reception.submit(spec, stream)
-                while (message := await stream.take()) is not None:
+                self._submit(spec, asked.n, answers)
+                while (message := await answers.take()) is not None:
                     await self._write(message, context)
             finally:
-                self._reception.release(stream)
+                for stream in answers:
+                    self._reception.release(stream)
+
+    def _submit(self, spec: RequestSpec, n: int, answers: ClientAnswers) -> None:
+        specs = self._reception.fan_out(spec, n)
+        for one in specs[1:]:
+            self._reception.claim(answers.add(one.request_id))
+        for one, stream in zip(specs, answers, strict=True):
+            stream.sampling = one.sampling
+            self._reception.submit(one, stream)
 
     async def Route(self, data: bytes, context: grpc.aio.ServicerContext) -> pb.RouteResponse:
         asked = await self._parsed(ProtoRequest.of_route, data, context)
@@ -91,6 +99,8 @@ class RouterServer:
         async with self._clean_errors(context, request_id):
             if asked.message.HasField("resume"):
                 raise InvalidRequest("resume", "goes on with a stream of a router: use Generate")
+            if asked.n > 1:
+                raise InvalidRequest("n", "is more than one; a lease is for one answer")
             try:
                 spec = await self._admit(asked, request_id, context)
                 answer = await self._runtime.lease(replace(spec, lease_id=lease_id))

@@ -18,6 +18,7 @@ from radixroute.request.limits import (
     Limits,
     PartialSampling,
     validate_length,
+    validate_n,
     validate_n_biases,
     validate_n_messages,
     validate_stop_counts,
@@ -125,6 +126,12 @@ class ProtoRequest:
         )
 
     @property
+    def n(self) -> int:
+        """Answers; checked by `check`."""
+        sampling = self.message.sampling
+        return sampling.n if sampling.HasField("n") else 1
+
+    @property
     def n_messages(self) -> int:
         return len(self.message.messages.messages)
 
@@ -145,6 +152,8 @@ class ProtoRequest:
                 if len(message.token_ids) % BYTES_PER_TOKEN == 0:  # a torn one is refused later
                     validate_length(len(message.token_ids) // BYTES_PER_TOKEN, limits)
         sampling = message.sampling
+        if validate_n(self.n) > 1 and message.HasField("resume"):
+            raise InvalidRequest("n", "is more than one; a resume goes on with one answer")
         validate_stop_counts(len(sampling.stop), len(sampling.stop_token_ids), limits)
         validate_n_biases(len(sampling.logit_bias))
 

@@ -8,6 +8,7 @@ between the two is here, so that all doors admit, bind and end requests alike. I
 import random
 
 from radixroute.request.errors import InvalidRequest
+from radixroute.router.api.fan import fan_out
 from radixroute.router.api.open_streams import OpenStreams, Stream
 from radixroute.router.api.prompts import Asked, PromptReader
 from radixroute.router.api.request_ids import RequestIds
@@ -74,6 +75,11 @@ class Reception:
         return await self._prompts.read(
             asked, request_id, seed=self._rng.getrandbits(64), remaining_s=remaining_s
         )
+
+    def fan_out(self, spec: RequestSpec, n: int) -> tuple[RequestSpec, ...]:
+        """The request of each of n answers: the first is `spec`, whose id the door has. Each is
+        claimed, submitted and released like any."""
+        return fan_out(spec, n, lambda: self.draw_id(spec.tenant))
 
     def claim(self, stream: Stream) -> None:
         """Before a second attempt starts, the first one is over: here, and at its worker."""

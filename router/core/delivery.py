@@ -83,13 +83,19 @@ class Delivery:
         if delta.finish is not None:
             self._booker.settle(request.booking, request.spec.policy)
             self._state.breakers.served(member)
-            return self._dispatcher.finish(
-                request, delta.finish, delta.token_ids, delta.text, now_ns
-            )
+            return self._dispatcher.finish(request, delta.finish, delta, now_ns)
         position = request.position
         request.emit(delta.token_ids, delta.text)
         usage = request.usage() if is_first else None
-        return Emit(request.request_id, position, delta.token_ids, delta.text, None, usage)
+        return Emit(
+            request.request_id,
+            position,
+            delta.token_ids,
+            delta.text,
+            None,
+            usage,
+            delta.logprobs,
+        )
 
     def _time(self, request: Request, now_ns: int) -> None:
         """Its first token came: did it take as long as was thought?"""

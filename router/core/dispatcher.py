@@ -15,7 +15,7 @@ from radixroute.router.core.scheduler import Scheduler
 from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Abort, Action, Emit, Fail, Failure
-from radixroute.router.messages.inputs import PackedTokens, RequestSpec, packed_len
+from radixroute.router.messages.inputs import Delta, PackedTokens, RequestSpec, packed_len
 from radixroute.router.workers.members import Member
 
 # Two: one death may be chance; a request that was there both times may be what kills.
@@ -99,7 +99,7 @@ class Dispatcher:
         finish = request.implied_finish(self._state.serving.eos_token_ids)
         if finish is not None:
             self._state.counters.add(Count.FINISHES_SYNTHESISED)
-            return [self.finish(request, finish, PackedTokens(b""), "", now_ns)]
+            return [self.finish(request, finish, None, now_ns)]
         self._booker.wait(request, now_ns)
         return []
 
@@ -112,7 +112,7 @@ class Dispatcher:
         finish = request.implied_finish(self._state.serving.eos_token_ids)
         if finish is not None:
             self._state.counters.add(Count.FINISHES_SYNTHESISED)
-            return [self.finish(request, finish, PackedTokens(b""), "", now_ns)]
+            return [self.finish(request, finish, None, now_ns)]
         request.worker_id = None
         if len(request.deaths_ns) >= MAX_DEATHS:
             return self.fail(request, Failure.TOO_MANY_DEATHS, now_ns)
@@ -149,22 +149,20 @@ class Dispatcher:
         return []
 
     def finish(
-        self,
-        request: Request,
-        finish: FinishReason,
-        token_ids: PackedTokens,
-        text: str,
-        now_ns: int,
+        self, request: Request, finish: FinishReason, last: Delta | None, now_ns: int
     ) -> Emit:
-        """The last output; its booking is settled already."""
+        """Its booking is settled already. `last`: the output it ends with; None: it had it all."""
         state = self._state
-        position = request.position
+        position, token_ids, text = request.position, PackedTokens(b""), ""
+        if last is not None:
+            token_ids, text = last.token_ids, last.text
         request.emit(token_ids, text)
         state.speeds.answered(request.position)
         state.counters.add(Count.REQUESTS_FINISHED)
         usage = request.usage()
         self._close(request, finish.name.lower(), now_ns)
-        return Emit(request.request_id, position, token_ids, text, finish, usage)
+        told = None if last is None else last.logprobs
+        return Emit(request.request_id, position, token_ids, text, finish, usage, told)
 
     def fail(self, request: Request, failure: Failure, now_ns: int) -> list[Action]:
         """Ends it with an error, wherever it is."""

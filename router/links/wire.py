@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.wire import (
     finish_from_proto,
+    logprobs_from_proto,
     pack_tokens,
     sampling_to_proto,
     scope_to_proto,
@@ -19,6 +20,7 @@ from radixroute.router.messages.inputs import (
     PackedTokens,
     PromptFacts,
     StepReport,
+    packed_len,
 )
 
 # A day: no step takes that long, and the core reckons with integers.
@@ -94,6 +96,9 @@ def _delta(delta: pb.TokenDelta) -> Delta:
             event_seq=delta.prompt.event_seq if delta.prompt.HasField("event_seq") else None,
             events_before=delta.prompt.events_before,
         )
+    logprobs = None
+    if delta.HasField("logprobs"):
+        logprobs = logprobs_from_proto(delta.logprobs, packed_len(delta.token_ids))
     return Delta(
         request_id=delta.request_id,
         attempt=delta.attempt,
@@ -102,4 +107,5 @@ def _delta(delta: pb.TokenDelta) -> Delta:
         text=delta.text,
         finish=finish_from_proto(delta.finish_reason),
         prompt=report,
+        logprobs=logprobs,
     )

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import NamedTuple, TypeAlias
 
 from radixroute.radix.ids import WorkerId
+from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason
 from radixroute.router.messages.inputs import MemberSpec, PackedTokens, RequestSpec
 
@@ -77,6 +78,7 @@ class Emit:
     text: str
     finish: FinishReason | None
     usage: Usage | None
+    logprobs: Logprobs | None = None  # of `token_ids`; None: not asked for
 
 
 @dataclass(frozen=True, slots=True)

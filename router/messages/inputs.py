@@ -13,6 +13,7 @@ from typing import NewType
 from radixroute.events.wire.control import Endpoints
 from radixroute.radix.ids import Keys, Tokens, WorkerId
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
+from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
 
 NS_PER_S = 1_000_000_000
@@ -133,6 +134,7 @@ class Delta:
     text: str
     finish: FinishReason | None = None
     prompt: PromptFacts | None = None
+    logprobs: Logprobs | None = None  # of `token_ids`; None: not asked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored
 from radixroute.radix.keys.scope import UNSCOPED
+from radixroute.request.logprobs import TokenLogprob
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.engine.engine import EngineRequest
@@ -84,12 +85,16 @@ class FakeRunner:
             at for at, part in enumerate(plan.slices) if NAN in self._seen(part)[:, 0]
         )
         sound = [part for at, part in enumerate(plan.slices) if at not in unsound]
-        ids = tuple(self._sample(part) for part in sound if part.sampling is not None)
+        sampled = [part for part in sound if part.sampling is not None]
+        ids = tuple(self._sample(part) for part in sampled)
+        told = tuple(map(told_of, sampled, ids))
         blocks = {b for at in unsound for b in plan.slices[at].block_table.tolist()}
         if step in self.unsound:
             at, block = self.unsound[step]
-            return StepResult(ids[:at] + ids[at + 1 :], frozenset({at}), frozenset({block}))
-        return StepResult(ids, unsound, frozenset(b for b in blocks if NAN in self.pool[b, :, 0]))
+            ids, told = ids[:at] + ids[at + 1 :], told[:at] + told[at + 1 :]
+            return StepResult(ids, frozenset({at}), frozenset({block}), told)
+        bad = frozenset(b for b in blocks if NAN in self.pool[b, :, 0])
+        return StepResult(ids, unsound, bad, told)
 
     def _slot(self, part, position):
         size = self.facts.block_size
@@ -105,12 +110,29 @@ class FakeRunner:
 
     def _sample(self, part):
         seen = self._seen(part)[:, 0].tolist()
-        return next_token(seen, part.sampling.seed, self.facts.vocab_size, part.forbidden)
+        seed, vocab_size = part.sampling.seed, self.facts.vocab_size
+        assert (part.history is None) == (not part.sampling.reads_history)
+        if part.history is None:
+            return next_token(seen, seed, vocab_size, part.forbidden)
+        assert part.history.tokens.tolist() == seen
+        return next_token(seen, seed, vocab_size, part.forbidden, part.history.n_prompt)
 
 
-def next_token(context, seed=0, vocab_size=VOCAB, forbidden=()):
-    """What the fake model says after these tokens; the next id up where that one is forbidden."""
-    raw = np.array([seed, *context], dtype=np.uint64).tobytes()
+def told_of(part, token_id):
+    """What the fake model thinks of a token: something of that id and its position alone."""
+    if part.sampling.logprobs is None:
+        return None
+    position = part.start + len(part.token_ids)
+    top = tuple((at, -float(at + position)) for at in range(part.sampling.logprobs))
+    return TokenLogprob(-(token_id + position / 8), top)
+
+
+def next_token(context, seed=0, vocab_size=VOCAB, forbidden=(), n_prompt=0):
+    """What the fake model says after these tokens; the next id up where that one is forbidden.
+
+    Under penalties it also depends on how many of them are prompt.
+    """
+    raw = np.array([seed, n_prompt, *context], dtype=np.uint64).tobytes()
     token = int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little") % vocab_size
     while token in forbidden:
         token = (token + 1) % vocab_size
@@ -125,7 +147,9 @@ def alone(prompt, sampling, emitted=()):
         forbidden = ends if len(output) < sampling.min_tokens else ()
         if output[sampling.min_tokens :] and output[-1] in ends:
             break
-        output.append(next_token([*prompt, *output], sampling.seed, forbidden=forbidden))
+        n_prompt = len(prompt) if sampling.reads_history else 0
+        known, seed = [*prompt, *output], sampling.seed
+        output.append(next_token(known, seed, forbidden=forbidden, n_prompt=n_prompt))
     return output
 
 

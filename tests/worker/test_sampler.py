@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 import torch
 
 from radixroute.request.sampling import SamplingParams
-from radixroute.worker.model.sampler import sample, uniform
+from radixroute.worker.model.sampling.sampler import Choice, sample, uniform
 
 pytestmark = pytest.mark.torch
 
@@ -20,7 +20,7 @@ DRAWS = 4000
 
 def draws(params, logits=LOGITS, n=DRAWS):
     rows = logits.expand(n, -1)
-    return sample(rows, [(params, position) for position in range(n)])
+    return sample(rows, [Choice(params, position) for position in range(n)])
 
 
 def shares(ids):
@@ -30,7 +30,7 @@ def shares(ids):
 def test_greedy_takes_the_best_and_the_lowest_id_of_equals():
     greedy = SamplingParams(temperature=0.0)
     logits = torch.tensor([[0.0, 3.0, 1.0], [5.0, 5.0, 5.0]])
-    assert sample(logits, [(greedy, 1), (greedy, 2)]) == (1, 0)
+    assert sample(logits, [Choice(greedy, 1), Choice(greedy, 2)]) == (1, 0)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -70,7 +70,7 @@ def test_top_p_counts_within_top_k():
 def test_a_token_depends_on_seed_and_position_not_on_its_batch():
     torch.manual_seed(0)
     logits = torch.randn(8, 50)
-    choices = [(SamplingParams(seed=s), 10 + s) for s in range(8)]
+    choices = [Choice(SamplingParams(seed=s), 10 + s) for s in range(8)]
     together = sample(logits, choices)
     alone = tuple(sample(logits[i : i + 1], choices[i : i + 1])[0] for i in range(8))
     turned = sample(logits.flip(0), choices[::-1])[::-1]
@@ -101,7 +101,7 @@ PINNED = [0.87207345482, 0.882466830255, 0.205250255221]
     "params", [{"temperature": 0.0}, {}, {"top_k": 2}, {"top_p": 0.5}], ids=lambda p: str(p)
 )
 def test_a_row_without_numbers_gives_no_token_and_its_neighbours_what_they_get_alone(row, params):
-    choice = (SamplingParams(seed=3, **params), 4)
+    choice = Choice(SamplingParams(seed=3, **params), 4)
     healthy = torch.tensor([[0.5, -math.inf, 0.25]])
     (alone,) = sample(healthy, [choice])
     batch = torch.cat([healthy, torch.tensor([row]), healthy])
@@ -111,8 +111,8 @@ def test_a_row_without_numbers_gives_no_token_and_its_neighbours_what_they_get_a
 
 def test_extreme_logits_do_not_overflow():
     logits = torch.tensor([[1e4, -1e4, 9.9e3]])
-    assert sample(logits, [(SamplingParams(temperature=0.01), 3)]) == (0,)
-    assert sample(logits, [(SamplingParams(temperature=1e-6), 3)]) == (0,)
+    assert sample(logits, [Choice(SamplingParams(temperature=0.01), 3)]) == (0,)
+    assert sample(logits, [Choice(SamplingParams(temperature=1e-6), 3)]) == (0,)
 
 
 @pytest.mark.parametrize("params", [{"top_k": 40}, {"top_p": 0.9}, {"top_k": 700, "top_p": 0.97}])
@@ -128,5 +128,5 @@ def test_the_shortcuts_draw_what_sorting_everything_draws(params, spread):
     kept = int((mass < top_p - 1e-12).sum()) + 1 if top_p < 1 else top_k
     for position in range(60):
         at = int((mass[:kept] <= uniform(9, position) * float(mass[kept - 1])).sum())
-        got = sample(logits, [(SamplingParams(seed=9, **params), position)])
+        got = sample(logits, [Choice(SamplingParams(seed=9, **params), position)])
         assert got == (int(ids[at]),)

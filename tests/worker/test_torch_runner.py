@@ -15,7 +15,7 @@ from radixroute.worker.engine.runner import StepPlan
 from radixroute.worker.errors import ModelError, StartFailed
 from radixroute.worker.model.config import load_config
 from radixroute.worker.model.kv_pool import blocks_that_fit
-from radixroute.worker.model.sampler import sample
+from radixroute.worker.model.sampling.sampler import Choice, sample
 from radixroute.worker.model.torch_runner import choose_device, choose_dtype
 from tests.request import samples
 from tests.worker.tiny import (
@@ -77,7 +77,7 @@ def test_the_random_number_of_a_token_is_keyed_by_its_absolute_position(llama, m
     runner.execute(StepPlan((part(ids[:12], table),)))
     found = runner.execute(StepPlan((part(ids, table, start=12, sampling=warm),)))
     logits = last_logits(runner, monkeypatch, part(ids, table, start=12, sampling=warm))
-    by_position = {at: sample(logits, [(warm, at)]) for at in range(30)}
+    by_position = {at: sample(logits, [Choice(warm, at)]) for at in range(30)}
     assert found.token_ids == by_position[20]
     assert len(set(by_position.values())) > 10
 

@@ -33,9 +33,9 @@ def last_logits(runner: TorchRunner, monkeypatch, *parts: SequenceSlice) -> torc
 
     def spy(logits, choices):
         seen.append(logits.clone())
-        return (0,) * len(choices)
+        return (0,) * len(choices), (None,) * len(choices)
 
     with monkeypatch.context() as patch:
-        patch.setattr("radixroute.worker.model.torch_runner.sample", spy)
+        patch.setattr("radixroute.worker.model.torch_runner.choose", spy)
         runner.execute(StepPlan(parts))
     return seen[0]

@@ -8,6 +8,7 @@ whose answer ended early. Called by `WorkerSession` for each output; pure but fo
 from dataclasses import dataclass
 
 from radixroute.request.detokenizer import IncrementalDetokenizer
+from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason
 from radixroute.request.stopping import StopStrings
 from radixroute.request.tokenizer import Tokenizer
@@ -22,6 +23,7 @@ class Piece:
     text: str
     finish: FinishReason | None
     cut: bool  # a stop string ended the answer: the engine does not know yet
+    logprobs: Logprobs | None = None  # of `token_ids`
 
 
 class AnswerStream:
@@ -53,13 +55,16 @@ class AnswerStream:
             is_end_token = output.finish is FinishReason.STOP and n_read == len(output.token_ids)
             # A token that ends the answer is reported, but it is not text.
             text += self._count() if is_end_token else self._read(token_id)
+        told = output.logprobs
         if self._is_over:
-            return Piece(output.token_ids[:n_read], self._visible(text), FinishReason.STOP, True)
+            read = output.token_ids[:n_read]
+            told = told and told.first(n_read)
+            return Piece(read, self._visible(text), FinishReason.STOP, True, told)
         finish = output.finish
         if finish in (FinishReason.STOP, FinishReason.LENGTH):
             text += self._flush()
             finish = FinishReason.STOP if self._is_over else finish
-        return Piece(output.token_ids, self._visible(text), finish, False)
+        return Piece(output.token_ids, self._visible(text), finish, False, told)
 
     def _count(self) -> str:
         self._n_output += 1

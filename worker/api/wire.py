@@ -1,7 +1,7 @@
 """Wire: what the engine put out, as the messages that a caller gets. Pure."""
 
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.request.wire import finish_to_proto, pack_tokens
+from radixroute.request.wire import finish_to_proto, logprobs_to_proto, pack_tokens
 from radixroute.worker.api.streams import Piece
 from radixroute.worker.engine.engine import PromptReport, TokenOutput
 
@@ -16,6 +16,7 @@ def token_delta(request_id: str, output: TokenOutput, piece: Piece) -> pb.TokenD
         finish_reason=finish_to_proto(piece.finish),
         error=output.error,
         prompt=None if output.prompt is None else _prompt_report(output.prompt),
+        logprobs=None if piece.logprobs is None else logprobs_to_proto(piece.logprobs),
     )
 
 

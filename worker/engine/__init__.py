@@ -13,6 +13,7 @@ a `ModelRunner` compute it and reports an `EngineStep`.
     scheduler.py   continuous batching, chunked prefill, preemption
     step.py        what one step computes; the scheduler's limits and counters
     sequence.py    one request while it is scheduled
+    ends.py        which tokens end an answer, and from when on
     cache.py       `PrefixCache`: leases of KV blocks, sharing, eviction, events
     blocks.py      which KV blocks are free and how many users the others have
     progress.py    last dispatch seen and load, by worker session

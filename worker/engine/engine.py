@@ -11,6 +11,7 @@ from radixroute.events.wire.records import Event
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.errors import InvalidRequest, NoRoom
+from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
 
 
@@ -55,6 +56,7 @@ class TokenOutput:
     finish: FinishReason | None = None
     error: str = ""
     prompt: PromptReport | None = None
+    logprobs: Logprobs | None = None  # of `token_ids`; None: not asked for
 
 
 @dataclass(frozen=True, slots=True)

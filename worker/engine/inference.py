@@ -10,8 +10,6 @@ from collections.abc import Callable
 
 from radixroute.radix.ids import BlockKey
 from radixroute.radix.keys.scope import Scope
-from radixroute.request.errors import InvalidRequest
-from radixroute.request.sampling import SamplingParams
 from radixroute.worker.engine.cache import CacheCounters, PrefixCache
 from radixroute.worker.engine.engine import (
     EngineInfo,
@@ -74,7 +72,6 @@ class InferenceEngine:
         return self._cache.resident_keys()
 
     def submit(self, request: EngineRequest, now_ns: int) -> None:
-        _refuse_what_is_not_built(request.sampling)
         self._progress.acknowledge(request.session_id, request.dispatch_seq)
         self._scheduler.submit(request, now_ns)
 
@@ -142,11 +139,6 @@ class InferenceEngine:
             kv_blocks_used=self._cache.n_used,
             sessions=self._progress.of(self._scheduler.sequences()),
         )
-
-
-def _refuse_what_is_not_built(sampling: SamplingParams) -> None:
-    if sampling.shapes_logits or sampling.min_p or sampling.logprobs is not None:
-        raise InvalidRequest("sampling", "asks for penalties, biases, min_p or logprobs: not yet")
 
 
 def engine_scope(settings: WorkerSettings, info: EngineInfo) -> Scope:

@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radixroute.radix.ids import Tokens
+from radixroute.request.logprobs import TokenLogprob
 from radixroute.request.sampling import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All tokens of a sequence so far, for penalties on what was said before."""
+
+    tokens: Tokens  # shape (n_prompt + output,): a view, good until the step is committed
+    n_prompt: int  # the rest is output, that of earlier attempts included
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,7 @@ class SequenceSlice:
     # Ids that may not be sampled: what would end the answer before its `min_tokens`.
     forbidden: tuple[int, ...] = ()
     adapter: str = ""  # one of the model's; empty: the model as it is
+    history: History | None = None  # None: its sampling looks at none, or no token is sampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,8 @@ class StepResult:
     unsound_slices: frozenset[int] = frozenset()  # their places in the plan
     # Of the blocks in their tables, those that hold NaN or infinity: the same would come again.
     unsound_blocks: frozenset[int] = frozenset()
+    # One for each of `token_ids`, None where they were not asked for; empty: nowhere.
+    logprobs: tuple[TokenLogprob | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

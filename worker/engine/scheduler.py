@@ -16,8 +16,10 @@ import numpy as np
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.errors import InvalidRequest, NoRoom
+from radixroute.request.logprobs import TokenLogprob, pack_logprobs
 from radixroute.request.sampling import FinishReason
 from radixroute.worker.engine.cache import PrefixCache
+from radixroute.worker.engine.ends import finish_after, forbidden_ends
 from radixroute.worker.engine.engine import EngineRequest, TokenOutput
 from radixroute.worker.engine.runner import SequenceSlice, StepPlan, StepResult
 from radixroute.worker.engine.sequence import Sequence
@@ -120,7 +122,7 @@ class Scheduler:
         )
         if len(result.token_ids) != n_sampled:
             raise BrokenInvariant(f"{len(result.token_ids)} ids where {n_sampled} are sampled")
-        ids = iter(result.token_ids)
+        ids, logprobs = iter(result.token_ids), iter(result.logprobs)
         outputs, unsound = [], []
         for at, part in enumerate(done.sequences):
             part.sequence.n_computed += part.n_tokens
@@ -129,7 +131,8 @@ class Scheduler:
             if at in result.unsound_slices:
                 unsound.append(part.sequence)
             elif part.samples:
-                outputs.append(self._extend(part.sequence, int(next(ids)), now_ns))
+                told = next(logprobs, None)
+                outputs.append(self._extend(part.sequence, int(next(ids)), told, now_ns))
         return outputs + self._end_unsound(unsound, result.unsound_blocks) if unsound else outputs
 
     def fail(self) -> list[TokenOutput]:
@@ -196,7 +199,9 @@ class Scheduler:
     def _already_done(self, sequence: Sequence) -> FinishReason | None:
         """A resume may carry the very tokens that end it."""
         emitted = sequence.request.emitted
-        return self._finish_after(sequence, int(emitted[-1])) if len(emitted) else None
+        if not len(emitted):
+            return None
+        return finish_after(sequence, int(emitted[-1]), self._limits.eos_token_ids)
 
     def _free_blocks_for(self, sequence: Sequence, index: int, n_tokens: int) -> bool:
         """Preempt from behind until the next tokens fit; False when `sequence` had to go itself."""
@@ -250,18 +255,26 @@ class Scheduler:
         self._cache.grow(lease, end)
         self._cache.publish(lease, sequence.tokens, end)
         table = np.array(lease.table[: self._cache.blocks_for(end)], dtype=np.int32)
-        sampling = sequence.request.sampling if samples else None
-        forbidden = self._forbidden(sequence) if samples else ()
         part, adapter = sequence.tokens[start:end], sequence.request.scope.lora
-        slices.append(SequenceSlice(part, start, table, sampling, forbidden, adapter))
+        if samples:
+            sampling, history = sequence.request.sampling, sequence.history
+            forbidden = forbidden_ends(sequence, self._limits.eos_token_ids)
+            one = SequenceSlice(part, start, table, sampling, forbidden, adapter, history)
+        else:
+            one = SequenceSlice(part, start, table, None, adapter=adapter)
+        slices.append(one)
         is_decode = samples and n_tokens == 1 and sequence.has_output
         return ScheduledSequence(sequence, n_tokens, samples, is_decode)
 
-    def _extend(self, sequence: Sequence, token_id: int, now_ns: int) -> TokenOutput:
+    def _extend(
+        self, sequence: Sequence, token_id: int, told: TokenLogprob | None, now_ns: int
+    ) -> TokenOutput:
         """One more token; ends the request where it should."""
         sequence.append(token_id)
-        finish = self._finish_after(sequence, token_id)
+        finish = finish_after(sequence, token_id, self._limits.eos_token_ids)
         output = sequence.output((token_id,), finish)
+        if told is not None:
+            output = replace(output, logprobs=pack_logprobs([told]))
         if not sequence.has_output:
             sequence.has_output = True
             output = replace(output, prompt=sequence.report(now_ns))
@@ -269,22 +282,6 @@ class Scheduler:
             self.counters.finished += 1
             self._drop(sequence)
         return output
-
-    def _forbidden(self, sequence: Sequence) -> tuple[int, ...]:
-        """End tokens that may not be sampled yet: `min_tokens` others come first, as in vLLM."""
-        sampling = sequence.request.sampling
-        if sequence.n_output >= sampling.min_tokens:
-            return ()
-        eos = () if sampling.ignore_eos else self._limits.eos_token_ids
-        return (*sorted(eos), *sampling.stop_token_ids)
-
-    def _finish_after(self, sequence: Sequence, token_id: int) -> FinishReason | None:
-        sampling = sequence.request.sampling
-        if sequence.n_output > sampling.min_tokens:
-            is_eos = token_id in self._limits.eos_token_ids and not sampling.ignore_eos
-            if is_eos or token_id in sampling.stop_token_ids:
-                return FinishReason.STOP
-        return FinishReason.LENGTH if sequence.n_output >= sampling.max_tokens else None
 
     def _drop(self, sequence: Sequence) -> None:
         del self._sequences[sequence.key]

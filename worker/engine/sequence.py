@@ -15,6 +15,7 @@ from radixroute.radix.ids import Tokens
 from radixroute.request.sampling import FinishReason
 from radixroute.worker.engine.cache import BlockLease
 from radixroute.worker.engine.engine import EngineRequest, PromptReport, TokenOutput
+from radixroute.worker.engine.runner import History
 
 
 class Sequence:
@@ -63,6 +64,13 @@ class Sequence:
     def tokens(self) -> Tokens:
         """Everything known: prompt, emitted and generated tokens. A view."""
         return self._buffer[: self.n_tokens]
+
+    @property
+    def history(self) -> History | None:
+        """What its sampling goes by beside the logits; None: nothing."""
+        if not self.request.sampling.reads_history:
+            return None
+        return History(self.tokens, len(self.request.prompt))
 
     @property
     def n_output(self) -> int:

@@ -17,5 +17,5 @@ The way in is `load_runner` (`torch_runner.py`); how a GGUF file is read is in `
     attention.py         attention over the paged KV pool, behind one seam
     tiled_attention.py   causal attention in bfloat16 on a CPU
     kv_pool.py           K and V of every block of every layer
-    sampler.py           greedy, temperature, top-k and top-p with a keyed random number
+    sampling/            the choice of tokens: penalties, the keyed draw, log probabilities
 """

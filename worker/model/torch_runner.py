@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from radixroute.request.errors import TokenizerError
+from radixroute.request.logprobs import TokenLogprob
 from radixroute.request.tokenizer import TOKENIZER_FILE, Tokenizer
 from radixroute.worker.engine.runner import (
     ModelFacts,
@@ -26,7 +27,7 @@ from radixroute.worker.model.config import ModelConfig, load_config
 from radixroute.worker.model.folder import model_folder
 from radixroute.worker.model.kv_pool import KVPool, blocks_that_fit, new_pool
 from radixroute.worker.model.llama import Llama
-from radixroute.worker.model.sampler import forbid, sample
+from radixroute.worker.model.sampling.sampler import Choice, choose
 from radixroute.worker.model.weights import Weights, fingerprint
 from radixroute.worker.settings import WorkerSettings
 
@@ -61,26 +62,30 @@ class TorchRunner:
             self._attention,
         )
         last = hidden[self._tensor(np.cumsum([len(s.token_ids) for s in slices]) - 1)]
-        ids = self._sampled(slices, last)
+        ids, told = self._sampled(slices, last)
         unsound = {at for at, token_id in ids.items() if token_id is None}
         unsound |= self._unsound_chunks(slices, last)
         return StepResult(
             tuple(token_id for token_id in ids.values() if token_id is not None),
             frozenset(unsound),
             self._unsound_blocks([slices[at] for at in unsound]),
+            tuple(one for at, one in told.items() if ids[at] is not None),
         )
 
     def _sampled(
         self, slices: Sequence[SequenceSlice], last: torch.Tensor
-    ) -> dict[int, int | None]:
-        """By place in the plan: the id, or None where the logits are no numbers."""
-        places = [at for at, s in enumerate(slices) if s.sampling]
-        if not places:
-            return {}
-        logits = self._model.logits(last[self._tensor(np.array(places))])
-        forbid(logits, [slices[at].forbidden for at in places])
-        choices = [(s.sampling, s.start + len(s.token_ids)) for s in slices if s.sampling]
-        return dict(zip(places, sample(logits, choices), strict=True))
+    ) -> tuple[dict[int, int | None], dict[int, TokenLogprob | None]]:
+        """By place in the plan: the id, or None where the logits are no numbers; what is told."""
+        choices = {
+            at: Choice(s.sampling, s.start + len(s.token_ids), s.forbidden, s.history)
+            for at, s in enumerate(slices)
+            if s.sampling
+        }
+        if not choices:
+            return {}, {}
+        logits = self._model.logits(last[self._tensor(np.array(list(choices)))])
+        ids, told = choose(logits, list(choices.values()))
+        return dict(zip(choices, ids, strict=True)), dict(zip(choices, told, strict=True))
 
     def _unsound_chunks(self, slices: Sequence[SequenceSlice], last: torch.Tensor) -> set[int]:
         """Inner chunks whose last token, which sees all before it, is no number."""

@@ -15,6 +15,7 @@ import numpy as np
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared, Event
 from radixroute.radix.ids import BlockKey, Keys, Tier, Tokens
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
+from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.worker.engine.engine import (
     EngineInfo,
@@ -165,7 +166,7 @@ def _step(row: Row) -> EngineStep:
 
 
 def _output_row(output: TokenOutput) -> list[Any]:
-    prompt = output.prompt
+    prompt, told = output.prompt, output.logprobs
     return [
         output.request_id,
         output.attempt,
@@ -175,11 +176,12 @@ def _output_row(output: TokenOutput) -> list[Any]:
         None if output.finish is None else int(output.finish),
         output.error,
         None if prompt is None else asdict(prompt),
+        None if told is None else (told.chosen, told.n_top, told.top_ids, told.top),
     ]
 
 
 def _output(row: Row) -> TokenOutput:
-    request_id, attempt, session_id, position, token_ids, finish, error, prompt = row
+    request_id, attempt, session_id, position, token_ids, finish, error, prompt, told = row
     return TokenOutput(
         request_id=request_id,
         attempt=attempt,
@@ -189,6 +191,7 @@ def _output(row: Row) -> TokenOutput:
         finish=None if finish is None else FinishReason(finish),
         error=error,
         prompt=None if prompt is None else PromptReport(**prompt),
+        logprobs=None if told is None else Logprobs(*told),
     )
 
 

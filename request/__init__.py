@@ -10,7 +10,6 @@ The way in: `Tokenizer` (`tokenizer.py`) and `Limits` (`limits.py`).
     detokenizer.py   token ids to whole characters while they arrive
     encoding.py      a backend's ids, with the interpreter's lock let go of
     errors.py        what the room refuses, cut by what the caller can do
-    frames.py        messages of a worker session on a plain byte stream
     limits.py        what a request may ask for, and every check of it
     logprobs.py      log probabilities of an answer's tokens, packed
     pacing.py        long conversions stop now and then for other threads

@@ -4,7 +4,6 @@ RequestError
  +- InvalidRequest   change the request: `field` names the offending part, `message` says how
      +- NoRoom       nothing is wrong with it: whoever was asked has no room for it now
  +- TokenizerError   fix the tokenizer's files: missing, torn, or of a kind we do not know
- +- MalformedFrames  hang up: nothing behind it can be read
 
 Messages never contain prompt text or token ids of a prompt: they travel to clients and to logs.
 """
@@ -33,7 +32,3 @@ class NoRoom(InvalidRequest):
 
 class TokenizerError(RequestError):
     """The tokenizer cannot be built from its files."""
-
-
-class MalformedFrames(RequestError):
-    """What came on a worker session's stream is no frame."""

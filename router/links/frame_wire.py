@@ -1,4 +1,4 @@
-"""Frame wire: a worker session over a plain socket, as `request/frames.py` says.
+"""Frame wire: a worker session over a plain socket, as `protos/frames.py` says.
 
 No task and no future for a message: what the transport hands in goes to whoever listens, at once.
 """
@@ -12,8 +12,7 @@ from google.protobuf.message import DecodeError
 
 from radixroute.events.net.tcp import keep_alive
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.request.errors import MalformedFrames
-from radixroute.request.frames import HELLO, FrameReader, framed
+from radixroute.protos.frames import HELLO, BadFrame, FrameReader, framed
 from radixroute.router.errors import JoinRefused
 from radixroute.router.links.session_wire import SessionEnded
 from radixroute.router.links.wire import step_reports
@@ -75,7 +74,7 @@ class FrameWire(asyncio.Protocol):
         try:
             for frame in self._frames.feed(data):
                 self._take(pb.StepOutput.FromString(frame))
-        except (MalformedFrames, DecodeError) as error:
+        except (BadFrame, DecodeError) as error:
             self._closing = f"the session broke: {error}"
             if self._transport is not None:
                 self._transport.abort()

@@ -4,7 +4,6 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -13,6 +12,7 @@ from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
 from radixroute.radix.index import layout
 from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.radix.index.reference import ReferenceIndex
+from tests.radix.machines import played
 from tests.radix.test_index_contract import assert_parents_first, pairs_of
 
 HOLDERS = [Holder(WorkerId("a")), Holder(WorkerId("a"), 1), Holder(WorkerId("b"))]
@@ -121,19 +121,8 @@ class IndexMachine(RuleBasedStateMachine):
             assert pairs_of(runs) == pairs_of(self.reference.dump(holder))
 
 
-def index_settings(n_examples: int) -> settings:
-    return settings(
-        max_examples=n_examples, stateful_step_count=40, derandomize=True, deadline=None
-    )
-
-
-class TestIndex(IndexMachine.TestCase):
-    settings = index_settings(40)
-
-
-@pytest.mark.deep
-class TestIndexAtLength(IndexMachine.TestCase):
-    settings = index_settings(120)
+TestIndex = played(IndexMachine, 40)
+TestIndexAtLength = pytest.mark.deep(played(IndexMachine, 120))
 
 
 def filled() -> PrefixIndex:

@@ -3,13 +3,13 @@
 from collections.abc import Hashable
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from radixroute.radix.tree.eviction import EvictionPolicy, HeadStart, LeafFacts
 from radixroute.radix.tree.node import downwards
 from radixroute.radix.tree.radix_tree import NodeRef, RadixTree
+from tests.radix.machines import played
 from tests.radix.reference_tree import ReferenceTree
 
 TEXT = st.text("ab", min_size=0, max_size=9)  # two letters: prompts meet and part all the time
@@ -170,20 +170,6 @@ class AgedTreeMachine(TreeMachine):
         )
 
 
-def tree_settings(n_examples: int) -> settings:
-    return settings(
-        max_examples=n_examples, stateful_step_count=40, derandomize=True, deadline=None
-    )
-
-
-class TestAgedTree(AgedTreeMachine.TestCase):
-    settings = tree_settings(40)
-
-
-class TestTree(TreeMachine.TestCase):
-    settings = tree_settings(80)
-
-
-@pytest.mark.deep
-class TestTreeAtLength(TreeMachine.TestCase):
-    settings = tree_settings(250)
+TestAgedTree = played(AgedTreeMachine, 40)
+TestTree = played(TreeMachine, 80)
+TestTreeAtLength = pytest.mark.deep(played(TreeMachine, 250))

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.request.frames import HELLO, framed
+from radixroute.protos.frames import HELLO, framed
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import pack_tokens
 from radixroute.router.counters import Count

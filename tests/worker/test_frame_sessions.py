@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.request.frames import HELLO, FrameReader, framed
+from radixroute.protos.frames import HELLO, FrameReader, framed
 from radixroute.request.sampling import SamplingParams
 from radixroute.worker.api import frame_server
 from tests.worker.fakes import alone

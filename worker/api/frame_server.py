@@ -1,4 +1,4 @@
-"""Frame server: worker sessions over plain sockets, as `request/frames.py` says.
+"""Frame server: worker sessions over plain sockets, as `protos/frames.py` says.
 
 What `Session` is over gRPC, at a tenth of its price: no task and no future for a message. Owns the
 listening socket and its connections; the worker sessions are `WorkerSessions`'. A connection that
@@ -14,8 +14,7 @@ from google.protobuf.message import DecodeError
 
 from radixroute.events.net.tcp import keep_alive
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.request.errors import MalformedFrames
-from radixroute.request.frames import HELLO, FrameReader, framed
+from radixroute.protos.frames import HELLO, BadFrame, FrameReader, framed
 from radixroute.request.limits import Limits
 from radixroute.worker.api.inbox import ENGINE_GONE, take, why_not_opened
 from radixroute.worker.api.intake import Intake
@@ -107,7 +106,7 @@ class _Connection(asyncio.Protocol):
             return  # it was told why it is over
         try:
             messages = [pb.EngineRequest.FromString(frame) for frame in self._frames.feed(data)]
-        except MalformedFrames as error:
+        except BadFrame as error:
             self._end(str(error))
             return
         except DecodeError:

@@ -7,10 +7,12 @@ the protobuf itself: upwards `EngineRequest`, downwards `StepOutput`. Sans I/O.
 import struct
 from typing import Final
 
-from radixroute.request.errors import MalformedFrames
-
 HELLO: Final = b"rr.sess1"
 _HEADER: Final = struct.Struct("<I")
+
+
+class BadFrame(Exception):
+    """What came is no frame: hang up, nothing behind it can be read."""
 
 
 def framed(message: bytes) -> bytes:
@@ -27,12 +29,12 @@ class FrameReader:
         self._is_greeted = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The messages that are whole by now. Raises `MalformedFrames`: the stream is over then."""
+        """The messages that are whole by now. Raises `BadFrame`: the stream is over then."""
         data = self._rest + data if self._rest else data
         at = 0
         if not self._is_greeted:
             if not data.startswith(HELLO[: len(data)]):
-                raise MalformedFrames("the other side does not speak frames")
+                raise BadFrame("the other side does not speak frames")
             if len(data) < len(HELLO):
                 self._rest = data
                 return []
@@ -41,7 +43,7 @@ class FrameReader:
         while len(data) - at >= _HEADER.size:
             (size,) = _HEADER.unpack_from(data, at)
             if not 0 < size <= self._max_bytes:
-                raise MalformedFrames(f"a message announces {size} bytes")
+                raise BadFrame(f"a message announces {size} bytes")
             end = at + _HEADER.size + size
             if end > len(data):
                 break

@@ -5,8 +5,7 @@ import struct
 
 import pytest
 
-from radixroute.request.errors import MalformedFrames
-from radixroute.request.frames import HELLO, FrameReader, framed
+from radixroute.protos.frames import HELLO, BadFrame, FrameReader, framed
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -25,13 +24,13 @@ def test_messages_come_out_of_any_pieces(seed):
 @pytest.mark.parametrize("size", [0, 201, 2**32 - 1])
 def test_a_message_of_an_impossible_size_is_refused_before_it_is_kept(size):
     reader = FrameReader(200)
-    with pytest.raises(MalformedFrames, match=str(size)):
+    with pytest.raises(BadFrame, match=str(size)):
         reader.feed(HELLO + struct.pack("<I", size))
 
 
 @pytest.mark.parametrize("first", [b"GET / HTTP/1.1", b"rr.sess2", b"\x00", b"rx"])
 def test_who_does_not_greet_is_not_read(first):
-    with pytest.raises(MalformedFrames, match="does not speak"):
+    with pytest.raises(BadFrame, match="does not speak"):
         FrameReader(200).feed(first)
 
 
@@ -46,5 +45,5 @@ def test_any_bytes_are_messages_or_refused_and_never_kept_beyond_the_limit(seed)
             reader.feed(rng.randbytes(rng.randrange(1, 100)))
             assert len(reader._rest) < 304
 
-    with pytest.raises(MalformedFrames):
+    with pytest.raises(BadFrame):
         feed_any()

@@ -1,6 +1,7 @@
 """The engine proof: shared, evicted and preempted, its ids are those of `transformers`."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -45,35 +46,54 @@ def runner():
     return load_runner(SETTINGS)
 
 
-@pytest.fixture
-def engine(runner):
-    """A fresh engine over a pool as empty as at a start."""
+def new_engine(runner, blocks=POOL_BLOCKS):
+    """A fresh engine over a pool as empty as at a start, of which it uses so many blocks."""
     import torch
 
     from radixroute.worker.engine.inference import InferenceEngine
+    from radixroute.worker.model.torch_runner import TorchRunner
 
     with torch.inference_mode():
         runner.pool.k.zero_()
         runner.pool.v.zero_()
-    return InferenceEngine(SETTINGS, runner, time.monotonic_ns)
+    facts = replace(runner.facts, kv_blocks_total=blocks)
+    fewer = TorchRunner(runner._model, runner.pool, facts)
+    return InferenceEngine(SETTINGS, fewer, time.monotonic_ns)
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("every", "least"),
-    [
-        pytest.param(3, (3, 30, 2), id="a third of the prompts"),
-        pytest.param(1, (20, 100, 10), id="all prompts", marks=pytest.mark.deep),
-    ],
-)
-def test_batched_ids_equal_each_prompt_alone(engine, capsys, every, least):
-    """`least`: cached prefixes, evicted blocks and preemptions without which it proves little."""
-    # Longest first: what runs together then grows together, and somebody must give way.
+@pytest.fixture
+def engine(runner):
+    return new_engine(runner)
+
+
+def whole_cases():
+    """Longest first: what runs together then grows together, and somebody must give way."""
     cases = sorted(load_cases(), key=lambda case: -len(case.prompt))
     assert len(cases) == N_PROMPTS
     assert all(len(case.ids) == N_NEW for case in cases)
-    cases = cases[::every]
-    outcome = run_engine(engine, [case.prompt for case in cases])
+    return cases
+
+
+def shortened(case, n_new):
+    return Case(case.prompt, case.ids[:n_new], case.margins[:n_new])
+
+
+def test_batched_ids_equal_each_prompt_alone(runner, capsys):
+    """Every second prompt of less than 300 tokens, in a pool that holds fewer than two of those."""
+    cases = [shortened(case, 16) for case in whole_cases() if len(case.prompt) < 300][::2]
+    assert_as_alone(new_engine(runner, blocks=28), cases, (8, 50, 2), capsys)
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(900)
+def test_batched_ids_of_all_prompts_equal_each_alone(runner, capsys):
+    assert_as_alone(new_engine(runner), whole_cases(), (20, 100, 10), capsys)
+
+
+def assert_as_alone(engine, cases, least, capsys):
+    """`least`: cached prefixes, evicted blocks and preemptions without which it proves little."""
+    n_new = len(cases[0].ids)
+    outcome = run_engine(engine, [case.prompt for case in cases], n_new)
     did = outcome.cached_prefixes, outcome.evicted_blocks, outcome.preemptions
     assert all(n >= bound for n, bound in zip(did, least, strict=True)), did
     ties, differences = judge(cases, outcome.ids)
@@ -91,7 +111,7 @@ def test_batched_ids_equal_each_prompt_alone(engine, capsys, every, least):
 def short_cases():
     """A few prompts that share a prefix and a few tokens of each: enough for a mutation to show."""
     cases = [case for case in load_cases() if 100 <= len(case.prompt) <= 220][:3]
-    return [Case(case.prompt, case.ids[:FEW_NEW], case.margins[:FEW_NEW]) for case in cases]
+    return [shortened(case, FEW_NEW) for case in cases]
 
 
 def test_the_short_cases_pass_unharmed(engine, short_cases):

@@ -7,6 +7,8 @@ STAMP := $(VENV)/.radixroute-ready
 export RAY_AUTH_MODE ?= token
 export RAY_USAGE_STATS_ENABLED ?= 0
 export TOKENIZERS_PARALLELISM ?= false
+# Some images set it; then each of the hundreds of processes of the tests would compile our modules.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo check test test-deep test-slow simulate simulate-long planted fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay bench-overload bench-pause bench-compile chaos chaos-long model clean
@@ -87,11 +89,11 @@ check: $(STAMP) ## Format, lint, imports, types, generated code
 
 test: $(STAMP) model ## Test suite: all but deep, slow and gpu; clusters after the rest, alone on the machine
 	$(BIN)/python -m pytest -m "not deep and not slow and not gpu and not e2e" --numprocesses 2 --dist worksteal
-	$(BIN)/python -m pytest -m "e2e and not deep and not slow and not gpu"
+	$(BIN)/python -m pytest tests/e2e -m "e2e and not deep and not slow and not gpu"
 
 test-deep: $(STAMP) model ## What takes longer and must not break; CI runs it after `make test`
 	$(BIN)/python -m pytest -m "deep and not gpu and not e2e" --numprocesses 2 --dist worksteal --timeout 900
-	$(BIN)/python -m pytest -m "deep and e2e and not gpu" --timeout 900
+	$(BIN)/python -m pytest tests/e2e -m "deep and e2e and not gpu" --timeout 900
 
 test-slow: $(STAMP) model ## The long tests
 	$(BIN)/python -m pytest -m slow --timeout 3600
@@ -112,7 +114,7 @@ planted: $(STAMP) ## How many seeds of the simulation find each bug planted in a
 	$(BIN)/python -m tests.simulation.planted
 
 e2e: $(STAMP) model ## End-to-end tests only
-	$(BIN)/python -m pytest -m "e2e and not deep and not slow"
+	$(BIN)/python -m pytest tests/e2e -m "e2e and not deep and not slow"
 
 proto: $(STAMP) ## Regenerate the stubs in protos/
 	$(BIN)/python -m tests.tools.protoc

@@ -59,6 +59,11 @@ def test_every_module_says_what_it_owns():
     assert silent == [], "they have no module docstring"
 
 
+def test_only_the_folder_that_make_looks_into_marks_end_to_end_tests():
+    marked = {path for path in SOURCES if re.search(r"\bmark\.e2e\b", path.read_text())}
+    assert {path.parent for path in marked} == {ROOT / "tests" / "e2e"}
+
+
 def test_no_room_unpickles_or_evaluates():
     banned = re.compile(
         r"^\s*(import|from) (pickle|cloudpickle|dill|marshal)\b|\brecv_pyobj\b", re.M

@@ -155,7 +155,9 @@ def test_an_interrupted_up_leaves_nothing(front: Front):
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
-        ({"RADIXROUTE_CLUSTER_NUM_CPUS": "1"}, "room for 1 of 2 workers"),
+        pytest.param(
+            {"RADIXROUTE_CLUSTER_NUM_CPUS": "1"}, "room for 1 of 2 workers", marks=pytest.mark.deep
+        ),
         ({"RADIXROUTE_CLUSTER_ADDRESS": "127.0.0.1:1"}, "no Ray cluster answers"),
         ({"RADIXROUTE_WORKER_MODEL": "absent"}, "does not exist"),
     ],
@@ -172,6 +174,7 @@ def test_a_start_that_cannot_work_ends_with_the_reason(
     assert front.state is None
 
 
+@pytest.mark.deep
 def test_a_torn_model_ends_with_the_workers_reason(front: Front):
     weights = front.folder / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])

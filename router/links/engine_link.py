@@ -17,8 +17,8 @@ from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.router.errors import JoinRefused
 from radixroute.router.links.channel import channel_options
 from radixroute.router.links.handshake import Handshake, Joined
-from radixroute.router.links.wire import abort_message, dispatch_messages, step_reports
-from radixroute.router.messages.actions import Abort, Dispatch
+from radixroute.router.links.wire import messages_of, step_reports
+from radixroute.router.messages.actions import ToWorker
 from radixroute.router.messages.inputs import MemberSpec, StepReport
 from radixroute.router.settings import RouterSettings
 
@@ -67,12 +67,9 @@ class EngineLink:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def send(self, action: Dispatch | Abort) -> int:
+    def send(self, action: ToWorker) -> int:
         """Messages that were dropped: no session is open; its end comes by `closed`."""
-        if isinstance(action, Abort):
-            messages = [abort_message(action)]
-        else:
-            messages = list(dispatch_messages(action, self._settings.chunk_tokens))
+        messages = list(messages_of(action, self._settings.chunk_tokens))
         if self._outbox is None:
             return len(messages)
         for message in messages:

@@ -39,6 +39,8 @@ class Count(StrEnum):
     DELTAS_FENCED = "deltas_dropped_old_attempt"
     DELTAS_DUPLICATE = "deltas_dropped_duplicate"
     DELTAS_MISPLACED = "deltas_dropped_not_contiguous"
+    ATTEMPTS_INQUIRED = "attempts_asked_for"  # a heartbeat did not count all of their worker
+    ATTEMPTS_LOST = "attempts_lost_by_workers"  # asked for, and their worker had them no more
     REPORTS_UNKNOWN = "reports_dropped_unknown_worker"
     LEASES_GRANTED = "leases_granted"
     LEASES_USED = "leases_used"  # and their requests ended

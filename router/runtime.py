@@ -29,6 +29,8 @@ from radixroute.router.messages.actions import (
     Fail,
     Failure,
     Grant,
+    Inquire,
+    ToWorker,
 )
 from radixroute.router.messages.answer_sink import AnswerSink
 from radixroute.router.messages.inputs import AbsentWorker, MemberSpec, RequestSpec, StepReport
@@ -194,7 +196,7 @@ class RouterRuntime:
             match action:
                 case Emit():
                     self._emit(action)
-                case Dispatch() | Abort():
+                case Dispatch() | Abort() | Inquire():
                     self._send(action)
                 case Fail():
                     self._fail(action)
@@ -237,7 +239,7 @@ class RouterRuntime:
         if granted is not None and not granted.done():
             granted.set_result(answer)
 
-    def _send(self, action: Dispatch | Abort) -> None:
+    def _send(self, action: ToWorker) -> None:
         link = self._links.get(action.worker_id)
         dropped = 1 if link is None else link.send(action)
         if dropped:

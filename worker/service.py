@@ -174,6 +174,9 @@ class WorkerService:
     def abort(self, request_id: str, attempt: int) -> None:
         self._engine.abort(request_id, attempt)
 
+    def inquire(self, session_id: str, request_id: str, attempt: int) -> None:
+        self._engine.inquire(session_id, request_id, attempt)
+
     def end_session(self, session_id: str) -> None:
         self._engine.end_session(session_id)
         # An idle engine has no step to say it with: a lease would be held until the next one.
@@ -199,6 +202,10 @@ class WorkerService:
         self._page.meter.refuse()
         if self._sessions is not None:
             self._sessions.deliver_refusal(output)
+        if not self._is_idle and not self.in_flight:
+            # No step will say so: heartbeats would have it run, and the engine stand still.
+            self._is_idle = True
+            self._report_load(())
 
     def on_dead(self, reason: str) -> None:
         _log.error("worker %s: engine dead: %s", self._settings.worker_id, reason)

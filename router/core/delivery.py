@@ -56,7 +56,10 @@ class Delivery:
             case FinishReason.ERROR:
                 return self._dispatcher.retry(request, member, now_ns)
             case _:
-                # We abort only what we close first: the worker gave this attempt up by itself.
+                # We abort only what we close first: the worker gave this attempt up by itself, or
+                # has lost its end.
+                if request.inquired == request.attempt:
+                    self._state.counters.add(Count.ATTEMPTS_LOST)
                 return self._dispatcher.lose_session(request, member, now_ns)
 
     def _drop(

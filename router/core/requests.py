@@ -48,6 +48,7 @@ class Request:
     emitted: bytearray = field(default_factory=bytearray)  # packed
     text_len: int = 0  # characters sent to the client
     attempt: int = 0
+    inquired: int = 0  # the attempt that its worker was asked for last
     worker_id: WorkerId | None = None  # None: waiting
     # (worker, epoch) whose session broke under it.
     excluded: set[tuple[WorkerId, str]] = field(default_factory=set)

@@ -15,6 +15,7 @@ from radixroute.router.core.booking import Booker
 from radixroute.router.core.decision_log import LoggedRequest
 from radixroute.router.core.delivery import Delivery
 from radixroute.router.core.dispatcher import Dispatcher
+from radixroute.router.core.liveness.inquiry import Inquiry
 from radixroute.router.core.liveness.membership import Membership
 from radixroute.router.core.liveness.watch import Watch
 from radixroute.router.core.request_log import EndedPage
@@ -53,6 +54,7 @@ class RouterCore:
         self._dispatcher = Dispatcher(self._state, self._booker, self._scheduler)
         self._delivery = Delivery(self._state, self._booker, self._dispatcher)
         self._membership = Membership(self._state, self._booker, self._dispatcher)
+        self._inquiry = Inquiry(self._state)
         self._watch = Watch(self._state, self._booker, self._dispatcher, self._membership, settings)
 
     # -- clients
@@ -196,6 +198,8 @@ class RouterCore:
         self._state.loads.report(worker_id, load.sessions, now_ns)
         self._see_leases(worker_id, load, now_ns)
         actions = self._watch.heartbeat(member, load.step_age_ms, now_ns)
+        if member.is_connected:
+            actions += self._inquiry.heard(member, now_ns)
         return [*actions, *self.schedule_waiting(now_ns)]
 
     def cache_believed(self, worker_id: WorkerId, is_fresh: bool) -> None:

@@ -20,8 +20,8 @@ from radixroute.router.links.frame_wire import FrameWire
 from radixroute.router.links.grpc_wire import GrpcWire
 from radixroute.router.links.handshake import Handshake, Joined
 from radixroute.router.links.session_wire import SessionEnded, SessionWire
-from radixroute.router.links.wire import abort_message, dispatch_messages
-from radixroute.router.messages.actions import Abort, Dispatch
+from radixroute.router.links.wire import messages_of
+from radixroute.router.messages.actions import ToWorker
 from radixroute.router.messages.inputs import MemberSpec, StepReport
 from radixroute.router.settings import RouterSettings
 
@@ -68,12 +68,9 @@ class EngineLink:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def send(self, action: Dispatch | Abort) -> int:
+    def send(self, action: ToWorker) -> int:
         """Messages that were dropped: no session is open; its end comes by `closed`."""
-        if isinstance(action, Abort):
-            messages = [abort_message(action)]
-        else:
-            messages = list(dispatch_messages(action, self._settings.chunk_tokens))
+        messages = list(messages_of(action, self._settings.chunk_tokens))
         if self._wire is None:
             return len(messages)
         for message in messages:

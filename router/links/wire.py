@@ -13,7 +13,7 @@ from radixroute.request.wire import (
     sampling_to_proto,
     scope_to_proto,
 )
-from radixroute.router.messages.actions import Abort, Dispatch
+from radixroute.router.messages.actions import Abort, Dispatch, Inquire, ToWorker
 from radixroute.router.messages.inputs import (
     TOKEN_BYTES,
     Delta,
@@ -29,7 +29,20 @@ _LONGEST_STEP_MS = 24 * 3600 * 1000.0
 DELTAS_A_TURN = 256
 
 
-def dispatch_messages(dispatch: Dispatch, chunk_tokens: int) -> Iterator[pb.EngineRequest]:
+def messages_of(action: ToWorker, chunk_tokens: int) -> Iterator[pb.EngineRequest]:
+    """What a session says for it, in order."""
+    match action:
+        case Dispatch():
+            yield from _dispatch_messages(action, chunk_tokens)
+        case Abort():
+            abort = pb.AbortRequest(request_id=action.request_id, attempt=action.attempt)
+            yield pb.EngineRequest(abort=abort)
+        case Inquire():
+            names = [pb.AttemptName(request_id=r, attempt=n) for r, n in action.attempts]
+            yield pb.EngineRequest(inquire=pb.InquireRequest(attempts=names))
+
+
+def _dispatch_messages(dispatch: Dispatch, chunk_tokens: int) -> Iterator[pb.EngineRequest]:
     """A submit, and the rest of a long prompt in chunks behind it."""
     spec = dispatch.spec
     packed = pack_tokens(spec.prompt)
@@ -56,12 +69,6 @@ def dispatch_messages(dispatch: Dispatch, chunk_tokens: int) -> Iterator[pb.Engi
                 more_chunks=start + step < len(packed),
             )
         )
-
-
-def abort_message(abort: Abort) -> pb.EngineRequest:
-    return pb.EngineRequest(
-        abort=pb.AbortRequest(request_id=abort.request_id, attempt=abort.attempt)
-    )
 
 
 def step_reports(output: pb.StepOutput) -> Iterator[StepReport]:

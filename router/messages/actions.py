@@ -68,6 +68,21 @@ class Abort:
     attempt: int
 
 
+class AttemptName(NamedTuple):
+    """One dispatch of a request."""
+
+    request_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inquire:
+    """Ask the worker whether it still has these: it ends those that it has not, once more."""
+
+    worker_id: WorkerId
+    attempts: tuple[AttemptName, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Emit:
     """Send this to the client. `finish` set: the last one."""
@@ -121,4 +136,5 @@ class Disconnect:
     worker_id: WorkerId
 
 
-Action: TypeAlias = Dispatch | Abort | Emit | Fail | Grant | Connect | Drop | Disconnect
+ToWorker: TypeAlias = Dispatch | Abort | Inquire
+Action: TypeAlias = ToWorker | Emit | Fail | Grant | Connect | Drop | Disconnect

@@ -57,6 +57,8 @@ class _Desk:
     decoding: int = 0
     prompts: int = 0
     since_ns: int = 0
+    n_acknowledged: int = 0  # of the bookings; leases are not ours to be told of
+    short_since_ns: int | None = None  # since when reports counted fewer of them
     reported_tokens: int | None = None  # ours, as last reported
     foreign_in_flight: int = 0
     foreign_tokens: int = 0
@@ -120,6 +122,7 @@ class LoadBook:
         _take_tokens(desk, booking)
         booking.is_settled = True
         desk.decoding -= booking.has_first_token
+        desk.n_acknowledged -= booking.is_acknowledged and not booking.is_lease
         desk.prompts -= not (booking.has_first_token or booking.is_lease)
         _acknowledge(desk, 0)  # drops what is settled from the head: the queue stays short
         self._unwritten[desk.column] = desk
@@ -134,12 +137,25 @@ class LoadBook:
             if session.router_id == self._router_id:
                 desk.reported_tokens = session.queued_tokens
                 _acknowledge(desk, session.acknowledged_dispatch)
+                if session.in_flight >= desk.n_acknowledged:
+                    desk.short_since_ns = None
+                elif desk.short_since_ns is None:
+                    desk.short_since_ns = now_ns
             else:
                 desk.foreign_in_flight += session.in_flight
                 desk.foreign_tokens += session.queued_tokens
         if _load(desk).queued_tokens != before:
             desk.since_ns = now_ns
         self._unwritten[desk.column] = desk
+
+    def unaccounted(self, worker_id: WorkerId, *, since_ns: int, now_ns: int) -> list[BookingId]:
+        """Acknowledged bookings, if reports have counted fewer of them all the time since then:
+        which is missing they do not say. Told once, until it has been so as long again."""
+        desk = self._desks.get(worker_id)
+        if desk is None or desk.short_since_ns is None or desk.short_since_ns > since_ns:
+            return []
+        desk.short_since_ns = now_ns
+        return [key for key, one in desk.bookings.items() if one.is_acknowledged and key.attempt]
 
     def forget_worker(self, worker_id: WorkerId) -> None:
         """A new life of this worker begins: old reports say nothing about it."""
@@ -224,6 +240,7 @@ def _acknowledge(desk: _Desk, up_to: int) -> None:
         booking = desk.unacknowledged.popleft()
         if not booking.is_settled:
             booking.is_acknowledged = True
+            desk.n_acknowledged += not booking.is_lease
             desk.unacknowledged_tokens -= booking.queued_tokens
             desk.acknowledged_tokens += booking.queued_tokens
 
@@ -234,10 +251,12 @@ def _check_desk(worker_id: WorkerId, desk: _Desk) -> None:
     unacknowledged = sum(b.queued_tokens for b in live if not b.is_acknowledged)
     decoding = sum(b.has_first_token for b in live)
     prompts = sum(not (b.has_first_token or b.is_lease) for b in live)
-    if (acknowledged, unacknowledged, decoding, prompts) != (
+    n_acknowledged = sum(b.is_acknowledged and not b.is_lease for b in live)
+    if (acknowledged, unacknowledged, decoding, prompts, n_acknowledged) != (
         desk.acknowledged_tokens,
         desk.unacknowledged_tokens,
         desk.decoding,
         desk.prompts,
+        desk.n_acknowledged,
     ):
         raise BrokenInvariant(f"{worker_id}: the desk's totals differ from its bookings")

@@ -59,6 +59,11 @@ class _Live:
     has_reported: bool = False
 
 
+def _gone(one: pb.AttemptName) -> pb.TokenDelta:
+    end = pb.FINISH_REASON_ABORT
+    return pb.TokenDelta(request_id=one.request_id, attempt=one.attempt, finish_reason=end)
+
+
 @dataclass
 class FakeWorker:
     """One worker's Engine service on loopback."""
@@ -75,6 +80,7 @@ class FakeWorker:
     heartbeats: bool = True
     compat: tuple[str, str] = ("", "")  # endpoints it announces
     host_port: int = 0
+    loses_ends: int = 0  # of so many requests the last output reaches nobody
     seen: list[pb.SubmitRequest] = field(default_factory=list)
     aborted: list[str] = field(default_factory=list)
 
@@ -89,6 +95,7 @@ class FakeWorker:
         )
         self.cached: set[int] = set()
         self.live: dict[tuple[str, int], _Live] = {}
+        self.answers: list[pb.TokenDelta] = []
         self.acknowledged = 0
         self.router_id = ""
         self.publisher = EventPublisher(self.epoch)
@@ -177,6 +184,10 @@ class FakeWorker:
                 case "abort":
                     self.aborted.append(message.abort.request_id)
                     self.live.pop((message.abort.request_id, message.abort.attempt), None)
+                case "inquire":
+                    for one in message.inquire.attempts:
+                        if (one.request_id, one.attempt) not in self.live:
+                            self.answers.append(_gone(one))
 
     def _submit(self, submit: pb.SubmitRequest) -> None:
         self.seen.append(submit)
@@ -199,6 +210,7 @@ class FakeWorker:
 
     def _step(self) -> pb.StepOutput | None:
         deltas = [d for live in list(self.live.values()) if (d := self._advance(live)) is not None]
+        deltas, self.answers = deltas + self.answers, []
         ours = SessionLoad(self.router_id, self.acknowledged, len(self.live), 0, 0)
         self.publisher.report_load(LoadReport(0.0, 1000, len(self.cached), (ours,)))
         if not deltas:
@@ -230,6 +242,9 @@ class FakeWorker:
         if live.emitted >= live.max_tokens:
             delta.finish_reason = pb.FINISH_REASON_LENGTH
             del self.live[live.request_id, live.attempt]
+            if self.loses_ends:
+                self.loses_ends -= 1
+                return None
         return delta
 
     def _prefill(self, prompt: list[int]) -> int:

@@ -17,7 +17,8 @@ SEEDS, ALL_SEEDS = range(20), range(60)  # the others are deep
 
 
 def live_a_while(world: World, rng: random.Random, steps: int = 150) -> None:
-    """Requests, steps, deaths, silence, leases, aborts, repeats and list changes, at random."""
+    """Requests, steps, deaths, silence, leases, aborts, repeats, lost ends and changes of the list,
+    at random."""
     for turn in range(steps):
         w = rng.choice(WORKERS)
         match rng.randrange(13):
@@ -39,6 +40,7 @@ def live_a_while(world: World, rng: random.Random, steps: int = 150) -> None:
                 world.kill(w) if rng.random() < 0.4 else world.revive(w)
             case 9:
                 world.workers[w].is_mute = rng.random() < 0.5
+                world.workers[w].loses_ends = rng.random() < 0.3
             case 10 if world.clients:
                 world.abort(rng.choice(list(world.clients)))
             case 11:
@@ -96,6 +98,7 @@ def test_the_random_worlds_really_do_what_they_are_meant_to():
         "deltas_dropped_old_attempt",
         "leases_granted",
         "leases_lapsed",
+        "attempts_lost_by_workers",
     ):
         assert totals[name] >= 10, name
 

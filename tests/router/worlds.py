@@ -28,6 +28,7 @@ from radixroute.router.messages.actions import (
     Fail,
     Failure,
     Grant,
+    Inquire,
 )
 from radixroute.router.messages.inputs import (
     Delta,
@@ -169,6 +170,8 @@ class Worker:
     direct: tuple[str, ...] = ()
     direct_ended: tuple[str, ...] = ()
     last: list[Delta] = field(default_factory=list)
+    loses_ends: bool = False  # the outputs that end requests reach nobody
+    late: list[list[Delta]] | None = None  # outputs on their way; None: they arrive at once
 
 
 class World:
@@ -247,8 +250,23 @@ class World:
         if not worker.is_up or not worker.running:
             return
         deltas = [self._advance(w, running) for running in list(worker.running.values())]
+        if worker.loses_ends:
+            deltas = [delta for delta in deltas if delta.finish is None]
         worker.last = deltas
-        self.deliver(w, deltas)
+        self._send(w, deltas)
+
+    def arrive(self, w: str) -> None:
+        """What was on its way from there, in order."""
+        late, self.workers[w].late = self.workers[w].late or [], None
+        for deltas in late:
+            self.deliver(w, deltas)
+
+    def _send(self, w: str, deltas: list[Delta]) -> None:
+        late = self.workers[w].late
+        if late is None:
+            self.deliver(w, deltas)
+        else:
+            late.append(deltas)
 
     def deliver(self, w: str, deltas: list[Delta]) -> None:
         report = StepReport(5.0, 0, len(deltas), tuple(deltas))
@@ -286,7 +304,7 @@ class World:
     def settle(self) -> None:
         """Everybody comes back and works until nothing is left."""
         for w in self.workers:
-            self.workers[w].is_mute = False
+            self.workers[w].is_mute = self.workers[w].loses_ends = False
             self.revive(w)
         for _ in range(200):
             self.pass_time(100 * MS)
@@ -333,9 +351,16 @@ class World:
             case Abort():
                 key = action.request_id, action.attempt
                 self.workers[action.worker_id].running.pop(key, None)
+            case Inquire():
+                running = self.workers[action.worker_id].running
+                self._send(
+                    action.worker_id,
+                    [gone(*name) for name in action.attempts if tuple(name) not in running],
+                )
             case Drop() | Disconnect():
                 worker = self.workers[action.worker_id]
                 worker.running.clear()
+                worker.late = None
                 worker.is_up = False
             case Connect():
                 pass
@@ -343,6 +368,11 @@ class World:
     def _check_cap_of_bookings(self) -> None:
         open_now = [c for c in self.clients.values() if c.end is None]
         assert len(self.core._state.requests) == len(open_now) + len(self.leases_waiting)
+
+
+def gone(request_id: str, attempt: int) -> Delta:
+    """What a worker says of an attempt that it has not."""
+    return Delta(request_id, attempt, 0, packed(), "", FinishReason.ABORT)
 
 
 def _told(action: Action) -> str:

@@ -16,7 +16,7 @@ from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.core.snapshot import RouterSnapshot
 from radixroute.router.links.wire import step_reports
-from radixroute.router.messages.actions import Action, Dispatch
+from radixroute.router.messages.actions import Action, AttemptName, Dispatch
 from radixroute.router.messages.inputs import (
     Absence,
     AbsentWorker,
@@ -130,6 +130,11 @@ def refusal(dispatch: Dispatch) -> Delta:
     """A worker whose seats and queue are taken."""
     request_id = dispatch.spec.request_id
     return Delta(request_id, dispatch.attempt, 0, PackedTokens(b""), "", FinishReason.FULL)
+
+
+def gone(name: AttemptName) -> Delta:
+    """A worker that has no such attempt."""
+    return Delta(name.request_id, name.attempt, 0, PackedTokens(b""), "", FinishReason.ABORT)
 
 
 def over_the_wire(report: StepReport) -> StepReport:

@@ -34,6 +34,8 @@ from radixroute.router.messages.actions import (
     Emit,
     Fail,
     Grant,
+    Inquire,
+    ToWorker,
 )
 from radixroute.router.messages.inputs import Delta, MemberSpec, StepReport
 from tests.simulation import adapter
@@ -126,7 +128,7 @@ class Edge(Process):
                     self.on_grant(action)
                 case Fail():
                     pass
-                case Dispatch() | Abort():
+                case Dispatch() | Abort() | Inquire():
                     self._send(action)
                 case Connect():
                     link = self.links[action.spec.worker_id] = Link(action.spec)
@@ -302,12 +304,14 @@ class Edge(Process):
             assert life is not None
             self._agenda.put(self._agenda.now_ns + _HOP_NS, life, _close, life, session)
 
-    def _send(self, action: Dispatch | Abort) -> None:
+    def _send(self, action: ToWorker) -> None:
         link = self.links.get(action.worker_id)
         if link is None or link.session is None or link.life is None:
             self.router.core.count(Count.SENDS_DROPPED)
         elif isinstance(action, Dispatch):
             link.session.to_worker(link.life.submit, action)
+        elif isinstance(action, Inquire):
+            link.session.to_worker(link.life.inquired, action.attempts)
         else:
             link.session.to_worker(link.life.abort, action.request_id, action.attempt)
 

@@ -147,6 +147,22 @@ def test_abort_frees_the_blocks_and_says_so_once():
     assert_at_rest(engine)
 
 
+def test_who_is_asked_for_and_not_there_ends_once_more_behind_what_it_had_to_say():
+    engine, _ = make_engine()
+    engine.submit(request("runs", [1, 2], ignore_eos=True), 0)
+    # Complete as it comes: its end waits for the next step.
+    engine.submit(request("done", [1, 2], emitted=[3, 4], max_tokens=2), 0)
+    for name in ("runs", "done", "never"):
+        engine.inquire("s", name, 1)
+    engine.check()
+    outputs, _ = drain(engine)
+    assert [o.finish for o in outputs["done"]] == [FinishReason.LENGTH, FinishReason.ABORT]
+    assert [o.finish for o in outputs["never"]] == [FinishReason.ABORT]
+    assert [o.finish for o in outputs["runs"] if o.finish] == [FinishReason.LENGTH]
+    assert engine.scheduler_counters.unknown_inquiries == 2
+    assert_at_rest(engine)
+
+
 def test_an_ended_session_loses_its_requests_and_no_other():
     engine, _ = make_engine()
     engine.submit(request("a", [1, 2], session_id="gone", dispatch_seq=7), 0)

@@ -20,6 +20,7 @@ from radixroute.worker.process.messages import (
     Abort,
     EndWorkerSession,
     Failed,
+    Inquire,
     Ready,
     Refused,
     Start,
@@ -37,6 +38,7 @@ OUTPUT = TokenOutput(
 MESSAGES = [
     Start(WorkerSettings(model="/m", cluster_secret="hush", port=7)),
     Abort("id", 3),
+    Inquire("s", "id", 3),
     EndWorkerSession("s"),
     Ready(make_engine()[0].info),
     Failed("because"),

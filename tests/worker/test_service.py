@@ -199,6 +199,30 @@ async def test_an_abort_ends_the_request_and_frees_its_blocks(slow):
     await all_blocks_are_free(stub)
 
 
+async def test_whoever_is_asked_for_goes_on_or_has_ended_before_the_answer(slow):
+    _, stub, _ = slow
+
+    def asks(*names):
+        attempts = [pb.AttemptName(request_id=name, attempt=1) for name in names]
+        return pb.EngineRequest(inquire=pb.InquireRequest(attempts=attempts))
+
+    async with session(stub) as call:
+        with held_back():
+            await call.write(pb.EngineRequest(submit=submit("a", max_tokens=9, ignore_eos=True)))
+            part = submit("half")
+            part.more_chunks = True
+            await call.write(pb.EngineRequest(submit=part))
+            await call.write(asks("a", "half", "never"))
+        deltas = await collect(call, "a", "never")
+        assert deltas["never"][-1].finish_reason == pb.FINISH_REASON_ABORT
+        assert deltas["a"][-1].finish_reason == pb.FINISH_REASON_LENGTH
+        await call.write(asks("a", "half"))
+        assert (await collect(call, "a"))["a"][-1].finish_reason == pb.FINISH_REASON_ABORT
+        rest = pb.PromptChunk(request_id="half", attempt=1)
+        await call.write(pb.EngineRequest(chunk=rest))
+        assert (await collect(call, "half"))["half"][-1].finish_reason == pb.FINISH_REASON_LENGTH
+
+
 @pytest.mark.parametrize("how", ["cancel", "half-close", "channel"])
 async def test_a_session_that_goes_away_frees_its_blocks(how, slow):
     service, stub, _ = slow
@@ -300,6 +324,29 @@ async def test_events_of_a_worker_tell_which_blocks_it_holds(quick):
         scope = Scope(info.scope.model_fingerprint, 4, info.scope.kv_dtype)
         tokens = np.array(prompt, dtype=np.uint32)
         assert stored == set(block_keys(tokens, 4, scope.seed).tolist())
+    finally:
+        context.destroy(linger=0)
+
+
+async def test_a_request_that_an_idle_engine_refuses_does_not_run_there_by_its_heartbeats(quick):
+    """Nothing steps after it: its age would grow until routers take the worker for stuck."""
+    _, stub, _ = quick
+    info = await stub.GetInfo(pb.GetInfoRequest())
+    context = zmq.asyncio.Context()
+    try:
+        socket = context.socket(zmq.SUB)
+        socket.linger = 0
+        socket.subscribe(b"rr1.hb")
+        socket.connect(info.events_endpoint)
+        async with session(stub) as call:
+            unserved = pb.RequestScope(lora="nobody's")
+            await call.write(pb.EngineRequest(submit=submit("a", scope=unserved)))
+            await collect(call, "a")
+            for _ in range(2):  # the first may have been on its way
+                beat = decode_frames(await asyncio.wait_for(socket.recv_multipart(), 30))
+        assert isinstance(beat, Heartbeat)
+        assert not any(one.in_flight for one in beat.load.sessions)
+        assert beat.load.step_age_ms == 0.0
     finally:
         context.destroy(linger=0)
 

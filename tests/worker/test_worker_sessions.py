@@ -6,8 +6,10 @@ import pytest
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.errors import InvalidRequest
+from radixroute.request.sampling import FinishReason
 from radixroute.worker.api.intake import Submission
 from radixroute.worker.api.worker_sessions import WorkerSessions
+from radixroute.worker.engine.engine import EngineStep, TokenOutput, WorkerSessionProgress
 from tests.worker.fakes import make_tokenizer, request
 
 
@@ -22,6 +24,9 @@ class Engine:
 
     def abort(self, request_id, attempt):
         self.heard.append(("abort", request_id))
+
+    def inquire(self, session_id, request_id, attempt):
+        self.heard.append(("inquire", session_id, request_id, attempt))
 
     def end_session(self, session_id):
         self.heard.append(("end", session_id))
@@ -97,3 +102,27 @@ def test_a_direct_client_ends_nobodys_attempt():
     direct.close()
     routers.close()
     assert len(sessions.fences) == 0
+
+
+def test_who_is_asked_for_and_not_here_ends_once_more_and_the_engine_is_asked_for_the_rest():
+    engine = Engine()
+    session = WorkerSessions(make_tokenizer(), engine).open("router-1")
+    session.submit(attempt(3))
+    session.inquire([("a", 3), ("a", 2), ("never", 1)])
+    assert engine.heard[1:] == [("inquire", "s1", "s1.1", 3)]
+    end = pb.FINISH_REASON_ABORT
+    assert deltas(session) == [("a", 2, end), ("never", 1, end)]
+    assert session.in_flight == 1
+
+
+def test_what_the_engine_has_lost_ends_at_its_word_and_only_once():
+    engine = Engine()
+    sessions = WorkerSessions(make_tokenizer(), engine)
+    session = sessions.open("router-1")
+    session.submit(attempt(3))
+    lost = TokenOutput("s1.1", 3, "s1", 0, (), FinishReason.ABORT)
+    progress = WorkerSessionProgress("s1", 1, 0, 0, 0)
+    for number in (1, 2):
+        sessions.deliver(EngineStep(number, (lost,), (), 1.0, 0, 0, 0, (progress,)))
+    assert deltas(session) == [("a", 3, pb.FINISH_REASON_ABORT)]
+    assert (session.in_flight, len(sessions.fences)) == (0, 0)

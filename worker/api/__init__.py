@@ -13,6 +13,7 @@ what a direct client calls.
     inbox.py             what the messages of a worker session do, however they came
     intake.py            submits and prompt chunks become whole, checked requests
     worker_sessions.py   who gets which output, and what waits to be sent to each
+    commands.py          what worker sessions ask of the engine
     fences.py            of two attempts at one request, the higher alone goes on
     wire.py              what the engine put out, as messages
     streams.py           one answer as text: detokenised, cut at stop strings, resumed

@@ -33,6 +33,10 @@ def take(session: WorkerSession, intake: Intake, message: pb.EngineRequest) -> N
             if not intake.forget(message.abort.request_id, message.abort.attempt):
                 session.abort(message.abort.request_id, message.abort.attempt)
             return
+        case "inquire":
+            names = [(one.request_id, one.attempt) for one in message.inquire.attempts]
+            session.inquire([name for name in names if not intake.has(*name)])
+            return
         case _:
             return  # a message of a newer v1: additions must not end old sessions
     try:

@@ -78,6 +78,10 @@ class Intake:
         partial = self._partial.pop(key)
         return self._whole(partial.message, b"".join(partial.parts))
 
+    def has(self, request_id: str, attempt: int) -> bool:
+        """Whether its prompt is half here."""
+        return (request_id, attempt) in self._partial
+
     def forget(self, request_id: str, attempt: int) -> bool:
         """An abort; True if the prompt was only half here."""
         return self._partial.pop((request_id, attempt), None) is not None

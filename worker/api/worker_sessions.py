@@ -11,7 +11,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from radixroute.events.wire.records import SessionLoad
 from radixroute.protos import radixroute_pb2 as pb
@@ -19,6 +18,7 @@ from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import FinishReason
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import finish_to_proto
+from radixroute.worker.api.commands import EngineCommands
 from radixroute.worker.api.fences import Fences
 from radixroute.worker.api.intake import Submission
 from radixroute.worker.api.streams import AnswerStream
@@ -34,15 +34,7 @@ from radixroute.worker.engine.engine import (
 DIRECT_ENDED_KEPT = 256
 LATER_ATTEMPT = "request_id: a later attempt of this request runs here"
 
-
-class EngineCommands(Protocol):
-    """What a worker session may ask of the engine. Raises `EngineDead` on submit only."""
-
-    def submit(self, request: EngineRequest) -> None: ...
-
-    def abort(self, request_id: str, attempt: int) -> None: ...
-
-    def end_session(self, session_id: str) -> None: ...
+NOT_HERE = "request_id: no such attempt runs here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +115,15 @@ class WorkerSession:
         engine_id = self._engine_ids.get((request_id, attempt))
         if engine_id is not None:
             self._sessions.engine.abort(engine_id, attempt)
+
+    def inquire(self, attempts: Iterable[tuple[str, int]]) -> None:
+        """Those that are not here any more end once more, behind all that is sent by now."""
+        for request_id, attempt in attempts:
+            engine_id = self._engine_ids.get((request_id, attempt))
+            if engine_id is None:
+                self.refuse(request_id, attempt, FinishReason.ABORT, NOT_HERE)
+            else:
+                self._sessions.engine.inquire(self.session_id, engine_id, attempt)
 
     def end_attempt(self, request_id: str, attempt: int) -> None:
         """A later attempt begins: nothing more of this one, and its router is told."""

@@ -115,6 +115,7 @@ class Engine(Protocol):
 
     `submit` raises `InvalidRequest` for a request that could never run and leaves no trace of it.
     `abort` of an unknown or finished request does nothing: it may have crossed its own end.
+    `inquire` of one that is not there ends it once more, behind all outputs that it had.
     `end_session` aborts all requests of a worker session whose stream is gone, and forgets it.
     `step` plans one step and computes it; with nothing to do it returns None.
     """
@@ -128,6 +129,8 @@ class Engine(Protocol):
     def submit(self, request: EngineRequest, now_ns: int) -> None: ...
 
     def abort(self, request_id: str, attempt: int) -> None: ...
+
+    def inquire(self, session_id: str, request_id: str, attempt: int) -> None: ...
 
     def end_session(self, session_id: str) -> None: ...
 

@@ -38,6 +38,9 @@ class EngineHost(Protocol):
     def abort(self, request_id: str, attempt: int) -> None:
         """Nothing happens for what has ended already."""
 
+    def inquire(self, session_id: str, request_id: str, attempt: int) -> None:
+        """Ends it once more, behind all its outputs, if it is not here any more."""
+
     def end_session(self, session_id: str) -> None:
         """Aborts all requests of a worker session whose stream is gone."""
 

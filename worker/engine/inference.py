@@ -78,6 +78,9 @@ class InferenceEngine:
     def abort(self, request_id: str, attempt: int) -> None:
         self._scheduler.abort(request_id, attempt)
 
+    def inquire(self, session_id: str, request_id: str, attempt: int) -> None:
+        self._scheduler.inquire(session_id, request_id, attempt)
+
     def end_session(self, session_id: str) -> None:
         """Abort all requests of a worker session whose stream is gone, and forget it."""
         for sequence in list(self._scheduler.sequences()):

@@ -31,6 +31,7 @@ from radixroute.worker.engine.step import (
 )
 
 STEP_FAILED = "the engine failed on a step with this request; sending it again may work"
+NOT_HERE = "no such request runs here"
 UNSOUND = "the model computed NaN or infinity for this request; sending it again may work"
 
 
@@ -80,6 +81,14 @@ class Scheduler:
         self._drop(sequence)
         self.counters.aborted += 1
         self._ended.append(sequence.output((), FinishReason.ABORT))
+
+    def inquire(self, session_id: str, request_id: str, attempt: int) -> None:
+        """One that is not here ends once more: what it had to say is said, or was lost."""
+        if (request_id, attempt) in self._sequences:
+            return
+        self.counters.unknown_inquiries += 1
+        end = FinishReason.ABORT
+        self._ended.append(TokenOutput(request_id, attempt, session_id, 0, (), end, NOT_HERE))
 
     def take_ended(self) -> list[TokenOutput]:
         """Ends since the last call that belong to no step: aborts, and resumes already complete."""

@@ -59,4 +59,5 @@ class SchedulerCounters:
     aborted: int = 0
     failed: int = 0
     refused: int = 0
+    unknown_inquiries: int = 0  # their end had been said, or was lost
     unknown_aborts: int = 0  # crossed the end of their request

@@ -15,6 +15,7 @@ from radixroute.worker.errors import MalformedMessage
 from radixroute.worker.process.messages import (
     Abort,
     EndWorkerSession,
+    Inquire,
     Message,
     Refused,
     Stepped,
@@ -46,6 +47,8 @@ class EngineLoop:
                 self._submit(request, arrived_ns)
             case Abort(request_id, attempt):
                 self._engine.abort(request_id, attempt)
+            case Inquire(session_id, request_id, attempt):
+                self._engine.inquire(session_id, request_id, attempt)
             case EndWorkerSession(session_id):
                 self._engine.end_session(session_id)
             case _:

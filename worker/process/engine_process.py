@@ -20,6 +20,7 @@ from radixroute.worker.process.messages import (
     Abort,
     EndWorkerSession,
     Failed,
+    Inquire,
     Message,
     Ready,
     Refused,
@@ -92,6 +93,10 @@ class EngineProcess:
 
     def abort(self, request_id: str, attempt: int) -> None:
         self._send(Abort(request_id, attempt))
+
+    def inquire(self, session_id: str, request_id: str, attempt: int) -> None:
+        """If it does not run there, it ends once more, in order with what else comes."""
+        self._send(Inquire(session_id, request_id, attempt))
 
     def end_session(self, session_id: str) -> None:
         self._send(EndWorkerSession(session_id))

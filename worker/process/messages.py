@@ -53,6 +53,15 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
+class Inquire:
+    """A request of which somebody doubts that it still runs."""
+
+    session_id: str
+    request_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class EndWorkerSession:
     """A worker session whose stream is gone."""
 
@@ -87,7 +96,9 @@ class Refused:
     output: TokenOutput
 
 
-Message: TypeAlias = Start | Submit | Abort | EndWorkerSession | Ready | Failed | Stepped | Refused
+Message: TypeAlias = (
+    Start | Submit | Abort | Inquire | EndWorkerSession | Ready | Failed | Stepped | Refused
+)
 
 
 Row: TypeAlias = tuple[Any, ...]
@@ -244,6 +255,7 @@ _ENCODERS: dict[type, tuple[str, Callable[[Any], object]]] = {
     Start: ("start", lambda message: asdict(message.settings)),
     Submit: ("submit", lambda message: [_request_row(message.request), message.arrived_ns]),
     Abort: ("abort", lambda message: [message.request_id, message.attempt]),
+    Inquire: ("inquire", lambda message: [message.session_id, message.request_id, message.attempt]),
     EndWorkerSession: ("end_session", lambda message: message.session_id),
     Ready: ("ready", lambda message: asdict(message.info)),
     Failed: ("failed", lambda message: message.reason),
@@ -255,6 +267,7 @@ _DECODERS: dict[str, Callable[[Any], Message]] = {
     "start": lambda row: Start(WorkerSettings(**row)),
     "submit": lambda row: Submit(_request(row[0]), row[1]),
     "abort": lambda row: Abort(*row),
+    "inquire": lambda row: Inquire(*row),
     "end_session": EndWorkerSession,
     "ready": lambda row: Ready(EngineInfo(**row)),
     "failed": Failed,

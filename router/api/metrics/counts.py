@@ -164,6 +164,16 @@ COUNT_ROWS: tuple[Row, ...] = (
         },
     ),
     _one(
+        Count.ATTEMPTS_INQUIRED,
+        "radixroute_attempts_asked_for_total",
+        "Requests whose workers were asked for them, because a heartbeat did not count all of them",
+    ),
+    _one(
+        Count.ATTEMPTS_LOST,
+        "radixroute_attempts_lost_total",
+        "Of these, those that their workers had no more: they lost their end",
+    ),
+    _one(
         Count.REPORTS_UNKNOWN,
         "radixroute_reports_dropped_total",
         "Reports of workers that are not connected",

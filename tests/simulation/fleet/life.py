@@ -5,7 +5,7 @@ index that followed it should hold.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from radixroute.events.errors import RemoteEventError
@@ -14,7 +14,7 @@ from radixroute.events.wire.control import SnapshotRequest, decode_request
 from radixroute.events.wire.native import encode_heartbeat
 from radixroute.events.wire.records import Epoch, Event, LoadReport, SessionLoad
 from radixroute.request.sampling import FinishReason
-from radixroute.router.messages.actions import Dispatch
+from radixroute.router.messages.actions import AttemptName, Dispatch
 from radixroute.router.messages.inputs import Delta, RequestSpec, StepReport
 from tests.simulation import adapter
 from tests.simulation.agenda import MS, Agenda, Process
@@ -102,6 +102,12 @@ class Life(Process):
 
     def abort(self, request_id: str, attempt: int) -> None:
         self.engine.abort((ROUTER, request_id, attempt))
+
+    def inquired(self, attempts: Sequence[AttemptName]) -> None:
+        """Those that are not here any more end once more."""
+        gone = [name for name in attempts if (ROUTER, *name) not in self.engine.requests]
+        if gone:
+            self._tell([adapter.gone(name) for name in gone])
 
     def asked(self, _is_mangled: bool, frames) -> None:
         """A request on the control channel of its stream."""

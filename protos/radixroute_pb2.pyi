@@ -426,19 +426,19 @@ class GenerateResponse(_message.Message):
     LOGPROBS_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """the router's id, 32 hex digits; the same in every message of a stream"""
+    """the router's id, 32 hex digits; the same in every message of one answer"""
     token_ids: _builtins.bytes
     """new tokens, packed little-endian u32"""
     text: _builtins.str
     """new text; only whole characters"""
     position: _builtins.int
-    """output tokens before this message: contiguous over the stream"""
+    """output tokens before this message: contiguous over one answer"""
     finish_reason: Global___FinishReason.ValueType
     index: _builtins.int
-    """which of the n answers goes on here; position, finish and sampling are its own"""
+    """which of the n answers goes on here; id, position, finish and sampling are its own"""
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """in the first message with tokens, and final in the last"""
+        """in the first message with tokens, and final in the last; of n answers the first alone counts the prompt"""
 
     @_builtins.property
     def sampling(self) -> Global___SamplingParams:

@@ -52,4 +52,10 @@ class SamplingParams:
     @property
     def shapes_logits(self) -> bool:
         """Logits are changed before a token is drawn."""
-        return self.reads_history or bool(self.logit_bias)
+        # Asked for each token of each request: no property asks another one here.
+        return (
+            self.presence_penalty != 0.0
+            or self.frequency_penalty != 0.0
+            or self.repetition_penalty != 1.0
+            or bool(self.logit_bias)
+        )

@@ -9,6 +9,7 @@ The way in: `app.py`, then the file of a command.
     app.py                the application made of the commands, and where errors become exit codes
     cluster.py            `up`, `down`, `config`, `warm`
     submit.py             `submit`
+    answers.py            what is shown of the answers to one prompt
     inspect.py            `workers`, `hits`, `explain`
     by_worker.py          tables with a column for each worker, in pages
     policies.py           `policies`

@@ -1,41 +1,26 @@
-"""The command `submit`: a prompt in, the answer streamed out, then where it ran and its cost.
+"""The command `submit`: a prompt in, its answers streamed out, then where they ran and their cost.
 
-Owns what the terminal shows of one answer: text alone on stdout, everything about it on stderr.
+Owns what a prompt and its sampling may look like on a command line.
 """
 
 import json
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from radixroute.cli.console import share, tell
+from radixroute.cli.answers import AnswersShown
 from radixroute.cli.context import config_for
 from radixroute.cli.policies import NamesPolicies
 from radixroute.cli.router_address import NameOption, RouterOption, find_router
-from radixroute.errors import BadInput, RequestFailed
+from radixroute.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from radixroute.answer import Delta, Prompt, Usage
+    from radixroute.answer import Prompt
     from radixroute.request.chat import ChatMessage
 
 STDIN = "-"
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """What is known when an answer is complete."""
-
-    request_id: str
-    reason: str
-    usage: "Usage | None"
-    first_token_s: float | None  # at this client
-    total_s: float
 
 
 def register(app: typer.Typer) -> None:
@@ -72,6 +57,29 @@ def submit(  # noqa: PLR0913 - every parameter is an option of the command line
     stop: Annotated[
         list[str] | None, typer.Option(help="Text that ends the answer; may be repeated.")
     ] = None,
+    presence_penalty: Annotated[
+        float | None, typer.Option(help="Off the logits of tokens in the answer so far, -2 to 2.")
+    ] = None,
+    frequency_penalty: Annotated[
+        float | None, typer.Option(help="The same, times how often they are in it, -2 to 2.")
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None,
+        typer.Option(help="Scales logits of tokens in prompt or answer down; 1 is off, up to 2."),
+    ] = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option(help="Leaves out what is less likely than this share of the likeliest."),
+    ] = None,
+    logit_bias: Annotated[
+        list[str] | None,
+        typer.Option(help="ID=BIAS, added to a token's logit, -100 to 100; may be repeated."),
+    ] = None,
+    logprobs: Annotated[
+        int | None,
+        typer.Option(help="Log probability of each token on stderr, and of so many likeliest."),
+    ] = None,
+    n: Annotated[int | None, typer.Option("--n", "-n", help="Answers to give, 1 to 8.")] = None,
     policy: Annotated[str, typer.Option(help="Routing policy for this request alone.")] = "",
     tenant: Annotated[str, typer.Option(help="Whose share of the workers' time it takes.")] = "",
     priority: Annotated[
@@ -102,10 +110,17 @@ def submit(  # noqa: PLR0913 - every parameter is an option of the command line
         max_tokens=_unsigned("--max-tokens", max_tokens, 32, least=1),
         min_tokens=_unsigned("--min-tokens", min_tokens, 32),
         stop=tuple(stop or ()),
+        n=_unsigned("--n", n, 32),
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        repetition_penalty=repetition_penalty,
+        min_p=min_p,
+        logit_bias=tuple(map(_bias, logit_bias or ())),
+        logprobs=_unsigned("--logprobs", logprobs, 32),
     )
     with RouterClient(find_router(config), timeout_s=config.client.timeout_s) as client:
         priority = _unsigned("--priority", priority, 32)
-        answer = client.generate(
+        answers = client.generate(
             content,
             sampling,
             policy=policy,
@@ -114,7 +129,7 @@ def submit(  # noqa: PLR0913 - every parameter is an option of the command line
             cache_salt=cache_salt,
             lora=lora,
         )
-        _report(_stream(answer))
+        AnswersShown(n or 1).show(answers)
 
 
 def _content(prompt: str | None, messages: Path | None, raw: bool) -> "Prompt":
@@ -168,52 +183,9 @@ def _unsigned(name: str, value: int | None, bits: int, *, least: int = 0) -> int
     return value
 
 
-def _stream(deltas: "Iterable[Delta]") -> Finished:
-    """Prints text as it comes."""
-    started = time.perf_counter()
-    first: float | None = None
-    usage: Usage | None = None
-    for delta in deltas:
-        if first is None and delta.token_ids:
-            first = time.perf_counter() - started
-        usage = delta.usage or usage
-        sys.stdout.write(delta.text)
-        sys.stdout.flush()
-        if delta.finish is not None:
-            sys.stdout.write("\n")
-            total = time.perf_counter() - started
-            return Finished(delta.request_id, delta.finish.name.lower(), usage, first, total)
-    raise RequestFailed("the stream ended before the answer was complete; try again")
-
-
-def _report(finished: Finished) -> None:
-    """One line on stderr: stdout has the answer alone."""
-    usage = finished.usage
-    parts = []
-    if usage is not None:
-        parts += _served(usage)
-    if finished.first_token_s is not None:
-        parts.append(f"TTFT {1000 * finished.first_token_s:.0f} ms")
-    if usage is not None:
-        parts.append(f"{usage.output_tokens} tokens in {finished.total_s:.2f} s")
-    if usage is not None and usage.attempts > max(1, len(usage.by_attempt)):
-        parts.append(f"{usage.attempts} attempts")
-    tell(" \u00b7 ".join([*parts, finished.reason, f"request {finished.request_id}"]))
-
-
-def _served(usage: "Usage") -> list[str]:
-    """Where it ran and what was cached there; of a request that was moved, each worker."""
-    if len(usage.by_attempt) < 2:
-        return [usage.worker_id, _cached(usage.cached_tokens, usage.prompt_tokens)]
-    parts = []
-    for number, one in enumerate(usage.by_attempt, start=1):
-        if one.cached_tokens is None:
-            cached = "lost before it said what was cached"
-        else:
-            cached = _cached(one.cached_tokens, usage.prompt_tokens)
-        parts.append(f"attempt {number} on {one.worker_id}: {cached}")
-    return parts
-
-
-def _cached(cached: int, prompt: int) -> str:
-    return f"{cached} of {prompt} prompt tokens cached ({share(cached, prompt)})"
+def _bias(text: str) -> tuple[int, float]:
+    token_id, _, bias = text.partition("=")
+    try:
+        return _unsigned("--logit-bias", int(token_id), 32) or 0, float(bias)
+    except ValueError:
+        raise BadInput(f"--logit-bias is {text}; write a token id and a number: 198=-5") from None

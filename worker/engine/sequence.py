@@ -33,6 +33,7 @@ class Sequence:
         "n_computed",
         "n_lost",
         "n_tokens",
+        "reads_history",
         "recomputed_tokens",
         "request",
     )
@@ -55,6 +56,7 @@ class Sequence:
         self.recomputed_tokens = 0
         self.n_lost = 0  # tokens computed before the last preemption
         self.has_output = False  # of this attempt
+        self.reads_history = request.sampling.reads_history
 
     @property
     def key(self) -> tuple[str, int]:
@@ -68,7 +70,7 @@ class Sequence:
     @property
     def history(self) -> History | None:
         """What its sampling goes by beside the logits; None: nothing."""
-        if not self.request.sampling.reads_history:
+        if not self.reads_history:
             return None
         return History(self.tokens, len(self.request.prompt))
 

@@ -65,27 +65,30 @@ class TorchRunner:
         ids, told = self._sampled(slices, last)
         unsound = {at for at, token_id in ids.items() if token_id is None}
         unsound |= self._unsound_chunks(slices, last)
+        sound = [at for at, token_id in ids.items() if token_id is not None] if told else []
         return StepResult(
             tuple(token_id for token_id in ids.values() if token_id is not None),
             frozenset(unsound),
             self._unsound_blocks([slices[at] for at in unsound]),
-            tuple(one for at, one in told.items() if ids[at] is not None),
+            tuple(told.get(at) for at in sound),
         )
 
     def _sampled(
         self, slices: Sequence[SequenceSlice], last: torch.Tensor
-    ) -> tuple[dict[int, int | None], dict[int, TokenLogprob | None]]:
+    ) -> tuple[dict[int, int | None], dict[int, TokenLogprob]]:
         """By place in the plan: the id, or None where the logits are no numbers; what is told."""
-        choices = {
-            at: Choice(s.sampling, s.start + len(s.token_ids), s.forbidden, s.history)
-            for at, s in enumerate(slices)
-            if s.sampling
-        }
-        if not choices:
+        places = [at for at, s in enumerate(slices) if s.sampling]
+        if not places:
             return {}, {}
-        logits = self._model.logits(last[self._tensor(np.array(list(choices)))])
-        ids, told = choose(logits, list(choices.values()))
-        return dict(zip(choices, ids, strict=True)), dict(zip(choices, told, strict=True))
+        logits = self._model.logits(last[self._tensor(np.array(places))])
+        choices = [
+            Choice(s.sampling, s.start + len(s.token_ids), s.forbidden, s.history)
+            for s in slices
+            if s.sampling
+        ]
+        ids, told = choose(logits, choices)
+        by_place = {places[row]: one for row, one in told.items()}
+        return dict(zip(places, ids, strict=True)), by_place
 
     def _unsound_chunks(self, slices: Sequence[SequenceSlice], last: torch.Tensor) -> set[int]:
         """Inner chunks whose last token, which sees all before it, is no number."""

@@ -37,8 +37,8 @@ class Choice(NamedTuple):
 
 def choose(
     logits: Tensor, choices: Sequence[Choice]
-) -> tuple[tuple[int | None, ...], tuple[TokenLogprob | None, ...]]:
-    """The ids, as `sample` says, and the log probabilities of those that were asked for theirs.
+) -> tuple[tuple[int | None, ...], dict[int, TokenLogprob]]:
+    """The ids, as `sample` says, and by row the log probabilities that were asked for.
 
     Shape (n, vocab), float32; forbidden ids are struck out of it.
     """
@@ -46,12 +46,12 @@ def choose(
     own = {row: logits[row].double() for row in asked}  # a copy: it comes before what is forbidden
     forbid(logits, [choice.forbidden for choice in choices])
     ids = sample(logits, choices)
-    told: list[TokenLogprob | None] = [None] * len(ids)
+    told = {}
     for row in asked:
-        token_id = ids[row]
-        if token_id is not None:
-            told[row] = tell(own[row], token_id, choices[row].params.logprobs or 0)
-    return ids, tuple(told)
+        token_id, n_top = ids[row], choices[row].params.logprobs
+        if token_id is not None and n_top is not None:
+            told[row] = tell(own[row], token_id, n_top)
+    return ids, told
 
 
 def sample(logits: Tensor, choices: Sequence[Choice]) -> tuple[int | None, ...]:

@@ -19,8 +19,9 @@ from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import BlockKey, WorkerId
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.radix.keys.scope import Scope
+from radixroute.request.logprobs import TokenLogprob, pack_logprobs
 from radixroute.request.tokenizer import Tokenizer
-from radixroute.request.wire import pack_tokens, unpack_tokens
+from radixroute.request.wire import logprobs_to_proto, pack_tokens, unpack_tokens
 from radixroute.router.messages.inputs import MemberSpec
 from tests.request.samples import byte_level_json
 
@@ -36,6 +37,11 @@ def token_at(prompt: list[int], position: int) -> int:
 
 def answer(prompt: list[int], n: int) -> list[int]:
     return [token_at(prompt, position) for position in range(n)]
+
+
+def told_at(position: int, n_top: int) -> TokenLogprob:
+    """What a fake worker thinks of the token there."""
+    return TokenLogprob(-position / 2, tuple((at, -float(at + position)) for at in range(n_top)))
 
 
 def text_of(token_ids: list[int]) -> str:
@@ -56,6 +62,7 @@ class _Live:
     emitted: int
     text_len: int
     is_whole: bool
+    n_top: int | None = None  # log probabilities that are told beside each; None: none
     has_reported: bool = False
 
 
@@ -189,6 +196,7 @@ class FakeWorker:
             emitted=len(submit.resume.emitted_token_ids) // 4,
             text_len=submit.resume.emitted_text_len,
             is_whole=not submit.more_chunks,
+            n_top=submit.sampling.logprobs if submit.sampling.HasField("logprobs") else None,
         )
 
     def _chunk(self, chunk: pb.PromptChunk) -> None:
@@ -220,6 +228,9 @@ class FakeWorker:
             token_ids=pack_tokens([token_id]),
             text=text_of([token_id]),
         )
+        if live.n_top is not None:
+            told = pack_logprobs([told_at(live.emitted, live.n_top)])
+            delta.logprobs.CopyFrom(logprobs_to_proto(told))
         if not live.has_reported:
             live.has_reported = True
             cached = self._prefill(live.prompt)

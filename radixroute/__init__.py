@@ -11,6 +11,7 @@ routes, indexes or simulates. The way in: `RouterClient` in `client.py`, or `cli
     __main__.py        the command `radixroute`
     answer.py          one request and its answer as Python values
     client.py          clients of a router, blocking and asyncio
+    lasting_answers.py  all answers to one prompt, whatever connections carry them
     lasting_stream.py  one answer, whatever connections carry it
     call_errors.py     what a failed call means, in our words
     config.py          the effective settings: file, environment, flags

@@ -14,9 +14,12 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Tokens
 from radixroute.request.chat import ChatMessage
 from radixroute.request.limits import PartialSampling
+from radixroute.request.logprobs import TokenLogprob
 from radixroute.request.sampling import FinishReason
 from radixroute.request.wire import (
+    BYTES_PER_TOKEN,
     finish_from_proto,
+    logprobs_from_proto,
     messages_to_proto,
     pack_tokens,
     partial_sampling_to_proto,
@@ -73,7 +76,10 @@ class Delta:
     text: str  # whole characters only
     position: int  # output tokens before this piece
     finish: FinishReason | None  # set in the last piece
-    usage: Usage | None  # in the first piece with tokens, and final in the last
+    # In the first piece with tokens, and final in the last; the prompt is in the first answer's.
+    usage: Usage | None
+    index: int = 0  # which of the answers goes on here; all else is that one's own
+    logprobs: tuple[TokenLogprob, ...] = ()  # of each new token, if they were asked for
 
 
 class Routing(NamedTuple):
@@ -163,7 +169,16 @@ def delta_of(response: pb.GenerateResponse) -> Delta:
         position=response.position,
         finish=finish,
         usage=_usage(response.usage) if response.HasField("usage") else None,
+        index=response.index,
+        logprobs=_logprobs(response) if response.HasField("logprobs") else (),
     )
+
+
+def _logprobs(response: pb.GenerateResponse) -> tuple[TokenLogprob, ...]:
+    told = logprobs_from_proto(response.logprobs, len(response.token_ids) // BYTES_PER_TOKEN)
+    if told is None:
+        raise RequestFailed(f"request {response.request_id}: log probabilities of other tokens")
+    return tuple(told.unpacked())
 
 
 def _usage(usage: pb.Usage) -> Usage:

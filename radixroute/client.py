@@ -18,6 +18,7 @@ import grpc
 
 from radixroute.answer import Delta, Prompt, Routing, delta_of, request_of
 from radixroute.call_errors import MAX_MESSAGE_BYTES, check_size, translated
+from radixroute.lasting_answers import LastingAnswers
 from radixroute.lasting_stream import LastingStream
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc
@@ -61,18 +62,19 @@ class _Client:
         self._router = _STUBS.RouterStub(self._channel)
         self._inspect = _STUBS.InspectStub(self._channel)
 
-    def _stream(
+    def _answers(
         self, prompt: Prompt, sampling: PartialSampling | None, routing: Routing
-    ) -> LastingStream:
+    ) -> LastingAnswers:
         request = request_of(prompt, sampling, routing)
         check_size(request.ByteSize())
-        return LastingStream(
-            request,
+        stream = partial(
+            LastingStream,
             timeout_s=self._timeout_s,
             patience_s=self._lost_router_wait_s,
             clock_s=time.monotonic,
             is_known=self._has_answered,
         )
+        return LastingAnswers(request, stream)
 
 
 class RouterClient(_Client):
@@ -99,20 +101,23 @@ class RouterClient(_Client):
         submit`. `RawText` is continued as it stands. `tenant`: whose share of the workers' time it
         takes. `priority`: band 0 (first) to 9; None: 5. `cache_salt`: a secret; blocks cached under
         it serve requests with the same one alone. `lora`: an adapter that workers serve.
+        `sampling.n` answers come together, each piece with its `index`.
         """
         routing = Routing(policy, session_key, model, tenant, priority, cache_salt, lora)
-        stream = self._stream(prompt, sampling, routing)
-        while True:
-            call = self._router.Generate(stream.request, timeout=stream.left_s)
+        answers = self._answers(prompt, sampling, routing)
+        while (request := answers.request) is not None:
+            pause_s = 0.0
+            call = self._router.Generate(request, timeout=answers.left_s)
             try:
                 for response in call:
                     self._has_answered = True
-                    yield delta_of(stream.take(response))
-                return
+                    yield delta_of(answers.take(response))
+                answers.ended()
             except grpc.RpcError as error:
-                pause_s = stream.pause_s(error)
-                if pause_s is None:
+                until_next_s = answers.pause_s(error)
+                if until_next_s is None:
                     raise translated(error, self._address, self._timeout_s) from error
+                pause_s = until_next_s
             finally:
                 call.cancel()
             time.sleep(pause_s)
@@ -187,18 +192,20 @@ class AsyncRouterClient(_Client):
         All mean the same as for `RouterClient.generate`.
         """
         routing = Routing(policy, session_key, model, tenant, priority, cache_salt, lora)
-        stream = self._stream(prompt, sampling, routing)
-        while True:
-            call = self._router.Generate(stream.request, timeout=stream.left_s)
+        answers = self._answers(prompt, sampling, routing)
+        while (request := answers.request) is not None:
+            pause_s = 0.0
+            call = self._router.Generate(request, timeout=answers.left_s)
             try:
                 async for response in call:
                     self._has_answered = True
-                    yield delta_of(stream.take(response))
-                return
+                    yield delta_of(answers.take(response))
+                answers.ended()
             except grpc.RpcError as error:
-                pause_s = stream.pause_s(error)
-                if pause_s is None:
+                until_next_s = answers.pause_s(error)
+                if until_next_s is None:
                     raise translated(error, self._address, self._timeout_s) from error
+                pause_s = until_next_s
             finally:
                 call.cancel()
             await asyncio.sleep(pause_s)

@@ -36,7 +36,7 @@ class LastingStream:
         self._clock_s = clock_s
         self._end_s = clock_s() + timeout_s
         self._patience_s = patience_s
-        self._is_known = is_known
+        self.is_known = is_known
         self._request_id = ""  # empty: nothing has come yet
         self._sampling: pb.SamplingParams | None = None  # as it was told
         self._emitted = bytearray()  # packed
@@ -51,6 +51,11 @@ class LastingStream:
     def left_s(self) -> float:
         """Until its deadline."""
         return max(0.0, self._end_s - self._clock_s())
+
+    @property
+    def has_begun(self) -> bool:
+        """Some of it has come."""
+        return bool(self._request_id)
 
     @property
     def request(self) -> pb.GenerateRequest:
@@ -94,9 +99,9 @@ class LastingStream:
     def pause_s(self, error: Any) -> float | None:
         """How long to wait before `request` is sent again; None: this error is the end."""
         now_s = self._clock_s()
-        has_begun = bool(self._request_id)
+        has_begun = self.has_begun
         if self._lost_s is None:
-            is_known = has_begun or self._is_known
+            is_known = has_begun or self.is_known
             is_end = not is_lost(error) or (not is_known and has_no_connection(error))
         else:  # a router without workers yet is one that has just come back
             is_end = error.code().name != "UNAVAILABLE" and not is_lost(error)
@@ -109,10 +114,15 @@ class LastingStream:
         if now_s + pause_s > min(self._end_s, self._lost_s + self._patience_s):
             return None
         # A resume that never arrived needs no new number.
-        if has_begun and not (self._n_resumes and has_no_connection(error)):
+        if not (self._n_resumes and has_no_connection(error)):
+            self.go_on()
+        return pause_s
+
+    def go_on(self) -> None:
+        """What carried it is lost: `request` is for the rest."""
+        if self.has_begun:
             self._n_resumes += 1
             self._usage_before = self._usage
-        return pause_s
 
 
 def _add_before(usage: pb.Usage, before: pb.Usage) -> None:

@@ -25,16 +25,16 @@ async def started(specs, port=0) -> RouterService:
     return service
 
 
-async def read_all(address: str, seen: list[Delta], **more) -> None:
+async def read_all(address: str, seen: list[Delta], n: int | None = None, **more) -> None:
     async with AsyncRouterClient(address, timeout_s=60, **more) as client:
-        async for delta in client.generate(PROMPT, PartialSampling(max_tokens=N)):
+        async for delta in client.generate(PROMPT, PartialSampling(max_tokens=N, n=n)):
             seen.append(delta)
 
 
-async def read_all_blocking(address: str, seen: list[Delta]) -> None:
+async def read_all_blocking(address: str, seen: list[Delta], n: int | None = None) -> None:
     def read() -> None:
         with RouterClient(address, timeout_s=60) as client:
-            seen.extend(client.generate(PROMPT, PartialSampling(max_tokens=N)))
+            seen.extend(client.generate(PROMPT, PartialSampling(max_tokens=N, n=n)))
 
     await asyncio.to_thread(read)
 
@@ -78,6 +78,35 @@ async def test_a_stream_goes_on_whole_at_the_next_router(read):
     await second.stop()
     for worker in workers:
         await worker.kill()
+
+
+@pytest.mark.parametrize("read", [read_all, read_all_blocking])
+async def test_every_one_of_several_answers_goes_on_at_the_next_router(read):
+    worker = FakeWorker("a", step_s=0.01, hold_after=5)
+    specs = [await worker.start()]
+    first = await started(specs)
+    seen: list[Delta] = []
+    reading = asyncio.create_task(read(str(first.address), seen, 3))
+    await until(lambda: n_tokens(seen) == 15)
+    await first.stop()
+    worker.hold_after = None
+    second = await started(specs, first.address.port)
+    await reading
+    seeds: list[set[int]] = []
+    for index in range(3):
+        mine = [delta for delta in seen if delta.index == index]
+        assert [token for delta in mine for token in delta.token_ids] == answer(PROMPT, N)
+        (request_id,) = {delta.request_id for delta in mine}
+        seeds.append({one.sampling.seed for one in worker.seen if one.request_id == request_id})
+        assert mine[-1].finish is FinishReason.LENGTH
+    (base,) = seeds[0]
+    assert seeds == [{(base + index) % 2**64} for index in range(3)]
+    ends = [delta.usage for delta in seen if delta.finish is not None]
+    assert sum(usage.prompt_tokens for usage in ends if usage is not None) == len(PROMPT)
+    assert counters(second)["streams_resumed_by_clients"] == 3
+    second.runtime.core.check()
+    await second.stop()
+    await worker.kill()
 
 
 @pytest.mark.parametrize("make", [AsyncRouterClient, RouterClient])

@@ -62,7 +62,9 @@ def cluster_settings(model: Path, plan: DemoPlan, sizes: Sizes) -> ClusterSettin
             block_size=plan.block_size,
             kv_memory=sizes.kv_memory,
         ),
-        router=RouterSettings(policy=plan.policies[0], port=0, request_timeout_s=REQUEST_TIMEOUT_S),
+        router=RouterSettings(
+            policy=plan.policies[0], port=0, http_port=None, request_timeout_s=REQUEST_TIMEOUT_S
+        ),
         start_timeout_s=START_TIMEOUT_S,
     )
 

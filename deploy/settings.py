@@ -106,8 +106,9 @@ def check_startable(settings: ClusterSettings) -> None:
         "worker": settings.worker,
     }
     router = settings.router
-    if router.port and (reason := why_not_free(router.host, router.port)) is not None:
-        raise ConfigError(f"router.host {router.host!r}, router.port {router.port}: {reason}")
+    for name, port in (("port", router.port), ("http_port", router.http_port)):
+        if port and (reason := why_not_free(router.host, port)) is not None:
+            raise ConfigError(f"router.host {router.host!r}, router.{name} {port}: {reason}")
     for section, listener in listeners.items():
         if not listener.insecure_bind and not is_loopback(listener.host):
             raise ConfigError(

@@ -118,12 +118,16 @@ class MetricsServer:
         writer.write(_answer(HTTPStatus.OK, rendered, has_body=head.method != "HEAD"))
         await writer.drain()
 
-    async def _render(self, accept: str) -> Rendered:
+    async def page(self, accept: str) -> Rendered:
+        """As it is now, for who accepts this; for another server that shows it too."""
         async with self._rendering:
-            try:
-                return await asyncio.to_thread(render, self._page.take(), accept)
-            except Exception:  # noqa: BLE001 - a fault of one table must not end the process
-                _log.exception("the metrics page cannot be made")
+            return await asyncio.to_thread(render, self._page.take(), accept)
+
+    async def _render(self, accept: str) -> Rendered:
+        try:
+            return await self.page(accept)
+        except Exception:  # noqa: BLE001 - a fault of one table must not end the process
+            _log.exception("the metrics page cannot be made")
         raise _Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "the page cannot be made: see the log")
 
 

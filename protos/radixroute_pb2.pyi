@@ -1147,6 +1147,7 @@ class RouterInfoResponse(_message.Message):
     MAX_MODEL_LEN_FIELD_NUMBER: _builtins.int
     VOCAB_SIZE_FIELD_NUMBER: _builtins.int
     METRICS_ADDRESS_FIELD_NUMBER: _builtins.int
+    HTTP_ADDRESS_FIELD_NUMBER: _builtins.int
     api_version: _builtins.int
     version: _builtins.str
     """of the package"""
@@ -1162,6 +1163,8 @@ class RouterInfoResponse(_message.Message):
     """token ids are below it; 0 = no worker has joined yet"""
     metrics_address: _builtins.str
     """host:port of GET /metrics; empty = no page"""
+    http_address: _builtins.str
+    """host:port of the OpenAI API over HTTP; empty = no such door"""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """every drop and refusal has one"""
@@ -1179,10 +1182,11 @@ class RouterInfoResponse(_message.Message):
         max_model_len: _builtins.int = ...,
         vocab_size: _builtins.int = ...,
         metrics_address: _builtins.str = ...,
+        http_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "block_size", b"block_size", "counters", b"counters", "max_model_len", b"max_model_len", "metrics_address", b"metrics_address", "model", b"model", "policy", b"policy", "scope_fingerprint", b"scope_fingerprint", "version", b"version", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "block_size", b"block_size", "counters", b"counters", "http_address", b"http_address", "max_model_len", b"max_model_len", "metrics_address", b"metrics_address", "model", b"model", "policy", b"policy", "scope_fingerprint", b"scope_fingerprint", "version", b"version", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -142,6 +142,10 @@ class Tokenizer:
                 ids += self._control.encode_literally(guard.restored(part.text))
         return ids
 
+    def name_of(self, token_id: int) -> str:
+        """How its vocabulary writes a token; empty for one that it does not have."""
+        return self._backend.id_to_token(token_id) or ""
+
     def decode(self, token_ids: Iterable[int]) -> str:
         """Whole text of a whole answer, special tokens left out."""
         return str(self._backend.decode([int(i) for i in token_ids], skip_special_tokens=True))

@@ -61,6 +61,12 @@ class Count(StrEnum):
     )
     PARENT_CONFLICTS = "index_parent_conflicts"  # events gave a block two parents
     PROMPT_READERS_LOST = "prompt_readers_lost"  # processes that ended while they read
+    FIELDS_DROPPED = "http_fields_dropped"  # that reach into an engine
+    HTTP_MALFORMED = "http_requests_malformed"
+    HTTP_TOO_LARGE = "http_requests_too_large"
+    HTTP_TOO_SLOW = "http_requests_too_slow"
+    HTTP_TOO_MANY = "http_connections_too_many"
+    HTTP_WITHOUT_KEY = "http_requests_without_key"
     SENDS_DROPPED = "sends_dropped_no_session"
     REPORTS_AUDITED = "audit_reports_judged"
     REPORTS_UNAUDITED = "audit_reports_not_judged"

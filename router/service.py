@@ -7,6 +7,7 @@ it the members.
 
 import asyncio
 import logging
+import os
 import random
 import secrets
 import time
@@ -25,6 +26,7 @@ from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.router.api.grpc_server import SERVICE_NAME, InspectServer, RouterServer
+from radixroute.router.api.http.door import HttpDoor, http_door
 from radixroute.router.api.metrics.sight import RouterSights
 from radixroute.router.api.metrics.table import ROUTER_METRICS
 from radixroute.router.api.prompts import PromptReader
@@ -74,6 +76,8 @@ class RouterService:
         self._address: RouterAddress | None = None
         self._metrics: MetricsServer | None = None
         self._metrics_address: RouterAddress | None = None
+        self._door: HttpDoor | None = None
+        self._http_address: RouterAddress | None = None
 
     @property
     def runtime(self) -> RouterRuntime:
@@ -95,6 +99,11 @@ class RouterService:
         return self._metrics_address
 
     @property
+    def http_address(self) -> RouterAddress | None:
+        """Where the OpenAI API is spoken; None: nowhere, or not started."""
+        return self._http_address
+
+    @property
     def reception(self) -> Reception:
         """Of all its doors."""
         if self._reception is None:
@@ -114,8 +123,9 @@ class RouterService:
         runtime = RouterRuntime(settings, core, index, time.monotonic_ns)
         server, port = await self._serve(runtime)
         try:
-            await self._serve_metrics(runtime)
+            await self._serve_http(runtime, await self._serve_metrics(runtime))
         except BaseException:
+            await self._stop_pages()
             await server.stop(None)
             raise
         loop = asyncio.get_running_loop()
@@ -159,9 +169,7 @@ class RouterService:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
             self._ticking = None
-        if self._metrics is not None:
-            await self._metrics.stop()
-            self._metrics = None
+        await self._stop_pages()
         if self._server is not None:
             await self._server.stop(STOP_GRACE_S)
             self._server = None
@@ -181,7 +189,10 @@ class RouterService:
         self._reception = Reception(runtime, self._prompts, secret, rng)
         RouterServer(self._reception, settings).add_to(server)
         inspect_server = InspectServer(
-            runtime, settings, secrets.token_hex(8), lambda: self._metrics_address
+            runtime,
+            settings,
+            secrets.token_hex(8),
+            lambda: (self._metrics_address, self._http_address),
         )
         rpc.add_InspectServicer_to_server(inspect_server, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -201,13 +212,13 @@ class RouterService:
         if reception.n_open:
             _log.warning("%d answers were not over in time: they are cut off", reception.n_open)
 
-    async def _serve_metrics(self, runtime: RouterRuntime) -> None:
+    async def _serve_metrics(self, runtime: RouterRuntime) -> MetricsServer:
         """In this loop: no other thread may read the core."""
         host, port = self._settings.host, self._settings.metrics_port
-        if port is None:
-            return
         sights = RouterSights(runtime, self._settings, self._dropped_items)
         server = MetricsServer(Part(ROUTER_METRICS, sights.take))
+        if port is None:
+            return server
         try:
             bound = await server.start(host, port)
         except OSError as error:
@@ -217,6 +228,32 @@ class RouterService:
             ) from error
         self._metrics, self._metrics_address = server, RouterAddress(host, bound)
         _log.info("metrics are at http://%s/metrics", self._metrics_address)
+        return server
+
+    async def _serve_http(self, runtime: RouterRuntime, metrics: MetricsServer) -> None:
+        """The OpenAI API, beside gRPC and behind the same reception."""
+        settings = self._settings
+        if settings.http_port is None:
+            return
+        door = http_door(self.reception, settings, metrics.page)
+        try:
+            port = await door.start(settings.host, settings.http_port)
+        except OSError as error:
+            target = RouterAddress(settings.host, settings.http_port)
+            raise PortInUse(
+                f"cannot listen on {target} for HTTP: {os.strerror(error.errno or 0)};"
+                " choose another router.http_port, or none for no such door"
+            ) from error
+        self._door, self._http_address = door, RouterAddress(settings.host, port)
+        _log.info("the OpenAI API is at http://%s/v1", self._http_address)
+
+    async def _stop_pages(self) -> None:
+        door, self._door = self._door, None
+        metrics, self._metrics = self._metrics, None
+        if door is not None:
+            await door.stop()
+        if metrics is not None:
+            await metrics.stop()
 
     def _dropped_items(self) -> int:
         return 0 if self._subscriber is None else self._subscriber.dropped_items

@@ -20,6 +20,8 @@ class RouterSettings:
     # Of GET /metrics, at the same host; 0: one the system picks, as where another process has this
     # one; None: no page. What it came to is in the log, in `RouterInfo` and shown by `up`.
     metrics_port: int | None = 9464
+    # Of the OpenAI API over HTTP, at the same host; 0: one the system picks; None: no such door.
+    http_port: int | None = 8000
     insecure_bind: bool = False  # allow a host that others can reach, without credentials
     policy: str = "radix"
     seed: int = 0  # of ties and random choices: the same inputs then give the same choices
@@ -61,7 +63,16 @@ class RouterSettings:
     # block and some 300 a request.
     request_log_bytes: int = 64 << 20
     client_unread_timeout_s: float = 60.0  # a client that reads nothing for so long is gone
-    max_message_bytes: int = 16 * 1024 * 1024
+    max_message_bytes: int = 16 * 1024 * 1024  # of a request, at either door
+    max_header_bytes: int = 16 * 1024  # of a request over HTTP
+    http_idle_s: float = 75.0  # a connection on which nothing is asked is closed
+    http_max_connections: int = 4096
+    # Fields that reach into an engine and are dropped from what clients send over HTTP, but for
+    # those named here: `cache_salt`, `priority`; with commas.
+    http_client_fields: str = ""
+    # Where a client over HTTP says nothing of sampling: `model`, what the model's own
+    # generation_config.json says, as vLLM does; `ours`, the defaults of the gRPC door.
+    generation_config: str = "model"
     chunk_tokens: int = 65536  # prompt tokens in one message to a worker
     reconnect_min_s: float = 0.1
     reconnect_max_s: float = 2.0
@@ -74,17 +85,27 @@ class RouterSettings:
         for name in ("port", "block_size", "dispatch_lead_ms"):
             if getattr(self, name) < 0:
                 raise BadSetting(name, "must not be negative")
-        if self.port > 65535:
-            raise BadSetting("port", "is not a port; use 0 to 65535")
-        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
-            raise BadSetting("metrics_port", "is not a port; use 0 to 65535, or none for no page")
+        for name, without in _PORTS:
+            port = getattr(self, name)
+            if port is not None and not 0 <= port <= 65535:
+                raise BadSetting(name, f"is not a port; use 0 to 65535{without}")
+        if self.generation_config not in ("model", "ours"):
+            raise BadSetting("generation_config", "is `model` or `ours`")
         if self.index_bytes < MIN_INDEX_BYTES:
             raise BadSetting("index_bytes", f"must be at least {MIN_INDEX_BYTES}")
+        self._check_order()
+
+    def _check_order(self) -> None:
         for low, high in _ORDERED:
             if getattr(self, low) > getattr(self, high):
                 raise BadSetting(low, f"must not be greater than {high}")
 
 
+_PORTS = (
+    ("port", ""),
+    ("metrics_port", ", or none for no page"),
+    ("http_port", ", or none for no door"),
+)
 _POSITIVE = (
     "suspect_after_s",
     "dead_after_s",
@@ -107,6 +128,9 @@ _POSITIVE = (
     "request_log_bytes",
     "client_unread_timeout_s",
     "max_message_bytes",
+    "max_header_bytes",
+    "http_idle_s",
+    "http_max_connections",
     "chunk_tokens",
     "reconnect_min_s",
     "reconnect_max_s",

@@ -62,7 +62,7 @@ def run(
             worker=WorkerSettings(
                 model=str(model), device="cpu", dtype="float32", kv_memory=KV_BYTES
             ),
-            router=RouterSettings(port=0),
+            router=RouterSettings(port=0, http_port=0),
             start_timeout_s=START_LIMIT_S,
         ),
         small_disk,

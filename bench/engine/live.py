@@ -43,7 +43,7 @@ async def live_worker(settings: WorkerSettings) -> AsyncIterator[WorkerService]:
 @asynccontextmanager
 async def live_client(worker: WorkerService, settings: WorkerSettings) -> AsyncIterator["Client"]:
     """A client of a router that serves from this worker."""
-    router = RouterService(RouterSettings(port=0))
+    router = RouterService(RouterSettings(port=0, http_port=0))
     address = await router.start()
     spec = MemberSpec(WorkerId(settings.worker_id), str(worker.address), settings.incarnation)
     router.set_members([spec])

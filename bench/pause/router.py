@@ -18,7 +18,7 @@ from tests.router.fakes import SECRET
 
 
 async def main(worker_port: str) -> None:
-    service = RouterService(RouterSettings(port=0, cluster_secret=SECRET))
+    service = RouterService(RouterSettings(port=0, http_port=0, cluster_secret=SECRET))
     address = await service.start()
     service.set_members([MemberSpec(WorkerId(WORKER_ID), f"127.0.0.1:{worker_port}", 1)])
     gc.collect()

@@ -56,14 +56,16 @@ class Cluster:
                 raise StartError(self._overdue(status))
             time.sleep(POLL_S)
         _report(status, reported, progress, time.monotonic() - began_s)
-        metrics_address = await_joined(
+        doors = await_joined(
             status.router.address,
             self._settings.workers,
             lambda: time.monotonic() > give_up_s,
             lambda: time.sleep(POLL_S),
         )
-        if metrics_address:
-            progress(f"metrics at http://{metrics_address}/metrics")
+        if doors.http_address:
+            progress(f"OpenAI API at http://{doors.http_address}/v1")
+        if doors.metrics_address:
+            progress(f"metrics at http://{doors.metrics_address}/metrics")
         return status
 
     def restart(self, policy: str | None, progress: Progress) -> ClusterStatus:
@@ -109,8 +111,8 @@ def launch(settings: ClusterSettings, progress: Progress, run_dir: str = "") -> 
     if _find(settings.name) is not None:
         raise AlreadyRunning(
             f"cluster {settings.name!r} runs in this Ray already: `radixroute down --address "
-            f"{settings.address or 'auto'} --name {settings.name}` ends it; another --name and "
-            "--port 0 start another beside it"
+            f"{settings.address or 'auto'} --name {settings.name}` ends it; another --name, "
+            "--port 0 and --http-port 0 start another beside it"
         )
     own_node = ray.get_runtime_context().get_node_id()
     if not settings.wait_for_nodes:

@@ -6,6 +6,7 @@ tokenizer), and that reason must reach the user who started it. Never imports Ra
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import grpc
 
@@ -16,10 +17,18 @@ CALL_TIMEOUT_S = 5.0
 LIVE, REFUSED = "live", "refused"  # member states as the wire names them
 
 
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Where a router listens beside gRPC: host:port; empty: nowhere, or it went away just now."""
+
+    http_address: str = ""
+    metrics_address: str = ""
+
+
 def await_joined(
     router_address: str, workers: int, give_up: Callable[[], bool], pause: Callable[[], None]
-) -> str:
-    """Returns once the router serves with `workers` live workers: where its metrics are, or "".
+) -> Doors:
+    """Returns once the router serves with `workers` live workers: where else it listens.
 
     Raises `StartError` when it refuses one, or when `give_up()` says that the time is over.
     """
@@ -39,16 +48,15 @@ def await_joined(
                 if worker.state == REFUSED:
                     raise StartError(f"the router refused {worker.worker_id}: {worker.reason}")
             if sum(state == LIVE for state in states.values()) >= workers:
-                return _metrics_address(inspect)
+                return _doors(inspect)
             waiting_for = f"{workers} live workers; the router has {states or 'none'}"
             pause()
     raise StartError(f"gave up waiting for {waiting_for}")
 
 
-def _metrics_address(inspect: radixroute_pb2_grpc.InspectStub) -> str:
-    """host:port; empty: no page, or a router that went away just now."""
+def _doors(inspect: radixroute_pb2_grpc.InspectStub) -> Doors:
     try:
         info = inspect.RouterInfo(radixroute_pb2.RouterInfoRequest(), timeout=CALL_TIMEOUT_S)
     except grpc.RpcError:
-        return ""
-    return str(info.metrics_address)
+        return Doors()
+    return Doors(info.http_address, info.metrics_address)

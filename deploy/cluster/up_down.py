@@ -48,7 +48,7 @@ def up(settings: ClusterSettings, progress: Progress) -> ClusterState:
         raise AlreadyRunning(
             f"cluster {settings.name!r} is up (router {running.router_address}): "
             f"`radixroute down{named(settings.name)}` ends it; "
-            "`radixroute up --name OTHER --port 0` starts another beside it"
+            "`radixroute up --name OTHER --port 0 --http-port 0` starts another beside it"
         )
     settings = settle(settings)
     run = new_run(folder, settings.name)

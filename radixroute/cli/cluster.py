@@ -46,6 +46,9 @@ def up(  # noqa: PLR0913 - every parameter is an option of the command line
     policy: Annotated[str | None, typer.Option(help="Routing policy.")] = None,
     host: Annotated[str | None, typer.Option(help="Address the router listens on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the router.")] = None,
+    http_port: Annotated[
+        int | None, typer.Option(help="Port of the router's OpenAI API over HTTP.")
+    ] = None,
     kv_memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="KV pool of each worker, e.g. 512MiB.")
     ] = None,
@@ -78,6 +81,7 @@ def up(  # noqa: PLR0913 - every parameter is an option of the command line
         "--policy": ("router.policy", policy),
         "--host": ("router.host", host),
         "--port": ("router.port", port),
+        "--http-port": ("router.http_port", http_port),
         "--kv-memory": ("worker.kv_memory", kv_memory),
         "--device": ("worker.device", device),
         "--num-gpus-per-worker": ("cluster.num_gpus_per_worker", num_gpus_per_worker),

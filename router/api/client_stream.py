@@ -126,6 +126,7 @@ def usage_to_proto(usage: Usage) -> pb.Usage:
         worker_id=usage.worker_id,
         ttft_ms=usage.ttft_ms,
         queue_ms=usage.queue_ms,
+        predicted_tokens=usage.predicted_tokens,
         by_attempt=[
             pb.AttemptUsage(worker_id=one.worker_id, cached_tokens=one.cached_tokens)
             for one in usage.by_attempt

@@ -179,12 +179,12 @@ class InspectServer:
         runtime: RouterRuntime,
         settings: RouterSettings,
         log_id: str,
-        metrics_address: Callable[[], object | None],
+        addresses: Callable[[], tuple[object | None, object | None]],
     ) -> None:
         self._runtime = runtime
         self._settings = settings
         self._log_id = log_id  # drawn at start: who reads the request log sees a restart
-        self._metrics_address = metrics_address  # host:port; None: no page
+        self._addresses = addresses  # host:port of metrics and HTTP; None: there is none
 
     async def ListWorkers(
         self, request: pb.ListWorkersRequest, context: grpc.aio.ServicerContext
@@ -209,10 +209,8 @@ class InspectServer:
     async def RouterInfo(
         self, request: pb.RouterInfoRequest, context: grpc.aio.ServicerContext
     ) -> pb.RouterInfoResponse:
-        page = self._metrics_address()
-        return inspect.router_info(
-            self._runtime, self._settings.policy, "" if page is None else str(page)
-        )
+        page, door = ("" if one is None else str(one) for one in self._addresses())
+        return inspect.router_info(self._runtime, self._settings.policy, page, door)
 
     async def RequestLog(
         self, request: pb.RequestLogRequest, context: grpc.aio.ServicerContext

@@ -48,7 +48,9 @@ def explain(entry: LoggedRequest, scores: Callable[[Decision], Scores]) -> pb.Ex
     )
 
 
-def router_info(runtime: RouterRuntime, policy: str, metrics_address: str) -> pb.RouterInfoResponse:
+def router_info(
+    runtime: RouterRuntime, policy: str, metrics_address: str, http_address: str
+) -> pb.RouterInfoResponse:
     served = runtime.handshake.served
     fleet = served.facts if served is not None else None
     return pb.RouterInfoResponse(
@@ -62,6 +64,7 @@ def router_info(runtime: RouterRuntime, policy: str, metrics_address: str) -> pb
         max_model_len=fleet.max_model_len if fleet is not None else 0,
         vocab_size=fleet.vocab_size if fleet is not None else 0,
         metrics_address=metrics_address,
+        http_address=http_address,
     )
 
 

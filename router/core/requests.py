@@ -136,6 +136,7 @@ class Request:
             ttft_ms=(first_ns - arrival_ns) / 1e6,
             queue_ms=(dispatched_ns - arrival_ns) / 1e6,
             by_attempt=tuple(self.by_attempt),
+            predicted_tokens=self.predicted_tokens,
         )
 
     def reported(self, cached_tokens: int) -> None:

@@ -55,6 +55,7 @@ def _dispatch_messages(dispatch: Dispatch, chunk_tokens: int) -> Iterator[pb.Eng
         more_chunks=len(packed) > step,
         sampling=sampling_to_proto(spec.sampling),
         scope=scope_to_proto(spec.scope),
+        traceparent=spec.traceparent,
     )
     if dispatch.attempt > 1:
         submit.resume.emitted_token_ids = dispatch.emitted

@@ -45,6 +45,7 @@ class Usage:
     ttft_ms: float
     queue_ms: float
     by_attempt: tuple[AttemptUsage, ...] = ()
+    predicted_tokens: int = 0  # of the prompt, thought to be cached where it was sent
 
 
 @dataclass(frozen=True, slots=True)

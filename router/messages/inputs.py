@@ -61,6 +61,7 @@ class RequestSpec:
     priority: int = DEFAULT_PRIORITY  # band, 0 to 9
     resumed: Resumed | None = None  # None: it begins here
     scope: RequestScope = UNSCOPED  # what its keys are salted with beside the fleet's scope
+    traceparent: str = ""  # W3C trace context of its client's call; empty: none
     lease_id: str = ""  # its client streams from the worker itself and wants a lease; empty: no
 
 

@@ -36,7 +36,7 @@ def test_a_record_survives_json():
         name="a",
         workers=3,
         worker=WorkerSettings(model="/m", kv_memory=7),
-        router=RouterSettings(port=0, policy="random"),
+        router=RouterSettings(port=0, http_port=0, policy="random"),
         address="auto",
     )
     assert from_record(json.loads(json.dumps(asdict(settings)))) == settings

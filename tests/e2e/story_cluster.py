@@ -21,7 +21,7 @@ def story_cluster(folder: Path) -> Iterator[LocalCluster]:
         dtype="float32",
         kv_memory=16 * 1024 * 1024,
     )
-    router = RouterSettings(port=0, policy="round_robin")
+    router = RouterSettings(port=0, http_port=0, policy="round_robin")
     with LocalCluster(ClusterSettings(num_cpus=2, worker=worker, router=router)) as cluster:
         yield cluster
 

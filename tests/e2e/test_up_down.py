@@ -28,7 +28,7 @@ class Front:
             f'[cluster]\nname = "{name}"\nworkers = 2\nnum_cpus = 2\n'
             f'runtime_dir = "{self.runtime}"\n'
             '[worker]\nmodel = "model"\ndevice = "cpu"\ndtype = "float32"\nkv_memory = "16MiB"\n'
-            "[router]\nport = 0\n"
+            "[router]\nport = 0\nhttp_port = 0\n"
         )
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":

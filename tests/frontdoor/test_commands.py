@@ -247,12 +247,15 @@ def daemons(monkeypatch):
 
 def test_up_passes_flags_on_and_says_what_to_do_next(cli, daemons, tmp_path):
     (tmp_path / "model").mkdir()
-    options = "--workers 3 --policy random --port 0 --kv-memory 64MiB --name blue --insecure-bind"
-    result = cli("up", "--model", "model", *options.split(), "--set", "router.seed=4")
+    options = "--workers 3 --policy random --port 0 --http-port 0 --kv-memory 64MiB --name blue"
+    result = cli(
+        "up", "--model", "model", *options.split(), "--insecure-bind", "--set", "router.seed=4"
+    )
     assert result.exit_code == 0, result.stderr
     settings = daemons["up"]
     assert (settings.workers, settings.name) == (3, "blue")
     assert (settings.router.policy, settings.router.port, settings.router.seed) == ("random", 0, 4)
+    assert settings.router.http_port == 0
     assert settings.worker.kv_memory == 64 * 2**20
     assert settings.worker.insecure_bind
     assert settings.router.insecure_bind

@@ -84,4 +84,4 @@ def test_a_second_up_says_how_to_end_that_one_and_how_to_start_another(
     with pytest.raises(AlreadyRunning) as raised:
         up_down.up(settings, print)
     assert says in str(raised.value)
-    assert "`radixroute up --name OTHER --port 0` starts another" in str(raised.value)
+    assert "`radixroute up --name OTHER --port 0 --http-port 0` starts another" in str(raised.value)

@@ -16,7 +16,9 @@ PROMPT = list(range(20, 60))
 
 
 def settings(**changes) -> RouterSettings:
-    return RouterSettings(**{"port": 0, "metrics_port": 0, "cluster_secret": SECRET, **changes})
+    return RouterSettings(
+        **{"port": 0, "metrics_port": 0, "http_port": 0, "cluster_secret": SECRET, **changes}
+    )
 
 
 @asynccontextmanager

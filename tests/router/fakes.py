@@ -6,6 +6,8 @@ worker made it or how often it moved.
 
 import asyncio
 import hashlib
+import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import grpc
@@ -23,7 +25,7 @@ from radixroute.request.logprobs import TokenLogprob, pack_logprobs
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import logprobs_to_proto, pack_tokens, unpack_tokens
 from radixroute.router.messages.inputs import MemberSpec
-from tests.request.samples import byte_level_json
+from tests.request.samples import CONFIG, byte_level_json
 
 FIRST_ID, N_IDS = 10, 200
 SECRET = "s3cret"
@@ -51,6 +53,16 @@ def text_of(token_ids: list[int]) -> str:
 
 def tiny_tokenizer() -> Tokenizer:
     return Tokenizer.from_files({"tokenizer.json": byte_level_json()})
+
+
+def chat_tokenizer() -> Tokenizer:
+    """The same, with a chat template, and with what its makers want of sampling."""
+    files = {
+        "tokenizer.json": byte_level_json(),
+        "tokenizer_config.json": json.dumps(CONFIG).encode(),
+        "generation_config.json": json.dumps({"temperature": 0.5, "top_k": 7}).encode(),
+    }
+    return Tokenizer.from_files(files)
 
 
 @dataclass
@@ -88,11 +100,12 @@ class FakeWorker:
     compat: tuple[str, str] = ("", "")  # endpoints it announces
     host_port: int = 0
     loses_ends: int = 0  # of so many requests the last output reaches nobody
+    make_tokenizer: Callable[[], Tokenizer] = tiny_tokenizer
     seen: list[pb.SubmitRequest] = field(default_factory=list)
     aborted: list[str] = field(default_factory=list)
 
     async def start(self) -> MemberSpec:
-        self.tokenizer = tiny_tokenizer()
+        self.tokenizer = self.make_tokenizer()
         nonce = hashlib.blake2b(f"{self.worker_id}/{id(self)}".encode(), digest_size=8).digest()
         self.epoch = make_epoch(self.incarnation, nonce)
         self.scope = Scope(

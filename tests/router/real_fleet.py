@@ -45,7 +45,9 @@ async def fleet(
         )
         for w in worker_ids
     }
-    service = RouterService(RouterSettings(port=0, cluster_secret=SECRET, **(router or {})))
+    service = RouterService(
+        RouterSettings(port=0, http_port=0, cluster_secret=SECRET, **(router or {}))
+    )
     try:
         addresses = await asyncio.gather(*(worker.start() for worker in workers.values()))
         address = await service.start()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -34,14 +35,24 @@ TEXT = "Grüße, hello world the cat sat. " * (GIANT_BYTES // 30)
 CHAT = pb.ChatMessages(
     messages=[pb.ChatMessage(role="user", content="hello world " * 40)] * (GIANT_BYTES // 450)
 )
-GIANTS = {Form.TEXT: TEXT.encode(), Form.CHAT: CHAT.SerializeToString()}
+IDS = [n % 400 for n in range(GIANT_BYTES)]
+GIANTS = {
+    Form.TEXT: TEXT.encode(),
+    Form.CHAT: CHAT.SerializeToString(),
+    Form.JSON_TEXT: json.dumps(TEXT).encode(),
+    Form.JSON_IDS: json.dumps(IDS).encode(),
+    Form.JSON_CHAT: json.dumps(
+        [{"role": one.role, "content": one.content} for one in CHAT.messages]
+    ).encode(),
+}
 
 
 def in_place(form):
     """The same prompt, read where it is asked for."""
-    message = (
-        pb.GenerateRequest(text=TEXT) if form is Form.TEXT else pb.GenerateRequest(messages=CHAT)
-    )
+    if form is Form.JSON_IDS:
+        return np.array(IDS)
+    is_text = form in (Form.TEXT, Form.JSON_TEXT)
+    message = pb.GenerateRequest(text=TEXT) if is_text else pb.GenerateRequest(messages=CHAT)
     return ProtoRequest(message, 0).tokens(byte_level(), WIDE, lambda: None)
 
 
@@ -74,7 +85,14 @@ def test_what_is_wrong_with_one_is_said_as_in_place(readers):
         with pytest.raises(InvalidRequest, match=words) as raised:
             read(readers, form, narrow)
         assert raised.value.field
-    for form, words in ((Form.TEXT, "no UTF-8"), (Form.CHAT, "no ChatMessages")):
+    strange = "cannot be read"
+    for form, words in (
+        (Form.TEXT, "no UTF-8"),
+        (Form.CHAT, "no ChatMessages"),
+        (Form.JSON_TEXT, strange),
+        (Form.JSON_IDS, strange),
+        (Form.JSON_CHAT, strange),
+    ):
         with pytest.raises(InvalidRequest, match=words):
             readers.read(Giant(form, b"\xff" * 100), byte_level(), WIDE, lambda: True)
     assert readers.lost == 0

@@ -205,12 +205,13 @@ async def test_the_page_ends_with_the_router():
         await scrape(port)
 
 
-async def test_whoever_starts_a_cluster_learns_where_its_metrics_are():
+async def test_whoever_starts_a_cluster_learns_where_its_pages_are():
     async with cluster(FakeWorker("a")) as (service, _router, _inspect):
         told = await asyncio.to_thread(
             await_joined, str(service.address), 1, lambda: False, lambda: time.sleep(0.01)
         )
-        assert told == str(service.metrics_address)
+        assert told.metrics_address == str(service.metrics_address)
+        assert told.http_address == str(service.http_address)
 
 
 @pytest.mark.parametrize("port", [-1, 65536])

@@ -10,5 +10,6 @@ The way in: `GiantReaders` in `readers.py`.
     readers.py    the processes: started when needed, asked one prompt at a time, started again
     child.py      the process itself
     forms.py      forms in which doors have a prompt, and how each becomes tokens
+    json_prompts.py   prompts of OpenAI's API as JSON
     messages.py   what crosses the socket between them, as bytes
 """

@@ -184,6 +184,24 @@ COUNT_ROWS: tuple[Row, ...] = (
         "Processes for giant prompts that ended while they read one; it is read once more",
     ),
     _one(
+        Count.FIELDS_DROPPED,
+        "radixroute_http_fields_dropped_total",
+        "Fields of requests over HTTP that reach into an engine and that clients may not set",
+    ),
+    _by(
+        "reason",
+        "radixroute_http_refused_total",
+        "Requests and connections over HTTP that were turned away unread, by reason: malformed, too"
+        " large, too slow, too many at once, without a key that is known",
+        {
+            Count.HTTP_MALFORMED: "malformed",
+            Count.HTTP_TOO_LARGE: "too_large",
+            Count.HTTP_TOO_SLOW: "too_slow",
+            Count.HTTP_TOO_MANY: "too_many",
+            Count.HTTP_WITHOUT_KEY: "without_key",
+        },
+    ),
+    _one(
         Count.SENDS_DROPPED,
         "radixroute_sends_dropped_total",
         "Messages to workers whose session was broken",

@@ -1,0 +1,157 @@
+"""Answers: how what comes from the core goes out to one client: as a stream, or whole.
+
+Owns what its client has not taken yet: joined, so that a slow one gets fewer and larger events;
+`max_tokens` bounds it. Called in the router's loop, in order.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Protocol
+
+from radixroute.request.sampling import FinishReason
+from radixroute.router.api.http import replies
+from radixroute.router.api.http.connection import HttpConnection
+from radixroute.router.api.http.probabilities import Probabilities
+from radixroute.router.api.http.replies import Header, Problem
+from radixroute.router.api.http.wording import DONE, Totals, Wording
+from radixroute.router.messages.actions import Emit
+
+
+class Answers(Protocol):
+    """Of one request, by index."""
+
+    def begin(self, headers: tuple[Header, ...]) -> None:
+        """The first output of any of them is about to come."""
+
+    def put(self, index: int, emit: Emit) -> None: ...
+
+    def finish(self, totals: Totals) -> None:
+        """All have their last output."""
+
+    def fail(self, problem: Problem) -> None:
+        """There will be no more. Only after `begin`."""
+
+    def resumed(self) -> None:
+        """Its client takes more."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """What a client has not taken."""
+
+    texts: list[str] = field(default_factory=list)
+    told: list[Emit] = field(default_factory=list)  # those with log probabilities
+    finish: FinishReason | None = None
+
+    def add(self, emit: Emit) -> None:
+        self.texts.append(emit.text)
+        if emit.logprobs is not None:
+            self.told.append(emit)
+        self.finish = emit.finish
+
+
+class Streamed:
+    """Server-sent events."""
+
+    def __init__(
+        self, connection: HttpConnection, wording: Wording, probabilities: Probabilities, n: int
+    ) -> None:
+        self._connection = connection
+        self._wording = wording
+        self._probabilities = probabilities
+        self._n = n
+        self._is_chunked = not connection.incoming.is_old
+        self._held: dict[int, _Held] = {}
+        self._last: bytes | None = None  # what ends it, if that waits
+
+    def begin(self, headers: tuple[Header, ...]) -> None:
+        connection = self._connection
+        if not self._is_chunked:
+            connection.incoming.keeps_alive = False  # its end is the connection's
+        headers = ((b"Cache-Control", b"no-cache"), *headers)
+        connection.write(
+            replies.head(HTTPStatus.OK, replies.SSE, headers, length=None, closes=connection.closes)
+        )
+        self._write(map(self._wording.opening, range(self._n)))
+
+    def put(self, index: int, emit: Emit) -> None:
+        if self._connection.is_paused:
+            self._held.setdefault(index, _Held()).add(emit)
+        elif emit.text or emit.finish is not None or emit.logprobs is not None:
+            told = None if emit.logprobs is None else self._probabilities.worded(index, [emit])
+            event = self._wording.event(index, emit.text, emit.finish, told)
+            self._connection.write(replies.chunk(event) if self._is_chunked else event)
+
+    def finish(self, totals: Totals) -> None:
+        self._end(self._wording.closing(totals))
+
+    def fail(self, problem: Problem) -> None:
+        self._connection.incoming.keeps_alive = False
+        self._end(b"data: " + problem.body + b"\n\n" + DONE)
+
+    def resumed(self) -> None:
+        held, self._held = self._held, {}
+        self._write(
+            self._wording.event(
+                index,
+                "".join(one.texts),
+                one.finish,
+                self._probabilities.worded(index, one.told),
+            )
+            for index, one in held.items()
+        )
+        last, self._last = self._last, None
+        if last is not None:
+            self._end(last)
+
+    def _end(self, last: bytes) -> None:
+        if self._connection.is_paused:
+            self._last = last
+            return
+        self._write((last,), replies.LAST_CHUNK)
+        self._connection.end()
+
+    def _write(self, events: Iterable[bytes], behind: bytes = b"") -> None:
+        data = b"".join(events)
+        if self._is_chunked:
+            data = (replies.chunk(data) if data else b"") + behind
+        if data:
+            self._connection.write(data)
+
+
+class Whole:
+    """One JSON object at the end."""
+
+    def __init__(
+        self, connection: HttpConnection, wording: Wording, probabilities: Probabilities, n: int
+    ) -> None:
+        self._connection = connection
+        self._wording = wording
+        self._probabilities = probabilities
+        self._headers: tuple[Header, ...] = ()
+        self._held = [_Held() for _ in range(n)]
+
+    def begin(self, headers: tuple[Header, ...]) -> None:
+        self._headers = headers
+
+    def put(self, index: int, emit: Emit) -> None:
+        self._held[index].add(emit)
+
+    def finish(self, totals: Totals) -> None:
+        answers = [
+            (
+                "".join(one.texts),
+                one.finish or FinishReason.ERROR,
+                self._probabilities.worded(index, one.told),
+            )
+            for index, one in enumerate(self._held)
+        ]
+        body = self._wording.whole(answers, totals)
+        self._connection.answer(HTTPStatus.OK, replies.JSON, body, self._headers)
+
+    def fail(self, problem: Problem) -> None:
+        self._connection.explain(problem, self._headers)
+
+    def resumed(self) -> None:
+        """Nothing was held back for its client."""

@@ -1,0 +1,245 @@
+"""Completion: one request of this door from its body to its last byte.
+
+Owns the streams of its answers, each a request of its own behind the `Reception`. However it ends,
+whoever's fault that is, all of them are released.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from radixroute.radix.errors import BrokenInvariant
+from radixroute.request.errors import InvalidRequest
+from radixroute.router.api.http import replies
+from radixroute.router.api.http.answers import Answers, Streamed, Whole
+from radixroute.router.api.http.asked.bodies import Read, read_body
+from radixroute.router.api.http.asked.openai_request import Defaults, OpenAIRequest
+from radixroute.router.api.http.connection import HttpConnection
+from radixroute.router.api.http.probabilities import Probabilities
+from radixroute.router.api.http.replies import Header
+from radixroute.router.api.http.request_reader import Incoming
+from radixroute.router.api.http.wording import Totals, Wording
+from radixroute.router.api.reception import Reception
+from radixroute.router.api.status import failure_error
+from radixroute.router.counters import Count
+from radixroute.router.errors import RouterError
+from radixroute.router.links.handshake import Served
+from radixroute.router.messages.actions import Emit, Failure
+from radixroute.router.messages.inputs import RequestSpec
+
+_log = logging.getLogger(__name__)
+
+MAX_ID_LEN: Final = 128  # of a client's own id of a request, which it gets back
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What completions need of the router."""
+
+    reception: Reception
+    client_fields: frozenset[str]  # that clients may set though they reach into an engine
+    defaults: Callable[[], Defaults]  # of the model served; not before one is
+    wall_s: Callable[[], float]
+
+
+class Choice:
+    """One answer's stream."""
+
+    __slots__ = ("_completion", "index", "number", "request_id")
+
+    def __init__(self, completion: "Completion", request_id: str, index: int) -> None:
+        self._completion = completion
+        self.request_id = request_id
+        self.index = index
+        self.number = 0  # nothing is resumed here
+
+    def put(self, emit: Emit) -> None:
+        self._completion.put(self.index, emit)
+
+    def fail(self, failure: Failure) -> None:
+        self._completion.failed(failure_error(failure))
+
+    def end(self, error: RouterError) -> None:
+        self._completion.failed(error)
+
+
+class Completion:
+    """Of one client's request."""
+
+    def __init__(
+        self, incoming: Incoming, connection: HttpConnection, desk: Desk, *, is_chat: bool
+    ) -> None:
+        self._incoming = incoming
+        self._connection = connection
+        self._desk = desk
+        self._reception = desk.reception
+        self._is_chat = is_chat
+        self._tenant = incoming.tenant or ""
+        self._request_id = desk.reception.draw_id(self._tenant)  # of its first answer
+        self._choices: list[Choice] = []
+        self._answers: Answers | None = None
+        self._totals = Totals()
+        self._n = self._n_open = 0
+        self._has_begun = self._is_over = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """One task for a request; none for a token."""
+        self._task = asyncio.get_running_loop().create_task(self._ask())
+
+    def lost(self) -> None:
+        self._is_over = True
+        if self._task is not None:
+            self._task.cancel()
+        self._release()
+
+    def resumed(self) -> None:
+        if self._answers is not None:
+            self._answers.resumed()
+
+    # -- what its choices tell
+
+    def put(self, index: int, emit: Emit) -> None:
+        answers = self._answers
+        if self._is_over or answers is None:
+            return
+        if not self._has_begun:
+            self._has_begun = True
+            answers.begin(self._headers(emit))
+        answers.put(index, emit)
+        if emit.finish is not None:
+            if emit.usage is not None:
+                self._totals = self._totals.plus(emit.usage, index % self._n)
+            self._n_open -= 1
+            if not self._n_open:
+                self._is_over = True
+                self._release_soon()
+                answers.finish(self._totals)
+
+    def failed(self, error: Exception) -> None:
+        """None of its answers goes on."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._release_soon()
+        self._reception.refused(error)
+        problem = replies.problem_of(error, self._request_id)
+        if self._has_begun and self._answers is not None:
+            self._answers.fail(problem)
+            return
+        after = replies.retry_after(self._reception.retry_after_ms(error))
+        self._connection.explain(problem, (*self._id_headers(), *after))
+
+    # -- asking
+
+    async def _ask(self) -> None:
+        try:
+            read = read_body(
+                self._incoming.body, is_chat=self._is_chat, allowed=self._desk.client_fields
+            )
+            self._incoming.body = b""
+            self._reception.runtime.core.count(Count.FIELDS_DROPPED, read.n_dropped)
+            asked = self._asked(read)
+            self._n, self._n_open = read.n, read.n_answers
+            specs = [spec for one in asked for spec in await self._admit(one, read.n)]
+            served = self._reception.runtime.handshake.served
+            if served is None:
+                raise BrokenInvariant("a prompt was read without a tokenizer")
+            self._answers = self._answers_to(read, served)
+            for spec, choice in zip(specs, list(self._choices), strict=True):
+                if not self._is_over:
+                    self._reception.submit(spec, choice)
+        except (RouterError, InvalidRequest) as error:
+            self.failed(error)
+        except Exception as error:  # noqa: BLE001 - its text may say anything
+            _log.exception("request %s failed inside the router", self._request_id)
+            self.failed(error)
+
+    def _asked(self, read: Read) -> list[OpenAIRequest]:
+        body = read.body
+        model = body.model or ""
+        is_adapter = model in self._reception.runtime.core.adapters
+        session = self._incoming.header(b"x-session-id") or body.prompt_cache_key or ""
+        return [
+            OpenAIRequest(
+                body=body,
+                form=form,
+                data=data,
+                session_key=session,
+                tenant=self._tenant,
+                model="" if is_adapter else model,
+                lora=model if is_adapter else "",
+                defaults=self._desk.defaults,
+                cache_salt=read.cache_salt,
+                priority=read.priority,
+            )
+            for form, data in read.prompts
+        ]
+
+    async def _admit(self, asked: OpenAIRequest, n: int) -> list[RequestSpec]:
+        """One prompt, as the requests of its answers."""
+        first = not self._choices
+        request_id = self._request_id if first else self._reception.draw_id(self._tenant)
+        self._claim(request_id)
+        spec = await self._reception.admit(asked, request_id, remaining_s=None)
+        traceparent = self._incoming.header(b"traceparent")
+        if _TRACEPARENT.fullmatch(traceparent):
+            spec = replace(spec, traceparent=traceparent)
+        specs = self._reception.fan_out(spec, n) if n > 1 else (spec,)
+        for other in specs[1:]:
+            self._claim(other.request_id)
+        return list(specs)
+
+    def _claim(self, request_id: str) -> None:
+        choice = Choice(self, request_id, len(self._choices))
+        self._choices.append(choice)
+        self._reception.claim(choice)
+
+    def _answers_to(self, read: Read, served: Served) -> Answers:
+        body, options = read.body, read.body.stream_options
+        wording = Wording(
+            self._request_id,
+            body.model or served.facts.model,
+            int(self._desk.wall_s()),
+            is_chat=self._is_chat,
+            tells_usage=options is not None and bool(options.include_usage),
+        )
+        probabilities = Probabilities(served.tokenizer, is_chat=self._is_chat)
+        kind = Streamed if body.stream else Whole
+        return kind(self._connection, wording, probabilities, read.n_answers)
+
+    def _release_soon(self) -> None:
+        """Not in the middle of what the core wants done: an abort could pass what it follows."""
+        asyncio.get_running_loop().call_soon(self._release)
+
+    def _release(self) -> None:
+        choices, self._choices = self._choices, []
+        for choice in choices:
+            self._reception.release(choice)
+
+    # -- heads
+
+    def _id_headers(self) -> tuple[Header, ...]:
+        theirs = self._incoming.header(b"x-request-id")
+        told = theirs[:MAX_ID_LEN] if _PRINTABLE.fullmatch(theirs) else self._request_id
+        return (
+            (b"X-Request-Id", told.encode()),
+            (b"X-Radixroute-Request-Id", self._request_id.encode()),
+        )
+
+    def _headers(self, emit: Emit) -> tuple[Header, ...]:
+        """With the first output its worker is known, and what that had cached."""
+        usage = emit.usage
+        if usage is None:
+            return self._id_headers()
+        return (
+            *self._id_headers(),
+            (b"X-Radixroute-Worker", usage.worker_id.encode()),
+            (b"X-Radixroute-Predicted-Tokens", b"%d" % usage.predicted_tokens),
+            (b"X-Radixroute-Cached-Tokens", b"%d" % usage.cached_tokens),
+        )

@@ -1,0 +1,194 @@
+"""OpenAPI: the description of this door, as it is published at /openapi.json.
+
+Made once. It names the fields that are spoken and their bounds; a field it does not name is refused
+by name, but for those that only say who asks.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from radixroute import __version__
+from radixroute.request.limits import MOST_ANSWERS, MOST_BIASES, MOST_LOGPROBS
+
+_ERRORS: Final = {
+    400: "The request must be changed; `param` names the field.",
+    401: "No key, or none that is known.",
+    404: "No such model.",
+    405: "Another method.",
+    408: "The request did not come in time.",
+    413: "The body is too large. It was not read.",
+    429: "The queue is full: come back after `Retry-After` seconds.",
+    431: "The head is too large.",
+    500: "The request was tried and failed.",
+    503: "No worker, or the router is ending: come back after `Retry-After` seconds.",
+    504: "The deadline passed.",
+}
+
+
+def _number(low: float, high: float) -> dict[str, Any]:
+    return {"type": ["number", "null"], "minimum": low, "maximum": high}
+
+
+def _integer(low: int, high: int | None = None) -> dict[str, Any]:
+    most = {} if high is None else {"maximum": high}
+    return {"type": ["integer", "null"], "minimum": low, **most}
+
+
+_STOP: Final = {
+    "anyOf": [
+        {"type": "string", "minLength": 1, "maxLength": 256},
+        {"type": "array", "maxItems": 16, "items": {"type": "string", "minLength": 1}},
+        {"type": "null"},
+    ]
+}
+_SAMPLING: Final[dict[str, Any]] = {
+    "model": {"type": ["string", "null"]},
+    "stream": {"type": ["boolean", "null"]},
+    "stream_options": {
+        "type": ["object", "null"],
+        "properties": {"include_usage": {"type": ["boolean", "null"]}},
+    },
+    "temperature": _number(0, 100),
+    "top_p": _number(1e-6, 1),
+    "top_k": _integer(-1, 1 << 31),
+    "min_p": _number(0, 1),
+    "seed": {"type": ["integer", "null"]},
+    "max_tokens": _integer(1),
+    "min_tokens": _integer(0),
+    "stop": _STOP,
+    "stop_token_ids": {"type": ["array", "null"], "maxItems": 64, "items": {"type": "integer"}},
+    "ignore_eos": {"type": ["boolean", "null"]},
+    "n": _integer(1, MOST_ANSWERS),
+    "presence_penalty": _number(-2, 2),
+    "frequency_penalty": _number(-2, 2),
+    "repetition_penalty": _number(1e-6, 2),
+    "logit_bias": {
+        "type": ["object", "null"],
+        "maxProperties": MOST_BIASES,
+        "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+    },
+    "user": {"type": ["string", "null"]},
+}
+_IDS: Final = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
+_PROMPT: Final = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        _IDS,
+        {"type": "array", "minItems": 1, "maxItems": 8, "items": {"type": "string"}},
+        {"type": "array", "minItems": 1, "maxItems": 8, "items": _IDS},
+    ]
+}
+_MESSAGE: Final = {
+    "type": "object",
+    "required": ["role", "content"],
+    "properties": {
+        "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
+        "content": {"type": "string"},
+    },
+}
+_COMPLETION: Final = {
+    "type": "object",
+    "required": ["prompt"],
+    "properties": {
+        "prompt": _PROMPT,
+        **_SAMPLING,
+        "logprobs": _integer(0, MOST_LOGPROBS),
+    },
+}
+_CHAT: Final = {
+    "type": "object",
+    "required": ["messages"],
+    "properties": {
+        "messages": {"type": "array", "minItems": 1, "items": _MESSAGE},
+        **_SAMPLING,
+        "max_completion_tokens": _integer(1),
+        "logprobs": {"type": ["boolean", "null"]},
+        "top_logprobs": _integer(0, MOST_LOGPROBS),
+    },
+}
+
+
+def _answer(meaning: str, kind: str = "application/json") -> dict[str, Any]:
+    return {"description": meaning, "content": {kind: {}}}
+
+
+def _errors(*codes: int) -> dict[str, Any]:
+    reference = {"$ref": "#/components/schemas/Error"}
+    return {
+        str(code): {
+            "description": _ERRORS[code],
+            "content": {"application/json": {"schema": reference}},
+        }
+        for code in codes
+    }
+
+
+def _post(meaning: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "post": {
+            "summary": meaning,
+            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+            "responses": {
+                "200": {
+                    "description": "The answer, whole or as server-sent events (`stream`).",
+                    "content": {"application/json": {}, "text/event-stream": {}},
+                },
+                **_errors(*_ERRORS),
+            },
+        }
+    }
+
+
+def _get(meaning: str, *codes: int, kind: str = "application/json") -> dict[str, Any]:
+    return {
+        "get": {"summary": meaning, "responses": {"200": _answer(meaning, kind), **_errors(*codes)}}
+    }
+
+
+_MODEL_NAME: Final = {
+    "name": "model", "in": "path", "required": True, "schema": {"type": "string"},
+}  # fmt: skip
+DESCRIPTION: Final[dict[str, Any]] = {
+    "openapi": "3.1.0",
+    "info": {"title": "radixroute", "version": __version__},
+    "paths": {
+        "/v1/completions": _post("Goes on with a text or with token ids.", _COMPLETION),
+        "/v1/chat/completions": _post("Answers a chat.", _CHAT),
+        "/v1/models": _get("The model that is served, and its adapters.", 401),
+        "/v1/models/{model}": {
+            **_get("One of them.", 401, 404),
+            "parameters": [_MODEL_NAME],
+        },
+        "/healthz": _get("The process is sound."),
+        "/readyz": {
+            "get": {
+                "summary": "Whether requests should be sent here.",
+                "responses": {"200": _answer("Yes."), "503": _answer("Not now.")},
+            }
+        },
+        "/metrics": _get("For Prometheus.", 401, 500, kind="text/plain"),
+        "/openapi.json": _get("This."),
+    },
+    "components": {
+        "schemas": {
+            "Error": {
+                "type": "object",
+                "required": ["error"],
+                "properties": {
+                    "error": {
+                        "type": "object",
+                        "required": ["message", "type", "param", "code"],
+                        "properties": {
+                            "message": {"type": "string"},
+                            "type": {"type": "string"},
+                            "param": {"type": ["string", "null"]},
+                            "code": {"type": ["string", "null"]},
+                        },
+                    }
+                },
+            }
+        }
+    },
+}
+OPENAPI: Final = msgspec.json.encode(DESCRIPTION)

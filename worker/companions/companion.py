@@ -108,7 +108,13 @@ class Companion:
             self._calls = Calls(joined.info.block_size)
             self._mirror = CacheMirror(joined.scope)
             if joined.place is not None:
-                self._follower = EventFollower(joined.place, joined.scope, self._salts, self)
+                self._follower = EventFollower(
+                    joined.place,
+                    joined.scope,
+                    self._salts,
+                    self,
+                    pool_blocks=joined.info.kv_blocks_total,
+                )
                 self._follower.start()
             await self._joining.try_out(self._http, joined, self._mirror, self._follower)
             reason = await self._look()  # the first numbers: what later ones are held against

@@ -8,7 +8,7 @@ comes back goes on where it was, and what was missed is asked for.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 import zmq
@@ -54,11 +54,13 @@ class EventFollower:
         scope: Scope,
         salts: Salts,
         listener: CacheListener,
+        pool_blocks: int = 0,
     ) -> None:
+        """`pool_blocks`: what the engine has room for; 0: not known."""
         self._place = place
         self._salts = salts
         self._listener = listener
-        self._stream = EngineStream(scope)
+        self._stream = EngineStream(scope, pool_blocks=pool_blocks)
         self._thread = SocketThread("engine-events")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked = 0
@@ -69,6 +71,7 @@ class EventFollower:
         self.has_replay = False  # somebody answered for what was missed
         self.batches = 0
         self.malformed = 0  # messages
+        self.drops: Mapping[str, int] = {}  # whatever was not believed, by reason
 
     @property
     def is_alive(self) -> bool:
@@ -115,13 +118,13 @@ class EventFollower:
         control = connection.control
         if control is not None:
             self._drain(connection, control)
-        if connection.is_up or self.batches:
-            self._perform(connection, self._stream.tick(time.monotonic_ns()))
+        self._perform(connection, self._stream.tick(time.monotonic_ns()))
         stream = self._stream
         is_lost = is_lost or stream.counters.restarts != self._restarts
         self._restarts = stream.counters.restarts
         self.is_begun = connection.is_up and stream.is_begun
         self.is_whole = stream.is_whole
+        self.drops = {**stream.drops(), "malformed": self.malformed}
         events, self._ready = self._ready, []
         if events:
             self._call(lambda: self._listener.on_cache(events))
@@ -170,10 +173,10 @@ class EventFollower:
                 continue
             self._asked = action.number
             if connection.control is None:
-                # Whom nobody can ask keeps nothing.
-                nothing = ForeignReplayEnd()
-                ended = self._stream.receive_replayed(action.number, nothing, time.monotonic_ns())
-                self._perform(connection, ended)
+                now_ns = time.monotonic_ns()
+                self._perform(
+                    connection, self._stream.receive_replayed(action.number, None, now_ns)
+                )
                 continue
             self._thread.leave(connection.control)
             connection.renew_control()

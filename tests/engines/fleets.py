@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -21,9 +22,17 @@ from radixroute.worker.service import WorkerService
 from radixroute.worker.settings import WorkerSettings
 from tests.engines.fake_vllm import FakeVllm
 from tests.router.clusters import all_live, until
-from tests.worker.fakes import alone, make_tokenizer
+from tests.worker.fakes import FakeRunner, alone, make_tokenizer, slow_runner
 
 SECRET = "shared"
+NAMED_RUNNER = "tests.engines.fleets:named_runner"
+
+
+def named_runner(settings: WorkerSettings) -> FakeRunner:
+    """Our engine over the fake model, by the name that fake engines have for it."""
+    runner = slow_runner(settings)
+    runner._facts = replace(runner.facts, model="fake-model")
+    return runner
 
 
 def beside(
@@ -63,11 +72,27 @@ class Fleet:
     async def join(self, worker_id: str, *, incarnation: int = 3, **changes: Any) -> None:
         url = self.urls[worker_id]
         worker = beside(url, worker_id, incarnation=incarnation, **changes)
+        await self._list(worker, worker_id, incarnation)
+
+    async def _list(self, worker: WorkerService, worker_id: str, incarnation: int) -> None:
         address = await worker.start()
         self.workers[worker_id] = worker
         self._members[worker_id] = MemberSpec(WorkerId(worker_id), str(address), incarnation)
         self.router.set_members(list(self._members.values()))
         await until(lambda: all_live(self.router))
+
+    async def join_ours(self, worker_id: str) -> None:
+        """A worker with an engine of ours, over the same fake model."""
+        settings = WorkerSettings(
+            worker_id=worker_id,
+            incarnation=3,
+            cluster_secret=SECRET,
+            block_size=4,
+            kv_memory=256 * 32,
+            served_model_name="fake-model",
+        )
+        worker = WorkerService(settings, runner=NAMED_RUNNER, tokenizer=make_tokenizer())
+        await self._list(worker, worker_id, 3)
 
     def is_told(self) -> bool:
         """Whether the router knows each engine's cache as it is."""

@@ -196,3 +196,32 @@ async def test_a_stuck_engine_is_a_dead_one():
         reason = await asyncio.wait_for(made.workers["a"].wait_failed(), 20)
         assert "no step" in reason
         call.cancel()
+
+
+async def test_penalties_on_output_end_cleanly_where_they_cannot_go_on():
+    async with fleet("a", "b", step_s=0.02) as made:
+        (call,) = await _asked(made, [list(range(1, 30))], 60, presence_penalty=0.5)
+        victim = next(w for w in "ab" if made.engines[w].in_flight)
+        await made.engines[victim].kill()
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call
+        assert raised.value.code() is grpc.StatusCode.INTERNAL
+        assert "cut off" in str(raised.value.details())
+        assert made.counters["requests_not_resumable"] == 1
+        other = made.engines["b" if victim == "a" else "a"]
+        assert not other.in_flight
+
+
+async def test_answers_go_on_between_an_engine_of_ours_and_another():
+    same = {"fingerprint": "fa4e", "kv_dtype": "float32"}
+    async with fleet("a", step_s=0.02, companion=same) as made:
+        await made.join_ours("own")
+        prompts = [[*range(1, 30), n] for n in range(1, 9)]
+        calls = [asyncio.create_task(collect(made.ask(p, 60, seed=0))) for p in prompts]
+        engine = made.engines["a"]
+        await until(lambda: engine.n_steps > 8 and engine.in_flight > 0)
+        n_moved = engine.in_flight
+        await engine.kill()
+        for prompt, messages in zip(prompts, await asyncio.gather(*calls), strict=True):
+            assert_whole(messages, prompt, 60)
+        assert made.counters["requests_resumed"] == n_moved

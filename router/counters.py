@@ -28,6 +28,7 @@ class Count(StrEnum):
     DEADLINES_HOPELESS = "requests_refused_hopeless_deadline"
     DEATHS_EXHAUSTED = "requests_failed_after_two_deaths"
     WORKER_ERRORS = "requests_failed_by_worker"
+    NOT_RESUMABLE = "requests_not_resumable"
     WORKER_REFUSALS = "requests_refused_by_worker"
     BREAKERS_OPENED = "breakers_opened"
     FINISHES_SYNTHESISED = "finishes_synthesised"

@@ -52,6 +52,10 @@ _ERRORS: dict[Failure, RouterError] = {
     Failure.REFUSED: RequestRejected(
         "no worker can serve this request as it stands: see the worker's log for the limit"
     ),
+    Failure.NOT_RESUMABLE: RequestFailed(
+        "the answer was cut off, and no worker that is left can go on with it: its penalties on"
+        " output, or the engines, do not allow it; send it again from the start"
+    ),
     Failure.HOPELESS: DeadlinePassed(
         "not even an idle fleet could answer by the request's deadline: allow more time"
     ),

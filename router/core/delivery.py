@@ -52,7 +52,7 @@ class Delivery:
             case FinishReason.FULL:
                 return self._dispatcher.give_back(request, member, now_ns)
             case FinishReason.INVALID:
-                return self._dispatcher.fail(request, Failure.REFUSED, now_ns)
+                return self._dispatcher.fail(request, _refusal(request, member), now_ns)
             case FinishReason.ERROR:
                 return self._dispatcher.retry(request, member, now_ns)
             case _:
@@ -145,3 +145,10 @@ class Delivery:
                 told_ns=now_ns,
             )
         )
+
+
+def _refusal(request: Request, member: Member) -> Failure:
+    """Its worker cannot serve it; nobody else is asked. With output, its own fault it may not be:
+    the worker may know nothing of going on."""
+    is_cut_off = request.position > 0 and not member.goes_on_with(request.spec.sampling)
+    return Failure.NOT_RESUMABLE if is_cut_off else Failure.REFUSED

@@ -31,6 +31,7 @@ _FAILURE_COUNTS = {
     Failure.TOO_MANY_DEATHS: Count.DEATHS_EXHAUSTED,
     Failure.WORKER_ERROR: Count.WORKER_ERRORS,
     Failure.REFUSED: Count.WORKER_REFUSALS,
+    Failure.NOT_RESUMABLE: Count.NOT_RESUMABLE,
 }
 
 
@@ -100,6 +101,8 @@ class Dispatcher:
         if finish is not None:
             self._state.counters.add(Count.FINISHES_SYNTHESISED)
             return [self.finish(request, finish, None, now_ns)]
+        if not self._has_successor(request):
+            return self.fail(request, Failure.NOT_RESUMABLE, now_ns)
         self._booker.wait(request, now_ns)
         return []
 
@@ -114,6 +117,8 @@ class Dispatcher:
             self._state.counters.add(Count.FINISHES_SYNTHESISED)
             return [self.finish(request, finish, None, now_ns)]
         request.worker_id = None
+        if not self._has_successor(request):
+            return self.fail(request, Failure.NOT_RESUMABLE, now_ns)
         if len(request.deaths_ns) >= MAX_DEATHS:
             return self.fail(request, Failure.TOO_MANY_DEATHS, now_ns)
         self._state.counters.add(Count.REQUESTS_RESUMED)
@@ -177,6 +182,11 @@ class Dispatcher:
         self._state.counters.add(Count.REQUESTS_ABORTED)
         self._close(request, "abort", now_ns)
         return actions
+
+    def _has_successor(self, request: Request) -> bool:
+        """Whether anybody goes on with it, now or before long."""
+        members, begun = self._state.members, request.begun_with
+        return begun is None or members.has_successor(begun)
 
     def _enter(self, spec: RequestSpec) -> bool:
         admission = self._state.admission

@@ -11,7 +11,7 @@ from typing import Final
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
-from radixroute.request.sampling import FinishReason
+from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.router.messages.actions import AttemptUsage, Usage
 from radixroute.router.messages.inputs import (
     TOKEN_BYTES,
@@ -80,6 +80,11 @@ class Request:
     def is_resumed(self) -> bool:
         """A worker had it before and lost it, here or at another router."""
         return bool(self.excluded) or self.spec.resumed is not None
+
+    @property
+    def begun_with(self) -> SamplingParams | None:
+        """Who takes it now goes on with output of another, made by these; None: there is none."""
+        return self.spec.sampling if self.emitted else None
 
     def died_with(self, now_ns: int) -> None:
         """A worker died with it. Deaths long ago say nothing about it."""

@@ -160,6 +160,8 @@ def worker_facts(info: pb.GetInfoResponse, spec: MemberSpec) -> WorkerFacts:
         compat=_compat(info),
         metrics_address=info.metrics_address,
         adapters=frozenset(info.adapters),
+        resent_is_prompt=info.resent_is_prompt,
+        cannot_resume=info.cannot_resume,
     )
 
 

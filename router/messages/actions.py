@@ -22,6 +22,8 @@ class Failure(Enum):
     TOO_MANY_DEATHS = "too_many_deaths"
     WORKER_ERROR = "worker_error"
     REFUSED = "refused"  # no worker can serve such a request
+    # It was cut off, and whoever is left cannot go on where it was.
+    NOT_RESUMABLE = "not_resumable"
     HOPELESS = "hopeless"  # not even an idle fleet could make its deadline
 
 

@@ -109,6 +109,8 @@ class WorkerFacts:
     compat: Endpoints | None = None  # events in vLLM's form, for other routers
     metrics_address: str = ""  # of its page; empty: none
     adapters: frozenset[str] = frozenset()  # that it serves beside the model as it is
+    resent_is_prompt: bool = False  # to it, output of others counts as prompt
+    cannot_resume: bool = False  # it takes no output of others
 
 
 @dataclass(frozen=True, slots=True)

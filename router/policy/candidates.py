@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from radixroute.radix.ids import Holder, Runs, WorkerId
 from radixroute.radix.index.contract import Overlaps
+from radixroute.request.sampling import SamplingParams
 from radixroute.router.policy.view import Excluded, Numbers
 from radixroute.router.workers.columns import ColumnList
 from radixroute.router.workers.members import Member, Members, MemberState
@@ -69,8 +70,15 @@ class CandidateList:
         """With the holders that the index had when somebody last asked."""
         return self.current(self._holders, set(), adapter)
 
-    def current(self, holders: tuple[Holder, ...], tried: Tried, adapter: str = "") -> Candidates:
-        """Those that serve `adapter`; who is in `tried` is left out while others live.
+    def current(
+        self,
+        holders: tuple[Holder, ...],
+        tried: Tried,
+        adapter: str = "",
+        begun: SamplingParams | None = None,
+    ) -> Candidates:
+        """Those that serve `adapter`; who is in `tried` is left out while others live. `begun`:
+        those that go on with output of another, made by these.
 
         O(1) unless something changed.
         """
@@ -83,6 +91,8 @@ class CandidateList:
             self._served = frozenset[str]().union(*(m.adapters or () for m in live))
         if adapter:
             last = self._serving(adapter)
+        if begun is not None and self._members.had_limited:
+            return self._going_on(begun, tried, adapter)
         return self._without(tried, last, adapter) if tried else last
 
     def _serving(self, adapter: str) -> Candidates:
@@ -93,6 +103,18 @@ class CandidateList:
             known = self._made(self._live(adapter), self._not_live(adapter))
             self._by_adapter[adapter] = known
         return known
+
+    def _going_on(self, begun: SamplingParams, tried: Tried, adapter: str) -> Candidates:
+        live = self._live(adapter)
+        able = [member for member in live if member.goes_on_with(begun)]
+        untried = [m for m in able if (m.spec.worker_id, m.epoch) not in tried]
+        chosen = untried or able
+        unable = [
+            Excluded(m.spec.worker_id, "it cannot go on with this answer, or lost it")
+            for m in live
+            if m not in chosen
+        ]
+        return self._made(chosen, [*self._not_live(adapter), *unable])
 
     def _without(self, tried: Tried, everybody: Candidates, adapter: str) -> Candidates:
         live = self._live(adapter)

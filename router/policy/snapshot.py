@@ -13,6 +13,7 @@ import numpy as np
 
 from radixroute.radix.ids import Keys, Runs
 from radixroute.radix.index.contract import Overlaps
+from radixroute.request.sampling import SamplingParams
 from radixroute.router.messages.inputs import RequestSpec
 from radixroute.router.policy import columns_layout as at
 from radixroute.router.policy.candidates import CandidateList, Candidates, Tried
@@ -42,6 +43,10 @@ class Ask(Protocol):
     @property
     def excluded(self) -> Tried:
         """(worker, epoch) whose session broke under it."""
+
+    @property
+    def begun_with(self) -> SamplingParams | None:
+        """What another made its output so far by; None: there is none."""
 
     draw: int | None  # random bits for ties, once drawn; only the core sets it
 
@@ -105,7 +110,9 @@ class Snapshot(NamedTuple):
         beliefs = beliefs or self.beliefs
         keys = ask.spec.keys
         overlaps = beliefs.source.overlaps(keys)
-        candidates = beliefs.candidates.current(overlaps.holders, ask.excluded, ask.spec.scope.lora)
+        candidates = beliefs.candidates.current(
+            overlaps.holders, ask.excluded, ask.spec.scope.lora, ask.begun_with
+        )
         if not candidates.worker_ids:
             return None
         overlap, expected = beliefs.believed(keys, candidates, overlaps)

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from radixroute.events.wire.control import Endpoints
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
+from radixroute.request.sampling import SamplingParams
 from radixroute.router.messages.inputs import AbsentWorker, MemberSpec, WorkerFacts
 from radixroute.router.workers.columns import WorkerColumns
 
@@ -80,6 +81,8 @@ class Member:
     compat: Endpoints | None = None  # where it also sends events in vLLM's form; for display only
     metrics_address: str = ""  # of its page, for display only; empty: none
     adapters: frozenset[str] | None = None  # that it serves, or did in its last life; None: unsaid
+    resent_is_prompt: bool = False  # to it, output of others counts as prompt
+    cannot_resume: bool = False  # it takes no output of others
     step_age_ms: float = 0.0
     fell_silent: bool = False  # its last session ended for want of heartbeats or steps
     deaths: int = 0
@@ -93,6 +96,10 @@ class Member:
     def serves(self, adapter: str) -> bool:
         """Empty: the model as it is, which all serve."""
         return not adapter or adapter in (self.adapters or ())
+
+    def goes_on_with(self, sampling: SamplingParams) -> bool:
+        """Output that another made, under these parameters."""
+        return not (self.cannot_resume or (self.resent_is_prompt and sampling.reads_output))
 
     @property
     def is_believed(self) -> bool:
@@ -127,6 +134,8 @@ class Members:
         self.kv_blocks_total = 0  # of all members
         self.version = 0
         self._adapters: Adapters | None = None  # None: to be found out
+        self.had_adapters = False  # some member served one, ever
+        self.had_limited = False  # some member could not go on with anything, ever
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self._by_id.values())
@@ -156,6 +165,11 @@ class Members:
     def absent_unlisted(self) -> Iterator[AbsentWorker]:
         """Those that are being brought up, without any that is still listed."""
         return (one for one in self.absent if one.worker_id not in self._by_id)
+    def has_successor(self, sampling: SamplingParams) -> bool:
+        """For an answer that another began: now or before long. O(workers)."""
+        if not self.had_limited or not self._by_id:
+            return True
+        return any(one.may_serve and one.goes_on_with(sampling) for one in self)
 
     def get(self, worker_id: WorkerId) -> Member | None:
         return self._by_id.get(worker_id)
@@ -216,6 +230,11 @@ class Members:
         member.epoch = facts.epoch
         member.ranks = facts.ranks
         member.adapters = facts.adapters
+        member.resent_is_prompt = facts.resent_is_prompt
+        member.cannot_resume = facts.cannot_resume
+        is_limited = facts.resent_is_prompt or facts.cannot_resume
+        self.had_limited = self.had_limited or is_limited
+        self.had_adapters = self.had_adapters or bool(facts.adapters)
         member.compat = facts.compat
         member.metrics_address = facts.metrics_address
         member.max_batched_tokens = facts.max_batched_tokens

@@ -68,6 +68,7 @@ COUNT_ROWS: tuple[Row, ...] = (
             Count.DEADLINES_HOPELESS: "deadline_hopeless",
             Count.DEATHS_EXHAUSTED: "two_deaths",
             Count.WORKER_ERRORS: "worker_error",
+            Count.NOT_RESUMABLE: "not_resumable",
             Count.WORKER_REFUSALS: "worker_refused",
         },
     ),

@@ -100,7 +100,7 @@ class Watch:
             # A resume has the id of the stream that it ended, and a time of its own.
             if request is not None and request.spec.deadline_ns <= now_ns:
                 actions += self._dispatcher.fail(request, Failure.DEADLINE, now_ns)
-        return actions + self._watch_waiting(now_ns)
+        return actions + self._watch_waiting(now_ns) + self._watch_begun(now_ns)
 
     def _watch_waiting(self, now_ns: int) -> list[Action]:
         """Who waits for nobody: no worker serves, or none that serves its adapter, and none may
@@ -114,6 +114,20 @@ class Watch:
             if is_hopeless or not adapters.may_serve(line.adapter):
                 for request in list(takewhile(partial(self._has_waited, now_ns), line)):
                     actions += self._dispatcher.fail(request, Failure.NO_WORKERS, now_ns)
+        return actions
+
+    def _watch_begun(self, now_ns: int) -> list[Action]:
+        """Whose answer nobody goes on with any more waits no longer than for any worker."""
+        members, waiting = self._state.members, self._state.waiting
+        if not (members.had_limited and waiting.n_lost) or members.absent:
+            return []
+        actions: list[Action] = []
+        for request in list(waiting):
+            begun = request.begun_with
+            if begun is None or not self._has_waited(now_ns, request):
+                continue
+            if not members.has_successor(begun):
+                actions += self._dispatcher.fail(request, Failure.NOT_RESUMABLE, now_ns)
         return actions
 
     def _has_waited(self, now_ns: int, request: Request) -> bool:

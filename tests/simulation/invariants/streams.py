@@ -78,6 +78,8 @@ class Streams:
                 claim("errors", self._is_given_up(client), text)
             case Failure.REFUSED:
                 claim("refusals", client.was_refused, f"{name}: no worker refused it")
+            case Failure.NOT_RESUMABLE:
+                claim("resumes", False, f"{name}: every worker goes on with anything")
             case Failure.HOPELESS:
                 claim("hopeless", self._is_hopeless(client), f"{name}: there was time for it")
 

@@ -2,7 +2,7 @@
 
     WorkerError
     ├── FixConfig          an operator must change a setting, a file or the machine
-    │   ├── BadSetting     a value of `WorkerSettings` that can never work
+    │   ├── BadSetting     a value of the settings that can never work
     │   ├── UnsafeBind     the address can be reached from other machines and nothing guards it
     │   ├── PortInUse      the port cannot be bound
     │   ├── ModelError     a model file is missing, torn, or of a kind this engine cannot run
@@ -29,8 +29,8 @@ class FixConfig(WorkerError):
 class BadSetting(FixConfig):
     """A setting has a value that can never work."""
 
-    def __init__(self, name: str, problem: str) -> None:
-        super().__init__(f"worker.{name}: {problem}")
+    def __init__(self, name: str, problem: str, *, section: str = "worker") -> None:
+        super().__init__(f"{section}.{name}: {problem}")
         self.name = name
 
 

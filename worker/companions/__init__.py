@@ -1,0 +1,20 @@
+"""Companions: other engines as workers of ours, each behind its own HTTP door and event stream.
+
+A companion is one life of one engine that is not ours, by its URL: an `EngineHost`, so that
+`WorkerService` serves it as it serves an engine of ours. It speaks the engine's dialect: requests go
+as token ids, tokens come back as ids, cache events become ours with our keys. Never starts an
+engine, never loads a model: no torch here. Imports `worker/engine`, events, request; never `api`,
+`process` or `model`.
+
+The way in: `companion` (`companion.py`), which makes the `host` of a `WorkerService`.
+
+    dialects/       what an engine takes and gives, as bytes: pure
+    cache/          its cache events, followed; nothing is believed that was not told
+    join/           what must hold before it serves, each with the flag that makes it so
+    companion.py    `Companion`: one engine from join to its end
+    calls.py        requests that run there, and what came back of each
+    tick.py         outputs of one turn as one step, and how long steps take
+    health.py       whether it lives and moves
+    http_client.py  HTTP/1.1 to one engine: kept connections, answers as they come
+    settings.py     settings of companions, with their defaults and units
+"""

@@ -12,7 +12,8 @@ the same way.
 
 A *session* here is always a worker session: one stream between a router and this worker.
 
-Imports point one way: `service` > `api` | `process` | `model` | `companions` > `engine` > `settings` > `errors`.
+Imports point one way: `service` > `api` | `process` | `model` | `companions` > `engine` >
+`settings` > `errors`.
 The engine process alone brings `model` in, by the name of its runner.
 
     api/          the gRPC server, and which caller gets which output

@@ -71,6 +71,7 @@ class WorkerService:
         require_safe_host(settings)
         self._settings = settings
         self._tokenizer = tokenizer
+        self._is_ours = host is None
         self._engine: EngineHost = (
             EngineProcess(settings, self, runner) if host is None else host(self)
         )
@@ -211,9 +212,10 @@ class WorkerService:
 
     async def _start(self) -> int:
         loop = asyncio.get_running_loop()
-        if self._tokenizer is None:
+        if self._is_ours and self._tokenizer is None:
             self._tokenizer = await loop.run_in_executor(None, _load_tokenizer, self._settings)
         self._info = await self._engine.start()
+        self._tokenizer = tokenizer = await self._its_tokenizer()
         self._publisher = EventPublisher(self._epoch, settings=_publisher_settings(self._settings))
         await loop.run_in_executor(None, self._publisher.start)
         if self._settings.events_compat:
@@ -222,7 +224,7 @@ class WorkerService:
             )
             await loop.run_in_executor(None, self._compat.start)
         self._report_load(())
-        self._sessions = WorkerSessions(self._tokenizer, self)
+        self._sessions = WorkerSessions(tokenizer, self)
         await self._page.start(partial(self._sight, self._info, self._sessions, self._publisher))
         limits = Limits(self._info.max_model_len, self._info.vocab_size)
         self._frame_server = FrameServer(self._sessions, limits, self._settings)
@@ -232,10 +234,17 @@ class WorkerService:
             None if self._compat is None else self._compat.endpoints,
             self._page.address,
         )
-        message = describe(self._settings, self._info, self._tokenizer, self._epoch, places)
+        message = describe(self._settings, self._info, tokenizer, self._epoch, places)
         self._engine_server = EngineServer(self._sessions, message, self._settings.unread_timeout_s)
         self._server = WorkerServer(self._settings, self._engine_server)
         return await self._server.start()
+
+    async def _its_tokenizer(self) -> Tokenizer:
+        tokenizer = self._tokenizer or self._engine.tokenizer
+        if tokenizer is not None:
+            return tokenizer
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, _load_tokenizer, self._settings)
 
     def _sight(
         self, info: EngineInfo, sessions: WorkerSessions, publisher: EventPublisher

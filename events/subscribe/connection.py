@@ -65,6 +65,11 @@ class Connection:
         """Those with messages to wait for."""
         return [one for one in (self.events, self.control, self.monitor) if one is not None]
 
+    @property
+    def is_up(self) -> bool:
+        """Connected, by what `has_ended` saw last; never, unless ends are noticed."""
+        return self._is_up
+
     def send(self, frames: list[bytes]) -> bool:
         """Asks; False: it takes nothing now, or there is nobody to ask."""
         if self.control is None:

@@ -24,7 +24,8 @@ class Meter:
         self.refused = 0
 
     def step(self, step: EngineStep) -> None:
-        self.step_s.observe(step.step_ms / 1e3)
+        if step.step_ms:  # of an engine that is not ours it is not always known
+            self.step_s.observe(step.step_ms / 1e3)
         self.prefill_tokens += step.prefill_tokens
         self.decode_tokens += step.decode_tokens
         self.queued_tokens = sum(progress.queued_tokens for progress in step.sessions)

@@ -1,8 +1,8 @@
 """Companions: other engines as workers of ours, each behind its own HTTP door and event stream.
 
 A companion is one life of one engine that is not ours, by its URL: an `EngineHost`, so that
-`WorkerService` serves it as it serves an engine of ours. It speaks the engine's dialect: requests go
-as token ids, tokens come back as ids, cache events become ours with our keys. Never starts an
+`WorkerService` serves it as it serves an engine of ours. It speaks the engine's dialect: requests
+go as token ids, tokens come back as ids, cache events become ours with our keys. Never starts an
 engine, never loads a model: no torch here. Imports `worker/engine`, events, request; never `api`,
 `process` or `model`.
 
@@ -13,6 +13,8 @@ The way in: `companion` (`companion.py`), which makes the `host` of a `WorkerSer
     join/           what must hold before it serves, each with the flag that makes it so
     companion.py    `Companion`: one engine from join to its end
     calls.py        requests that run there, and what came back of each
+    listening.py    one answer, from its HTTP head to its end
+    refusals.py     what is answered without asking the engine
     tick.py         outputs of one turn as one step, and how long steps take
     health.py       whether it lives and moves
     http_client.py  HTTP/1.1 to one engine: kept connections, answers as they come

@@ -7,6 +7,7 @@ or another's behind its own wire (a companion). Protocols only; all on one event
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
+from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.engine.engine import EngineInfo, EngineRequest, EngineStep, TokenOutput
 
 
@@ -28,6 +29,10 @@ class EngineHost(Protocol):
     @property
     def pid(self) -> int | None:
         """Of the process that computes, where it is this host's."""
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """Its own, once started; None: the one in the folder that the settings name."""
 
     async def start(self) -> EngineInfo:
         """Raises `FixConfig` or `StartFailed` with what to do; nothing is left running then."""

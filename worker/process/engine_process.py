@@ -60,6 +60,11 @@ class EngineProcess:
         return None if self._child is None else self._child.pid
 
     @property
+    def tokenizer(self) -> None:
+        """That of the model's folder."""
+        return None
+
+    @property
     def is_alive(self) -> bool:
         return self._listening is not None and not self._listening.done()
 

@@ -1,0 +1,118 @@
+"""A router over companions over fake engines, and what tests ask of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.protos import radixroute_pb2_grpc as rpc
+from radixroute.radix.ids import WorkerId
+from radixroute.request.sampling import SamplingParams
+from radixroute.request.wire import pack_tokens, unpack_tokens
+from radixroute.router.messages.inputs import MemberSpec
+from radixroute.router.service import RouterService
+from radixroute.router.settings import RouterSettings
+from radixroute.worker.companions.companion import companion
+from radixroute.worker.companions.settings import CompanionSettings
+from radixroute.worker.service import WorkerService
+from radixroute.worker.settings import WorkerSettings
+from tests.engines.fake_vllm import FakeVllm
+from tests.router.clusters import all_live, until
+from tests.worker.fakes import alone, make_tokenizer
+
+SECRET = "shared"
+
+
+def beside(url: str, worker_id: str = "a", *, incarnation: int = 3, **changes: Any) -> WorkerService:
+    """A worker that is a companion of the engine there."""
+    settings = CompanionSettings(**{"poll_s": 0.05, "start_timeout_s": 5.0, **changes})
+    worker = WorkerSettings(worker_id=worker_id, incarnation=incarnation, cluster_secret=SECRET)
+    return WorkerService(worker, host=companion(settings, url, worker, make_tokenizer()))
+
+
+class Fleet:
+    """Engines and workers by worker id, and the router."""
+
+    def __init__(self, router: RouterService, stub: rpc.RouterStub) -> None:
+        self.router, self.stub = router, stub
+        self.engines: dict[str, FakeVllm] = {}
+        self.urls: dict[str, str] = {}
+        self.workers: dict[str, WorkerService] = {}
+        self._members: dict[str, MemberSpec] = {}
+
+    @property
+    def state(self) -> Any:
+        return self.router.runtime.core._state
+
+    @property
+    def counters(self) -> dict[str, int]:
+        counted: dict[str, int] = self.state.counters.as_dict()
+        return counted
+
+    async def start_engine(self, worker_id: str, engine: FakeVllm) -> None:
+        """A next life takes the ports of the one before."""
+        before = self.engines.get(worker_id)
+        self.urls[worker_id] = await engine.start(before.ports if before else (0, 0, 0))
+        self.engines[worker_id] = engine
+
+    async def join(self, worker_id: str, *, incarnation: int = 3, **changes: Any) -> None:
+        url = self.urls[worker_id]
+        worker = beside(url, worker_id, incarnation=incarnation, **changes)
+        address = await worker.start()
+        self.workers[worker_id] = worker
+        self._members[worker_id] = MemberSpec(WorkerId(worker_id), str(address), incarnation)
+        self.router.set_members(list(self._members.values()))
+        await until(lambda: all_live(self.router))
+
+    def ask(self, prompt: list[int], n: int, **sampling: Any) -> Any:
+        given = {"max_tokens": n, "temperature": 0.0, "ignore_eos": True, **sampling}
+        params = pb.SamplingParams(**given)
+        return self.stub.Generate(
+            pb.GenerateRequest(token_ids=pack_tokens(prompt), sampling=params)
+        )
+
+
+@asynccontextmanager
+async def fleet(
+    *worker_ids: str, companion: dict[str, Any] | None = None, **engine: Any
+) -> AsyncIterator[Fleet]:
+    """Started engines with their companions and a router over them. `engine`: what each is."""
+    service = RouterService(RouterSettings(port=0, cluster_secret=SECRET))
+    address = await service.start()
+    async with grpc.aio.insecure_channel(str(address)) as channel:
+        made = Fleet(service, rpc.RouterStub(channel))
+        try:
+            for worker_id in worker_ids:
+                await made.start_engine(worker_id, FakeVllm(**engine))
+                await made.join(worker_id, **(companion or {}))
+            yield made
+        finally:
+            await service.stop()
+            await asyncio.gather(*(worker.stop() for worker in made.workers.values()))
+            await asyncio.gather(*(one.kill() for one in made.engines.values()))
+
+
+def expected(prompt: list[int], n: int, **more: Any) -> list[int]:
+    """Greedy: of the prompt alone."""
+    return alone(prompt, SamplingParams(max_tokens=n, ignore_eos=True, **more))
+
+
+def ids_of(messages: list[Any]) -> list[int]:
+    got: list[int] = []
+    for message in messages:
+        assert message.position == len(got)
+        got += unpack_tokens(message.token_ids).tolist()
+    return got
+
+
+def assert_whole(messages: list[Any], prompt: list[int], n: int) -> None:
+    """Every position once, every token right, one finish, and it is the last message."""
+    assert ids_of(messages) == expected(prompt, n)
+    finishes = [message.finish_reason for message in messages if message.finish_reason]
+    assert finishes == [pb.FINISH_REASON_LENGTH]
+    assert "".join(message.text for message in messages) == make_tokenizer().decode(
+        expected(prompt, n)
+    )

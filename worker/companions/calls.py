@@ -1,0 +1,203 @@
+"""Calls: the requests that run in an engine which is not ours, and what came back of each.
+
+Owns the table of calls under way and the load of each worker session. Turns what a reader heard
+into the outputs that an engine of ours would give: positions, ends, and a report of the prompt.
+Sends nothing itself; no clock: times come in. Called by `Companion`, on one event loop.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from radixroute.radix.errors import BrokenInvariant
+from radixroute.request.sampling import FinishReason
+from radixroute.worker.companions.dialects.dialect import Heard
+from radixroute.worker.engine.engine import (
+    EngineRequest,
+    PromptReport,
+    TokenOutput,
+    WorkerSessionProgress,
+)
+
+
+class Cancellable(Protocol):
+    """What is under way at the engine for one call."""
+
+    def cancel(self) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One request under way. Times are of the caller's clock, in ns."""
+
+    request: EngineRequest
+    submitted_ns: int
+    uncached_tokens: int  # that the engine has to compute before the first token, as far as known
+    n_blocks: int = 0  # that it pins, as far as known
+    n_output: int = 0  # output tokens so far, resumed ones included
+    first_ns: int | None = None  # its first token
+    exchange: Cancellable | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.request.request_id, self.request.attempt
+
+
+@dataclass(slots=True)
+class _Load:
+    acknowledged: int = 0
+    in_flight: int = 0
+    queued_tokens: int = 0
+    active_blocks: int = 0
+
+
+class Calls:
+    """Requests from submit to their end."""
+
+    def __init__(self, block_size: int) -> None:
+        self._block_size = block_size
+        self._calls: dict[tuple[str, int], Call] = {}
+        self._loads: dict[str, _Load] = {}
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._calls.values())
+
+    def __contains__(self, key: tuple[str, int]) -> bool:
+        return key in self._calls
+
+    def find(self, request_id: str, attempt: int) -> Call | None:
+        return self._calls.get((request_id, attempt))
+
+    def acknowledge(self, request: EngineRequest) -> None:
+        """It was seen, whatever becomes of it."""
+        load = self._loads.setdefault(request.session_id, _Load())
+        load.acknowledged = max(load.acknowledged, request.dispatch_seq)
+
+    def begin(self, request: EngineRequest, *, uncached_tokens: int, now_ns: int) -> Call:
+        """From here on it counts as load."""
+        n_emitted = len(request.emitted)
+        n_tokens = len(request.prompt) + n_emitted
+        call = Call(request, now_ns, uncached_tokens, self._blocks_of(n_tokens), n_emitted)
+        if call.key in self._calls:
+            raise BrokenInvariant("a call begins twice")
+        self._calls[call.key] = call
+        load = self._loads.setdefault(request.session_id, _Load())
+        load.in_flight += 1
+        load.queued_tokens += call.uncached_tokens
+        load.active_blocks += call.n_blocks
+        return call
+
+    def hear(self, call: Call, heard: Heard, now_ns: int) -> TokenOutput | None:
+        """What the engine said as an output; None: nobody waits for it any more."""
+        if self._calls.get(call.key) is not call:
+            return None
+        position = call.n_output
+        if heard.token_ids:
+            self._grow(call, len(heard.token_ids), now_ns)
+        if heard.finish is not None:
+            self._drop(call)
+        return TokenOutput(
+            request_id=call.request.request_id,
+            attempt=call.request.attempt,
+            session_id=call.request.session_id,
+            position=position,
+            token_ids=heard.token_ids,
+            finish=heard.finish,
+            error=heard.error,
+            prompt=_report(call, heard.cached_tokens),
+        )
+
+    def cancel(self, call: Call) -> TokenOutput:
+        """It ends here; the engine learns it at once."""
+        self._drop(call)
+        if call.exchange is not None:
+            call.exchange.cancel()
+        return ended(call.request, FinishReason.ABORT, position=call.n_output)
+
+    def forget_session(self, session_id: str) -> None:
+        """All its calls are cancelled and nobody hears of them."""
+        for call in [one for one in self if one.request.session_id == session_id]:
+            self.cancel(call)
+        self._loads.pop(session_id, None)
+
+    def progress(self) -> tuple[WorkerSessionProgress, ...]:
+        """Load of every worker session that is not forgotten, idle ones too."""
+        return tuple(
+            WorkerSessionProgress(
+                session_id=session_id,
+                acknowledged_dispatch=load.acknowledged,
+                in_flight=load.in_flight,
+                queued_tokens=load.queued_tokens,
+                active_blocks=load.active_blocks,
+            )
+            for session_id, load in self._loads.items()
+        )
+
+    def check(self) -> None:
+        """Raises on a broken invariant."""
+        for session_id, load in self._loads.items():
+            own = [call for call in self if call.request.session_id == session_id]
+            queued = sum(call.uncached_tokens for call in own if call.first_ns is None)
+            blocks = sum(call.n_blocks for call in own)
+            if (len(own), queued, blocks) != (
+                load.in_flight,
+                load.queued_tokens,
+                load.active_blocks,
+            ):
+                raise BrokenInvariant("the load of a session is not that of its calls")
+
+    def _grow(self, call: Call, n_tokens: int, now_ns: int) -> None:
+        load = self._loads[call.request.session_id]
+        if call.first_ns is None:
+            call.first_ns = now_ns
+            load.queued_tokens -= call.uncached_tokens
+        call.n_output += n_tokens
+        n_blocks = self._blocks_of(len(call.request.prompt) + call.n_output)
+        load.active_blocks += n_blocks - call.n_blocks
+        call.n_blocks = n_blocks
+
+    def _drop(self, call: Call) -> None:
+        del self._calls[call.key]
+        load = self._loads[call.request.session_id]
+        load.in_flight -= 1
+        load.active_blocks -= call.n_blocks
+        if call.first_ns is None:
+            load.queued_tokens -= call.uncached_tokens
+
+    def _blocks_of(self, n_tokens: int) -> int:
+        return -(-n_tokens // self._block_size)
+
+
+def ended(
+    request: EngineRequest, finish: FinishReason, error: str = "", *, position: int | None = None
+) -> TokenOutput:
+    """The end of a request, without tokens."""
+    return TokenOutput(
+        request_id=request.request_id,
+        attempt=request.attempt,
+        session_id=request.session_id,
+        position=len(request.emitted) if position is None else position,
+        token_ids=(),
+        finish=finish,
+        error=error,
+    )
+
+
+def _report(call: Call, cached_tokens: int | None) -> PromptReport | None:
+    """Of what was sent as prompt, emitted tokens count as resumed. It waited unseen: no queue time.
+
+    Without a place in the event stream: nobody knows when the engine looked its cache up.
+    """
+    if cached_tokens is None or call.first_ns is None:
+        return None
+    n_prompt, n_emitted = len(call.request.prompt), len(call.request.emitted)
+    return PromptReport(
+        prompt_tokens=n_prompt,
+        cached_tokens=min(cached_tokens, n_prompt),
+        recomputed_tokens=max(0, n_emitted - max(0, cached_tokens - n_prompt)),
+        queue_ms=0.0,
+        prefill_ms=(call.first_ns - call.submitted_ns) / 1e6,
+    )

@@ -1,0 +1,132 @@
+"""Dialect: the seam between a companion and one kind of engine, and the records that cross it.
+
+Bytes and values in and out, nothing else: what a dialect does can be shown with recorded exchanges.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from radixroute.radix.keys.scope import RequestScope
+from radixroute.request.sampling import FinishReason
+from radixroute.worker.engine.engine import EngineRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One HTTP request to the engine."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole HTTP answer. Status 0: there was none."""
+
+    status: int
+    body: bytes = b""
+
+    @property
+    def is_ok(self) -> bool:
+        return self.status == 200
+
+
+Answers: TypeAlias = Mapping[str, Answer]  # by path
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What an engine said of one request: new tokens, or its end, or both."""
+
+    token_ids: tuple[int, ...] = ()
+    finish: FinishReason | None = None
+    error: str = ""  # a fixed sentence of ours
+    cached_tokens: int | None = None  # with the end, where the engine says so only then
+    is_engine_fault: bool = False  # the engine may be ending: worth a look
+
+
+@dataclass(frozen=True, slots=True)
+class EventPlace:
+    """Where the cache events of one rank are sent; endpoints as one connects to them."""
+
+    rank: int
+    events: str
+    replay: str = ""
+    topic: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What an engine says it is. 0 or empty: it does not say."""
+
+    kind: str
+    model: str
+    version: str = ""
+    root: str = ""  # folder of the model, on its own machine
+    adapters: tuple[str, ...] = ()
+    max_model_len: int = 0
+    block_size: int = 0
+    kv_blocks: int = 0  # that can hold something
+    kv_dtype: str = ""
+    places: tuple[EventPlace, ...] = field(default=())
+    has_prefix_cache: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EngineNumbers:
+    """How an engine does at one moment."""
+
+    running: int = 0
+    waiting: int = 0
+    kv_usage: float = 0.0  # share of its blocks that running requests pin
+    steps: int | None = None  # it has made; None: it does not say
+    started_s: float | None = None  # when its process began, Unix time
+
+
+class AnswerReader(Protocol):
+    """Reads the stream of one answer. After an end nothing more is heard."""
+
+    def feed(self, data: bytes) -> list[Heard]: ...
+
+    def end(self) -> list[Heard]:
+        """The connection ended; an answer without an end was given up."""
+
+
+class Dialect(Protocol):
+    """One kind of engine. Stateless: one serves any number of calls."""
+
+    @property
+    def kind(self) -> str: ...
+
+    def questions(self) -> tuple[Ask, ...]:
+        """What it is to be asked; each of them may be refused."""
+
+    def statement(self, answers: Answers, host: str) -> Statement:
+        """Raises `JoinRefused` where it is no such engine, or shut to us. `host`: where it is."""
+
+    def call(self, request: EngineRequest, call_id: str, model: str) -> Ask:
+        """A request as the engine takes it; `model`: its name for what is to run."""
+
+    def salt(self, scope: RequestScope) -> str:
+        """What keeps its blocks apart in the engine, as events name it; empty: nothing does."""
+
+    def reader(self) -> AnswerReader: ...
+
+    def refusal(self, status: int, body: bytes) -> Heard:
+        """What an answer that is no stream means."""
+
+    def tokenize(self, text: str, model: str) -> Ask: ...
+
+    def tokenize_chat(self, messages: list[dict[str, str]], model: str) -> Ask: ...
+
+    def tokens_of(self, answer: Answer) -> list[int] | None:
+        """What the two above were answered with; None: it does not say."""
+
+    def health(self) -> Ask: ...
+
+    def metrics(self) -> Ask: ...
+
+    def numbers(self, metrics: bytes) -> EngineNumbers: ...

@@ -1,0 +1,133 @@
+"""What a vLLM says of itself: `/v1/models`, `/metrics`, `/kv_event_sources`, `/version`. Pure."""
+
+import msgspec
+
+from radixroute.worker.companions.dialects.dialect import (
+    Answer,
+    Answers,
+    EngineNumbers,
+    EventPlace,
+    Statement,
+)
+from radixroute.worker.companions.dialects.prometheus import samples, total
+from radixroute.worker.companions.join.findings import JoinRefused, finding
+
+HEALTH = "/health"
+MODELS = "/v1/models"
+METRICS = "/metrics"
+SOURCES = "/kv_event_sources"
+VERSION = "/version"
+
+_CACHE = "vllm:cache_config_info"
+_RUNNING = "vllm:num_requests_running"
+_WAITING = "vllm:num_requests_waiting"
+_USAGE = "vllm:kv_cache_usage_perc"
+_STEPS = "vllm:iteration_tokens_total_count"
+_STARTED = "process_start_time_seconds"
+_WILDCARDS = ("*", "0.0.0.0", "[::]", "::")  # noqa: S104 - compared, not bound
+
+
+class _Model(msgspec.Struct):
+    id: str
+    root: str | None = None
+    parent: str | None = None
+    max_model_len: int | None = None
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+class _Source(msgspec.Struct):
+    endpoint: str | None = None
+    replay_endpoint: str | None = None
+    topic: str = ""
+    enable_kv_cache_events: bool = True
+
+
+class _Version(msgspec.Struct):
+    version: str
+
+
+def statement(answers: Answers, host: str) -> Statement:
+    models = _models(answers[MODELS])
+    base = next((model for model in models if model.parent is None), None)
+    if base is None:
+        raise JoinRefused(finding("models"))
+    cache = samples(answers[METRICS].body, [_CACHE])[_CACHE]
+    labels = cache[0].labels if cache else {}
+    blocks = _number(labels.get("num_gpu_blocks"))
+    dtype = labels.get("cache_dtype", "")
+    return Statement(
+        kind="vllm",
+        model=base.id,
+        version=_version(answers[VERSION]),
+        root=base.root or "",
+        adapters=tuple(model.id for model in models if model.parent is not None),
+        max_model_len=base.max_model_len or 0,
+        block_size=_number(labels.get("block_size")),
+        kv_blocks=max(0, blocks - 1),  # one of them is never used
+        kv_dtype="" if dtype == "auto" else dtype,
+        places=_places(answers[SOURCES], host),
+        has_prefix_cache=labels.get("enable_prefix_caching", "True") != "False",
+    )
+
+
+def numbers(page: bytes) -> EngineNumbers:
+    found = samples(page, [_RUNNING, _WAITING, _USAGE, _STEPS, _STARTED])
+    steps, started = total(found[_STEPS]), total(found[_STARTED][:1])
+    usage = [one.value for one in found[_USAGE]]
+    return EngineNumbers(
+        running=int(total(found[_RUNNING]) or 0),
+        waiting=int(total(found[_WAITING]) or 0),
+        kv_usage=sum(usage) / len(usage) if usage else 0.0,
+        steps=None if steps is None else int(steps),
+        started_s=started,
+    )
+
+
+def _models(answer: Answer) -> list[_Model]:
+    if answer.status in (401, 403):
+        raise JoinRefused(finding("key"))
+    try:
+        return msgspec.json.decode(answer.body, type=_Models).data if answer.is_ok else []
+    except msgspec.MsgspecError:
+        return []
+
+
+def _version(answer: Answer) -> str:
+    try:
+        return msgspec.json.decode(answer.body, type=_Version).version if answer.is_ok else ""
+    except msgspec.MsgspecError:
+        return ""
+
+
+def _places(answer: Answer, host: str) -> tuple[EventPlace, ...]:
+    """By rank. None: it sends no events, or is older than the question."""
+    try:
+        sources = msgspec.json.decode(answer.body, type=dict[str, _Source]) if answer.is_ok else {}
+    except msgspec.MsgspecError:
+        return ()
+    return tuple(
+        EventPlace(
+            int(rank),
+            _reachable(source.endpoint, host),
+            _reachable(source.replay_endpoint or "", host),
+            source.topic,
+        )
+        for rank, source in sorted(sources.items())
+        if rank.isdecimal() and source.endpoint and source.enable_kv_cache_events
+    )
+
+
+def _reachable(endpoint: str, host: str) -> str:
+    """An engine names what it binds; who connects needs its host."""
+    scheme, _, rest = endpoint.partition("://")
+    name, colon, port = rest.rpartition(":")
+    if scheme != "tcp" or not colon or name not in _WILDCARDS:
+        return endpoint
+    return f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdecimal() else 0

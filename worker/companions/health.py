@@ -1,0 +1,61 @@
+"""Vitals: whether an engine lives and moves, from what it answers and what it puts out.
+
+Owns what was seen of it: failed looks, the step counter and when it moved, when its process began.
+Judges, and leaves asking to `Companion`: no socket, no clock.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from radixroute.worker.companions.dialects.dialect import Answer, EngineNumbers
+
+# One look that fails may be a full backlog; two in a row, a moment apart, are no chance.
+FAILED_LOOKS: Final = 2
+LOOK_AGAIN_S: Final = 0.25
+IDLE_POLL_S: Final = 2.0
+
+GONE: Final = "the engine does not answer any more"
+UNWELL: Final = "the engine says that it cannot go on"
+ANOTHER_LIFE: Final = "the engine was restarted"
+STUCK: Final = "the engine makes no step"
+
+
+@dataclass(slots=True)
+class Vitals:
+    """One life of an engine."""
+
+    progress_timeout_ns: int
+    moved_ns: int = 0  # the last output, or step
+    failed: int = 0  # looks in a row
+    steps: int | None = None
+    started_s: float | None = None
+    latest: EngineNumbers = field(default_factory=EngineNumbers)
+
+    def moved(self, now_ns: int) -> None:
+        """An output came, or it was idle until now."""
+        self.moved_ns = now_ns
+
+    def looked(self, health: Answer) -> str:
+        """The answer of its health page; why it is dead, or nothing."""
+        if health.is_ok:
+            self.failed = 0
+            return ""
+        self.failed += 1
+        if self.failed < FAILED_LOOKS:
+            return ""
+        return UNWELL if health.status else GONE
+
+    def counted(self, numbers: EngineNumbers, now_ns: int, *, has_calls: bool) -> str:
+        """What its metrics said; why it is dead, or nothing."""
+        self.latest = numbers
+        if numbers.started_s is not None:
+            if self.started_s not in (None, numbers.started_s):
+                return ANOTHER_LIFE
+            self.started_s = numbers.started_s
+        if None not in (self.steps, numbers.steps) and (numbers.steps or 0) < (self.steps or 0):
+            return ANOTHER_LIFE
+        if not has_calls or numbers.steps is None or numbers.steps != self.steps:
+            self.moved_ns = now_ns
+        self.steps = numbers.steps
+        is_stuck = has_calls and now_ns - self.moved_ns > self.progress_timeout_ns
+        return STUCK if is_stuck else ""

@@ -1,0 +1,62 @@
+"""Listening: one answer of an engine, from its HTTP head to its end, read by a dialect.
+
+Whatever happens, exactly one thing with a finish is heard, and nothing after it. On the event loop.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from radixroute.request.sampling import FinishReason
+from radixroute.worker.companions.dialects.dialect import AnswerReader, Dialect, Heard
+
+_MAX_REFUSAL_BYTES: Final = 64 * 1024
+_STREAM: Final = "text/event-stream"
+UNREACHED: Final = "the engine takes no connection; try another worker"
+CUT: Final = "the engine closed the connection"
+NO_STREAM: Final = "the engine answered with no stream"
+
+
+class Listening:
+    """Implements `radixroute.worker.companions.http_client.AnswerSink`."""
+
+    def __init__(self, dialect: Dialect, hear: Callable[[Heard], None]) -> None:
+        self._dialect = dialect
+        self._hear = hear
+        self._reader: AnswerReader | None = None
+        self._status = 0
+        self._refusal = b""
+        self._is_over = False
+
+    def head(self, status: int, content_type: str) -> None:
+        self._status = status
+        if status == 200 and content_type.startswith(_STREAM):
+            self._reader = self._dialect.reader()
+
+    def body(self, data: bytes) -> None:
+        if self._reader is not None:
+            self._tell(self._reader.feed(data))
+        elif len(self._refusal) < _MAX_REFUSAL_BYTES:
+            self._refusal += data
+
+    def ended(self) -> None:
+        if self._reader is not None:
+            self._tell(self._reader.end())
+        elif self._status == 200:
+            self._tell([Heard(finish=FinishReason.ABORT, error=NO_STREAM, is_engine_fault=True)])
+        else:
+            self._tell([self._dialect.refusal(self._status, self._refusal)])
+
+    def failed(self, *, was_sent: bool) -> None:
+        """What was sent may be what ended the engine: that counts as a death of its own."""
+        if self._reader is not None:
+            self._tell(self._reader.end())
+        elif was_sent:
+            self._tell([Heard(finish=FinishReason.ABORT, error=CUT, is_engine_fault=True)])
+        else:
+            self._tell([Heard(finish=FinishReason.FULL, error=UNREACHED, is_engine_fault=True)])
+
+    def _tell(self, heard: list[Heard]) -> None:
+        for one in heard:
+            if not self._is_over:
+                self._is_over = one.finish is not None
+                self._hear(one)

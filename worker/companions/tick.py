@@ -1,0 +1,120 @@
+"""Ticks: what an engine that is not ours put out, as the steps that it made.
+
+`Tick` collects the outputs and events of one turn of the loop, so that a step of the engine that
+answers many requests becomes one message to each router. `StepMeter` finds the engine's own steps
+among what arrives: outputs between two of the same request are of one step. It times them from
+first output to first output while the engine is busy. No clock.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Final
+
+from radixroute.events.wire.records import Event
+from radixroute.worker.companions.calls import Call
+from radixroute.worker.engine.engine import TokenOutput
+
+# A step that took so many times as long as usual waited for something else.
+_OUTLIER: Final = 10.0
+_KEPT: Final = 33
+_MIN_KEPT: Final = 8
+
+
+class Tick:
+    """Outputs and events until the loop's next turn; then `flush` takes them as one step."""
+
+    def __init__(self, flush: Callable[[], None]) -> None:
+        self._flush = flush
+        self._is_due = False
+        self._outputs: list[TokenOutput] = []
+        self._events: list[Event] = []
+
+    def output(self, output: TokenOutput) -> None:
+        self._outputs.append(output)
+        self.wake()
+
+    def events(self, events: Sequence[Event]) -> None:
+        self._events.extend(events)
+        self.wake()
+
+    def wake(self) -> None:
+        """A step is made in the loop's next turn, of nothing if nothing comes."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def take(self) -> tuple[tuple[TokenOutput, ...], tuple[Event, ...]]:
+        """Since the last call."""
+        taken = tuple(self._outputs), tuple(self._events)
+        self._outputs.clear()
+        self._events.clear()
+        return taken
+
+    def _run(self) -> None:
+        self._is_due = False
+        self._flush()
+
+
+class StepMeter:
+    """The engine's steps, found among its outputs."""
+
+    def __init__(self) -> None:
+        self._members: set[tuple[str, int]] = set()  # who has an output of the open step
+        self._started_ns = 0  # when the open step's first output came
+        self._before_ns = 0  # when it began
+        self._earlier_ns = 0  # and the one before it
+        self._is_spread = False  # a prompt of it was computed in earlier steps, too
+        self._prefill = self._decode = 0
+        self._closed: list[tuple[float, int, int]] = []
+        self._usual: deque[float] = deque(maxlen=_KEPT)
+        self.outliers = 0
+
+    def busy(self, now_ns: int) -> None:
+        """The engine was idle, and has a request from now on."""
+        self._close()
+        self._earlier_ns = self._before_ns = self._started_ns = now_ns
+
+    def output(self, call: Call, n_tokens: int, now_ns: int, *, is_first: bool) -> None:
+        """Tokens of one call arrived."""
+        if call.key in self._members:
+            self._close()
+        if not self._members:
+            self._earlier_ns, self._before_ns = self._before_ns, self._started_ns
+            self._started_ns = now_ns
+        self._members.add(call.key)
+        if is_first:
+            self._prefill += call.uncached_tokens
+            self._is_spread = self._is_spread or call.submitted_ns < self._earlier_ns
+        else:
+            self._decode += n_tokens
+
+    def idle(self) -> None:
+        """Nothing runs there: what arrived was the last step."""
+        self._close()
+
+    def take(self) -> tuple[float, int, int]:
+        """Milliseconds, prompt tokens and decoded tokens of a step that was over; zeros: of none.
+
+        One of several, should more than one have ended: each is as good a sample.
+        """
+        if not self._closed:
+            return 0.0, 0, 0
+        last = self._closed[-1]
+        self._closed.clear()
+        return last
+
+    def _close(self) -> None:
+        members, self._members = self._members, set()
+        prefill, decode, self._prefill, self._decode = self._prefill, self._decode, 0, 0
+        is_spread, self._is_spread = self._is_spread, False
+        if not members or is_spread:
+            return
+        took_ms = (self._started_ns - self._before_ns) / 1e6
+        usual = median(self._usual) if len(self._usual) >= _MIN_KEPT else None
+        self._usual.append(took_ms)
+        if usual is not None and took_ms > _OUTLIER * usual and not prefill:
+            self.outliers += 1
+        elif prefill + decode:
+            self._closed.append((took_ms, prefill, decode))

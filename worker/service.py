@@ -214,10 +214,11 @@ class WorkerService:
         loop = asyncio.get_running_loop()
         if self._is_ours and self._tokenizer is None:
             self._tokenizer = await loop.run_in_executor(None, _load_tokenizer, self._settings)
-        self._info = await self._engine.start()
-        self._tokenizer = tokenizer = await self._its_tokenizer()
+        # Before the engine: one that runs already tells of its cache while it joins.
         self._publisher = EventPublisher(self._epoch, settings=_publisher_settings(self._settings))
         await loop.run_in_executor(None, self._publisher.start)
+        self._info = await self._engine.start()
+        self._tokenizer = tokenizer = await self._its_tokenizer()
         if self._settings.events_compat:
             self._compat = CompatPublisher(
                 self._info.block_size, settings=_publisher_settings(self._settings)

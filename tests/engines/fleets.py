@@ -9,7 +9,7 @@ import grpc
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
-from radixroute.radix.ids import WorkerId
+from radixroute.radix.ids import Holder, WorkerId
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.wire import pack_tokens, unpack_tokens
 from radixroute.router.messages.inputs import MemberSpec
@@ -66,6 +66,14 @@ class Fleet:
         self._members[worker_id] = MemberSpec(WorkerId(worker_id), str(address), incarnation)
         self.router.set_members(list(self._members.values()))
         await until(lambda: all_live(self.router))
+
+    def is_told(self) -> bool:
+        """Whether the router knows each engine's cache as it is."""
+        index = self.state.audit._index
+        return all(
+            index.n_blocks(Holder(WorkerId(worker_id), 0)) == len(engine.cache.held)
+            for worker_id, engine in self.engines.items()
+        )
 
     def ask(self, prompt: list[int], n: int, **sampling: Any) -> Any:
         given = {"max_tokens": n, "temperature": 0.0, "ignore_eos": True, **sampling}

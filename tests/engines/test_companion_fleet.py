@@ -20,12 +20,7 @@ async def test_hits_are_predicted_as_the_engines_tell_them():
             streams = await asyncio.gather(*(collect(made.ask(p, 6)) for p in prompts))
             for prompt, messages in zip(prompts, streams, strict=True):
                 assert_whole(messages, prompt, 6)
-            blocks = {w: sum(e.cache.held.values()) for w, e in made.engines.items()}
-            index = made.router.runtime.index
-            await until(
-                lambda: all(made.workers[w].kv_blocks_used >= n for w, n in blocks.items())
-            )
-            await asyncio.sleep(0.1)
+            await until(made.is_told)
         hits = [made.state.hits.of(WorkerId(w)) for w in "ab"]
         assert sum(h.requests for h in hits) == 20
         assert sum(h.cached_tokens for h in hits) == sum(

@@ -90,13 +90,17 @@ for banned in ("torch", "ray", "safetensors", "gguf", "transformers"):
 import importlib, pkgutil
 names = [
     module.name
-    for room in ("protos", "request", "metrics", "radix", "events", "router", "replay")
+    for room in (
+        *("protos", "request", "metrics", "radix", "events", "router", "replay"),
+        *("worker.api", "worker.companions", "worker.engine"),
+    )
     for module in pkgutil.walk_packages(
         importlib.import_module("radixroute." + room).__path__, "radixroute." + room + "."
     )
 ]
 assert len(names) > 30, names
-for name in [*names, "radixroute.cli.app", "radixroute.config", "radixroute.client"]:
+names += ["radixroute.cli.app", "radixroute.config", "radixroute.client"]
+for name in [*names, "radixroute.worker.service"]:
     importlib.import_module(name)
 """
 

@@ -19,10 +19,7 @@ class FakeEvents:
         self._context = zmq.Context()
         self._pub = self._bound(zmq.PUB, ports[0])
         self._router = self._bound(zmq.ROUTER, ports[1])
-        self.ports = tuple(
-            int(one.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").rpartition(b":")[2])
-            for one in (self._pub, self._router)
-        )
+        self.ports = _port_of(self._pub), _port_of(self._router)
         self._ring: deque[tuple[int, bytes]] = deque(maxlen=buffer_steps)
         self.seq = 0
         self.answers_replays = True
@@ -59,3 +56,7 @@ class FakeEvents:
         socket.sndhwm = 0
         socket.bind(f"tcp://127.0.0.1:{port or '*'}")
         return socket
+
+
+def _port_of(socket: "zmq.Socket[bytes]") -> int:
+    return int(bytes(socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").rpartition(b":")[2])

@@ -75,7 +75,8 @@ class FakeHttp:
         kind = "text/plain" if isinstance(reply.body, bytes) else "application/json"
         writer.write(
             f"HTTP/1.1 {reply.status} X\r\nContent-Type: {kind}\r\n"
-            f"Content-Length: {len(data)}\r\n\r\n".encode() + data
+            f"Content-Length: {len(data)}\r\n\r\n".encode()
+            + data
         )
         await writer.drain()
         return True

@@ -76,7 +76,8 @@ class FakeVllm:
         if self.has_events:
             self.events = FakeEvents((ports[1], ports[2]))
         port = await self._http.start(ports[0])
-        self.ports = (port, *(self.events.ports if self.events else (0, 0)))
+        pub, router = self.events.ports if self.events else (0, 0)
+        self.ports = port, pub, router
         self._stepping = asyncio.create_task(self._step_forever())
         return f"http://127.0.0.1:{port}"
 
@@ -174,25 +175,20 @@ class FakeVllm:
     # -- HTTP
 
     async def _route(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
-        if path.startswith("/v1") and self.api_key:
-            if headers.get("authorization") != f"Bearer {self.api_key}":
-                return Reply(401, {"error": "Unauthorized"})
-        match path:
-            case "/health":
-                return Reply(503 if self.core_is_dead else 200, b"")
-            case "/version":
-                return Reply(200, {"version": "0.32.0"})
-            case "/v1/models":
-                return Reply(200, {"object": "list", "data": self._models()})
-            case "/metrics":
-                return Reply(200, self._metrics().encode())
-            case "/kv_event_sources":
-                return Reply(200, self._sources())
-            case "/tokenize":
-                return self._tokenize(json.loads(body))
-            case "/v1/completions":
-                return self._complete(json.loads(body), headers)
-        return _error(404, "NotFoundError", "Not Found")
+        is_open = not self.api_key or headers.get("authorization") == f"Bearer {self.api_key}"
+        if path.startswith("/v1") and not is_open:
+            return Reply(401, {"error": "Unauthorized"})
+        asked = json.loads(body) if body else {}
+        routes = {
+            "/health": lambda: Reply(503 if self.core_is_dead else 200, b""),
+            "/version": lambda: Reply(200, {"version": "0.32.0"}),
+            "/v1/models": lambda: Reply(200, {"object": "list", "data": self._models()}),
+            "/metrics": lambda: Reply(200, self._metrics().encode()),
+            "/kv_event_sources": lambda: Reply(200, self._sources()),
+            "/tokenize": lambda: self._tokenize(asked),
+            "/v1/completions": lambda: self._complete(asked, headers),
+        }
+        return routes.get(path, lambda: _error(404, "NotFoundError", "Not Found"))()
 
     def _models(self) -> list[dict[str, Any]]:
         base = {"id": MODEL, "object": "model", "owned_by": "vllm", "root": f"/models/{MODEL}"}
@@ -244,9 +240,9 @@ class FakeVllm:
         if body["model"] not in (MODEL, *self.adapters):
             return _error(404, "NotFoundError", "The model does not exist.")
         prompt, lora = body["prompt"], body["model"] if body["model"] != MODEL else ""
-        if len(prompt) + body["max_tokens"] > self.max_model_len or not -(2**63) <= body["seed"]:
+        if len(prompt) + body["max_tokens"] > self.max_model_len or not body["seed"] >= -(2**63):
             return _error(400, "BadRequestError", "This model's maximum context length is less.")
-        if not 0 <= body["temperature"] or body["seed"] >= 2**63:
+        if not body["temperature"] >= 0 or body["seed"] >= 2**63:
             return _error(400, "BadRequestError", "out of range")
         run = _Run(body, list(prompt), len(prompt), Extra(lora, body.get("cache_salt", "")))
         self._waiting.append(run)
@@ -276,7 +272,10 @@ class FakeVllm:
         if finish is not None:
             self.cached_told.append(run.n_cached)
             details = {"cached_tokens": run.n_cached} if self.has_details else None
-            usage = {"prompt_tokens": run.n_prompt, "completion_tokens": run.n_output}
+            usage: dict[str, Any] = {
+                "prompt_tokens": run.n_prompt,
+                "completion_tokens": run.n_output,
+            }
             usage |= {"prompt_tokens_details": details}
             await send({"id": "cmpl-x", "choices": [], "usage": usage})
         await send(None)
@@ -285,5 +284,3 @@ class FakeVllm:
 def _error(code: int, kind: str, message: str) -> Reply:
     error = {"message": message, "type": kind, "param": None, "code": code}
     return Reply(code, {"error": error})
-
-

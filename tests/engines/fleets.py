@@ -26,7 +26,9 @@ from tests.worker.fakes import alone, make_tokenizer
 SECRET = "shared"
 
 
-def beside(url: str, worker_id: str = "a", *, incarnation: int = 3, **changes: Any) -> WorkerService:
+def beside(
+    url: str, worker_id: str = "a", *, incarnation: int = 3, **changes: Any
+) -> WorkerService:
     """A worker that is a companion of the engine there."""
     settings = CompanionSettings(**{"poll_s": 0.05, "start_timeout_s": 5.0, **changes})
     worker = WorkerSettings(worker_id=worker_id, incarnation=incarnation, cluster_secret=SECRET)
@@ -75,11 +77,13 @@ class Fleet:
             for worker_id, engine in self.engines.items()
         )
 
-    def ask(self, prompt: list[int], n: int, **sampling: Any) -> Any:
+    def ask(
+        self, prompt: list[int], n: int, *, scope: dict[str, Any] | None = None, **sampling: Any
+    ) -> Any:
         given = {"max_tokens": n, "temperature": 0.0, "ignore_eos": True, **sampling}
         params = pb.SamplingParams(**given)
         return self.stub.Generate(
-            pb.GenerateRequest(token_ids=pack_tokens(prompt), sampling=params)
+            pb.GenerateRequest(token_ids=pack_tokens(prompt), sampling=params, **(scope or {}))
         )
 
 
@@ -105,7 +109,8 @@ async def fleet(
 
 def expected(prompt: list[int], n: int, **more: Any) -> list[int]:
     """Greedy: of the prompt alone."""
-    return alone(prompt, SamplingParams(max_tokens=n, ignore_eos=True, **more))
+    tokens: list[int] = alone(prompt, SamplingParams(max_tokens=n, ignore_eos=True, **more))
+    return tokens
 
 
 def ids_of(messages: list[Any]) -> list[int]:

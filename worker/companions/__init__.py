@@ -17,6 +17,7 @@ The way in: `companion` (`companion.py`), which makes the `host` of a `WorkerSer
     refusals.py     what is answered without asking the engine
     tick.py         outputs of one turn as one step, and how long steps take
     health.py       whether it lives and moves
-    http_client.py  HTTP/1.1 to one engine: kept connections, answers as they come
+    http_client.py  `EngineHttp`: connections to one engine, kept
+    http_connection.py  one of them, and the exchange it carries
     settings.py     settings of companions, with their defaults and units
 """

@@ -23,7 +23,7 @@ from radixroute.worker.companions.cache.mirror import CacheMirror
 from radixroute.worker.companions.cache.salts import Salts
 from radixroute.worker.companions.calls import Call, Calls, ended
 from radixroute.worker.companions.dialects.dialect import Heard
-from radixroute.worker.companions.health import IDLE_POLL_S, LOOK_AGAIN_S, Vitals
+from radixroute.worker.companions.health import DEAF, IDLE_POLL_S, LOOK_AGAIN_S, Vitals
 from radixroute.worker.companions.http_client import EngineHttp
 from radixroute.worker.companions.join.joining import Joined, Joining
 from radixroute.worker.companions.listening import Listening
@@ -267,6 +267,8 @@ class Companion:
         joined, http = self._joined, self._http
         if joined is None or http is None:
             return ""
+        if self._follower is not None and not self._follower.is_alive:
+            return DEAF
         reason = self._vitals.looked(await http.ask(joined.dialect.health()))
         if reason or self._vitals.failed:
             return reason

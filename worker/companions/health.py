@@ -17,6 +17,7 @@ IDLE_POLL_S: Final = 2.0
 GONE: Final = "the engine does not answer any more"
 UNWELL: Final = "the engine says that it cannot go on"
 ANOTHER_LIFE: Final = "the engine was restarted"
+DEAF: Final = "the engine's events are followed no more; the log says why"
 STUCK: Final = "the engine makes no step"
 
 

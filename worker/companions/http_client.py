@@ -1,18 +1,17 @@
-"""HTTP/1.1 to one engine: connections that are kept, answers given out as they come.
+"""HTTP/1.1 to one engine: its address, and the connections that are kept to it.
 
-Owns the pool and what is under way. A call's connection is its own until the answer has ended, and
-closing it is how a request is cancelled. Reads no body and judges no status. On one event loop.
+A call's connection is its own until the answer has ended, and closing it is how a request is
+cancelled. Reads no body and judges no status. On one event loop.
 """
 
 import asyncio
 import ssl
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final
 from urllib.parse import urlsplit
 
-import httptools
-
 from radixroute.worker.companions.dialects.dialect import Answer, Ask
+from radixroute.worker.companions.http_connection import AnswerSink, Connection, Exchange
 from radixroute.worker.errors import BadSetting
 
 # Servers close idle connections, vLLM after 5 s: one that may be closed now is not used.
@@ -20,19 +19,6 @@ _IDLE_S: Final = 2.0
 _MAX_IDLE: Final = 256
 _MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 _PORTS: Final = {"http": 80, "https": 443}
-
-
-class AnswerSink(Protocol):
-    """Who hears one answer. Exactly one of `ended` and `failed` comes, and then nothing."""
-
-    def head(self, status: int, content_type: str) -> None: ...
-
-    def body(self, data: bytes) -> None: ...
-
-    def ended(self) -> None: ...
-
-    def failed(self, *, was_sent: bool) -> None:
-        """The connection is gone, or there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +52,6 @@ class EngineAddress:
         return f"{self.scheme}://{self.authority}{self.path}"
 
 
-class Exchange:
-    """One request under way."""
-
-    def __init__(self, data: bytes, sink: AnswerSink) -> None:
-        self.data = data
-        self.sink: AnswerSink | None = sink  # None: cancelled, or over
-        self.connection: _Connection | None = None
-        self.may_repeat = False  # the connection was kept: it may have been closed just then
-
-    def cancel(self) -> None:
-        """Nobody hears the rest; the engine learns it from the connection. Idempotent."""
-        self.sink = None
-        if self.connection is not None:
-            self.connection.abort()
-
-
 class EngineHttp:
     """`send` and `ask`, then `close`."""
 
@@ -98,8 +68,8 @@ class EngineHttp:
         self._connect_timeout_s = connect_timeout_s
         bearer = f"Authorization: Bearer {key}\r\n" if key else ""
         self._common = f"Host: {address.authority}\r\n{bearer}Accept: */*\r\n"
-        self._idle: list[_Connection] = []
-        self._busy: set[_Connection] = set()
+        self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
@@ -131,14 +101,14 @@ class EngineHttp:
 
     # -- of connections
 
-    def released(self, connection: "_Connection", *, is_open: bool) -> None:
+    def released(self, connection: Connection, *, is_open: bool) -> None:
         """Its exchange is over."""
         self._busy.discard(connection)
         if is_open and len(self._idle) < _MAX_IDLE:
             connection.idle_since_s = self._loop.time()
             self._idle.append(connection)
 
-    def lost(self, connection: "_Connection") -> None:
+    def lost(self, connection: Connection) -> None:
         self._busy.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
@@ -168,7 +138,7 @@ class EngineHttp:
         task.add_done_callback(self._connecting.discard)
 
     async def _open(self, exchange: Exchange) -> None:
-        connection = _Connection(self)
+        connection = Connection(self)
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 await self._loop.create_connection(
@@ -190,111 +160,6 @@ class EngineHttp:
         length = f"Content-Length: {len(ask.body)}\r\n" if ask.body or ask.method != "GET" else ""
         head = f"{ask.method} {self._address.path}{ask.path} HTTP/1.1\r\n"
         return f"{head}{self._common}{lines}{length}\r\n".encode() + ask.body
-
-
-class _Connection(asyncio.Protocol):
-    """One connection, one exchange at a time."""
-
-    def __init__(self, owner: EngineHttp) -> None:
-        self._owner = owner
-        self._transport: Any = None
-        self._exchange: Exchange | None = None
-        self._parser: Any = None
-        self._content_type = ""
-        self._is_whole = False
-        self.idle_since_s = 0.0
-
-    @property
-    def is_open(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
-
-    def carry(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        exchange.connection = self
-        self._parser = httptools.HttpResponseParser(self)
-        self._content_type = ""
-        self._is_whole = False
-        self._transport.write(exchange.data)
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    # -- asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        exchange = self._exchange
-        if exchange is None:
-            self.abort()  # an answer to nothing
-            return
-        exchange.may_repeat, exchange.data = False, b""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._fail()
-            self.abort()
-            return
-        if self._is_whole:
-            self._over(exchange)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._owner.lost(self)
-        exchange = self._exchange
-        if exchange is None:
-            return
-        if exchange.may_repeat and exchange.sink is not None:
-            self._exchange, exchange.connection = None, None
-            self._owner.repeat(exchange)
-            return
-        self._fail()
-
-    # -- httptools
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"content-type":
-            self._content_type = value.decode("latin-1").lower()
-
-    def on_headers_complete(self) -> None:
-        sink = self._sink
-        status = self._parser.get_status_code()
-        if sink is not None and status >= 200:
-            sink.head(status, self._content_type)
-
-    def on_body(self, data: bytes) -> None:
-        sink = self._sink
-        if sink is not None:
-            sink.body(data)
-
-    def on_message_complete(self) -> None:
-        self._is_whole = self._parser.get_status_code() >= 200
-
-    # -- inside
-
-    @property
-    def _sink(self) -> AnswerSink | None:
-        return None if self._exchange is None else self._exchange.sink
-
-    def _over(self, exchange: Exchange) -> None:
-        keeps = self._parser.should_keep_alive() and self.is_open
-        self._exchange, exchange.connection = None, None
-        sink, exchange.sink = exchange.sink, None
-        self._owner.released(self, is_open=keeps)
-        if not keeps:
-            self.abort()
-        if sink is not None:
-            sink.ended()
-
-    def _fail(self) -> None:
-        exchange, self._exchange = self._exchange, None
-        if exchange is None:
-            return
-        exchange.connection = None
-        sink, exchange.sink = exchange.sink, None
-        if sink is not None:
-            sink.failed(was_sent=True)
 
 
 class _Whole:

@@ -5,8 +5,9 @@ we salted with. The event loop writes, the follower's thread reads. Bounded: the
 blocks of theirs are then ones of an unknown salt, which nobody asks for.
 """
 
-from dataclasses import replace
 from typing import Final
+
+import msgspec
 
 from radixroute.events.engines.foreign import ExtraKeys, ForeignEvent, ForeignStored
 
@@ -42,4 +43,4 @@ class Salts:
             first = extra_keys[0]
             texts = tuple(self._texts.get(text, text) for text in first.texts)
             extra_keys = (ExtraKeys(texts, has_content=first.has_content), *extra_keys[1:])
-        return replace(event, cache_salt=salt, extra_keys=extra_keys)
+        return msgspec.structs.replace(event, cache_salt=salt, extra_keys=extra_keys)

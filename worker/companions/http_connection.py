@@ -1,0 +1,156 @@
+"""One HTTP/1.1 connection to an engine, and the exchange it carries.
+
+Parses answers and gives them out as they come. A connection carries one exchange at a time and is
+closed when that is cancelled. Its owner keeps it between two. On one event loop.
+"""
+
+import asyncio
+from typing import Any, Protocol
+
+import httptools
+
+
+class AnswerSink(Protocol):
+    """Who hears one answer. Exactly one of `ended` and `failed` comes, and then nothing."""
+
+    def head(self, status: int, content_type: str) -> None: ...
+
+    def body(self, data: bytes) -> None: ...
+
+    def ended(self) -> None: ...
+
+    def failed(self, *, was_sent: bool) -> None:
+        """The connection is gone, or there was none."""
+
+
+class ConnectionOwner(Protocol):
+    """Who keeps connections."""
+
+    def released(self, connection: "Connection", *, is_open: bool) -> None:
+        """Its exchange is over."""
+
+    def lost(self, connection: "Connection") -> None: ...
+
+    def repeat(self, exchange: "Exchange") -> None:
+        """A kept connection was gone when the request reached it: nothing of it was read."""
+
+
+class Exchange:
+    """One request under way."""
+
+    def __init__(self, data: bytes, sink: AnswerSink) -> None:
+        self.data = data
+        self.sink: AnswerSink | None = sink  # None: cancelled, or over
+        self.connection: Connection | None = None
+        self.may_repeat = False  # the connection was kept: it may have been closed just then
+
+    def cancel(self) -> None:
+        """Nobody hears the rest; the engine learns it from the connection. Idempotent."""
+        self.sink = None
+        if self.connection is not None:
+            self.connection.abort()
+
+
+class Connection(asyncio.Protocol):
+    """One connection, one exchange at a time."""
+
+    def __init__(self, owner: ConnectionOwner) -> None:
+        self._owner = owner
+        self._transport: Any = None
+        self._exchange: Exchange | None = None
+        self._parser: Any = None
+        self._content_type = ""
+        self._is_whole = False
+        self.idle_since_s = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def carry(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        exchange.connection = self
+        self._parser = httptools.HttpResponseParser(self)
+        self._content_type = ""
+        self._is_whole = False
+        self._transport.write(exchange.data)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            self.abort()  # an answer to nothing
+            return
+        exchange.may_repeat, exchange.data = False, b""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._fail()
+            self.abort()
+            return
+        if self._is_whole:
+            self._over(exchange)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._owner.lost(self)
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if exchange.may_repeat and exchange.sink is not None:
+            self._exchange, exchange.connection = None, None
+            self._owner.repeat(exchange)
+            return
+        self._fail()
+
+    # -- httptools
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"content-type":
+            self._content_type = value.decode("latin-1").lower()
+
+    def on_headers_complete(self) -> None:
+        sink = self._sink
+        status = self._parser.get_status_code()
+        if sink is not None and status >= 200:
+            sink.head(status, self._content_type)
+
+    def on_body(self, data: bytes) -> None:
+        sink = self._sink
+        if sink is not None:
+            sink.body(data)
+
+    def on_message_complete(self) -> None:
+        self._is_whole = self._parser.get_status_code() >= 200
+
+    # -- inside
+
+    @property
+    def _sink(self) -> AnswerSink | None:
+        return None if self._exchange is None else self._exchange.sink
+
+    def _over(self, exchange: Exchange) -> None:
+        keeps = self._parser.should_keep_alive() and self.is_open
+        self._exchange, exchange.connection = None, None
+        sink, exchange.sink = exchange.sink, None
+        self._owner.released(self, is_open=keeps)
+        if not keeps:
+            self.abort()
+        if sink is not None:
+            sink.ended()
+
+    def _fail(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            return
+        exchange.connection = None
+        sink, exchange.sink = exchange.sink, None
+        if sink is not None:
+            sink.failed(was_sent=True)

@@ -102,6 +102,11 @@ class WorkerService:
         return self._address
 
     @property
+    def info(self) -> EngineInfo | None:
+        """What its engine says of itself; None: not started."""
+        return self._info
+
+    @property
     def metrics_address(self) -> str:
         """host:port of GET /metrics; empty: no page, or not started."""
         return self._page.address

@@ -146,6 +146,7 @@ async def test_an_engine_that_comes_up_late_is_waited_for():
     finally:
         await worker.stop()
         await late.kill()
+    assert worker.info is not None
     assert worker.info.model == "fake-model"
 
 

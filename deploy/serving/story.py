@@ -53,7 +53,8 @@ class Story:
     def __init__(self, engines: tuple[EngineAt, ...]) -> None:
         self._urls = {engine.name: engine.url for engine in engines}
         self._said: dict[str, tuple[object, ...]] = {}
-        self._served: dict[str, int] = {}  # the last life that joined
+        self._deaths: dict[str, int] = {}
+        self._joined: set[str] = set()  # whose current life did
         self._is_whole = False
 
     def lines(self, look: Look, age_s: float) -> Iterator[str]:
@@ -78,20 +79,21 @@ class Story:
 
     def _worker(self, status: ActorStatus, look: Look, age_s: float) -> Iterator[str]:
         name = WorkerId(status.name)
+        if status.deaths != self._deaths.get(name, 0):
+            # Looks may miss the pause after it. A refusal is said once however often it comes.
+            self._deaths[name] = status.deaths
+            what = "is down" if name in self._joined else "cannot join"
+            self._joined.discard(name)
+            if self._is_new(name, what, status.reason):
+                yield f"{name} {what}: {with_flags(status.reason)}; it is tried again"
         member = look.members.get(name, Member(""))
         if status.state is ActorState.LIVE and member.state == REFUSED:
             if self._is_new(name, REFUSED, status.incarnation, member.reason):
                 yield f"{name} refused by the router: {member.reason}"
         elif _is_live(status, look):
-            self._served[name] = status.incarnation
+            self._joined.add(name)
             if self._is_new(name, LIVE, status.incarnation):
                 yield f"{name} joined: {self._facts(name, look)} ({age_s:.1f} s)"
-        elif status.state is ActorState.WAITING:
-            # A refusal is said once however often it comes: the engine is asked again and again.
-            served = self._served.get(name) == status.incarnation
-            if self._is_new(name, status.state, served, status.reason):
-                what = "is down" if served else "cannot join"
-                yield f"{name} {what}: {with_flags(status.reason)}; it is tried again"
         elif status.state is ActorState.DRAINING:
             if self._is_new(name, status.state, status.incarnation):
                 yield f"{name}: its process was told to end; what runs there ends first"

@@ -43,6 +43,10 @@ def up(  # noqa: PLR0913 - every parameter is an option of the command line
         str | None, typer.Option(metavar="SIZE", help="KV pool of each worker, e.g. 512MiB.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="torch (our own) or vllm: each worker starts a `vllm serve` of its own."),
+    ] = None,
     num_gpus_per_worker: Annotated[
         float | None, typer.Option(help="GPUs Ray sets aside for each worker.")
     ] = None,
@@ -73,6 +77,7 @@ def up(  # noqa: PLR0913 - every parameter is an option of the command line
         "--port": ("router.port", port),
         "--kv-memory": ("worker.kv_memory", kv_memory),
         "--device": ("worker.device", device),
+        "--engine": ("cluster.engine", engine),
         "--num-gpus-per-worker": ("cluster.num_gpus_per_worker", num_gpus_per_worker),
         "--address": ("cluster.address", address),
         "--name": ("cluster.name", name),

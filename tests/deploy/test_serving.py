@@ -219,6 +219,19 @@ async def test_a_companion_process_that_is_told_to_end_drains_and_is_replaced():
         await until(lambda: not process.is_alive)
 
 
+async def test_a_router_that_fails_is_made_again_on_its_port():
+    async with ports(1) as (a,), serving(a.url()) as (one, told):
+        await until(lambda: told.have("serving with 1 engine"))
+        before = one.status.router
+        one._router()._ticking.cancel()  # as a bug of ours would end it
+        await until(lambda: told.have("router is down"))
+        await until(lambda: len([s for s in told.lines if "serving with 1 engine" in s]) == 2)
+        assert one.status.router.address == before.address
+        assert one.status.router.incarnation > before.incarnation
+        async with door(one) as (router, _inspect):
+            assert await ids_of(router.Generate(ask([1, 2, 3], 4))) == expected([1, 2, 3], 4)
+
+
 async def test_a_companion_process_ends_with_whoever_started_it():
     """No `stop` and no signal: its pipe closes, as when this process is killed."""
     async with ports(1) as (a,), serving(a.url()) as (one, told):

@@ -1,4 +1,4 @@
-"""`radixroute up --engine vllm` with a fake `vllm` on the PATH: Ray actors that own their servers."""
+"""`radixroute up --engine vllm`, a fake `vllm` on the PATH: Ray actors that own their servers."""
 
 import json
 import os

@@ -64,6 +64,20 @@ def children_named(pid: int, names: Container[str]) -> set[ProcessId]:
     }
 
 
+def with_variable(name: str, value: str) -> set[ProcessId]:
+    """Every live process of ours that has this in its environment; whatever its parents are."""
+    entry = f"{name}={value}".encode()
+    found = set()
+    for pid, stat in _all():
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            continue  # another's, or gone
+        if not stat.is_dead and entry in environment.split(b"\0"):
+            found.add(ProcessId(pid, stat.started_ticks))
+    return found
+
+
 def await_gone(processes: Iterable[ProcessId], timeout_s: float) -> set[ProcessId]:
     """Waits until all are gone; returns those that are not when the time is up."""
     give_up_s = time.monotonic() + timeout_s

@@ -17,11 +17,27 @@ from radixroute.events.net.bind import is_loopback, why_not_free
 from radixroute.router.errors import UnknownPolicy
 from radixroute.router.policy.registry import policy_named
 from radixroute.router.settings import RouterSettings
+from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.settings import WorkerSettings
 
 SECRET_BYTES = 16
+OWN_ENGINE, VLLM = ENGINES = ("torch", "vllm")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/name
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """What `serve` puts a router in front of."""
+
+    engines: tuple[str, ...] = ()  # URL or NAME=URL of each
+    # Companions that share a process, and its end: a stream that two of them had is not resumed
+    # again. More than 1 saves memory where there are many engines.
+    engines_per_process: int = 1
+
+    def __post_init__(self) -> None:
+        if self.engines_per_process < 1:
+            raise ConfigError("engines_per_process must be 1 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +48,11 @@ class ClusterSettings:
     workers: int = 2
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     router: RouterSettings = field(default_factory=RouterSettings)
+    companion: CompanionSettings = field(default_factory=CompanionSettings)
+    serve: ServeSettings = field(default_factory=ServeSettings)
+    # What computes: torch (our own engine) or vllm (each worker starts a `vllm serve` and owns it).
+    engine: str = "torch"
+    engine_args: tuple[str, ...] = ()  # of each `vllm serve`, after those that let it join
     address: str | None = None  # a running Ray to join: "auto" or host:port; None starts one
     num_cpus: int | None = None  # CPUs a Ray of our own offers; None: those of the machine
     num_gpus: int | None = None  # GPUs a Ray of our own offers; None: those Ray finds
@@ -52,6 +73,8 @@ class ClusterSettings:
             )
         if self.workers < 1:
             raise ConfigError(f"workers is {self.workers}; a cluster needs at least 1")
+        if self.engine not in ENGINES:
+            raise ConfigError(f"engine {self.engine!r}: use one of {', '.join(ENGINES)}")
         if self.num_cpus_per_worker < 0 or self.num_gpus_per_worker < 0:
             raise ConfigError("num_cpus_per_worker and num_gpus_per_worker cannot be negative")
         if self.start_timeout_s <= 0 or self.stop_timeout_s <= 0:
@@ -137,7 +160,10 @@ def from_record(record: Mapping[str, Any]) -> ClusterSettings:
     return ClusterSettings(
         **fields
         | {
+            "engine_args": tuple(fields["engine_args"]),
             "worker": WorkerSettings(**fields["worker"]),
             "router": RouterSettings(**fields["router"]),
+            "companion": CompanionSettings(**fields["companion"]),
+            "serve": ServeSettings(**fields["serve"] | {"engines": (*fields["serve"]["engines"],)}),
         }
     )

@@ -18,10 +18,11 @@ from typing import Any
 
 from radixroute.config_values import WrongType, from_text, from_toml
 from radixroute.deploy.errors import DeployError
-from radixroute.deploy.settings import ClusterSettings
+from radixroute.deploy.settings import ClusterSettings, ServeSettings
 from radixroute.errors import BadConfig
 from radixroute.router.errors import RouterError
 from radixroute.router.settings import RouterSettings
+from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.errors import WorkerError
 from radixroute.worker.settings import WorkerSettings
 
@@ -77,7 +78,8 @@ class Config:
 
     def settings(self) -> Iterator[Setting]:
         """Every value in the order of its section's fields."""
-        records = (self.cluster, self.cluster.worker, self.cluster.router, self.client)
+        whole = self.cluster
+        records = (whole, whole.worker, whole.router, whole.companion, whole.serve, self.client)
         for section, record in zip(SECTIONS, records, strict=True):
             for one in _fields(SECTIONS[section]):
                 key = f"{section}.{one.name}"
@@ -91,6 +93,8 @@ SECTIONS: Mapping[str, Any] = MappingProxyType(
         "cluster": ClusterSettings,
         "worker": WorkerSettings,
         "router": RouterSettings,
+        "companion": CompanionSettings,
+        "serve": ServeSettings,
         "client": ClientSettings,
     }
 )
@@ -200,7 +204,10 @@ def _understood(given: Given, section: str, name: str) -> object:
 def _cluster(values: Mapping[str, Mapping[str, object]]) -> ClusterSettings:
     worker = _built("worker", WorkerSettings, values["worker"])
     router = _built("router", RouterSettings, values["router"])
-    whole = {**values["cluster"], "worker": worker, "router": router}
+    companion = _built("companion", CompanionSettings, values["companion"])
+    serve = _built("serve", ServeSettings, values["serve"])
+    inner = {"worker": worker, "router": router, "companion": companion, "serve": serve}
+    whole = {**values["cluster"], **inner}
     built: ClusterSettings = _built("cluster", ClusterSettings, whole)
     return built
 

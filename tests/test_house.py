@@ -116,7 +116,9 @@ names = [
 ]
 assert len(names) > 30, names
 names += ["radixroute.cli.app", "radixroute.config", "radixroute.client"]
-for name in [*names, "radixroute.worker.service"]:
+names += ["radixroute.deploy.serving.serve", "radixroute.worker.companion_process.__main__"]
+names += ["radixroute.worker.service"]
+for name in names:
     importlib.import_module(name)
 """
 

@@ -12,14 +12,15 @@ the same way.
 
 A *session* here is always a worker session: one stream between a router and this worker.
 
-Imports point one way: `service` > `api` | `process` | `model` | `companions` > `engine` >
-`settings` > `errors`.
+Imports point one way: `companion_process` > `service` > `api` | `process` | `model` |
+`companions` > `engine` > `settings` > `errors`.
 The engine process alone brings `model` in, by the name of its runner.
 
     api/          the gRPC server, and which caller gets which output
     process/      the engine process: starting it, its loop, the messages to and fro
     engine/       the scheduler, the prefix cache and the steps they make; no torch
     companions/   engines that are not ours, by their URLs; no torch
+    companion_process/   several of them in a process of their own
     model/        weights, GGUF files, attention and sampling in torch
     service.py    one worker, whole: starts and stops the parts and routes between them
     settings.py   settings of one worker, with their defaults and units

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from radixroute.deploy.actors.actor_logging import log_to
+from radixroute.deploy.actors.own_engine import OwnEngine, ServerSettings
 from radixroute.deploy.actors.service_host import ServiceHost
 from radixroute.deploy.state.records import StartOutcome
 from radixroute.radix.ids import WorkerId
@@ -27,7 +28,8 @@ class Ending:
 
 
 class WorkerActor:
-    """One worker: engine, event publisher and gRPC server, all owned by `WorkerService`."""
+    """One worker: engine, event publisher and gRPC server, all owned by `WorkerService`; and the
+    server of another engine, where it has one."""
 
     def __init__(
         self,
@@ -35,13 +37,19 @@ class WorkerActor:
         node_address: Callable[[], str] | None,
         run_dir: str,
         ending: Ending,
+        server: ServerSettings | None = None,
     ) -> None:
-        """`node_address` names the host to bind where it is not the settings' own."""
+        """`node_address` names the host to bind where it is not the settings' own. `server`: of
+        another engine, which it starts and ends; None: our own engine."""
         log_to(run_dir, settings.worker_id)
         host = settings.host if node_address is None else node_address()
-        self._host = ServiceHost(
-            "worker", lambda: WorkerService(replace(settings, host=host)), ending.drain_s
-        )
+        worker = replace(settings, host=host)
+
+        def make() -> WorkerService | OwnEngine:
+            return WorkerService(worker) if server is None else OwnEngine(worker, server)
+
+        self._host: ServiceHost[WorkerService | OwnEngine]
+        self._host = ServiceHost("worker", make, ending.drain_s)
         ending.on_sigterm(self._host.leave)
 
     async def start(self) -> StartOutcome:

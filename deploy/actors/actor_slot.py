@@ -136,7 +136,7 @@ class ActorSlot:
             began_s = loop.time()
             self.actor = actor or self._spawn()
             while not await self._is_placed(self.actor):
-                log.warning("%s: Ray made no process for it; spawning another", self.name)
+                log.warning("%s: no process was made for it; spawning another", self.name)
                 self.actor.kill()
                 self.actor = self._spawn()
             reason = await self._live(self.actor)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from radixroute.deploy.actors.actor_classes import Ending, RouterActor, WorkerActor
+from radixroute.deploy.actors.own_engine import ServerSettings
 from radixroute.deploy.errors import ActorLost
 from radixroute.deploy.ray_env import (
     NodeAffinitySchedulingStrategy,
@@ -20,7 +21,7 @@ from radixroute.deploy.ray_env import (
     on_sigterm,
     ray,
 )
-from radixroute.deploy.settings import ClusterSettings
+from radixroute.deploy.settings import OWN_ENGINE, ClusterSettings
 from radixroute.deploy.state.ledger import Ledger
 from radixroute.deploy.state.records import StartOutcome
 from radixroute.radix.ids import WorkerId
@@ -103,7 +104,7 @@ class RaySpawners:
             return (
                 ray.remote(WorkerActor)
                 .options(**options)
-                .remote(worker, node_address, self.run_dir, self._ending)
+                .remote(worker, node_address, self.run_dir, self._ending, self._server)
             )
 
         return RaySpawner(f"{settings.name}:{worker_id}", make)
@@ -125,6 +126,19 @@ class RaySpawners:
             )
 
         return RaySpawner(f"{settings.name}:router", make)
+
+    @property
+    def _server(self) -> ServerSettings | None:
+        settings = self.settings
+        if settings.engine == OWN_ENGINE:
+            return None
+        return ServerSettings(
+            settings.companion,
+            settings.name,
+            settings.engine_args,
+            settings.runtime_dir,
+            self.run_dir,
+        )
 
     @property
     def _ending(self) -> Ending:

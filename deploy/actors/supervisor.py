@@ -7,6 +7,7 @@ through `ActorSpawners` alone, so it runs without Ray in tests. `check()` states
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 from radixroute.deploy.actors.actor_slot import Actor, ActorSlot, SlotLimits, Spawner
@@ -47,7 +48,15 @@ class ActorSpawners(Protocol):
 class Supervisor:
     """Keeps one cluster as its settings want it. Owned by the controller; one event loop."""
 
-    def __init__(self, settings: ClusterSettings, spawners: ActorSpawners, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        spawners: ActorSpawners,
+        ledger: Ledger,
+        *,
+        names: Sequence[WorkerId] = (),
+    ) -> None:
+        """`names` of workers: else as many as the settings say, by number."""
         self._settings = settings
         self._ledger = ledger
         limits = SlotLimits(start_s=settings.start_timeout_s, stop_s=settings.stop_timeout_s)
@@ -68,7 +77,7 @@ class Supervisor:
                 limits=limits,
                 is_patient=patient,
             )
-            for name in map(_worker_id, range(settings.workers))
+            for name in names or [_worker_id(index) for index in range(settings.workers)]
         )
         self._changed = asyncio.Event()
         self._pusher: asyncio.Task[None] | None = None

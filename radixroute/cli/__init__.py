@@ -7,7 +7,7 @@ so that `--help` answers at once. Called by `radixroute.__main__`; nothing impor
 The way in: `app.py`, then the file of a command.
 
     app.py                the application made of the commands, and where errors become exit codes
-    cluster.py            `up`, `down`, `config`, `warm`
+    cluster/              `up`, `serve`, `down`, `config`, `warm`
     submit.py             `submit`
     answers.py            what is shown of the answers to one prompt
     inspect.py            `workers`, `hits`, `explain`

@@ -12,7 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from radixroute import __version__
-from radixroute.cli import cluster, completion, inspect, policies, submit
+from radixroute.cli import completion, inspect, policies, submit
+from radixroute.cli.cluster import command as cluster
+from radixroute.cli.cluster import serve
 from radixroute.cli.compile_progress import compilation_shown
 from radixroute.cli.console import complain
 from radixroute.cli.context import Context
@@ -66,5 +68,5 @@ def _before(
     ctx.obj = Context(config_path=config)
 
 
-for commands in (cluster, submit, inspect, policies, events, replay, completion):
+for commands in (cluster, serve, submit, inspect, policies, events, replay, completion):
     commands.register(app)

@@ -28,6 +28,8 @@ BASE_MODULES = (
     "radixroute.worker.settings",
     "radixroute.deploy.settings",
     "radixroute.deploy.cluster.up_down",
+    "radixroute.deploy.serving.serve",
+    "radixroute.worker.companion_process.__main__",
 )
 
 

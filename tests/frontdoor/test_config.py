@@ -79,9 +79,24 @@ def test_every_field_of_every_record_can_be_set_from_text():
     config = load(environ={})
     for one in config.settings():
         text = "none" if one.value is None else str(one.value)
+        text = ",".join(one.value) if isinstance(one.value, tuple) else text
         again = load(environ={}, flags=[assignment(f"{one.key}={text}")])
         assert values(again)[one.key].value == one.value, one.key
         assert values(again)[one.key].source == "--set"
+
+
+def test_engines_are_a_list_in_the_file_and_commas_in_text(written):
+    path = written("""
+        [serve]
+        engines = ["http://h:1", "blue=http://h:2"]
+        [companion]
+        model = "/m"
+    """)
+    two = ("http://h:1", "blue=http://h:2")
+    assert load(path=path, environ={}).cluster.serve.engines == two
+    assert load(path=path, environ={}).cluster.companion.model == "/m"
+    environ = {"RADIXROUTE_SERVE_ENGINES": "http://h:1, blue=http://h:2"}
+    assert load(environ=environ).cluster.serve.engines == two
 
 
 @pytest.mark.parametrize(
@@ -92,9 +107,13 @@ def test_every_field_of_every_record_can_be_set_from_text():
             r"unknown setting worker\.kv_memroy; did you mean worker\.kv_memory",
         ),
         ("[wroker]\nport = 1", "unknown section wroker; did you mean worker"),
-        ("[zzz]\nport = 1", "known are cluster, worker, router, client"),
+        ("[zzz]\nport = 1", "known are cluster, worker, router, companion, serve, client"),
         ("[cluster]\nworker = 1", "unknown setting cluster.worker; did you mean cluster.workers"),
         ("workers = 2", "outside a section"),
+        ("[companion]\nallow_events = true", "did you mean companion.allow_no_events"),
+        ("[companion]\ndialect = 'vlm'", r"companion\.dialect: 'vlm' is none"),
+        ("[serve]\nengine = []", "did you mean serve.engines"),
+        ("[serve]\nengines = 'http://h:1'", "takes a list"),
         ("[worker]\nport = '80'", r"worker\.port takes a whole number, not text"),
         ("[worker]\nport = 80.5", "whole number"),
         ("[worker]\nport = true", "whole number"),

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--runner", required=True, help="module:function(settings)")
     options = parser.parse_args(arguments)
-    _die_with(options.parent)
+    die_with(options.parent)
     keep_freed_memory()
     # Both go to whole groups of processes: the server stops us in its own order.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -88,7 +88,7 @@ def _load_runner(name: str, settings: WorkerSettings) -> ModelRunner:
     return runner
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """SIGKILL when the parent dies; it may have died before we asked."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -7,21 +7,14 @@ from typing import Annotated
 
 import typer
 
+from radixroute.cli.cluster.options import ClusterNameOption, SetOption, config_of
 from radixroute.cli.console import JsonOption, cell, show, show_json, show_table, table_of, tell
-from radixroute.cli.context import context_of
 from radixroute.cli.policies import NamesPolicies
 from radixroute.cli.reported_errors import reported_deploy_errors
-from radixroute.config import DEFAULT, Config, Given, assignment, flag
+from radixroute.config import DEFAULT, flag
 from radixroute.deploy.settings import ClusterSettings, no_model
 from radixroute.errors import BadConfig
 
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any setting; may be repeated."),
-]
-ClusterNameOption = Annotated[
-    str | None, typer.Option("--name", help="The cluster's name, for more than one.")
-]
 AddressOption = Annotated[
     str | None,
     typer.Option(help='A running Ray to join: "auto" or HOST:PORT. Default: a Ray of its own.'),
@@ -53,6 +46,10 @@ def up(  # noqa: PLR0913 - every parameter is an option of the command line
         str | None, typer.Option(metavar="SIZE", help="KV pool of each worker, e.g. 512MiB.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="torch (our own) or vllm: each worker starts a `vllm serve` of its own."),
+    ] = None,
     num_gpus_per_worker: Annotated[
         float | None, typer.Option(help="GPUs Ray sets aside for each worker.")
     ] = None,
@@ -84,6 +81,7 @@ def up(  # noqa: PLR0913 - every parameter is an option of the command line
         "--http-port": ("router.http_port", http_port),
         "--kv-memory": ("worker.kv_memory", kv_memory),
         "--device": ("worker.device", device),
+        "--engine": ("cluster.engine", engine),
         "--num-gpus-per-worker": ("cluster.num_gpus_per_worker", num_gpus_per_worker),
         "--address": ("cluster.address", address),
         "--name": ("cluster.name", name),
@@ -93,7 +91,7 @@ def up(  # noqa: PLR0913 - every parameter is an option of the command line
         given += [flag(f"{one}.insecure_bind", True, "--insecure-bind") for one in _LISTENERS]
     if events_compat:
         given.append(flag("worker.events_compat", True, "--events-compat"))
-    cluster = _runnable(_config(ctx, given, settings).cluster)
+    cluster = _runnable(config_of(ctx, given, settings).cluster)
     from radixroute.deploy.cluster import up_down
 
     try:
@@ -121,7 +119,7 @@ def down(
     """
     flags = {"--address": ("cluster.address", address), "--name": ("cluster.name", name)}
     given = [flag(key, value, typed) for typed, (key, value) in flags.items() if value is not None]
-    cluster = _config(ctx, given, settings).cluster
+    cluster = config_of(ctx, given, settings).cluster
     from radixroute.deploy.cluster import up_down
 
     with reported_deploy_errors():
@@ -142,7 +140,9 @@ def config(
     Example: [bold]RADIXROUTE_WORKER_KV_MEMORY=1GiB radixroute config --changed[/]
     """
     shown = [
-        one for one in _config(ctx, [], settings).settings() if not changed or one.source != DEFAULT
+        one
+        for one in config_of(ctx, [], settings).settings()
+        if not changed or one.source != DEFAULT
     ]
     if as_json:
         show_json({one.key: {"value": one.shown, "source": one.source} for one in shown})
@@ -183,10 +183,6 @@ def warm() -> None:
 _LISTENERS = ("router", "worker")
 
 
-def _config(ctx: typer.Context, given: list[Given], settings: list[str] | None) -> Config:
-    return context_of(ctx).config([*given, *(assignment(text) for text in settings or ())])
-
-
 def _runnable(cluster: ClusterSettings) -> ClusterSettings:
     """With a model, by its full path: the daemon runs elsewhere."""
     model = cluster.worker.model
@@ -205,4 +201,6 @@ def _runnable(cluster: ClusterSettings) -> ClusterSettings:
 def _readable(value: object) -> object:
     if value is None:
         return "none"
+    if isinstance(value, tuple):
+        value = ", ".join(value)
     return '""' if value == "" else value

@@ -1,0 +1,194 @@
+"""`radixroute serve` as its user runs it, in front of fake vLLMs; what other commands see of it."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+import typer
+
+from radixroute.cli.app import app
+from radixroute.deploy.process_tree import descendants
+from radixroute.deploy.serving.story import FLAGS
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.protos import radixroute_pb2_grpc as rpc
+from radixroute.request.wire import pack_tokens
+from tests.engines.fake_vllm import FakeVllm
+from tests.engines.fleets import assert_whole
+from tests.worker.fakes import make_tokenizer
+
+pytestmark = pytest.mark.e2e
+LIMIT_S = 60.0
+PROMPT = list(range(1, 30))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The model's: a tokenizer and nothing else."""
+    made = tmp_path / "model"
+    made.mkdir()
+    for name, content in make_tokenizer().files().items():
+        (made / name).write_bytes(content)
+    return made
+
+
+@asynccontextmanager
+async def engines(n, **changes):
+    made = [FakeVllm(**changes) for _ in range(n)]
+    urls = [await one.start() for one in made]
+    try:
+        yield made, urls
+    finally:
+        await asyncio.gather(*(one.kill() for one in made))
+
+
+class Serve:
+    """The command, running; what it says comes line by line."""
+
+    def __init__(self, process):
+        self.process = process
+        self.lines = []
+
+    async def says(self, *parts):
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                line = await self._line()
+                if all(part in line for part in parts):
+                    return line
+
+    async def _line(self):
+        line = (await self.process.stderr.readline()).decode()
+        assert line, f"it ended before that; it said {self.lines}"
+        self.lines.append(line.strip())
+        return line.strip()
+
+
+@asynccontextmanager
+async def serve(tmp_path, folder, *arguments):
+    command = [sys.executable, "-m", "radixroute", "serve", "--port", "0", *arguments]
+    command += ["--tokenizer", str(folder), "--set", "router.metrics_port=none"]
+    environment = {**os.environ, "RADIXROUTE_CLUSTER_RUNTIME_DIR": str(tmp_path / "run")}
+    process = await asyncio.create_subprocess_exec(
+        *command, stderr=asyncio.subprocess.PIPE, env=environment
+    )
+    try:
+        yield Serve(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def command(tmp_path, *arguments):
+    environment = {**os.environ, "RADIXROUTE_CLUSTER_RUNTIME_DIR": str(tmp_path / "run")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "radixroute", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        env=environment,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, arguments
+    return out.decode()
+
+
+def ask(prompt, n):
+    sampling = pb.SamplingParams(max_tokens=n, temperature=0.0, ignore_eos=True)
+    return pb.GenerateRequest(token_ids=pack_tokens(prompt), sampling=sampling)
+
+
+async def test_two_engines_by_url_answer_and_other_commands_find_them(tmp_path, folder):
+    async with (
+        engines(2) as (_, (a, b)),
+        serve(tmp_path, folder, "--engine", a, "--engine", f"blue={b}") as one,
+    ):
+        address = (await one.says("router listens at")).rpartition(" ")[2]
+        await one.says("serving with all 2 engines")
+        told = "\n".join(one.lines)
+        assert f"engine-0 joined: fake-model (vllm) at {a}, block size 4, 256 blocks" in told
+        assert f"blue joined: fake-model (vllm) at {b}" in told
+        async with grpc.aio.insecure_channel(address) as channel:
+            router = rpc.RouterStub(channel)
+            messages = [message async for message in router.Generate(ask(PROMPT, 12))]
+        assert_whole(messages, PROMPT, 12)
+        by_address = await command(tmp_path, "workers", "--json", "--router", address)
+        assert {w["worker_id"]: w["state"] for w in json.loads(by_address)["workers"]} == {
+            "engine-0": "live",
+            "blue": "live",
+        }
+        hits = json.loads(await command(tmp_path, "hits", "--json"))  # found as `up` is
+        assert hits["total"]["requests"] == 1
+        await command(tmp_path, "down")
+        async with asyncio.timeout(LIMIT_S):
+            assert await one.process.wait() == 0
+
+
+async def test_a_companion_process_killed_under_streams_costs_no_token(tmp_path, folder):
+    async with (
+        engines(2, step_s=0.02) as (_, (a, b)),
+        serve(tmp_path, folder, "--engine", a, "--engine", b) as one,
+    ):
+        address = (await one.says("router listens at")).rpartition(" ")[2]
+        await one.says("serving with all 2 engines")
+        async with grpc.aio.insecure_channel(address) as channel:
+            router = rpc.RouterStub(channel)
+            prompts = [[n, *PROMPT] for n in range(1, 9)]
+            calls = [router.Generate(ask(prompt, 60)) for prompt in prompts]
+            heads = [await call.read() for call in calls]
+            assert {head.usage.worker_id for head in heads} == {"engine-0", "engine-1"}
+            first, _second = sorted(
+                descendants(one.process.pid), key=lambda process: process.started_ticks
+            )
+            first.send(signal.SIGKILL)
+            tails = await asyncio.gather(*(rest_of(call) for call in calls))
+        for prompt, head, tail in zip(prompts, heads, tails, strict=True):
+            assert_whole([head, *tail], prompt, 60)
+        await one.says("serving with all 2 engines")
+        down = [line for line in one.lines if "is down" in line]
+        assert len(down) == 1
+        assert "signal 9" in down[0]
+
+
+async def rest_of(call):
+    messages = []
+    while (message := await call.read()) is not grpc.aio.EOF:
+        messages.append(message)
+    return messages
+
+
+async def test_a_refused_join_names_the_option_that_lets_it_in(tmp_path, folder):
+    async with engines(1, has_details=False) as (_, (url,)):
+        async with serve(tmp_path, folder, "--engine", url) as one:
+            line = await one.says("engine-0 cannot join")
+            assert "--enable-prompt-tokens-details" in line
+            assert "--allow-no-cached-tokens" in line
+            assert url in line
+        async with serve(
+            tmp_path, folder, "--engine", url, "--allow-no-cached-tokens", "--name", "again"
+        ) as one:
+            await one.says("serving with 1 engine")
+
+
+async def test_what_cannot_be_an_engine_ends_the_command_at_once(tmp_path, folder):
+    async with serve(tmp_path, folder, "--engine", "10.0.0.1:8000") as one:
+        await one.says("is no URL of an engine")
+        assert await one.process.wait() == 2
+
+
+def test_every_option_that_a_refusal_may_name_is_one_of_the_command():
+    group: Any = typer.main.get_command(app)
+    options = {name for one in group.commands["serve"].params for name in one.opts}
+    assert set(FLAGS.values()) <= options
+
+
+def test_settings_within_longer_names_stay(tmp_path):
+    from radixroute.deploy.serving.story import with_flags
+
+    text = "set companion.allow_no_events or companion.block_size."
+    assert with_flags(text) == "set --allow-no-events or --block-size."
+    assert re.search("companion.models", with_flags("companion.models"))

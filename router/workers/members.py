@@ -165,6 +165,7 @@ class Members:
     def absent_unlisted(self) -> Iterator[AbsentWorker]:
         """Those that are being brought up, without any that is still listed."""
         return (one for one in self.absent if one.worker_id not in self._by_id)
+
     def has_successor(self, sampling: SamplingParams) -> bool:
         """For an answer that another began: now or before long. O(workers)."""
         if not self.had_limited or not self._by_id:

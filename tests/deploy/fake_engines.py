@@ -80,6 +80,10 @@ class FakeHost:
     def abort(self, request_id, attempt):
         self._engine.abort(request_id, attempt)
 
+    def inquire(self, session_id, request_id, attempt):
+        self._engine.inquire(session_id, request_id, attempt)
+        self._work.set()
+
     def end_session(self, session_id):
         self._engine.end_session(session_id)
 

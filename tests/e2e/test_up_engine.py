@@ -72,6 +72,8 @@ def test_workers_own_their_servers_and_everything_goes_with_down(front, tmp_path
     up = front("up", "--engine", "vllm", "--model", "fake-model", "--workers", "2")
     assert up.returncode == 0, up.stderr
     state = read_state(runtime_dir(str(tmp_path / "run")), NAME)
+    assert state is not None
+    assert state.process is not None
     family = descendants(state.process.pid)
     owned = servers(family)
     assert len(owned) == 4  # two servers, each with a core

@@ -37,6 +37,7 @@ from radixroute.worker.settings import WorkerSettings
 
 # Between two looks, however many requests an engine refuses.
 _PAUSE_S = 0.05
+_NOT_HERE = "request_id: no such attempt runs here"
 
 _log = logging.getLogger(__name__)
 
@@ -148,6 +149,12 @@ class Companion:
         if call is not None:
             self._tick.output(self._calls.cancel(call))
             self._rest_if_idle()
+
+    def inquire(self, session_id: str, request_id: str, attempt: int) -> None:
+        """One that is not here ends once more: what it had to say is said, or was lost."""
+        if self._calls.find(request_id, attempt) is None:
+            end = FinishReason.ABORT
+            self._tick.output(TokenOutput(request_id, attempt, session_id, 0, (), end, _NOT_HERE))
 
     def end_session(self, session_id: str) -> None:
         self._calls.forget_session(session_id)

@@ -82,7 +82,7 @@ class Pages:
         common = {"object": "model", "created": self._started_s, "owned_by": OWNER}
         common["max_model_len"] = facts.max_model_len
         yield {"id": facts.model, **common, "root": facts.model, "parent": None}
-        for name in sorted(runtime.core.adapters):
+        for name in sorted(runtime.core.adapters.served):
             yield {"id": name, **common, "root": name, "parent": facts.model}
 
 

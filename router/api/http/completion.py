@@ -163,7 +163,7 @@ class Completion:
     def _asked(self, read: Read) -> list[OpenAIRequest]:
         body = read.body
         model = body.model or ""
-        is_adapter = self._reception.runtime.core.adapters.may_serve(model)
+        is_adapter = model in self._reception.runtime.core.adapters.served
         session = self._incoming.header(b"x-session-id") or body.prompt_cache_key or ""
         return [
             OpenAIRequest(

@@ -122,7 +122,7 @@ async def test_a_server_that_may_not_join_is_ended(model):
 _LIFE = """
 import asyncio, sys
 from pathlib import Path
-from tests.engines.test_own_engine import engine
+from tests.e2e.test_own_engine import engine
 
 async def main():
     one = engine(Path(sys.argv[1]))

@@ -246,7 +246,7 @@ _MAIN = """
 import sys
 from radixroute.deploy.serving.serve import serve
 from tests.deploy.fake_engines import ARGUMENTS
-from tests.deploy.test_serving import settings
+from tests.e2e.test_serving import settings
 chosen = settings(*sys.argv[2:], runtime_dir=sys.argv[1])
 sys.exit(serve(chosen, lambda line: print(line, flush=True), ARGUMENTS))
 """

@@ -52,10 +52,7 @@ def run(
     say: Callable[[str], None],
     small_disk: Path | None = None,
 ) -> Outcome:
-    """Two workers with this model on a Ray of their own. Call it from the main thread.
-
-    Of the kinds, `DISK_FULL` needs the small disk and `WORKER_CUT` a network of this process's own.
-    """
+    """Two workers with this model on a Ray of their own. Call it from the main thread."""
     cluster = LocalCluster(
         ClusterSettings(
             num_cpus=2,
@@ -69,7 +66,20 @@ def run(
     )
     with cluster:
         say(f"a router at {cluster.router_address}, two workers")
-        return asyncio.run(_run(cluster, Fleet(cluster, small_disk), settings, say))
+        return run_on(cluster, settings, say, small_disk)
+
+
+def run_on(
+    cluster: LocalCluster,
+    settings: ChaosSettings,
+    say: Callable[[str], None],
+    small_disk: Path | None = None,
+) -> Outcome:
+    """Two workers that run; they do so afterwards.
+
+    Of the kinds, `DISK_FULL` needs the small disk and `WORKER_CUT` a network of this process's own.
+    """
+    return asyncio.run(_run(cluster, Fleet(cluster, small_disk), settings, say))
 
 
 async def _run(

@@ -1,4 +1,4 @@
-"""kill -9 of a worker under load: every stream ends whole, and the worker comes back empty."""
+"""kill -9 of workers, router and controller under load: streams end whole, and each comes back."""
 
 import asyncio
 import os
@@ -13,6 +13,9 @@ import grpc
 import numpy as np
 import pytest
 
+from bench.chaos.faults import Fault
+from bench.chaos.load import LoadSettings
+from bench.chaos.run import ChaosSettings, run_on
 from radixroute.deploy.cluster.local import LocalCluster
 from radixroute.deploy.errors import DeployError
 from radixroute.deploy.process_tree import ProcessId, descendants
@@ -135,6 +138,18 @@ def test_a_killed_router_comes_back_on_its_port_with_its_workers(cluster: LocalC
     assert cluster.status.router.state is ActorState.LIVE
     (answer, *_) = asyncio.run(_all_answers(address, None))
     assert answer.positions == list(range(TOKENS))
+
+
+def test_the_client_library_mends_what_a_killed_engine_and_a_killed_router_break(
+    cluster: LocalCluster,
+):
+    kinds = (Fault.ENGINE, Fault.ROUTER)
+    load = LoadSettings(streams=16, prompts=5)
+    outcome = run_on(cluster, ChaosSettings(requests=20, kills=2, kinds=kinds, load=load), print)
+    assert set(outcome.faults) == set(kinds)
+    assert outcome.requests >= 20
+    assert outcome.resumes["by_clients"] > 0
+    assert outcome.tally.is_sound, outcome.record
 
 
 def test_a_killed_controller_is_replaced_and_adopts_the_living(cluster: LocalCluster):

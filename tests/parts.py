@@ -1,6 +1,6 @@
 """What runs where: the first of many in `make test`, all the others in `make test-deep`.
 
-`parts` cuts seeds, `examples` says how many of them hypothesis makes up.
+`parts` cuts seeds; `examples` says how many histories or inputs are made up.
 """
 
 from itertools import pairwise
@@ -26,7 +26,7 @@ def parts(n: int, *, quick: int, step: int | None = None, slow: int | None = Non
 
 
 def examples(quick: int, deep: int) -> Any:
-    """Gives a test its `n_examples`, twice."""
+    """Gives a test its `n_examples`: so many here, and so many there."""
     return pytest.mark.parametrize(
         "n_examples", [quick, pytest.param(deep, marks=pytest.mark.deep)]
     )

@@ -49,7 +49,7 @@ def judge(seen: Counter[str], least: float = 0.9) -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_no_honest_worker_is_suspected(name):
-    seen = play(1, SHAPES[name], 600)
+    seen = play(1, SHAPES[name], 300)
     judge(seen)
     assert seen["inside"] > 0.2 * seen["reports"], "no report spoke of the middle of a batch"
     if name == "stormy":

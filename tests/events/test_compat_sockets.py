@@ -114,15 +114,15 @@ def test_a_dead_subscriber_blocks_nobody_and_its_loss_shows(started):
     publisher = make_publisher(started, send_high_water_mark=4, max_queued_batches=100_000)
     dead = started(strict_vllm.Subscriber(publisher.endpoints, receive_high_water_mark=4))
     n_before = publish_until_heard(publisher, dead)
-    # More than all buffers on the way hold: 2,000 batches of 100 KB.
+    # More than all buffers on the way hold: 600 batches of 100 KB.
     big = batch(0, 12_000)[0]
     took_s = []
-    for _ in range(2000):
+    for _ in range(600):
         began = time.perf_counter()
         publisher.publish((big,))
         took_s.append(time.perf_counter() - began)
-    assert sorted(took_s)[1980] < 0.1  # p99: this thread may well be stopped once or twice
-    n_all = n_before + 2000
+    assert sorted(took_s)[593] < 0.1  # p99: this thread may well be stopped once or twice
+    n_all = n_before + 600
     wait_for(lambda: publisher.counters.sent == n_all)
     assert publisher.counters.overruns >= 1
     assert publisher.counters.dropped == 0
@@ -145,13 +145,13 @@ def test_a_dead_subscriber_costs_the_others_nothing(started):
     while alive.receive(0.05) is not None:
         pass
     seqs = []
-    for _ in range(500):  # in step, so that the living one is never behind
+    for _ in range(250):  # in step, so that the living one is never behind
         publisher.publish(batch(0, 12_000))
         frames = alive.receive(strict_vllm.PATIENCE_S)
         assert frames is not None
         seqs.append(int.from_bytes(frames[1], "big"))
     assert publisher.counters.overruns >= 1
-    assert seqs == list(range(seqs[0], seqs[0] + 500))
+    assert seqs == list(range(seqs[0], seqs[0] + 250))
 
 
 def test_a_wide_bind_needs_saying_so():

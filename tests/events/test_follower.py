@@ -26,6 +26,7 @@ from tests.events.recordings import (
 )
 from tests.events.session_bench import EPOCH, OTHER, batch, beat, honest_beat
 from tests.events.test_vllm_frames import frames_of, lines
+from tests.parts import parts
 
 SEEDS = 40
 
@@ -48,9 +49,9 @@ def followed_up_to_each(world):
     assert reader.ending is Ending.FINISHED
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, 20))
-def test_at_every_record_it_is_the_truth_and_what_was_known_live(first):
-    for seed in range(first, first + 20):
+@pytest.mark.parametrize("seeds", parts(SEEDS, quick=12))
+def test_at_every_record_it_is_the_truth_and_what_was_known_live(seeds):
+    for seed in seeds:
         world = recorded_world(seed)
         steps = followed_up_to_each(world)
         for (follower, _), lived in zip(steps, world.lived, strict=False):
@@ -61,10 +62,10 @@ def test_at_every_record_it_is_the_truth_and_what_was_known_live(first):
                 assert lived == truth, f"seed {seed}"
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, 20))
-def test_at_any_record_it_is_a_fold_of_the_records_before(first):
+@pytest.mark.parametrize("seeds", parts(SEEDS, quick=8))
+def test_at_any_record_it_is_a_fold_of_the_records_before(seeds):
     n_compared = 0
-    for seed in range(first, first + 20):
+    for seed in seeds:
         world = recorded_world(seed)
         rng = random.Random(seed)
         for follower, read in followed_up_to_each(world):
@@ -79,7 +80,7 @@ def test_at_any_record_it_is_a_fold_of_the_records_before(first):
 
 
 def test_with_nothing_lost_every_record_is_applied_as_it_comes():
-    for seed in range(10):
+    for seed in range(5):
         world = recorded_world(seed, Faults())
         for follower, read in followed_up_to_each(world):
             for standing in follower.standings():
@@ -100,7 +101,7 @@ def folded_seq(records, epoch):
 
 
 def test_the_faults_really_happen():
-    worlds = [recorded_world(seed) for seed in range(20)]
+    worlds = [recorded_world(seed) for seed in range(12)]
     states = set()
     gaps = rejected = 0
     for world in worlds:

@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_decoder_takes_some_inputs_and_refuses_others():
-    tally = fuzz(seed=1, inputs=60_000)
+    tally = fuzz(seed=1, inputs=20_000)
     assert len(tally.accepted) == len(tally.refused) == 12
-    assert min(tally.accepted.values()) > 100
-    assert min(tally.refused.values()) > 1000
+    assert min(tally.accepted.values()) > 30
+    assert min(tally.refused.values()) > 300
 
 
 def only(monkeypatch, decode):

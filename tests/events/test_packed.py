@@ -19,10 +19,10 @@ from radixroute.events.wire.records import (
 )
 from radixroute.radix.ids import BlockKey, Holder, Tier, WorkerId
 from radixroute.radix.index.prefix_index import MIN_BYTES, PrefixIndex
+from tests.parts import examples
 
 EPOCH = make_epoch(7, b"packpack")
 A, B = Holder(WorkerId("a")), Holder(WorkerId("b"))
-ROUNDS = 20_000
 
 
 def some_events(rng: random.Random) -> tuple[Event, ...]:
@@ -88,10 +88,11 @@ def mutated(payload: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def test_any_bytes_are_packed_as_the_typed_decoder_reads_them_or_left_to_it():
+@examples(6_000, 20_000)
+def test_any_bytes_are_packed_as_the_typed_decoder_reads_them_or_left_to_it(n_examples):
     rng, packer = random.Random(11), Packer()
     n_packed = n_left = 0
-    for _ in range(ROUNDS):
+    for _ in range(n_examples):
         payload = mutated(payload_of(some_events(rng)), rng)
         packed = packer.pack(payload)
         if packed is None:
@@ -101,8 +102,8 @@ def test_any_bytes_are_packed_as_the_typed_decoder_reads_them_or_left_to_it():
         slow = decode_slowly(bytes(8), payload)
         assert packed[:3] == (slow.ts, slow.rank, slow.epoch)
         assert [plain(event) for event in packed[3]] == [plain(event) for event in slow.events]
-    assert n_packed > ROUNDS / 20
-    assert n_left > ROUNDS / 20
+    assert n_packed > n_examples / 20
+    assert n_left > n_examples / 20
 
 
 @pytest.mark.parametrize(

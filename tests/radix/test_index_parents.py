@@ -4,7 +4,6 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -12,6 +11,7 @@ from radixroute.radix.ids import BlockKey, Holder, Keys, Tier, WorkerId
 from radixroute.radix.index import layout
 from radixroute.radix.index.prefix_index import MIN_BYTES, PrefixIndex
 from radixroute.radix.index.reference import ReferenceIndex
+from tests.radix.machines import played
 from tests.radix.test_index_model import HOLDERS, NODE, PARENTS, PROMPTS, key_of, keys_of, path_to
 
 A, B = Holder(WorkerId("a")), Holder(WorkerId("b"))
@@ -109,13 +109,13 @@ class LiarsMachine(RuleBasedStateMachine):
         self.look_up_all()
 
 
-TestLiars = LiarsMachine.TestCase
-TestLiars.settings = settings(
-    max_examples=40, stateful_step_count=25, derandomize=True, deadline=None
+TestLiars = played(LiarsMachine, 20, n_steps=25)
+TestLiarsAtLength = pytest.mark.deep(played(LiarsMachine, 40, n_steps=25))
+
+
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(s, marks=pytest.mark.deep) for s in range(2, 6))]
 )
-
-
-@pytest.mark.parametrize("seed", range(6))
 def test_long_prompts_and_many_liars_are_brute_force(seed):
     """Chains so long that places are jumped over."""
     rng = random.Random(f"liars/{seed}")

@@ -93,14 +93,14 @@ def test_what_left_goes_before_what_is_held():
 
 @pytest.mark.parametrize("n", [50, 3_000, 20_000])
 def test_a_new_chain_takes_the_place_of_old_ones_however_long_they_are(n):
-    index = new_index(1 << 22)
-    for number in range(400_000 // n):
+    index = new_index(1 << 21)
+    for number in range(200_000 // n):
         keys = chain(n, 1 + n * number)
         index.store(A, None, keys, Tier.DEVICE)
         assert index.overlaps(keys).blocks_of(A) == n, number
     index.check()
-    assert index.n_blocks(A) + index.n_forgotten == 400_000 // n * n
-    assert index.n_blocks(A) > 90_000
+    assert index.n_blocks(A) + index.n_forgotten == 200_000 // n * n
+    assert index.n_blocks(A) > 45_000
     assert index.n_holes(A) == 0
 
 

@@ -92,9 +92,9 @@ def test_an_edit_anywhere_below_a_kernel_is_compiled_and_elsewhere_costs_nothing
 
 
 def test_processes_that_start_together_compile_once_and_all_are_right(package):
-    with ThreadPoolExecutor(6) as pool:
-        answers = sorted(pool.map(lambda _: run_kernels(package), range(6)))
-    assert answers == [(0, 31)] + [(1, 31)] * 5, "one compiled, five waited and loaded"
+    with ThreadPoolExecutor(4) as pool:
+        answers = sorted(pool.map(lambda _: run_kernels(package), range(4)))
+    assert answers == [(0, 31)] + [(1, 31)] * 3, "one compiled, three waited and loaded"
     assert run_kernels(package) == (1, 31)  # and what they left is sound
 
 

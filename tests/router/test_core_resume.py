@@ -84,7 +84,9 @@ def lose_router(world: World) -> None:
             world.do(world.core.submit(client.spec, world.now_ns))
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize(
+    "seed", [*range(10), *(pytest.param(seed, marks=pytest.mark.deep) for seed in range(10, 25))]
+)
 def test_streams_are_whole_however_often_routers_and_workers_die(seed):
     rng, world = random.Random(seed), World("a", "b", "c", seed=seed)
     n_resumed = 0

@@ -13,7 +13,7 @@ from tests.router.worlds import MS, S, World, request
 FEW, MANY = 300, 30_000
 # With adapters: of those that wait for one, most have a worker that is busy, some one that is away.
 ADAPTERS = {"a": ("X", "Y"), "gone": ("Z",)}
-FEW_ADAPTED, MANY_ADAPTED = 1000, 100_000
+FEW_ADAPTED = 600
 
 
 def calls(do: Callable[[], object]) -> int:
@@ -98,9 +98,11 @@ def few_adapted() -> dict[str, int]:
     return costs(FEW_ADAPTED, crowded_by_adapters, lora="Z")
 
 
-@pytest.fixture(scope="module")
-def many_adapted() -> dict[str, int]:
-    return costs(MANY_ADAPTED, crowded_by_adapters, lora="Z")
+@pytest.fixture(
+    scope="module", params=[MANY, pytest.param(100_000, marks=pytest.mark.deep)], ids="{:,}".format
+)
+def many_adapted(request: pytest.FixtureRequest) -> dict[str, int]:
+    return costs(request.param, crowded_by_adapters, lora="Z")
 
 
 @pytest.mark.parametrize("what", INPUTS)

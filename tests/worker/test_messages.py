@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared
 from radixroute.radix.ids import BlockKey, Tier
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
+from radixroute.request.logprobs import TokenLogprob, pack_logprobs
 from radixroute.request.sampling import FinishReason
 from radixroute.worker.engine.engine import (
     EngineStep,
@@ -35,6 +36,7 @@ from tests.worker.fakes import make_engine, request
 OUTPUT = TokenOutput(
     "id", 2, "s", 7, (1, 2**32 - 1), FinishReason.STOP, "why", PromptReport(9, 8, 1, 0.5, 1.5, 7, 3)
 )
+TOLD = pack_logprobs([TokenLogprob(-0.5, ((2**32 - 1, -0.25), (7, -float("inf"))))])
 MESSAGES = [
     Start(WorkerSettings(model="/m", cluster_secret="hush", port=7)),
     Abort("id", 3),
@@ -44,6 +46,7 @@ MESSAGES = [
     Failed("because"),
     Refused(OUTPUT),
     Refused(TokenOutput("id", 1, "s", 0, ())),
+    Refused(TokenOutput("id", 1, "s", 0, (5,), logprobs=TOLD)),
 ]
 
 
@@ -54,7 +57,8 @@ def test_a_message_comes_back_as_it_went(message):
 
 def test_a_request_comes_back_with_its_arrays_and_sampling():
     scope = RequestScope(lora="l", salt="s", tenant="t")
-    more = {"stop": ("x",), "stop_token_ids": (4,), "seed": 2**63}
+    more = {"stop": ("x",), "stop_token_ids": (4,), "seed": 2**63, "logit_bias": ((3, -1.5),)}
+    more |= {"presence_penalty": 0.5, "min_p": 0.1, "logprobs": 2}
     sent = request("r", [1, 2**32 - 1], emitted=[3], scope=scope, **more)
     message = decode_message(encode_message(Submit(sent, 5)))
     assert isinstance(message, Submit)

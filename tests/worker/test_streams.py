@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from radixroute.request.logprobs import TokenLogprob, pack_logprobs
 from radixroute.request.sampling import FinishReason
 from radixroute.worker.api.streams import AnswerStream
 from radixroute.worker.engine.engine import TokenOutput
@@ -90,6 +91,17 @@ def test_held_back_text_goes_out_at_the_end_and_a_cut_is_told():
     assert last.text == TOKENIZER.decode([34, 34, 35])
     cut = stream_of([letter]).take(TokenOutput("a", 1, "s", 0, (35, 34, 36), None))
     assert (cut.token_ids, cut.cut, cut.finish) == ((35, 34), True, FinishReason.STOP)
+
+
+def test_of_what_a_stop_string_cuts_off_nothing_is_told():
+    told = pack_logprobs([TokenLogprob(-float(at), ((at, -0.5),)) for at in range(3)])
+    ids, letter = (35, 34, 36), TOKENIZER.decode([34])
+    output = TokenOutput("a", 1, "s", 0, ids, None, logprobs=told)
+    whole, cut = stream_of().take(output), stream_of([letter]).take(output)
+    assert whole.logprobs == told
+    assert cut.token_ids == ids[:2]
+    assert cut.logprobs is not None
+    assert cut.logprobs.unpacked() == told.unpacked()[:2]
 
 
 def test_an_error_or_abort_shows_nothing_more():

@@ -35,7 +35,7 @@ LIMIT_S = 60.0
 
 def settings(*engines, **changes):
     serve = ServeSettings(engines=engines, engines_per_process=changes.pop("per_process", 1))
-    router = RouterSettings(port=0, metrics_port=None)
+    router = RouterSettings(port=0, metrics_port=None, http_port=None)
     return with_secret(
         ClusterSettings(router=router, serve=serve, **{"stop_timeout_s": 5.0, **changes})
     )

@@ -96,7 +96,12 @@ class Serving:
     def _tell(self) -> None:
         status = self.status
         look = Look(
-            status.router, status.workers, self._members(), self._spawners.facts, self._unheard
+            status.router,
+            status.workers,
+            self._members(),
+            self._spawners.facts,
+            self._unheard,
+            self._pages(),
         )
         for line in self._story.lines(look, time.monotonic() - self._began_s):
             self._progress(line)
@@ -109,6 +114,16 @@ class Serving:
             WorkerId(one.worker_id): Member(one.state, one.reason)
             for one in list_workers(service.runtime).workers
         }
+
+    def _pages(self) -> tuple[str, ...]:
+        service = self._router()
+        if service is None:
+            return ()
+        pages = {
+            "OpenAI API at http://{}/v1": service.http_address,
+            "metrics at http://{}/metrics": service.metrics_address,
+        }
+        return tuple(text.format(where) for text, where in pages.items() if where is not None)
 
     def _router(self) -> RouterService | None:
         spawner = self._spawners.router

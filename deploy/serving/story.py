@@ -45,6 +45,7 @@ class Look:
     members: Mapping[WorkerId, Member] = field(default_factory=dict)
     facts: Mapping[WorkerId, EngineFacts] = field(default_factory=dict)
     unheard: Mapping[WorkerId, str] = field(default_factory=dict)  # why no engine answers there
+    pages: tuple[str, ...] = ()  # what else the router has, and where
 
 
 class Story:
@@ -59,7 +60,7 @@ class Story:
 
     def lines(self, look: Look, age_s: float) -> Iterator[str]:
         """`age_s`: since everything began."""
-        yield from self._router(look.router)
+        yield from self._router(look)
         for status in look.workers:
             yield from self._worker(status, look, age_s)
         if any(one.state is not ActorState.LIVE for one in (look.router, *look.workers)):
@@ -69,11 +70,13 @@ class Story:
             n = len(look.workers)
             yield f"serving with {'1 engine' if n == 1 else f'all {n} engines'} ({age_s:.1f} s)"
 
-    def _router(self, status: ActorStatus) -> Iterator[str]:
+    def _router(self, look: Look) -> Iterator[str]:
+        status = look.router
         if not self._is_new(status.name, status.state, status.incarnation, status.deaths):
             return
         if status.state is ActorState.LIVE:
             yield f"router listens at {status.address}"
+            yield from look.pages
         elif status.state is ActorState.WAITING:
             yield f"router is down: {status.reason}; it starts again"
 

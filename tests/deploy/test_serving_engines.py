@@ -87,6 +87,14 @@ def test_each_line_is_said_once_and_again_when_it_happens_again():
     assert lines(story, again) == ["engine-0 is down: gone; it is tried again"]
 
 
+def test_where_else_the_router_listens_is_said_with_it():
+    story = Story(ONE)
+    pages = ("OpenAI API at http://h:8000/v1",)
+    told = ["router listens at 127.0.0.1:5", *pages]
+    assert lines(story, worker(ActorState.STARTING), pages=pages) == told
+    assert lines(story, worker(ActorState.STARTING), pages=pages) == []
+
+
 def test_a_refusal_is_said_once_however_often_it_comes():
     story = Story(ONE)
     for life in range(2, 5):

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import urllib.request
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -71,7 +72,8 @@ class Serve:
 
 @asynccontextmanager
 async def serve(tmp_path, folder, *arguments):
-    command = [sys.executable, "-m", "radixroute", "serve", "--port", "0", *arguments]
+    command = [sys.executable, "-m", "radixroute", "serve", "--port", "0", "--http-port", "0"]
+    command += [*arguments]
     command += ["--tokenizer", str(folder), "--set", "router.metrics_port=none"]
     environment = {**os.environ, "RADIXROUTE_CLUSTER_RUNTIME_DIR": str(tmp_path / "run")}
     process = await asyncio.create_subprocess_exec(
@@ -102,6 +104,15 @@ def ask(prompt, n):
     return pb.GenerateRequest(token_ids=pack_tokens(prompt), sampling=sampling)
 
 
+def post(url, prompt):
+    body = {"model": "fake-model", "prompt": prompt, "max_tokens": 4}
+    asked = urllib.request.Request(
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(asked, timeout=LIMIT_S) as answer:
+        return json.load(answer)
+
+
 async def test_two_engines_by_url_answer_and_other_commands_find_them(tmp_path, folder):
     async with (
         engines(2) as (_, (a, b)),
@@ -116,13 +127,17 @@ async def test_two_engines_by_url_answer_and_other_commands_find_them(tmp_path, 
             router = rpc.RouterStub(channel)
             messages = [message async for message in router.Generate(ask(PROMPT, 12))]
         assert_whole(messages, PROMPT, 12)
+        api = next(line for line in one.lines if "OpenAI API" in line).split()[-1]
+        answered = await asyncio.to_thread(post, f"{api}/completions", PROMPT)
+        assert answered["model"] == "fake-model"
+        assert answered["usage"]["prompt_tokens"] == len(PROMPT)
         by_address = await command(tmp_path, "workers", "--json", "--router", address)
         assert {w["worker_id"]: w["state"] for w in json.loads(by_address)["workers"]} == {
             "engine-0": "live",
             "blue": "live",
         }
         hits = json.loads(await command(tmp_path, "hits", "--json"))  # found as `up` is
-        assert hits["total"]["requests"] == 1
+        assert hits["total"]["requests"] == 2
         await command(tmp_path, "down")
         async with asyncio.timeout(LIMIT_S):
             assert await one.process.wait() == 0

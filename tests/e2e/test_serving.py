@@ -35,7 +35,7 @@ LIMIT_S = 60.0
 
 def settings(*engines, **changes):
     serve = ServeSettings(engines=engines, engines_per_process=changes.pop("per_process", 1))
-    router = RouterSettings(port=0, metrics_port=None)
+    router = RouterSettings(port=0, metrics_port=None, http_port=None)
     return with_secret(
         ClusterSettings(router=router, serve=serve, **{"stop_timeout_s": 5.0, **changes})
     )
@@ -204,19 +204,21 @@ async def test_a_worker_that_the_router_refuses_is_told_with_its_reason():
 
 
 async def test_a_companion_process_that_is_told_to_end_drains_and_is_replaced():
-    async with ports(1) as (a,), serving(a.url(SLOW)) as (one, told):
-        await until(lambda: told.have("serving with 1 engine"))
+    """The engine that is idle goes on in the next process while the other one still drains."""
+    async with ports(2) as (a, b), serving(a.url(SLOW), b.url(SLOW), per_process=2) as (one, told):
+        await until(lambda: told.have("serving with all 2 engines"))
         (pid,) = one.companion_pids
         process = alive(pid)
         async with door(one) as (router, _inspect):
-            call = router.Generate(ask([1, 2, 3], 50))
+            call = router.Generate(ask([1, 2, 3], 100))
             first = await call.read()
             os.kill(pid, signal.SIGTERM)
             rest = await ids_of(call)
-        assert unpack_tokens(first.token_ids).tolist() + rest == expected([1, 2, 3], 50)
+        assert unpack_tokens(first.token_ids).tolist() + rest == expected([1, 2, 3], 100)
         await until(lambda: told.have("engine-0", "told to end"))
         await until(lambda: one.status.is_live and one.companion_pids != (pid,))
         await until(lambda: not process.is_alive)
+        assert [deaths for _, deaths in lives(one).values()] == [1, 1]
 
 
 async def test_a_router_that_fails_is_made_again_on_its_port():

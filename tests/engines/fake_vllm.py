@@ -263,6 +263,14 @@ class FakeVllm:
                 break
             token, finish = said
             choice = {"index": 0, "text": "?", "logprobs": None, "finish_reason": finish}
+            n_top = run.body.get("logprobs")
+            if n_top is not None:
+                # A token is as likely as its number is low; the chosen one comes on top.
+                named = {f"token_id:{i}": -float(i + 1) for i in [*range(n_top), token]}
+                choice["logprobs"] = {
+                    "token_logprobs": [-float(token + 1)],
+                    "top_logprobs": [named],
+                }
             choice |= {"stop_reason": None, "prompt_token_ids": None}
             choice["token_ids"] = [token] if self.returns_ids else None
             if is_first and self.returns_ids:

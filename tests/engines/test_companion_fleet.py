@@ -8,6 +8,7 @@ import pytest
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import WorkerId
+from radixroute.request.wire import logprobs_from_proto
 from tests.engines.fake_vllm import FakeVllm
 from tests.engines.fleets import assert_whole, expected, fleet
 from tests.router.clusters import collect, states, until
@@ -225,3 +226,17 @@ async def test_answers_go_on_between_an_engine_of_ours_and_another():
         for prompt, messages in zip(prompts, await asyncio.gather(*calls), strict=True):
             assert_whole(messages, prompt, 60)
         assert made.counters["requests_resumed"] == n_moved
+
+
+@pytest.mark.parametrize("n_top", [0, 2])
+async def test_log_probabilities_are_told_of_every_token(n_top):
+    async with fleet("a") as made:
+        prompt = list(range(1, 20))
+        messages = await collect(made.ask(prompt, 5, logprobs=n_top))
+        told = []
+        for message in messages:
+            packed = logprobs_from_proto(message.logprobs, len(message.token_ids) // 4)
+            assert packed is not None
+            told += packed.unpacked()
+        assert [round(one.logprob) for one in told] == [-(t + 1) for t in expected(prompt, 5)]
+        assert {one.top for one in told} == {((0, -1.0), (1, -2.0))[:n_top]}

@@ -202,7 +202,7 @@ class Companion:
         self._n_calls += 1
         model = request.scope.lora or joined.statement.model
         ask = dialect.call(request, f"{self._name}{self._n_calls:016x}", model)
-        listening = Listening(dialect, partial(self._hear, call))
+        listening = Listening(dialect, partial(self._hear, call), request.sampling.logprobs)
         call.exchange = http.send(ask, listening)
 
     def _hear(self, call: Call, heard: Heard) -> None:

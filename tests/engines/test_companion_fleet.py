@@ -240,3 +240,36 @@ async def test_log_probabilities_are_told_of_every_token(n_top):
             told += packed.unpacked()
         assert [round(one.logprob) for one in told] == [-(t + 1) for t in expected(prompt, 5)]
         assert {one.top for one in told} == {((0, -1.0), (1, -2.0))[:n_top]}
+
+
+async def test_reports_that_come_late_cost_no_honest_engine_its_credit():
+    """With evictions all the time: what was held at dispatch is gone when the report comes."""
+    print("seed", SEED)
+    rng = random.Random(SEED)
+    async with fleet("a", n_blocks=48, step_s=0.001) as made:
+        trunks = [[rng.randrange(1, 90) for _ in range(60)] for _ in range(6)]
+        for _ in range(12):
+            prompts = [[*rng.choice(trunks), rng.randrange(1, 90)] for _ in range(2)]
+            await asyncio.gather(*(collect(made.ask(p, 12)) for p in prompts))
+        audit = made.state.audit
+        await until(lambda: audit.of(WorkerId("a")).judged + audit.of(WorkerId("a")).unjudged == 24)
+        record = audit.of(WorkerId("a"))
+        assert record.judged > 12
+        assert (record.differing, record.has_credit) == (0, True)
+        await until(made.is_told)
+        hits = made.state.hits.of(WorkerId("a"))
+        assert 0 < hits.cached_tokens < hits.prompt_tokens
+
+
+async def test_an_engine_that_caches_less_than_its_events_say_loses_its_credit():
+    rng = random.Random(SEED)
+    async with fleet("a") as made:
+        trunk = [rng.randrange(1, 90) for _ in range(60)]
+        await collect(made.ask(trunk, 2))
+        await until(made.is_told)
+        engine = made.engines["a"]
+        engine.cache.match = lambda tokens, extra: []  # type: ignore[method-assign]
+        for number in range(18):
+            await collect(made.ask([*trunk, number + 1], 2))
+        await until(lambda: not made.state.audit.of(WorkerId("a")).has_credit)
+        assert made.state.audit.of(WorkerId("a")).differing > 0

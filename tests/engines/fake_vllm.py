@@ -46,6 +46,7 @@ class FakeVllm:
         self.max_model_len = 1024
         self.adapters: tuple[str, ...] = ()
         self.api_key = ""
+        self.buffer_steps = 10_000
         # What it may lack.
         self.has_events = self.has_replay = self.has_details = self.has_prefix_cache = True
         self.says_block_size = self.returns_ids = True
@@ -74,7 +75,7 @@ class FakeVllm:
     async def start(self, ports: tuple[int, int, int] = (0, 0, 0)) -> str:
         """Its URL."""
         if self.has_events:
-            self.events = FakeEvents((ports[1], ports[2]))
+            self.events = FakeEvents((ports[1], ports[2]), self.buffer_steps)
         port = await self._http.start(ports[0])
         pub, router = self.events.ports if self.events else (0, 0)
         self.ports = port, pub, router
@@ -128,6 +129,8 @@ class FakeVllm:
         run = self._waiting[0]
         hit = self.cache.match(run.tokens, run.extra)
         self.cache.pin(hit)
+        if hit and run.body.get("vllm_xargs", {}).get("kv_cache_report_mode") == "full":
+            self.cache.tell_again(run.tokens, len(hit), run.extra)
         n_needed = -(-len(run.tokens) // self.block_size) - len(hit)
         if n_needed > self.cache.room():
             self.cache.release(hit)

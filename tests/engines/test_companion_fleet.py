@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.radix.ids import WorkerId
+from radixroute.radix.ids import Holder, WorkerId
 from radixroute.request.wire import logprobs_from_proto
 from tests.engines.fake_vllm import FakeVllm
 from tests.engines.fleets import assert_whole, expected, fleet
@@ -243,7 +243,7 @@ async def test_log_probabilities_are_told_of_every_token(n_top):
 
 
 async def test_reports_that_come_late_cost_no_honest_engine_its_credit():
-    """With evictions all the time: what was held at dispatch is gone when the report comes."""
+    """With evictions all the time: what was held at dispatch may be gone when the report comes."""
     print("seed", SEED)
     rng = random.Random(SEED)
     async with fleet("a", n_blocks=48, step_s=0.001) as made:
@@ -273,3 +273,29 @@ async def test_an_engine_that_caches_less_than_its_events_say_loses_its_credit()
             await collect(made.ask([*trunk, number + 1], 2))
         await until(lambda: not made.state.audit.of(WorkerId("a")).has_credit)
         assert made.state.audit.of(WorkerId("a")).differing > 0
+
+
+async def test_a_warm_engine_whose_replay_is_cut_tells_again_what_it_finds():
+    async with fleet("a", buffer_steps=4, n_blocks=80) as made:
+        old = list(range(1, 50))
+        await collect(made.ask(old, 6))
+        for number in range(4):
+            await collect(made.ask([number + 1] * 20, 6))
+        await made.workers["a"].stop()
+        await made.join("a", incarnation=4)
+        hits = made.state.hits
+        before = hits.of(WorkerId("a")).predicted_tokens
+        for n_predicted in (0, 48, 96):
+            await collect(made.ask([*old, 1], 6))
+            await until(lambda: index_blocks(made) >= 12)
+            assert hits.of(WorkerId("a")).predicted_tokens - before == n_predicted
+        engine = made.engines["a"]
+        assert engine.received[-1]["vllm_xargs"] == {"kv_cache_report_mode": "full"}
+        for number in range(30):  # everything is evicted, and nothing of it stays behind
+            await collect(made.ask([number + 40] * 60, 6))
+        await until(lambda: index_blocks(made) <= len(engine.cache.held))
+
+
+def index_blocks(made):
+    blocks: int = made.state.audit._index.n_blocks(Holder(WorkerId("a"), 0))
+    return blocks

@@ -109,8 +109,11 @@ class Dialect(Protocol):
     def statement(self, answers: Answers, host: str) -> Statement:
         """Raises `JoinRefused` where it is no such engine, or shut to us. `host`: where it is."""
 
-    def call(self, request: EngineRequest, call_id: str, model: str) -> Ask:
-        """A request as the engine takes it; `model`: its name for what is to run."""
+    def call(
+        self, request: EngineRequest, call_id: str, model: str, *, tells_again: bool = False
+    ) -> Ask:
+        """A request as the engine takes it; `model`: its name for what is to run. `tells_again`:
+        of the blocks that it finds, too."""
 
     def salt(self, scope: RequestScope) -> str:
         """What keeps its blocks apart in the engine, as events name it; empty: nothing does."""

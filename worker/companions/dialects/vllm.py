@@ -174,7 +174,9 @@ class VllmDialect:
     def statement(self, answers: Answers, host: str) -> Statement:
         return facts.statement(answers, host)
 
-    def call(self, request: EngineRequest, call_id: str, model: str) -> Ask:
+    def call(
+        self, request: EngineRequest, call_id: str, model: str, *, tells_again: bool = False
+    ) -> Ask:
         n_emitted = len(request.emitted)
         prompt = [*request.prompt.tolist(), *request.emitted.tolist()]
         body: dict[str, Any] = {
@@ -189,6 +191,8 @@ class VllmDialect:
         if request.sampling.logprobs is not None:
             body["logprobs"] = request.sampling.logprobs
             body["return_tokens_as_token_ids"] = True  # texts name several tokens alike
+        if tells_again:
+            body["vllm_xargs"] = {"kv_cache_report_mode": "full"}
         salt = self.salt(request.scope)
         if salt:
             body["cache_salt"] = salt

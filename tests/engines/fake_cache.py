@@ -82,12 +82,21 @@ class FakeCache:
 
     def store(self, table: list[int], done: int, tokens: list[int], extra: "Extra") -> int:
         """Blocks from `done` on that are full now are cached, and told; how many there are."""
-        size, chain = self.block_size, self.hashes(tokens, extra)
+        chain = self.hashes(tokens, extra)
         if not self.is_on or len(chain) <= done:
             return done
         for at in range(done, len(chain)):
             self._hash[table[at]] = chain[at]
             self._by_hash.setdefault(chain[at], []).append(table[at])
+        self._tell(chain, done, tokens, extra)
+        return len(chain)
+
+    def tell_again(self, tokens: list[int], n_blocks: int, extra: "Extra") -> None:
+        """As `kv_cache_report_mode` full has it: reused blocks, as if they were stored."""
+        self._tell(self.hashes(tokens, extra)[:n_blocks], 0, tokens, extra)
+
+    def _tell(self, chain: list[Hash], done: int, tokens: list[int], extra: "Extra") -> None:
+        size = self.block_size
         self.events.append(
             {
                 "type": "BlockStored",
@@ -103,7 +112,6 @@ class FakeCache:
                 "kv_cache_spec_kind": "full_attention",
             }
         )
-        return len(chain)
 
     def _evict(self, block: int) -> None:
         del self._lru[block]

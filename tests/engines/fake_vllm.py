@@ -46,6 +46,7 @@ class FakeVllm:
         self.max_model_len = 1024
         self.adapters: tuple[str, ...] = ()
         self.api_key = ""
+        self.buffer_steps = 10_000
         # What it may lack.
         self.has_events = self.has_replay = self.has_details = self.has_prefix_cache = True
         self.says_block_size = self.returns_ids = True
@@ -74,7 +75,7 @@ class FakeVllm:
     async def start(self, ports: tuple[int, int, int] = (0, 0, 0)) -> str:
         """Its URL."""
         if self.has_events:
-            self.events = FakeEvents((ports[1], ports[2]))
+            self.events = FakeEvents((ports[1], ports[2]), self.buffer_steps)
         port = await self._http.start(ports[0])
         pub, router = self.events.ports if self.events else (0, 0)
         self.ports = port, pub, router
@@ -128,6 +129,8 @@ class FakeVllm:
         run = self._waiting[0]
         hit = self.cache.match(run.tokens, run.extra)
         self.cache.pin(hit)
+        if hit and run.body.get("vllm_xargs", {}).get("kv_cache_report_mode") == "full":
+            self.cache.tell_again(run.tokens, len(hit), run.extra)
         n_needed = -(-len(run.tokens) // self.block_size) - len(hit)
         if n_needed > self.cache.room():
             self.cache.release(hit)
@@ -263,6 +266,14 @@ class FakeVllm:
                 break
             token, finish = said
             choice = {"index": 0, "text": "?", "logprobs": None, "finish_reason": finish}
+            n_top = run.body.get("logprobs")
+            if n_top is not None:
+                # A token is as likely as its number is low; the chosen one comes on top.
+                named = {f"token_id:{i}": -float(i + 1) for i in [*range(n_top), token]}
+                choice["logprobs"] = {
+                    "token_logprobs": [-float(token + 1)],
+                    "top_logprobs": [named],
+                }
             choice |= {"stop_reason": None, "prompt_token_ids": None}
             choice["token_ids"] = [token] if self.returns_ids else None
             if is_first and self.returns_ids:

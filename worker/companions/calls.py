@@ -108,6 +108,7 @@ class Calls:
             finish=heard.finish,
             error=heard.error,
             prompt=_report(call, heard.cached_tokens),
+            logprobs=heard.logprobs,
         )
 
     def cancel(self, call: Call) -> TokenOutput:

@@ -201,8 +201,10 @@ class Companion:
             self._salts.add(dialect.salt(request.scope), salt_of(request.scope))
         self._n_calls += 1
         model = request.scope.lora or joined.statement.model
-        ask = dialect.call(request, f"{self._name}{self._n_calls:016x}", model)
-        listening = Listening(dialect, partial(self._hear, call))
+        call_id = f"{self._name}{self._n_calls:016x}"
+        is_cut = self._follower is not None and self._follower.is_cut
+        ask = dialect.call(request, call_id, model, tells_again=is_cut)
+        listening = Listening(dialect, partial(self._hear, call), request.sampling.logprobs)
         call.exchange = http.send(ask, listening)
 
     def _hear(self, call: Call, heard: Heard) -> None:

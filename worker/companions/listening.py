@@ -19,7 +19,11 @@ NO_STREAM: Final = "the engine answered with no stream"
 class Listening:
     """Implements `radixroute.worker.companions.http_client.AnswerSink`."""
 
-    def __init__(self, dialect: Dialect, hear: Callable[[Heard], None]) -> None:
+    def __init__(
+        self, dialect: Dialect, hear: Callable[[Heard], None], n_logprobs: int | None = None
+    ) -> None:
+        """`n_logprobs`: as the request asked for."""
+        self._n_logprobs = n_logprobs
         self._dialect = dialect
         self._hear = hear
         self._reader: AnswerReader | None = None
@@ -30,7 +34,7 @@ class Listening:
     def head(self, status: int, content_type: str) -> None:
         self._status = status
         if status == 200 and content_type.startswith(_STREAM):
-            self._reader = self._dialect.reader()
+            self._reader = self._dialect.reader(self._n_logprobs)
 
     def body(self, data: bytes) -> None:
         if self._reader is not None:

@@ -11,7 +11,6 @@ TOO_LONG = "max_tokens: prompt and max_tokens exceed what the engine takes"
 NOT_RESUMABLE = (
     "presence_penalty, frequency_penalty: this engine cannot go on with them where another ended"
 )
-NO_LOGPROBS = "logprobs: this engine's are not read"
 
 
 def refusal_of(request: EngineRequest, info: EngineInfo, *, is_running: bool) -> str:
@@ -24,8 +23,6 @@ def refusal_of(request: EngineRequest, info: EngineInfo, *, is_running: bool) ->
         return TOO_LONG  # it would be cut short there, without a word
     if len(request.emitted) and request.sampling.reads_output and info.resent_is_prompt:
         return NOT_RESUMABLE
-    if request.sampling.logprobs is not None:
-        return NO_LOGPROBS
     return ""
 
 

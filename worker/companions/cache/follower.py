@@ -69,6 +69,7 @@ class EventFollower:
         self.is_begun = False  # linked, and what the engine still kept is here
         self.is_whole = True  # no batch that is known to exist is missing
         self.has_replay = False  # somebody answered for what was missed
+        self.is_cut = False  # blocks are held that it cannot know of: the engine is to tell again
         self.batches = 0
         self.malformed = 0  # messages
         self.drops: Mapping[str, int] = {}  # whatever was not believed, by reason
@@ -120,6 +121,7 @@ class EventFollower:
             self._drain(connection, control)
         self._perform(connection, self._stream.tick(time.monotonic_ns()))
         stream = self._stream
+        self._mend(connection)
         is_lost = is_lost or stream.counters.restarts != self._restarts
         self._restarts = stream.counters.restarts
         self.is_begun = connection.is_up and stream.is_begun
@@ -130,6 +132,16 @@ class EventFollower:
             self._call(lambda: self._listener.on_cache(events))
         if is_lost:
             self._call(self._listener.on_link_lost)
+
+    def _mend(self, connection: Connection) -> None:
+        """Once something is lost for good, blocks are told of again when they are used again, which
+        must not count as copies; what is still kept is heard once more."""
+        stream = self._stream
+        is_cut = stream.is_begun and stream.known_from > 0
+        if self.is_cut or not (is_cut or stream.counters.forgotten):
+            return
+        self.is_cut = True
+        self._perform(connection, [*stream.keep_one_copy(), *stream.ended()])
 
     def _drain(self, connection: Connection, socket: Socket) -> None:
         is_live = socket is connection.events

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from radixroute.radix.keys.scope import RequestScope
+from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason
 from radixroute.worker.engine.engine import EngineRequest
 
@@ -45,6 +46,7 @@ class Heard:
     finish: FinishReason | None = None
     error: str = ""  # a fixed sentence of ours
     cached_tokens: int | None = None  # with the end, where the engine says so only then
+    logprobs: Logprobs | None = None  # of `token_ids`
     is_engine_fault: bool = False  # the engine may be ending: worth a look
 
 
@@ -107,13 +109,17 @@ class Dialect(Protocol):
     def statement(self, answers: Answers, host: str) -> Statement:
         """Raises `JoinRefused` where it is no such engine, or shut to us. `host`: where it is."""
 
-    def call(self, request: EngineRequest, call_id: str, model: str) -> Ask:
-        """A request as the engine takes it; `model`: its name for what is to run."""
+    def call(
+        self, request: EngineRequest, call_id: str, model: str, *, tells_again: bool = False
+    ) -> Ask:
+        """A request as the engine takes it; `model`: its name for what is to run. `tells_again`:
+        of the blocks that it finds, too."""
 
     def salt(self, scope: RequestScope) -> str:
         """What keeps its blocks apart in the engine, as events name it; empty: nothing does."""
 
-    def reader(self) -> AnswerReader: ...
+    def reader(self, n_logprobs: int | None = None) -> AnswerReader:
+        """`n_logprobs`: as its request asked for."""
 
     def refusal(self, status: int, body: bytes) -> Heard:
         """What an answer that is no stream means."""

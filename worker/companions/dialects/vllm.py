@@ -6,12 +6,15 @@ cannot go on after a resume, as what is sent again counts as prompt there. Pure.
 """
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 
 from radixroute.events.wire.compat import salt_of
 from radixroute.radix.keys.scope import RequestScope
+from radixroute.request.logprobs import Logprobs, TokenLogprob, pack_logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.worker.companions.dialects import vllm_facts as facts
 from radixroute.worker.companions.dialects.dialect import (
@@ -34,6 +37,8 @@ _FINISHES: Final = {
     "length": FinishReason.LENGTH,
     "abort": FinishReason.ABORT,
 }
+_TOKEN_ID: Final = "token_id:"  # noqa: S105 - how it names an id
+_NEVER: Final = -9999.0  # vLLM's own word for minus infinity, which JSON has not
 _DONE: Final = b"[DONE]"
 GAVE_UP: Final = "the engine gave this request up"
 REFUSED: Final = "the engine refused this request as wrong"
@@ -49,9 +54,15 @@ class _Usage(msgspec.Struct):
     prompt_tokens_details: _Details | None = None
 
 
+class _Logprobs(msgspec.Struct):
+    token_logprobs: list[float | None] = []
+    top_logprobs: list[dict[str, float | None] | None] = []
+
+
 class _Choice(msgspec.Struct):
     token_ids: list[int] | None = None
     finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
 
 
 class _Error(msgspec.Struct):
@@ -76,7 +87,8 @@ _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 class VllmReader:
     """The stream of one answer: each chunk's tokens; the last waits for what was cached."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_logprobs: int | None = None) -> None:
+        self._n_logprobs = n_logprobs
         self._lines = SseLines()
         self._last: Heard | None = None  # has a finish
         self._cached: int | None = None
@@ -112,9 +124,24 @@ class VllmReader:
             token_ids = tuple(choice.token_ids or ())
             if choice.finish_reason is not None:
                 finish = _FINISHES.get(choice.finish_reason, FinishReason.ABORT)
-                self._last = Heard(token_ids, finish)
+                self._last = Heard(token_ids, finish, logprobs=self._logprobs(choice))
             elif token_ids:
-                heard.append(Heard(token_ids))
+                heard.append(Heard(token_ids, logprobs=self._logprobs(choice)))
+
+    def _logprobs(self, choice: _Choice) -> Logprobs | None:
+        """None: not asked for, or not told of every token."""
+        told, n_top = choice.logprobs, self._n_logprobs
+        if told is None or n_top is None:
+            return None
+        tops = told.top_logprobs if n_top else [{}] * len(told.token_logprobs)
+        tokens = [
+            TokenLogprob(_number(chosen), _best(top or {}, n_top))
+            for chosen, top in zip(told.token_logprobs, tops, strict=False)
+        ]
+        if any(len(token.top) != n_top for token in tokens):
+            return None
+        packed = pack_logprobs(tokens)
+        return packed if packed.fits(len(choice.token_ids or ())) else None
 
     def _finish(self, heard: list[Heard]) -> None:
         """The answer is whole, if the engine said how it ended."""
@@ -122,7 +149,7 @@ class VllmReader:
         if last is None:
             self._over(heard, _given_up())
         else:
-            self._over(heard, Heard(last.token_ids, last.finish, cached_tokens=self._cached))
+            self._over(heard, replace(last, cached_tokens=self._cached))
 
     def _over(self, heard: list[Heard], last: Heard) -> None:
         self._is_over = True
@@ -147,7 +174,9 @@ class VllmDialect:
     def statement(self, answers: Answers, host: str) -> Statement:
         return facts.statement(answers, host)
 
-    def call(self, request: EngineRequest, call_id: str, model: str) -> Ask:
+    def call(
+        self, request: EngineRequest, call_id: str, model: str, *, tells_again: bool = False
+    ) -> Ask:
         n_emitted = len(request.emitted)
         prompt = [*request.prompt.tolist(), *request.emitted.tolist()]
         body: dict[str, Any] = {
@@ -159,6 +188,11 @@ class VllmDialect:
             "add_special_tokens": False,
             **_sampling(request.sampling, n_emitted),
         }
+        if request.sampling.logprobs is not None:
+            body["logprobs"] = request.sampling.logprobs
+            body["return_tokens_as_token_ids"] = True  # texts name several tokens alike
+        if tells_again:
+            body["vllm_xargs"] = {"kv_cache_report_mode": "full"}
         salt = self.salt(request.scope)
         if salt:
             body["cache_salt"] = salt
@@ -175,8 +209,8 @@ class VllmDialect:
         digest.update(text.encode())
         return digest.hexdigest()
 
-    def reader(self) -> VllmReader:
-        return VllmReader()
+    def reader(self, n_logprobs: int | None = None) -> VllmReader:
+        return VllmReader(n_logprobs)
 
     def refusal(self, status: int, body: bytes) -> Heard:
         """503 is its queue, or its end: whoever asks looks whether it lives."""
@@ -226,6 +260,20 @@ def _sampling(sampling: SamplingParams, n_emitted: int) -> dict[str, Any]:
         "stop_token_ids": list(sampling.stop_token_ids),
         "ignore_eos": sampling.ignore_eos,
     }
+
+
+def _best(top: Mapping[str, float | None], n_top: int) -> tuple[tuple[int, float], ...]:
+    """Ids and log probabilities, best first; the chosen one may be one too many."""
+    pairs = [
+        (int(name.removeprefix(_TOKEN_ID)), _number(logprob))
+        for name, logprob in top.items()
+        if name.removeprefix(_TOKEN_ID).isdecimal()
+    ]
+    return tuple(sorted(pairs, key=lambda pair: -pair[1])[:n_top])
+
+
+def _number(logprob: float | None) -> float:
+    return _NEVER if logprob is None else logprob
 
 
 def _seed(seed: int, n_emitted: int) -> int:

@@ -1,0 +1,156 @@
+"""Calls and vitals: load that is always that of the calls, and which engine is dead."""
+
+import random
+
+import numpy as np
+import pytest
+
+from radixroute.request.sampling import FinishReason, SamplingParams
+from radixroute.worker.companions import health
+from radixroute.worker.companions.calls import Calls
+from radixroute.worker.companions.dialects.dialect import Answer, EngineNumbers, Heard
+from radixroute.worker.companions.health import Vitals
+from radixroute.worker.companions.refusals import finish_already, refusal_of
+from radixroute.worker.engine.engine import EngineInfo, EngineRequest
+
+SEED = 7
+S = 1_000_000_000
+
+
+def request(number=0, session="s", n_prompt=10, emitted=(), **sampling):
+    return EngineRequest(
+        request_id=f"{session}.{number}",
+        attempt=1,
+        session_id=session,
+        prompt=np.arange(n_prompt, dtype=np.uint32),
+        sampling=SamplingParams(**{"max_tokens": 20, **sampling}),
+        emitted=np.array(emitted, np.uint32),
+        dispatch_seq=number,
+    )
+
+
+def test_load_is_that_of_the_calls_whatever_happens():
+    print("seed", SEED)
+    rng = random.Random(SEED)
+    calls, number = Calls(4), 0
+    for now in range(3000):
+        running = list(calls)
+        match rng.randrange(5):
+            case 0:
+                number += 1
+                one = request(number, rng.choice("xyz"), rng.randrange(1, 60), range(number % 3))
+                calls.acknowledge(one)
+                calls.begin(one, uncached_tokens=rng.randrange(1, 60), now_ns=now)
+            case 1 | 2 if running:
+                heard = Heard(tuple(range(rng.randrange(1, 4))))
+                output = calls.hear(rng.choice(running), heard, now)
+                assert output is not None
+                assert output.finish is None
+            case 3 if running:
+                call = rng.choice(running)
+                output = calls.hear(call, Heard((1,), FinishReason.STOP), now)
+                assert output is not None
+                assert output.position == call.n_output - 1
+                assert calls.hear(call, Heard((1,)), now) is None
+            case 4 if running and rng.random() < 0.3:
+                call = rng.choice(running)
+                if rng.random() < 0.5:
+                    assert calls.cancel(call).finish is FinishReason.ABORT
+                else:
+                    calls.forget_session(call.request.session_id)
+        calls.check()
+    for session in "xyz":
+        calls.forget_session(session)
+    assert not list(calls)
+    assert calls.progress() == ()
+
+
+def report(emitted, cached):
+    calls = Calls(4)
+    call = calls.begin(request(emitted=emitted), uncached_tokens=5, now_ns=0)
+    output = calls.hear(call, Heard((1,), FinishReason.LENGTH, cached_tokens=cached), 2_000_000)
+    assert output is not None
+    return output.prompt
+
+
+@pytest.mark.parametrize(
+    ("emitted", "cached", "told", "recomputed"),
+    [((), 8, 8, 0), (range(6), 0, 0, 6), (range(6), 8, 8, 6), (range(6), 12, 10, 4)],
+)
+def test_of_what_was_resumed_the_report_counts_the_prompts_part(emitted, cached, told, recomputed):
+    prompt = report(emitted, cached)
+    assert (prompt.prompt_tokens, prompt.cached_tokens) == (10, told)
+    assert (prompt.recomputed_tokens, prompt.event_seq) == (recomputed, None)
+    assert prompt.prefill_ms == 2.0
+
+
+def test_an_engine_that_tells_nothing_has_no_report():
+    assert report((), None) is None
+
+
+def info(**changes):
+    facts = {"model": "m", "block_size": 4, "max_model_len": 40, "vocab_size": 97}
+    facts |= {"eos_token_ids": (0,), "model_fingerprint": "", "dtype": "", "device": ""}
+    facts |= {"kv_blocks_total": 9, "max_num_seqs": 0, "max_num_batched_tokens": 0}
+    return EngineInfo(**{**facts, "resent_is_prompt": True, **changes})
+
+
+def test_what_is_refused_before_it_is_sent():
+    def refused(one, **changes):
+        return refusal_of(one, info(**changes), is_running=False).partition(":")[0]
+
+    assert refused(request()) == ""
+    assert refused(request(n_prompt=21)) == "max_tokens"
+    penal = {"presence_penalty": 0.1}
+    assert refused(request(emitted=(1,), **penal)).startswith("presence_penalty")
+    assert refused(request(**penal)) == refused(request(emitted=(1,))) == ""
+    assert refused(request(emitted=(1,), **penal), resent_is_prompt=False) == ""
+    assert refusal_of(request(), info(), is_running=True).startswith("request_id")
+
+
+@pytest.mark.parametrize(
+    ("emitted", "sampling", "finish"),
+    [
+        ((), {}, None),
+        ((3, 4), {}, None),
+        ((3, 0), {}, FinishReason.STOP),
+        ((3, 0), {"ignore_eos": True}, None),
+        ((3, 0), {"min_tokens": 2}, None),
+        ((3, 4), {"stop_token_ids": (4,)}, FinishReason.STOP),
+        ((3, 4), {"max_tokens": 2}, FinishReason.LENGTH),
+        ((3, 0), {"max_tokens": 2}, FinishReason.STOP),
+    ],
+)
+def test_a_resume_that_is_over_already(emitted, sampling, finish):
+    assert finish_already(request(emitted=emitted, **sampling), (0,)) is finish
+
+
+def test_one_failed_look_is_no_death_and_two_are():
+    vitals = Vitals(5 * S)
+    assert vitals.looked(Answer(0)) == ""
+    assert vitals.looked(Answer(200)) == ""
+    assert [vitals.looked(Answer(0)), vitals.looked(Answer(0))] == ["", health.GONE]
+    other = Vitals(5 * S)
+    assert [other.looked(Answer(503)), other.looked(Answer(503))] == ["", health.UNWELL]
+
+
+def test_another_start_or_a_count_that_went_back_is_another_life():
+    for later in (EngineNumbers(steps=9, started_s=2.0), EngineNumbers(steps=3, started_s=1.0)):
+        vitals = Vitals(5 * S)
+        first = EngineNumbers(steps=7, started_s=1.0)
+        assert vitals.counted(first, 0, has_calls=False) == ""
+        assert vitals.counted(first, 1, has_calls=False) == ""
+        assert vitals.counted(later, 2, has_calls=False) == health.ANOTHER_LIFE
+
+
+def test_only_an_engine_with_work_that_makes_no_step_is_stuck():
+    vitals = Vitals(5 * S)
+    still = EngineNumbers(steps=7)
+    vitals.counted(still, 0, has_calls=True)
+    assert vitals.counted(still, 4 * S, has_calls=True) == ""
+    assert vitals.counted(EngineNumbers(steps=8), 6 * S, has_calls=True) == ""
+    vitals.moved(10 * S)  # an output
+    assert vitals.counted(EngineNumbers(steps=8), 14 * S, has_calls=True) == ""
+    assert vitals.counted(EngineNumbers(steps=8), 16 * S, has_calls=True) == health.STUCK
+    assert vitals.counted(EngineNumbers(steps=8), 99 * S, has_calls=False) == ""
+    assert vitals.counted(EngineNumbers(), 200 * S, has_calls=True) == ""  # it does not count

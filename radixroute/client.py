@@ -49,14 +49,17 @@ class _Client:
         timeout_s: float = GENERATE_TIMEOUT_S,
         inspect_timeout_s: float = INSPECT_TIMEOUT_S,
         lost_router_wait_s: float = LOST_ROUTER_WAIT_S,
+        api_key: str = "",
     ) -> None:
-        """`timeout_s`: of one answer. `inspect_timeout_s`: of every other call.
+        """`timeout_s`: of one answer. `inspect_timeout_s`: of every other call. `api_key`: for a
+        router that asks for one.
 
         `lost_router_wait_s`: so long an answer waits for a router to go on with it; 0: not at all.
         """
         self._address, self._timeout_s = address, timeout_s
         self._inspect_timeout_s = inspect_timeout_s
         self._lost_router_wait_s = lost_router_wait_s
+        self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else None
         self._has_answered = False  # a router, here
         self._channel = self._open(address)
         self._router = _STUBS.RouterStub(self._channel)
@@ -107,7 +110,7 @@ class RouterClient(_Client):
         answers = self._answers(prompt, sampling, routing)
         while (request := answers.request) is not None:
             pause_s = 0.0
-            call = self._router.Generate(request, timeout=answers.left_s)
+            call = self._router.Generate(request, timeout=answers.left_s, metadata=self._metadata)
             try:
                 for response in call:
                     self._has_answered = True
@@ -162,7 +165,9 @@ class RouterClient(_Client):
 
     def _ask(self, method: str, request: object) -> Any:
         try:
-            answer = getattr(self._inspect, method)(request, timeout=self._inspect_timeout_s)
+            answer = getattr(self._inspect, method)(
+                request, timeout=self._inspect_timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             raise translated(error, self._address, self._inspect_timeout_s) from error
         self._has_answered = True
@@ -195,7 +200,7 @@ class AsyncRouterClient(_Client):
         answers = self._answers(prompt, sampling, routing)
         while (request := answers.request) is not None:
             pause_s = 0.0
-            call = self._router.Generate(request, timeout=answers.left_s)
+            call = self._router.Generate(request, timeout=answers.left_s, metadata=self._metadata)
             try:
                 async for response in call:
                     self._has_answered = True
@@ -250,7 +255,9 @@ class AsyncRouterClient(_Client):
 
     async def _ask(self, method: str, request: object) -> Any:
         try:
-            answer = await getattr(self._inspect, method)(request, timeout=self._inspect_timeout_s)
+            answer = await getattr(self._inspect, method)(
+                request, timeout=self._inspect_timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             raise translated(error, self._address, self._inspect_timeout_s) from error
         self._has_answered = True

@@ -42,6 +42,7 @@ class ClientSettings:
 
     router: str | None = None  # host:port; None: the cluster that runs here, else router.host:port
     timeout_s: float = 600.0  # of one answer
+    api_key: str = field(default="", repr=False)  # for a router that asks for one
 
 
 @dataclass(frozen=True, slots=True)

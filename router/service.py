@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -26,6 +27,8 @@ from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.router.api.grpc_server import SERVICE_NAME, InspectServer, RouterServer
+from radixroute.router.api.guard.inspect_guard import InspectGuard
+from radixroute.router.api.guard.keys import Keys
 from radixroute.router.api.http.door import HttpDoor, http_door
 from radixroute.router.api.metrics.sight import RouterSights
 from radixroute.router.api.metrics.table import ROUTER_METRICS
@@ -183,10 +186,14 @@ class RouterService:
 
     async def _serve(self, runtime: RouterRuntime) -> tuple[grpc.aio.Server, int]:
         settings = self._settings
-        server = grpc.aio.server(options=server_options(settings.max_message_bytes))
+        keys = Keys(Path(settings.keys_file)) if settings.keys_file else None
+        server = grpc.aio.server(
+            options=server_options(settings.max_message_bytes),
+            interceptors=() if keys is None else (InspectGuard(keys),),
+        )
         self._prompts = PromptReader(runtime, settings)
         secret, rng = settings.cluster_secret, random.SystemRandom()
-        self._reception = Reception(runtime, self._prompts, secret, rng)
+        self._reception = Reception(runtime, self._prompts, secret, rng, keys)
         RouterServer(self._reception, settings).add_to(server)
         inspect_server = InspectServer(
             runtime,
@@ -262,6 +269,8 @@ class RouterService:
         while True:
             runtime.tick()
             await self._show_health(runtime)
+            if (keys := self.reception.keys) is not None:
+                keys.refresh()
             due_s = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
             # Whatever held the loop in this time ends before anything that is due may run.

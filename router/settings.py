@@ -67,6 +67,9 @@ class RouterSettings:
     max_header_bytes: int = 16 * 1024  # of a request over HTTP
     http_idle_s: float = 75.0  # a connection on which nothing is asked is closed
     http_max_connections: int = 4096
+    # Of `name:key` lines; read again when it changes. Both doors then want `Authorization: Bearer
+    # KEY`, and the key's name is the tenant. Empty: whoever can reach the router may ask.
+    keys_file: str = ""
     # Fields that reach into an engine and are dropped from what clients send over HTTP, but for
     # those named here: `cache_salt`, `priority`; with commas.
     http_client_fields: str = ""

@@ -230,4 +230,6 @@ def _client(ctx: typer.Context, router: str | None, name: str | None) -> "Router
     from radixroute.client import RouterClient
 
     config = config_for(ctx, router, name)
-    return RouterClient(find_router(config), api_key=config.client.api_key)
+    return RouterClient(
+        find_router(config), api_key=config.client.api_key, ca_file=config.client.ca_file
+    )

@@ -48,7 +48,9 @@ def capture(
     config = config_for(ctx, router, name)
     ends = time.monotonic() + seconds
     with (
-        RouterClient(find_router(config), api_key=config.client.api_key) as client,
+        RouterClient(
+            find_router(config), api_key=config.client.api_key, ca_file=config.client.ca_file
+        ) as client,
         stop_flag() as is_stopped,
     ):
         while True:

@@ -132,6 +132,10 @@ def check_startable(settings: ClusterSettings) -> None:
     for name, port in (("port", router.port), ("http_port", router.http_port)):
         if port and (reason := why_not_free(router.host, port)) is not None:
             raise ConfigError(f"router.host {router.host!r}, router.{name} {port}: {reason}")
+    if router.tls_cert_file:
+        raise ConfigError(
+            "router.tls_cert_file: `up` looks at its router without TLS as yet; leave it out"
+        )
     for section, listener in listeners.items():
         if not listener.insecure_bind and not is_loopback(listener.host):
             raise ConfigError(

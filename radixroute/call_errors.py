@@ -19,7 +19,13 @@ from radixroute.errors import (
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # as a router accepts with its default settings
 
 # Codes that gRPC never gives by itself: with them, every word is the router's.
-_REFUSALS = ("INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE")
+_REFUSALS = (
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "FAILED_PRECONDITION",
+    "OUT_OF_RANGE",
+    "UNAUTHENTICATED",
+)
 _OURS = re.compile(r"\(request [^()]*\)")
 # How gRPC words UNAVAILABLE when there was no connection to begin with.
 _NO_CONNECTION = re.compile(

@@ -9,8 +9,9 @@ the command line, the demo and whoever writes Python. A client belongs to one th
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,7 +41,7 @@ _STUBS: Any = radixroute_pb2_grpc  # generated without annotations
 class _Client:
     """What both clients are made with: one channel, its stubs, and how long they wait."""
 
-    _open: Callable[[str], Any]
+    _grpc: Any  # the module with the channels
 
     def __init__(
         self,
@@ -49,18 +50,28 @@ class _Client:
         timeout_s: float = GENERATE_TIMEOUT_S,
         inspect_timeout_s: float = INSPECT_TIMEOUT_S,
         lost_router_wait_s: float = LOST_ROUTER_WAIT_S,
+        api_key: str = "",
+        ca_file: str = "",
     ) -> None:
-        """`timeout_s`: of one answer. `inspect_timeout_s`: of every other call.
+        """`timeout_s`: of one answer. `inspect_timeout_s`: of every other call. `api_key`: for a
+        router that asks for one. `ca_file`: PEM of who signed its certificate; empty: no TLS.
 
         `lost_router_wait_s`: so long an answer waits for a router to go on with it; 0: not at all.
         """
         self._address, self._timeout_s = address, timeout_s
         self._inspect_timeout_s = inspect_timeout_s
         self._lost_router_wait_s = lost_router_wait_s
+        self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else None
         self._has_answered = False  # a router, here
-        self._channel = self._open(address)
+        self._channel = self._open(address, ca_file)
         self._router = _STUBS.RouterStub(self._channel)
         self._inspect = _STUBS.InspectStub(self._channel)
+
+    def _open(self, address: str, ca_file: str) -> Any:
+        if not ca_file:
+            return self._grpc.insecure_channel(address, options=OPTIONS)
+        credentials = grpc.ssl_channel_credentials(Path(ca_file).read_bytes())
+        return self._grpc.secure_channel(address, credentials, options=OPTIONS)
 
     def _answers(
         self, prompt: Prompt, sampling: PartialSampling | None, routing: Routing
@@ -80,7 +91,7 @@ class _Client:
 class RouterClient(_Client):
     """Blocking client. `with RouterClient("127.0.0.1:50051") as router: ...`"""
 
-    _open = staticmethod(partial(grpc.insecure_channel, options=OPTIONS))
+    _grpc = grpc
 
     def generate(  # noqa: PLR0913 - all but the first two may be left out
         self,
@@ -107,7 +118,7 @@ class RouterClient(_Client):
         answers = self._answers(prompt, sampling, routing)
         while (request := answers.request) is not None:
             pause_s = 0.0
-            call = self._router.Generate(request, timeout=answers.left_s)
+            call = self._router.Generate(request, timeout=answers.left_s, metadata=self._metadata)
             try:
                 for response in call:
                     self._has_answered = True
@@ -162,7 +173,9 @@ class RouterClient(_Client):
 
     def _ask(self, method: str, request: object) -> Any:
         try:
-            answer = getattr(self._inspect, method)(request, timeout=self._inspect_timeout_s)
+            answer = getattr(self._inspect, method)(
+                request, timeout=self._inspect_timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             raise translated(error, self._address, self._inspect_timeout_s) from error
         self._has_answered = True
@@ -172,7 +185,7 @@ class RouterClient(_Client):
 class AsyncRouterClient(_Client):
     """The same for asyncio. Make it inside the running loop and close it there."""
 
-    _open = staticmethod(partial(grpc.aio.insecure_channel, options=OPTIONS))
+    _grpc = grpc.aio
 
     async def generate(  # noqa: PLR0913 - all but the first two may be left out
         self,
@@ -195,7 +208,7 @@ class AsyncRouterClient(_Client):
         answers = self._answers(prompt, sampling, routing)
         while (request := answers.request) is not None:
             pause_s = 0.0
-            call = self._router.Generate(request, timeout=answers.left_s)
+            call = self._router.Generate(request, timeout=answers.left_s, metadata=self._metadata)
             try:
                 async for response in call:
                     self._has_answered = True
@@ -250,7 +263,9 @@ class AsyncRouterClient(_Client):
 
     async def _ask(self, method: str, request: object) -> Any:
         try:
-            answer = await getattr(self._inspect, method)(request, timeout=self._inspect_timeout_s)
+            answer = await getattr(self._inspect, method)(
+                request, timeout=self._inspect_timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             raise translated(error, self._address, self._inspect_timeout_s) from error
         self._has_answered = True

@@ -42,6 +42,8 @@ class ClientSettings:
 
     router: str | None = None  # host:port; None: the cluster that runs here, else router.host:port
     timeout_s: float = 600.0  # of one answer
+    ca_file: str = ""  # PEM, of who signed the router's certificate; empty: no TLS
+    api_key: str = field(default="", repr=False)  # for a router that asks for one
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class Count(StrEnum):
     HTTP_TOO_LARGE = "http_requests_too_large"
     HTTP_TOO_SLOW = "http_requests_too_slow"
     HTTP_TOO_MANY = "http_connections_too_many"
-    HTTP_WITHOUT_KEY = "http_requests_without_key"
+    KEYS_REFUSED = "requests_without_a_known_key"  # at any door
     SENDS_DROPPED = "sends_dropped_no_session"
     REPORTS_AUDITED = "audit_reports_judged"
     REPORTS_UNAUDITED = "audit_reports_not_judged"

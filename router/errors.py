@@ -5,6 +5,7 @@
     │   ├── UnknownModel
     │   ├── UnknownPolicy
     │   ├── PolicyNotOffered
+    │   ├── Unauthenticated  it came without a key that is known
     │   └── UnknownRequest   Explain of an id that is not, or no longer, in the log
     ├── TryLater             the same request may work in a moment, or at another router
     │   ├── NoWorkers
@@ -44,6 +45,10 @@ class UnknownPolicy(RequestRejected):
 
 class PolicyNotOffered(RequestRejected):
     """The policy exists and this router's clients may not name it."""
+
+
+class Unauthenticated(RequestRejected):
+    """Keys are asked for here, and it came with none that is known."""
 
 
 class UnknownRequest(RequestRejected):

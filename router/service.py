@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -26,6 +27,9 @@ from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.router.api.grpc_server import SERVICE_NAME, InspectServer, RouterServer
+from radixroute.router.api.guard.inspect_guard import InspectGuard
+from radixroute.router.api.guard.keys import Keys
+from radixroute.router.api.guard.tls import Tls, tls_of
 from radixroute.router.api.http.door import HttpDoor, http_door
 from radixroute.router.api.metrics.sight import RouterSights
 from radixroute.router.api.metrics.table import ROUTER_METRICS
@@ -44,6 +48,7 @@ _log = logging.getLogger(__name__)
 
 TICK_S = 0.1
 STOP_GRACE_S = 0.5
+LOOPBACK = "127.0.0.1"
 DRAIN_POLL_S = 0.02
 
 
@@ -78,6 +83,7 @@ class RouterService:
         self._metrics_address: RouterAddress | None = None
         self._door: HttpDoor | None = None
         self._http_address: RouterAddress | None = None
+        self._tls: Tls | None = None
 
     @property
     def runtime(self) -> RouterRuntime:
@@ -183,10 +189,15 @@ class RouterService:
 
     async def _serve(self, runtime: RouterRuntime) -> tuple[grpc.aio.Server, int]:
         settings = self._settings
-        server = grpc.aio.server(options=server_options(settings.max_message_bytes))
+        keys = Keys(Path(settings.keys_file)) if settings.keys_file else None
+        tls = tls_of(settings.tls_cert_file, settings.tls_key_file)
+        server = grpc.aio.server(
+            options=server_options(settings.max_message_bytes),
+            interceptors=() if keys is None else (InspectGuard(keys),),
+        )
         self._prompts = PromptReader(runtime, settings)
         secret, rng = settings.cluster_secret, random.SystemRandom()
-        self._reception = Reception(runtime, self._prompts, secret, rng)
+        self._reception = Reception(runtime, self._prompts, secret, rng, keys)
         RouterServer(self._reception, settings).add_to(server)
         inspect_server = InspectServer(
             runtime,
@@ -198,11 +209,15 @@ class RouterService:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         target = str(RouterAddress(settings.host, settings.port))
         try:
-            port = server.add_insecure_port(target)
+            if tls is None:
+                port = server.add_insecure_port(target)
+            else:
+                port = server.add_secure_port(target, tls.credentials)
         except RuntimeError as error:
             await server.stop(None)
             reason = why_not_free(settings.host, settings.port) or "the system refuses"
             raise PortInUse(f"cannot listen on {target}: {reason}") from error
+        self._tls = tls
         return server, port
 
     async def _drain(self, reception: Reception, give_up_s: float) -> None:
@@ -214,7 +229,7 @@ class RouterService:
 
     async def _serve_metrics(self, runtime: RouterRuntime) -> MetricsServer:
         """In this loop: no other thread may read the core."""
-        host, port = self._settings.host, self._settings.metrics_port
+        host, port = _metrics_host(self._settings), self._settings.metrics_port
         sights = RouterSights(runtime, self._settings, self._dropped_items)
         server = MetricsServer(Part(ROUTER_METRICS, sights.take))
         if port is None:
@@ -237,7 +252,8 @@ class RouterService:
             return
         door = http_door(self.reception, settings, metrics.page)
         try:
-            port = await door.start(settings.host, settings.http_port)
+            context = None if self._tls is None else self._tls.context
+            port = await door.start(settings.host, settings.http_port, context)
         except OSError as error:
             target = RouterAddress(settings.host, settings.http_port)
             raise PortInUse(
@@ -262,6 +278,8 @@ class RouterService:
         while True:
             runtime.tick()
             await self._show_health(runtime)
+            if (keys := self.reception.keys) is not None:
+                keys.refresh()
             due_s = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
             # Whatever held the loop in this time ends before anything that is due may run.
@@ -279,12 +297,20 @@ class RouterService:
 
 
 def _check_bind(settings: RouterSettings) -> None:
-    if settings.insecure_bind or is_loopback(settings.host):
+    is_guarded = settings.keys_file and settings.tls_cert_file
+    if settings.insecure_bind or is_guarded or is_loopback(settings.host):
         return
     raise UnsafeBind(
         f"router.host {settings.host!r} can be reached from other machines and nothing guards it:"
-        " bind 127.0.0.1, or allow it with router.insecure_bind (--insecure-bind)"
+        " bind 127.0.0.1, give it router.keys_file and router.tls_cert_file, or allow it with"
+        " router.insecure_bind (--insecure-bind)"
     )
+
+
+def _metrics_host(settings: RouterSettings) -> str:
+    """That page asks for no key: what is guarded elsewhere is not shown to others here."""
+    is_open = settings.insecure_bind or is_loopback(settings.host)
+    return settings.host if is_open else LOOPBACK
 
 
 def _log_end(task: asyncio.Task[None]) -> None:

@@ -22,7 +22,8 @@ class RouterSettings:
     metrics_port: int | None = 9464
     # Of the OpenAI API over HTTP, at the same host; 0: one the system picks; None: no such door.
     http_port: int | None = 8000
-    insecure_bind: bool = False  # allow a host that others can reach, without credentials
+    # Allow a host that others can reach without both `keys_file` and `tls_cert_file`.
+    insecure_bind: bool = False
     policy: str = "radix"
     seed: int = 0  # of ties and random choices: the same inputs then give the same choices
     router_id: str = ""  # empty: drawn at start; workers report load under it
@@ -67,6 +68,12 @@ class RouterSettings:
     max_header_bytes: int = 16 * 1024  # of a request over HTTP
     http_idle_s: float = 75.0  # a connection on which nothing is asked is closed
     http_max_connections: int = 4096
+    # Of `name:key` lines; read again when it changes. Both doors then want `Authorization: Bearer
+    # KEY`, and the key's name is the tenant. Empty: whoever can reach the router may ask.
+    keys_file: str = ""
+    # A certificate and its key, as PEM: both doors then speak TLS. Read when the router starts.
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
     # Fields that reach into an engine and are dropped from what clients send over HTTP, but for
     # those named here: `cache_salt`, `priority`; with commas.
     http_client_fields: str = ""
@@ -89,6 +96,8 @@ class RouterSettings:
             port = getattr(self, name)
             if port is not None and not 0 <= port <= 65535:
                 raise BadSetting(name, f"is not a port; use 0 to 65535{without}")
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise BadSetting("tls_cert_file", "needs tls_key_file, and the other way round")
         if self.generation_config not in ("model", "ours"):
             raise BadSetting("generation_config", "is `model` or `ours`")
         if self.index_bytes < MIN_INDEX_BYTES:

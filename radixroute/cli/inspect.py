@@ -229,4 +229,7 @@ def _state(name: str) -> str:
 def _client(ctx: typer.Context, router: str | None, name: str | None) -> "RouterClient":
     from radixroute.client import RouterClient
 
-    return RouterClient(find_router(config_for(ctx, router, name)))
+    config = config_for(ctx, router, name)
+    return RouterClient(
+        find_router(config), api_key=config.client.api_key, ca_file=config.client.ca_file
+    )

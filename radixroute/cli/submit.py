@@ -118,7 +118,12 @@ def submit(  # noqa: PLR0913 - every parameter is an option of the command line
         logit_bias=tuple(map(_bias, logit_bias or ())),
         logprobs=_unsigned("--logprobs", logprobs, 32),
     )
-    with RouterClient(find_router(config), timeout_s=config.client.timeout_s) as client:
+    with RouterClient(
+        find_router(config),
+        timeout_s=config.client.timeout_s,
+        api_key=config.client.api_key,
+        ca_file=config.client.ca_file,
+    ) as client:
         priority = _unsigned("--priority", priority, 32)
         answers = client.generate(
             content,

@@ -18,6 +18,7 @@ The way in: `RouterServer.Generate` in `grpc_server.py`.
     prompts.py          tokenising, limits, block keys: what every door shares
     giants/             processes that read giant prompts, so that no stream waits for one
     http/               the OpenAI API over HTTP
+    guard/              who may come in
     inspect.py          the router's snapshot as messages
     status.py           errors as gRPC status codes
     metrics/            what the page at `/metrics` shows of a router

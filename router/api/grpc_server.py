@@ -19,6 +19,7 @@ from radixroute.request.errors import InvalidRequest
 from radixroute.request.wire import pack_tokens, sampling_to_proto, scope_to_proto
 from radixroute.router.api import inspect
 from radixroute.router.api.client_answers import ClientAnswers
+from radixroute.router.api.guard.inspect_guard import authorization
 from radixroute.router.api.proto_request import ProtoRequest
 from radixroute.router.api.reception import Reception
 from radixroute.router.api.status import failure_error, retry_hint, status_of
@@ -124,6 +125,8 @@ class RouterServer:
     async def Release(
         self, request: pb.ReleaseRequest, context: grpc.aio.ServicerContext
     ) -> pb.ReleaseResponse:
+        async with self._clean_errors(context, self._reception.draw_id("")):
+            self._reception.tenant_of(authorization(context))
         return pb.ReleaseResponse(released=self._runtime.release(request.lease_id))
 
     async def _parsed(
@@ -134,7 +137,12 @@ class RouterServer:
     ) -> ProtoRequest:
         """Before it has an id of its tenant's there is one of nobody's, for the error."""
         async with self._clean_errors(context, self._reception.draw_id("")):
-            return parse(data)
+            self._reception.tenant_of(authorization(context))  # before anything is parsed
+            asked = parse(data)
+            asked.message.tenant = self._reception.tenant_of(
+                authorization(context), asked.message.tenant
+            )
+            return asked
         raise BrokenInvariant("an error was sent and the call went on")
 
     async def _admit(

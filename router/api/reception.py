@@ -9,12 +9,19 @@ import random
 
 from radixroute.request.errors import InvalidRequest
 from radixroute.router.api.fan import fan_out
+from radixroute.router.api.guard.keys import Keys
 from radixroute.router.api.open_streams import OpenStreams, Stream
 from radixroute.router.api.prompts import Asked, PromptReader
 from radixroute.router.api.request_ids import RequestIds
 from radixroute.router.api.status import failure_error
 from radixroute.router.counters import Count
-from radixroute.router.errors import Draining, RequestRejected, Superseded, TryLater
+from radixroute.router.errors import (
+    Draining,
+    RequestRejected,
+    Superseded,
+    TryLater,
+    Unauthenticated,
+)
 from radixroute.router.messages.actions import Failure
 from radixroute.router.messages.inputs import TOKEN_BYTES, RequestSpec
 from radixroute.router.runtime import RouterRuntime
@@ -24,10 +31,17 @@ class Reception:
     """Of one router, for all its doors."""
 
     def __init__(
-        self, runtime: RouterRuntime, prompts: PromptReader, secret: str, rng: random.Random
+        self,
+        runtime: RouterRuntime,
+        prompts: PromptReader,
+        secret: str,
+        rng: random.Random,
+        keys: Keys | None = None,
     ) -> None:
-        """`secret`: the cluster's. `rng` draws ids and seeds; unguessable in a live router."""
+        """`secret`: the cluster's. `rng` draws ids and seeds; unguessable in a live router. `keys`:
+        of who may ask; None: whoever can reach it."""
         self.runtime = runtime
+        self.keys = keys
         self._prompts = prompts
         self._rng = rng
         self._ids = RequestIds(secret, rng)
@@ -46,6 +60,19 @@ class Reception:
     def drain(self) -> None:
         """From now on nothing new comes in; what is in goes on."""
         self._is_draining = True
+
+    def tenant_of(self, authorization: str, claimed: str = "") -> str:
+        """Whose requests they are that come with this header: its key's, where keys are asked for,
+        else whose the client says. Raises Unauthenticated and InvalidRequest."""
+        if self.keys is None:
+            return claimed
+        name = self.keys.name_of(authorization)
+        if name is None:
+            self.runtime.core.count(Count.KEYS_REFUSED)
+            raise Unauthenticated("a key is needed: `authorization: Bearer KEY`")
+        if claimed not in ("", name):
+            raise InvalidRequest("tenant", "is not whose key this is: leave it out")
+        return name
 
     def draw_id(self, tenant: str) -> str:
         return self._ids.draw(tenant)

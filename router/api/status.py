@@ -20,6 +20,7 @@ from radixroute.router.errors import (
     RequestRejected,
     RouterError,
     Superseded,
+    Unauthenticated,
     UnknownModel,
     UnknownRequest,
 )
@@ -30,6 +31,7 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
     (UnknownModel, grpc.StatusCode.NOT_FOUND),
     (UnknownRequest, grpc.StatusCode.NOT_FOUND),
+    (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
     (RequestRejected, grpc.StatusCode.INVALID_ARGUMENT),
     (NoWorkers, grpc.StatusCode.UNAVAILABLE),
     (PromptUnread, grpc.StatusCode.UNAVAILABLE),

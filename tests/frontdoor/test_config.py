@@ -159,7 +159,11 @@ def test_secrets_are_masked_where_they_are_shown():
     config = load(environ={"RADIXROUTE_ROUTER_CLUSTER_SECRET": "hunter2"})
     assert config.cluster.router.cluster_secret == "hunter2"
     secrets = [one for one in config.settings() if one.is_secret]
-    assert {one.key for one in secrets} == {"worker.cluster_secret", "router.cluster_secret"}
+    assert {one.key for one in secrets} == {
+        "worker.cluster_secret",
+        "router.cluster_secret",
+        "client.api_key",
+    }
     assert values(config)["router.cluster_secret"].shown == "********"
     assert values(config)["worker.cluster_secret"].shown == ""  # not set: nothing to hide
     assert "hunter2" not in repr(config)

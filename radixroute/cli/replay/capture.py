@@ -45,9 +45,14 @@ def capture(
     from radixroute.replay.traces.captured import captured_trace
 
     reader, entries = RequestLogReader(), list[pb.EndedRequest]()
-    address = find_router(config_for(ctx, router, name))
+    config = config_for(ctx, router, name)
     ends = time.monotonic() + seconds
-    with RouterClient(address) as client, stop_flag() as is_stopped:
+    with (
+        RouterClient(
+            find_router(config), api_key=config.client.api_key, ca_file=config.client.ca_file
+        ) as client,
+        stop_flag() as is_stopped,
+    ):
         while True:
             is_last = time.monotonic() >= ends or is_stopped()
             try:

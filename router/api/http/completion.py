@@ -79,7 +79,7 @@ class Completion:
         self._desk = desk
         self._reception = desk.reception
         self._is_chat = is_chat
-        self._tenant = incoming.tenant or ""
+        self._tenant = incoming.tenant
         self._request_id = desk.reception.draw_id(self._tenant)  # of its first answer
         self._choices: list[Choice] = []
         self._answers: Answers | None = None

@@ -6,6 +6,7 @@ request needs a timer.
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -32,7 +33,6 @@ _COUNTS: Final = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: Count.HTTP_TOO_LARGE,
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: Count.HTTP_TOO_LARGE,
     HTTPStatus.REQUEST_TIMEOUT: Count.HTTP_TOO_SLOW,
-    HTTPStatus.UNAUTHORIZED: Count.HTTP_WITHOUT_KEY,
     HTTPStatus.TOO_MANY_REQUESTS: Count.HTTP_TOO_MANY,
     HTTPStatus.BAD_REQUEST: Count.HTTP_MALFORMED,
 }
@@ -51,11 +51,11 @@ class HttpDoor:
         self._open: set[HttpConnection] = set()
         self._looking: asyncio.TimerHandle | None = None
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Returns the port. Raises OSError."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: HttpConnection(self, time.monotonic), host, port, backlog=BACKLOG
+            lambda: HttpConnection(self, time.monotonic), host, port, backlog=BACKLOG, ssl=tls
         )
         self._looking = loop.call_later(LOOK_S, self._look)
         return int(self._server.sockets[0].getsockname()[1])

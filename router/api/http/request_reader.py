@@ -36,7 +36,7 @@ class Incoming:
     body: bytes = b""
     keeps_alive: bool = True
     is_old: bool = False  # before HTTP/1.1: knows no chunks
-    tenant: str | None = None  # whose key it came with; None: keys are not asked for
+    tenant: str = ""  # whose key it came with
     refusal: Refusal | None = None
 
     def header(self, name: bytes) -> str:

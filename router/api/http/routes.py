@@ -8,10 +8,12 @@ from radixroute.router.api.http.completion import Completion, Desk
 from radixroute.router.api.http.connection import Exchange, HttpConnection
 from radixroute.router.api.http.pages import Pages
 from radixroute.router.api.http.request_reader import Incoming, Refusal
+from radixroute.router.errors import Unauthenticated
 
 Handler = Callable[[Incoming, HttpConnection], Exchange | None]
 _READ: Final = ("GET", "HEAD")
 MODELS: Final = "/v1/models"
+_OPEN: Final = ("/healthz", "/readyz", "/openapi.json")  # to whoever can reach the router
 
 
 class Routes:
@@ -30,7 +32,18 @@ class Routes:
         }
 
     def refusal(self, incoming: Incoming) -> Refusal | None:
-        """None: it goes on."""
+        """None: it goes on, as its key's tenant where keys are asked for."""
+        refusal = self._wrong_path(incoming)
+        if refusal is not None or incoming.path in _OPEN:
+            return refusal
+        try:
+            incoming.tenant = self._desk.reception.tenant_of(incoming.header(b"authorization"))
+        except Unauthenticated as error:
+            status = HTTPStatus.UNAUTHORIZED
+            return Refusal(status, str(error), "authentication_error", "invalid_api_key")
+        return None
+
+    def _wrong_path(self, incoming: Incoming) -> Refusal | None:
         path = incoming.path
         if path in self._posts:
             return None if incoming.method == "POST" else _not_allowed("POST")

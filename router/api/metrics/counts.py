@@ -193,14 +193,18 @@ COUNT_ROWS: tuple[Row, ...] = (
         "reason",
         "radixroute_http_refused_total",
         "Requests and connections over HTTP that were turned away unread, by reason: malformed, too"
-        " large, too slow, too many at once, without a key that is known",
+        " large, too slow, too many at once",
         {
             Count.HTTP_MALFORMED: "malformed",
             Count.HTTP_TOO_LARGE: "too_large",
             Count.HTTP_TOO_SLOW: "too_slow",
             Count.HTTP_TOO_MANY: "too_many",
-            Count.HTTP_WITHOUT_KEY: "without_key",
         },
+    ),
+    _one(
+        Count.KEYS_REFUSED,
+        "radixroute_requests_without_key_total",
+        "Requests at any door without a key that is known; only where keys are asked for",
     ),
     _one(
         Count.SENDS_DROPPED,

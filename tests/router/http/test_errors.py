@@ -5,6 +5,7 @@ import logging
 import random
 
 from radixroute.router.api.http import completion
+from radixroute.router.api.http.openapi import DESCRIPTION
 from tests.router.clusters import until
 from tests.router.fakes import FakeWorker
 from tests.router.http.wire import CHATS, COMPLETIONS, IDS, ask, chatting, connected, nobody_is_in
@@ -124,6 +125,7 @@ async def test_whatever_comes_in_the_door_stands_and_no_log_has_it(caplog):
             path = rng.choice([COMPLETIONS, CHATS])
             told = await ask(service, path, body)
             assert told.status in (200, 400, 404), (seed, body, told)
+            assert str(told.status) in DESCRIPTION["paths"][path]["post"]["responses"]
             if told.status != 200:
                 assert set(told.json["error"]) == {"message", "type", "param", "code"}
         await until(lambda: nobody_is_in(service))

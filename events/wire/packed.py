@@ -101,8 +101,9 @@ class Packer:
 
     def __init__(self) -> None:
         from radixroute.events.wire import packed_kernels  # here: numba takes 0.5 s to import
+        from radixroute.radix.jit import entry_point
 
-        self._pack: Any = packed_kernels.pack
+        self._pack: Any = entry_point(packed_kernels.pack)  # it is given nothing but what is ours
         self._words = np.empty(_SCRATCH_BYTES + _CLEAR_WORDS, np.uint64)
         self._header = np.empty(3, np.int64)
 

@@ -34,6 +34,7 @@ _PAGE_BYTES = 8 * at.PAGE_WORDS
 _SWEEP_A_BLOCK = 4
 _NO_FLAGS = np.empty(0, np.uint8)
 _INT32 = np.dtype(np.int32)  # `np.zeros` looks a scalar type up each time
+_UINT64, _ONE_BY_ONE = np.dtype(np.uint64), (8,)  # type and strides of keys as they should be
 # Copies of a block by tier.
 _Counts = tuple[int, int, int]
 
@@ -50,10 +51,13 @@ class PrefixIndex:
             raise LocalMisuse(f"an index of {max_bytes} bytes; give it {MIN_BYTES} or more")
         from radixroute.radix.index import kernels as index_kernels
         from radixroute.radix.index import matching  # here: numba takes 0.5 s to import
+        from radixroute.radix.jit import entry_point
 
         self._kernels: Any = index_kernels
-        self._match = matching.match
+        self._any_match, self._match = matching.match, entry_point(matching.match)
         self._split_by_tier = matching.split_by_tier
+        self._store, self._remove = map(entry_point, (index_kernels.store, index_kernels.remove))
+        self._apply = entry_point(index_kernels.apply)
         n_pages = max_bytes // _PAGE_BYTES
         self._cells = _arena(n_pages * at.PAGE_WORDS)
         self._directory = np.zeros((1 << at.MAX_DEPTH) + n_pages, np.int64)
@@ -132,13 +136,15 @@ class PrefixIndex:
 
     def store(self, holder: Holder, parent: BlockKey | None, keys: Keys, tier: Tier) -> None:
         lane = self._lane(holder)
-        self._kernels.store(*self._arrays, lane, np.uint64(parent or 0), keys, int(tier))
+        store = self._store if _are_plain(keys) else self._kernels.store
+        store(*self._arrays, lane, parent or 0, keys, int(tier))
         if self._retired or self._swept:
             self.sweep(_SWEEP_A_BLOCK * len(keys))
 
     def remove(self, holder: Holder, keys: Keys, tier: Tier) -> int:
         lane = self._lane(holder)
-        unknown: int = self._kernels.remove(*self._arrays, lane, keys, int(tier), _NO_FLAGS)
+        remove = self._remove if _are_plain(keys) else self._kernels.remove
+        unknown: int = remove(*self._arrays, lane, keys, int(tier), _NO_FLAGS)
         self._head[at.UNKNOWN_REMOVALS] += unknown
         return unknown
 
@@ -148,9 +154,10 @@ class PrefixIndex:
         Unknown removals are counted in `n_unknown_removals`.
         """
         at_word = 0
+        apply = self._apply if _are_plain(words) else self._kernels.apply
         while at_word < len(words):
             lane = self._lane(holder)
-            at_word = self._kernels.apply(*self._arrays, lane, words, at_word, _NO_FLAGS)
+            at_word = apply(*self._arrays, lane, words, at_word, _NO_FLAGS)
             if at_word < len(words):
                 self.clear(holder)
                 at_word += at.PACKED_HEAD
@@ -186,7 +193,10 @@ class PrefixIndex:
         holders = self._holders
         blocks = np.zeros(len(holders), _INT32)
         tiers = None
-        if self._match(cells, directory, lanes, head, keys, blocks):
+        # `_are_plain`, written out: a call would take a tenth of what is saved.
+        is_plain = keys.strides == _ONE_BY_ONE and keys.dtype is _UINT64
+        match = self._match if is_plain else self._any_match
+        if match(cells, directory, lanes, head, keys, blocks):
             tiers = self._split_by_tier(*self._arrays, keys, blocks)
             tiers.setflags(write=False)
         blocks.setflags(False)  # type: ignore[call-arg]  # the name would take as long as the call
@@ -331,6 +341,12 @@ def _arena(n_words: int) -> Cells:
     with contextlib.suppress(OSError):  # a kernel without them
         memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.uint64)
+
+
+def _are_plain(keys: Keys) -> bool:
+    """Whether a kernel takes these keys as they are. Of any others it has to find out what they
+    are, or that it does not take them: as long as a match of a few blocks."""
+    return keys.strides == _ONE_BY_ONE and keys.dtype is _UINT64
 
 
 def _counts_of(word: int) -> _Counts:

@@ -49,6 +49,7 @@ from radixroute.radix.mixing_kernels import GAMMA_WORD, finalise_word
 from radixroute.radix.prefetch import prefetch
 
 _NONE = np.uint64(0)
+_ONE = np.uint64(1)
 
 
 @helper
@@ -238,14 +239,16 @@ def remove_blocks(  # noqa: PLR0913, PLR0917 - one event
             np.uint64(lanes[lane, DIGEST]) - _weight(keys, start, end, tier)
         )
         lanes[lane, N_COPIES] -= end - start
-    one = _one_copy(tier)
+    one, most = _one_copy(tier), _most_copies(tier)
     hint = 0
     unknown = 0
     for i in range(start, end):
         slot = _noted(a, keys, start, i, end)
         row = row_at(a, slot)
         place = -1 if row == 0 else find_entry(a, row, np.uint64(lane), hint)
-        if place < 0 or copies_in(cells[place], tier) == _NONE:
+        word = cells[place] if place >= 0 else _NONE
+        in_tier = copies_in(word, tier)
+        if in_tier == _NONE:
             unknown += 1
             continue
         if len(is_known) != 0:
@@ -255,11 +258,11 @@ def remove_blocks(  # noqa: PLR0913, PLR0917 - one event
             )
             lanes[lane, N_COPIES] -= 1
         hint = place - entries_of(a, row)[0]
-        if copies_in(cells[place], tier) == _most_copies(tier):
+        if in_tier == most:
             continue
-        cells[place] -= one
-        word = cells[place]
-        if copies_in(word, tier) == _NONE:
+        word -= one
+        cells[place] = word
+        if in_tier == _ONE:
             add_pair(a, lane, tier, -1)
         if word & COPIES != _NONE:
             continue

@@ -319,7 +319,7 @@ class Edge(Process):
 
     def add(self, holder: Holder, _endpoints: Endpoints) -> None:
         """It hears nothing before it is connected."""
-        delay_ns = self._rng.choice((0, 1, 40)) * MS
+        delay_ns = self._rng.choice((0, 1, 40, 200)) * MS
         self._wires[holder.worker].events.connected_ns = self._agenda.now_ns + delay_ns
 
     def remove(self, holder: Holder) -> None:

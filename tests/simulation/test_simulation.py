@@ -15,7 +15,7 @@ from tests.simulation.seeds import Tally, run_seeds
 from tests.simulation.shrink import failure_of, report, shrink
 from tests.simulation.world import run
 
-QUICK, DEEP, CHUNK = 300, 2000, 50
+QUICK, DEEP, CHUNK = 300, 5000, 50
 
 
 @cache

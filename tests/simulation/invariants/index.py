@@ -128,10 +128,9 @@ class IndexTruth:
         touched = model.follow(epoch, seq, told)
         wrong = self._wrong(worker, model, touched, status.indexed_blocks)
         if worker in world.edge.mangled:
-            if wrong is None and status.state == "live":
-                wrong = self._wrong(worker, model, set(model.copies), status.indexed_blocks)
-                if wrong is None:
-                    world.edge.mangled.discard(worker)
+            # A copy less is as wrong as a block less: it shows when the other one goes.
+            if wrong is None and status.state == "live" and self._copies(worker) == model.copies:
+                world.edge.mangled.discard(worker)
             return
         self._claim("index", wrong is None, f"{worker} after batch {seq}: {wrong}")
         model.is_sure = wrong is None

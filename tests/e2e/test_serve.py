@@ -71,7 +71,8 @@ class Serve:
 
 @asynccontextmanager
 async def serve(tmp_path, folder, *arguments):
-    command = [sys.executable, "-m", "radixroute", "serve", "--port", "0", *arguments]
+    command = [sys.executable, "-m", "radixroute", "serve", "--port", "0"]
+    command += ["--http-port", "0", *arguments]
     command += ["--tokenizer", str(folder), "--set", "router.metrics_port=none"]
     environment = {**os.environ, "RADIXROUTE_CLUSTER_RUNTIME_DIR": str(tmp_path / "run")}
     process = await asyncio.create_subprocess_exec(

@@ -28,6 +28,9 @@ def serve(  # noqa: PLR0913 - every parameter is an option of the command line
     policy: Annotated[str | None, typer.Option(help="Routing policy.")] = None,
     host: Annotated[str | None, typer.Option(help="Address the router listens on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the router's gRPC door.")] = None,
+    http_port: Annotated[
+        int | None, typer.Option(help="Port of the router's OpenAI API over HTTP.")
+    ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -72,6 +75,7 @@ def serve(  # noqa: PLR0913 - every parameter is an option of the command line
         "--policy": ("router.policy", policy),
         "--host": ("router.host", host),
         "--port": ("router.port", port),
+        "--http-port": ("router.http_port", http_port),
         "--tokenizer": ("companion.model", tokenizer),
         "--block-size": ("companion.block_size", block_size),
         "--engine-key-file": ("companion.api_key_file", engine_key_file),

@@ -80,6 +80,7 @@ class Serving:
                 if self.status.router.address not in ("", address):
                     address = self.status.router.address
                     is_up(address)
+                    self._tell_door()
                 await _wait(ending, LOOK_S)
         finally:
             knocking.cancel()
@@ -105,6 +106,12 @@ class Serving:
         )
         for line in self._story.lines(look, time.monotonic() - self._began_s):
             self._progress(line)
+
+    def _tell_door(self) -> None:
+        service = self._router()
+        if service is not None and service.http_address is not None:
+            scheme = "https" if service.speaks_tls else "http"
+            self._progress(f"OpenAI API at {scheme}://{service.http_address}/v1")
 
     def _members(self) -> dict[WorkerId, Member]:
         service = self._router()

@@ -97,6 +97,7 @@ def settle(settings: ClusterSettings) -> ClusterSettings:
     better now than after Ray has started.
     """
     check_startable(settings)
+    check_without_tls(settings)
     if not settings.worker.model:
         raise ConfigError(
             "worker.model is empty: give a Hugging Face directory or a .gguf file (--model PATH)"
@@ -118,6 +119,14 @@ def no_model(given: str) -> str:
     return f"{given} does not exist; give a directory or a .gguf file"
 
 
+def check_without_tls(settings: ClusterSettings) -> None:
+    """Raises `ConfigError` for TLS where the router is started on Ray and then looked at."""
+    if settings.router.tls_cert_file:
+        raise ConfigError(
+            "router.tls_cert_file: `up` looks at its router without TLS as yet; leave it out"
+        )
+
+
 def check_startable(settings: ClusterSettings) -> None:
     """Raises `ConfigError` for an unknown policy and for a bind that others could reach."""
     try:
@@ -132,12 +141,10 @@ def check_startable(settings: ClusterSettings) -> None:
     for name, port in (("port", router.port), ("http_port", router.http_port)):
         if port and (reason := why_not_free(router.host, port)) is not None:
             raise ConfigError(f"router.host {router.host!r}, router.{name} {port}: {reason}")
-    if router.tls_cert_file:
-        raise ConfigError(
-            "router.tls_cert_file: `up` looks at its router without TLS as yet; leave it out"
-        )
+    guarded = {"router": bool(router.keys_file and router.tls_cert_file), "worker": False}
     for section, listener in listeners.items():
-        if not listener.insecure_bind and not is_loopback(listener.host):
+        is_safe = listener.insecure_bind or guarded[section]
+        if not is_safe and not is_loopback(listener.host):
             raise ConfigError(
                 f"{section}.host {listener.host!r} can be reached from other machines and nothing "
                 f"guards it: use 127.0.0.1, or allow it with --insecure-bind"

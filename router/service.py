@@ -110,6 +110,11 @@ class RouterService:
         return self._http_address
 
     @property
+    def speaks_tls(self) -> bool:
+        """Both doors do."""
+        return self._tls is not None
+
+    @property
     def reception(self) -> Reception:
         """Of all its doors."""
         if self._reception is None:
@@ -261,7 +266,8 @@ class RouterService:
                 " choose another router.http_port, or none for no such door"
             ) from error
         self._door, self._http_address = door, RouterAddress(settings.host, port)
-        _log.info("the OpenAI API is at http://%s/v1", self._http_address)
+        scheme = "https" if self.speaks_tls else "http"
+        _log.info("the OpenAI API is at %s://%s/v1", scheme, self._http_address)
 
     async def _stop_pages(self) -> None:
         door, self._door = self._door, None

@@ -13,7 +13,12 @@ from radixroute.deploy.actors.ray_actors import NAMESPACE
 from radixroute.deploy.cluster.cluster import attach, launch
 from radixroute.deploy.errors import ConfigError, RayUnreachable
 from radixroute.deploy.ray_env import ray, total_cpus
-from radixroute.deploy.settings import ClusterSettings, check_startable, with_secret
+from radixroute.deploy.settings import (
+    ClusterSettings,
+    check_startable,
+    check_without_tls,
+    with_secret,
+)
 from radixroute.deploy.state.records import Progress
 from radixroute.deploy.state.state_file import ClusterState
 
@@ -25,6 +30,7 @@ AUTO = "auto"
 def join(settings: ClusterSettings, progress: Progress) -> ClusterState:
     """Starts the cluster there and returns once it serves; on failure takes back what it began."""
     check_startable(settings)
+    check_without_tls(settings)
     with _connected(settings):
         progress(f"joined Ray with {total_cpus():g} CPU")
         cluster = launch(with_secret(settings), progress)

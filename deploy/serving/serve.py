@@ -45,7 +45,8 @@ def serve(settings: ClusterSettings, progress: Progress, arguments: Sequence[str
     if running is not None and running.is_live:
         raise AlreadyRunning(
             f"{settings.name!r} is up (router {running.router_address}): `radixroute down --name "
-            f"{settings.name}` ends it; --name OTHER --port 0 starts another beside it"
+            f"{settings.name}` ends it; --name OTHER --port 0 --http-port 0 starts another"
+            " beside it"
         )
     # What happens to engines is told in lines of its own; of the rest only what is wrong.
     logging.basicConfig(level=logging.WARNING, format=FORMAT, stream=sys.stderr)

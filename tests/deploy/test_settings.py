@@ -10,7 +10,13 @@ import pytest
 
 from radixroute.deploy.cluster.joined import join
 from radixroute.deploy.errors import ConfigError
-from radixroute.deploy.settings import ClusterSettings, from_record, settle, with_secret
+from radixroute.deploy.settings import (
+    ClusterSettings,
+    check_startable,
+    from_record,
+    settle,
+    with_secret,
+)
 from radixroute.router.settings import RouterSettings
 from radixroute.worker.settings import WorkerSettings
 
@@ -81,6 +87,9 @@ def test_a_port_in_use_and_a_strange_host_are_told_apart_before_anything_starts(
         router = RouterSettings(port=taken.getsockname()[1])
         with pytest.raises(ConfigError, match="another process listens there"):
             settle(ClusterSettings(worker=model, router=router))
+        door = RouterSettings(port=0, http_port=taken.getsockname()[1])
+        with pytest.raises(ConfigError, match=r"router\.http_port"):
+            settle(ClusterSettings(worker=model, router=door))
     away = RouterSettings(host="192.0.2.1", port=50999, insecure_bind=True)
     with pytest.raises(ConfigError, match="no address of this machine"):
         settle(ClusterSettings(worker=model, router=away))
@@ -92,6 +101,19 @@ def test_a_wide_bind_may_be_asked_for(tmp_path: Path):
         router=RouterSettings(host="::", insecure_bind=True),
     )
     assert settle(wide).router.host == "::"
+
+
+def test_a_wide_bind_with_keys_and_tls_is_for_who_looks_at_it_with_tls(tmp_path: Path):
+    guarded = RouterSettings(
+        port=0, http_port=0, host="::", keys_file="k", tls_cert_file="c", tls_key_file="k"
+    )
+    wide = ClusterSettings(worker=WorkerSettings(model=str(tmp_path)), router=guarded)
+    check_startable(wide)
+    with pytest.raises(ConfigError, match="tls_cert_file"):
+        settle(wide)
+    unguarded = replace(wide, router=replace(guarded, keys_file=""))
+    with pytest.raises(ConfigError, match="insecure-bind"):
+        check_startable(unguarded)
 
 
 def test_router_and_workers_get_one_secret():

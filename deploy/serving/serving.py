@@ -126,8 +126,9 @@ class Serving:
         service = self._router()
         if service is None:
             return ()
+        scheme = "https" if service.speaks_tls else "http"
         pages = {
-            "OpenAI API at http://{}/v1": service.http_address,
+            f"OpenAI API at {scheme}://{{}}/v1": service.http_address,
             "metrics at http://{}/metrics": service.metrics_address,
         }
         return tuple(text.format(where) for text, where in pages.items() if where is not None)

@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._parser: Any = None
         self._content_type = ""
-        self._is_whole = False
+        self._is_whole = self._keeps = False
         self.idle_since_s = 0.0
 
     @property
@@ -129,6 +129,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._is_whole = self._parser.get_status_code() >= 200
+        self._keeps = self._parser.should_keep_alive()  # known only now: it begins anew next
 
     # -- inside
 
@@ -137,7 +138,7 @@ class Connection(asyncio.Protocol):
         return None if self._exchange is None else self._exchange.sink
 
     def _over(self, exchange: Exchange) -> None:
-        keeps = self._parser.should_keep_alive() and self.is_open
+        keeps = self._keeps and self.is_open
         self._exchange, exchange.connection = None, None
         sink, exchange.sink = exchange.sink, None
         self._owner.released(self, is_open=keeps)

@@ -76,11 +76,11 @@ class Serving:
         try:
             while not ending.is_set():
                 self._supervisor.check()
-                self._tell()
                 if self.status.router.address not in ("", address):
                     address = self.status.router.address
                     is_up(address)
                     self._tell_door()
+                self._tell()  # who reads that it listens may look for it at once
                 await _wait(ending, LOOK_S)
         finally:
             knocking.cancel()

@@ -22,7 +22,6 @@ from radixroute.worker.settings import WorkerSettings
 from tests.engines.fake_vllm_program import write_program
 from tests.worker.fakes import make_tokenizer
 
-pytestmark = pytest.mark.e2e
 LIMIT_S = 30.0
 
 

@@ -24,7 +24,6 @@ from tests.engines.fake_vllm import FakeVllm
 from tests.engines.fleets import assert_whole
 from tests.worker.fakes import make_tokenizer
 
-pytestmark = pytest.mark.e2e
 LIMIT_S = 60.0
 PROMPT = list(range(1, 30))
 
@@ -75,6 +74,7 @@ async def serve(tmp_path, folder, *arguments):
     command = [sys.executable, "-m", "radixroute", "serve", "--port", "0", "--http-port", "0"]
     command += [*arguments]
     command += ["--tokenizer", str(folder), "--set", "router.metrics_port=none"]
+    command += ["--set", "router.http_port=0"]
     environment = {**os.environ, "RADIXROUTE_CLUSTER_RUNTIME_DIR": str(tmp_path / "run")}
     process = await asyncio.create_subprocess_exec(
         *command, stderr=asyncio.subprocess.PIPE, env=environment

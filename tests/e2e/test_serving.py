@@ -29,7 +29,6 @@ from tests.deploy.fake_engines import (
 )
 from tests.worker.fakes import alone
 
-pytestmark = pytest.mark.e2e
 LIMIT_S = 60.0
 
 

@@ -56,7 +56,8 @@ class PrefixIndex:
         self._kernels: Any = index_kernels
         self._any_match, self._match = matching.match, entry_point(matching.match)
         self._split_by_tier = matching.split_by_tier
-        self._store, self._remove = map(entry_point, (index_kernels.store, index_kernels.remove))
+        self._store = entry_point(index_kernels.store)
+        self._remove = entry_point(index_kernels.remove)
         self._apply = entry_point(index_kernels.apply)
         n_pages = max_bytes // _PAGE_BYTES
         self._cells = _arena(n_pages * at.PAGE_WORDS)

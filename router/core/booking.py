@@ -110,7 +110,7 @@ class Booker:
     ) -> int:
         """Books load and expected blocks; returns the prompt tokens believed to be cached."""
         state, view, chosen = self._state, decision.view, decision.chosen
-        overlap, expected = int(view.overlap_blocks[chosen]), int(view.expected_blocks[chosen])
+        overlap, expected = view.overlap_blocks.item(chosen), view.expected_blocks.item(chosen)
         cached = view.cached_tokens(overlap)
         uncached = view.prompt_tokens - cached
         state.loads.book(

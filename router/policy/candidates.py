@@ -32,9 +32,8 @@ class Candidates:
 
     worker_ids: tuple[WorkerId, ...]
     columns: ColumnList
-    max_batched_tokens: Numbers  # infinite: not known
-    seats: Numbers  # requests each runs at once; infinite: not known
-    room: Numbers  # requests each takes, those in its own queue too; infinite: not known
+    # Rows MAX_BATCHED, SEATS and ROOM of `columns_layout`, shape (3, workers).
+    limits: Numbers
     believed: dict[WorkerId, int]  # position of each whose cache may be believed
     excluded: tuple[Excluded, ...]
     nothing: Runs  # zeros, shape (workers,)
@@ -43,6 +42,12 @@ class Candidates:
     rows: NDArray[np.intp]
     weights: Runs
     first_rows: NDArray[np.intp] | None  # where each worker's rows begin; None: one row each
+
+    @property
+    def max_batched_tokens(self) -> Numbers:
+        """Of each worker; infinite: not known."""
+        row: Numbers = self.limits[0]
+        return row
 
     def held(self, overlaps: Overlaps) -> Runs:
         """Leading blocks each worker holds: the best of its ranks. O(workers)."""
@@ -174,13 +179,19 @@ def _candidates(
             weights.append(row is not None and (member.is_believed or not needs_events))
     nothing = np.zeros(len(eligible), np.int32)
     nothing.setflags(write=False)
-    limits = _column([member.max_batched_tokens or inf for member in eligible])
+    limits = np.array(
+        [
+            [member.max_batched_tokens or inf for member in eligible],
+            [member.max_num_seqs or inf for member in eligible],
+            [member.room or inf for member in eligible],
+        ],
+        np.float64,
+    )
+    limits.setflags(write=False)
     return Candidates(
         worker_ids=tuple(member.spec.worker_id for member in eligible),
         columns=np.array([member.column for member in eligible], np.intp),
-        max_batched_tokens=limits,
-        seats=_column([member.max_num_seqs or inf for member in eligible]),
-        room=_column([member.room or inf for member in eligible]),
+        limits=limits,
         believed={
             m.spec.worker_id: position for position, m in enumerate(eligible) if m.is_believed
         },
@@ -190,12 +201,6 @@ def _candidates(
         weights=np.array(weights, np.int32),
         first_rows=None if len(rows) == len(eligible) else np.array(first_rows, np.intp),
     )
-
-
-def _column(values: Sequence[float]) -> Numbers:
-    column = np.array(values, np.float64)
-    column.setflags(write=False)
-    return column
 
 
 _NOBODY: Final = _candidates((), (), (), needs_events=False)

@@ -21,6 +21,7 @@ from radixroute.router.policy.columns_layout import (
     PREFILL_BASE_MS,
     PROMPTS,
     QUEUED,
+    RECENT_PREFILL,
     SEATS,
     SINCE_NS,
     STEP_BASE_MS,
@@ -29,6 +30,8 @@ from radixroute.router.policy.columns_layout import (
 from radixroute.router.policy.view import TIE_MS, cacheable_blocks
 
 Floats: TypeAlias = NDArray[np.float64]
+Columns: TypeAlias = NDArray[np.intp]
+_ROWS = "float64[:, ::1]"
 
 _cacheable = helper(cacheable_blocks)
 
@@ -70,11 +73,36 @@ def can_start(table: Floats, lead_ms: float, w: int) -> bool:
     return table[PROMPTS, w] <= 1.0 and table[BACKLOG_MS, w] <= lead_ms  # type: ignore[no-any-return]
 
 
-@kernel("int64(float64[:, ::1], float64, float64)")
-def prepare(table: Floats, now_ns: float, lead_ms: float) -> int:
-    """Fills BACKLOG_MS and STEP_LEFT_MS from the other rows; how many workers can start now."""
+@helper
+def _take(table: Floats, first: int, rows: Floats, columns: Columns) -> None:
+    """Rows from `first` on: those of another table, in the order of `columns`."""
+    for row in range(rows.shape[0]):
+        for w in range(table.shape[1]):
+            table[first + row, w] = rows[row, columns[w]]
+
+
+@kernel(f"int64({_ROWS}, int64[::1], {', '.join([_ROWS] * 4)}, float64, float64)")
+def prepare(  # noqa: PLR0913, PLR0917 - what a table is made of
+    table: Floats,
+    columns: Columns,
+    loads: Floats,
+    speeds: Floats,
+    recent: Floats,
+    limits: Floats,
+    now_ns: float,
+    lead_ms: float,
+) -> int:
+    """Fills `table` for the workers in `columns`; how many of them can start a prompt now.
+
+    `loads`, `speeds`, `recent`: of all columns; `limits`: of these workers.
+    """
+    _take(table, IN_FLIGHT, loads, columns)
+    _take(table, PREFILL_BASE_MS, speeds, columns)
+    _take(table, RECENT_PREFILL, recent, columns)
     n_free = 0
     for w in range(table.shape[1]):
+        for row in range(limits.shape[0]):
+            table[MAX_BATCHED + row, w] = limits[row, w]
         step = decode_step_ms(table, w)
         backlog, rest = 0.0, 0.0
         if table[QUEUED, w] > 0.0:

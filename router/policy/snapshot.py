@@ -7,7 +7,8 @@ stay with it, so that asking again changes nothing.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from functools import cache
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -136,12 +137,17 @@ class Snapshot(NamedTuple):
         start a prompt now."""
         numbers, columns = self.numbers, candidates.columns
         table = np.empty((at.N_ROWS, len(columns)))
-        table[at.IN_FLIGHT : at.SINCE_NS + 1] = numbers.loads.take(columns)
-        table[at.PREFILL_BASE_MS : at.LAST_STEP_NS + 1] = numbers.speeds.take(columns)
-        table[at.RECENT_PREFILL] = numbers.recent_prefill.take(columns)
-        table[at.MAX_BATCHED] = candidates.max_batched_tokens
-        table[at.SEATS], table[at.ROOM] = candidates.seats, candidates.room
-        return table, kernels().prepare(table, self.now_ns, self.lead_ms)
+        n_free: int = _prepare()(
+            table,
+            columns,
+            numbers.loads.now(),
+            numbers.speeds.now(),
+            numbers.recent_prefill.now(),
+            candidates.limits,
+            self.now_ns,
+            self.lead_ms,
+        )
+        return table, n_free
 
     def has_room(self, adapter: str) -> bool:
         """Whether any worker that serves it takes one more request, if only into its own queue."""
@@ -157,3 +163,11 @@ class Snapshot(NamedTuple):
     def expected_output(self, ask: Ask) -> float:
         """Tokens that it will likely be answered with."""
         return self.numbers.speeds.expected_output(ask.spec.sampling.max_tokens)
+
+
+@cache
+def _prepare() -> Any:
+    """Its arguments are always of the types it was compiled for."""
+    from radixroute.radix.jit import entry_point  # here: numba takes 0.5 s to import
+
+    return entry_point(kernels().prepare)

@@ -90,7 +90,7 @@ class LoadBook:
         if key in self._worker_by_id:
             raise BrokenInvariant(f"{key} is booked already")
         desk = self._desk(worker_id)
-        if _load(desk).queued_tokens == 0:
+        if _queued_tokens(desk) == 0:
             desk.since_ns = now_ns
         booking = _Booking(worker_id, key.attempt == 0, dispatch_seq, queued_tokens)
         desk.bookings[key] = booking
@@ -130,7 +130,7 @@ class LoadBook:
     def report(self, worker_id: WorkerId, sessions: Iterable[SessionLoad], now_ns: int) -> None:
         """A heartbeat's word on every session of this worker."""
         desk = self._desk(worker_id)
-        before = _load(desk).queued_tokens
+        before = _queued_tokens(desk)
         desk.foreign_in_flight = desk.foreign_tokens = 0
         desk.reported_tokens = None
         for session in sessions:
@@ -144,7 +144,7 @@ class LoadBook:
             else:
                 desk.foreign_in_flight += session.in_flight
                 desk.foreign_tokens += session.queued_tokens
-        if _load(desk).queued_tokens != before:
+        if _queued_tokens(desk) != before:
             desk.since_ns = now_ns
         self._unwritten[desk.column] = desk
 
@@ -171,6 +171,11 @@ class LoadBook:
         """The loads of these workers, a row for each field of `Load`. O(workers)."""
         self._write()
         return self._table.take(columns)
+
+    def now(self) -> Numbers:
+        """The same of every column; to read at once: it changes, or is another one, any time."""
+        self._write()
+        return self._table.numbers
 
     def load(self, worker_id: WorkerId) -> Load:
         """Of one worker, from its bookings. An unknown one has none."""
@@ -211,14 +216,18 @@ class LoadBook:
         return desk
 
 
-def _load(desk: _Desk) -> Load:
+def _queued_tokens(desk: _Desk) -> int:
     own = desk.acknowledged_tokens
     if desk.reported_tokens is not None:
         # The report is the finer view (chunks done), the book the newer one (first tokens).
         own = min(own, desk.reported_tokens)
+    return own + desk.unacknowledged_tokens + desk.foreign_tokens
+
+
+def _load(desk: _Desk) -> Load:
     return Load(
         in_flight=len(desk.bookings) + desk.foreign_in_flight,
-        queued_tokens=own + desk.unacknowledged_tokens + desk.foreign_tokens,
+        queued_tokens=_queued_tokens(desk),
         decoding=desk.decoding + desk.foreign_in_flight,
         prompts=desk.prompts,
         since_ns=desk.since_ns,

@@ -8,7 +8,7 @@ caches turn over once. No clock, no I/O; `RouterCore`'s parts call.
 from math import exp
 
 from radixroute.radix.ids import WorkerId
-from radixroute.router.workers.columns import ColumnList, Numbers, WorkerColumns
+from radixroute.router.workers.columns import Numbers, WorkerColumns
 
 # Until a worker tells the size of its cache: less than any that serves long prompts.
 UNKNOWN_TOKENS = 65536.0
@@ -31,6 +31,7 @@ class RecentPrefill:
         """Call it while the worker still has its column: its next life has an empty cache."""
         self._table.unset(self._columns.of(worker_id))
 
-    def take(self, columns: ColumnList) -> Numbers:
-        """Of these workers, shape (1, workers)."""
-        return self._table.take(columns)
+    def now(self) -> Numbers:
+        """Of every column, shape (1, columns); to read at once: it changes, or is another one, any
+        time."""
+        return self._table.numbers

@@ -83,10 +83,11 @@ class SpeedBook:
         fastest = (lines[at.BASE] + lines[at.BASE + 1] * tokens).min()
         return LEAST_SHARE * float(fastest)
 
-    def take(self, columns: ColumnList) -> Numbers:
-        """Of these workers a row for each field of `Speed`, and when the last step ended (ns)."""
+    def now(self) -> Numbers:
+        """Of every column a row for each field of `Speed`, and when the last step ended (ns). To
+        read at once: it changes, or is another one, any time."""
         self._fill_new()
-        return self._table.take(columns)
+        return self._table.numbers
 
     def observe(
         self,

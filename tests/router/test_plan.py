@@ -10,7 +10,7 @@ from radixroute.router.messages.actions import Dispatch
 from radixroute.router.messages.inputs import Delta, PromptFacts, StepReport
 from radixroute.router.policy import columns_layout as at
 from radixroute.router.policy.radix import cost_kernels as kernels
-from radixroute.router.policy.radix.planning import placements, scratch
+from radixroute.router.policy.radix.planning import desk_for
 from radixroute.router.policy.view import TIE_MS
 from tests.router.scalar_score import OUTPUT, Row, held_total, scalar_terms, view
 from tests.router.worlds import MS, World, packed, request, token
@@ -59,8 +59,11 @@ def run_plan(
         replica_ms=np.zeros(n) if credits is None else np.array(credits, float),
     )
     usual = kernels.Usual(16.0, OUTPUT, lead_ms, 100.0, 200.0)
-    placed = placements(n, w)
-    kernels.plan(asked, table, usual, placed, scratch(n, w))
+    desk = desk_for(n, w)
+    placed = desk.placed
+    for left_from_before in (*placed, *desk.scratch):
+        left_from_before.fill(1)
+    kernels.plan(asked, table, usual, placed, desk.scratch)
     chosen = np.where(placed.is_bound, placed.best, -1)
     # What is spent on a copy counts only for who goes.
     balances = [placed.lost_ms.tolist(), placed.spent_ms.tolist(), placed.ttft_ms.tolist()]
@@ -209,6 +212,21 @@ def test_requests_wait_at_the_router_until_a_worker_is_free():
     assert world.on("a") == ["r0", "r1"]
     first_token(world, "r1", "a")
     assert world.on("a") == ["r0", "r1", "r2"]
+
+
+def test_what_a_decision_was_made_from_does_not_change_with_the_next():
+    """Plans of one request share their arrays."""
+    world = World("a", "b", "c")
+    made = []
+    for n in range(3):
+        what = request(f"r{n}", prefix=n, blocks=20 + n, policy="radix")
+        world.index.held[WorkerId("a")] |= set(what.keys[: n + 1].tolist())
+        world.submit(what)
+        (decision,) = world.core.logged(f"r{n}").decisions
+        view = decision.view
+        made.append((view, view.table.tolist(), view.overlap_blocks.tolist(), view.own))
+    for view, *seen in made:
+        assert [view.table.tolist(), view.overlap_blocks.tolist(), view.own] == seen
 
 
 def test_those_that_come_together_are_planned_together():

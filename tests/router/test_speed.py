@@ -2,7 +2,6 @@
 
 import random
 
-import numpy as np
 import pytest
 
 from radixroute.radix.ids import WorkerId
@@ -187,7 +186,7 @@ def test_columns_follow_workers_that_come_and_go():
             book.observe(
                 worker_id, step_ms=step_ms, prefill_tokens=prefill, decode_tokens=2, now_ns=n
             )
-        taken = book.take(np.array([columns.of(w) for w in listed], np.intp))
+        taken = book.now()[:, [columns.of(w) for w in listed]]
         wanted = [book.speed(w) for w in listed]
         assert taken[:-1].T.ravel().tolist() == [x for speed in wanted for x in speed]
         book.check()

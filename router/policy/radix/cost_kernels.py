@@ -110,7 +110,7 @@ class Scratch(NamedTuple):
     """What `plan` works in; nothing in it counts before or after."""
 
     rows: Floats  # (4, max(R, W, N_TERMS))
-    was_given: Flags  # (W,) a prompt of this plan; false at first
+    was_given: Flags  # (W,) a prompt of this plan
 
 
 _FLOATS, _INTS, _FLAGS = types.float64[::1], types.int64[::1], types.boolean[::1]
@@ -267,6 +267,8 @@ def plan(
     costs, one = scratch.rows[2], scratch.rows[3]
     _order(prompts, table, usual, placed.order, scratch)
     mean_recent = _mean_recent_prefill(table)
+    for w in range(n_workers):
+        scratch.was_given[w] = False
     for place in range(n_requests):
         r = placed.order[place]
         least = np.inf

@@ -56,56 +56,69 @@ class Question(NamedTuple):
     believed: Sequence[tuple[Runs, Runs]]  # overlap and expected blocks of each on every worker
 
 
-def plan_together(question: Question, table: Numbers, usual: Usual, replicas: Replicas) -> Plan:
-    """`table` changes."""
+class Desk(NamedTuple):
+    """Arrays of one plan: what the kernel is told, answers and works in. Nothing in them counts
+    between two plans, so plans of as many requests and workers may share them."""
+
+    prompts: Any
+    placed: Any
+    scratch: Any
+
+    def is_for(self, n_requests: int, n_workers: int) -> bool:
+        """The kernel goes by the shapes."""
+        return bool(self.prompts.overlap_blocks.shape == (n_requests, n_workers))
+
+
+def plan_together(
+    question: Question, table: Numbers, usual: Usual, replicas: Replicas, desk: Desk
+) -> Plan:
+    """`table` and `desk` change."""
     before = table.copy()
     asks, nothing = question.asks, question.candidates.nothing
-    n_requests, n_workers = len(asks), table.shape[1]
-    waited_ms = np.array([(question.snapshot.now_ns - ask.spec.arrival_ns) / 1e6 for ask in asks])
-    longest = [
-        longest_held(overlap if expected is nothing else overlap - expected)
-        for overlap, expected in question.believed
-    ]
-    prefixes = [name_of(ask.spec.keys, n) for ask, n in zip(asks, longest, strict=True)]
-    prompts = kernels().Prompts(
-        tokens=np.array([ask.prompt_tokens for ask in asks], np.float64),
-        waited_ms=waited_ms,
-        draws=np.array(question.draws, np.uint64),
-        overlap_blocks=np.array([overlap for overlap, _ in question.believed], np.int32),
-        longest_blocks=np.array(longest, np.int64),
-        replica_ms=np.array(
-            [replicas.credit_ms(p, ask.request_id) for p, ask in zip(prefixes, asks, strict=True)]
-        ),
-    )
-    placed = placements(n_requests, n_workers)
-    _plan_kernel()(prompts, table, usual, placed, scratch(n_requests, n_workers))
+    prefixes = list[int | None]()
+    tokens, waited_ms, draws, overlap_blocks, longest_blocks, replica_ms = desk.prompts
+    for r, ask in enumerate(asks):
+        overlap, expected = question.believed[r]
+        longest = longest_held(overlap if expected is nothing else overlap - expected)
+        prefix = name_of(ask.spec.keys, longest)
+        prefixes.append(prefix)
+        tokens[r] = ask.prompt_tokens
+        waited_ms[r] = (question.snapshot.now_ns - ask.spec.arrival_ns) / 1e6
+        draws[r] = question.draws[r]
+        overlap_blocks[r] = overlap
+        longest_blocks[r] = longest
+        replica_ms[r] = replicas.credit_ms(prefix, ask.request_id)
+    placed = desk.placed
+    _plan_kernel()(desk.prompts, table, usual, placed, desk.scratch)
     bound, weighed = list[Bound](), list[Weighed]()
     for r in placed.order.tolist():
-        is_bound, best = bool(placed.is_bound[r]), int(placed.best[r])
-        pace_ms = None
-        if is_bound:
-            then = before if n_requests == 1 else before.copy()
+        pace_ms, spent_ms = None, 0.0
+        if placed.is_bound[r]:
+            then = before if len(asks) == 1 else before.copy()
             then[at.BACKLOG_MS], then[at.IN_FLIGHT] = placed.backlog_ms[r], placed.in_flight[r]
             then.setflags(write=False)
-            overlap, expected = question.believed[r]
-            terms = Terms(usual.output_tokens, float(prompts.replica_ms[r]))
-            view = View(
-                asks[r].prompt_tokens,
-                question.snapshot.block_size,
-                question.candidates.worker_ids,
-                overlap,
-                expected,
-                then,
-                question.draws[r],
-                question.candidates.excluded,
-                terms,
-            )
+            best, spent_ms = placed.best.item(r), placed.spent_ms.item(r)
+            view = _view(question, r, then, Terms(usual.output_tokens, replica_ms.item(r)))
             bound.append(Bound(asks[r], _decision(question, r, view, best, placed)))
-            pace_ms = float(waited_ms[r]), _prefill_ms(view, best)
-        spent_ms = float(placed.spent_ms[r]) if is_bound else 0.0
-        lost_ms = float(placed.lost_ms[r])
+            pace_ms = waited_ms.item(r), _prefill_ms(view, best)
+        lost_ms = placed.lost_ms.item(r)
         weighed.append(Weighed(asks[r].request_id, prefixes[r], lost_ms, spent_ms, pace_ms))
     return Plan(bound, is_weighed=True, own=weighed)
+
+
+def _view(question: Question, r: int, table: Numbers, terms: Terms) -> View:
+    overlap, expected = question.believed[r]
+    return View(
+        question.asks[r].prompt_tokens,
+        question.snapshot.block_size,
+        question.candidates.worker_ids,
+        overlap,
+        expected,
+        table,
+        question.draws[r],
+        question.candidates.excluded,
+        terms,
+    )
 
 
 def _decision(question: Question, r: int, view: View, worker: int, placed: Any) -> Decision:
@@ -114,7 +127,7 @@ def _decision(question: Question, r: int, view: View, worker: int, placed: Any) 
         policy=question.policy,
         view=view,
         chosen=worker,
-        ttft_ms=float(placed.ttft_ms[r]),
+        ttft_ms=placed.ttft_ms.item(r),
     )
 
 
@@ -127,27 +140,36 @@ def _plan_kernel() -> Any:
     return entry_point(kernels().plan)
 
 
-def placements(n_requests: int, n_workers: int) -> Any:
-    """Where the kernel writes its answer."""
-    order, best = np.empty((2, n_requests), np.int64)
-    lost_ms, spent_ms, ttft_ms = np.empty((3, n_requests))
+def desk_for(n_requests: int, n_workers: int) -> Desk:
+    """With nothing on it."""
+    at_kernel = kernels()
+    tokens, waited_ms, replica_ms, lost_ms, spent_ms, ttft_ms = np.empty((6, n_requests))
+    longest_blocks, order, best = np.empty((3, n_requests), np.int64)
     backlog_ms, in_flight = np.empty((2, n_requests, n_workers))
-    return kernels().Placements(
-        order=order,
-        best=best,
-        is_bound=np.empty(n_requests, np.bool_),
-        backlog_ms=backlog_ms,
-        in_flight=in_flight,
-        lost_ms=lost_ms,
-        spent_ms=spent_ms,
-        ttft_ms=ttft_ms,
+    return Desk(
+        at_kernel.Prompts(
+            tokens=tokens,
+            waited_ms=waited_ms,
+            draws=np.empty(n_requests, np.uint64),
+            overlap_blocks=np.empty((n_requests, n_workers), np.int32),
+            longest_blocks=longest_blocks,
+            replica_ms=replica_ms,
+        ),
+        at_kernel.Placements(
+            order=order,
+            best=best,
+            is_bound=np.empty(n_requests, np.bool_),
+            backlog_ms=backlog_ms,
+            in_flight=in_flight,
+            lost_ms=lost_ms,
+            spent_ms=spent_ms,
+            ttft_ms=ttft_ms,
+        ),
+        at_kernel.Scratch(
+            rows=np.empty((4, max(n_requests, n_workers, len(NAMES)))),
+            was_given=np.empty(n_workers, np.bool_),
+        ),
     )
-
-
-def scratch(n_requests: int, n_workers: int) -> Any:
-    """What the kernel works in."""
-    rows = np.empty((4, max(n_requests, n_workers, len(NAMES))))
-    return kernels().Scratch(rows, np.zeros(n_workers, np.bool_))
 
 
 def _prefill_ms(view: View, worker: int) -> float:

@@ -15,7 +15,14 @@ from radixroute.router.policy.decision import Decision
 from radixroute.router.policy.forecast import cheapest
 from radixroute.router.policy.formula.at_once import no_room, one_by_one
 from radixroute.router.policy.policy import Bound, Dispatched, Plan, PolicyParts
-from radixroute.router.policy.radix.planning import Pace, Question, Weighed, plan_together
+from radixroute.router.policy.radix.planning import (
+    Desk,
+    Pace,
+    Question,
+    Weighed,
+    desk_for,
+    plan_together,
+)
 from radixroute.router.policy.radix.replicas import Replicas, longest_held, name_of
 from radixroute.router.policy.radix.scores import (
     Terms,
@@ -41,6 +48,7 @@ class RadixPolicy:
         self._lead_ms = float(parts.settings.dispatch_lead_ms)
         self._replicas = Replicas(parts.counters)
         self._pace = Pace()
+        self._desk: Desk | None = None  # of the last plan of one request: nearly all are
 
     @property
     def binds_late(self) -> bool:
@@ -108,7 +116,9 @@ class RadixPolicy:
             for ask, overlaps in zip(waiting, [first, *rest], strict=True)
         ]
         question = Question(self._name, waiting, candidates, snapshot, draws, believed)
-        plan = plan_together(question, table, self._usual(waiting[0], snapshot), self._replicas)
+        desk = self._desk_for(len(waiting), table.shape[1])
+        usual = self._usual(waiting[0], snapshot)
+        plan = plan_together(question, table, usual, self._replicas, desk)
         if len(plan.bound) == len(waiting):
             return plan
         return plan._replace(wake_ns=self._next_wake(table, snapshot.now_ns))
@@ -148,6 +158,15 @@ class RadixPolicy:
             mean_prefill_ms=self._pace.prefill_ms,
         )
         return usual
+
+    def _desk_for(self, n_requests: int, n_workers: int) -> Desk:
+        desk = self._desk
+        if desk is not None and desk.is_for(n_requests, n_workers):
+            return desk
+        desk = desk_for(n_requests, n_workers)
+        if n_requests == 1:
+            self._desk = desk
+        return desk
 
     def _waits(self, table: Numbers, now_ns: int) -> Plan:
         return Plan(is_weighed=True, wake_ns=self._next_wake(table, now_ns))

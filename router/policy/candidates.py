@@ -49,6 +49,12 @@ class Candidates:
         row: Numbers = self.limits[0]
         return row
 
+    @property
+    def room(self) -> Numbers:
+        """Requests that each takes, those in its own queue too; infinite: not known."""
+        row: Numbers = self.limits[2]
+        return row
+
     def held(self, overlaps: Overlaps) -> Runs:
         """Leading blocks each worker holds: the best of its ranks. O(workers)."""
         if not overlaps.holders:

@@ -1,4 +1,4 @@
-"""A fake vLLM 0.32: its HTTP and its events as captured from a real one, over a fake model.
+"""A fake vLLM 0.32: its HTTP and its events as noted down from a real one, over a fake model.
 
 Steps, a prefix cache of physical blocks, a queue, replays; tokens are `next_token` of all before
 them, greedy whatever the seed at temperature 0, so that a resumed answer is the same anywhere.

@@ -1,4 +1,4 @@
-"""vLLM's dialect, by exchanges captured from vLLM 0.32.0 (tests/data/vllm-0.32)."""
+"""vLLM's dialect, by exchanges noted down from vLLM 0.32.0 (tests/data/vllm-0.32)."""
 
 import json
 import random
@@ -55,7 +55,7 @@ def heard(name, cut=None):
     return found + reader.end()
 
 
-def test_the_statement_of_a_captured_server():
+def test_the_statement_of_a_noted_server():
     said = VllmDialect().statement(facts(), "10.0.0.7")
     assert (said.model, said.version, said.root) == ("smol", "0.32.0", "/path/of/model")
     assert (said.max_model_len, said.block_size, said.kv_blocks) == (2048, 32, 71)

@@ -1802,8 +1802,6 @@ class GetInfoResponse(_message.Message):
     ADAPTERS_FIELD_NUMBER: _builtins.int
     SESSION_ENDPOINT_FIELD_NUMBER: _builtins.int
     ENGINE_KIND_FIELD_NUMBER: _builtins.int
-    ENGINE_URL_FIELD_NUMBER: _builtins.int
-    STREAMS_FIELD_NUMBER: _builtins.int
     RESENT_IS_PROMPT_FIELD_NUMBER: _builtins.int
     CANNOT_RESUME_FIELD_NUMBER: _builtins.int
     api_version: _builtins.int
@@ -1848,8 +1846,6 @@ class GetInfoResponse(_message.Message):
     """tcp://host:port or unix:///path where `Session` is spoken in plain frames; empty = gRPC alone"""
     engine_kind: _builtins.str
     """"torch", "vllm", "sglang" or "openai"; empty = as "torch" """
-    engine_url: _builtins.str
-    """HTTP door of the engine itself; empty = it has none"""
     resent_is_prompt: _builtins.bool
     """a resume's output so far counts as prompt there: no penalties on output can go on"""
     cannot_resume: _builtins.bool
@@ -1863,10 +1859,6 @@ class GetInfoResponse(_message.Message):
     @_builtins.property
     def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """names of the LoRA adapters that it serves beside the model as it is"""
-
-    @_builtins.property
-    def streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventEndpoints]:
-        """event streams by rank; empty = 15 and 16 are rank 0's"""
 
     def __init__(
         self,
@@ -1898,42 +1890,16 @@ class GetInfoResponse(_message.Message):
         adapters: _abc.Iterable[_builtins.str] | None = ...,
         session_endpoint: _builtins.str = ...,
         engine_kind: _builtins.str = ...,
-        engine_url: _builtins.str = ...,
-        streams: _abc.Iterable[Global___EventEndpoints] | None = ...,
         resent_is_prompt: _builtins.bool = ...,
         cannot_resume: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "api_version", b"api_version", "block_size", b"block_size", "cannot_resume", b"cannot_resume", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "engine_kind", b"engine_kind", "engine_url", b"engine_url", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "max_waiting", b"max_waiting", "metrics_address", b"metrics_address", "model", b"model", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "resent_is_prompt", b"resent_is_prompt", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "session_endpoint", b"session_endpoint", "streams", b"streams", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "api_version", b"api_version", "block_size", b"block_size", "cannot_resume", b"cannot_resume", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "engine_kind", b"engine_kind", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "max_waiting", b"max_waiting", "metrics_address", b"metrics_address", "model", b"model", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "resent_is_prompt", b"resent_is_prompt", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "session_endpoint", b"session_endpoint", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetInfoResponse: _TypeAlias = GetInfoResponse  # noqa: Y015
-
-@_typing.final
-class EventEndpoints(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EVENTS_FIELD_NUMBER: _builtins.int
-    CONTROL_FIELD_NUMBER: _builtins.int
-    events: _builtins.str
-    """ZeroMQ PUB, native form"""
-    control: _builtins.str
-    """ZeroMQ ROUTER: replay and snapshots"""
-    def __init__(
-        self,
-        *,
-        events: _builtins.str = ...,
-        control: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "events", b"events"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___EventEndpoints: _TypeAlias = EventEndpoints  # noqa: Y015
 
 @_typing.final
 class Scope(_message.Message):

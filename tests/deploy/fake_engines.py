@@ -69,7 +69,7 @@ class FakeHost:
             asyncio.create_task(self._step()),
             asyncio.create_task(self._watch(reader)),
         ]
-        return replace(self._engine.info, kind="fake", url=self._at.geturl())
+        return replace(self._engine.info, kind="fake")
 
     def submit(self, request):
         if self._is_dead:

@@ -59,7 +59,6 @@ def describe(
         metrics_address=places.metrics_address,
         adapters=info.adapters,
         engine_kind=info.kind,
-        engine_url=info.url,
         resent_is_prompt=info.resent_is_prompt,
         cannot_resume=info.cannot_resume,
     )

@@ -24,6 +24,7 @@ from radixroute.worker.api.intake import Submission
 from radixroute.worker.api.streams import AnswerStream
 from radixroute.worker.api.wire import token_delta
 from radixroute.worker.engine.engine import (
+    NOT_HERE,
     EngineRequest,
     EngineStep,
     TokenOutput,
@@ -33,8 +34,6 @@ from radixroute.worker.engine.engine import (
 # Ended requests of direct clients that heartbeats still name: a short one may run between two.
 DIRECT_ENDED_KEPT = 256
 LATER_ATTEMPT = "request_id: a later attempt of this request runs here"
-
-NOT_HERE = "request_id: no such attempt runs here"
 
 
 @dataclass(frozen=True, slots=True)

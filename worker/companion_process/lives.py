@@ -26,7 +26,7 @@ from radixroute.worker.service import WorkerService
 
 log = logging.getLogger(__name__)
 
-TOLD_TO_END = "its process was told to end"
+PROCESS_ENDS = "its process was told to end"
 
 MakeService = Callable[[StartLife], WorkerService]
 
@@ -65,9 +65,9 @@ class Lives:
         for number, life in list(self._lives.items()):
             if life.serving is None:
                 self._end(number, 0.0, is_asked=False)
-                self._report(Started(number, error=TOLD_TO_END))
+                self._report(Started(number, error=PROCESS_ENDS))
             else:
-                self._report(Failed(number, TOLD_TO_END, is_told=True))
+                self._report(Failed(number, PROCESS_ENDS, is_told=True))
         self._note_over()
 
     async def wait_over(self) -> None:
@@ -82,7 +82,7 @@ class Lives:
 
     def _start(self, order: StartLife) -> None:
         if self._is_ending:
-            self._report(Started(order.life, error=TOLD_TO_END))
+            self._report(Started(order.life, error=PROCESS_ENDS))
             return
         life = self._lives[order.life] = _Life(order)
         life.task = asyncio.create_task(self._live(life), name=order.worker.worker_id)

@@ -30,14 +30,19 @@ from radixroute.worker.companions.listening import Listening
 from radixroute.worker.companions.refusals import finish_already, refusal_of
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.companions.tick import StepMeter, Tick
-from radixroute.worker.engine.engine import EngineInfo, EngineRequest, EngineStep, TokenOutput
+from radixroute.worker.engine.engine import (
+    NOT_HERE,
+    EngineInfo,
+    EngineRequest,
+    EngineStep,
+    TokenOutput,
+)
 from radixroute.worker.engine.host import EngineListener, HostFactory
 from radixroute.worker.errors import BadSetting, EngineDead
 from radixroute.worker.settings import WorkerSettings
 
 # Between two looks, however many requests an engine refuses.
 _PAUSE_S = 0.05
-_NOT_HERE = "request_id: no such attempt runs here"
 
 _log = logging.getLogger(__name__)
 
@@ -154,7 +159,7 @@ class Companion:
         """One that is not here ends once more: what it had to say is said, or was lost."""
         if self._calls.find(request_id, attempt) is None:
             end = FinishReason.ABORT
-            self._tick.output(TokenOutput(request_id, attempt, session_id, 0, (), end, _NOT_HERE))
+            self._tick.output(TokenOutput(request_id, attempt, session_id, 0, (), end, NOT_HERE))
 
     def end_session(self, session_id: str) -> None:
         self._calls.forget_session(session_id)

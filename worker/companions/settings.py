@@ -33,7 +33,6 @@ class CompanionSettings:
     fingerprint: str = ""  # of the model, hexadecimal; empty: of its name, config and tokenizer
     api_key_file: str = ""  # of the engine's --api-key
     ca_file: str = ""  # whom to believe behind https; empty: the system's list
-    engine_url: str = ""  # what routers reach it by; empty: as companions do
     start_timeout_s: float = 600.0  # an engine may still load its model
     connect_timeout_s: float = 5.0
     poll_s: float = 0.5  # between two looks at an engine that should move

@@ -5,7 +5,7 @@ No torch, no socket, no clock. `InferenceEngine` implements it; the engine proce
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from radixroute.events.wire.records import Event
 from radixroute.radix.ids import Tokens
@@ -13,6 +13,9 @@ from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.errors import InvalidRequest, NoRoom
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
+
+# Of an attempt that was asked after and is not there.
+NOT_HERE: Final = "request_id: no such attempt runs here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,6 @@ class EngineInfo:
     kv_dtype: str = ""  # of the KV cache; empty: `dtype`
     max_waiting: int | None = None  # requests that its own queue takes; None: as the settings say
     kind: str = "torch"  # or "vllm", "sglang", "openai"
-    url: str = ""  # of its own HTTP door; empty: it has none
     # Of engines that are not ours. Output of earlier attempts counts as prompt there, so penalties
     # on output cannot go on; or it takes no output of others at all.
     resent_is_prompt: bool = False

@@ -20,7 +20,7 @@ from radixroute.request.logprobs import TokenLogprob, pack_logprobs
 from radixroute.request.sampling import FinishReason
 from radixroute.worker.engine.cache import PrefixCache
 from radixroute.worker.engine.ends import finish_after, forbidden_ends
-from radixroute.worker.engine.engine import EngineRequest, TokenOutput
+from radixroute.worker.engine.engine import NOT_HERE, EngineRequest, TokenOutput
 from radixroute.worker.engine.runner import SequenceSlice, StepPlan, StepResult
 from radixroute.worker.engine.sequence import Sequence
 from radixroute.worker.engine.step import (
@@ -31,7 +31,6 @@ from radixroute.worker.engine.step import (
 )
 
 STEP_FAILED = "the engine failed on a step with this request; sending it again may work"
-NOT_HERE = "no such request runs here"
 UNSOUND = "the model computed NaN or infinity for this request; sending it again may work"
 
 

@@ -249,7 +249,6 @@ class Joining:
             kv_dtype=settings.kv_dtype or statement.kv_dtype or dtype,
             max_waiting=settings.max_waiting,
             kind=statement.kind,
-            url=settings.engine_url or self.url,
             resent_is_prompt=True,
         )
 

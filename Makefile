@@ -72,7 +72,7 @@ bench-compile: $(STAMP) ## CPU seconds of compiling and loading all kernels (5 m
 # vLLM for CPU and the routers that are compared: 3.5 GB, in an environment of their own.
 VLLM := .cache/vllm
 $(VLLM)/.ready: $(STAMP) bench/real_vllm/install.py
-	$(BIN)/python -m bench.real_vllm.install $(VLLM)
+	$(BIN)/python -m bench.real_vllm.install $(VLLM) .cache/aiperf
 	@touch $@
 
 e2e-vllm: $(STAMP) $(VLLM)/.ready model ## Two real vLLMs behind the router: predictions, deaths, other routers beside it (25 minutes)

@@ -7,5 +7,6 @@
     predictions.py  predicted against told cached tokens, and why they differ
     deaths.py       engines and companions killed under streams; near-ties of answers
     mixed.py        one vLLM beside one engine of ours
+    generators.py   load generators of vLLM and AIPerf against our door
     comparing.py    the demo's chats through each front: hit rate and time to first token
 """

@@ -18,6 +18,7 @@ from statistics import geometric_mean, median
 from bench.real_vllm.comparing import Compared, compare
 from bench.real_vllm.deaths import DeathWatch, Fates
 from bench.real_vllm.fronts import Front, Ours, Theirs
+from bench.real_vllm.generators import REQUESTS, aiperf, vllm_bench
 from bench.real_vllm.install import VLLM
 from bench.real_vllm.mixed import mixed_fleet
 from bench.real_vllm.predictions import Difference, ask_all, differences
@@ -28,10 +29,11 @@ from radixroute.demo.workload.chats import make_workload
 
 RESULTS = Path("bench/results/vllm.json")
 ENVIRONMENT = Path(".cache/vllm")
+AIPERF = Path(".cache/aiperf").absolute()
 MODEL = Path(".cache/models/SmolLM2-135M-Instruct")
 FIRST_TOKEN_S = 5.0
 AS_PREDICTED = 0.999
-STAGES = ("start", "predictions", "deaths", "mixed", "compare")
+STAGES = ("start", "predictions", "deaths", "mixed", "generators", "compare")
 PEERS = (("vllm-router", "cache_aware"), ("sglang-router", "cache_aware"))
 
 
@@ -70,7 +72,9 @@ def main() -> int:
             elif stage == "deaths":
                 deaths(engines, judgement)
             elif stage == "mixed":
-                asyncio.run(mixed(engines[0], judgement))
+                asyncio.run(mixed(engines, judgement))
+            elif stage == "generators":
+                generators(engines, judgement)
             elif stage == "compare":
                 comparison(engines, given.rounds, judgement)
             else:
@@ -159,11 +163,30 @@ def deaths(engines: Sequence[RealVllm], judgement: Judgement) -> None:
             print(f"b: well again after {b.wait_well():.1f} s", flush=True)
 
 
-async def mixed(engine: RealVllm, judgement: Judgement) -> None:
-    async with mixed_fleet(engine, engine.shape.model) as address:
-        watch = DeathWatch(address, engine)
+async def mixed(engines: Sequence[RealVllm], judgement: Judgement) -> None:
+    """Nobody dies; then the vLLM does, and what it had begun ends at our engine."""
+    a, b = engines
+    async with mixed_fleet(b, b.shape.model) as address:
+        watch = DeathWatch(address, a)
         await watch.learn()
-        judge_fates("nobody, one vLLM and one of ours", await watch.under(lambda: None), judgement)
+        judge_fates("mixed fleet, nobody", await watch.under(lambda: None), judgement)
+        fates = await watch.under(lambda: b.kill(core=True))
+        judge_fates("mixed fleet, the vLLM", fates, judgement)
+    b.stop()
+    b.launch()
+    print(f"b: well again after {b.wait_well():.1f} s", flush=True)
+
+
+def generators(engines: Sequence[RealVllm], judgement: Judgement) -> None:
+    shape = engines[0].shape
+    with ours(engines) as (_, base):
+        runs = [vllm_bench(shape, base), aiperf(AIPERF / "bin" / "aiperf", shape, base)]
+    for run in runs:
+        if run.told:
+            print(run.told)
+        told = f"{run.program}: {run.n_good} of {REQUESTS} good, mean TTFT {run.ttft_ms:.0f} ms"
+        judgement.hold(told, run.n_good == REQUESTS)
+        judgement.more[run.program] = {"good": run.n_good, "ttft_ms": run.ttft_ms}
 
 
 def judge_fates(kind: str, fates: Fates, judgement: Judgement) -> None:

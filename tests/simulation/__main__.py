@@ -9,7 +9,7 @@ import argparse
 import sys
 import time
 
-from tests.simulation.plan import make_plan
+from tests.simulation.drawing.by_seed import make_plan
 from tests.simulation.seeds import Tally, run_seeds
 from tests.simulation.shrink import failure_of, report, shrink
 from tests.simulation.world import run

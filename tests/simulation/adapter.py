@@ -10,8 +10,9 @@ from dataclasses import replace
 from radixroute.events.wire.epoch import epoch_to_hex
 from radixroute.events.wire.records import Epoch, LoadReport
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.radix.ids import WorkerId
+from radixroute.radix.ids import Holder, Keys, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.core.snapshot import RouterSnapshot
@@ -27,21 +28,27 @@ from radixroute.router.messages.inputs import (
     StepReport,
     WorkerFacts,
 )
+from radixroute.router.policy.decision import Decision
+from radixroute.router.policy.view import Scores
 from radixroute.router.settings import RouterSettings
 from tests.simulation.agenda import MS
 from tests.simulation.deeds import Submit, TakeLease
 from tests.simulation.glance import Glance, glance_at
-from tests.simulation.plan import Plan, WorkerPlan
+from tests.simulation.meter import Meter
+from tests.simulation.plan import INDEX_BYTES, Plan, WorkerPlan
 from tests.simulation.prompts import BLOCK_TOKENS, EOS, prompt_of
 
 ROUTER_ID = "me"
-INDEX_BYTES = 1 << 20
 # Little of each, so that a seed reaches every bound.
 LOG_LEN, LOG_BYTES = 16, 8 << 10
 LEASE_TTL_S = EXPECTED_TTL_S = LEARNED_TTL_S = 2.0
 LEASE_UNSEEN_S = NO_WORKER_WAIT_S = 1.0
 STUCK_SUSPECT_S = 2.0
 AGE_NS = 500 * MS
+_INPUTS = (
+    "submit", "schedule_waiting", "abort", "release", "step", "set_members", "joined", "lost",
+    "heartbeat", "tick",
+)  # fmt: skip
 
 
 def settings(plan: Plan) -> RouterSettings:
@@ -67,8 +74,16 @@ def settings(plan: Plan) -> RouterSettings:
     )
 
 
-def request_spec(deed: Submit, now_ns: int) -> RequestSpec:
-    prompt, keys = prompt_of(deed.pieces)
+def scope_of(plan: Plan, deed: Submit | TakeLease) -> RequestScope:
+    """What its client shares its blocks by."""
+    tenant = "" if plan.tenants_share else deed.tenant
+    if not (deed.salt or deed.lora or tenant):
+        return UNSCOPED
+    return RequestScope(deed.lora, deed.salt, tenant)
+
+
+def request_spec(deed: Submit, scope: RequestScope, now_ns: int) -> RequestSpec:
+    prompt, keys = prompt_of(deed.pieces, scope)
     return RequestSpec(
         request_id=deed.request_id,
         prompt=prompt,
@@ -80,11 +95,12 @@ def request_spec(deed: Submit, now_ns: int) -> RequestSpec:
         session=deed.session,
         tenant=deed.tenant,
         priority=deed.priority,
+        scope=scope,
     )
 
 
-def lease_spec(deed: TakeLease, now_ns: int) -> RequestSpec:
-    prompt, keys = prompt_of(deed.pieces)
+def lease_spec(deed: TakeLease, scope: RequestScope, now_ns: int) -> RequestSpec:
+    prompt, keys = prompt_of(deed.pieces, scope)
     return RequestSpec(
         request_id=deed.request_id,
         prompt=prompt,
@@ -96,6 +112,7 @@ def lease_spec(deed: TakeLease, now_ns: int) -> RequestSpec:
         tenant=deed.tenant,
         priority=deed.priority,
         lease_id=f"lease of {deed.request_id}",
+        scope=scope,
     )
 
 
@@ -123,6 +140,7 @@ def facts(plan: WorkerPlan, epoch: Epoch) -> WorkerFacts:
         max_batched_tokens=plan.batch_tokens,
         max_num_seqs=plan.seats if plan.says_seats else 0,
         max_waiting=plan.queue_len if plan.says_queue else 0,
+        adapters=frozenset(plan.adapters),
     )
 
 
@@ -153,6 +171,9 @@ class OverheardCore(RouterCore):
     def __init__(self, plan: Plan, index: PrefixIndex) -> None:
         super().__init__(settings(plan), index, random.Random(plan.seed))
         self.on_heartbeat: Callable[[str, LoadReport], None] = lambda worker, load: None
+        # Each decision, before anything comes of it.
+        self.on_decision: Callable[[str, Decision], None] = lambda request_id, decision: None
+        self._decided, self._state.log.decided = self._state.log.decided, self._overhear
 
     def heartbeat(self, worker_id: WorkerId, load: LoadReport, now_ns: int) -> list[Action]:
         self.on_heartbeat(worker_id, load)
@@ -161,13 +182,23 @@ class OverheardCore(RouterCore):
     def glance(self) -> Glance:
         return glance_at(self._state)
 
+    def is_believed(self, worker: str) -> bool:
+        """Whether what the index says of it counts."""
+        member = self._state.members.get(WorkerId(worker))
+        return member is not None and member.is_believed
+
+    def _overhear(self, request_id: str, decision: Decision) -> None:
+        self.on_decision(request_id, decision)
+        self._decided(request_id, decision)
+
 
 class Router:
     """The core under test, and what may be asked about it."""
 
     def __init__(self, plan: Plan) -> None:
-        self.index = PrefixIndex(INDEX_BYTES)
+        self.index = PrefixIndex(plan.index_bytes)
         self.core = OverheardCore(plan, self.index)
+        self.meter = Meter(self.core, _INPUTS) if plan.is_metered else None
 
     # -- clients
 
@@ -238,6 +269,19 @@ class Router:
 
     def snapshot(self) -> RouterSnapshot:
         return self.core.snapshot()
+
+    def credited(self, workers: Sequence[WorkerId], keys: Keys) -> list[int]:
+        """Leading blocks that the index has for each, as far as it is believed."""
+        overlaps, holders = self.index.overlaps(keys), set(self.index.holders)
+        return [
+            int(overlaps.blocks_of(Holder(worker)))
+            if Holder(worker) in holders and self.core.is_believed(worker)
+            else 0
+            for worker in workers
+        ]
+
+    def scores(self, decision: Decision) -> Scores:
+        return self.core.scores(decision)
 
     def expects_blocks(self, worker: str) -> bool:
         return self.core.expects_blocks(WorkerId(worker))

@@ -67,7 +67,8 @@ class Clients:
         self._world.edge.do(actions or [])
 
     def submit(self, deed: deeds.Submit) -> None:
-        spec = adapter.request_spec(deed, self._world.edge.clock_ns)
+        scope = adapter.scope_of(self._world.plan, deed)
+        spec = adapter.request_spec(deed, scope, self._world.edge.clock_ns)
         if deed.tokenises_ms is not None:
             if not self._enter(spec):
                 return
@@ -118,7 +119,8 @@ class Clients:
         return self._world.ledger.submitted(spec, self._world.edge.clock_ns, adapter.n_bytes(spec))
 
     def take_lease(self, deed: deeds.TakeLease) -> None:
-        spec = adapter.lease_spec(deed, self._world.edge.clock_ns)
+        scope = adapter.scope_of(self._world.plan, deed)
+        spec = adapter.lease_spec(deed, scope, self._world.edge.clock_ns)
         client = self._ask(spec)
         self._leases[deed.request_id] = deed
         if deed.hangs_up_after_ms is not None:

@@ -39,6 +39,8 @@ class Submit:
     timeout_ms: int
     session: int | None = None
     tenant: str = ""
+    salt: str = ""  # with which its blocks are kept apart
+    lora: str = ""
     priority: int = 5
     tokenises_ms: int | None = None  # so long at the door, as text; None: it came as tokens
     hangs_up_after_ms: int | None = None
@@ -60,6 +62,8 @@ class TakeLease:
     uses_after_ms: int | None  # None: never
     releases: bool  # once it is done with it
     hangs_up_after_ms: int | None  # as long as it waits
+    salt: str = ""
+    lora: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,18 @@ class ClearCache:
 
 
 @dataclass(frozen=True, slots=True)
+class Hoard:
+    """A worker holds so many copies of a text's first block, and in the end a few."""
+
+    at_ms: int
+    worker: str
+    ms: int
+    pieces: Pieces
+    copies: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lie:
     """For so long a worker says what is not so; see `fleet/liar.py` for the kinds."""
 
@@ -194,6 +210,7 @@ Deed: TypeAlias = (
     | CutEvents
     | Weather
     | ClearCache
+    | Hoard
     | Lie
     | Unlist
     | ReportDead

@@ -5,19 +5,20 @@ from functools import lru_cache
 
 import numpy as np
 
-from radixroute.radix.ids import Tokens
+from radixroute.radix.ids import Keys, Tokens
 from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope, Scope
 from radixroute.request.sampling import FinishReason, SamplingParams
 from tests.simulation.deeds import Pieces
 
 BLOCK_TOKENS = 8
 EOS = 2
-_SEED = np.uint64(0xFEEDFACE)
+_FLEET = Scope("simulated", BLOCK_TOKENS)
 _EOS_EACH = 17
 
 
 @lru_cache(maxsize=4096)
-def prompt_of(pieces: Pieces) -> tuple[Tokens, np.ndarray]:
+def prompt_of(pieces: Pieces, scope: RequestScope = UNSCOPED) -> tuple[Tokens, Keys]:
     """Token ids, and the keys of the full blocks."""
     parts = [
         (np.arange(n, dtype=np.uint32) * np.uint32(40503) + np.uint32(number * 7919 % (1 << 30)))
@@ -27,7 +28,12 @@ def prompt_of(pieces: Pieces) -> tuple[Tokens, np.ndarray]:
     ]
     tokens = np.concatenate(parts).astype(np.uint32)
     tokens.setflags(write=False)
-    return tokens, block_keys(tokens, BLOCK_TOKENS, _SEED)
+    return tokens, keys_of(tokens, scope)
+
+
+def keys_of(tokens: Tokens, scope: RequestScope) -> Keys:
+    """As routers and workers have them, each by itself."""
+    return block_keys(tokens, BLOCK_TOKENS, _FLEET.seed_of(scope))
 
 
 class Answer:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tests.simulation.plan import make_plan
+from tests.simulation.drawing.by_seed import make_plan
 from tests.simulation.shrink import Failure, failure_of
 from tests.simulation.world import run
 

@@ -10,10 +10,11 @@ import pytest
 
 from radixroute.router.core.booking import Booker
 from radixroute.router.workers.load import LoadBook
-from tests.simulation.plan import make_plan
+from tests.simulation.deeds import Submit, TakeLease
+from tests.simulation.drawing.by_seed import make_plan
 from tests.simulation.seeds import Tally, run_seeds
 from tests.simulation.shrink import failure_of, report, shrink
-from tests.simulation.world import run
+from tests.simulation.world import World, run
 
 QUICK, DEEP, CHUNK = 300, 5000, 50
 
@@ -38,14 +39,15 @@ def test_every_invariant_holds(first):
 
 
 def test_the_same_seed_gives_the_same_trace():
-    for seed in range(0, 40, 8):
+    for seed in (*range(0, 40, 8), *range(11, 48, 12)):
         assert run(make_plan(seed)) == run(make_plan(seed))
     assert run(make_plan(1)).trace != run(make_plan(6)).trace
 
 
 _TRACES = """
-from tests.simulation.plan import make_plan
-from tests.simulation.world import run
+from tests.simulation.deeds import Submit, TakeLease
+from tests.simulation.drawing.by_seed import make_plan
+from tests.simulation.world import World, run
 print([run(make_plan(seed)).trace for seed in range(2, 5)])
 """
 
@@ -81,8 +83,31 @@ def test_what_can_go_wrong_does():
         "breakers_opened", "expected_blocks_lapsed",
         "learned_blocks_lapsed", "replicas_of_hot_prefixes",
         "audit_reports_judged", "audit_credit_lost", "audit_credit_returned",
+        "index_copies_uncounted",
     ):  # fmt: skip
         assert counters[name] > 0, name
+
+
+def test_requests_are_kept_apart_in_every_way():
+    plans = [make_plan(seed) for seed in range(2 * CHUNK)]
+    asks = [d for plan in plans for d in plan.deeds if isinstance(d, (Submit, TakeLease))]
+    assert sum(bool(deed.salt) for deed in asks) > 50
+    assert sum(bool(deed.lora) for deed in asks) > 50
+    assert sum(not plan.tenants_share for plan in plans) > 5
+
+
+def test_special_days_are_what_they_are_for():
+    """An invariant of many, of long ones or of equals says nothing where there are few."""
+    worlds = {}
+    for seed in range(11, 48, 12):
+        world = World(make_plan(seed))
+        world.run()
+        worlds[world.plan.mode] = world
+    assert worlds["crowded"].watchers.costs.most_waited > 200
+    assert worlds["even"].ledger.tally["dispatched"] > 100
+    assert worlds["hoarding"].router.index.n_uncounted
+    chained = worlds["chained"]
+    assert chained.router.index.n_bytes > 0.6 * chained.plan.index_bytes
 
 
 def test_a_failure_shrinks_to_a_schedule_that_still_fails(monkeypatch):

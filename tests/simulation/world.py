@@ -70,7 +70,9 @@ class World:
         self._trace = hashlib.blake2b(digest_size=12)
         # Of all prompts, those to come too: what may be lied about, and asked of the index.
         self.known_keys = [
-            prompt_of(deed.pieces)[1] for deed in plan.deeds if isinstance(deed, deeds.Submit)
+            prompt_of(deed.pieces, adapter.scope_of(plan, deed))[1]
+            for deed in plan.deeds
+            if isinstance(deed, deeds.Submit)
         ]
         self.clients = Clients(self)
         self.told: dict[Epoch, list[tuple[Event, ...]]] = {}  # what each batch of each life said
@@ -217,6 +219,17 @@ class World:
         if life is not None:
             self.agenda.put(self.agenda.now_ns, life, life.clear_cache)
 
+    def _hoard(self, deed: deeds.Hoard) -> None:
+        life, keys = self.workers[deed.worker].life, prompt_of(deed.pieces)[1][:1]
+        if life is not None:
+            now_ns, gone = self.agenda.now_ns, deed.copies - deed.kept
+            self.agenda.put(now_ns, life, life.hoard, keys, deed.copies)
+            self.agenda.put(now_ns + deed.ms * MS, life, life.shed, keys, gone)
+
+    def serves(self, worker: str, lora: str) -> bool:
+        """Whether it serves an adapter, or there is none to be served."""
+        return self.workers[worker].plan.serves(lora)
+
     def _lie(self, deed: deeds.Lie) -> None:
         self.workers[deed.worker].liar.begin(deed.kind, self.agenda.now_ns + deed.ms * MS)
 
@@ -256,6 +269,7 @@ _DOERS: dict[type, Callable[..., None]] = {
     deeds.CutEvents: World._cut,
     deeds.Weather: World._blow,
     deeds.ClearCache: World._clear,
+    deeds.Hoard: World._hoard,
     deeds.Lie: World._lie,
     deeds.Unlist: World._unlist,
     deeds.ReportDead: World._report_dead,

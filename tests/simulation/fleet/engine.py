@@ -4,13 +4,14 @@ Pure: `begin` says how long the next step takes, `finish` what it produced. Its 
 `Answer`, whatever it was resumed from.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from radixroute.radix.ids import Keys
 from radixroute.request.sampling import FinishReason
 from radixroute.router.messages.inputs import Delta, PromptFacts, RequestSpec
-from tests.simulation.fleet.cache import Blocks
+from tests.simulation.fleet.cache import Blocks, Name, names_of
 from tests.simulation.plan import WorkerPlan
-from tests.simulation.prompts import BLOCK_TOKENS, Answer, text_of
+from tests.simulation.prompts import BLOCK_TOKENS, Answer, keys_of, text_of
 
 Place = tuple[str, str, int]  # session, request, attempt
 
@@ -30,6 +31,13 @@ class Running:
     has_reported: bool = False
     owes_finish: FinishReason | None = None
     position_at: tuple[int, int] = (0, 0)  # of its life's events when the cache was looked up
+    keys: Keys = field(init=False)  # of its full blocks: the router's count for nothing here
+    names: list[Name] = field(init=False)
+
+    def __post_init__(self) -> None:
+        scope = self.spec.scope
+        self.keys = keys_of(self.spec.prompt, scope)
+        self.names = names_of(self.keys, scope)
 
     @property
     def place(self) -> Place:
@@ -110,7 +118,7 @@ class Engine:
             if request.todo:
                 continue
             if not request.has_reported:
-                self.blocks.take(request.spec.keys, request.cached // BLOCK_TOKENS)
+                self.blocks.take(request.names, request.keys, request.cached // BLOCK_TOKENS)
             outputs.append((request, self._advance(request)))
         self._step = []
         return outputs
@@ -121,7 +129,7 @@ class Engine:
 
     def _look_up(self, request: Running) -> None:
         n_tokens = len(request.spec.prompt) + request.position
-        held = self.blocks.leading(request.spec.keys)
+        held = self.blocks.leading(request.names)
         request.cached = min(held, (n_tokens - 1) // BLOCK_TOKENS) * BLOCK_TOKENS
         request.todo = n_tokens - request.cached
 

@@ -13,12 +13,14 @@ from radixroute.events.publish.outbound import OutboundStream
 from radixroute.events.wire.control import SnapshotRequest, decode_request
 from radixroute.events.wire.native import encode_heartbeat
 from radixroute.events.wire.records import Epoch, Event, LoadReport, SessionLoad
+from radixroute.radix.ids import Keys
 from radixroute.request.sampling import FinishReason
 from radixroute.router.messages.actions import AttemptName, Dispatch
 from radixroute.router.messages.inputs import Delta, RequestSpec, StepReport
 from tests.simulation import adapter
 from tests.simulation.agenda import MS, Agenda, Process
 from tests.simulation.fleet.engine import Engine, Running
+from tests.simulation.fleet.hoard import HoardMirror
 from tests.simulation.fleet.liar import Liar
 from tests.simulation.fleet.links import EventWire, Session
 from tests.simulation.plan import WorkerPlan
@@ -128,6 +130,17 @@ class Life(Process):
 
     def stall(self, until_ns: int) -> None:
         self._stalled_until_ns = max(self._stalled_until_ns, until_ns)
+
+    def hoard(self, keys: Keys, copies: int) -> None:
+        """It holds more copies of some blocks than our own publisher would say."""
+        stream = self._stream
+        stream._mirror = HoardMirror(stream._mirror, keys)
+        self.engine.blocks.hoard(keys, copies)
+        self._publish(self.engine.blocks.take_told())
+
+    def shed(self, keys: Keys, copies: int) -> None:
+        self.engine.blocks.shed(keys, copies)
+        self._publish(self.engine.blocks.take_told())
 
     def clear_cache(self) -> None:
         self.engine.blocks.clear()

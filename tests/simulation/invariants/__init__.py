@@ -5,11 +5,15 @@ input, `end` the quiet world. A broken one raises `Broken`, unless its claim is 
 
     streams.py      each request ends once; its positions are contiguous, its tokens right
     dispatches.py   who is sent where
+    credit.py       each decision gives credit for what the index says
+    scopes.py       scopes share no block, adapters are served where their requests go
     order.py        in what order those that wait get a worker
     bookings.py     what is booked is what runs
     index.py        the index is what the events said; who is believed
     audit.py        who told the truth of its cache keeps its credit
     waiting.py      nobody waits for ever, or while somebody idles
+    shares.py       workers that are alike have about as much to do
+    cost.py         what an input costs does not grow with how many wait
     counters.py     the counters add up, nothing is dropped without one
     memory.py       what is kept is bounded
     rest.py         a quiet world has nothing left
@@ -23,13 +27,17 @@ from radixroute.radix.errors import BrokenInvariant
 from radixroute.router.messages.actions import Action
 from tests.simulation.invariants.audit import Audits
 from tests.simulation.invariants.bookings import Bookings
+from tests.simulation.invariants.cost import Costs
 from tests.simulation.invariants.counters import Counts
+from tests.simulation.invariants.credit import Credits
 from tests.simulation.invariants.dispatches import Dispatches
 from tests.simulation.invariants.index import IndexTruth
 from tests.simulation.invariants.known import KNOWN_FAULTS, Broken
 from tests.simulation.invariants.memory import Memory
 from tests.simulation.invariants.order import Order
 from tests.simulation.invariants.rest import Rest
+from tests.simulation.invariants.scopes import Scopes
+from tests.simulation.invariants.shares import Shares
 from tests.simulation.invariants.streams import Streams
 from tests.simulation.invariants.waiting import Waiting
 
@@ -55,9 +63,11 @@ class Watchers:
         self.index = IndexTruth(self)
         self.order = Order(self)
         self.waiting = Waiting(self)
+        self.costs = Costs(self)
         kinds = (
             Streams(self), Dispatches(self), self.order, Bookings(self), self.index,
-            Audits(self), self.waiting, Counts(self), Memory(self), self._rest,
+            Audits(self), self.waiting, Counts(self), Memory(self), Credits(self), Scopes(self),
+            Shares(self), self.costs, self._rest,
         )  # fmt: skip
         self._acted = [kind.acted for kind in kinds if hasattr(kind, "acted")]
         self._after = [kind.after for kind in kinds if hasattr(kind, "after")]

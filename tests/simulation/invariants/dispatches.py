@@ -71,7 +71,7 @@ class Dispatches:
         standing = world.ledger.standing
         claim("full", worker not in standing.full, f"{name} is sent to {worker}, which is full")
         if worker in standing.ejected:
-            live = self._live()
+            live = self._live(client)
             may_go = worker in standing.usable(live)
             claim("breaker", may_go, f"{name} is sent to {worker}, which fails what it is given")
         self._watchers.order.judge(client)
@@ -94,7 +94,7 @@ class Dispatches:
         epochs = ledger.epochs
         if (worker, epochs.get(worker, "")) not in client.tried:
             return
-        usable = ledger.standing.usable(self._live())
+        usable = ledger.standing.usable(self._live(client))
         others = [w for w in usable if (w, epochs.get(w, "")) not in client.tried]
         self._claim("tried", not others, f"{client.request_id} goes back to {worker}, not {others}")
 
@@ -104,6 +104,8 @@ class Dispatches:
         text = f"{client.request_id} is the {n + 1}th prompt that {worker} computes again"
         self._claim("pace", n < _MOST_RESUMING, text)
 
-    def _live(self) -> list[str]:
-        workers = self._world.router.glance().workers
-        return [seen.worker_id for seen in workers if seen.state == "live"]
+    def _live(self, client: Client) -> list[str]:
+        """Those of them that serve its adapter."""
+        world, lora = self._world, client.spec.scope.lora
+        live = [seen.worker_id for seen in world.router.glance().workers if seen.state == "live"]
+        return [worker for worker in live if world.serves(worker, lora)]

@@ -24,6 +24,8 @@ _CHECK_EACH = 240
 # Looked at in full after each event: what they break may be mended by the next.
 _LIES_ON_BLOCKS = ("claims", "false_roots", "phantoms")
 _CREDITED = ("live", "gap")
+# Copies of a block: so many are held until its holder clears, however many go.
+_MOST_COPIES = 1023
 
 
 @dataclass
@@ -58,16 +60,18 @@ class Model:
         copies = self.copies
         match event:
             case BlocksStored():
-                for key in event.keys.tolist():
-                    copies[key] += 1
-                    touched.add(key)
+                keys = event.keys.tolist()
+                touched.update(keys)
+                for key in keys:
+                    copies[key] = min(copies[key] + 1, _MOST_COPIES)
             case BlocksRemoved():
-                for key in event.keys.tolist():
-                    touched.add(key)
-                    if copies[key] > 1:
-                        copies[key] -= 1
-                    else:
+                keys = event.keys.tolist()
+                touched.update(keys)
+                for key in keys:
+                    if copies[key] <= 1:
                         del copies[key]
+                    elif copies[key] < _MOST_COPIES:
+                        copies[key] -= 1
             case CacheCleared():
                 touched.update(copies)
                 copies.clear()

@@ -19,7 +19,7 @@ class _Place(NamedTuple):
     arrival."""
 
     level: int
-    lane: tuple[str, int]  # tenant and band
+    lane: tuple[str, int, str]  # tenant, band and adapter
     arrival_ns: int
     number: int
 
@@ -55,22 +55,29 @@ class Order:
         """Requests of one tenant and band age with the oldest of them."""
         ledger, now_ns = self._world.ledger, self._world.edge.clock_ns
         waiting = [client for client in ledger.waiting() if not client.is_lost]
-        heads: dict[tuple[str, int], int] = {}
+        heads: dict[tuple[str, int, str], int] = {}
         for client in waiting:
-            lane = client.spec.tenant, client.spec.priority
+            lane = _lane(client)
             heads[lane] = min(heads.get(lane, now_ns), client.spec.arrival_ns)
         return {client.request_id: _place(client, heads, now_ns) for client in waiting}
 
 
-def _place(client: Client, heads: dict[tuple[str, int], int], now_ns: int) -> _Place:
-    spec = client.spec
-    aged = (now_ns - heads[spec.tenant, spec.priority]) // adapter.AGE_NS
+def _lane(client: Client) -> tuple[str, int, str]:
+    return client.spec.tenant, client.spec.priority, client.spec.scope.lora
+
+
+def _place(client: Client, heads: dict[tuple[str, int, str], int], now_ns: int) -> _Place:
+    lane, spec = _lane(client), client.spec
+    aged = (now_ns - heads[lane]) // adapter.AGE_NS
     level = max(0, spec.priority - aged)
-    return _Place(level, (spec.tenant, spec.priority), spec.arrival_ns, client.number)
+    return _Place(level, lane, spec.arrival_ns, client.number)
 
 
 def _is_ahead(place: _Place, mine: _Place) -> bool:
-    """For certain: of several lanes of one level, whoever was served least goes first."""
+    """For certain: of several lanes of one level, whoever was served least goes first, and who
+    waits for an adapter holds back nobody who waits for another one."""
+    if place.lane[2] != mine.lane[2]:
+        return False
     if place.level != mine.level:
         return place.level < mine.level
     is_older = (place.arrival_ns, place.number) < (mine.arrival_ns, mine.number)

@@ -30,7 +30,9 @@ class Waiting:
         self._idle: Counter[str] = Counter()  # ticks in a row, by worker
         self._waits: Counter[str] = Counter()  # the same, by request
         self._calm_ticks = 0  # in a row, without a worker whose step does not end
-        self._hope_ns = 0  # when somebody was listed who may serve, or was being started
+        # When somebody was listed who may serve an adapter, or none, or was being started.
+        self._hope_ns: Counter[str] = Counter()
+        self._adapters = {"", *(name for w in watchers.world.plan.workers for name in w.adapters)}
 
     @property
     def is_stalled(self) -> bool:
@@ -50,18 +52,21 @@ class Waiting:
                 waiting.append(client)
                 is_fair = client.overtaken <= _OVERTAKEN
                 claim("overtaking", is_fair, f"{name} waits behind {client.overtaken} later ones")
-        if any(seen.state not in _HOPELESS for seen in self._watchers.glance.workers):
-            self._hope_ns = world.edge.clock_ns
+        hopes = [w.worker_id for w in self._watchers.glance.workers if w.state not in _HOPELESS]
+        for lora in self._adapters:
+            if any(world.serves(worker, lora) for worker in hopes):
+                self._hope_ns[lora] = world.edge.clock_ns
         self._waits = Counter({c.request_id: self._waits[c.request_id] + 1 for c in waiting})
         self._look_for_idle(waiting)
 
     def judge_no_workers(self, client: Client) -> None:
         """It fails for want of workers."""
-        now_ns, name = self._world.edge.clock_ns, client.request_id
-        since_ns = max(self._hope_ns, client.waits_since_ns)
+        world, name, lora = self._world, client.request_id, client.spec.scope.lora
+        now_ns, since_ns = world.edge.clock_ns, max(self._hope_ns[lora], client.waits_since_ns)
         has_waited = now_ns - since_ns >= adapter.NO_WORKER_WAIT_S * S
         self._watchers.claim("patience", has_waited, f"{name}: no worker, it is said, too soon")
-        there = [w.worker_id for w in self._world.router.glance().workers if w.state == "live"]
+        live = [w.worker_id for w in world.router.glance().workers if w.state == "live"]
+        there = [worker for worker in live if world.serves(worker, lora)]
         self._watchers.claim("patience", not there, f"{name}: no worker, it is said, but {there}")
 
     def _look_for_idle(self, waiting) -> None:
@@ -69,17 +74,24 @@ class Waiting:
         self._calm_ticks = 0 if self.is_stalled else self._calm_ticks + 1
         most = _IDLE_TICKS + (_SUSPECTED_TICKS if self._calm_ticks < _IDLE_TICKS else 0)
         live = [seen.worker_id for seen in glance.workers if seen.state == "live"]
-        usable = self._world.ledger.standing.usable(live)
+        usable = {
+            lora: self._world.ledger.standing.usable(
+                [worker for worker in live if self._world.serves(worker, lora)]
+            )
+            for lora in self._adapters
+        }
         for seen in glance.workers:
             worker = seen.worker_id
             life = self._world.workers[worker].life
-            is_idle = seen.state == "live" and not seen.in_flight and worker in usable
+            is_idle = seen.state == "live" and not seen.in_flight
+            is_idle = is_idle and any(worker in there for there in usable.values())
             is_idle = is_idle and life is not None and not life.engine.requests
             self._idle[worker] = self._idle[worker] + 1 if is_idle else 0
             if self._idle[worker] < most:
                 continue
             for client in waiting:
                 is_stuck = self._waits[client.request_id] >= most
-                may_go = (worker, epochs.get(worker, "")) not in client.tried
+                may_go = worker in usable[client.spec.scope.lora]
+                may_go = may_go and (worker, epochs.get(worker, "")) not in client.tried
                 text = f"{client.request_id} waits and {worker} idles"
                 self._watchers.claim("idle", not (is_stuck and may_go), text)

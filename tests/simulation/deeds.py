@@ -21,6 +21,7 @@ LIES = (
     "others",  # outputs of a request that runs elsewhere
     "claims",  # blocks it has not
     "false_roots",  # a block in the middle of prompts, told as a first block
+    "one_root",  # the same, once, of a block that nobody has
     "phantoms",  # removals of blocks it never had
     "load",  # numbers of its load
     "speed",  # times of its steps

@@ -39,7 +39,7 @@ def test_every_invariant_holds(first):
 
 
 def test_the_same_seed_gives_the_same_trace():
-    for seed in (*range(0, 40, 8), *range(11, 48, 12)):
+    for seed in (*range(0, 40, 8), *range(11, 60, 12)):
         assert run(make_plan(seed)) == run(make_plan(seed))
     assert run(make_plan(1)).trace != run(make_plan(6)).trace
 
@@ -99,13 +99,14 @@ def test_requests_are_kept_apart_in_every_way():
 def test_special_days_are_what_they_are_for():
     """An invariant of many, of long ones or of equals says nothing where there are few."""
     worlds = {}
-    for seed in range(11, 48, 12):
+    for seed in range(11, 60, 12):
         world = World(make_plan(seed))
         world.run()
         worlds[world.plan.mode] = world
     assert worlds["crowded"].watchers.costs.most_waited > 200
     assert worlds["even"].ledger.tally["dispatched"] > 100
     assert worlds["hoarding"].router.index.n_uncounted
+    assert any(w.liar.has_told_roots for w in worlds["mistaken"].workers.values())
     chained = worlds["chained"]
     assert chained.router.index.n_bytes > 0.6 * chained.plan.index_bytes
 

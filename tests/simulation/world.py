@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from radixroute.events.wire.epoch import make_epoch
 from radixroute.events.wire.records import Epoch, Event
@@ -19,6 +20,7 @@ from tests.simulation.adapter import Router
 from tests.simulation.agenda import MS, Agenda, S
 from tests.simulation.clients import Clients
 from tests.simulation.edge import Edge, Wires
+from tests.simulation.fleet.cache import names_of
 from tests.simulation.fleet.liar import Liar
 from tests.simulation.fleet.life import Life, Mouth
 from tests.simulation.fleet.links import EventWire
@@ -69,11 +71,11 @@ class World:
         self._rng = random.Random(f"world {plan.seed}")
         self._trace = hashlib.blake2b(digest_size=12)
         # Of all prompts, those to come too: what may be lied about, and asked of the index.
-        self.known_keys = [
-            prompt_of(deed.pieces, adapter.scope_of(plan, deed))[1]
-            for deed in plan.deeds
-            if isinstance(deed, deeds.Submit)
-        ]
+        submits = [deed for deed in plan.deeds if isinstance(deed, deeds.Submit)]
+        scopes = [adapter.scope_of(plan, deed) for deed in submits]
+        pairs = zip(submits, scopes, strict=True)
+        self.known_keys = [prompt_of(deed.pieces, scope)[1] for deed, scope in pairs]
+        self._names = list(map(names_of, self.known_keys, scopes))
         self.clients = Clients(self)
         self.told: dict[Epoch, list[tuple[Event, ...]]] = {}  # what each batch of each life said
         self.workers = {worker.name: self._worker(worker) for worker in plan.workers}
@@ -114,8 +116,14 @@ class World:
                 for kind in ("events", "replies", "asks")
             )
         )
-        liar = Liar(agenda, random.Random(f"liar {plan.name} {seed}"), self.known_keys)
-        return Worker(plan, liar, wires)
+        rng = random.Random(f"liar {plan.name} {seed}")
+        held = partial(self._held_by_others, plan.name)
+        return Worker(plan, Liar(agenda, rng, self.known_keys, held), wires)
+
+    def _held_by_others(self, name: str, number: int) -> list[int]:
+        """First blocks of a known prompt that each worker but one holds."""
+        lives = [worker.life for worker in self.workers.values() if worker.plan.name != name]
+        return [life.engine.blocks.leading(self._names[number]) for life in lives if life]
 
     def _begin(self, worker: Worker) -> None:
         worker.lives += 1

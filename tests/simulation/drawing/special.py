@@ -6,7 +6,7 @@ Each is as dear as a usual day: requests share no long prompts and ask for littl
 import random
 from collections.abc import Callable
 
-from tests.simulation.deeds import Deed, Hoard, Pieces, Submit
+from tests.simulation.deeds import Deed, Hoard, Lie, Pieces, Submit
 from tests.simulation.plan import Plan, WorkerPlan
 from tests.simulation.prompts import BLOCK_TOKENS
 
@@ -59,8 +59,8 @@ def hoarding(seed: int) -> Plan:
     return _plan(seed, "hoarding", workers, deeds)
 
 
-# An index with room for half as much again as both workers hold at most.
-_CHAIN_BLOCKS, _CHAIN_INDEX_BYTES = 700, 400 << 10
+# An index of which what both workers hold at most takes four fifths.
+_CHAIN_BLOCKS, _CHAIN_INDEX_BYTES = 700, 256 << 10
 
 
 def chained(seed: int) -> Plan:
@@ -78,7 +78,21 @@ def chained(seed: int) -> Plan:
     return _plan(seed, "chained", workers, deeds, index_bytes=_CHAIN_INDEX_BYTES)
 
 
-SPECIAL_DAYS: tuple[Callable[[int], Plan], ...] = (crowded, even, hoarding, chained)
+def mistaken(seed: int) -> Plan:
+    """One of them tells one block as the beginning of prompts, and all that it says else is so."""
+    rng = random.Random(f"mistaken {seed}")
+    workers = [_worker(f"w{n}") for n in range(rng.choice((2, 3)))]
+    deeds: list[Deed] = [
+        _submit(rng.randrange(1500), number, ((rng.randrange(6), 40), (_OWN + number, 60)))
+        for number in range(rng.randint(16, 24))
+    ]
+    deeds += [
+        Lie(rng.randrange(300, 1200), rng.choice(workers).name, 1500, "one_root") for _ in range(2)
+    ]
+    return _plan(seed, "mistaken", workers, deeds)
+
+
+SPECIAL_DAYS: tuple[Callable[[int], Plan], ...] = (crowded, even, hoarding, chained, mistaken)
 
 
 def _submit(at_ms: int, number: int, pieces: Pieces, **named) -> Submit:

@@ -4,6 +4,7 @@ Nothing here is on the router's side: a lie goes over the same wires as the trut
 """
 
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf, nan
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event, LoadReport
+from radixroute.radix.ids import Keys
 from radixroute.request.sampling import FinishReason
 from radixroute.router.messages.inputs import Delta, PackedTokens, StepReport
 from tests.simulation import adapter
@@ -31,13 +33,23 @@ _ENDS = {
 class Liar:
     """Of one worker. Honest until told otherwise."""
 
-    def __init__(self, agenda: Agenda, rng: random.Random, known_keys: list[np.ndarray]) -> None:
+    def __init__(
+        self,
+        agenda: Agenda,
+        rng: random.Random,
+        prompts: Sequence[Keys],
+        held: Callable[[int], Sequence[int]],
+    ) -> None:
+        """`prompts`: that clients send, whoever has them; `held`: of one of them by number, how
+        many first blocks each other worker holds."""
         self._agenda = agenda
         self._rng = rng
-        self._known_keys = known_keys  # of prompts that clients sent, whoever has them
+        self._prompts = prompts
+        self._held = held
         self._kind = ""
         self._until_ns = 0
         self._is_all = False  # it ends all that it may end, not some
+        self._owes_root = False  # it has still to tell its one false root
         self._last: list[Delta] = []
         self.has_told_roots = False  # false ones
         self.has_told_blocks = False  # that it has not
@@ -46,6 +58,7 @@ class Liar:
     def begin(self, kind: str, until_ns: int) -> None:
         self._kind, self._until_ns = kind, until_ns
         self._is_all = self._rng.random() < 0.5
+        self._owes_root = kind == "one_root"
 
     @property
     def kind(self) -> str:
@@ -82,9 +95,12 @@ class Liar:
 
     def events(self, life: "Life") -> tuple[Event, ...]:
         """What it says of its cache besides."""
-        if self.kind not in ("claims", "false_roots", "phantoms") or not self._known_keys:
+        if self.kind == "one_root":
+            return self._one_root()
+        if self.kind not in ("claims", "false_roots", "phantoms") or not self._prompts:
             return ()
-        keys = self._rng.choice(self._known_keys)
+        number = self._rng.randrange(len(self._prompts))
+        keys = self._prompts[number]
         if self.kind == "claims" and len(keys):
             self.has_told_blocks = True
             return (BlocksStored(None, keys),)
@@ -94,6 +110,17 @@ class Liar:
             return (BlocksStored(None, keys[place : place + 2]),)
         if self.kind == "phantoms":
             return (BlocksRemoved(np.array([self._rng.getrandbits(63) + 1], np.uint64)),)
+        return ()
+
+    def _one_root(self) -> tuple[Event, ...]:
+        """The block after all that one worker alone has of a prompt: nobody contradicts it."""
+        numbers = range(len(self._prompts)) if self._owes_root else ()
+        for number in numbers:
+            keys, held = self._prompts[number], [n for n in self._held(number) if n]
+            if len(held) == 1 and held[0] < len(keys):
+                self._owes_root = False
+                self.has_told_roots = self.has_told_blocks = True
+                return (BlocksStored(None, keys[held[0] : held[0] + 1]),)
         return ()
 
     def load(self, load: LoadReport) -> LoadReport:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _BRUTE_EACH = 24
 _CHECK_EACH = 240
 # Looked at in full after each event: what they break may be mended by the next.
-_LIES_ON_BLOCKS = ("claims", "false_roots", "phantoms")
+_LIES_ON_BLOCKS = ("claims", "false_roots", "one_root", "phantoms")
 _CREDITED = ("live", "gap")
 # Copies of a block: so many are held until its holder clears, however many go.
 _MOST_COPIES = 1023

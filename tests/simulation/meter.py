@@ -25,13 +25,12 @@ class Meter:
         def metered(*args, **named):
             if self._is_counting:  # one input may be a part of another
                 return call(*args, **named)
-            before = sys.getprofile()
             self._is_counting = True
             sys.setprofile(self._count)
             try:
                 return call(*args, **named)
             finally:
-                sys.setprofile(before)
+                sys.setprofile(None)
                 self._is_counting = False
 
         return metered

@@ -39,6 +39,6 @@ class Scopes:
         scope, owners = self._asked[name], self._owners
         is_served = self._world.serves(worker, scope.lora)
         self._claim("adapter", is_served, f"{name} goes to {worker}, which lacks its adapter")
-        for key in self._world.ledger.clients[name].spec.keys.tolist():
-            owner = owners.setdefault(key, scope)
-            self._claim("scope", owner == scope, f"{name}: a block of its scope is another's, too")
+        keys = self._world.ledger.clients[name].spec.keys.tolist()
+        is_own = all(owners.setdefault(key, scope) == scope for key in keys)
+        self._claim("scope", is_own, f"{name}: a block of its scope is another's, too")

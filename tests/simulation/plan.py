@@ -26,6 +26,7 @@ class WorkerPlan:
     stores_again: bool  # two requests that computed one block hold two copies of it
     removes_parents_first: bool
     adapters: tuple[str, ...] = ()  # that it serves beside the model as it is
+    says_position: bool = True  # of its events when it looked a prompt up: audited exactly
 
     def serves(self, lora: str) -> bool:
         return not lora or lora in self.adapters

@@ -1,6 +1,6 @@
 """By seed: which kind of day a seed is. Most are usual ones."""
 
-from tests.simulation.drawing.scopes import scoped
+from tests.simulation.drawing.scopes import audited, scoped
 from tests.simulation.drawing.special import SPECIAL_DAYS
 from tests.simulation.drawing.usual import usual_day
 from tests.simulation.plan import Plan
@@ -12,4 +12,4 @@ def make_plan(seed: int) -> Plan:
     turn, rest = divmod(seed, _SPECIAL_EACH)
     if rest == _SPECIAL_EACH - 1:
         return SPECIAL_DAYS[turn % len(SPECIAL_DAYS)](seed)
-    return scoped(usual_day(seed))
+    return audited(scoped(usual_day(seed)))

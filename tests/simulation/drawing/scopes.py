@@ -1,6 +1,7 @@
 """Scopes: what requests share their blocks by. Tenants, salts and adapters have the same names.
 
-Drawn over a plan that is there, from numbers of its own.
+Drawn over a plan that is there, from numbers of its own; so is whether workers say when they looked
+into their caches, by which the audit is exact.
 """
 
 import random
@@ -9,7 +10,7 @@ from dataclasses import replace
 from tests.simulation.deeds import Deed, Submit, TakeLease
 from tests.simulation.plan import Plan
 
-_SHARE = 0.3  # of all days
+_SHARE, _UNSAID_SHARE = 0.3, 0.15  # of all days
 _SALTS = (("",), ("", "a"), ("", "a", "b"))
 _ADAPTERS = ((), ("a",), ("a", "b"))
 
@@ -32,6 +33,13 @@ def scoped(plan: Plan) -> Plan:
         deeds=tuple(_within(rng, deed, salts, ("", "", *adapters)) for deed in plan.deeds),
         tenants_share=rng.random() < 0.5,
     )
+
+
+def audited(plan: Plan) -> Plan:
+    """On some days nobody says it: reports are compared over a window."""
+    if random.Random(f"audited {plan.seed}").random() >= _UNSAID_SHARE:
+        return plan
+    return replace(plan, workers=tuple(replace(w, says_position=False) for w in plan.workers))
 
 
 def _within(

@@ -150,7 +150,8 @@ class Engine:
         facts = None
         if not request.has_reported:
             request.has_reported = True
-            facts = PromptFacts(len(spec.prompt), request.cached, position, *request.position_at)
+            place = request.position_at if self._plan.says_position else ()
+            facts = PromptFacts(len(spec.prompt), request.cached, position, *place)
         text = text_of(token)
         return Delta(
             spec.request_id, request.attempt, position, _packed(token), text, finish, facts

@@ -67,11 +67,14 @@ class Watchers:
         kinds = (
             Streams(self), Dispatches(self), self.order, Bookings(self), self.index,
             Audits(self), self.waiting, Counts(self), Memory(self), Credits(self), Scopes(self),
-            Shares(self), self.costs, self._rest,
+            Shares(self), self._rest,
         )  # fmt: skip
         self._acted = [kind.acted for kind in kinds if hasattr(kind, "acted")]
         self._after = [kind.after for kind in kinds if hasattr(kind, "after")]
         self._end = [kind.end for kind in kinds if hasattr(kind, "end")]
+        if world.plan.is_metered:
+            self._acted.append(self.costs.acted)
+            self._after.append(self.costs.after)
 
     @property
     def is_slow_turn(self) -> bool:

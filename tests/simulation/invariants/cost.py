@@ -36,8 +36,7 @@ class Costs:
 
     def after(self) -> None:
         world, meter = self._world, self._world.router.meter
-        if meter is None:
-            return
+        assert meter is not None
         calls, is_full = meter.take(), self._is_full()
         n_waited, self._n_waited = self._n_waited, world.ledger.n_waiting
         self.most_waited = max(self.most_waited, n_waited)

@@ -173,7 +173,8 @@ class OverheardCore(RouterCore):
         self.on_heartbeat: Callable[[str, LoadReport], None] = lambda worker, load: None
         # Each decision, before anything comes of it.
         self.on_decision: Callable[[str, Decision], None] = lambda request_id, decision: None
-        self._decided, self._state.log.decided = self._state.log.decided, self._overhear
+        self._decided = self._state.log.decided
+        vars(self._state.log)["decided"] = self._overhear
 
     def heartbeat(self, worker_id: WorkerId, load: LoadReport, now_ns: int) -> list[Action]:
         self.on_heartbeat(worker_id, load)

@@ -4,7 +4,7 @@ Each is as dear as a usual day: requests share no long prompts and ask for littl
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tests.simulation.deeds import Deed, Hoard, Lie, Pieces, Submit
 from tests.simulation.plan import Plan, WorkerPlan
@@ -133,6 +133,8 @@ def _worker(
     )
 
 
-def _plan(seed: int, mode: str, workers: list[WorkerPlan], deeds: list[Deed], **named) -> Plan:
+def _plan(
+    seed: int, mode: str, workers: Sequence[WorkerPlan], deeds: Sequence[Deed], **named
+) -> Plan:
     in_order = sorted(deeds, key=lambda deed: deed.at_ms)
     return Plan(seed=seed, mode=mode, workers=tuple(workers), deeds=tuple(in_order), **named)

@@ -134,7 +134,7 @@ class Life(Process):
     def hoard(self, keys: Keys, copies: int) -> None:
         """It holds more copies of some blocks than our own publisher would say."""
         stream = self._stream
-        stream._mirror = HoardMirror(stream._mirror, keys)
+        vars(stream)["_mirror"] = HoardMirror(stream._mirror, keys)
         self.engine.blocks.hoard(keys, copies)
         self._publish(self.engine.blocks.take_told())
 

@@ -92,6 +92,9 @@ def test_whose_adapter_nobody_serves_any_more_ends_soon_and_cleanly():
     world.do(world.core.set_members([spec("a")], world.now_ns))
     assert world.core.adapters == Adapters(frozenset(), may_be_any=False)
     world.pass_time(1 * S)
+    # However long it has waited: a list that leaves its worker out for a moment ends nothing.
+    assert {client.end for client in world.clients.values()} == {None}
+    world.pass_time(10 * S)
     assert {client.end for client in world.clients.values()} == {Failure.NO_WORKERS}
     assert world.core._state.members.get(WorkerId("a")) is not None
 
@@ -144,7 +147,7 @@ def test_a_worker_that_has_said_nothing_yet_may_serve_any_adapter_until_it_has(i
     world.core.set_absent([])
     world.do(world.core.set_members([spec("a"), spec("n")], world.now_ns))
     world.join("n")
-    world.pass_time(1 * S)
+    world.pass_time(11 * S)
     assert world.on("n") == ["r"]
     assert world.clients["odd"].end is Failure.NO_WORKERS
 

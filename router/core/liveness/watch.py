@@ -45,6 +45,8 @@ class Watch:
         self._no_worker_wait_ns = round(settings.no_worker_wait_s * NS_PER_S)
         self._last_tick_ns: int | None = None
         self._last_hope_ns = 0  # when there was a worker that serves, or may before long
+        # Adapters that somebody waits for and nobody serves or may before long: since when.
+        self._without_hope_ns: dict[str, int] = {}
 
     def heartbeat(self, member: Member, step_age_ms: float, now_ns: int) -> list[Action]:
         """The process lives; whether its engine does shows in the age of its last step."""
@@ -110,8 +112,14 @@ class Watch:
             self._last_hope_ns = now_ns
         is_hopeless = now_ns - self._last_hope_ns >= self._no_worker_wait_ns
         adapters, actions = members.adapters, list[Action]()
+        before, self._without_hope_ns = self._without_hope_ns, {}
         for line in list(waiting.lines.values()):
-            if is_hopeless or not adapters.may_serve(line.adapter):
+            is_over = is_hopeless
+            if not adapters.may_serve(line.adapter):
+                since_ns = before.get(line.adapter, now_ns)
+                self._without_hope_ns[line.adapter] = since_ns
+                is_over = is_over or now_ns - since_ns >= self._no_worker_wait_ns
+            if is_over:
                 for request in list(takewhile(partial(self._has_waited, now_ns), line)):
                     actions += self._dispatcher.fail(request, Failure.NO_WORKERS, now_ns)
         return actions

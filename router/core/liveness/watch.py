@@ -45,7 +45,7 @@ class Watch:
         self._no_worker_wait_ns = round(settings.no_worker_wait_s * NS_PER_S)
         self._last_tick_ns: int | None = None
         self._last_hope_ns = 0  # when there was a worker that serves, or may before long
-        # Adapters that somebody waits for and nobody serves or may before long: since when.
+        # Needs that somebody waits with and nobody serves or may before long: since when.
         self._without_hope_ns: dict[str, int] = {}
 
     def heartbeat(self, member: Member, step_age_ms: float, now_ns: int) -> list[Action]:
@@ -105,19 +105,19 @@ class Watch:
         return actions + self._watch_waiting(now_ns) + self._watch_begun(now_ns)
 
     def _watch_waiting(self, now_ns: int) -> list[Action]:
-        """Who waits for nobody: no worker serves, or none that serves its adapter, and none may
-        before long. O(adapters that somebody waits for), and for each that ends."""
+        """Who waits for nobody: no worker serves, or none that meets its need, and none may
+        before long. O(needs of who waits), and for each that ends."""
         members, waiting = self._state.members, self._state.waiting
         if members.absent or any(member.may_serve for member in members):
             self._last_hope_ns = now_ns
         is_hopeless = now_ns - self._last_hope_ns >= self._no_worker_wait_ns
-        adapters, actions = members.adapters, list[Action]()
+        fleet, actions = members.adapters, list[Action]()
         before, self._without_hope_ns = self._without_hope_ns, {}
         for line in list(waiting.lines.values()):
             is_over = is_hopeless
-            if not adapters.may_serve(line.adapter):
-                since_ns = before.get(line.adapter, now_ns)
-                self._without_hope_ns[line.adapter] = since_ns
+            if not fleet.may_serve(line.need):
+                since_ns = before.get(line.need, now_ns)
+                self._without_hope_ns[line.need] = since_ns
                 is_over = is_over or now_ns - since_ns >= self._no_worker_wait_ns
             if is_over:
                 for request in list(takewhile(partial(self._has_waited, now_ns), line)):

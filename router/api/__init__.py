@@ -16,6 +16,7 @@ The way in: `RouterServer.Generate` in `grpc_server.py`.
     client_stream.py    the gRPC door's sink: what a slow client has not taken yet, merged
     client_answers.py   the sinks of all answers to one prompt
     prompts.py          tokenising, limits, block keys: what every door shares
+    memo/               what is remembered of tokenised prompts
     giants/             processes that read giant prompts, so that no stream waits for one
     http/               the OpenAI API over HTTP
     guard/              who may come in

@@ -9,7 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from radixroute import __version__
-from radixroute.request.limits import MOST_ANSWERS, MOST_BIASES, MOST_LOGPROBS
+from radixroute.request.limits import MOST_ANSWERS, MOST_BIASES, MOST_LOGPROBS, SEED_END
+from radixroute.router.api.http.asked.openai_request import U32_END
 
 _ERRORS: Final = {
     400: "The request must be changed; `param` names the field.",
@@ -35,6 +36,7 @@ def _integer(low: int, high: int | None = None) -> dict[str, Any]:
     return {"type": ["integer", "null"], "minimum": low, **most}
 
 
+_ID: Final = {"type": "integer", "minimum": 0, "maximum": U32_END - 1}
 _STOP: Final = {
     "anyOf": [
         {"type": "string", "minLength": 1, "maxLength": 256},
@@ -53,11 +55,11 @@ _SAMPLING: Final[dict[str, Any]] = {
     "top_p": _number(1e-6, 1),
     "top_k": _integer(-1, 1 << 31),
     "min_p": _number(0, 1),
-    "seed": {"type": ["integer", "null"]},
-    "max_tokens": _integer(1),
-    "min_tokens": _integer(0),
+    "seed": _integer(-(SEED_END >> 1), SEED_END - 1),
+    "max_tokens": _integer(1, U32_END - 1),
+    "min_tokens": _integer(0, U32_END - 1),
     "stop": _STOP,
-    "stop_token_ids": {"type": ["array", "null"], "maxItems": 64, "items": {"type": "integer"}},
+    "stop_token_ids": {"type": ["array", "null"], "maxItems": 64, "items": _ID},
     "ignore_eos": {"type": ["boolean", "null"]},
     "n": _integer(1, MOST_ANSWERS),
     "presence_penalty": _number(-2, 2),
@@ -66,11 +68,12 @@ _SAMPLING: Final[dict[str, Any]] = {
     "logit_bias": {
         "type": ["object", "null"],
         "maxProperties": MOST_BIASES,
+        "propertyNames": {"pattern": "^[0-9]{1,10}$"},
         "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
     },
     "user": {"type": ["string", "null"]},
 }
-_IDS: Final = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
+_IDS: Final = {"type": "array", "minItems": 1, "items": _ID}
 _PROMPT: Final = {
     "anyOf": [
         {"type": "string", "minLength": 1},
@@ -102,7 +105,7 @@ _CHAT: Final = {
     "properties": {
         "messages": {"type": "array", "minItems": 1, "items": _MESSAGE},
         **_SAMPLING,
-        "max_completion_tokens": _integer(1),
+        "max_completion_tokens": _integer(1, U32_END - 1),
         "logprobs": {"type": ["boolean", "null"]},
         "top_logprobs": _integer(0, MOST_LOGPROBS),
     },
@@ -179,7 +182,7 @@ def _post(meaning: str, schema: dict[str, Any], answer: dict[str, Any]) -> dict[
                     "description": "The answer, whole or as server-sent events (`stream`).",
                     "content": {
                         "application/json": {"schema": answer},
-                        "text/event-stream": {"schema": _TEXT},
+                        "text/event-stream": {},
                     },
                 },
                 **_errors(*_ERRORS),

@@ -41,7 +41,7 @@ BODIES = (COMPLETIONS, CHATS)
 # A role that is another's is up to each model's template.
 ANY_ROLE = TEMPLATE.replace("['system', 'user', 'assistant']", repr(list(ROLES)))
 PAGES = ("/v1/models", "/v1/models/{model}", "/healthz", "/readyz", "/metrics", "/openapi.json")
-EXAMPLES, DEEP_EXAMPLES = 40, 3000
+EXAMPLES, DEEP_EXAMPLES = 40, 1500
 
 
 class ShortWorker(FakeWorker):

@@ -322,7 +322,8 @@ def test_each_reader_of_giants_has_a_memo_of_its_own():
 
 @pytest.mark.parametrize("is_asked", [False, True])
 def test_a_reader_forgets_whether_it_is_asked_or_not(is_asked, monkeypatch):
-    monkeypatch.setattr("radixroute.router.api.giants.child.LOOK_S", 0.01)
+    look_s = 60.0 if is_asked else 0.01
+    monkeypatch.setattr("radixroute.router.api.giants.child.LOOK_S", look_s)
     ours, theirs = socket.socketpair()
     memo = Memo(1 << 20, 0.2)
 

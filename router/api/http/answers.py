@@ -21,9 +21,8 @@ from radixroute.router.messages.actions import Emit
 class Answers(Protocol):
     """Of one request, by index."""
 
-    def begin(self, told: tuple[Header, ...]) -> None:
-        """The first output of any of them is about to come. `told`: headers with what is known by
-        now."""
+    def begin(self, headers: tuple[Header, ...]) -> None:
+        """The first output of any of them is about to come."""
 
     def put(self, index: int, emit: Emit) -> None: ...
 
@@ -71,8 +70,8 @@ class Streamed:
         self._held: dict[int, _Held] = {}
         self._last: bytes | None = None  # what ends it, if that waits
 
-    def begin(self, told: tuple[Header, ...]) -> None:
-        self._head.open(told)
+    def begin(self, headers: tuple[Header, ...]) -> None:
+        self._head.open(headers)
         self._head.write(map(self._wording.opening, range(self._n)))
 
     def put(self, index: int, emit: Emit) -> None:
@@ -115,22 +114,16 @@ class Whole:
     """One JSON object at the end."""
 
     def __init__(
-        self,
-        connection: HttpConnection,
-        headers: tuple[Header, ...],
-        wording: Wording,
-        probabilities: Probabilities,
-        n: int,
+        self, connection: HttpConnection, wording: Wording, probabilities: Probabilities, n: int
     ) -> None:
-        """`headers`: what is known from the start."""
         self._connection = connection
-        self._headers = headers
         self._wording = wording
         self._probabilities = probabilities
+        self._headers: tuple[Header, ...] = ()
         self._held = [_Held() for _ in range(n)]
 
-    def begin(self, told: tuple[Header, ...]) -> None:
-        self._headers += told
+    def begin(self, headers: tuple[Header, ...]) -> None:
+        self._headers = headers
 
     def put(self, index: int, emit: Emit) -> None:
         self._held[index].add(emit)

@@ -118,7 +118,7 @@ class Completion:
             return
         if not self._has_begun:
             self._has_begun = True
-            answers.begin(_told(emit))
+            answers.begin(self._headers(emit))
         answers.put(index, emit)
         if emit.finish is not None:
             if emit.usage is not None:
@@ -231,7 +231,7 @@ class Completion:
         n, connection = read.n_answers, self._connection
         if self._head is not None:
             return Streamed(connection, self._head, wording, probabilities, n)
-        return Whole(connection, self._id_headers(), wording, probabilities, n)
+        return Whole(connection, wording, probabilities, n)
 
     def _release_soon(self) -> None:
         """Not in the middle of what the core wants done: an abort could pass what it follows."""
@@ -252,14 +252,14 @@ class Completion:
             (b"X-Radixroute-Request-Id", self._request_id.encode()),
         )
 
-
-def _told(emit: Emit) -> tuple[Header, ...]:
-    """With the first output its worker is known, and what that had cached."""
-    usage = emit.usage
-    if usage is None:
-        return ()
-    return (
-        (b"X-Radixroute-Worker", usage.worker_id.encode()),
-        (b"X-Radixroute-Predicted-Tokens", b"%d" % usage.predicted_tokens),
-        (b"X-Radixroute-Cached-Tokens", b"%d" % usage.cached_tokens),
-    )
+    def _headers(self, emit: Emit) -> tuple[Header, ...]:
+        """With the first output its worker is known, and what that had cached."""
+        usage = emit.usage
+        if usage is None:
+            return self._id_headers()
+        return (
+            *self._id_headers(),
+            (b"X-Radixroute-Worker", usage.worker_id.encode()),
+            (b"X-Radixroute-Predicted-Tokens", b"%d" % usage.predicted_tokens),
+            (b"X-Radixroute-Cached-Tokens", b"%d" % usage.cached_tokens),
+        )

@@ -52,17 +52,19 @@ class StreamHead:
         self._due_s = now_s + self._sign_s
         is_early = not self.is_out
         if is_early:
-            self._send(())
+            self._send(self._headers)
         self.write((SIGN,))
         return is_early
 
-    def open(self, told: tuple[Header, ...]) -> None:
-        """The first event is about to come. `told`: what is known by now."""
+    def open(self, headers: tuple[Header, ...]) -> None:
+        """The first event is about to come. `headers`: all that are known by now."""
         self._has_told = True
         if not self.is_out:
-            self._send(told)
-        elif told:
-            lines = b"".join(b": %b: %b\n" % one for one in told)
+            self._send(headers)
+            return
+        late = [one for one in headers if one not in self._headers]
+        if late:
+            lines = b"".join(b": %b: %b\n" % one for one in late)
             self.write((lines + b"\n",))
 
     def fail(self, problem: Problem) -> None:
@@ -87,13 +89,18 @@ class StreamHead:
         self.write((last,), replies.LAST_CHUNK)
         self._connection.end()
 
-    def _send(self, told: tuple[Header, ...]) -> None:
+    def _send(self, headers: tuple[Header, ...]) -> None:
         connection, self.is_out = self._connection, True
         if not self._is_chunked:
             connection.incoming.keeps_alive = False  # its end is the connection's
-        headers = (*_HEADERS, *self._headers, *told)
         connection.write(
-            replies.head(HTTPStatus.OK, replies.SSE, headers, length=None, closes=connection.closes)
+            replies.head(
+                HTTPStatus.OK,
+                replies.SSE,
+                (*_HEADERS, *headers),
+                length=None,
+                closes=connection.closes,
+            )
         )
 
 

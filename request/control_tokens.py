@@ -84,7 +84,9 @@ class ControlTokens:
     def among(self, tokens: Tokens, pause: Pause = no_pause) -> list[int]:
         """Those of them that are control tokens, in order."""
         found: list[int] = []
-        for at in in_turns(range(0, len(tokens), IDS_A_TURN), 1, pause):
+        for at in range(0, len(tokens), IDS_A_TURN):
+            if at:
+                pause()
             turn = tokens[at : at + IDS_A_TURN]
             found += turn[np.isin(turn, self._in_order)].tolist()
         return found

@@ -4,7 +4,8 @@ Two routers, one of them without a memo, and the fake worker of each are process
 tokenizer and the chat template are the demo model's. Rounds on either router take turns, each with
 chats that nobody sent before. What is compared is the CPU time of the router's process a request.
 `chat.8k.beside`: what is left of the last turn's without reading it, as measured in this process
-between the rounds. Writes bench/results/chats.json.
+between the rounds; `chat.8k.as_ids`: the same prompts as token ids, which are not read.
+Writes bench/results/chats.json.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import random
 import time
 from asyncio.subprocess import Process
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -29,7 +30,7 @@ from radixroute.radix.keys.block_keys import block_keys
 from radixroute.request.chat import ChatMessage
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.router.api.memo.memo import Memo
-from tests.router.http.wire import CHATS, Client
+from tests.router.http.wire import CHATS, COMPLETIONS, Client
 
 RESULTS = Path("bench/results/chats.json")
 MODEL = Path(".cache/models/SmolLM2-135M-Instruct")
@@ -70,7 +71,7 @@ def cpu_us(process: Process) -> float:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e3
 
 
-async def asked(port: int, bodies: list[bytes]) -> None:
+async def asked(port: int, path: str, bodies: list[bytes]) -> None:
     """All of them, over some connections that are kept."""
     left = iter(bodies)
 
@@ -79,7 +80,7 @@ async def asked(port: int, bodies: list[bytes]) -> None:
         try:
             one = Client(reader, writer)
             for body in left:
-                answer = await one.ask(CHATS, body)
+                answer = await one.ask(path, body)
                 if answer.status != 200:
                     raise SystemExit(f"a chat got {answer.status}: {answer.body[:300]!r}")
         finally:
@@ -92,17 +93,28 @@ def body_of(chat: list[Message], turn: int) -> bytes:
     return json.dumps({"messages": chat[: 2 * turn], "max_tokens": 1}).encode()
 
 
+def ids_of(chat: list[Message]) -> bytes:
+    tokens = tokenizer().encode_chat([ChatMessage(one["role"], one["content"]) for one in chat])
+    return json.dumps({"prompt": tokens.tolist(), "max_tokens": 1}).encode()
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_dir(MODEL)
+
+
 async def round_on(router: Process, port: int, seed: int) -> list[float]:
-    """CPU microseconds a request, of each turn, without what the router does anyway."""
+    """CPU microseconds a request, of each turn and of the last one's token ids, without what the
+    router does anyway."""
     chats = drawn_chats(seed, CHATS_A_ROUND)
     before, since = cpu_us(router), time.perf_counter()
     await asyncio.sleep(IDLE_S)
     idle = (cpu_us(router) - before) / (time.perf_counter() - since)
     costs = []
-    for turn in range(1, TURNS + 1):
-        bodies = [body_of(chat, turn) for chat in chats]
+    turns = [(CHATS, [body_of(chat, turn) for chat in chats]) for turn in range(1, TURNS + 1)]
+    for path, bodies in (*turns, (COMPLETIONS, [ids_of(chat) for chat in chats])):
         before, since = cpu_us(router), time.perf_counter()
-        await asked(port, bodies)
+        await asked(port, path, bodies)
         used = cpu_us(router) - before - idle * (time.perf_counter() - since)
         costs.append(used / len(bodies))
     return costs
@@ -119,7 +131,7 @@ class Read(NamedTuple):
 
 def in_place(seed: int) -> Read:
     """As the router does it, in this process and on one thread."""
-    tokenizer = Tokenizer.from_dir(MODEL)
+    encode = tokenizer().encode_chat
     chats = [
         [ChatMessage(one["role"], one["content"]) for one in chat]
         for chat in drawn_chats(seed, CHATS_A_ROUND)
@@ -127,14 +139,14 @@ def in_place(seed: int) -> Read:
     memo = Memo(64 << 20, 3600.0)
     for chat in chats:
         recall = memo.recall(ROOT)
-        tokenizer.encode_chat(chat[:-2], recall=recall)
+        encode(chat[:-2], recall=recall)
         memo.keep(recall, 0.0)
     remembered, whole, keys = list[float](), list[float](), list[float]()
     for chat in chats:
         recall = memo.recall(ROOT)
-        remembered.append(_cpu(partial(tokenizer.encode_chat, chat, recall=recall)))
-        whole.append(_cpu(partial(tokenizer.encode_chat, chat)))
-        keys.append(_cpu(partial(block_keys, tokenizer.encode_chat(chat), 16, SEED)))
+        remembered.append(_cpu(partial(encode, chat, recall=recall)))
+        whole.append(_cpu(partial(encode, chat)))
+        keys.append(_cpu(partial(block_keys, encode(chat), 16, SEED)))
     n_bytes = sum(len(one.content) for one in chats[0])
     return Read(median(remembered), median(whole), median(keys), n_bytes)
 
@@ -168,11 +180,14 @@ async def measure() -> tuple[list[Row], dict[str, object]]:
         for turn in range(1, TURNS + 1)
     ]
     remembered = [one.remembered_us for one in reads]
-    beside = median(one[-1] - read for one, read in zip(ours, remembered, strict=True))
+    beside = median(one[TURNS - 1] - read for one, read in zip(ours, remembered, strict=True))
     rows += [
-        timed("chat.ten_turns", [sum(one) for one in ours], [sum(one) for one in peer]),
+        timed(
+            "chat.ten_turns", [sum(one[:TURNS]) for one in ours], [sum(one[:TURNS]) for one in peer]
+        ),
         timed("chat.8k.read", remembered, [one.whole_us for one in reads]),
         alone("chat.8k.beside", beside, "us", MAX_BESIDE_US),
+        alone("chat.8k.as_ids", median(one[TURNS] for one in ours), "us"),
         alone("chat.8k.keys", median(one.keys_us for one in reads), "us"),
     ]
     return rows, {

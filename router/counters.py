@@ -63,6 +63,8 @@ class Count(StrEnum):
     PARENT_CONFLICTS = "index_parent_conflicts"  # events gave a block two parents
     PROMPT_READERS_LOST = "prompt_readers_lost"  # processes that ended while they read
     FIELDS_DROPPED = "http_fields_dropped"  # that reach into an engine
+    VERBATIM = "verbatim_requests"  # for engines that understand more of them
+    VERBATIM_UNREAD = "verbatim_requests_unread"  # of these: sent by load alone
     HTTP_MALFORMED = "http_requests_malformed"
     HTTP_TOO_LARGE = "http_requests_too_large"
     HTTP_TOO_SLOW = "http_requests_too_slow"

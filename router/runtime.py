@@ -21,6 +21,7 @@ from radixroute.router.loop_lag import LagMeter
 from radixroute.router.messages.actions import (
     Abort,
     Action,
+    Allow,
     Connect,
     Disconnect,
     Dispatch,
@@ -113,6 +114,10 @@ class RouterRuntime:
             self.perform(self.core.abort(request_id, self.now_ns()))
         self.core.leave(request_id)
 
+    def allow(self, request_id: str, n_bytes: int) -> None:
+        """The client of a verbatim request has taken so much of its answer."""
+        self.perform(self.core.allow(request_id, n_bytes))
+
     async def lease(self, spec: RequestSpec) -> Grant | Failure:
         """Waits in the queue like any request; `spec` names the lease. Cancelled: nobody wants it
         any more."""
@@ -196,7 +201,7 @@ class RouterRuntime:
             match action:
                 case Emit():
                     self._emit(action)
-                case Dispatch() | Abort() | Inquire():
+                case Dispatch() | Abort() | Inquire() | Allow():
                     self._send(action)
                 case Fail():
                     self._fail(action)

@@ -23,7 +23,7 @@ from radixroute.router.core.scheduler import Scheduler
 from radixroute.router.core.snapshot import RouterSnapshot, take_snapshot
 from radixroute.router.core.state import RouterState, new_state
 from radixroute.router.counters import Count
-from radixroute.router.messages.actions import Action
+from radixroute.router.messages.actions import Action, Allow
 from radixroute.router.messages.inputs import (
     NS_PER_S,
     AbsentWorker,
@@ -110,6 +110,13 @@ class RouterCore:
         actions += self._membership.settle_drained(worker_id)
         # What it leaves may be what others wait for.
         return [*actions, *self.schedule_waiting(now_ns)]
+
+    def allow(self, request_id: str, n_bytes: int) -> list[Action]:
+        """The client of a verbatim request has taken so much of its answer."""
+        request = self._state.requests.get(request_id)
+        if request is None or request.worker_id is None:
+            return []
+        return [Allow(request.worker_id, request_id, request.attempt, n_bytes)]
 
     def predicted_tokens(self, request_id: str) -> int:
         """Prompt tokens thought to be cached where the request was sent; 0 for unknown ones."""

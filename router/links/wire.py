@@ -6,14 +6,16 @@ Pure. Token ids stay packed on the way through.
 from collections.abc import Iterator
 
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.request.verbatim import WINDOW_BYTES, Verbatim
 from radixroute.request.wire import (
     finish_from_proto,
     logprobs_from_proto,
     pack_tokens,
+    passage_from_proto,
     sampling_to_proto,
     scope_to_proto,
 )
-from radixroute.router.messages.actions import Abort, Dispatch, Inquire, ToWorker
+from radixroute.router.messages.actions import Abort, Allow, Dispatch, Inquire, ToWorker
 from radixroute.router.messages.inputs import (
     TOKEN_BYTES,
     Delta,
@@ -40,11 +42,19 @@ def messages_of(action: ToWorker, chunk_tokens: int) -> Iterator[pb.EngineReques
         case Inquire():
             names = [pb.AttemptName(request_id=r, attempt=n) for r, n in action.attempts]
             yield pb.EngineRequest(inquire=pb.InquireRequest(attempts=names))
+        case Allow():
+            allow = pb.AllowRequest(
+                request_id=action.request_id, attempt=action.attempt, n_bytes=action.n_bytes
+            )
+            yield pb.EngineRequest(allow=allow)
 
 
 def _dispatch_messages(dispatch: Dispatch, chunk_tokens: int) -> Iterator[pb.EngineRequest]:
     """A submit, and the rest of a long prompt in chunks behind it."""
     spec = dispatch.spec
+    if spec.verbatim is not None:
+        yield from _verbatim_messages(dispatch, spec.verbatim, chunk_tokens * TOKEN_BYTES)
+        return
     packed = pack_tokens(spec.prompt)
     step = chunk_tokens * TOKEN_BYTES
     submit = pb.SubmitRequest(
@@ -70,6 +80,37 @@ def _dispatch_messages(dispatch: Dispatch, chunk_tokens: int) -> Iterator[pb.Eng
                 more_chunks=start + step < len(packed),
             )
         )
+
+
+def _verbatim_messages(
+    dispatch: Dispatch, verbatim: Verbatim, step: int
+) -> Iterator[pb.EngineRequest]:
+    """The same, of a body as it came."""
+    spec, body = dispatch.spec, verbatim.body
+    request = pb.VerbatimRequest(
+        path=verbatim.path,
+        body=body[:step],
+        prompt_tokens=verbatim.n_tokens,
+        allowance=WINDOW_BYTES,
+    )
+    submit = pb.SubmitRequest(
+        request_id=spec.request_id,
+        attempt=dispatch.attempt,
+        dispatch_seq=dispatch.dispatch_seq,
+        more_chunks=len(body) > step,
+        scope=scope_to_proto(spec.scope),
+        traceparent=spec.traceparent,
+        verbatim=request,
+    )
+    yield pb.EngineRequest(submit=submit)
+    for start in range(step, len(body), step):
+        chunk = pb.PromptChunk(
+            request_id=spec.request_id,
+            attempt=dispatch.attempt,
+            verbatim_body=body[start : start + step],
+            more_chunks=start + step < len(body),
+        )
+        yield pb.EngineRequest(chunk=chunk)
 
 
 def step_reports(output: pb.StepOutput) -> Iterator[StepReport]:
@@ -116,4 +157,5 @@ def _delta(delta: pb.TokenDelta) -> Delta:
         finish=finish_from_proto(delta.finish_reason),
         prompt=report,
         logprobs=logprobs,
+        passage=passage_from_proto(delta.passage) if delta.HasField("passage") else None,
     )

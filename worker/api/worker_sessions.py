@@ -21,7 +21,7 @@ from radixroute.request.wire import finish_to_proto
 from radixroute.worker.api.commands import EngineCommands
 from radixroute.worker.api.fences import Fences
 from radixroute.worker.api.intake import Submission
-from radixroute.worker.api.streams import AnswerStream
+from radixroute.worker.api.streams import AnswerStream, Piece
 from radixroute.worker.api.wire import token_delta
 from radixroute.worker.engine.engine import (
     NOT_HERE,
@@ -39,7 +39,7 @@ LATER_ATTEMPT = "request_id: a later attempt of this request runs here"
 @dataclass(frozen=True, slots=True)
 class _Answer:
     request_id: str  # the caller's
-    stream: AnswerStream
+    stream: AnswerStream | None  # None: its engine's own answer goes by
 
 
 class WorkerSession:
@@ -89,8 +89,12 @@ class WorkerSession:
             emitted=submission.emitted,
             dispatch_seq=submission.dispatch_seq,
             scope=submission.scope,
+            verbatim=submission.verbatim,
+            allowance=submission.allowance,
         )
-        stream = AnswerStream(self._sessions.tokenizer, request, submission.emitted_text_len)
+        stream = None
+        if request.verbatim is None:
+            stream = AnswerStream(self._sessions.tokenizer, request, submission.emitted_text_len)
         if not self._sessions.fence(self, *caller_key):
             self.refuse(*caller_key, FinishReason.INVALID, LATER_ATTEMPT)
             return
@@ -114,6 +118,12 @@ class WorkerSession:
         engine_id = self._engine_ids.get((request_id, attempt))
         if engine_id is not None:
             self._sessions.engine.abort(engine_id, attempt)
+
+    def allow(self, request_id: str, attempt: int, n_bytes: int) -> None:
+        """So much more of a verbatim answer may come; an unknown request has crossed its end."""
+        engine_id = self._engine_ids.get((request_id, attempt))
+        if engine_id is not None:
+            self._sessions.engine.allow(engine_id, attempt, n_bytes)
 
     def inquire(self, attempts: Iterable[tuple[str, int]]) -> None:
         """Those that are not here any more end once more, behind all that is sent by now."""
@@ -187,7 +197,10 @@ class WorkerSession:
         answer = self._answers.get(key)
         if answer is None:
             return None  # cut at a stop string before: this is the engine's word on the abort
-        piece = answer.stream.take(output)
+        if answer.stream is None:
+            piece = Piece((), "", output.finish, False)
+        else:
+            piece = answer.stream.take(output)
         if piece.finish is not None:
             del self._answers[key]
             del self._engine_ids[(answer.request_id, output.attempt)]

@@ -43,6 +43,9 @@ class EngineHost(Protocol):
     def abort(self, request_id: str, attempt: int) -> None:
         """Nothing happens for what has ended already."""
 
+    def allow(self, request_id: str, attempt: int, n_bytes: int) -> None:
+        """So much more of a verbatim answer may be put out. Nothing happens for what has ended."""
+
     def inquire(self, session_id: str, request_id: str, attempt: int) -> None:
         """Ends it once more, behind all its outputs, if it is not here any more."""
 

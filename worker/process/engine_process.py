@@ -99,6 +99,9 @@ class EngineProcess:
     def abort(self, request_id: str, attempt: int) -> None:
         self._send(Abort(request_id, attempt))
 
+    def allow(self, request_id: str, attempt: int, n_bytes: int) -> None:
+        """Engines of ours take no verbatim requests."""
+
     def inquire(self, session_id: str, request_id: str, attempt: int) -> None:
         """If it does not run there, it ends once more, in order with what else comes."""
         self._send(Inquire(session_id, request_id, attempt))

@@ -13,9 +13,11 @@ from typing import Any, Final
 import msgspec
 
 from radixroute.events.wire.compat import salt_of
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.keys.scope import RequestScope
 from radixroute.request.logprobs import Logprobs, TokenLogprob, pack_logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
+from radixroute.request.verbatim import body_of, fields_of
 from radixroute.worker.companions.dialects import vllm_facts as facts
 from radixroute.worker.companions.dialects.dialect import (
     Answer,
@@ -25,6 +27,7 @@ from radixroute.worker.companions.dialects.dialect import (
     Heard,
     Statement,
 )
+from radixroute.worker.companions.dialects.passages import OpenAIPassages
 from radixroute.worker.companions.dialects.sse import SseLines
 from radixroute.worker.engine.engine import EngineRequest
 from radixroute.worker.errors import MalformedMessage
@@ -200,6 +203,20 @@ class VllmDialect:
         headers = (*_JSON, ("X-Request-Id", call_id))
         return Ask("POST", "/v1/completions", headers, msgspec.json.encode(body))
 
+    def verbatim(self, request: EngineRequest, call_id: str, model: str) -> Ask:
+        asked = request.verbatim
+        if asked is None:
+            raise BrokenInvariant("a request that is not verbatim")
+        set_here = {"model": model}
+        salt = self.salt(request.scope)
+        if salt:
+            set_here["cache_salt"] = salt
+        headers = (*_JSON, ("X-Request-Id", call_id))
+        return Ask("POST", asked.path, headers, _with(asked.body, set_here))
+
+    def passages(self, *, is_stream: bool) -> OpenAIPassages:
+        return OpenAIPassages(is_stream=is_stream)
+
     def salt(self, scope: RequestScope) -> str:
         """What keeps its blocks apart in the engine, as events name it; empty: nothing does."""
         text = salt_of(scope)
@@ -241,6 +258,17 @@ class VllmDialect:
 
     def numbers(self, metrics: bytes) -> EngineNumbers:
         return facts.numbers(metrics)
+
+
+def _with(body: bytes, set_here: Mapping[str, str]) -> bytes:
+    """The same bytes unless a value differs; who names no model gets the server's own."""
+    fields = fields_of(body)
+    wanted = {name: msgspec.json.encode(value) for name, value in set_here.items()}
+    if "model" not in fields:
+        del wanted["model"]
+    if all(fields.get(name) == value for name, value in wanted.items()):
+        return body
+    return body_of({**fields, **wanted})
 
 
 def _sampling(sampling: SamplingParams, n_emitted: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Passing: an engine's own answer on its way to its client, byte for byte.
 
-Owns what its client has not taken yet. Its worker sends no more than a window of it before it is
-told that some was taken, so a slow client holds that much of the router and no more. Called in the
-router's loop, in order.
+Owns what its client has not taken yet. Its worker sends no more than a window of it, and what one
+read brings on top, before it is told that some was taken: a slow client holds that much of the
+router and no more. Called in the router's loop, in order.
 """
 
 from collections.abc import Callable
@@ -30,6 +30,7 @@ class Passing:
         self._headers: tuple[Header, ...] = ()
         self._is_stream = self._is_chunked = self._has_head = False
         self._held: list[bytes] = []  # that its client has no room for
+        self._n_held = 0
         self._n_taken = 0  # and not told of
         self._last: bytes | None = None  # what ends it, if that waits
 
@@ -46,6 +47,7 @@ class Passing:
             return
         if self._connection.is_paused:
             self._held.append(passage.data)
+            self._n_held += len(passage.data)
         else:
             self._write(passage.data)
 
@@ -62,7 +64,7 @@ class Passing:
             self._connection.abort()
 
     def resumed(self) -> None:
-        held, self._held = b"".join(self._held), []
+        held, self._held, self._n_held = b"".join(self._held), [], 0
         self._write(held)
         last, self._last = self._last, None
         if last is not None:

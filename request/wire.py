@@ -17,7 +17,7 @@ from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import PartialSampling
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
-from radixroute.request.verbatim import Passage
+from radixroute.request.verbatim.records import Passage
 
 BYTES_PER_TOKEN = 4
 _LITTLE_ENDIAN = np.dtype("<u4")

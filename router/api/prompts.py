@@ -31,7 +31,7 @@ from radixroute.request.limits import (
 )
 from radixroute.request.pacing import Abandoned, no_pause
 from radixroute.request.sampling import SamplingParams
-from radixroute.request.verbatim import Verbatim
+from radixroute.request.verbatim.records import Verbatim
 from radixroute.request.wire import unpack_tokens
 from radixroute.router.api.asked import Addressed, Asked
 from radixroute.router.api.giants.readers import GIANT_BYTES, GiantReaders

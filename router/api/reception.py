@@ -9,7 +9,7 @@ import random
 
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import SamplingParams
-from radixroute.request.verbatim import Verbatim
+from radixroute.request.verbatim.records import Verbatim
 from radixroute.router.api.asked import Addressed, Asked
 from radixroute.router.api.fan import fan_out
 from radixroute.router.api.guard.keys import Keys

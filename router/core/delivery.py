@@ -6,7 +6,7 @@ engine reports about the prompt. No clock, no I/O; `RouterCore` calls.
 
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
-from radixroute.request.verbatim import Passage
+from radixroute.request.verbatim.records import Passage
 from radixroute.router.core.booking import Booker
 from radixroute.router.core.dispatcher import Dispatcher
 from radixroute.router.core.requests import GIVEN_UP, Placement, Request

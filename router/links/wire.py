@@ -6,7 +6,7 @@ Pure. Token ids stay packed on the way through.
 from collections.abc import Iterator
 
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.request.verbatim import WINDOW_BYTES, Verbatim
+from radixroute.request.verbatim.records import WINDOW_BYTES, Verbatim
 from radixroute.request.wire import (
     finish_from_proto,
     logprobs_from_proto,

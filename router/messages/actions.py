@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 from radixroute.radix.ids import WorkerId
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason
-from radixroute.request.verbatim import Passage
+from radixroute.request.verbatim.records import Passage
 from radixroute.router.messages.inputs import MemberSpec, PackedTokens, RequestSpec
 
 

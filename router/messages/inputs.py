@@ -15,7 +15,7 @@ from radixroute.radix.ids import Keys, Tokens, WorkerId
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
-from radixroute.request.verbatim import Passage, Verbatim
+from radixroute.request.verbatim.records import Passage, Verbatim
 
 NS_PER_S = 1_000_000_000
 PackedTokens = NewType("PackedTokens", bytes)

@@ -5,7 +5,7 @@ import random
 from typing import Any
 
 from radixroute.request.errors import InvalidRequest
-from radixroute.request.verbatim import body_of, fields_of
+from radixroute.request.verbatim.bodies import body_of, fields_of
 from radixroute.router.api.http.asked.fields import STRIPPED, STRIPPED_BEGINNINGS
 from radixroute.router.api.http.asked.verbatim_body import read_verbatim
 

@@ -15,7 +15,7 @@ from radixroute.radix.keys.scope import RequestScope
 from radixroute.request.errors import InvalidRequest, NoRoom
 from radixroute.request.limits import Limits, validate_prompt, validate_sampling, validate_scope
 from radixroute.request.sampling import SamplingParams
-from radixroute.request.verbatim import PATHS, Verbatim
+from radixroute.request.verbatim.records import PATHS, Verbatim
 from radixroute.request.wire import sampling_from_proto, scope_from_proto, unpack_tokens
 
 # Prompts of one worker session that may be half here: routers send a prompt's chunks in turn.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from radixroute.request.sampling import FinishReason
-from radixroute.request.verbatim import STREAM, Passage
+from radixroute.request.verbatim.records import STREAM, Passage
 from radixroute.worker.companions.dialects.dialect import Dialect, Heard, PassageReader
 from radixroute.worker.companions.listening import CUT, UNREACHED
 

@@ -13,7 +13,7 @@ from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.errors import InvalidRequest, NoRoom
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
-from radixroute.request.verbatim import Passage, Verbatim
+from radixroute.request.verbatim.records import Passage, Verbatim
 
 # Of an attempt that was asked after and is not there.
 NOT_HERE: Final = "request_id: no such attempt runs here"

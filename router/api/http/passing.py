@@ -9,7 +9,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
-from radixroute.request.verbatim import WINDOW_BYTES, Passage
+from radixroute.request.verbatim.records import WINDOW_BYTES, Passage
 from radixroute.router.api.http import replies
 from radixroute.router.api.http.connection import HttpConnection
 from radixroute.router.api.http.replies import Header, Problem

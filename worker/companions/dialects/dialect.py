@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 from radixroute.radix.keys.scope import RequestScope
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason
-from radixroute.request.verbatim import Passage
+from radixroute.request.verbatim.records import Passage
 from radixroute.worker.engine.engine import EngineRequest
 
 

@@ -17,7 +17,7 @@ from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.keys.scope import RequestScope
 from radixroute.request.logprobs import Logprobs, TokenLogprob, pack_logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
-from radixroute.request.verbatim import body_of, fields_of
+from radixroute.request.verbatim.bodies import body_of, fields_of
 from radixroute.worker.companions.dialects import vllm_facts as facts
 from radixroute.worker.companions.dialects.dialect import (
     Answer,

@@ -13,7 +13,7 @@ import msgspec
 
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import MAX_PROMPT_BYTES, validate_n
-from radixroute.request.verbatim import fields_of
+from radixroute.request.verbatim.bodies import fields_of
 from radixroute.router.api.giants.forms import Form
 from radixroute.router.api.giants.json_prompts import read_json, what_is_wrong
 from radixroute.router.api.http.asked.fields import (

@@ -13,7 +13,8 @@ import msgspec
 
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import SamplingParams
-from radixroute.request.verbatim import PATHS, Verbatim, body_of, fields_of
+from radixroute.request.verbatim.bodies import body_of, fields_of
+from radixroute.request.verbatim.records import PATHS, Verbatim
 from radixroute.router.api.giants.forms import Form
 from radixroute.router.api.http.asked.bodies import Body, read_own, read_typed
 from radixroute.router.api.http.asked.fields import (

@@ -1335,6 +1335,7 @@ class EngineRequest(_message.Message):
     ABORT_FIELD_NUMBER: _builtins.int
     INQUIRE_FIELD_NUMBER: _builtins.int
     ALLOW_FIELD_NUMBER: _builtins.int
+    RENDER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___OpenSession:
         """first message of a session"""
@@ -1351,6 +1352,8 @@ class EngineRequest(_message.Message):
     def inquire(self) -> Global___InquireRequest: ...
     @_builtins.property
     def allow(self) -> Global___AllowRequest: ...
+    @_builtins.property
+    def render(self) -> Global___RenderRequest: ...
     def __init__(
         self,
         *,
@@ -1360,12 +1363,13 @@ class EngineRequest(_message.Message):
         abort: Global___AbortRequest | None = ...,
         inquire: Global___InquireRequest | None = ...,
         allow: Global___AllowRequest | None = ...,
+        render: Global___RenderRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "allow", b"allow", "chunk", b"chunk", "inquire", b"inquire", "kind", b"kind", "open", b"open", "submit", b"submit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "allow", b"allow", "chunk", b"chunk", "inquire", b"inquire", "kind", b"kind", "open", b"open", "render", b"render", "submit", b"submit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "allow", b"allow", "chunk", b"chunk", "inquire", b"inquire", "kind", b"kind", "open", b"open", "submit", b"submit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "allow", b"allow", "chunk", b"chunk", "inquire", b"inquire", "kind", b"kind", "open", b"open", "render", b"render", "submit", b"submit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["open", "submit", "chunk", "abort", "inquire", "allow"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["open", "submit", "chunk", "abort", "inquire", "allow", "render"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1518,6 +1522,38 @@ class AllowRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AllowRequest: _TypeAlias = AllowRequest  # noqa: Y015
+
+@_typing.final
+class RenderRequest(_message.Message):
+    """Which tokens would the engine make of a verbatim request's prompt? Answered by a `Rendered`, in any order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    LORA_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    path: _builtins.str
+    """as of a VerbatimRequest"""
+    body: _builtins.bytes
+    lora: _builtins.str
+    """adapter name; empty = the model as it is"""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        path: _builtins.str = ...,
+        body: _builtins.bytes = ...,
+        lora: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "lora", b"lora", "path", b"path", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenderRequest: _TypeAlias = RenderRequest  # noqa: Y015
 
 @_typing.final
 class RequestScope(_message.Message):
@@ -1689,6 +1725,7 @@ class StepOutput(_message.Message):
     DECODE_TOKENS_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_DISPATCH_FIELD_NUMBER: _builtins.int
     OPENED_FIELD_NUMBER: _builtins.int
+    RENDERED_FIELD_NUMBER: _builtins.int
     CLOSING_FIELD_NUMBER: _builtins.int
     step: _builtins.int
     """engine steps since start"""
@@ -1706,6 +1743,10 @@ class StepOutput(_message.Message):
     """in plain frames, where there is no status: why the worker ends this session; the last message"""
     @_builtins.property
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenDelta]: ...
+    @_builtins.property
+    def rendered(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rendered]:
+        """answers to RenderRequest"""
+
     def __init__(
         self,
         *,
@@ -1716,15 +1757,39 @@ class StepOutput(_message.Message):
         decode_tokens: _builtins.int = ...,
         acknowledged_dispatch: _builtins.int = ...,
         opened: _builtins.bool = ...,
+        rendered: _abc.Iterable[Global___Rendered] | None = ...,
         closing: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_dispatch", b"acknowledged_dispatch", "closing", b"closing", "decode_tokens", b"decode_tokens", "deltas", b"deltas", "opened", b"opened", "prefill_tokens", b"prefill_tokens", "step", b"step", "step_ms", b"step_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_dispatch", b"acknowledged_dispatch", "closing", b"closing", "decode_tokens", b"decode_tokens", "deltas", b"deltas", "opened", b"opened", "prefill_tokens", b"prefill_tokens", "rendered", b"rendered", "step", b"step", "step_ms", b"step_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepOutput: _TypeAlias = StepOutput  # noqa: Y015
+
+@_typing.final
+class Rendered(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    token_ids: _builtins.bytes
+    """packed little-endian u32; empty = the engine does not tell"""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        token_ids: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rendered: _TypeAlias = Rendered  # noqa: Y015
 
 @_typing.final
 class TokenDelta(_message.Message):

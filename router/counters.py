@@ -64,6 +64,7 @@ class Count(StrEnum):
     PROMPT_READERS_LOST = "prompt_readers_lost"  # processes that ended while they read
     FIELDS_DROPPED = "http_fields_dropped"  # that reach into an engine
     VERBATIM = "verbatim_requests"  # for engines that understand more of them
+    VERBATIM_RENDERED = "verbatim_requests_rendered"  # of these: an engine told their tokens
     VERBATIM_UNREAD = "verbatim_requests_unread"  # of these: sent by load alone
     HTTP_MALFORMED = "http_requests_malformed"
     HTTP_TOO_LARGE = "http_requests_too_large"

@@ -18,8 +18,10 @@ from radixroute.events.publish.publisher import EventPublisher
 from radixroute.events.settings import PublisherSettings
 from radixroute.events.wire.epoch import NONCE_BYTES, make_epoch
 from radixroute.events.wire.records import Epoch, LoadReport
+from radixroute.radix.ids import Tokens
 from radixroute.request.limits import Limits
 from radixroute.request.tokenizer import Tokenizer
+from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.api.describe import Places, describe
 from radixroute.worker.api.frame_server import FrameServer
 from radixroute.worker.api.intake import Intake
@@ -184,6 +186,9 @@ class WorkerService:
     def allow(self, request_id: str, attempt: int, n_bytes: int) -> None:
         self._engine.allow(request_id, attempt, n_bytes)
 
+    def render(self, session_id: str, request_id: str, asked: Verbatim, lora: str) -> None:
+        self._engine.render(session_id, request_id, asked, lora)
+
     def inquire(self, session_id: str, request_id: str, attempt: int) -> None:
         self._engine.inquire(session_id, request_id, attempt)
 
@@ -216,6 +221,10 @@ class WorkerService:
             # No step will say so: heartbeats would have it run, and the engine stand still.
             self._is_idle = True
             self._report_load(())
+
+    def on_rendered(self, session_id: str, request_id: str, tokens: Tokens | None) -> None:
+        if self._sessions is not None:
+            self._sessions.deliver_rendered(session_id, request_id, tokens)
 
     def on_dead(self, reason: str) -> None:
         _log.error("worker %s: engine dead: %s", self._settings.worker_id, reason)

@@ -1,14 +1,18 @@
 """Asked: what a client wants, in whatever form its door has it. The seam between doors and prompts.
 
-Protocols only: each door has a record of its own for what it reads.
+Each door has a record of its own for what it reads.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from radixroute.radix.ids import Tokens
+from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import Limits, PartialSampling
 from radixroute.request.pacing import Pause
+from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
+from radixroute.request.verbatim.records import Verbatim
 from radixroute.router.api.giants.readers import Giant
 from radixroute.router.messages.inputs import Resumed
 
@@ -75,3 +79,15 @@ class Asked(Addressed, Protocol):
         """Not of a giant. `pause` is called now and then; it may raise."""
 
     def sampling(self) -> PartialSampling: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AskedVerbatim:
+    """What only an engine understands, as far as its door has read it."""
+
+    asked: Addressed
+    verbatim: Verbatim
+    readable: Asked | None  # its prompt, where that can be read here
+    renders: bool  # else an engine may be asked for its tokens: they name it
+    sampling: SamplingParams  # how long the answer may be, where that is all that is known
+    refusal: InvalidRequest  # where no worker takes such requests

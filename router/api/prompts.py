@@ -31,9 +31,8 @@ from radixroute.request.limits import (
 )
 from radixroute.request.pacing import Abandoned, no_pause
 from radixroute.request.sampling import SamplingParams
-from radixroute.request.verbatim.records import Verbatim
 from radixroute.request.wire import unpack_tokens
-from radixroute.router.api.asked import Addressed, Asked
+from radixroute.router.api.asked import Addressed, Asked, AskedVerbatim
 from radixroute.router.api.giants.readers import GIANT_BYTES, GiantReaders
 from radixroute.router.counters import Count
 from radixroute.router.errors import NoWorkers, PolicyNotOffered, UnknownModel
@@ -60,6 +59,7 @@ MESSAGE_BYTES = 64  # what a message costs beside its content
 THREADS = 2  # of either kind
 PAUSE_S = 50e-6  # enough to hand the interpreter over: a sleep of zero takes it back at once
 MOST_NAMED = 16  # adapters in an error
+MOST_RENDERED_BYTES: Final = 1024 * 1024  # of a body that an engine is asked about
 _NO_TOKENS: Final = np.empty(0, np.uint32)
 _NO_KEYS: Final = np.empty(0, np.uint64)
 MOST_RESUMES = 4096  # of one stream: its attempts are numbered with 16 bits for each, in 32
@@ -134,40 +134,43 @@ class PromptReader:
         spec = self._spec(asked, to, prompt, request_id, remaining_s)
         return replace(spec, resumed=asked.resumed) if asked.resumed is not None else spec
 
-    async def read_verbatim(
-        self,
-        asked: Addressed,
-        readable: Asked | None,
-        verbatim: Verbatim,
-        request_id: str,
-        *,
-        sampling: SamplingParams,
-        refusal: InvalidRequest,
-    ) -> RequestSpec:
-        """For an engine that understands more of it. `readable`: its prompt, where that can be read
-        here; else `sampling` says how long the answer may be.
-
-        Raises what `read` does, and `refusal` where no worker takes such requests.
-        """
-        to = await self._addressee(asked)
+    async def read_verbatim(self, asked: AskedVerbatim, request_id: str) -> RequestSpec:
+        """For an engine that understands more of it. Raises what `read` does, and its refusal where
+        no worker takes such requests."""
+        to = await self._addressee(asked.asked)
         if not self._runtime.core.adapters.may_serve(VERBATIM_NEED + to.scope.lora):
-            raise refusal
-        _check_model(asked, to.served)
-        prompt = None
-        if readable is not None:
+            raise asked.refusal
+        _check_model(asked.asked, to.served)
+        verbatim, prompt = asked.verbatim, None
+        if asked.readable is not None:
             with suppress(InvalidRequest):  # its engine may find nothing wrong in it
-                prompt = await self._prompt(readable, to.served, to.scope, 0)
+                prompt = await self._prompt(asked.readable, to.served, to.scope, 0)
+        if prompt is None and asked.renders and self._settings.render_verbatim:
+            prompt = await self._rendered(asked, request_id, to)
         if prompt is None:
-            most = to.served.facts.max_model_len - 1
-            n_tokens = min(verbatim.n_tokens, most)
-            prompt = Prompt(_NO_TOKENS, _NO_KEYS, sampling)
+            n_tokens = min(verbatim.n_tokens, to.served.facts.max_model_len - 1)
+            prompt = Prompt(_NO_TOKENS, _NO_KEYS, asked.sampling)
             self._runtime.core.count(Count.VERBATIM_UNREAD)
         else:
             n_tokens = len(prompt.tokens)
-        verbatim = replace(verbatim, n_tokens=n_tokens)
         self._runtime.core.count(Count.VERBATIM)
-        spec = self._spec(asked, to, prompt, request_id, None)
-        return replace(spec, verbatim=verbatim)
+        spec = self._spec(asked.asked, to, prompt, request_id, None)
+        return replace(spec, verbatim=replace(verbatim, n_tokens=n_tokens))
+
+    async def _rendered(
+        self, asked: AskedVerbatim, request_id: str, to: Addressee
+    ) -> Prompt | None:
+        """As an engine reads it. None: none tells."""
+        verbatim = asked.verbatim
+        if len(verbatim.body) > MOST_RENDERED_BYTES:
+            return None
+        tokens = await self._runtime.render(verbatim, request_id, to.scope.lora)
+        fleet = to.served.facts
+        if tokens is None or len(tokens) >= fleet.max_model_len:
+            return None
+        keys = block_keys(tokens, fleet.block_size, fleet.scope.seed_of(to.scope))
+        self._runtime.core.count(Count.VERBATIM_RENDERED)
+        return Prompt(tokens, keys, asked.sampling)
 
     async def served(self) -> Served:
         """What the fleet serves. Raises NoWorkers."""

@@ -8,9 +8,7 @@ between the two is here, so that all doors admit, bind and end requests alike. I
 import random
 
 from radixroute.request.errors import InvalidRequest
-from radixroute.request.sampling import SamplingParams
-from radixroute.request.verbatim.records import Verbatim
-from radixroute.router.api.asked import Addressed, Asked
+from radixroute.router.api.asked import Asked, AskedVerbatim
 from radixroute.router.api.fan import fan_out
 from radixroute.router.api.guard.keys import Keys
 from radixroute.router.api.open_streams import OpenStreams, Stream
@@ -107,22 +105,10 @@ class Reception:
         await self._prompts.served()
         return self.runtime.core.adapters.may_serve(VERBATIM_NEED)
 
-    async def admit_verbatim(
-        self,
-        asked: Addressed,
-        readable: Asked | None,
-        verbatim: Verbatim,
-        request_id: str,
-        *,
-        sampling: SamplingParams,
-        refusal: InvalidRequest,
-    ) -> RequestSpec:
-        """Like `admit`, of a request for an engine that understands more of it; see `PromptReader`.
-        Raises `refusal` where no worker takes such."""
-        self._enter(request_id, len(verbatim.body), verbatim.n_tokens)
-        return await self._prompts.read_verbatim(
-            asked, readable, verbatim, request_id, sampling=sampling, refusal=refusal
-        )
+    async def admit_verbatim(self, asked: AskedVerbatim, request_id: str) -> RequestSpec:
+        """Like `admit`. Raises its refusal, too, where no worker takes such requests."""
+        self._enter(request_id, len(asked.verbatim.body), asked.verbatim.n_tokens)
+        return await self._prompts.read_verbatim(asked, request_id)
 
     def allow(self, stream: Stream, n_bytes: int) -> None:
         """Its client has taken so much of a verbatim answer."""

@@ -111,6 +111,12 @@ class RouterCore:
         # What it leaves may be what others wait for.
         return [*actions, *self.schedule_waiting(now_ns)]
 
+    def renderer(self, need: str) -> WorkerId | None:
+        """Who may be asked what tokens a prompt of that need has: the least busy one that lives."""
+        loads = self._state.loads
+        able = (m.spec.worker_id for m in self._state.members if m.takes(need))
+        return min(able, key=lambda one: (loads.n_booked(one), one), default=None)
+
     def allow(self, request_id: str, n_bytes: int) -> list[Action]:
         """The client of a verbatim request has taken so much of its answer."""
         request = self._state.requests.get(request_id)

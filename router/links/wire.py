@@ -15,12 +15,13 @@ from radixroute.request.wire import (
     sampling_to_proto,
     scope_to_proto,
 )
-from radixroute.router.messages.actions import Abort, Allow, Dispatch, Inquire, ToWorker
+from radixroute.router.messages.actions import Abort, Allow, Dispatch, Inquire, Render, ToWorker
 from radixroute.router.messages.inputs import (
     TOKEN_BYTES,
     Delta,
     PackedTokens,
     PromptFacts,
+    Rendered,
     StepReport,
     packed_len,
 )
@@ -42,6 +43,14 @@ def messages_of(action: ToWorker, chunk_tokens: int) -> Iterator[pb.EngineReques
         case Inquire():
             names = [pb.AttemptName(request_id=r, attempt=n) for r, n in action.attempts]
             yield pb.EngineRequest(inquire=pb.InquireRequest(attempts=names))
+        case Render():
+            render = pb.RenderRequest(
+                request_id=action.request_id,
+                path=action.verbatim.path,
+                body=action.verbatim.body,
+                lora=action.lora,
+            )
+            yield pb.EngineRequest(render=render)
         case Allow():
             allow = pb.AllowRequest(
                 request_id=action.request_id, attempt=action.attempt, n_bytes=action.n_bytes
@@ -124,6 +133,9 @@ def step_reports(output: pb.StepOutput) -> Iterator[StepReport]:
         prefill_tokens=output.prefill_tokens,
         decode_tokens=output.decode_tokens,
         deltas=tuple(_delta(delta) for delta in deltas[:DELTAS_A_TURN]),
+        rendered=tuple(
+            Rendered(one.request_id, PackedTokens(one.token_ids)) for one in output.rendered
+        ),
     )
     for start in range(DELTAS_A_TURN, len(deltas), DELTAS_A_TURN):
         part = tuple(_delta(delta) for delta in deltas[start : start + DELTAS_A_TURN])

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 from radixroute.radix.ids import WorkerId
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason
-from radixroute.request.verbatim.records import Passage
+from radixroute.request.verbatim.records import Passage, Verbatim
 from radixroute.router.messages.inputs import MemberSpec, PackedTokens, RequestSpec
 
 
@@ -88,6 +88,16 @@ class Inquire:
 
 
 @dataclass(frozen=True, slots=True)
+class Render:
+    """Ask the worker which tokens its engine would make of a verbatim request's prompt."""
+
+    worker_id: WorkerId
+    request_id: str
+    verbatim: Verbatim
+    lora: str
+
+
+@dataclass(frozen=True, slots=True)
 class Allow:
     """Tell the worker that the client of a verbatim request has taken so much of its answer."""
 
@@ -151,5 +161,5 @@ class Disconnect:
     worker_id: WorkerId
 
 
-ToWorker: TypeAlias = Dispatch | Abort | Inquire | Allow
+ToWorker: TypeAlias = Dispatch | Abort | Inquire | Allow | Render
 Action: TypeAlias = ToWorker | Emit | Fail | Grant | Connect | Drop | Disconnect

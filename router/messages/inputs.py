@@ -164,6 +164,14 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class Rendered:
+    """The tokens that an engine would make of a prompt; none: it does not tell."""
+
+    request_id: str
+    token_ids: PackedTokens = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class StepReport:
     """All that one engine step produced for this router."""
 
@@ -171,3 +179,4 @@ class StepReport:
     prefill_tokens: int
     decode_tokens: int
     deltas: tuple[Delta, ...]
+    rendered: tuple[Rendered, ...] = ()

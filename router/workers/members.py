@@ -104,6 +104,10 @@ class Member:
         """Empty: what all serve."""
         return not need or need in self.needs
 
+    def takes(self, need: str) -> bool:
+        """Now."""
+        return self.state is MemberState.LIVE and self.serves(need)
+
     def goes_on_with(self, sampling: SamplingParams) -> bool:
         """Output that another made, under these parameters."""
         return not (self.cannot_resume or (self.resent_is_prompt and sampling.reads_output))

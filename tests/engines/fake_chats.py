@@ -42,6 +42,8 @@ class FakeChats:
         self.headers: list[dict[str, str]] = []
         self.streams: list[Stream] = []  # that were begun
         self.scripted: list[Scripted] = []  # the next answers
+        self.renders = ""  # at `/render`, or at `/tokenize`
+        self.rendered: list[bytes] = []
         self.takes_ids = False  # of completions: else they are texts
 
     def prompt_of(self, body: dict[str, Any]) -> list[int]:
@@ -77,6 +79,13 @@ class FakeChats:
         )
         self.streams.append(stream)
         return Reply(200, stream)
+
+    def render(self, way: str, body: dict[str, Any], raw: bytes) -> Reply:
+        if self.renders != way:
+            return _error(403 if way == "/render" else 400, "Not here")
+        self.rendered.append(raw)
+        name = "token_ids" if way == "/render" else "tokens"
+        return Reply(200, {name: self.prompt_of(body), "count": 1})
 
     def _play(self, script: Scripted) -> Reply:
         async def play(send: Send) -> None:

@@ -190,8 +190,9 @@ class FakeVllm:
             "/v1/models": lambda: Reply(200, {"object": "list", "data": self._models()}),
             "/metrics": lambda: Reply(200, self._metrics().encode()),
             "/kv_event_sources": lambda: Reply(200, self._sources()),
-            "/tokenize": lambda: self._tokenize(asked),
+            "/tokenize": lambda: self._tokenize(asked, body),
             "/v1/chat/completions": lambda: self.chats.reply(asked, headers, body),
+            "/v1/chat/completions/render": lambda: self.chats.render("/render", asked, body),
             "/v1/completions": lambda: (
                 self._complete(asked, headers)
                 if "stop_token_ids" in asked
@@ -230,9 +231,9 @@ class FakeVllm:
             | {"endpoint": f"tcp://*:{pub}", "buffer_steps": 10000, **replay}
         }
 
-    def _tokenize(self, body: dict[str, Any]) -> Reply:
+    def _tokenize(self, body: dict[str, Any], raw: bytes) -> Reply:
         if "prompt" not in body:
-            return _error(400, "BadRequestError", "no chat template")
+            return self.chats.render("/tokenize", body, raw)
         tokens = [
             (token + self.tokenize_offset) % VOCAB
             for token in self._tokenizer.encode(body["prompt"]).tolist()

@@ -163,6 +163,45 @@ async def test_a_prompt_that_can_be_read_here_goes_where_its_prefix_is():
         assert counted(made, Count.AUDIT_TOLD_LESS) == counted(made, Count.AUDIT_TOLD_MORE) == 0
 
 
+@pytest.mark.parametrize("way", ["/render", "/tokenize"])
+async def test_a_prompt_that_only_an_engine_can_read_goes_where_its_prefix_is(way):
+    """An engine tells its tokens, so it is predicted and audited like any."""
+    system = [{"role": "system", "content": "a long rule " * 20}]
+    async with fleet("a", "b", "c") as made:
+        for engine in made.engines.values():
+            engine.chats.renders = way
+        first = await ask(made.router, CHATS, {**WITH_TOOLS, "messages": [*system, *MESSAGES]})
+        for number in range(6):
+            await until(made.is_told)
+            turn = [*system, *MESSAGES, {"role": "user", "content": f"and {number}"}]
+            again = await ask(made.router, CHATS, {**STREAM, "messages": turn})
+            assert again.headers["x-radixroute-worker"] == first.headers["x-radixroute-worker"]
+            assert int(again.headers["x-radixroute-predicted-tokens"]) > 200
+        options = {"stream_options": {"include_usage": True}}
+        told = await ask(made.router, CHATS, {**STREAM, "messages": turn, **options})
+        usage = told.events[-1]["usage"]
+        predicted = told.headers["x-radixroute-predicted-tokens"]
+        assert int(predicted) == usage["prompt_tokens_details"]["cached_tokens"]
+        await until(lambda: counted(made, Count.REPORTS_AUDITED) == 2)
+        assert counted(made, Count.AUDIT_TOLD_LESS) == counted(made, Count.AUDIT_TOLD_MORE) == 0
+        assert counted(made, Count.VERBATIM_RENDERED) == counted(made, Count.VERBATIM) == 8
+        (body, *_) = [body for one in made.engines.values() for body in one.chats.rendered]
+        assert ("max_tokens" in json.loads(body)) is (way == "/render")
+        picture = {**WITH_TOOLS, "messages": [{"role": "user", "content": [PICTURE]}]}
+        assert (await ask(made.router, CHATS, picture)).status == 200
+        assert counted(made, Count.VERBATIM_UNREAD) == 1
+
+
+async def test_an_engine_that_does_not_tell_tokens_in_time_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("radixroute.router.runtime.RENDER_S", 0.05)
+    async with fleet("a") as made:
+        companion: Any = made.workers["a"]._engine
+        companion.render = lambda *asked: None
+        assert (await ask(made.router, CHATS, WITH_TOOLS)).status == 200
+        assert counted(made, Count.VERBATIM_UNREAD) == 1
+        assert not made.router.runtime._rendering
+
+
 async def test_what_nobody_here_has_read_is_told_and_not_audited():
     async with fleet("a") as made:
         for _ in range(2):

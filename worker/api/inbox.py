@@ -4,6 +4,7 @@ from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import FinishReason
+from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.api.intake import Intake
 from radixroute.worker.api.worker_sessions import WorkerSession
 from radixroute.worker.engine.engine import refused_as
@@ -33,6 +34,10 @@ def take(session: WorkerSession, intake: Intake, message: pb.EngineRequest) -> N
         case "allow":
             allow = message.allow
             session.allow(allow.request_id, allow.attempt, allow.n_bytes)
+        case "render":
+            asked = message.render
+            verbatim = Verbatim(asked.path, asked.body, 0)
+            session.render(asked.request_id, verbatim, asked.lora)
         case "inquire":
             names = [(one.request_id, one.attempt) for one in message.inquire.attempts]
             session.inquire([name for name in names if not intake.has(*name)])

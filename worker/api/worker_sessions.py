@@ -14,10 +14,12 @@ from dataclasses import dataclass
 
 from radixroute.events.wire.records import SessionLoad
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.radix.ids import Tokens
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import FinishReason
 from radixroute.request.tokenizer import Tokenizer
-from radixroute.request.wire import finish_to_proto
+from radixroute.request.verbatim.records import Verbatim
+from radixroute.request.wire import finish_to_proto, pack_tokens
 from radixroute.worker.api.commands import EngineCommands
 from radixroute.worker.api.fences import Fences
 from radixroute.worker.api.intake import Submission
@@ -125,6 +127,10 @@ class WorkerSession:
         if engine_id is not None:
             self._sessions.engine.allow(engine_id, attempt, n_bytes)
 
+    def render(self, request_id: str, asked: Verbatim, lora: str) -> None:
+        """Its answer comes among the outputs."""
+        self._sessions.engine.render(self.session_id, request_id, asked, lora)
+
     def inquire(self, attempts: Iterable[tuple[str, int]]) -> None:
         """Those that are not here any more end once more, behind all that is sent by now."""
         for request_id, attempt in attempts:
@@ -185,6 +191,11 @@ class WorkerSession:
                 acknowledged_dispatch=acknowledged,
             )
         )
+
+    def deliver_rendered(self, request_id: str, tokens: Tokens | None) -> None:
+        packed = b"" if tokens is None else pack_tokens(tokens)
+        rendered = pb.Rendered(request_id=request_id, token_ids=packed)
+        self._put(pb.StepOutput(rendered=[rendered], acknowledged_dispatch=self._acknowledged))
 
     def deliver_refusal(self, output: TokenOutput) -> None:
         """The engine would not take a request."""
@@ -308,6 +319,11 @@ class WorkerSessions:
         session = self._sessions.get(output.session_id)
         if session is not None:
             session.deliver_refusal(output)
+
+    def deliver_rendered(self, session_id: str, request_id: str, tokens: Tokens | None) -> None:
+        session = self._sessions.get(session_id)
+        if session is not None:
+            session.deliver_rendered(request_id, tokens)
 
     def load(self, progress: Iterable[WorkerSessionProgress]) -> tuple[SessionLoad, ...]:
         """Load by router. A router's newest session says what was acknowledged."""

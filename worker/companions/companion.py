@@ -14,10 +14,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
+import numpy as np
+
 from radixroute.events.wire.compat import salt_of
 from radixroute.events.wire.records import Event
 from radixroute.request.sampling import FinishReason
 from radixroute.request.tokenizer import Tokenizer
+from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.companions.cache.follower import EventFollower
 from radixroute.worker.companions.cache.mirror import CacheMirror
 from radixroute.worker.companions.cache.salts import Salts
@@ -44,6 +47,8 @@ from radixroute.worker.settings import WorkerSettings
 
 # Between two looks, however many requests an engine refuses.
 _PAUSE_S = 0.05
+# For tokens of a prompt: longer than that nobody waits for a better guess.
+_RENDER_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +89,8 @@ class Companion:
         self._look_now = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._is_dead = False
+        self._rendering: set[asyncio.Task[None]] = set()
+        self._n_renders_refused = 0  # ways to ask for tokens that this server has not
         # From the join on.
         self._joined: Joined | None = None
         self._http: EngineHttp | None = None
@@ -164,6 +171,30 @@ class Companion:
                 self._vitals.moved(time.monotonic_ns())
             call.relaying.allow(n_bytes)
 
+    def render(self, session_id: str, request_id: str, asked: Verbatim, lora: str) -> None:
+        """Asks the engine, beside whatever runs there."""
+        task = asyncio.create_task(self._render(session_id, request_id, asked, lora))
+        self._rendering.add(task)
+        task.add_done_callback(self._rendering.discard)
+
+    async def _render(self, session_id: str, request_id: str, asked: Verbatim, lora: str) -> None:
+        joined, http, tokens = self._joined, self._http, None
+        if joined is not None and http is not None and not self._is_dead:
+            model = lora or joined.statement.model
+            asks = joined.dialect.renders(asked, model)
+            for number, ask in enumerate(asks):
+                if number < self._n_renders_refused:
+                    continue
+                answer = await http.ask(ask, _RENDER_S)
+                tokens = joined.dialect.rendered(answer)
+                if tokens is not None:
+                    break
+                if answer.status in (403, 404, 405):  # not of this server: never again
+                    self._n_renders_refused = max(self._n_renders_refused, number + 1)
+        self._listener.on_rendered(
+            session_id, request_id, None if tokens is None else np.array(tokens, np.uint32)
+        )
+
     def inquire(self, session_id: str, request_id: str, attempt: int) -> None:
         """One that is not here ends once more: what it had to say is said, or was lost."""
         if self._calls.find(request_id, attempt) is None:
@@ -180,6 +211,8 @@ class Companion:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+        for task in list(self._rendering):
+            task.cancel()
         if self._http is not None:
             self._http.close()
         if self._follower is not None:

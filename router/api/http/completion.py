@@ -14,6 +14,7 @@ from typing import Final
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.errors import InvalidRequest
+from radixroute.router.api.asked import AskedVerbatim
 from radixroute.router.api.giants.forms import Form
 from radixroute.router.api.http import replies
 from radixroute.router.api.http.answers import Answers, Streamed, Whole
@@ -189,14 +190,15 @@ class Completion:
         self._n = self._n_open = 1
         self._claim(self._request_id)
         (stream,) = self._choices
-        spec = await self._reception.admit_verbatim(
-            sender,
-            readable,
-            body.verbatim,
-            self._request_id,
+        asked = AskedVerbatim(
+            asked=sender,
+            verbatim=body.verbatim,
+            readable=readable,
+            renders=body.renders,
             sampling=body.sampling,
             refusal=refusal,
         )
+        spec = await self._reception.admit_verbatim(asked, self._request_id)
         self._answers = Passing(self._connection, partial(self._reception.allow, stream))
         return [self._traced(spec)]
 

@@ -195,6 +195,11 @@ COUNT_ROWS: tuple[Row, ...] = (
         "Requests that go as they came to an engine that understands more of them",
     ),
     _one(
+        Count.VERBATIM_RENDERED,
+        "radixroute_verbatim_requests_rendered_total",
+        "Of these, those of which an engine told the tokens before they were sent",
+    ),
+    _one(
         Count.VERBATIM_UNREAD,
         "radixroute_verbatim_requests_unread_total",
         "Of these, those whose prompt the router cannot read: sent by load alone, not audited",

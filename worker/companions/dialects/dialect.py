@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 from radixroute.radix.keys.scope import RequestScope
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason
-from radixroute.request.verbatim.records import Passage
+from radixroute.request.verbatim.records import Passage, Verbatim
 from radixroute.worker.engine.engine import EngineRequest
 
 
@@ -136,6 +136,12 @@ class Dialect(Protocol):
 
     def verbatim(self, request: EngineRequest, call_id: str, model: str) -> Ask:
         """A verbatim request, with what of it is ours to set."""
+
+    def renders(self, asked: Verbatim, model: str) -> tuple[Ask, ...]:
+        """What tells the tokens of its prompt; the best first, each may be refused."""
+
+    def rendered(self, answer: Answer) -> list[int] | None:
+        """What one of these was answered with; None: it does not tell."""
 
     def passages(self, *, is_stream: bool) -> PassageReader:
         """For the answer to such a one."""

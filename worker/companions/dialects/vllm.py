@@ -18,6 +18,7 @@ from radixroute.radix.keys.scope import RequestScope
 from radixroute.request.logprobs import Logprobs, TokenLogprob, pack_logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.request.verbatim.bodies import body_of, fields_of
+from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.companions.dialects import vllm_facts as facts
 from radixroute.worker.companions.dialects.dialect import (
     Answer,
@@ -35,6 +36,10 @@ from radixroute.worker.errors import MalformedMessage
 _SEED_MASK: Final = 2**63 - 1  # its seeds are signed, and -1 is none
 _SALT_BYTES: Final = 32
 _JSON: Final = (("Content-Type", "application/json"),)
+_TOKENIZED: Final = (
+    "model", "messages", "tools", "chat_template", "chat_template_kwargs", "add_generation_prompt",
+    "continue_final_message", "add_special_tokens",
+)  # fmt: skip
 _FINISHES: Final = {
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
@@ -82,6 +87,11 @@ class _Chunk(msgspec.Struct):
 
 class _Tokens(msgspec.Struct):
     tokens: list[int]
+
+
+class _Rendered(msgspec.Struct):
+    token_ids: list[int] | None = None  # of `/render`
+    tokens: list[int] | None = None  # of `/tokenize`
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
@@ -213,6 +223,23 @@ class VllmDialect:
             set_here["cache_salt"] = salt
         headers = (*_JSON, ("X-Request-Id", call_id))
         return Ask("POST", asked.path, headers, _with(asked.body, set_here))
+
+    def renders(self, asked: Verbatim, model: str) -> tuple[Ask, ...]:
+        """`/render` is for servers that scale out; `/tokenize` takes of a chat what it knows."""
+        body = _with(asked.body, {"model": model})
+        first = Ask("POST", f"{asked.path}/render", _JSON, body)
+        fields = fields_of(body)
+        if "messages" not in fields:
+            return (first,)
+        known = {name: value for name, value in fields.items() if name in _TOKENIZED}
+        return first, Ask("POST", "/tokenize", _JSON, body_of(known))
+
+    def rendered(self, answer: Answer) -> list[int] | None:
+        try:
+            told = msgspec.json.decode(answer.body, type=_Rendered) if answer.is_ok else None
+        except msgspec.MsgspecError:
+            return None
+        return None if told is None else told.token_ids or told.tokens
 
     def passages(self, *, is_stream: bool) -> OpenAIPassages:
         return OpenAIPassages(is_stream=is_stream)

@@ -10,6 +10,7 @@ from typing import Final
 _TYPE: Final = b'"type"'
 # The name of a part's type, and it is text; or no name at all, for no colon follows.
 _TEXT_TYPE: Final = re.compile(rb'"type"\s*(:\s*"text"|[^\s:])')
+_SPOKEN_TYPE: Final = re.compile(rb'"type"\s*(:\s*"(text|function)"|[^\s:])')
 # Of messages: calls of tools and their answers, sound. Absent, null or empty they say nothing.
 _NAMES: Final = (b'"tool_calls"', b'"tool_call_id"', b'"function_call"', b'"audio"')
 _NOTHING: Final = re.compile(rb"\s*:\s*(null|\[\s*\])|\s*[^\s:]")
@@ -20,12 +21,21 @@ BYTES_PER_TOKEN: Final = 4  # of text, at a guess
 
 def is_plain(messages: bytes) -> bool:
     """All that templates here read. O(bytes)."""
+    return _are_types(messages, _TEXT_TYPE) and not any(_says(messages, name) for name in _NAMES)
+
+
+def is_text(messages: bytes) -> bool:
+    """Calls of tools may be in it, but nothing that is seen or heard. O(bytes)."""
+    return _are_types(messages, _SPOKEN_TYPE)
+
+
+def _are_types(messages: bytes, wanted: "re.Pattern[bytes]") -> bool:
     at = messages.find(_TYPE)
     while at >= 0:
-        if _TEXT_TYPE.match(messages, at) is None:
+        if wanted.match(messages, at) is None:
             return False
         at = messages.find(_TYPE, at + len(_TYPE))
-    return not any(_says(messages, name) for name in _NAMES)
+    return True
 
 
 def _says(messages: bytes, name: bytes) -> bool:

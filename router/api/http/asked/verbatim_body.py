@@ -23,7 +23,7 @@ from radixroute.router.api.http.asked.fields import (
     leaves_prompt,
     spoken_in,
 )
-from radixroute.router.api.http.asked.parts import guessed_tokens, is_plain
+from radixroute.router.api.http.asked.parts import guessed_tokens, is_plain, is_text
 
 _CHAT_PATH, _COMPLETION_PATH = PATHS
 # What else is written into the prompt of a chat.
@@ -45,6 +45,7 @@ class VerbatimBody:
     cache_salt: str = field(repr=False)
     priority: int | None
     sampling: SamplingParams  # as far as it says how long the answer may be
+    renders: bool  # its prompt is text, so that its tokens name it
     # What was understood, and its one prompt, where that can be read here; None: it cannot.
     readable: tuple[Body, Form, bytes] | None = field(repr=False)
 
@@ -70,6 +71,7 @@ def read_verbatim(data: bytes, *, is_chat: bool, allowed: frozenset[str]) -> Ver
         cache_salt=salt,
         priority=priority,
         sampling=_sampling(next((n for n in most if n is not None), None)),
+        renders=not is_chat or is_text(kept.get("messages", b"")),
         readable=_readable(data, kept, is_chat=is_chat),
     )
 

@@ -28,6 +28,9 @@ class Engine:
     def allow(self, request_id, attempt, n_bytes):
         self.heard.append(("allow", request_id, n_bytes))
 
+    def render(self, session_id, request_id, asked, lora):
+        self.heard.append(("render", session_id, request_id))
+
     def inquire(self, session_id, request_id, attempt):
         self.heard.append(("inquire", session_id, request_id, attempt))
 

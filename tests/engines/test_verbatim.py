@@ -71,13 +71,25 @@ async def test_a_call_of_a_tool_whole_and_streamed():
 async def test_not_a_byte_of_body_or_answer_is_changed():
     async with fleet("a") as made:
         chats = made.engines["a"].chats
-        for stream in (b"false", b"true"):
-            body = RAW[:-1] + b',"stream":' + stream + b"}"
-            told = await ask(made.router, CHATS, body)
-            assert chats.bodies[-1] == body
-            assert told.status == 200
-            assert told.body == bytes(chats.streams[-1].sent)
-        assert told.body.endswith(b"data: [DONE]\n\n")
+        async with connected(made.router) as client:  # one connection for all
+            for stream in (b"false", b"true", b"false"):
+                body = RAW[:-1] + b',"stream":' + stream + b"}"
+                told = await client.ask(CHATS, body)
+                assert chats.bodies[-1] == body
+                assert told.status == 200
+                assert told.body == bytes(chats.streams[-1].sent)
+                is_stream = told.body.endswith(b"data: [DONE]\n\n")
+                assert is_stream is (stream == b"true") is ("content-length" not in told.headers)
+
+
+async def test_clients_that_know_no_chunks_get_it_to_the_end_of_their_connection():
+    async with fleet("a") as made, connected(made.router) as client:
+        head = f"POST {CHATS} HTTP/1.0\r\nHost: x\r\n"
+        data = json.dumps(STREAM).encode()
+        client.send(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+        told = await client.answer()
+        assert "transfer-encoding" not in told.headers
+        assert told.body == bytes(made.engines["a"].chats.streams[0].sent)
 
 
 @pytest.mark.parametrize(

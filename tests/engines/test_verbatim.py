@@ -9,6 +9,7 @@ import pytest
 
 from radixroute.radix.ids import WorkerId
 from radixroute.router.counters import Count
+from radixroute.worker.api.describe import describe
 from tests.engines.bodies import (
     CANARY,
     CHAT,
@@ -80,6 +81,24 @@ async def test_not_a_byte_of_body_or_answer_is_changed():
                 assert told.body == bytes(chats.streams[-1].sent)
                 is_stream = told.body.endswith(b"data: [DONE]\n\n")
                 assert is_stream is (stream == b"true") is ("content-length" not in told.headers)
+
+
+async def test_it_travels_over_grpc_sessions_too(monkeypatch):
+    def without_frames(*told: Any) -> Any:
+        message = describe(*told)
+        message.session_endpoint = ""
+        return message
+
+    monkeypatch.setattr("radixroute.worker.service.describe", without_frames)
+    big = {**STREAM, "messages": [{"role": "user", "content": [PICTURE] * 2000}]}
+    async with fleet("a") as made:
+        chats = made.engines["a"].chats
+        for body in (STREAM, WITH_TOOLS, big):
+            chats.scripted = [Scripted(pieces=(EVENT,) * 3)] if body is big else []
+            told = await ask(made.router, CHATS, body)
+            assert told.status == 200
+            assert chats.bodies[-1] == json.dumps(body).encode()
+            assert told.body == bytes(chats.streams[-1].sent)
 
 
 async def test_clients_that_know_no_chunks_get_it_to_the_end_of_their_connection():

@@ -4,13 +4,14 @@ import json
 import random
 from typing import Any
 
+import pytest
+
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.verbatim.bodies import body_of, fields_of
 from radixroute.router.api.http.asked.fields import STRIPPED, STRIPPED_BEGINNINGS
 from radixroute.router.api.http.asked.verbatim_body import read_verbatim
 
 SEED = 20261129
-N_BODIES = 4000
 NONE = frozenset[str]()
 NAMES = (
     *sorted(STRIPPED), *(f"{one}room" for one in STRIPPED_BEGINNINGS),
@@ -59,10 +60,11 @@ def read_there(data: bytes) -> Any:
     return json.loads(data, object_pairs_hook=note), pairs
 
 
-def test_none_of_them_reaches_the_engine_and_the_rest_does():
+@pytest.mark.parametrize("n_bodies", [4000, pytest.param(1_000_000, marks=pytest.mark.deep)])
+def test_none_of_them_reaches_the_engine_and_the_rest_does(n_bodies):
     rng = random.Random(SEED)
     n_read = n_stripped = n_kept = 0
-    for _ in range(N_BODIES):
+    for _ in range(n_bodies):
         data = body(rng)
         try:
             sent = read_verbatim(data, is_chat=True, allowed=NONE).verbatim.body
@@ -78,7 +80,7 @@ def test_none_of_them_reaches_the_engine_and_the_rest_does():
             assert sent is data
             n_kept += 1
         n_stripped += sent != data
-    assert min(n_read, n_stripped, n_kept) > N_BODIES // 20
+    assert min(n_read, n_stripped, n_kept) > n_bodies // 20
 
 
 def test_values_stay_as_they_are_byte_for_byte():

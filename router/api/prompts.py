@@ -59,7 +59,6 @@ MESSAGE_BYTES = 64  # what a message costs beside its content
 THREADS = 2  # of either kind
 PAUSE_S = 50e-6  # enough to hand the interpreter over: a sleep of zero takes it back at once
 MOST_NAMED = 16  # adapters in an error
-MOST_RENDERED_BYTES: Final = 1024 * 1024  # of a body that an engine is asked about
 _NO_TOKENS: Final = np.empty(0, np.uint32)
 _NO_KEYS: Final = np.empty(0, np.uint64)
 MOST_RESUMES = 4096  # of one stream: its attempts are numbered with 16 bits for each, in 32
@@ -161,10 +160,7 @@ class PromptReader:
         self, asked: AskedVerbatim, request_id: str, to: Addressee
     ) -> Prompt | None:
         """As an engine reads it. None: none tells."""
-        verbatim = asked.verbatim
-        if len(verbatim.body) > MOST_RENDERED_BYTES:
-            return None
-        tokens = await self._runtime.render(verbatim, request_id, to.scope.lora)
+        tokens = await self._runtime.render(asked.verbatim, request_id, to.scope.lora)
         fleet = to.served.facts
         if tokens is None or len(tokens) >= fleet.max_model_len:
             return None

@@ -99,6 +99,12 @@ class Reception:
             asked, request_id, seed=self._rng.getrandbits(64), remaining_s=remaining_s
         )
 
+    @property
+    def may_take_verbatim(self) -> bool:
+        """False: no worker does, for certain."""
+        runtime = self.runtime
+        return runtime.handshake.served is None or runtime.core.adapters.may_serve(VERBATIM_NEED)
+
     async def takes_verbatim(self) -> bool:
         """Whether any worker takes requests as clients wrote them; waits for the first worker.
         Raises NoWorkers."""

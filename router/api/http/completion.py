@@ -166,7 +166,7 @@ class Completion:
             read = read_body(data, is_chat=self._is_chat, allowed=allowed)
         except NotSpoken as refusal:
             return await self._ask_verbatim(data, refusal)
-        if not read.is_plain and await self._reception.takes_verbatim():
+        if not await self._is_spoken(read):
             return await self._ask_verbatim(data, _NOT_TEXT)
         self._reception.runtime.core.count(Count.FIELDS_DROPPED, read.n_dropped)
         asked = [self._asked(read, form, prompt) for form, prompt in read.prompts]
@@ -177,6 +177,18 @@ class Completion:
             raise BrokenInvariant("a prompt was read without a tokenizer")
         self._answers = self._answers_to(read, served)
         return specs
+
+    async def _is_spoken(self, read: Read) -> bool:
+        """False: its chat has more in it than text, and somebody understands that. Who serves alone
+        what the door speaks does not look."""
+        if not self._reception.may_take_verbatim:
+            return True
+        for number, is_plain in enumerate(read.plain_pieces()):
+            if not is_plain:
+                return not await self._reception.takes_verbatim()
+            if number:
+                await asyncio.sleep(0)  # others have their turn
+        return True
 
     async def _ask_verbatim(self, data: bytes, refusal: InvalidRequest) -> list[RequestSpec]:
         """As it is, to an engine that understands it. Raises `refusal` where there is none."""

@@ -5,7 +5,7 @@ value.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -23,7 +23,7 @@ from radixroute.router.api.http.asked.fields import (
     dropped,
     spoken_in,
 )
-from radixroute.router.api.http.asked.parts import is_plain
+from radixroute.router.api.http.asked.parts import plain_pieces
 
 COMPLETION_MAX_TOKENS = 16  # as OpenAI's API and vLLM have it; a chat gets all that fits
 ALL_THAT_FITS = (1 << 32) - 1  # of a field of the wire
@@ -128,10 +128,11 @@ class Read:
     def n_answers(self) -> int:
         return self.n * len(self.prompts)
 
-    @property
-    def is_plain(self) -> bool:
-        """False: a chat with more than text in it. O(bytes)."""
-        return all(form is not Form.JSON_CHAT or is_plain(data) for form, data in self.prompts)
+    def plain_pieces(self) -> Iterator[bool]:
+        """False: a chat with more than text in it; a chat's pieces, looked at when asked for."""
+        for form, data in self.prompts:
+            if form is Form.JSON_CHAT:
+                yield from plain_pieces(data)
 
 
 def read_body(data: bytes, *, is_chat: bool, allowed: frozenset[str]) -> Read:

@@ -5,46 +5,46 @@ escaped in JSON, so a name with its quotes is never a part of one.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
-_TYPE: Final = b'"type"'
-# The name of a part's type, and it is text; or no name at all, for no colon follows.
-_TEXT_TYPE: Final = re.compile(rb'"type"\s*(:\s*"text"|[^\s:])')
-_SPOKEN_TYPE: Final = re.compile(rb'"type"\s*(:\s*"(text|function)"|[^\s:])')
-# Of messages: calls of tools and their answers, sound. Absent, null or empty they say nothing.
-_NAMES: Final = (b'"tool_calls"', b'"tool_call_id"', b'"function_call"', b'"audio"')
-_NOTHING: Final = re.compile(rb"\s*:\s*(null|\[\s*\])|\s*[^\s:]")
+# Names whose values may be more than text: a part's type, calls of tools and their answers, sound.
+_NAME: Final = re.compile(rb'"(type|tool_calls|tool_call_id|function_call|audio)"\s*:\s*')
+_NOTHING: Final = re.compile(rb"null|\[\s*\]")
+_PLAIN: Final = (b'"text"',)
+_SPOKEN: Final = (b'"text"', b'"function"')  # calls of tools, too
 _INLINE: Final = b'"data:'  # an image or a sound, as text of base64
+PIECE_BYTES: Final = 64 * 1024  # a millisecond or two, whatever is in it
+_NAME_BYTES: Final = 64  # a name that begins in one piece may end in the next
 PART_TOKENS: Final = 1024  # of one such: what a picture of a million points comes to
 BYTES_PER_TOKEN: Final = 4  # of text, at a guess
 
 
 def is_plain(messages: bytes) -> bool:
     """All that templates here read. O(bytes)."""
-    return _are_types(messages, _TEXT_TYPE) and not any(_says(messages, name) for name in _NAMES)
+    return all(plain_pieces(messages))
+
+
+def plain_pieces(messages: bytes) -> Iterator[bool]:
+    """The same, piece by piece: each is looked at when it is asked for."""
+    for start in range(0, len(messages), PIECE_BYTES):
+        yield _is_plain(messages, start, start + PIECE_BYTES + _NAME_BYTES)
+
+
+def _is_plain(messages: bytes, start: int, end: int) -> bool:
+    for found in _NAME.finditer(messages, start, end):
+        if found[1] == b"type":
+            if not messages.startswith(_PLAIN, found.end()):
+                return False
+        elif _NOTHING.match(messages, found.end()) is None:
+            return False
+    return True
 
 
 def is_text(messages: bytes) -> bool:
     """Calls of tools may be in it, but nothing that is seen or heard. O(bytes)."""
-    return _are_types(messages, _SPOKEN_TYPE)
-
-
-def _are_types(messages: bytes, wanted: "re.Pattern[bytes]") -> bool:
-    at = messages.find(_TYPE)
-    while at >= 0:
-        if wanted.match(messages, at) is None:
-            return False
-        at = messages.find(_TYPE, at + len(_TYPE))
-    return True
-
-
-def _says(messages: bytes, name: bytes) -> bool:
-    at = messages.find(name)
-    while at >= 0:
-        if _NOTHING.match(messages, at + len(name)) is None:
-            return True
-        at = messages.find(name, at + len(name))
-    return False
+    types = (found for found in _NAME.finditer(messages) if found[1] == b"type")
+    return all(messages.startswith(_SPOKEN, found.end()) for found in types)
 
 
 def guessed_tokens(*values: bytes) -> int:

@@ -28,6 +28,8 @@ from radixroute.router.api.http.asked.parts import guessed_tokens, is_plain, is_
 _CHAT_PATH, _COMPLETION_PATH = PATHS
 # What else is written into the prompt of a chat.
 _IN_CHATS = ("messages", "tools", "functions", "documents")
+# Bytes of a body whose prompt is to be known before it goes on.
+MOST_LOOKED_AT = 1024 * 1024
 _STR, _INT = msgspec.json.Decoder(str), msgspec.json.Decoder(int)
 _MOST_TOKENS = 1 << 31
 _T = TypeVar("_T")
@@ -58,6 +60,7 @@ def read_verbatim(data: bytes, *, is_chat: bool, allowed: frozenset[str]) -> Ver
     kept = {name: value for name, value in fields.items() if name not in ours}
     salt, priority = read_own(fields, allowed)
     parts = _IN_CHATS if is_chat else ("prompt",)
+    is_looked_at = len(data) <= MOST_LOOKED_AT
     most = (_told(_INT, kept, name) for name in ("max_completion_tokens", "max_tokens"))
     return VerbatimBody(
         verbatim=Verbatim(
@@ -71,8 +74,8 @@ def read_verbatim(data: bytes, *, is_chat: bool, allowed: frozenset[str]) -> Ver
         cache_salt=salt,
         priority=priority,
         sampling=_sampling(next((n for n in most if n is not None), None)),
-        renders=not is_chat or is_text(kept.get("messages", b"")),
-        readable=_readable(data, kept, is_chat=is_chat),
+        renders=is_looked_at and (not is_chat or is_text(kept.get("messages", b""))),
+        readable=_readable(data, kept, is_chat=is_chat) if is_looked_at else None,
     )
 
 

@@ -1334,6 +1334,8 @@ class EngineRequest(_message.Message):
     CHUNK_FIELD_NUMBER: _builtins.int
     ABORT_FIELD_NUMBER: _builtins.int
     INQUIRE_FIELD_NUMBER: _builtins.int
+    ALLOW_FIELD_NUMBER: _builtins.int
+    RENDER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___OpenSession:
         """first message of a session"""
@@ -1348,6 +1350,10 @@ class EngineRequest(_message.Message):
     def abort(self) -> Global___AbortRequest: ...
     @_builtins.property
     def inquire(self) -> Global___InquireRequest: ...
+    @_builtins.property
+    def allow(self) -> Global___AllowRequest: ...
+    @_builtins.property
+    def render(self) -> Global___RenderRequest: ...
     def __init__(
         self,
         *,
@@ -1356,12 +1362,14 @@ class EngineRequest(_message.Message):
         chunk: Global___PromptChunk | None = ...,
         abort: Global___AbortRequest | None = ...,
         inquire: Global___InquireRequest | None = ...,
+        allow: Global___AllowRequest | None = ...,
+        render: Global___RenderRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "chunk", b"chunk", "inquire", b"inquire", "kind", b"kind", "open", b"open", "submit", b"submit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "allow", b"allow", "chunk", b"chunk", "inquire", b"inquire", "kind", b"kind", "open", b"open", "render", b"render", "submit", b"submit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "chunk", b"chunk", "inquire", b"inquire", "kind", b"kind", "open", b"open", "submit", b"submit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "allow", b"allow", "chunk", b"chunk", "inquire", b"inquire", "kind", b"kind", "open", b"open", "render", b"render", "submit", b"submit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["open", "submit", "chunk", "abort", "inquire"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["open", "submit", "chunk", "abort", "inquire", "allow", "render"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1404,6 +1412,7 @@ class SubmitRequest(_message.Message):
     RESUME_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    VERBATIM_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     attempt: _builtins.int
     """from 1; outputs carry it, so that a late answer of an old attempt is fenced"""
@@ -1427,6 +1436,10 @@ class SubmitRequest(_message.Message):
     def scope(self) -> Global___RequestScope:
         """unset: it shares its blocks with all that say nothing, either"""
 
+    @_builtins.property
+    def verbatim(self) -> Global___VerbatimRequest:
+        """set: no prompt and no sampling; only to workers that say `takes_verbatim`"""
+
     def __init__(
         self,
         *,
@@ -1439,14 +1452,108 @@ class SubmitRequest(_message.Message):
         resume: Global___ResumeState | None = ...,
         scope: Global___RequestScope | None = ...,
         traceparent: _builtins.str = ...,
+        verbatim: Global___VerbatimRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["resume", b"resume", "sampling", b"sampling", "scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resume", b"resume", "sampling", b"sampling", "scope", b"scope", "verbatim", b"verbatim"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "dispatch_seq", b"dispatch_seq", "more_chunks", b"more_chunks", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "resume", b"resume", "sampling", b"sampling", "scope", b"scope", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "dispatch_seq", b"dispatch_seq", "more_chunks", b"more_chunks", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "resume", b"resume", "sampling", b"sampling", "scope", b"scope", "traceparent", b"traceparent", "verbatim", b"verbatim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubmitRequest: _TypeAlias = SubmitRequest  # noqa: Y015
+
+@_typing.final
+class VerbatimRequest(_message.Message):
+    """A client's request as it came, for an engine that understands more of it than its router."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    ALLOWANCE_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """of the engine: /v1/chat/completions or /v1/completions"""
+    body: _builtins.bytes
+    """JSON, without what clients may not set; goes on in PromptChunk messages if `more_chunks`"""
+    prompt_tokens: _builtins.int
+    """as its router knows or guesses"""
+    allowance: _builtins.int
+    """bytes of answer that may be sent; more come by AllowRequest"""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        body: _builtins.bytes = ...,
+        prompt_tokens: _builtins.int = ...,
+        allowance: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowance", b"allowance", "body", b"body", "path", b"path", "prompt_tokens", b"prompt_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerbatimRequest: _TypeAlias = VerbatimRequest  # noqa: Y015
+
+@_typing.final
+class AllowRequest(_message.Message):
+    """Its client has taken so much: the answer of a verbatim request may go on. Who ignores it stops where it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    N_BYTES_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    attempt: _builtins.int
+    n_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        n_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "n_bytes", b"n_bytes", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllowRequest: _TypeAlias = AllowRequest  # noqa: Y015
+
+@_typing.final
+class RenderRequest(_message.Message):
+    """Which tokens would the engine make of a verbatim request's prompt? Answered by a `Rendered`, in any order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    LORA_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    path: _builtins.str
+    """as of a VerbatimRequest"""
+    body: _builtins.bytes
+    lora: _builtins.str
+    """adapter name; empty = the model as it is"""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        path: _builtins.str = ...,
+        body: _builtins.bytes = ...,
+        lora: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "lora", b"lora", "path", b"path", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenderRequest: _TypeAlias = RenderRequest  # noqa: Y015
 
 @_typing.final
 class RequestScope(_message.Message):
@@ -1486,11 +1593,14 @@ class PromptChunk(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     PROMPT_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     MORE_CHUNKS_FIELD_NUMBER: _builtins.int
+    VERBATIM_BODY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     attempt: _builtins.int
     prompt_token_ids: _builtins.bytes
     """packed little-endian u32"""
     more_chunks: _builtins.bool
+    verbatim_body: _builtins.bytes
+    """instead, of a verbatim request"""
     def __init__(
         self,
         *,
@@ -1498,10 +1608,11 @@ class PromptChunk(_message.Message):
         attempt: _builtins.int = ...,
         prompt_token_ids: _builtins.bytes = ...,
         more_chunks: _builtins.bool = ...,
+        verbatim_body: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "more_chunks", b"more_chunks", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "more_chunks", b"more_chunks", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "verbatim_body", b"verbatim_body"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1614,6 +1725,7 @@ class StepOutput(_message.Message):
     DECODE_TOKENS_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_DISPATCH_FIELD_NUMBER: _builtins.int
     OPENED_FIELD_NUMBER: _builtins.int
+    RENDERED_FIELD_NUMBER: _builtins.int
     CLOSING_FIELD_NUMBER: _builtins.int
     step: _builtins.int
     """engine steps since start"""
@@ -1631,6 +1743,10 @@ class StepOutput(_message.Message):
     """in plain frames, where there is no status: why the worker ends this session; the last message"""
     @_builtins.property
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenDelta]: ...
+    @_builtins.property
+    def rendered(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rendered]:
+        """answers to RenderRequest"""
+
     def __init__(
         self,
         *,
@@ -1641,15 +1757,39 @@ class StepOutput(_message.Message):
         decode_tokens: _builtins.int = ...,
         acknowledged_dispatch: _builtins.int = ...,
         opened: _builtins.bool = ...,
+        rendered: _abc.Iterable[Global___Rendered] | None = ...,
         closing: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_dispatch", b"acknowledged_dispatch", "closing", b"closing", "decode_tokens", b"decode_tokens", "deltas", b"deltas", "opened", b"opened", "prefill_tokens", b"prefill_tokens", "step", b"step", "step_ms", b"step_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_dispatch", b"acknowledged_dispatch", "closing", b"closing", "decode_tokens", b"decode_tokens", "deltas", b"deltas", "opened", b"opened", "prefill_tokens", b"prefill_tokens", "rendered", b"rendered", "step", b"step", "step_ms", b"step_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepOutput: _TypeAlias = StepOutput  # noqa: Y015
+
+@_typing.final
+class Rendered(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    token_ids: _builtins.bytes
+    """packed little-endian u32; empty = the engine does not tell"""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        token_ids: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rendered: _TypeAlias = Rendered  # noqa: Y015
 
 @_typing.final
 class TokenDelta(_message.Message):
@@ -1664,6 +1804,7 @@ class TokenDelta(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    PASSAGE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     attempt: _builtins.int
     position: _builtins.int
@@ -1683,6 +1824,10 @@ class TokenDelta(_message.Message):
     def logprobs(self) -> Global___TokenLogprobs:
         """of `token_ids`, where they were asked for"""
 
+    @_builtins.property
+    def passage(self) -> Global___Passage:
+        """of a verbatim request, instead of ids and text; its position stays 0"""
+
     def __init__(
         self,
         *,
@@ -1695,14 +1840,48 @@ class TokenDelta(_message.Message):
         error: _builtins.str = ...,
         prompt: Global___PromptReport | None = ...,
         logprobs: Global___TokenLogprobs | None = ...,
+        passage: Global___Passage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "prompt", b"prompt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "passage", b"passage", "prompt", b"prompt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "error", b"error", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "position", b"position", "prompt", b"prompt", "request_id", b"request_id", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "error", b"error", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "passage", b"passage", "position", b"position", "prompt", b"prompt", "request_id", b"request_id", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TokenDelta: _TypeAlias = TokenDelta  # noqa: Y015
+
+@_typing.final
+class Passage(_message.Message):
+    """More bytes of an engine's own answer, for its client as they are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    N_TOKENS_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    n_tokens: _builtins.int
+    """output tokens in it, as far as they can be told"""
+    status: _builtins.int
+    """of HTTP, with the first; 0 = it goes on"""
+    content_type: _builtins.str
+    """with the first"""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        n_tokens: _builtins.int = ...,
+        status: _builtins.int = ...,
+        content_type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "data", b"data", "n_tokens", b"n_tokens", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Passage: _TypeAlias = Passage  # noqa: Y015
 
 @_typing.final
 class PromptReport(_message.Message):
@@ -1804,6 +1983,7 @@ class GetInfoResponse(_message.Message):
     ENGINE_KIND_FIELD_NUMBER: _builtins.int
     RESENT_IS_PROMPT_FIELD_NUMBER: _builtins.int
     CANNOT_RESUME_FIELD_NUMBER: _builtins.int
+    TAKES_VERBATIM_FIELD_NUMBER: _builtins.int
     api_version: _builtins.int
     version: _builtins.str
     """of the package"""
@@ -1850,6 +2030,8 @@ class GetInfoResponse(_message.Message):
     """a resume's output so far counts as prompt there: no penalties on output can go on"""
     cannot_resume: _builtins.bool
     """it takes no output of others at all"""
+    takes_verbatim: _builtins.bool
+    """it answers requests as clients wrote them (`VerbatimRequest`)"""
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -1892,10 +2074,11 @@ class GetInfoResponse(_message.Message):
         engine_kind: _builtins.str = ...,
         resent_is_prompt: _builtins.bool = ...,
         cannot_resume: _builtins.bool = ...,
+        takes_verbatim: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "api_version", b"api_version", "block_size", b"block_size", "cannot_resume", b"cannot_resume", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "engine_kind", b"engine_kind", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "max_waiting", b"max_waiting", "metrics_address", b"metrics_address", "model", b"model", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "resent_is_prompt", b"resent_is_prompt", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "session_endpoint", b"session_endpoint", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "api_version", b"api_version", "block_size", b"block_size", "cannot_resume", b"cannot_resume", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "engine_kind", b"engine_kind", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "max_waiting", b"max_waiting", "metrics_address", b"metrics_address", "model", b"model", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "resent_is_prompt", b"resent_is_prompt", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "session_endpoint", b"session_endpoint", "takes_verbatim", b"takes_verbatim", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

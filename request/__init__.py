@@ -17,5 +17,6 @@ The way in: `Tokenizer` (`tokenizer.py`) and `Limits` (`limits.py`).
     stopping.py      stop strings in a stream of text
     token_bytes.py   the bytes each token id stands for
     tokenizer.py     text and chats to token ids and back; equal tokenizers have equal fingerprints
+    verbatim/        requests that only another engine understands, and their answers, as bytes
     wire.py          the wire's messages to this room's records and back
 """

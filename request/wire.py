@@ -17,6 +17,7 @@ from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import PartialSampling
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
+from radixroute.request.verbatim.records import Passage
 
 BYTES_PER_TOKEN = 4
 _LITTLE_ENDIAN = np.dtype("<u4")
@@ -154,6 +155,21 @@ def logprobs_to_proto(logprobs: Logprobs) -> pb.TokenLogprobs:
         n_top=logprobs.n_top,
         top_ids=logprobs.top_ids,
         top=logprobs.top,
+    )
+
+
+def passage_from_proto(message: pb.Passage) -> Passage:
+    """More of a verbatim answer."""
+    return Passage(message.data, message.n_tokens, message.status, message.content_type)
+
+
+def passage_to_proto(passage: Passage) -> pb.Passage:
+    """The other way."""
+    return pb.Passage(
+        data=passage.data,
+        n_tokens=passage.n_tokens,
+        status=passage.status,
+        content_type=passage.content_type,
     )
 
 

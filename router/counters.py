@@ -68,6 +68,9 @@ class Count(StrEnum):
     PIECES_EVICTED = "prompt_pieces_evicted"  # for want of room
     PIECES_LAPSED = "prompt_pieces_lapsed"  # nobody asked for them for long
     FIELDS_DROPPED = "http_fields_dropped"  # that reach into an engine
+    VERBATIM = "verbatim_requests"  # for engines that understand more of them
+    VERBATIM_RENDERED = "verbatim_requests_rendered"  # of these: an engine told their tokens
+    VERBATIM_UNREAD = "verbatim_requests_unread"  # of these: sent by load alone
     HTTP_MALFORMED = "http_requests_malformed"
     HTTP_TOO_LARGE = "http_requests_too_large"
     HTTP_TOO_SLOW = "http_requests_too_slow"

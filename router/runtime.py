@@ -10,8 +10,10 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from radixroute.events.wire.control import Delivery
-from radixroute.radix.ids import Holder, WorkerId
+from radixroute.radix.ids import Holder, Tokens, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
+from radixroute.request.verbatim.records import Verbatim
+from radixroute.request.wire import unpack_tokens
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.counters import Count
 from radixroute.router.links.engine_link import EngineLink
@@ -21,6 +23,7 @@ from radixroute.router.loop_lag import LagMeter
 from radixroute.router.messages.actions import (
     Abort,
     Action,
+    Allow,
     Connect,
     Disconnect,
     Dispatch,
@@ -30,16 +33,27 @@ from radixroute.router.messages.actions import (
     Failure,
     Grant,
     Inquire,
+    Render,
     ToWorker,
 )
 from radixroute.router.messages.answer_sink import AnswerSink
-from radixroute.router.messages.inputs import AbsentWorker, MemberSpec, RequestSpec, StepReport
+from radixroute.router.messages.inputs import (
+    TOKEN_BYTES,
+    VERBATIM_NEED,
+    AbsentWorker,
+    MemberSpec,
+    Rendered,
+    RequestSpec,
+    StepReport,
+)
 from radixroute.router.settings import RouterSettings
 
 _log = logging.getLogger(__name__)
 
 # Rows looked at in each tick for what workers that left held; about a millisecond's work.
 SWEEP_ROWS = 50_000
+# For the tokens of a prompt that only an engine can read; longer than that, load must do.
+RENDER_S = 1.0
 
 
 class RouterRuntime:
@@ -62,6 +76,7 @@ class RouterRuntime:
         self._links: dict[WorkerId, EngineLink] = {}
         self._sinks: dict[str, AnswerSink] = {}
         self._leases: dict[str, asyncio.Future[Grant | Failure]] = {}
+        self._rendering: dict[str, asyncio.Future[Tokens | None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._is_applying = False
         self._wake: asyncio.TimerHandle | None = None
@@ -112,6 +127,26 @@ class RouterRuntime:
         if self._sinks.pop(request_id, None) is not None:
             self.perform(self.core.abort(request_id, self.now_ns()))
         self.core.leave(request_id)
+
+    def allow(self, request_id: str, n_bytes: int) -> None:
+        """The client of a verbatim request has taken so much of its answer."""
+        self.perform(self.core.allow(request_id, n_bytes))
+
+    async def render(self, verbatim: Verbatim, request_id: str, lora: str) -> Tokens | None:
+        """The tokens that an engine would make of its prompt; None: nobody tells in time."""
+        worker_id = self.core.renderer(VERBATIM_NEED + lora)
+        if worker_id is None:
+            return None
+        told: asyncio.Future[Tokens | None] = asyncio.get_running_loop().create_future()
+        self._rendering[request_id] = told
+        try:
+            async with asyncio.timeout(RENDER_S):
+                self._send(Render(worker_id, request_id, verbatim, lora))
+                return await told
+        except TimeoutError:
+            return None
+        finally:
+            del self._rendering[request_id]
 
     async def lease(self, spec: RequestSpec) -> Grant | Failure:
         """Waits in the queue like any request; `spec` names the lease. Cancelled: nobody wants it
@@ -169,7 +204,16 @@ class RouterRuntime:
 
     def received(self, spec: MemberSpec, report: StepReport) -> None:
         if self._is_current(spec):
+            for one in report.rendered:
+                self._rendered(one)
             self.perform(self.core.step(spec.worker_id, report, self.now_ns()))
+
+    def _rendered(self, rendered: Rendered) -> None:
+        told = self._rendering.get(rendered.request_id)
+        if told is not None and not told.done():
+            packed = rendered.token_ids
+            is_told = bool(packed) and not len(packed) % TOKEN_BYTES
+            told.set_result(unpack_tokens(packed) if is_told else None)
 
     def closed(self, spec: MemberSpec, reason: str) -> None:
         if self._is_current(spec):
@@ -196,7 +240,7 @@ class RouterRuntime:
             match action:
                 case Emit():
                     self._emit(action)
-                case Dispatch() | Abort() | Inquire():
+                case Dispatch() | Abort() | Inquire() | Allow():
                     self._send(action)
                 case Fail():
                     self._fail(action)

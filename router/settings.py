@@ -85,6 +85,9 @@ class RouterSettings:
     # Fields that reach into an engine and are dropped from what clients send over HTTP, but for
     # those named here: `cache_salt`, `priority`; with commas.
     http_client_fields: str = ""
+    # Ask an engine for the tokens of a prompt that only it can read (tools), so that the request
+    # goes where its prefix is; no: by load alone.
+    render_verbatim: bool = True
     # Where a client over HTTP says nothing of sampling: `model`, what the model's own
     # generation_config.json says, as vLLM does; `ours`, the defaults of the gRPC door.
     generation_config: str = "model"

@@ -18,10 +18,13 @@ from radixroute.events.publish.publisher import EventPublisher
 from radixroute.events.settings import PublisherSettings
 from radixroute.events.wire.epoch import NONCE_BYTES, make_epoch
 from radixroute.events.wire.records import Epoch, LoadReport
+from radixroute.radix.ids import Tokens
 from radixroute.request.limits import Limits
 from radixroute.request.tokenizer import Tokenizer
+from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.api.describe import Places, describe
 from radixroute.worker.api.frame_server import FrameServer
+from radixroute.worker.api.intake import Intake
 from radixroute.worker.api.metrics import WorkerSight
 from radixroute.worker.api.page import WorkerPage
 from radixroute.worker.api.server import EngineServer, WorkerServer, require_safe_host
@@ -174,11 +177,17 @@ class WorkerService:
         if self._is_idle:
             # Until its first step ends an engine says nothing: from here on silence has an age.
             self._is_idle = False
-            first = WorkerSessionProgress(request.session_id, 0, 1, len(request.prompt), 0)
+            first = WorkerSessionProgress(request.session_id, 0, 1, request.n_tokens, 0)
             self._report_load((first,))
 
     def abort(self, request_id: str, attempt: int) -> None:
         self._engine.abort(request_id, attempt)
+
+    def allow(self, request_id: str, attempt: int, n_bytes: int) -> None:
+        self._engine.allow(request_id, attempt, n_bytes)
+
+    def render(self, session_id: str, request_id: str, asked: Verbatim, lora: str) -> None:
+        self._engine.render(session_id, request_id, asked, lora)
 
     def inquire(self, session_id: str, request_id: str, attempt: int) -> None:
         self._engine.inquire(session_id, request_id, attempt)
@@ -213,6 +222,10 @@ class WorkerService:
             self._is_idle = True
             self._report_load(())
 
+    def on_rendered(self, session_id: str, request_id: str, tokens: Tokens | None) -> None:
+        if self._sessions is not None:
+            self._sessions.deliver_rendered(session_id, request_id, tokens)
+
     def on_dead(self, reason: str) -> None:
         _log.error("worker %s: engine dead: %s", self._settings.worker_id, reason)
         if self._sessions is not None:
@@ -239,8 +252,14 @@ class WorkerService:
         self._report_load(())
         self._sessions = WorkerSessions(tokenizer, self)
         await self._page.start(partial(self._sight, self._info, self._sessions, self._publisher))
-        limits = Limits(self._info.max_model_len, self._info.vocab_size)
-        self._frame_server = FrameServer(self._sessions, limits, self._settings)
+        intakes = partial(
+            Intake,
+            Limits(self._info.max_model_len, self._info.vocab_size),
+            max_verbatim_bytes=(
+                self._settings.max_message_bytes if self._info.takes_verbatim else 0
+            ),
+        )
+        self._frame_server = FrameServer(self._sessions, intakes, self._settings)
         places = Places(
             await self._frame_server.start(),
             self._publisher.endpoints,
@@ -248,7 +267,9 @@ class WorkerService:
             self._page.address,
         )
         message = describe(self._settings, self._info, tokenizer, self._epoch, places)
-        self._engine_server = EngineServer(self._sessions, message, self._settings.unread_timeout_s)
+        self._engine_server = EngineServer(
+            self._sessions, message, intakes, self._settings.unread_timeout_s
+        )
         self._server = WorkerServer(self._settings, self._engine_server)
         return await self._server.start()
 

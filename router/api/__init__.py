@@ -1,6 +1,6 @@
 """Doors of the router: how clients get in. Messages in, messages out; decisions are the core's.
 
-A door reads what its client sent as `Asked` (`prompts.py`), hands it to the `Reception` with a
+A door reads what its client sent as `Asked` (`asked.py`), hands it to the `Reception` with a
 stream of its own (an `AnswerSink` with an id), and translates what arrives there. Never logs a
 prompt, and no exception text of ours or of a library travels.
 
@@ -15,6 +15,7 @@ The way in: `RouterServer.Generate` in `grpc_server.py`.
     wire_size.py        parts of a message before it is parsed: their size, a field alone
     client_stream.py    the gRPC door's sink: what a slow client has not taken yet, merged
     client_answers.py   the sinks of all answers to one prompt
+    asked.py            what a client wants, in whatever form: a seam
     prompts.py          tokenising, limits, block keys: what every door shares
     memo/               what is remembered of tokenised prompts
     giants/             processes that read giant prompts, so that no stream waits for one

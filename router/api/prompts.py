@@ -12,9 +12,12 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Final
+
+import numpy as np
 
 from radixroute.radix.ids import Keys, Tokens
 from radixroute.radix.keys.block_keys import block_keys
@@ -32,8 +35,9 @@ from radixroute.request.limits import (
 from radixroute.request.pacing import Abandoned
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.wire import unpack_tokens
+from radixroute.router.api.asked import Addressed, Asked, AskedVerbatim
 from radixroute.router.api.giants.forms import Reading
-from radixroute.router.api.giants.readers import GIANT_BYTES, Giant, GiantReaders
+from radixroute.router.api.giants.readers import GIANT_BYTES, GiantReaders
 from radixroute.router.api.memo.prompt_memo import READER_SHARE, PromptMemo, count_memo
 from radixroute.router.counters import Count
 from radixroute.router.errors import NoWorkers, PolicyNotOffered, UnknownModel
@@ -43,6 +47,7 @@ from radixroute.router.messages.inputs import (
     DEFAULT_TENANT,
     N_BANDS,
     NS_PER_S,
+    VERBATIM_NEED,
     RequestSpec,
     Resumed,
     session_of,
@@ -59,67 +64,9 @@ MESSAGE_BYTES = 64  # what a message costs beside its content
 THREADS = 2  # of either kind
 PAUSE_S = 50e-6  # enough to hand the interpreter over: a sleep of zero takes it back at once
 MOST_NAMED = 16  # adapters in an error
+_NO_TOKENS: Final = np.empty(0, np.uint32)
+_NO_KEYS: Final = np.empty(0, np.uint64)
 MOST_RESUMES = 4096  # of one stream: its attempts are numbered with 16 bits for each, in 32
-
-
-class Asked(Protocol):
-    """What a client asked, in the form in which its door has it. Raises InvalidRequest."""
-
-    @property
-    def model(self) -> str:
-        """Empty: whatever is served."""
-
-    @property
-    def policy(self) -> str:
-        """Empty: the router's."""
-
-    @property
-    def session_key(self) -> str:
-        """What the client calls its session; empty: it has none."""
-
-    @property
-    def tenant(self) -> str:
-        """Empty: the default one."""
-
-    @property
-    def cache_salt(self) -> str:
-        """Who shares what is cached with it; empty: all that have none."""
-
-    @property
-    def lora(self) -> str:
-        """Name of an adapter; empty: the model as it is."""
-
-    @property
-    def priority(self) -> int | None:
-        """Band; None: the default one."""
-
-    @property
-    def is_text(self) -> bool:
-        """It must be tokenised."""
-
-    @property
-    def n_bytes(self) -> int:
-        """Of the prompt as it came, or a little more."""
-
-    @property
-    def resumed(self) -> Resumed | None:
-        """What its client has already; None: nothing, it begins."""
-
-    @property
-    def n_messages(self) -> int:
-        """Of a chat; 0: it is none."""
-
-    @property
-    def giant(self) -> Giant | None:
-        """Its prompt as it came, if that is not even to be parsed beside the loop."""
-
-    def check(self, limits: Limits) -> None:
-        """What can be seen before anything is converted. O(1), but for what is over a limit."""
-
-    def tokens(self, reading: Reading) -> Tokens:
-        """Not of a giant."""
-
-    def sampling(self) -> PartialSampling: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +76,17 @@ class Prompt:
     tokens: Tokens
     keys: Keys  # of its full blocks
     sampling: SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """Where a request goes, as far as its client says."""
+
+    arrival_ns: int
+    policy: str
+    served: Served
+    tenant: str
+    scope: RequestScope
 
 
 class Pacer:
@@ -192,33 +150,85 @@ class PromptReader:
         `seed`: of sampling, if the client gave none. `remaining_s`: until its deadline, if it has
         one.
         """
-        now_ns, settings = self._runtime.now_ns, self._settings
-        arrival_ns = now_ns()
+        to = await self._addressee(asked)
+        prompt = await self._prompt(asked, to.served, to.scope, seed)
+        spec = self._spec(asked, to, prompt, request_id, remaining_s)
+        return replace(spec, resumed=asked.resumed) if asked.resumed is not None else spec
+
+    async def read_verbatim(self, asked: AskedVerbatim, request_id: str) -> RequestSpec:
+        """For an engine that understands more of it. Raises what `read` does, and its refusal where
+        no worker takes such requests."""
+        to = await self._addressee(asked.asked)
+        if not self._runtime.core.adapters.may_serve(VERBATIM_NEED + to.scope.lora):
+            raise asked.refusal
+        _check_model(asked.asked, to.served)
+        verbatim, prompt = asked.verbatim, None
+        if asked.readable is not None:
+            with suppress(InvalidRequest):  # its engine may find nothing wrong in it
+                prompt = await self._prompt(asked.readable, to.served, to.scope, 0)
+        if prompt is None and asked.renders and self._settings.render_verbatim:
+            prompt = await self._rendered(asked, request_id, to)
+        if prompt is None:
+            n_tokens = min(verbatim.n_tokens, to.served.facts.max_model_len - 1)
+            prompt = Prompt(_NO_TOKENS, _NO_KEYS, asked.sampling)
+            self._runtime.core.count(Count.VERBATIM_UNREAD)
+        else:
+            n_tokens = len(prompt.tokens)
+        self._runtime.core.count(Count.VERBATIM)
+        spec = self._spec(asked.asked, to, prompt, request_id, None)
+        return replace(spec, verbatim=replace(verbatim, n_tokens=n_tokens))
+
+    async def _rendered(
+        self, asked: AskedVerbatim, request_id: str, to: Addressee
+    ) -> Prompt | None:
+        """As an engine reads it. None: none tells."""
+        tokens = await self._runtime.render(asked.verbatim, request_id, to.scope.lora)
+        fleet = to.served.facts
+        if tokens is None or len(tokens) >= fleet.max_model_len:
+            return None
+        keys = block_keys(tokens, fleet.block_size, fleet.scope.seed_of(to.scope))
+        self._runtime.core.count(Count.VERBATIM_RENDERED)
+        return Prompt(tokens, keys, asked.sampling)
+
+    async def served(self) -> Served:
+        """What the fleet serves. Raises NoWorkers."""
+        return self._runtime.handshake.served or await self._first_served()
+
+    async def _addressee(self, asked: Addressed) -> Addressee:
+        settings = self._settings
+        arrival_ns = self._runtime.now_ns()
         policy = asked.policy or settings.policy
         policy_named(policy)
         if policy not in self._offered and "*" not in self._offered:
             raise PolicyNotOffered(
                 f"this router's clients may not name the policy {policy!r}: leave it out"
             )
-        served = self._runtime.handshake.served or await self._first_served()
+        served = await self.served()
         tenant = _tenant(asked)
-        scope = self._scope(asked, tenant)
-        prompt = await self._prompt(asked, served, scope, seed)
-        limit_s = settings.request_timeout_s
+        return Addressee(arrival_ns, policy, served, tenant, self._scope(asked, tenant))
+
+    def _spec(
+        self,
+        asked: Addressed,
+        to: Addressee,
+        prompt: Prompt,
+        request_id: str,
+        remaining_s: float | None,
+    ) -> RequestSpec:
+        limit_s = self._settings.request_timeout_s
         left_s = limit_s if remaining_s is None else min(limit_s, remaining_s)
         return RequestSpec(
             request_id=request_id,
             prompt=prompt.tokens,
             keys=prompt.keys,
             sampling=prompt.sampling,
-            policy=policy,
-            arrival_ns=arrival_ns,
-            deadline_ns=now_ns() + round(left_s * NS_PER_S),
+            policy=to.policy,
+            arrival_ns=to.arrival_ns,
+            deadline_ns=self._runtime.now_ns() + round(left_s * NS_PER_S),
             session=session_of(asked.session_key),
-            tenant=tenant,
+            tenant=to.tenant,
             priority=_priority(asked),
-            resumed=asked.resumed,
-            scope=scope,
+            scope=to.scope,
         )
 
     async def _first_served(self) -> Served:
@@ -229,7 +239,7 @@ class PromptReader:
             raise NoWorkers("no worker has joined yet: start workers, or try again in a moment")
         return served
 
-    def _scope(self, asked: Asked, tenant: str) -> RequestScope:
+    def _scope(self, asked: Addressed, tenant: str) -> RequestScope:
         """What keeps its blocks apart from others'."""
         own = "" if self._settings.tenants_share_cache else tenant
         if not (asked.lora or asked.cache_salt or own):
@@ -241,9 +251,7 @@ class PromptReader:
         return scope
 
     async def _prompt(self, asked: Asked, served: Served, scope: RequestScope, seed: int) -> Prompt:
-        fleet = served.facts
-        if asked.model not in ("", fleet.model):
-            raise UnknownModel(f"unknown model: this cluster serves {fleet.model!r}")
+        _check_model(asked, served)
         limits = _limits(served)
         asked.check(limits)
         threads = self._threads_for(asked)
@@ -315,7 +323,12 @@ def _limits(served: Served) -> Limits:
     )
 
 
-def _tenant(asked: Asked) -> str:
+def _check_model(asked: Addressed, served: Served) -> None:
+    if asked.model not in ("", served.facts.model):
+        raise UnknownModel(f"unknown model: this cluster serves {served.facts.model!r}")
+
+
+def _tenant(asked: Addressed) -> str:
     if len(asked.tenant) > MAX_TENANT_LEN:
         raise InvalidRequest("tenant", f"has more than {MAX_TENANT_LEN} characters")
     return asked.tenant or DEFAULT_TENANT
@@ -336,7 +349,7 @@ def _require_adapter(name: str, adapters: Adapters) -> None:
     )
 
 
-def _priority(asked: Asked) -> int:
+def _priority(asked: Addressed) -> int:
     priority = DEFAULT_PRIORITY if asked.priority is None else asked.priority
     if not 0 <= priority < N_BANDS:
         raise InvalidRequest("priority", f"is a band from 0 (first) to {N_BANDS - 1}")

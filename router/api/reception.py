@@ -8,10 +8,11 @@ between the two is here, so that all doors admit, bind and end requests alike. I
 import random
 
 from radixroute.request.errors import InvalidRequest
+from radixroute.router.api.asked import Asked, AskedVerbatim
 from radixroute.router.api.fan import fan_out
 from radixroute.router.api.guard.keys import Keys
 from radixroute.router.api.open_streams import OpenStreams, Stream
-from radixroute.router.api.prompts import Asked, PromptReader
+from radixroute.router.api.prompts import PromptReader
 from radixroute.router.api.request_ids import RequestIds
 from radixroute.router.api.status import failure_error
 from radixroute.router.counters import Count
@@ -23,7 +24,7 @@ from radixroute.router.errors import (
     Unauthenticated,
 )
 from radixroute.router.messages.actions import Failure
-from radixroute.router.messages.inputs import TOKEN_BYTES, RequestSpec
+from radixroute.router.messages.inputs import TOKEN_BYTES, VERBATIM_NEED, RequestSpec
 from radixroute.router.runtime import RouterRuntime
 
 
@@ -90,18 +91,34 @@ class Reception:
 
         Raises RouterError and InvalidRequest; then, too, `leave` or `release` has to follow.
         """
-        if self._is_draining:
-            self.runtime.core.count(Count.REFUSED_DRAINING)
-            raise Draining("this router is ending: ask another one, or again in a moment")
         resumed = asked.resumed
         n_bytes = asked.n_bytes + (0 if resumed is None else len(resumed.emitted))
         tokens = None if asked.is_text else n_bytes // TOKEN_BYTES
-        # Before anything that costs: a full house answers at once.
-        if not self.runtime.core.enter(request_id, n_bytes=n_bytes, tokens=tokens):
-            raise failure_error(Failure.QUEUE_FULL)
+        self._enter(request_id, n_bytes, tokens)
         return await self._prompts.read(
             asked, request_id, seed=self._rng.getrandbits(64), remaining_s=remaining_s
         )
+
+    @property
+    def may_take_verbatim(self) -> bool:
+        """False: no worker does, for certain."""
+        runtime = self.runtime
+        return runtime.handshake.served is None or runtime.core.adapters.may_serve(VERBATIM_NEED)
+
+    async def takes_verbatim(self) -> bool:
+        """Whether any worker takes requests as clients wrote them; waits for the first worker.
+        Raises NoWorkers."""
+        await self._prompts.served()
+        return self.runtime.core.adapters.may_serve(VERBATIM_NEED)
+
+    async def admit_verbatim(self, asked: AskedVerbatim, request_id: str) -> RequestSpec:
+        """Like `admit`. Raises its refusal, too, where no worker takes such requests."""
+        self._enter(request_id, len(asked.verbatim.body), asked.verbatim.n_tokens)
+        return await self._prompts.read_verbatim(asked, request_id)
+
+    def allow(self, stream: Stream, n_bytes: int) -> None:
+        """Its client has taken so much of a verbatim answer."""
+        self.runtime.allow(stream.request_id, n_bytes)
 
     def fan_out(self, spec: RequestSpec, n: int) -> tuple[RequestSpec, ...]:
         """The request of each of n answers: the first is `spec`, whose id the door has. Each is
@@ -127,6 +144,14 @@ class Reception:
         """Its client has had its answer, or is gone: what still runs for it ends."""
         if self._open.release(stream):
             self.runtime.abort(stream.request_id)
+
+    def _enter(self, request_id: str, n_bytes: int, tokens: int | None) -> None:
+        """Before anything that costs: a full house answers at once."""
+        if self._is_draining:
+            self.runtime.core.count(Count.REFUSED_DRAINING)
+            raise Draining("this router is ending: ask another one, or again in a moment")
+        if not self.runtime.core.enter(request_id, n_bytes=n_bytes, tokens=tokens):
+            raise failure_error(Failure.QUEUE_FULL)
 
     def refused(self, error: Exception) -> None:
         """A door tells its client so: whose fault that is gets counted."""

@@ -61,7 +61,8 @@ class Booker:
         request.mark = self._state.audit.mark(request.worker_id)
         seq = member.next_dispatch
         member.next_dispatch += 1
-        request.expected_ms = _expected_ms(decision)
+        # What nobody has read, or comes whole, teaches nothing of prompts.
+        request.expected_ms = 0.0 if request.spec.verbatim else _expected_ms(decision)
         request.dispatch_seq, request.sent_ns = seq, now_ns
         cached = self._book(request.booking, request.spec, decision, now_ns=now_ns, seq=seq)
         if request.is_resumed:

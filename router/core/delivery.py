@@ -6,6 +6,7 @@ engine reports about the prompt. No clock, no I/O; `RouterCore` calls.
 
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
+from radixroute.request.verbatim.records import Passage
 from radixroute.router.core.booking import Booker
 from radixroute.router.core.dispatcher import Dispatcher
 from radixroute.router.core.requests import GIVEN_UP, Placement, Request
@@ -75,6 +76,8 @@ class Delivery:
         if delta.prompt is not None:
             self._report(request, delta.prompt, now_ns)
         is_first = bool(delta.token_ids) and request.first_token_ns is None
+        if delta.passage is not None:
+            is_first = self._pass(request, delta.passage, now_ns)
         if delta.token_ids:
             self._state.loads.first_token(request.booking, now_ns)
             self._state.pace.ended(request.booking)
@@ -98,7 +101,21 @@ class Delivery:
             None,
             usage,
             delta.logprobs,
+            delta.passage,
         )
+
+    def _pass(self, request: Request, passage: Passage, now_ns: int) -> bool:
+        """Bytes of its engine's own answer go by; whether they are the first."""
+        is_first, request.has_passed = not request.has_passed, True
+        request.passed_tokens += passage.n_tokens
+        self._state.waiting.serve(request.spec.tenant, decode=passage.n_tokens)
+        if is_first:
+            self._state.loads.first_token(request.booking, now_ns)
+            self._state.pace.ended(request.booking)
+        # An answer that comes whole has no first token of its own.
+        if request.first_token_ns is None and passage.is_stream:
+            request.first_token_ns = now_ns
+        return is_first
 
     def _time(self, request: Request, now_ns: int) -> None:
         """Its first token came: did it take as long as was thought?"""
@@ -113,7 +130,10 @@ class Delivery:
 
     def _report(self, request: Request, report: PromptFacts, now_ns: int) -> None:
         worker_id = request.worker_id or WorkerId("")
-        self._audit(worker_id, request, report, now_ns)
+        if _is_predicted(request, report):
+            self._audit(worker_id, request, report, now_ns)
+        else:
+            self._state.counters.add(Count.REPORTS_UNAUDITED)
         hits = self._state.hits
         request.reported(report.cached_tokens)
         if not request.is_counted:
@@ -145,6 +165,13 @@ class Delivery:
                 told_ns=now_ns,
             )
         )
+
+
+def _is_predicted(request: Request, report: PromptFacts) -> bool:
+    """Whether the keys here are those of the prompt that its engine made of it."""
+    if request.spec.verbatim is None:
+        return True
+    return request.spec.is_read and report.prompt_tokens == len(request.spec.prompt)
 
 
 def _refusal(request: Request, member: Member) -> Failure:

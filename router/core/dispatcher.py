@@ -117,7 +117,7 @@ class Dispatcher:
             self._state.counters.add(Count.FINISHES_SYNTHESISED)
             return [self.finish(request, finish, None, now_ns)]
         request.worker_id = None
-        if not self._has_successor(request):
+        if request.has_passed or not self._has_successor(request):
             return self.fail(request, Failure.NOT_RESUMABLE, now_ns)
         if len(request.deaths_ns) >= MAX_DEATHS:
             return self.fail(request, Failure.TOO_MANY_DEATHS, now_ns)
@@ -143,6 +143,8 @@ class Dispatcher:
         request.worker_id = None
         if state.breakers.failed(member, now_ns):
             state.counters.add(Count.BREAKERS_OPENED)
+        if request.has_passed:
+            return self.fail(request, Failure.NOT_RESUMABLE, now_ns)
         may_go = len(state.members) > 1 and state.retries.take(
             request.request_id, n_running=len(state.requests)
         )
@@ -162,12 +164,14 @@ class Dispatcher:
         if last is not None:
             token_ids, text = last.token_ids, last.text
         request.emit(token_ids, text)
-        state.speeds.answered(request.position)
+        if request.output_tokens or request.spec.verbatim is None:
+            state.speeds.answered(request.output_tokens)
         state.counters.add(Count.REQUESTS_FINISHED)
         usage = request.usage()
         self._close(request, finish.name.lower(), now_ns)
         told = None if last is None else last.logprobs
-        return Emit(request.request_id, position, token_ids, text, finish, usage, told)
+        passage = None if last is None else last.passage
+        return Emit(request.request_id, position, token_ids, text, finish, usage, told, passage)
 
     def fail(self, request: Request, failure: Failure, now_ns: int) -> list[Action]:
         """Ends it with an error, wherever it is."""
@@ -191,7 +195,7 @@ class Dispatcher:
     def _enter(self, spec: RequestSpec) -> bool:
         admission = self._state.admission
         emitted = b"" if spec.resumed is None else spec.resumed.emitted
-        tokens = len(spec.prompt) + packed_len(emitted)
+        tokens = spec.prompt_tokens + packed_len(emitted)
         if spec.request_id in admission:  # a door asked before it tokenised
             admission.counted(spec.request_id, tokens)
             return True
@@ -206,7 +210,7 @@ class Dispatcher:
         if left_ms > FORESEEN_MS:
             return False
         least_ms = state.speeds.least_prefill_ms
-        if least_ms(len(spec.prompt)) <= left_ms:
+        if not spec.is_read or least_ms(len(spec.prompt)) <= left_ms:
             return False
         held = state.selector.most_cached_tokens(spec.keys, state.serving.block_size)
         return least_ms(max(1, len(spec.prompt) - held)) > left_ms
@@ -246,6 +250,6 @@ class Dispatcher:
         return LoggedRequest(
             request_id=spec.request_id,
             policy=spec.policy,
-            prompt_tokens=len(spec.prompt),
+            prompt_tokens=spec.prompt_tokens,
             block_size=self._state.serving.block_size,
         )

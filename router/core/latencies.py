@@ -63,8 +63,8 @@ class Latencies:
         if first_ns is None:
             return
         of.first_token.observe((first_ns - arrival_ns) / 1e9)
-        if request.position > 1:
-            of.token.observe((now_ns - first_ns) / 1e9 / (request.position - 1))
+        if request.output_tokens > 1:
+            of.token.observe((now_ns - first_ns) / 1e9 / (request.output_tokens - 1))
 
     def by_outcome(self) -> Mapping[str, EndLatencies]:
         return {

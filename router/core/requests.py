@@ -66,6 +66,9 @@ class Request:
     cached_tokens: int = 0
     recomputed_tokens: int = 0
     by_attempt: list[AttemptUsage] = field(default_factory=list)  # one for each dispatch
+    # Of a verbatim one: bytes of its answer have gone to its client, and tokens with them.
+    has_passed: bool = False
+    passed_tokens: int = 0
 
     @property
     def request_id(self) -> str:
@@ -74,7 +77,7 @@ class Request:
     @property
     def prompt_tokens(self) -> int:
         """To be known to a worker that takes it now: prompt and what was emitted."""
-        return len(self.spec.prompt) + self.position
+        return self.spec.prompt_tokens + self.position
 
     @property
     def is_resumed(self) -> bool:
@@ -90,6 +93,11 @@ class Request:
         """A worker died with it. Deaths long ago say nothing about it."""
         self.deaths_ns = [at_ns for at_ns in self.deaths_ns if now_ns - at_ns < DEATH_MEMORY_NS]
         self.deaths_ns.append(now_ns)
+
+    @property
+    def output_tokens(self) -> int:
+        """As far as they can be told of a verbatim answer."""
+        return self.position + self.passed_tokens
 
     @property
     def booking(self) -> BookingId:
@@ -132,9 +140,9 @@ class Request:
         first_ns = arrival_ns if self.first_token_ns is None else self.first_token_ns
         dispatched_ns = arrival_ns if self.dispatched_ns is None else self.dispatched_ns
         return Usage(
-            prompt_tokens=len(self.spec.prompt),
+            prompt_tokens=self.spec.prompt_tokens,
             cached_tokens=self.cached_tokens,
-            output_tokens=self.position,
+            output_tokens=self.output_tokens,
             recomputed_tokens=self.recomputed_tokens,
             attempts=len(self.by_attempt),
             worker_id=self.worker_id or WorkerId(""),

@@ -23,7 +23,7 @@ from radixroute.router.core.scheduler import Scheduler
 from radixroute.router.core.snapshot import RouterSnapshot, take_snapshot
 from radixroute.router.core.state import RouterState, new_state
 from radixroute.router.counters import Count
-from radixroute.router.messages.actions import Action
+from radixroute.router.messages.actions import Action, Allow
 from radixroute.router.messages.inputs import (
     NS_PER_S,
     AbsentWorker,
@@ -110,6 +110,19 @@ class RouterCore:
         actions += self._membership.settle_drained(worker_id)
         # What it leaves may be what others wait for.
         return [*actions, *self.schedule_waiting(now_ns)]
+
+    def renderer(self, need: str) -> WorkerId | None:
+        """Who may be asked what tokens a prompt of that need has: the least busy one that lives."""
+        loads = self._state.loads
+        able = (m.spec.worker_id for m in self._state.members if m.takes(need))
+        return min(able, key=lambda one: (loads.n_booked(one), one), default=None)
+
+    def allow(self, request_id: str, n_bytes: int) -> list[Action]:
+        """The client of a verbatim request has taken so much of its answer."""
+        request = self._state.requests.get(request_id)
+        if request is None or request.worker_id is None:
+            return []
+        return [Allow(request.worker_id, request_id, request.attempt, n_bytes)]
 
     def predicted_tokens(self, request_id: str) -> int:
         """Prompt tokens thought to be cached where the request was sent; 0 for unknown ones."""

@@ -2,7 +2,7 @@
 
 Owns when to look again. The order is the queue's; inside its bounded front each policy has its own.
 Requests whose policy never waits by itself go only once no request ahead of them waits for a plan:
-else whoever plans would starve behind whoever does not. Who waits for an adapter holds back nobody
+else whoever plans would starve behind whoever does not. Who has a need holds back nobody
 whom other workers can take. No clock, no I/O; `RouterCore` calls.
 """
 
@@ -27,9 +27,9 @@ FEW: Final = 8
 
 @dataclass(slots=True)
 class _Closed:
-    """Adapters whose requests nobody takes now, and how many of these wait."""
+    """Needs whose requests nobody takes now, and how many of these wait."""
 
-    busy: set[str] = field(default_factory=set)  # the model as it is may be one of them
+    busy: set[str] = field(default_factory=set)  # none at all may be one of them
     parked: set[str] = field(default_factory=set)  # no worker that serves it takes requests at all
     n_requests: int = 0
     n_weighed: int = 0  # of these: idle workers idle on purpose, or cannot serve them
@@ -84,18 +84,18 @@ class Scheduler:
 
     def _closed(self, now_ns: int) -> "_Closed":
         """Whose requests every policy that they name would bind nowhere. O(workers) for each of
-        these and for each adapter that somebody waits for."""
+        these and for each need of who waits."""
         closed, waiting = _Closed(), self._state.waiting
         snapshot = self._booker.snapshot(now_ns)
-        for adapter, line in waiting.lines.items():
-            if adapter and not snapshot.beliefs.candidates.serving(adapter).worker_ids:
-                closed.parked.add(adapter)
+        for need, line in waiting.lines.items():
+            if need and not snapshot.beliefs.candidates.serving(need).worker_ids:
+                closed.parked.add(need)
                 closed.n_requests += len(line)
                 closed.n_weighed += len(line)
-            elif len(line) and not line.lost and (adapter or len(waiting) > FEW):
+            elif len(line) and not line.lost and (need or len(waiting) > FEW):
                 plans = self._idle(line, snapshot, now_ns)
                 if plans is not None:
-                    closed.busy.add(adapter)
+                    closed.busy.add(need)
                     closed.n_requests += len(line)
                     closed.n_weighed += len(line) if all(plan.is_weighed for plan in plans) else 0
                     for plan in plans:
@@ -108,7 +108,7 @@ class Scheduler:
         for name in line.policies:
             policy = self._state.selector.policy(name)
             policy.elapse(now_ns)
-            plan = policy.idle(snapshot, line.adapter)
+            plan = policy.idle(snapshot, line.need)
             if plan is None:
                 return None
             plans.append(plan)
@@ -132,14 +132,14 @@ class Scheduler:
         actions: list[Action],
     ) -> tuple[int, bool]:
         """How many still wait and were weighed against every worker; and whether any of these, or
-        (`is_held`) of those ahead, waits by a plan. Nobody can take who waits for `busy` adapters.
+        (`is_held`) of those ahead, waits by a plan. Nobody can take whose needs are `busy`.
         """
-        # Who asks for an adapter is planned apart: not every worker serves it.
+        # Who has a need is planned apart: not every worker meets it.
         groups: dict[tuple[str, str], list[Request]] = {}
         for request in requests:
             spec = request.spec
-            if spec.scope.lora not in busy:
-                groups.setdefault((spec.policy, spec.scope.lora), []).append(request)
+            if spec.need not in busy:
+                groups.setdefault((spec.policy, spec.need), []).append(request)
         selector = self._state.selector
         named = {request.spec.policy for request in requests}
         planned = {name for name in named if selector.policy(name).binds_late}
@@ -150,11 +150,11 @@ class Scheduler:
         for request in requests:
             if request.spec.policy in planned:
                 is_held = is_held or request in self._state.waiting
-            elif not is_held and request.spec.scope.lora not in busy:
+            elif not is_held and request.spec.need not in busy:
                 action = self._booker.dispatch(request, now_ns)
                 if action is None:
-                    if request.spec.scope.lora:
-                        continue  # only those that serve its adapter have no room
+                    if request.spec.need:
+                        continue  # only those that meet its need have no room
                     break  # no worker has room: for those behind it neither
                 actions.append(action)
         return n_weighed, is_held

@@ -6,19 +6,22 @@ Pure. Token ids stay packed on the way through.
 from collections.abc import Iterator
 
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.request.verbatim.records import WINDOW_BYTES, Verbatim
 from radixroute.request.wire import (
     finish_from_proto,
     logprobs_from_proto,
     pack_tokens,
+    passage_from_proto,
     sampling_to_proto,
     scope_to_proto,
 )
-from radixroute.router.messages.actions import Abort, Dispatch, Inquire, ToWorker
+from radixroute.router.messages.actions import Abort, Allow, Dispatch, Inquire, Render, ToWorker
 from radixroute.router.messages.inputs import (
     TOKEN_BYTES,
     Delta,
     PackedTokens,
     PromptFacts,
+    Rendered,
     StepReport,
     packed_len,
 )
@@ -40,11 +43,27 @@ def messages_of(action: ToWorker, chunk_tokens: int) -> Iterator[pb.EngineReques
         case Inquire():
             names = [pb.AttemptName(request_id=r, attempt=n) for r, n in action.attempts]
             yield pb.EngineRequest(inquire=pb.InquireRequest(attempts=names))
+        case Render():
+            render = pb.RenderRequest(
+                request_id=action.request_id,
+                path=action.verbatim.path,
+                body=action.verbatim.body,
+                lora=action.lora,
+            )
+            yield pb.EngineRequest(render=render)
+        case Allow():
+            allow = pb.AllowRequest(
+                request_id=action.request_id, attempt=action.attempt, n_bytes=action.n_bytes
+            )
+            yield pb.EngineRequest(allow=allow)
 
 
 def _dispatch_messages(dispatch: Dispatch, chunk_tokens: int) -> Iterator[pb.EngineRequest]:
     """A submit, and the rest of a long prompt in chunks behind it."""
     spec = dispatch.spec
+    if spec.verbatim is not None:
+        yield from _verbatim_messages(dispatch, spec.verbatim, chunk_tokens * TOKEN_BYTES)
+        return
     packed = pack_tokens(spec.prompt)
     step = chunk_tokens * TOKEN_BYTES
     submit = pb.SubmitRequest(
@@ -72,6 +91,37 @@ def _dispatch_messages(dispatch: Dispatch, chunk_tokens: int) -> Iterator[pb.Eng
         )
 
 
+def _verbatim_messages(
+    dispatch: Dispatch, verbatim: Verbatim, step: int
+) -> Iterator[pb.EngineRequest]:
+    """The same, of a body as it came."""
+    spec, body = dispatch.spec, verbatim.body
+    request = pb.VerbatimRequest(
+        path=verbatim.path,
+        body=body[:step],
+        prompt_tokens=verbatim.n_tokens,
+        allowance=WINDOW_BYTES,
+    )
+    submit = pb.SubmitRequest(
+        request_id=spec.request_id,
+        attempt=dispatch.attempt,
+        dispatch_seq=dispatch.dispatch_seq,
+        more_chunks=len(body) > step,
+        scope=scope_to_proto(spec.scope),
+        traceparent=spec.traceparent,
+        verbatim=request,
+    )
+    yield pb.EngineRequest(submit=submit)
+    for start in range(step, len(body), step):
+        chunk = pb.PromptChunk(
+            request_id=spec.request_id,
+            attempt=dispatch.attempt,
+            verbatim_body=body[start : start + step],
+            more_chunks=start + step < len(body),
+        )
+        yield pb.EngineRequest(chunk=chunk)
+
+
 def step_reports(output: pb.StepOutput) -> Iterator[StepReport]:
     """One for each engine step, not for each token; the outputs of very many requests in parts.
 
@@ -83,6 +133,9 @@ def step_reports(output: pb.StepOutput) -> Iterator[StepReport]:
         prefill_tokens=output.prefill_tokens,
         decode_tokens=output.decode_tokens,
         deltas=tuple(_delta(delta) for delta in deltas[:DELTAS_A_TURN]),
+        rendered=tuple(
+            Rendered(one.request_id, PackedTokens(one.token_ids)) for one in output.rendered
+        ),
     )
     for start in range(DELTAS_A_TURN, len(deltas), DELTAS_A_TURN):
         part = tuple(_delta(delta) for delta in deltas[start : start + DELTAS_A_TURN])
@@ -116,4 +169,5 @@ def _delta(delta: pb.TokenDelta) -> Delta:
         finish=finish_from_proto(delta.finish_reason),
         prompt=report,
         logprobs=logprobs,
+        passage=passage_from_proto(delta.passage) if delta.HasField("passage") else None,
     )

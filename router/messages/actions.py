@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 from radixroute.radix.ids import WorkerId
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason
+from radixroute.request.verbatim.records import Passage, Verbatim
 from radixroute.router.messages.inputs import MemberSpec, PackedTokens, RequestSpec
 
 
@@ -87,6 +88,26 @@ class Inquire:
 
 
 @dataclass(frozen=True, slots=True)
+class Render:
+    """Ask the worker which tokens its engine would make of a verbatim request's prompt."""
+
+    worker_id: WorkerId
+    request_id: str
+    verbatim: Verbatim
+    lora: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """Tell the worker that the client of a verbatim request has taken so much of its answer."""
+
+    worker_id: WorkerId
+    request_id: str
+    attempt: int
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Emit:
     """Send this to the client. `finish` set: the last one."""
 
@@ -97,6 +118,7 @@ class Emit:
     finish: FinishReason | None
     usage: Usage | None
     logprobs: Logprobs | None = None  # of `token_ids`; None: not asked for
+    passage: Passage | None = None  # of a verbatim request, instead of ids and text
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,5 +161,5 @@ class Disconnect:
     worker_id: WorkerId
 
 
-ToWorker: TypeAlias = Dispatch | Abort | Inquire
+ToWorker: TypeAlias = Dispatch | Abort | Inquire | Allow | Render
 Action: TypeAlias = ToWorker | Emit | Fail | Grant | Connect | Drop | Disconnect

@@ -15,6 +15,7 @@ from radixroute.radix.ids import Keys, Tokens, WorkerId
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
+from radixroute.request.verbatim.records import Passage, Verbatim
 
 NS_PER_S = 1_000_000_000
 PackedTokens = NewType("PackedTokens", bytes)
@@ -22,6 +23,8 @@ TOKEN_BYTES = 4
 N_BANDS = 10  # of priority: 0 goes first
 DEFAULT_PRIORITY = 5
 DEFAULT_TENANT = ""
+# Begins the need of a verbatim request; no adapter's name does.
+VERBATIM_NEED = "\0"
 
 
 def packed_len(tokens: bytes | bytearray) -> int:
@@ -63,6 +66,24 @@ class RequestSpec:
     scope: RequestScope = UNSCOPED  # what its keys are salted with beside the fleet's scope
     traceparent: str = ""  # W3C trace context of its client's call; empty: none
     lease_id: str = ""  # its client streams from the worker itself and wants a lease; empty: no
+    # What goes to the engine instead of prompt and sampling, which then are what is known of it.
+    verbatim: Verbatim | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of a verbatim prompt that nobody here has read: a guess."""
+        return len(self.prompt) if self.verbatim is None else self.verbatim.n_tokens
+
+    @property
+    def need(self) -> str:
+        """What not every worker serves: an adapter, verbatim requests, or both. Empty: all do."""
+        lora = self.scope.lora
+        return lora if self.verbatim is None else VERBATIM_NEED + lora
+
+    @property
+    def is_read(self) -> bool:
+        """Its prompt's tokens are known, so its keys are, too."""
+        return self.verbatim is None or len(self.prompt) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +132,7 @@ class WorkerFacts:
     adapters: frozenset[str] = frozenset()  # that it serves beside the model as it is
     resent_is_prompt: bool = False  # to it, output of others counts as prompt
     cannot_resume: bool = False  # it takes no output of others
+    takes_verbatim: bool = False  # it answers requests as clients wrote them
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +160,15 @@ class Delta:
     finish: FinishReason | None = None
     prompt: PromptFacts | None = None
     logprobs: Logprobs | None = None  # of `token_ids`; None: not asked for
+    passage: Passage | None = None  # of a verbatim request, instead of ids and text
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The tokens that an engine would make of a prompt; none: it does not tell."""
+
+    request_id: str
+    token_ids: PackedTokens = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +179,4 @@ class StepReport:
     prefill_tokens: int
     decode_tokens: int
     deltas: tuple[Delta, ...]
+    rendered: tuple[Rendered, ...] = ()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from radixroute.radix.ids import Holder, Runs, WorkerId
 from radixroute.radix.index.contract import Overlaps
 from radixroute.request.sampling import SamplingParams
+from radixroute.router.messages.inputs import VERBATIM_NEED
 from radixroute.router.policy.view import Excluded, Numbers
 from radixroute.router.workers.columns import ColumnList
 from radixroute.router.workers.members import Member, Members, MemberState
@@ -72,23 +73,23 @@ class CandidateList:
         self._members = members
         self._needs_events = needs_events
         self._last: Candidates | None = None
-        self._by_adapter: dict[str, Candidates] = {}  # made since
-        self._served: frozenset[str] = frozenset()  # adapters, by those that live
+        self._by_need: dict[str, Candidates] = {}  # made since
+        self._served: frozenset[str] = frozenset()  # needs that those who live meet
         self._version = 0
         self._holders: tuple[Holder, ...] = ()
 
-    def serving(self, adapter: str) -> Candidates:
+    def serving(self, need: str) -> Candidates:
         """With the holders that the index had when somebody last asked."""
-        return self.current(self._holders, set(), adapter)
+        return self.current(self._holders, set(), need)
 
     def current(
         self,
         holders: tuple[Holder, ...],
         tried: Tried,
-        adapter: str = "",
+        need: str = "",
         begun: SamplingParams | None = None,
     ) -> Candidates:
-        """Those that serve `adapter`; who is in `tried` is left out while others live. `begun`:
+        """Those that meet `need`; who is in `tried` is left out while others live. `begun`:
         those that go on with output of another, made by these.
 
         O(1) unless something changed.
@@ -97,26 +98,26 @@ class CandidateList:
         if last is None or self._version != self._members.version or self._holders is not holders:
             self._version, self._holders = self._members.version, holders
             last = self._last = self._made(self._live(), self._not_live())
-            self._by_adapter.clear()
-            live = (m for m in self._members if m.adapters and m.state is MemberState.LIVE)
-            self._served = frozenset[str]().union(*(m.adapters or () for m in live))
-        if adapter:
-            last = self._serving(adapter)
+            self._by_need.clear()
+            live = (m for m in self._members if m.needs and m.state is MemberState.LIVE)
+            self._served = frozenset[str]().union(*(m.needs for m in live))
+        if need:
+            last = self._serving(need)
         if begun is not None and self._members.had_limited:
-            return self._going_on(begun, tried, adapter)
-        return self._without(tried, last, adapter) if tried else last
+            return self._going_on(begun, tried, need)
+        return self._without(tried, last, need) if tried else last
 
-    def _serving(self, adapter: str) -> Candidates:
-        if adapter not in self._served:
+    def _serving(self, need: str) -> Candidates:
+        if need not in self._served:
             return _NOBODY  # whatever names clients make up, nothing is kept of them
-        known = self._by_adapter.get(adapter)
+        known = self._by_need.get(need)
         if known is None:
-            known = self._made(self._live(adapter), self._not_live(adapter))
-            self._by_adapter[adapter] = known
+            known = self._made(self._live(need), self._not_live(need))
+            self._by_need[need] = known
         return known
 
-    def _going_on(self, begun: SamplingParams, tried: Tried, adapter: str) -> Candidates:
-        live = self._live(adapter)
+    def _going_on(self, begun: SamplingParams, tried: Tried, need: str) -> Candidates:
+        live = self._live(need)
         able = [member for member in live if member.goes_on_with(begun)]
         untried = [m for m in able if (m.spec.worker_id, m.epoch) not in tried]
         chosen = untried or able
@@ -125,43 +126,46 @@ class CandidateList:
             for m in live
             if m not in chosen
         ]
-        return self._made(chosen, [*self._not_live(adapter), *unable])
+        return self._made(chosen, [*self._not_live(need), *unable])
 
-    def _without(self, tried: Tried, everybody: Candidates, adapter: str) -> Candidates:
-        live = self._live(adapter)
+    def _without(self, tried: Tried, everybody: Candidates, need: str) -> Candidates:
+        live = self._live(need)
         untried = [m for m in live if (m.spec.worker_id, m.epoch) not in tried]
         if not untried or len(untried) == len(live):
             # Only sessions that were opened again are left: better one of them than no answer.
             return everybody
         again = [m.spec.worker_id for m in live if m not in untried]
         lost = [Excluded(w, "this request lost its session there") for w in again]
-        return self._made(untried, [*self._not_live(adapter), *lost])
+        return self._made(untried, [*self._not_live(need), *lost])
 
     def _made(self, eligible: Sequence[Member], excluded: Sequence[Excluded]) -> Candidates:
         return _candidates(eligible, excluded, self._holders, needs_events=self._needs_events)
 
-    def _live(self, adapter: str = "") -> list[Member]:
+    def _live(self, need: str = "") -> list[Member]:
         """Who may be chosen. With most breakers open it is the breakers that are not believed."""
         live = [member for member in self._members if member.state is MemberState.LIVE]
-        if adapter:
-            live = [member for member in live if member.serves(adapter)]
+        if need:
+            live = [member for member in live if member.serves(need)]
         closed = [member for member in live if not member.ejected_until_ns]
         trusted = closed if len(closed) >= PANIC_SHARE * len(live) else live
         return [member for member in trusted if not member.is_full]
 
-    def _not_live(self, adapter: str = "") -> list[Excluded]:
-        chosen = {member.spec.worker_id for member in self._live(adapter)}
+    def _not_live(self, need: str = "") -> list[Excluded]:
+        chosen = {member.spec.worker_id for member in self._live(need)}
         return [
-            Excluded(member.spec.worker_id, _why_not(member, adapter))
+            Excluded(member.spec.worker_id, _why_not(member, need))
             for member in self._members
             if member.spec.worker_id not in chosen
         ]
 
 
-def _why_not(member: Member, adapter: str) -> str:
+def _why_not(member: Member, need: str) -> str:
     if member.state is not MemberState.LIVE:
         return f"it is {member.state.value}"
-    if not member.serves(adapter):
+    if not member.serves(need):
+        adapter = need.removeprefix(VERBATIM_NEED)
+        if member.serves(adapter):
+            return "it takes no requests as clients wrote them"
         return f"it does not serve the adapter {adapter!r}"
     return "it sends requests back: it is full" if member.is_full else "it failed too many requests"
 

@@ -66,8 +66,8 @@ class Policy(Protocol):
     def choose(self, ask: Ask, snapshot: Snapshot) -> Plan:
         """For one request that goes now, wherever that is. Nothing bound: nobody can take it."""
 
-    def idle(self, snapshot: Snapshot, adapter: str) -> Plan | None:
-        """A plan that binds nothing, if whoever waits for the adapter, or for none, has to go on
+    def idle(self, snapshot: Snapshot, need: str) -> Plan | None:
+        """A plan that binds nothing, if whoever has that need, or none, has to go on
         waiting; None: ask `plan`.
 
         Must not cost more because more wait.
@@ -76,7 +76,7 @@ class Policy(Protocol):
     def plan(self, waiting: Sequence[Ask], snapshot: Snapshot) -> Plan:
         """For the first requests that wait, in the queue's order; at least one. None is running.
 
-        All ask for one adapter, or for none.
+        All have one need, or none.
         """
 
     def scores(self, view: View) -> Scores:

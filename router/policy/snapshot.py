@@ -112,7 +112,7 @@ class Snapshot(NamedTuple):
         keys = ask.spec.keys
         overlaps = beliefs.source.overlaps(keys)
         candidates = beliefs.candidates.current(
-            overlaps.holders, ask.excluded, ask.spec.scope.lora, ask.begun_with
+            overlaps.holders, ask.excluded, ask.spec.need, ask.begun_with
         )
         if not candidates.worker_ids:
             return None
@@ -149,9 +149,9 @@ class Snapshot(NamedTuple):
         )
         return table, n_free
 
-    def has_room(self, adapter: str) -> bool:
+    def has_room(self, need: str) -> bool:
         """Whether any worker that serves it takes one more request, if only into its own queue."""
-        candidates = self.beliefs.candidates.serving(adapter)
+        candidates = self.beliefs.candidates.serving(need)
         in_flight = self.numbers.loads.take(candidates.columns)[at.IN_FLIGHT]
         return bool((in_flight < candidates.room).any())
 

@@ -16,7 +16,12 @@ from radixroute.events.wire.control import Endpoints
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import SamplingParams
-from radixroute.router.messages.inputs import AbsentWorker, MemberSpec, WorkerFacts
+from radixroute.router.messages.inputs import (
+    VERBATIM_NEED,
+    AbsentWorker,
+    MemberSpec,
+    WorkerFacts,
+)
 from radixroute.router.workers.columns import WorkerColumns
 
 
@@ -52,10 +57,11 @@ class Adapters(NamedTuple):
 
     served: frozenset[str]  # by a worker that lives or comes back: there, or in its last life
     may_be_any: bool  # a worker is on its way that has never said what it serves
+    needs: frozenset[str] = frozenset()  # that these meet
 
-    def may_serve(self, name: str) -> bool:
-        """Empty: the model as it is, which all serve."""
-        return self.may_be_any or not name or name in self.served
+    def may_serve(self, need: str) -> bool:
+        """Empty: what all serve."""
+        return self.may_be_any or not need or need in self.needs
 
 
 @dataclass(slots=True)
@@ -83,6 +89,7 @@ class Member:
     adapters: frozenset[str] | None = None  # that it serves, or did in its last life; None: unsaid
     resent_is_prompt: bool = False  # to it, output of others counts as prompt
     cannot_resume: bool = False  # it takes no output of others
+    needs: frozenset[str] = frozenset()  # that it meets, or did in its last life
     step_age_ms: float = 0.0
     fell_silent: bool = False  # its last session ended for want of heartbeats or steps
     deaths: int = 0
@@ -93,9 +100,13 @@ class Member:
         """Requests it takes, those in its own queue too; 0: not known."""
         return self.max_num_seqs + self.max_waiting if self.max_waiting else 0
 
-    def serves(self, adapter: str) -> bool:
-        """Empty: the model as it is, which all serve."""
-        return not adapter or adapter in (self.adapters or ())
+    def serves(self, need: str) -> bool:
+        """Empty: what all serve."""
+        return not need or need in self.needs
+
+    def takes(self, need: str) -> bool:
+        """Now."""
+        return self.state is MemberState.LIVE and self.serves(need)
 
     def goes_on_with(self, sampling: SamplingParams) -> bool:
         """Output that another made, under these parameters."""
@@ -121,6 +132,7 @@ class _Former(NamedTuple):
 
     deaths: int
     adapters: frozenset[str] | None
+    needs: frozenset[str] = frozenset()
 
 
 class Members:
@@ -151,7 +163,10 @@ class Members:
             said = [one.adapters for one in self if one.may_serve]
             said += [self.adapters_of(one.worker_id) for one in self.absent_unlisted()]
             served = frozenset[str]().union(*(names for names in said if names is not None))
-            self._adapters = Adapters(served, may_be_any=None in said)
+            met = [one.needs for one in self if one.may_serve]
+            met += [self._needs_of(one.worker_id) for one in self.absent_unlisted()]
+            needs = frozenset[str]().union(*met)
+            self._adapters = Adapters(served, may_be_any=None in said, needs=needs)
         return self._adapters
 
     def adapters_of(self, worker_id: WorkerId) -> frozenset[str] | None:
@@ -161,6 +176,11 @@ class Members:
             return member.adapters
         former = self._former.get(worker_id)
         return None if former is None else former.adapters
+
+    def _needs_of(self, worker_id: WorkerId) -> frozenset[str]:
+        """Of one that is not listed."""
+        former = self._former.get(worker_id)
+        return frozenset() if former is None else former.needs
 
     def absent_unlisted(self) -> Iterator[AbsentWorker]:
         """Those that are being brought up, without any that is still listed."""
@@ -180,7 +200,9 @@ class Members:
             raise BrokenInvariant(f"worker {spec.worker_id} is listed already")
         former = self._former.pop(spec.worker_id, _Former(0, None))
         column = self._columns.give(spec.worker_id)
-        member = Member(spec, column, deaths=former.deaths, adapters=former.adapters)
+        member = Member(
+            spec, column, deaths=former.deaths, adapters=former.adapters, needs=former.needs
+        )
         self._by_id[spec.worker_id] = member
         # Kept in id order so that every walk over the fleet, hence every choice, is reproducible.
         self._by_id = dict(sorted(self._by_id.items()))
@@ -190,7 +212,7 @@ class Members:
     def forget(self, worker_id: WorkerId) -> None:
         """Its column goes to the next one that is listed."""
         member = self._by_id.pop(worker_id)
-        self._former[worker_id] = _Former(member.deaths, member.adapters)
+        self._former[worker_id] = _Former(member.deaths, member.adapters, member.needs)
         if len(self._former) > MOST_FORMER:
             self._former.popitem(last=False)
         self.kv_blocks_total -= member.kv_blocks_total
@@ -233,6 +255,7 @@ class Members:
         member.adapters = facts.adapters
         member.resent_is_prompt = facts.resent_is_prompt
         member.cannot_resume = facts.cannot_resume
+        member.needs = _needs(facts)
         is_limited = facts.resent_is_prompt or facts.cannot_resume
         self.had_limited = self.had_limited or is_limited
         self.had_adapters = self.had_adapters or bool(facts.adapters)
@@ -293,3 +316,11 @@ class Members:
     def _changed(self) -> None:
         self.version += 1
         self._adapters = None
+
+
+def _needs(facts: WorkerFacts) -> frozenset[str]:
+    """That not every worker meets."""
+    if not facts.takes_verbatim:
+        return facts.adapters
+    verbatim = (VERBATIM_NEED + name for name in ("", *facts.adapters))
+    return facts.adapters.union(verbatim)

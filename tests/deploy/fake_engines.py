@@ -80,6 +80,12 @@ class FakeHost:
     def abort(self, request_id, attempt):
         self._engine.abort(request_id, attempt)
 
+    def allow(self, request_id, attempt, n_bytes):
+        pass
+
+    def render(self, session_id, request_id, asked, lora):
+        pass
+
     def inquire(self, session_id, request_id, attempt):
         self._engine.inquire(session_id, request_id, attempt)
         self._work.set()

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
+import openai
 import pytest
 import typer
 
@@ -141,6 +142,33 @@ async def test_two_engines_by_url_answer_and_other_commands_find_them(tmp_path, 
         await command(tmp_path, "down")
         async with asyncio.timeout(LIMIT_S):
             assert await one.process.wait() == 0
+
+
+async def test_an_openai_client_calls_tools_over_two_engines(tmp_path, folder):
+    """What the door itself does not speak: the one that is left goes on when an engine is gone."""
+    tool: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    messages: Any = [{"role": "user", "content": "call it"}]
+    async with (
+        engines(2) as (made, (a, b)),
+        serve(tmp_path, folder, "--engine", a, "--engine", b) as one,
+    ):
+        await one.says("serving with all 2 engines")
+        api = next(line for line in one.lines if "OpenAI API" in line).split()[-1]
+        async with openai.AsyncOpenAI(base_url=api, api_key="unused") as client:
+            create = client.chat.completions.create
+            asked: Any = {"model": "fake-model", "messages": messages, "tools": [tool]}
+            whole: Any = await create(**asked)
+            (call,) = whole.choices[0].message.tool_calls
+            streamed = ""
+            async for event in await create(**asked, stream=True):
+                streamed += event.choices[0].delta.tool_calls[0].function.arguments
+            assert streamed == " " + " ".join(call.function.arguments.split()[1:])
+            bodies = [body for engine in made for body in engine.chats.bodies]
+            assert [json.loads(body)["tools"] for body in bodies] == [[tool]] * 2
+            victim = next(engine for engine in made if engine.chats.bodies)
+            await victim.kill()
+            again = await create(**asked)
+            assert again.choices[0].finish_reason == "tool_calls"
 
 
 async def test_a_companion_process_killed_under_streams_costs_no_token(tmp_path, folder):

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -13,6 +13,13 @@ class Stream:
 
     write: Callable[[Callable[[Any], Awaitable[None]]], Awaitable[None]]
     gone: Callable[[], None]
+    status: int = 200
+    content_type: str = "text/event-stream; charset=utf-8"
+    sent: bytearray = field(default_factory=bytearray)  # of its body
+
+
+class Cut(Exception):
+    """The server ends here, in the middle of its answer."""
 
 
 @dataclass
@@ -82,16 +89,23 @@ class FakeHttp:
         return True
 
 
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
 async def _stream(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: Stream
 ) -> bool:
     writer.write(
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
-        b"Transfer-Encoding: chunked\r\n\r\n"
+        f"HTTP/1.1 {stream.status} X\r\nContent-Type: {stream.content_type}\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n".encode()
     )
 
     async def send(line: Any) -> None:
-        data = b"data: " + (b"[DONE]" if line is None else json.dumps(line).encode()) + b"\n\n"
+        """An event; None: the last one; bytes go as they are."""
+        data = line if isinstance(line, bytes) else b"[DONE]" if line is None else _json(line)
+        data = data if isinstance(line, bytes) else b"data: " + data + b"\n\n"
+        stream.sent += data
         writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         await writer.drain()
 
@@ -101,7 +115,10 @@ async def _stream(
         await asyncio.wait((writing, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not writing.done():
             return False
-        writing.result()
+        try:
+            writing.result()
+        except Cut:
+            return False
         leaving.cancel()  # before the client knows that it may ask again
         await asyncio.gather(leaving, return_exceptions=True)
         writer.write(b"0\r\n\r\n")

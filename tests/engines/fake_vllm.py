@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.engines.fake_cache import Extra, FakeCache
+from tests.engines.fake_chats import FakeChats
 from tests.engines.fake_events import FakeEvents
 from tests.engines.fake_http import FakeHttp, Reply, Stream
 from tests.worker.fakes import EOS, VOCAB, make_tokenizer, next_token
@@ -65,6 +66,7 @@ class FakeVllm:
         self.cached_told: list[int] = []
         self.started_s = time.time()
         self.cache = FakeCache(n_blocks, block_size, is_on=self.has_prefix_cache)
+        self.chats = FakeChats(self)
         self._tokenizer = make_tokenizer()
         self._waiting: list[_Run] = []
         self._running: list[_Run] = []
@@ -188,8 +190,14 @@ class FakeVllm:
             "/v1/models": lambda: Reply(200, {"object": "list", "data": self._models()}),
             "/metrics": lambda: Reply(200, self._metrics().encode()),
             "/kv_event_sources": lambda: Reply(200, self._sources()),
-            "/tokenize": lambda: self._tokenize(asked),
-            "/v1/completions": lambda: self._complete(asked, headers),
+            "/tokenize": lambda: self._tokenize(asked, body),
+            "/v1/chat/completions": lambda: self.chats.reply(asked, headers, body),
+            "/v1/chat/completions/render": lambda: self.chats.render("/render", asked, body),
+            "/v1/completions": lambda: (
+                self._complete(asked, headers)
+                if "stop_token_ids" in asked
+                else self.chats.reply(asked, headers, body)  # as a client wrote it
+            ),
         }
         return routes.get(path, lambda: _error(404, "NotFoundError", "Not Found"))()
 
@@ -223,9 +231,9 @@ class FakeVllm:
             | {"endpoint": f"tcp://*:{pub}", "buffer_steps": 10000, **replay}
         }
 
-    def _tokenize(self, body: dict[str, Any]) -> Reply:
+    def _tokenize(self, body: dict[str, Any], raw: bytes) -> Reply:
         if "prompt" not in body:
-            return _error(400, "BadRequestError", "no chat template")
+            return self.chats.render("/tokenize", body, raw)
         tokens = [
             (token + self.tokenize_offset) % VOCAB
             for token in self._tokenizer.encode(body["prompt"]).tolist()
@@ -247,11 +255,15 @@ class FakeVllm:
             return _error(400, "BadRequestError", "This model's maximum context length is less.")
         if not body["temperature"] >= 0 or body["seed"] >= 2**63:
             return _error(400, "BadRequestError", "out of range")
-        run = _Run(body, list(prompt), len(prompt), Extra(lora, body.get("cache_salt", "")))
-        self._waiting.append(run)
-        return Reply(200, Stream(lambda send: self._stream(run, send), lambda: self._gone(run)))
+        run = self.enqueue(body, list(prompt), lora)
+        return Reply(200, Stream(lambda send: self._stream(run, send), lambda: self.gone(run)))
 
-    def _gone(self, run: _Run) -> None:
+    def enqueue(self, body: dict[str, Any], prompt: list[int], lora: str = "") -> _Run:
+        run = _Run(body, prompt, len(prompt), Extra(lora, body.get("cache_salt", "")))
+        self._waiting.append(run)
+        return run
+
+    def gone(self, run: _Run) -> None:
         self.n_aborted += run in self._waiting or run in self._running
         self._drop(run)
 

@@ -114,12 +114,14 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(
-    *worker_ids: str, companion: dict[str, Any] | None = None, **engine: Any
+    *worker_ids: str,
+    companion: dict[str, Any] | None = None,
+    router: dict[str, Any] | None = None,
+    **engine: Any,
 ) -> AsyncIterator[Fleet]:
     """Started engines with their companions and a router over them. `engine`: what each is."""
-    service = RouterService(
-        RouterSettings(port=0, http_port=0, metrics_port=0, cluster_secret=SECRET)
-    )
+    given = {"port": 0, "http_port": 0, "metrics_port": 0, "cluster_secret": SECRET}
+    service = RouterService(RouterSettings(**{**given, **(router or {})}))
     address = await service.start()
     async with grpc.aio.insecure_channel(str(address)) as channel:
         made = Fleet(service, rpc.RouterStub(channel))

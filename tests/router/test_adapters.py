@@ -85,7 +85,7 @@ def test_whose_adapter_nobody_serves_any_more_ends_soon_and_cleanly():
     world = World("a", "c", adapters=ADAPTERS, seats=1)
     for name in ("runs", "waits"):
         world.submit(request(name, lora="Y"))
-    assert world.core.adapters == Adapters(frozenset("XY"), may_be_any=False)
+    assert world.core.adapters == Adapters(frozenset("XY"), may_be_any=False, needs=frozenset("XY"))
     world.kill("c")
     world.pass_time(10 * S)
     assert world.clients["waits"].end is None  # its worker is listed, and may be back

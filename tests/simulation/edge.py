@@ -312,7 +312,7 @@ class Edge(Process):
             link.session.to_worker(link.life.submit, action)
         elif isinstance(action, Inquire):
             link.session.to_worker(link.life.inquired, action.attempts)
-        else:
+        elif isinstance(action, Abort):
             link.session.to_worker(link.life.abort, action.request_id, action.attempt)
 
     # -- what `EventLink` wants of its transport

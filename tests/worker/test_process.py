@@ -76,6 +76,9 @@ class RecordingListener:
         self.refused.append(output)
         self.heard.set()
 
+    def on_rendered(self, session_id, request_id, tokens):
+        raise AssertionError("nobody asked")
+
     def on_dead(self, reason):
         self.death.set_result(reason)
 

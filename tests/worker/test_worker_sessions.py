@@ -25,6 +25,12 @@ class Engine:
     def abort(self, request_id, attempt):
         self.heard.append(("abort", request_id))
 
+    def allow(self, request_id, attempt, n_bytes):
+        self.heard.append(("allow", request_id, n_bytes))
+
+    def render(self, session_id, request_id, asked, lora):
+        self.heard.append(("render", session_id, request_id))
+
     def inquire(self, session_id, request_id, attempt):
         self.heard.append(("inquire", session_id, request_id, attempt))
 

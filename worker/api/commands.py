@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.engine.engine import EngineRequest
 
 
@@ -11,6 +12,10 @@ class EngineCommands(Protocol):
     def submit(self, request: EngineRequest) -> None: ...
 
     def abort(self, request_id: str, attempt: int) -> None: ...
+
+    def allow(self, request_id: str, attempt: int, n_bytes: int) -> None: ...
+
+    def render(self, session_id: str, request_id: str, asked: Verbatim, lora: str) -> None: ...
 
     def inquire(self, session_id: str, request_id: str, attempt: int) -> None: ...
 

@@ -15,7 +15,6 @@ from google.protobuf.message import DecodeError
 from radixroute.events.net.tcp import keep_alive
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos.frames import HELLO, BadFrame, FrameReader, framed
-from radixroute.request.limits import Limits
 from radixroute.worker.api.inbox import ENGINE_GONE, take, why_not_opened
 from radixroute.worker.api.intake import Intake
 from radixroute.worker.api.worker_sessions import WorkerSession, WorkerSessions
@@ -30,9 +29,12 @@ SEND_BUFFER_BYTES = 256 * 1024
 class FrameServer:
     """Listens: `start`, `stop`."""
 
-    def __init__(self, sessions: WorkerSessions, limits: Limits, settings: WorkerSettings) -> None:
+    def __init__(
+        self, sessions: WorkerSessions, intakes: Callable[[], Intake], settings: WorkerSettings
+    ) -> None:
+        """`intakes` makes that of one worker session."""
         self._sessions = sessions
-        self._limits = limits
+        self._intakes = intakes
         self._settings = settings
         self._server: asyncio.Server | None = None
         self._open: set[_Connection] = set()
@@ -59,7 +61,7 @@ class FrameServer:
     def _connection(self) -> asyncio.Protocol:
         connection = _Connection(
             self._sessions,
-            Intake(self._limits),
+            self._intakes(),
             FrameReader(self._settings.max_message_bytes),
             self._settings.unread_timeout_s,
             self._open.discard,

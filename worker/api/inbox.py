@@ -4,6 +4,7 @@ from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import FinishReason
+from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.api.intake import Intake
 from radixroute.worker.api.worker_sessions import WorkerSession
 from radixroute.worker.engine.engine import refused_as
@@ -25,25 +26,32 @@ def why_not_opened(message: pb.EngineRequest) -> str:
 def take(session: WorkerSession, intake: Intake, message: pb.EngineRequest) -> None:
     """One message of a worker session. A bad request ends itself, never the session."""
     match message.WhichOneof("kind"):
-        case "submit":
-            request_id, attempt = message.submit.request_id, message.submit.attempt
-        case "chunk":
-            request_id, attempt = message.chunk.request_id, message.chunk.attempt
+        case "submit" | "chunk":
+            _take_part(session, intake, message)
         case "abort":
             if not intake.forget(message.abort.request_id, message.abort.attempt):
                 session.abort(message.abort.request_id, message.abort.attempt)
-            return
+        case "allow":
+            allow = message.allow
+            session.allow(allow.request_id, allow.attempt, allow.n_bytes)
+        case "render":
+            asked = message.render
+            verbatim = Verbatim(asked.path, asked.body, 0)
+            session.render(asked.request_id, verbatim, asked.lora)
         case "inquire":
             names = [(one.request_id, one.attempt) for one in message.inquire.attempts]
             session.inquire([name for name in names if not intake.has(*name)])
-            return
         case _:
-            return  # a message of a newer v1: additions must not end old sessions
+            pass  # a message of a newer v1: additions must not end old sessions
+
+
+def _take_part(session: WorkerSession, intake: Intake, message: pb.EngineRequest) -> None:
+    """Of a request; the last one begins it."""
+    is_first = message.WhichOneof("kind") == "submit"
+    part = message.submit if is_first else message.chunk
+    request_id, attempt = part.request_id, part.attempt
     try:
-        if message.WhichOneof("kind") == "submit":
-            submission = intake.submit(message.submit)
-        else:
-            submission = intake.chunk(message.chunk)
+        submission = intake.submit(message.submit) if is_first else intake.chunk(message.chunk)
         if submission is not None:
             session.submit(submission)
     except InvalidRequest as error:

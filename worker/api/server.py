@@ -8,7 +8,7 @@ read for too long closes its worker session, which aborts its requests. On one e
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -18,7 +18,6 @@ from radixroute.events.net.bind import is_loopback
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.request.errors import InvalidRequest, NoRoom
-from radixroute.request.limits import Limits
 from radixroute.worker.api.inbox import ENGINE_GONE, take, why_not_opened
 from radixroute.worker.api.intake import MAX_ID_LEN, Intake
 from radixroute.worker.api.worker_sessions import WorkerSession, WorkerSessions
@@ -42,11 +41,16 @@ class EngineServer(rpc.EngineServicer):
     """Answers the calls of `radixroute.v1.Engine`."""
 
     def __init__(
-        self, sessions: WorkerSessions, info: pb.GetInfoResponse, unread_timeout_s: float
+        self,
+        sessions: WorkerSessions,
+        info: pb.GetInfoResponse,
+        intakes: Callable[[], Intake],
+        unread_timeout_s: float,
     ) -> None:
+        """`intakes` makes that of one worker session."""
         self._sessions = sessions
         self._info = info
-        self._limits = Limits(info.max_model_len, info.vocab_size)
+        self._intakes = intakes
         self._unread_timeout_s = unread_timeout_s
 
     async def GetInfo(
@@ -88,7 +92,10 @@ class EngineServer(rpc.EngineServicer):
     async def Generate(self, request: pb.SubmitRequest, context: grpc.aio.ServicerContext) -> None:
         session = self._sessions.open_direct(request.request_id[:MAX_ID_LEN])
         try:
-            submission = Intake(self._limits).submit(request)
+            # What clients may not set is kept out of verbatim requests by routers alone.
+            if request.HasField("verbatim"):
+                raise InvalidRequest("verbatim", "is for routers: ask one of them")
+            submission = self._intakes().submit(request)
             if submission is None:
                 raise InvalidRequest("more_chunks", "Generate takes a prompt in one message")
             session.submit(submission)
@@ -123,7 +130,7 @@ class EngineServer(rpc.EngineServicer):
 
     async def _read(self, session: WorkerSession, context: grpc.aio.ServicerContext) -> None:
         """Take messages until the router closes its side; then the worker session is over."""
-        intake = Intake(self._limits)
+        intake = self._intakes()
         try:
             while (message := await context.read()) is not grpc.aio.EOF:
                 take(session, intake, message)

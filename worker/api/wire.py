@@ -1,7 +1,12 @@
 """Wire: what the engine put out, as the messages that a caller gets. Pure."""
 
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.request.wire import finish_to_proto, logprobs_to_proto, pack_tokens
+from radixroute.request.wire import (
+    finish_to_proto,
+    logprobs_to_proto,
+    pack_tokens,
+    passage_to_proto,
+)
 from radixroute.worker.api.streams import Piece
 from radixroute.worker.engine.engine import PromptReport, TokenOutput
 
@@ -17,6 +22,7 @@ def token_delta(request_id: str, output: TokenOutput, piece: Piece) -> pb.TokenD
         error=output.error,
         prompt=None if output.prompt is None else _prompt_report(output.prompt),
         logprobs=None if piece.logprobs is None else logprobs_to_proto(piece.logprobs),
+        passage=None if output.passage is None else passage_to_proto(output.passage),
     )
 
 

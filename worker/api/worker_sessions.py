@@ -14,14 +14,16 @@ from dataclasses import dataclass
 
 from radixroute.events.wire.records import SessionLoad
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.radix.ids import Tokens
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import FinishReason
 from radixroute.request.tokenizer import Tokenizer
-from radixroute.request.wire import finish_to_proto
+from radixroute.request.verbatim.records import Verbatim
+from radixroute.request.wire import finish_to_proto, pack_tokens
 from radixroute.worker.api.commands import EngineCommands
 from radixroute.worker.api.fences import Fences
 from radixroute.worker.api.intake import Submission
-from radixroute.worker.api.streams import AnswerStream
+from radixroute.worker.api.streams import AnswerStream, Piece
 from radixroute.worker.api.wire import token_delta
 from radixroute.worker.engine.engine import (
     NOT_HERE,
@@ -39,7 +41,7 @@ LATER_ATTEMPT = "request_id: a later attempt of this request runs here"
 @dataclass(frozen=True, slots=True)
 class _Answer:
     request_id: str  # the caller's
-    stream: AnswerStream
+    stream: AnswerStream | None  # None: its engine's own answer goes by
 
 
 class WorkerSession:
@@ -89,8 +91,12 @@ class WorkerSession:
             emitted=submission.emitted,
             dispatch_seq=submission.dispatch_seq,
             scope=submission.scope,
+            verbatim=submission.verbatim,
+            allowance=submission.allowance,
         )
-        stream = AnswerStream(self._sessions.tokenizer, request, submission.emitted_text_len)
+        stream = None
+        if request.verbatim is None:
+            stream = AnswerStream(self._sessions.tokenizer, request, submission.emitted_text_len)
         if not self._sessions.fence(self, *caller_key):
             self.refuse(*caller_key, FinishReason.INVALID, LATER_ATTEMPT)
             return
@@ -114,6 +120,16 @@ class WorkerSession:
         engine_id = self._engine_ids.get((request_id, attempt))
         if engine_id is not None:
             self._sessions.engine.abort(engine_id, attempt)
+
+    def allow(self, request_id: str, attempt: int, n_bytes: int) -> None:
+        """So much more of a verbatim answer may come; an unknown request has crossed its end."""
+        engine_id = self._engine_ids.get((request_id, attempt))
+        if engine_id is not None:
+            self._sessions.engine.allow(engine_id, attempt, n_bytes)
+
+    def render(self, request_id: str, asked: Verbatim, lora: str) -> None:
+        """Its answer comes among the outputs."""
+        self._sessions.engine.render(self.session_id, request_id, asked, lora)
 
     def inquire(self, attempts: Iterable[tuple[str, int]]) -> None:
         """Those that are not here any more end once more, behind all that is sent by now."""
@@ -176,6 +192,11 @@ class WorkerSession:
             )
         )
 
+    def deliver_rendered(self, request_id: str, tokens: Tokens | None) -> None:
+        packed = b"" if tokens is None else pack_tokens(tokens)
+        rendered = pb.Rendered(request_id=request_id, token_ids=packed)
+        self._put(pb.StepOutput(rendered=[rendered], acknowledged_dispatch=self._acknowledged))
+
     def deliver_refusal(self, output: TokenOutput) -> None:
         """The engine would not take a request."""
         delta = self._delta(output)
@@ -187,7 +208,10 @@ class WorkerSession:
         answer = self._answers.get(key)
         if answer is None:
             return None  # cut at a stop string before: this is the engine's word on the abort
-        piece = answer.stream.take(output)
+        if answer.stream is None:
+            piece = Piece((), "", output.finish, False)
+        else:
+            piece = answer.stream.take(output)
         if piece.finish is not None:
             del self._answers[key]
             del self._engine_ids[(answer.request_id, output.attempt)]
@@ -295,6 +319,11 @@ class WorkerSessions:
         session = self._sessions.get(output.session_id)
         if session is not None:
             session.deliver_refusal(output)
+
+    def deliver_rendered(self, session_id: str, request_id: str, tokens: Tokens | None) -> None:
+        session = self._sessions.get(session_id)
+        if session is not None:
+            session.deliver_rendered(request_id, tokens)
 
     def load(self, progress: Iterable[WorkerSessionProgress]) -> tuple[SessionLoad, ...]:
         """Load by router. A router's newest session says what was acknowledged."""

@@ -14,6 +14,7 @@ The way in: `companion` (`companion.py`), which makes the `host` of a `WorkerSer
     companion.py    `Companion`: one engine from join to its end
     calls.py        requests that run there, and what came back of each
     listening.py    one answer, from its HTTP head to its end
+    relaying.py     one that goes to its client as it is
     refusals.py     what is answered without asking the engine
     tick.py         outputs of one turn as one step, and how long steps take
     health.py       whether it lives and moves

@@ -26,6 +26,16 @@ class Cancellable(Protocol):
     def cancel(self) -> None: ...
 
 
+class Relayed(Protocol):
+    """Where a verbatim call's answer goes by."""
+
+    @property
+    def is_paused(self) -> bool:
+        """It waits for its client: the engine may have no more to do."""
+
+    def allow(self, n_bytes: int) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """One request under way. Times are of the caller's clock, in ns."""
@@ -37,6 +47,7 @@ class Call:
     n_output: int = 0  # output tokens so far, resumed ones included
     first_ns: int | None = None  # its first token
     exchange: Cancellable | None = None
+    relaying: Relayed | None = None  # of a verbatim one
 
     @property
     def key(self) -> tuple[str, int]:
@@ -68,6 +79,11 @@ class Calls:
     def __contains__(self, key: tuple[str, int]) -> bool:
         return key in self._calls
 
+    @property
+    def n_awaited(self) -> int:
+        """Those that the engine has something to do for, as far as known. O(calls)."""
+        return sum(1 for call in self if call.relaying is None or not call.relaying.is_paused)
+
     def find(self, request_id: str, attempt: int) -> Call | None:
         return self._calls.get((request_id, attempt))
 
@@ -79,8 +95,8 @@ class Calls:
     def begin(self, request: EngineRequest, *, uncached_tokens: int, now_ns: int) -> Call:
         """From here on it counts as load."""
         n_emitted = len(request.emitted)
-        n_tokens = len(request.prompt) + n_emitted
-        call = Call(request, now_ns, uncached_tokens, self._blocks_of(n_tokens), n_emitted)
+        n_blocks = self._blocks_of(request.n_tokens)
+        call = Call(request, now_ns, uncached_tokens, n_blocks, n_emitted)
         if call.key in self._calls:
             raise BrokenInvariant("a call begins twice")
         self._calls[call.key] = call
@@ -94,9 +110,11 @@ class Calls:
         """What the engine said as an output; None: nobody waits for it any more."""
         if self._calls.get(call.key) is not call:
             return None
-        position = call.n_output
-        if heard.token_ids:
-            self._grow(call, len(heard.token_ids), now_ns)
+        passage = heard.passage
+        position = 0 if passage is not None else call.n_output
+        n_tokens = len(heard.token_ids) if passage is None else passage.n_tokens
+        if n_tokens or passage is not None:
+            self._grow(call, n_tokens, now_ns)
         if heard.finish is not None:
             self._drop(call)
         return TokenOutput(
@@ -107,8 +125,9 @@ class Calls:
             token_ids=heard.token_ids,
             finish=heard.finish,
             error=heard.error,
-            prompt=_report(call, heard.cached_tokens),
+            prompt=_report(call, heard),
             logprobs=heard.logprobs,
+            passage=passage,
         )
 
     def cancel(self, call: Call) -> TokenOutput:
@@ -156,7 +175,8 @@ class Calls:
             call.first_ns = now_ns
             load.queued_tokens -= call.uncached_tokens
         call.n_output += n_tokens
-        n_blocks = self._blocks_of(len(call.request.prompt) + call.n_output)
+        n_prompt = call.request.n_tokens - len(call.request.emitted)
+        n_blocks = self._blocks_of(n_prompt + call.n_output)
         load.active_blocks += n_blocks - call.n_blocks
         call.n_blocks = n_blocks
 
@@ -187,14 +207,17 @@ def ended(
     )
 
 
-def _report(call: Call, cached_tokens: int | None) -> PromptReport | None:
+def _report(call: Call, heard: Heard) -> PromptReport | None:
     """Of what was sent as prompt, emitted tokens count as resumed. It waited unseen: no queue time.
 
     Without a place in the event stream: nobody knows when the engine looked its cache up.
     """
+    cached_tokens = heard.cached_tokens
     if cached_tokens is None or call.first_ns is None:
         return None
     n_prompt, n_emitted = len(call.request.prompt), len(call.request.emitted)
+    if call.request.verbatim is not None:
+        n_prompt = heard.prompt_tokens or 0
     return PromptReport(
         prompt_tokens=n_prompt,
         cached_tokens=min(cached_tokens, n_prompt),

@@ -14,10 +14,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
+import numpy as np
+
 from radixroute.events.wire.compat import salt_of
 from radixroute.events.wire.records import Event
 from radixroute.request.sampling import FinishReason
 from radixroute.request.tokenizer import Tokenizer
+from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.companions.cache.follower import EventFollower
 from radixroute.worker.companions.cache.mirror import CacheMirror
 from radixroute.worker.companions.cache.salts import Salts
@@ -28,6 +31,7 @@ from radixroute.worker.companions.http_client import EngineHttp
 from radixroute.worker.companions.join.joining import Joined, Joining
 from radixroute.worker.companions.listening import Listening
 from radixroute.worker.companions.refusals import finish_already, refusal_of
+from radixroute.worker.companions.relaying import Relaying
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.companions.tick import StepMeter, Tick
 from radixroute.worker.engine.engine import (
@@ -43,6 +47,8 @@ from radixroute.worker.settings import WorkerSettings
 
 # Between two looks, however many requests an engine refuses.
 _PAUSE_S = 0.05
+# For tokens of a prompt: longer than that nobody waits for a better guess.
+_RENDER_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +89,8 @@ class Companion:
         self._look_now = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._is_dead = False
+        self._rendering: set[asyncio.Task[None]] = set()
+        self._n_renders_refused = 0  # ways to ask for tokens that this server has not
         # From the join on.
         self._joined: Joined | None = None
         self._http: EngineHttp | None = None
@@ -155,6 +163,38 @@ class Companion:
             self._tick.output(self._calls.cancel(call))
             self._rest_if_idle()
 
+    def allow(self, request_id: str, attempt: int, n_bytes: int) -> None:
+        """Its client has taken so much of a verbatim answer."""
+        call = self._calls.find(request_id, attempt)
+        if call is not None and call.relaying is not None:
+            if call.relaying.is_paused:
+                self._vitals.moved(time.monotonic_ns())
+            call.relaying.allow(n_bytes)
+
+    def render(self, session_id: str, request_id: str, asked: Verbatim, lora: str) -> None:
+        """Asks the engine, beside whatever runs there."""
+        task = asyncio.create_task(self._render(session_id, request_id, asked, lora))
+        self._rendering.add(task)
+        task.add_done_callback(self._rendering.discard)
+
+    async def _render(self, session_id: str, request_id: str, asked: Verbatim, lora: str) -> None:
+        joined, http, tokens = self._joined, self._http, None
+        if joined is not None and http is not None and not self._is_dead:
+            model = lora or joined.statement.model
+            asks = joined.dialect.renders(asked, model)
+            for number, ask in enumerate(asks):
+                if number < self._n_renders_refused:
+                    continue
+                answer = await http.ask(ask, _RENDER_S)
+                tokens = joined.dialect.rendered(answer)
+                if tokens is not None:
+                    break
+                if answer.status in (403, 404, 405):  # not of this server: never again
+                    self._n_renders_refused = max(self._n_renders_refused, number + 1)
+        self._listener.on_rendered(
+            session_id, request_id, None if tokens is None else np.array(tokens, np.uint32)
+        )
+
     def inquire(self, session_id: str, request_id: str, attempt: int) -> None:
         """One that is not here ends once more: what it had to say is said, or was lost."""
         if self._calls.find(request_id, attempt) is None:
@@ -171,6 +211,8 @@ class Companion:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+        for task in list(self._rendering):
+            task.cancel()
         if self._http is not None:
             self._http.close()
         if self._follower is not None:
@@ -199,14 +241,21 @@ class Companion:
         cached = 0
         if self._mirror is not None:
             cached = self._mirror.cached_tokens(request.prompt, request.scope)
-        n_tokens = len(request.prompt) + len(request.emitted)
-        call = self._calls.begin(request, uncached_tokens=n_tokens - cached, now_ns=now_ns)
+        n_uncached = request.n_tokens - cached
+        call = self._calls.begin(request, uncached_tokens=n_uncached, now_ns=now_ns)
         dialect = joined.dialect
         if request.scope.salt or request.scope.tenant:
             self._salts.add(dialect.salt(request.scope), salt_of(request.scope))
         self._n_calls += 1
         model = request.scope.lora or joined.statement.model
         call_id = f"{self._name}{self._n_calls:016x}"
+        if request.verbatim is not None:
+            ask = dialect.verbatim(request, call_id, model)
+            relaying = Relaying(dialect, partial(self._hear, call), request.allowance)
+            call.relaying = relaying
+            call.exchange = exchange = http.send(ask, relaying)
+            relaying.bring(exchange)
+            return
         is_cut = self._follower is not None and self._follower.is_cut
         ask = dialect.call(request, call_id, model, tells_again=is_cut)
         listening = Listening(dialect, partial(self._hear, call), request.sampling.logprobs)
@@ -220,10 +269,17 @@ class Companion:
         output = self._calls.hear(call, heard, now_ns)
         if output is None:
             return
+        if heard.passage is not None:
+            self._vitals.moved(now_ns)
+            if is_first:
+                self._meter.unread()
+            elif heard.passage.n_tokens:
+                self._meter.output(call, heard.passage.n_tokens, now_ns, is_first=False)
         if heard.token_ids:
             self._vitals.moved(now_ns)
             self._meter.output(call, len(heard.token_ids), now_ns, is_first=is_first)
-        if is_first and not heard.token_ids and heard.finish is not FinishReason.ABORT:
+        has_output = bool(heard.token_ids) or heard.passage is not None
+        if is_first and not has_output and heard.finish is not FinishReason.ABORT:
             self._refused(output)
         else:
             self._tick.output(output)
@@ -297,7 +353,7 @@ class Companion:
             return ""
         numbers = joined.dialect.numbers(page.body)
         now_ns = time.monotonic_ns()
-        reason = self._vitals.counted(numbers, now_ns, has_calls=bool(len(self._calls)))
+        reason = self._vitals.counted(numbers, now_ns, has_calls=self._calls.n_awaited > 0)
         if not reason and self._vitals.moved_ns == now_ns:
             self._tick.wake()
         return reason

@@ -44,6 +44,15 @@ class Exchange:
         self.connection: Connection | None = None
         self.may_repeat = False  # the connection was kept: it may have been closed just then
 
+    def pause(self) -> None:
+        """Its answer is not read for now; nothing happens once it is over."""
+        if self.connection is not None:
+            self.connection.pause()
+
+    def resume(self) -> None:
+        if self.connection is not None:
+            self.connection.resume()
+
     def cancel(self) -> None:
         """Nobody hears the rest; the engine learns it from the connection. Idempotent."""
         self.sink = None
@@ -78,6 +87,14 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def pause(self) -> None:
+        if self.is_open and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.is_open and not self._transport.is_reading():
+            self._transport.resume_reading()
 
     # -- asyncio.Protocol
 
@@ -139,6 +156,7 @@ class Connection(asyncio.Protocol):
 
     def _over(self, exchange: Exchange) -> None:
         keeps = self._keeps and self.is_open
+        self.resume()
         self._exchange, exchange.connection = None, None
         sink, exchange.sink = exchange.sink, None
         self._owner.released(self, is_open=keeps)

@@ -19,6 +19,8 @@ def refusal_of(request: EngineRequest, info: EngineInfo, *, is_running: bool) ->
         return RUNS_ALREADY
     if request.scope.lora and request.scope.lora not in info.adapters:
         return NO_ADAPTER
+    if request.verbatim is not None:
+        return ""  # the rest is the engine's to say
     if len(request.prompt) + request.sampling.max_tokens > info.max_model_len:
         return TOO_LONG  # it would be cut short there, without a word
     if len(request.emitted) and request.sampling.reads_output and info.resent_is_prompt:

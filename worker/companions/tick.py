@@ -90,6 +90,10 @@ class StepMeter:
         else:
             self._decode += n_tokens
 
+    def unread(self) -> None:
+        """A prompt of which nobody knows what it took was in the open step, or before."""
+        self._is_spread = True
+
     def idle(self) -> None:
         """Nothing runs there: what arrived was the last step."""
         self._close()

@@ -13,6 +13,7 @@ from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.errors import InvalidRequest, NoRoom
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
+from radixroute.request.verbatim.records import Passage, Verbatim
 
 # Of an attempt that was asked after and is not there.
 NOT_HERE: Final = "request_id: no such attempt runs here"
@@ -30,6 +31,16 @@ class EngineRequest:
     emitted: Tokens  # shape (k,), k = 0 unless resumed
     dispatch_seq: int = 0
     scope: RequestScope = UNSCOPED  # it shares blocks within this alone
+    # Set: what it is, instead of prompt and sampling; of engines that take such.
+    verbatim: Verbatim | None = None
+    allowance: int = 0  # bytes of its answer that may be put out; `EngineHost.allow` gives more
+
+    @property
+    def n_tokens(self) -> int:
+        """That the engine must know before it makes a new one; of a verbatim one, a guess."""
+        if self.verbatim is not None:
+            return self.verbatim.n_tokens
+        return len(self.prompt) + len(self.emitted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,7 @@ class TokenOutput:
     error: str = ""
     prompt: PromptReport | None = None
     logprobs: Logprobs | None = None  # of `token_ids`; None: not asked for
+    passage: Passage | None = None  # of a verbatim request, instead of ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,7 @@ class EngineInfo:
     # on output cannot go on; or it takes no output of others at all.
     resent_is_prompt: bool = False
     cannot_resume: bool = False
+    takes_verbatim: bool = False
 
 
 class Engine(Protocol):

@@ -7,7 +7,9 @@ or another's behind its own wire (a companion). Protocols only; all on one event
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
+from radixroute.radix.ids import Tokens
 from radixroute.request.tokenizer import Tokenizer
+from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.engine.engine import EngineInfo, EngineRequest, EngineStep, TokenOutput
 
 
@@ -18,6 +20,9 @@ class EngineListener(Protocol):
 
     def on_refused(self, output: TokenOutput) -> None:
         """The end of a request that never began."""
+
+    def on_rendered(self, session_id: str, request_id: str, tokens: Tokens | None) -> None:
+        """The answer to `render`; None: the engine does not tell."""
 
     def on_dead(self, reason: str) -> None:
         """The engine's life is over: nothing comes any more."""
@@ -42,6 +47,12 @@ class EngineHost(Protocol):
 
     def abort(self, request_id: str, attempt: int) -> None:
         """Nothing happens for what has ended already."""
+
+    def allow(self, request_id: str, attempt: int, n_bytes: int) -> None:
+        """So much more of a verbatim answer may be put out. Nothing happens for what has ended."""
+
+    def render(self, session_id: str, request_id: str, asked: Verbatim, lora: str) -> None:
+        """What tokens would it make of that prompt? Answered through the listener, once."""
 
     def inquire(self, session_id: str, request_id: str, attempt: int) -> None:
         """Ends it once more, behind all its outputs, if it is not here any more."""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 
+from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.engine.engine import EngineInfo, EngineRequest
 from radixroute.worker.engine.host import EngineListener
 from radixroute.worker.errors import EngineDead, MalformedMessage, StartFailed
@@ -98,6 +99,13 @@ class EngineProcess:
 
     def abort(self, request_id: str, attempt: int) -> None:
         self._send(Abort(request_id, attempt))
+
+    def allow(self, request_id: str, attempt: int, n_bytes: int) -> None:
+        """Engines of ours take no verbatim requests."""
+
+    def render(self, session_id: str, request_id: str, asked: Verbatim, lora: str) -> None:
+        """The same: it does not tell."""
+        self._listener.on_rendered(session_id, request_id, None)
 
     def inquire(self, session_id: str, request_id: str, attempt: int) -> None:
         """If it does not run there, it ends once more, in order with what else comes."""

@@ -18,6 +18,7 @@ The way in: `HttpDoor` in `door.py`.
     completion.py       one completion from its body to its last byte
     asked/              what clients ask
     answers.py          answers as they go out: streamed, or whole
+    passing.py          an engine's own answer as it goes by
     wording.py          the JSON of answers
     probabilities.py    log probabilities in that JSON
 """

@@ -9,15 +9,21 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.errors import InvalidRequest
+from radixroute.router.api.asked import AskedVerbatim
+from radixroute.router.api.giants.forms import Form
 from radixroute.router.api.http import replies
 from radixroute.router.api.http.answers import Answers, Streamed, Whole
 from radixroute.router.api.http.asked.bodies import Read, read_body
-from radixroute.router.api.http.asked.openai_request import Defaults, OpenAIRequest
+from radixroute.router.api.http.asked.fields import NotSpoken
+from radixroute.router.api.http.asked.openai_request import Defaults, OpenAIRequest, Sender
+from radixroute.router.api.http.asked.verbatim_body import read_verbatim
 from radixroute.router.api.http.connection import HttpConnection
+from radixroute.router.api.http.passing import Passing
 from radixroute.router.api.http.probabilities import Probabilities
 from radixroute.router.api.http.replies import Header
 from radixroute.router.api.http.request_reader import Incoming
@@ -35,6 +41,9 @@ _log = logging.getLogger(__name__)
 
 MAX_ID_LEN: Final = 128  # of a client's own id of a request, which it gets back
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
+_NOT_TEXT = InvalidRequest(
+    "messages", "have more in them than text: the engines of this cluster read text"
+)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -150,25 +159,8 @@ class Completion:
 
     async def _ask(self) -> None:
         try:
-            read = read_body(
-                self._incoming.body, is_chat=self._is_chat, allowed=self._desk.client_fields
-            )
-            self._incoming.body = b""
-            if read.body.stream:
-                self._head = StreamHead(
-                    self._connection,
-                    self._id_headers(),
-                    sign_s=self._desk.sign_s,
-                    now_s=self._desk.now_s(),
-                )
-            self._reception.runtime.core.count(Count.FIELDS_DROPPED, read.n_dropped)
-            asked = self._asked(read)
-            self._n, self._n_open = read.n, read.n_answers
-            specs = [spec for one in asked for spec in await self._admit(one, read.n)]
-            served = self._reception.runtime.handshake.served
-            if served is None:
-                raise BrokenInvariant("a prompt was read without a tokenizer")
-            self._answers = self._answers_to(read, served)
+            data, self._incoming.body = self._incoming.body, b""
+            specs = await self._ask_here(data)
             for spec, choice in zip(specs, list(self._choices), strict=True):
                 if not self._is_over:
                     self._reception.submit(spec, choice)
@@ -178,26 +170,85 @@ class Completion:
             _log.exception("request %s failed inside the router", self._request_id)
             self.failed(error)
 
-    def _asked(self, read: Read) -> list[OpenAIRequest]:
-        body = read.body
-        model = body.model or ""
-        is_adapter = model in self._reception.runtime.core.adapters.served
-        session = self._incoming.header(b"x-session-id") or body.prompt_cache_key or ""
-        return [
-            OpenAIRequest(
-                body=body,
-                form=form,
-                data=data,
-                session_key=session,
-                tenant=self._tenant,
-                model="" if is_adapter else model,
-                lora=model if is_adapter else "",
-                defaults=self._desk.defaults,
-                cache_salt=read.cache_salt,
-                priority=read.priority,
+    async def _ask_here(self, data: bytes) -> list[RequestSpec]:
+        """What it asks for, read; or handed on, if only another's engine understands it."""
+        allowed = self._desk.client_fields
+        try:
+            read = read_body(data, is_chat=self._is_chat, allowed=allowed)
+        except NotSpoken as refusal:
+            return await self._ask_verbatim(data, refusal)
+        if not await self._is_spoken(read):
+            return await self._ask_verbatim(data, _NOT_TEXT)
+        if read.body.stream:
+            self._head = StreamHead(
+                self._connection,
+                self._id_headers(),
+                sign_s=self._desk.sign_s,
+                now_s=self._desk.now_s(),
             )
-            for form, data in read.prompts
-        ]
+        self._reception.runtime.core.count(Count.FIELDS_DROPPED, read.n_dropped)
+        asked = [self._asked(read, form, prompt) for form, prompt in read.prompts]
+        self._n, self._n_open = read.n, read.n_answers
+        specs = [spec for one in asked for spec in await self._admit(one, read.n)]
+        served = self._reception.runtime.handshake.served
+        if served is None:
+            raise BrokenInvariant("a prompt was read without a tokenizer")
+        self._answers = self._answers_to(read, served)
+        return specs
+
+    async def _is_spoken(self, read: Read) -> bool:
+        """False: its chat has more in it than text, and somebody understands that. Who serves alone
+        what the door speaks does not look."""
+        if not self._reception.may_take_verbatim:
+            return True
+        for number, is_plain in enumerate(read.plain_pieces()):
+            if not is_plain:
+                return not await self._reception.takes_verbatim()
+            if number:
+                await asyncio.sleep(0)  # others have their turn
+        return True
+
+    async def _ask_verbatim(self, data: bytes, refusal: InvalidRequest) -> list[RequestSpec]:
+        """As it is, to an engine that understands it. Raises `refusal` where there is none."""
+        body = read_verbatim(data, is_chat=self._is_chat, allowed=self._desk.client_fields)
+        self._reception.runtime.core.count(Count.FIELDS_DROPPED, body.n_dropped)
+        sender = self._sender(body.model, body.prompt_cache_key, body.cache_salt, body.priority)
+        readable = None
+        if body.readable is not None:
+            typed, form, prompt = body.readable
+            readable = OpenAIRequest(sender, typed, form, prompt, self._desk.defaults)
+        self._n = self._n_open = 1
+        self._claim(self._request_id)
+        (stream,) = self._choices
+        asked = AskedVerbatim(
+            asked=sender,
+            verbatim=body.verbatim,
+            readable=readable,
+            renders=body.renders,
+            sampling=body.sampling,
+            refusal=refusal,
+        )
+        spec = await self._reception.admit_verbatim(asked, self._request_id)
+        self._answers = Passing(self._connection, partial(self._reception.allow, stream))
+        return [self._traced(spec)]
+
+    def _asked(self, read: Read, form: Form, prompt: bytes) -> OpenAIRequest:
+        body = read.body
+        sender = self._sender(
+            body.model or "", body.prompt_cache_key or "", read.cache_salt, read.priority
+        )
+        return OpenAIRequest(sender, body, form, prompt, self._desk.defaults)
+
+    def _sender(self, model: str, cache_key: str, salt: str, priority: int | None) -> Sender:
+        is_adapter = model in self._reception.runtime.core.adapters.served
+        return Sender(
+            session_key=self._incoming.header(b"x-session-id") or cache_key,
+            tenant=self._tenant,
+            model="" if is_adapter else model,
+            lora=model if is_adapter else "",
+            cache_salt=salt,
+            priority=priority,
+        )
 
     async def _admit(self, asked: OpenAIRequest, n: int) -> list[RequestSpec]:
         """One prompt, as the requests of its answers."""
@@ -205,13 +256,17 @@ class Completion:
         request_id = self._request_id if first else self._reception.draw_id(self._tenant)
         self._claim(request_id)
         spec = await self._reception.admit(asked, request_id, remaining_s=None)
-        traceparent = self._incoming.header(b"traceparent")
-        if _TRACEPARENT.fullmatch(traceparent):
-            spec = replace(spec, traceparent=traceparent)
+        spec = self._traced(spec)
         specs = self._reception.fan_out(spec, n) if n > 1 else (spec,)
         for other in specs[1:]:
             self._claim(other.request_id)
         return list(specs)
+
+    def _traced(self, spec: RequestSpec) -> RequestSpec:
+        traceparent = self._incoming.header(b"traceparent")
+        if not _TRACEPARENT.fullmatch(traceparent):
+            return spec
+        return replace(spec, traceparent=traceparent)
 
     def _claim(self, request_id: str) -> None:
         choice = Choice(self, request_id, len(self._choices))
@@ -257,9 +312,11 @@ class Completion:
         usage = emit.usage
         if usage is None:
             return self._id_headers()
-        return (
+        told = (
             *self._id_headers(),
             (b"X-Radixroute-Worker", usage.worker_id.encode()),
             (b"X-Radixroute-Predicted-Tokens", b"%d" % usage.predicted_tokens),
-            (b"X-Radixroute-Cached-Tokens", b"%d" % usage.cached_tokens),
         )
+        if emit.passage is not None and usage.by_attempt[-1].cached_tokens is None:
+            return told  # an engine's own stream tells at its end, if at all
+        return (*told, (b"X-Radixroute-Cached-Tokens", b"%d" % usage.cached_tokens))

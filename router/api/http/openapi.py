@@ -1,7 +1,7 @@
 """OpenAPI: the description of this door, as it is published at /openapi.json.
 
-Made once. It names the fields that are spoken and their bounds; a field it does not name is refused
-by name, but for those that only say who asks.
+Made once. It names the fields that are spoken and their bounds; one with a field it does not name
+goes to an engine that understands it, or is refused by that name.
 """
 
 from typing import Any, Final

@@ -215,6 +215,21 @@ COUNT_ROWS: tuple[Row, ...] = (
         "radixroute_http_fields_dropped_total",
         "Fields of requests over HTTP that reach into an engine and that clients may not set",
     ),
+    _one(
+        Count.VERBATIM,
+        "radixroute_verbatim_requests_total",
+        "Requests that go as they came to an engine that understands more of them",
+    ),
+    _one(
+        Count.VERBATIM_RENDERED,
+        "radixroute_verbatim_requests_rendered_total",
+        "Of these, those of which an engine told the tokens before they were sent",
+    ),
+    _one(
+        Count.VERBATIM_UNREAD,
+        "radixroute_verbatim_requests_unread_total",
+        "Of these, those whose prompt the router cannot read: sent by load alone, not audited",
+    ),
     _by(
         "reason",
         "radixroute_http_refused_total",

@@ -103,15 +103,15 @@ class Watch:
         return actions + self._watch_waiting(now_ns) + self._watch_begun(now_ns)
 
     def _watch_waiting(self, now_ns: int) -> list[Action]:
-        """Who waits for nobody: no worker serves, or none that serves its adapter, and none may
-        before long. O(adapters that somebody waits for), and for each that ends."""
+        """Who waits for nobody: no worker serves, or none that meets its need, and none may
+        before long. O(needs of who waits), and for each that ends."""
         members, waiting = self._state.members, self._state.waiting
         if members.absent or any(member.may_serve for member in members):
             self._last_hope_ns = now_ns
         is_hopeless = now_ns - self._last_hope_ns >= self._no_worker_wait_ns
-        adapters, actions = members.adapters, list[Action]()
+        fleet, actions = members.adapters, list[Action]()
         for line in list(waiting.lines.values()):
-            if is_hopeless or not adapters.may_serve(line.adapter):
+            if is_hopeless or not fleet.may_serve(line.need):
                 for request in list(takewhile(partial(self._has_waited, now_ns), line)):
                     actions += self._dispatcher.fail(request, Failure.NO_WORKERS, now_ns)
         return actions

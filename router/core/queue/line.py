@@ -1,4 +1,4 @@
-"""Line: who waits for one adapter, or for the model as it is. Not every worker can take them.
+"""Line: who has one need, or none. Not every worker can take them: adapters, verbatim requests.
 
 Owns its requests in order: those that lost a worker, and lanes filed by level and by what their
 tenants were served. A lane is one tenant's requests of one band: the oldest is its head, and no
@@ -43,10 +43,10 @@ class Lane:
 
 
 class Line:
-    """Of one adapter; its name is empty for the model as it is."""
+    """Of one need; empty: what all workers serve."""
 
-    def __init__(self, adapter: str) -> None:
-        self.adapter = adapter
+    def __init__(self, need: str) -> None:
+        self.need = need
         self.lost: SortedDict = SortedDict()  # Key -> Request
         self.levels = [SortedList() for _ in range(N_BANDS)]  # (served, order of the lane, lane)
         self.policies: dict[str, int] = {}  # requests by the policy that they name
@@ -93,11 +93,11 @@ class Line:
         """Raises BrokenInvariant."""
         lanes = [lane for level in self.levels for _, _, lane in level]
         if len(self) != len(self.lost) + sum(len(lane.requests) for lane in lanes):
-            raise BrokenInvariant(f"adapter {self.adapter!r}: a request is in no lane, or in two")
+            raise BrokenInvariant(f"need {self.need!r}: a request is in no lane, or in two")
         if len(self) != sum(self.policies.values()):
-            raise BrokenInvariant(f"adapter {self.adapter!r}: policies do not add up")
-        if any(request.spec.scope.lora != self.adapter for request in self):
-            raise BrokenInvariant(f"adapter {self.adapter!r}: a request waits for another one")
+            raise BrokenInvariant(f"need {self.need!r}: policies do not add up")
+        if any(request.spec.need != self.need for request in self):
+            raise BrokenInvariant(f"need {self.need!r}: a request waits for another one")
 
 
 class Place(NamedTuple):

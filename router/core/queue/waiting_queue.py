@@ -5,9 +5,9 @@ their room is reserved. Then bands 0 to 9, 0 first; each `age_ns` of waiting lif
 band, so that none starves. In a band the tenant that was served least (`Tenants`), and of one
 tenant by arrival. A policy looks at the bounded front of that order and may have its own inside it.
 
-Whoever waits for an adapter stands in a `Line` of its own, so that a front can leave out those
-that nobody could take. Verbs cost O(log n), and O(lines) where all of them must be looked at. No
-clock, no I/O; the dispatcher calls.
+Whoever has a need that not every worker meets stands in a `Line` of its own, so that a front can
+leave out those that nobody could take. Verbs cost O(log n), and O(lines) where all of them must be
+looked at. No clock, no I/O; the dispatcher calls.
 """
 
 import heapq
@@ -42,9 +42,9 @@ class WaitingQueue:
         self._max_tokens = max_tokens
         self._age_ns = age_ns
         self._places: dict[str, Place] = {}
-        # By adapter: those in which somebody waits, and always that of the model as it is.
+        # By need: those in which somebody waits, and always that of no need.
         self._lines = {"": Line("")}
-        self._lanes: dict[str, dict[tuple[str, int], Lane]] = {}  # by tenant; adapter and band
+        self._lanes: dict[str, dict[tuple[str, int], Lane]] = {}  # by tenant; need and band
         self._due: list[tuple[int, int, Lane]] = []  # heap: when a lane's head ages by a band
         self._stale: dict[int, Lane] = {}  # lanes whose tenant was served since they were filed
         self.tenants = Tenants()
@@ -66,7 +66,7 @@ class WaitingQueue:
 
     @property
     def lines(self) -> Mapping[str, Line]:
-        """By adapter: those in which somebody waits, and that of the model as it is. Read only."""
+        """By need: those in which somebody waits, and that of no need. Read only."""
         return self._lines
 
     @property
@@ -106,9 +106,9 @@ class WaitingQueue:
         key = Key(spec.arrival_ns, request.number, self._order)
         self._n_tokens += request.prompt_tokens
         self.policies[spec.policy] = self.policies.get(spec.policy, 0) + 1
-        line = self._lines.get(spec.scope.lora)
+        line = self._lines.get(spec.need)
         if line is None:
-            line = self._lines[spec.scope.lora] = Line(spec.scope.lora)
+            line = self._lines[spec.need] = Line(spec.need)
         line.add(request)
         if request.is_resumed or request.emitted:
             line.lost[key] = request
@@ -137,8 +137,8 @@ class WaitingQueue:
             self._n_lost -= 1
         else:
             self._leave(lane, place.key, now_ns)
-        if line.adapter and not len(line):
-            del self._lines[line.adapter]
+        if line.need and not len(line):
+            del self._lines[line.need]
 
     def serve(self, tenant: str, *, prefill: int = 0, decode: int = 0) -> None:
         """This tenant was given so many tokens."""
@@ -157,15 +157,15 @@ class WaitingQueue:
     ) -> Front:
         """The first `limit` requests. O(limit log n), whatever waits behind them.
 
-        Without those who wait for adapters that are `parked`; and of each that is `busy` only the
+        Without those whose needs are `parked`; and of each that is `busy` only the
         first of a level, on top: nobody can take it, but others may have to stay behind it.
         """
         lines = [line for name, line in self._lines.items() if name not in parked]
         lost = self._first_lost(lines, limit) if self._n_lost else []
         room = limit - len(lost)
         self._refile(now_ns)
-        taking = {line.adapter: line for line in lines if line.adapter not in busy}
-        waiting = [line for line in lines if line.adapter in busy]
+        taking = {line.need: line for line in lines if line.need not in busy}
+        waiting = [line for line in lines if line.need in busy]
         levels: list[list[Request]] = []
         for number in range(N_BANDS):
             if room <= 0:
@@ -247,7 +247,7 @@ class WaitingQueue:
     def _of_tenant(self, name: str, number: int, lines: Container[str]) -> Iterator[Request]:
         """A tenant's requests of one level by arrival: bands that have aged into it are one."""
         lanes = self._lanes[name].values()
-        here = [lane for lane in lanes if lane.filed is not None and lane.line.adapter in lines]
+        here = [lane for lane in lanes if lane.filed is not None and lane.line.need in lines]
         items = [lane.requests.items() for lane in here if lane.filed and lane.filed[0] == number]
         return (request for _, request in heapq.merge(*items))
 
@@ -260,9 +260,9 @@ class WaitingQueue:
         """Where one more waits."""
         tenant = self.tenants.enter(name, self._least_served())
         lanes = self._lanes.setdefault(name, {})
-        lane = lanes.get((line.adapter, band))
+        lane = lanes.get((line.need, band))
         if lane is None:
-            lane = lanes[line.adapter, band] = Lane(line, tenant, band, self._order)
+            lane = lanes[line.need, band] = Lane(line, tenant, band, self._order)
         return lane
 
     def _leave(self, lane: Lane, key: Key, now_ns: int) -> None:
@@ -271,7 +271,7 @@ class WaitingQueue:
         if not lane.requests:
             lane.line.unfile(lane)
             lanes = self._lanes[lane.tenant.name]
-            del lanes[lane.line.adapter, lane.band]
+            del lanes[lane.line.need, lane.band]
             if not lanes:
                 del self._lanes[lane.tenant.name]
         elif was_head:

@@ -78,8 +78,8 @@ class AtOnce:
         decision = Decision(ask.attempt + 1, self._name, view, choice.chosen, choice.reason)
         return Plan((Bound(ask, decision),))
 
-    def idle(self, snapshot: Snapshot, adapter: str) -> Plan | None:
-        return no_room(snapshot, adapter)
+    def idle(self, snapshot: Snapshot, need: str) -> Plan | None:
+        return no_room(snapshot, need)
 
     def plan(self, waiting: Sequence[Ask], snapshot: Snapshot) -> Plan:
         return one_by_one(self, waiting, snapshot)
@@ -114,7 +114,7 @@ def one_by_one(policy: Policy, waiting: Sequence[Ask], snapshot: Snapshot) -> Pl
     return Plan(first.bound, asks_again=bool(first.bound), own=first.own)
 
 
-def no_room(snapshot: Snapshot, adapter: str) -> Plan | None:
+def no_room(snapshot: Snapshot, need: str) -> Plan | None:
     """`Policy.idle` where nobody waits but for room. Of those whom any worker may take, the first
     of the queue finds out."""
-    return Plan() if adapter and not snapshot.has_room(adapter) else None
+    return Plan() if need and not snapshot.has_room(need) else None

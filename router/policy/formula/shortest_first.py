@@ -33,7 +33,7 @@ class ShortestFirst:
         self._policy.elapse(now_ns)
 
     def admit(self, ask: Ask, snapshot: Snapshot) -> bool:
-        if self._may_go(snapshot, ask.spec.scope.lora):
+        if self._may_go(snapshot, ask.spec.need):
             return self._policy.admit(ask, snapshot)
         self._uncached[ask.request_id] = _uncached_tokens(ask, snapshot)
         return False
@@ -41,11 +41,11 @@ class ShortestFirst:
     def choose(self, ask: Ask, snapshot: Snapshot) -> Plan:
         return self._policy.choose(ask, snapshot)
 
-    def idle(self, snapshot: Snapshot, adapter: str) -> Plan | None:
-        return None if self._may_go(snapshot, adapter) else Plan()
+    def idle(self, snapshot: Snapshot, need: str) -> Plan | None:
+        return None if self._may_go(snapshot, need) else Plan()
 
     def plan(self, waiting: Sequence[Ask], snapshot: Snapshot) -> Plan:
-        if not self._may_go(snapshot, waiting[0].spec.scope.lora):
+        if not self._may_go(snapshot, waiting[0].spec.need):
             return Plan()
         ordered = sorted(waiting, key=lambda ask: self._uncached.get(ask.request_id, 0))
         return one_by_one(self._policy, ordered, snapshot)
@@ -73,8 +73,8 @@ class ShortestFirst:
     def check(self) -> None:
         self._policy.check()
 
-    def _may_go(self, snapshot: Snapshot, adapter: str) -> bool:
-        candidates = snapshot.beliefs.candidates.serving(adapter)
+    def _may_go(self, snapshot: Snapshot, need: str) -> bool:
+        candidates = snapshot.beliefs.candidates.serving(need)
         limits = candidates.max_batched_tokens
         limits = np.where(np.isinf(limits), USUAL_STEP_TOKENS, limits)
         return bool((snapshot.queued_tokens(candidates) <= self._threshold * limits).any())

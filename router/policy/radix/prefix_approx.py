@@ -40,8 +40,8 @@ class PrefixApprox:
     def choose(self, ask: Ask, snapshot: Snapshot) -> Plan:
         return self._radix.choose(ask, snapshot)
 
-    def idle(self, snapshot: Snapshot, adapter: str) -> Plan | None:
-        return self._radix.idle(snapshot, adapter)
+    def idle(self, snapshot: Snapshot, need: str) -> Plan | None:
+        return self._radix.idle(snapshot, need)
 
     def plan(self, waiting: Sequence[Ask], snapshot: Snapshot) -> Plan:
         return self._radix.plan(waiting, snapshot)

@@ -86,10 +86,10 @@ class RadixPolicy:
         weighed = Weighed(ask.request_id, prefix, lost_ms, spent_ms)
         return Plan((Bound(ask, decision),), own=(weighed,))
 
-    def idle(self, snapshot: Snapshot, adapter: str) -> Plan | None:
+    def idle(self, snapshot: Snapshot, need: str) -> Plan | None:
         if not self._binds_late:
-            return no_room(snapshot, adapter)
-        candidates = (self._beliefs or snapshot.beliefs).candidates.serving(adapter)
+            return no_room(snapshot, need)
+        candidates = (self._beliefs or snapshot.beliefs).candidates.serving(need)
         if not candidates.worker_ids:
             return Plan(is_weighed=True)
         table, n_free = snapshot.table(candidates)
@@ -102,8 +102,8 @@ class RadixPolicy:
             return one_by_one(self, waiting, snapshot)
         beliefs = self._beliefs or snapshot.beliefs
         first = beliefs.source.overlaps(waiting[0].spec.keys)
-        adapter = waiting[0].spec.scope.lora  # of all of them
-        candidates = beliefs.candidates.current(first.holders, set(), adapter)
+        need = waiting[0].spec.need  # of all of them
+        candidates = beliefs.candidates.current(first.holders, set(), need)
         if not candidates.worker_ids:
             return Plan(is_weighed=True)
         table, n_free = snapshot.table(candidates)

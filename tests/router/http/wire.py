@@ -89,13 +89,13 @@ class Client:
         return await self.reader.read(1) == b""
 
     async def _chunks(self) -> bytes:
-        body = b""
+        body = bytearray()
         while True:
             size = int((await self.reader.readline()).strip(), 16)
             data = await self.reader.readexactly(size)
             assert await self.reader.readexactly(2) == b"\r\n"
             if not size:
-                return body
+                return bytes(body)
             body += data
 
 

@@ -4,6 +4,7 @@ A `Dialect` asks an engine what it is, writes requests, reads answers as they co
 numbers. No socket, no clock, no table of requests: `Companion` has those.
 
     dialect.py      `Dialect`, the seam, and the records that cross it
+    passages.py     what an answer that goes by as it is says of itself
     sse.py          server-sent events: bytes to data lines
     prometheus.py   the text of a metrics page, read
     vllm.py         `VllmDialect`: requests and answers of vLLM's /v1/completions

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 from radixroute.radix.keys.scope import RequestScope
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason
+from radixroute.request.verbatim.records import Passage, Verbatim
 from radixroute.worker.engine.engine import EngineRequest
 
 
@@ -47,6 +48,8 @@ class Heard:
     error: str = ""  # a fixed sentence of ours
     cached_tokens: int | None = None  # with the end, where the engine says so only then
     logprobs: Logprobs | None = None  # of `token_ids`
+    passage: Passage | None = None  # of a verbatim request, instead of ids
+    prompt_tokens: int | None = None  # with the end of such a one, where the engine says so
     is_engine_fault: bool = False  # the engine may be ending: worth a look
 
 
@@ -97,6 +100,22 @@ class AnswerReader(Protocol):
         """The connection ended; an answer without an end was given up."""
 
 
+class PassageReader(Protocol):
+    """Reads along what an answer says of itself while it goes by."""
+
+    prompt_tokens: int | None  # None: not told, or not yet
+    cached_tokens: int | None
+    has_event: bool  # of a stream: one is whole
+    failed: bool  # it carries an error that is not the request's own fault
+
+    def feed(self, data: bytes) -> None: ...
+
+    def end(self) -> None: ...
+
+    def take_tokens(self) -> int:
+        """Output tokens since the last call, as far as they can be told."""
+
+
 class Dialect(Protocol):
     """One kind of engine. Stateless: one serves any number of calls."""
 
@@ -114,6 +133,18 @@ class Dialect(Protocol):
     ) -> Ask:
         """A request as the engine takes it; `model`: its name for what is to run. `tells_again`:
         of the blocks that it finds, too."""
+
+    def verbatim(self, request: EngineRequest, call_id: str, model: str) -> Ask:
+        """A verbatim request, with what of it is ours to set."""
+
+    def renders(self, asked: Verbatim, model: str) -> tuple[Ask, ...]:
+        """What tells the tokens of its prompt; the best first, each may be refused."""
+
+    def rendered(self, answer: Answer) -> list[int] | None:
+        """What one of these was answered with; None: it does not tell."""
+
+    def passages(self, *, is_stream: bool) -> PassageReader:
+        """For the answer to such a one."""
 
     def salt(self, scope: RequestScope) -> str:
         """What keeps its blocks apart in the engine, as events name it; empty: nothing does."""

@@ -13,9 +13,12 @@ from typing import Any, Final
 import msgspec
 
 from radixroute.events.wire.compat import salt_of
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.keys.scope import RequestScope
 from radixroute.request.logprobs import Logprobs, TokenLogprob, pack_logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
+from radixroute.request.verbatim.bodies import body_of, fields_of
+from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.companions.dialects import vllm_facts as facts
 from radixroute.worker.companions.dialects.dialect import (
     Answer,
@@ -25,6 +28,7 @@ from radixroute.worker.companions.dialects.dialect import (
     Heard,
     Statement,
 )
+from radixroute.worker.companions.dialects.passages import OpenAIPassages
 from radixroute.worker.companions.dialects.sse import SseLines
 from radixroute.worker.engine.engine import EngineRequest
 from radixroute.worker.errors import MalformedMessage
@@ -32,6 +36,10 @@ from radixroute.worker.errors import MalformedMessage
 _SEED_MASK: Final = 2**63 - 1  # its seeds are signed, and -1 is none
 _SALT_BYTES: Final = 32
 _JSON: Final = (("Content-Type", "application/json"),)
+_TOKENIZED: Final = (
+    "model", "messages", "tools", "chat_template", "chat_template_kwargs", "add_generation_prompt",
+    "continue_final_message", "add_special_tokens",
+)  # fmt: skip
 _FINISHES: Final = {
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
@@ -79,6 +87,11 @@ class _Chunk(msgspec.Struct):
 
 class _Tokens(msgspec.Struct):
     tokens: list[int]
+
+
+class _Rendered(msgspec.Struct):
+    token_ids: list[int] | None = None  # of `/render`
+    tokens: list[int] | None = None  # of `/tokenize`
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
@@ -200,6 +213,37 @@ class VllmDialect:
         headers = (*_JSON, ("X-Request-Id", call_id))
         return Ask("POST", "/v1/completions", headers, msgspec.json.encode(body))
 
+    def verbatim(self, request: EngineRequest, call_id: str, model: str) -> Ask:
+        asked = request.verbatim
+        if asked is None:
+            raise BrokenInvariant("a request that is not verbatim")
+        set_here = {"model": model}
+        salt = self.salt(request.scope)
+        if salt:
+            set_here["cache_salt"] = salt
+        headers = (*_JSON, ("X-Request-Id", call_id))
+        return Ask("POST", asked.path, headers, _with(asked.body, set_here))
+
+    def renders(self, asked: Verbatim, model: str) -> tuple[Ask, ...]:
+        """`/render` is for servers that scale out; `/tokenize` takes of a chat what it knows."""
+        body = _with(asked.body, {"model": model})
+        first = Ask("POST", f"{asked.path}/render", _JSON, body)
+        fields = fields_of(body)
+        if "messages" not in fields:
+            return (first,)
+        known = {name: value for name, value in fields.items() if name in _TOKENIZED}
+        return first, Ask("POST", "/tokenize", _JSON, body_of(known))
+
+    def rendered(self, answer: Answer) -> list[int] | None:
+        try:
+            told = msgspec.json.decode(answer.body, type=_Rendered) if answer.is_ok else None
+        except msgspec.MsgspecError:
+            return None
+        return None if told is None else told.token_ids or told.tokens
+
+    def passages(self, *, is_stream: bool) -> OpenAIPassages:
+        return OpenAIPassages(is_stream=is_stream)
+
     def salt(self, scope: RequestScope) -> str:
         """What keeps its blocks apart in the engine, as events name it; empty: nothing does."""
         text = salt_of(scope)
@@ -241,6 +285,17 @@ class VllmDialect:
 
     def numbers(self, metrics: bytes) -> EngineNumbers:
         return facts.numbers(metrics)
+
+
+def _with(body: bytes, set_here: Mapping[str, str]) -> bytes:
+    """The same bytes unless a value differs; who names no model gets the server's own."""
+    fields = fields_of(body)
+    wanted = {name: msgspec.json.encode(value) for name, value in set_here.items()}
+    if "model" not in fields:
+        del wanted["model"]
+    if all(fields.get(name) == value for name, value in wanted.items()):
+        return body
+    return body_of({**fields, **wanted})
 
 
 def _sampling(sampling: SamplingParams, n_emitted: int) -> dict[str, Any]:

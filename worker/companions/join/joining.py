@@ -250,6 +250,7 @@ class Joining:
             max_waiting=settings.max_waiting,
             kind=statement.kind,
             resent_is_prompt=True,
+            takes_verbatim=True,
         )
 
     def _refused(self, code: str, detail: str = "") -> JoinRefused:

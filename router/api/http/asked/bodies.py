@@ -5,7 +5,7 @@ value.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -13,14 +13,17 @@ import msgspec
 
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import MAX_PROMPT_BYTES, validate_n
+from radixroute.request.verbatim.bodies import fields_of
 from radixroute.router.api.giants.forms import Form
 from radixroute.router.api.giants.json_prompts import read_json, what_is_wrong
 from radixroute.router.api.http.asked.fields import (
-    SPOKEN_IN_CHATS,
-    SPOKEN_IN_COMPLETIONS,
+    OURS_WHEN_ALLOWED,
+    NotSpoken,
     check_fields,
     dropped,
+    spoken_in,
 )
+from radixroute.router.api.http.asked.parts import plain_pieces
 
 COMPLETION_MAX_TOKENS = 16  # as OpenAI's API and vLLM have it; a chat gets all that fits
 ALL_THAT_FITS = (1 << 32) - 1  # of a field of the wire
@@ -106,7 +109,6 @@ class ChatBody(_Body):
 
 
 Body = ChatBody | CompletionBody
-_NAMES = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _CHAT, _COMPLETION = msgspec.json.Decoder(ChatBody), msgspec.json.Decoder(CompletionBody)
 
 
@@ -126,23 +128,39 @@ class Read:
     def n_answers(self) -> int:
         return self.n * len(self.prompts)
 
+    def plain_pieces(self) -> Iterator[bool]:
+        """False: a chat with more than text in it; a chat's pieces, looked at when asked for."""
+        for form, data in self.prompts:
+            if form is Form.JSON_CHAT:
+                yield from plain_pieces(data)
+
 
 def read_body(data: bytes, *, is_chat: bool, allowed: frozenset[str]) -> Read:
-    """Raises InvalidRequest. `allowed`: fields of those dropped that clients may set here."""
-    fields = _fields(data)
+    """Raises InvalidRequest, and NotSpoken where another engine could do what is asked. `allowed`:
+    fields of those dropped that clients may set here."""
+    fields = fields_of(data)
     out = dropped(fields, allowed)
-    spoken = SPOKEN_IN_CHATS if is_chat else SPOKEN_IN_COMPLETIONS
-    check_fields({name: raw for name, raw in fields.items() if name not in out}, spoken | allowed)
-    body = _typed(_CHAT if is_chat else _COMPLETION, data)
-    _check_together(body)
-    prompts = _prompts(body)
+    kept = {name: value for name, value in fields.items() if name not in out}
+    check_fields(kept, spoken_in(is_chat=is_chat) | (allowed & OURS_WHEN_ALLOWED))
+    body, prompts = read_typed(data, is_chat=is_chat)
     n = validate_n(body.n)
     if n * len(prompts) > MOST_PROMPTS:
         raise InvalidRequest("n", f"asks for {n * len(prompts)} answers: {MOST_PROMPTS} at most")
+    salt, priority = read_own(fields, allowed)
+    return Read(body, prompts, n, len(out), salt, priority)
+
+
+def read_typed(data: bytes, *, is_chat: bool) -> tuple[Body, tuple[tuple[Form, bytes], ...]]:
+    """What is spoken here of a body, and its prompts."""
+    body = _typed(_CHAT if is_chat else _COMPLETION, data)
+    _check_together(body)
+    return body, _prompts(body)
+
+
+def read_own(fields: Mapping[str, bytes], allowed: frozenset[str]) -> tuple[str, int | None]:
+    """Salt and priority, of clients that may set them."""
     salt = _own(_SALT, fields, "cache_salt", allowed)
-    return Read(
-        body, prompts, n, len(out), salt or "", _own(_PRIORITY, fields, "priority", allowed)
-    )
+    return salt or "", _own(_PRIORITY, fields, "priority", allowed)
 
 
 _SALT = msgspec.json.Decoder(str | None)
@@ -152,22 +170,13 @@ _T = TypeVar("_T")
 
 def _own(
     decoder: "msgspec.json.Decoder[_T]",
-    fields: Mapping[str, msgspec.Raw],
+    fields: Mapping[str, bytes],
     name: str,
     allowed: frozenset[str],
 ) -> _T | None:
     """A field that clients may not set, unless they may."""
     given = fields.get(name) if name in allowed else None
-    return None if given is None else read_json(decoder, bytes(given), name)
-
-
-def _fields(data: bytes) -> Mapping[str, msgspec.Raw]:
-    if not data:
-        raise InvalidRequest("body", "is empty: send JSON, with its Content-Length")
-    try:
-        return _NAMES.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise InvalidRequest("body", "is no JSON object") from None
+    return None if given is None else read_json(decoder, given, name)
 
 
 def _typed(decoder: "msgspec.json.Decoder[Any]", data: bytes) -> Body:
@@ -184,7 +193,7 @@ def _check_together(body: Body) -> None:
     if options is not None and not body.stream:
         raise InvalidRequest("stream_options", "is for streams: set `stream`, or leave it out")
     if options is not None and options.continuous_usage_stats:
-        raise InvalidRequest("stream_options", "continuous_usage_stats is not done: leave it out")
+        raise NotSpoken("stream_options", "continuous_usage_stats is not done: leave it out")
     if isinstance(body, ChatBody) and body.top_logprobs and not body.logprobs:
         raise InvalidRequest("top_logprobs", "needs `logprobs`: true")
 

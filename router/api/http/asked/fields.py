@@ -4,10 +4,8 @@ Pure. A field that nobody here understands is refused by its name: an answer tha
 was asked for is worse than none. `null`, and values that ask for nothing, pass.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
-
-import msgspec
 
 from radixroute.request.errors import InvalidRequest
 
@@ -17,6 +15,7 @@ STRIPPED: Final = frozenset(
         "cache_salt", "priority", "kv_transfer_params", "ec_transfer_params", "vllm_xargs",
         "extra_key", "extra_args", "routed_dp_rank", "data_parallel_rank", "rid", "request_id",
         "session_id", "lora_path", "custom_logit_processor", "custom_params", "kv_hints",
+        "logits_processors",
     )
 )  # fmt: skip
 STRIPPED_BEGINNINGS: Final = ("bootstrap_",)
@@ -62,7 +61,27 @@ _NEUTRAL: Mapping[str, tuple[bytes, ...]] = {
     "chat_template_kwargs": (b"{}",),
     "documents": (b"[]",),
 }
+# They change what is answered, never what is read of the prompt.
+_BESIDE_THE_PROMPT = frozenset(
+    (
+        "response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice",
+        "guided_grammar", "guided_decoding_backend", "guided_whitespace_pattern", "structural_tag",
+        "prompt_logprobs", "return_tokens_as_token_ids", "return_token_ids", "bad_words",
+        "allowed_token_ids", "include_stop_str_in_output", "skip_special_tokens", "length_penalty",
+        "spaces_between_special_tokens", "use_beam_search", "best_of", "regex", "ebnf",
+        "json_schema", "stop_regex", "echo",
+    )
+)  # fmt: skip
 MAX_NAME_LEN = 64  # of what an error repeats of a client's own words
+
+
+def spoken_in(*, is_chat: bool) -> frozenset[str]:
+    """Fields that are done here."""
+    return SPOKEN_IN_CHATS if is_chat else SPOKEN_IN_COMPLETIONS
+
+
+class NotSpoken(InvalidRequest):
+    """Nothing may be wrong with it: another engine could serve it."""
 
 
 def dropped(names: Iterable[str], allowed: frozenset[str]) -> frozenset[str]:
@@ -70,18 +89,27 @@ def dropped(names: Iterable[str], allowed: frozenset[str]) -> frozenset[str]:
     return frozenset(name for name in names if _is_stripped(name) and name not in allowed)
 
 
-def check_fields(fields: Mapping[str, msgspec.Raw], spoken: frozenset[str]) -> None:
-    """Raises InvalidRequest for what would change an answer and is not done here."""
-    for name, value in fields.items():
-        if name in spoken or name in _WITHOUT_EFFECT:
-            continue
-        given = b"".join(bytes(value).split()) if len(bytes(value)) < 64 else b"-"
-        if given == b"null" or given in _NEUTRAL.get(name, ()):
-            continue
-        raise InvalidRequest(
+def check_fields(fields: Mapping[str, bytes], spoken: frozenset[str]) -> None:
+    """Raises NotSpoken for what would change an answer and is not done here."""
+    for name in _foreign(fields, spoken):
+        raise NotSpoken(
             name[:MAX_NAME_LEN],
             "is not done by the engines of this cluster: leave it out, or use another engine",
         )
+
+
+def leaves_prompt(fields: Mapping[str, bytes], spoken: frozenset[str]) -> bool:
+    """Whether what is not done here leaves the prompt as it would be without."""
+    return all(name in _BESIDE_THE_PROMPT for name in _foreign(fields, spoken))
+
+
+def _foreign(fields: Mapping[str, bytes], spoken: frozenset[str]) -> Iterator[str]:
+    for name, value in fields.items():
+        if name in spoken or name in _WITHOUT_EFFECT:
+            continue
+        given = b"".join(value.split()) if len(value) < 64 else b"-"
+        if given != b"null" and given not in _NEUTRAL.get(name, ()):
+            yield name
 
 
 def _is_stripped(name: str) -> bool:

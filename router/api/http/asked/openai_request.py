@@ -39,21 +39,56 @@ class Defaults:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenAIRequest:
-    """One prompt of a body."""
+class Sender:
+    """Whose request it is, and whom it asks. Implements `Addressed`."""
 
-    body: Body
-    form: Form
-    data: bytes  # of the prompt, as it came
     session_key: str
     tenant: str
     model: str  # empty: whatever is served
     lora: str
-    defaults: Callable[[], Defaults]  # asked once something is served
     cache_salt: str = field(default="", repr=False)
     priority: int | None = None
     policy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIRequest:
+    """One prompt of a body."""
+
+    sender: Sender
+    body: Body
+    form: Form
+    data: bytes  # of the prompt, as it came
+    defaults: Callable[[], Defaults]  # asked once something is served
     resumed: Resumed | None = None
+
+    @property
+    def session_key(self) -> str:
+        return self.sender.session_key
+
+    @property
+    def tenant(self) -> str:
+        return self.sender.tenant
+
+    @property
+    def model(self) -> str:
+        return self.sender.model
+
+    @property
+    def lora(self) -> str:
+        return self.sender.lora
+
+    @property
+    def cache_salt(self) -> str:
+        return self.sender.cache_salt
+
+    @property
+    def priority(self) -> int | None:
+        return self.sender.priority
+
+    @property
+    def policy(self) -> str:
+        return self.sender.policy
 
     @property
     def is_text(self) -> bool:

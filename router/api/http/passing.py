@@ -1,0 +1,117 @@
+"""Passing: an engine's own answer on its way to its client, byte for byte.
+
+Owns what its client has not taken yet. Its worker sends no more than a window of it, and what one
+read brings on top, before it is told that some was taken: a slow client holds that much of the
+router and no more. Called in the router's loop, in order.
+"""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+
+from radixroute.request.verbatim.records import WINDOW_BYTES, Passage
+from radixroute.router.api.http import replies
+from radixroute.router.api.http.connection import HttpConnection
+from radixroute.router.api.http.replies import Header, Problem
+from radixroute.router.api.http.wording import DONE, Totals
+from radixroute.router.messages.actions import Emit
+
+# Taken bytes are told of in such amounts: one message for some hundreds of tokens.
+TOLD_BYTES: Final = WINDOW_BYTES // 4
+
+
+class Passing:
+    """Implements `radixroute.router.api.http.answers.Answers`."""
+
+    def __init__(self, connection: HttpConnection, allow: Callable[[int], None]) -> None:
+        """`allow`: so many more bytes may come."""
+        self._connection = connection
+        self._allow = allow
+        self._headers: tuple[Header, ...] = ()
+        self._is_stream = self._is_chunked = self._has_head = False
+        self._held: list[bytes] = []  # that its client has no room for
+        self._n_held = 0
+        self._n_taken = 0  # and not told of
+        self._last: bytes | None = None  # what ends it, if that waits
+
+    def begin(self, headers: tuple[Header, ...]) -> None:
+        self._headers = headers
+
+    def put(self, index: int, emit: Emit) -> None:
+        passage = emit.passage
+        if passage is None:
+            return
+        if not self._has_head:
+            self._head(passage, is_whole=emit.finish is not None)
+        if not passage.data:
+            return
+        if self._connection.is_paused:
+            self._held.append(passage.data)
+            self._n_held += len(passage.data)
+        else:
+            self._write(passage.data)
+
+    def finish(self, totals: Totals) -> None:
+        self._end(b"")
+
+    def fail(self, problem: Problem) -> None:
+        """A stream says so in its own form; of what is no stream only its end tells."""
+        self._connection.incoming.keeps_alive = False
+        if self._is_stream:
+            # It may have been cut in the middle of a line.
+            self._end(b"\n\ndata: " + problem.body + b"\n\n" + DONE)
+        else:
+            self._connection.abort()
+
+    def resumed(self) -> None:
+        held, self._held, self._n_held = b"".join(self._held), [], 0
+        self._write(held)
+        last, self._last = self._last, None
+        if last is not None:
+            self._end(last)
+
+    def _head(self, passage: Passage, *, is_whole: bool) -> None:
+        connection = self._connection
+        self._has_head, self._is_stream = True, passage.is_stream
+        headers = self._headers
+        if self._is_stream:
+            headers = ((b"Cache-Control", b"no-cache"), *headers)
+        length = len(passage.data) if is_whole else None
+        if length is None and connection.incoming.is_old:
+            connection.incoming.keeps_alive = False  # its end is the connection's
+        self._is_chunked = length is None and not connection.incoming.is_old
+        connection.write(
+            replies.head(
+                _status(passage.status),
+                passage.content_type.encode("latin-1", "replace") or replies.JSON,
+                headers,
+                length=length,
+                closes=connection.closes,
+            )
+        )
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self._connection.write(replies.chunk(data) if self._is_chunked else data)
+            self._n_taken += len(data)
+        if self._n_taken >= TOLD_BYTES and not self._connection.is_paused:
+            n_taken, self._n_taken = self._n_taken, 0
+            self._allow(n_taken)
+
+    def _end(self, last: bytes) -> None:
+        if self._connection.is_paused:
+            self._last = last
+            return
+        if last:
+            self._connection.write(replies.chunk(last) if self._is_chunked else last)
+        if self._is_chunked:
+            self._connection.write(replies.LAST_CHUNK)
+        self._connection.end()
+
+
+def _status(code: int) -> HTTPStatus:
+    """An engine's; what HTTP has no name for is its class."""
+    try:
+        return HTTPStatus(code)
+    except ValueError:
+        return HTTPStatus.BAD_REQUEST if 400 <= code < 500 else HTTPStatus.BAD_GATEWAY

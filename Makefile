@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM ?= false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo check test test-deep test-slow simulate simulate-long planted fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay bench-overload bench-pause bench-compile chaos chaos-long e2e-vllm model clean
+.PHONY: help dev demo check test test-deep test-slow simulate simulate-long planted fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay bench-overload bench-pause bench-compile chaos chaos-long e2e-vllm model clean bench-chats
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ bench-overload: $(STAMP) ## More asked than can be served; what an input costs w
 
 bench-pause: $(STAMP) ## Small streams while others send 2 MB prompts and 200,000-message chats (1 minute)
 	$(BIN)/python -m bench.pause
+
+bench-chats: $(STAMP) model ## Chats that grow by turns, with and without a memo of tokenisation (2 minutes)
+	$(BIN)/python -m bench.pause.chats
 
 bench-compile: $(STAMP) ## CPU seconds of compiling and loading all kernels (5 minutes)
 	$(BIN)/python -m bench.compile

@@ -13,18 +13,21 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import tokenizers
 
+from radixroute.radix.ids import Tokens
 from radixroute.request.chat import ChatMessage, Conversation
-from radixroute.request.encoding import ids_of
+from radixroute.request.encoding import PIECE_CHARS, ids_of
 from radixroute.request.errors import InvalidRequest
-from radixroute.request.pacing import MESSAGES_A_TURN, Pause, in_turns, no_pause
+from radixroute.request.pacing import IDS_A_TURN, MESSAGES_A_TURN, Pause, in_turns, no_pause
 
 # Characters nobody assigned a meaning to; the second range for text that has some of the first.
 _STAND_INS = (0xF0000, 0x100000)
 _RANGE_LEN = 0x1000
-# Of a chat that are encoded at once: a tenth of a second, some 20,000 ids.
-PIECE_CHARS = 1 << 16
+# On both sides of a token where a text may be cut; what it is tried with at most.
+_NEIGHBOURS = (("a", "b"), ("two words ", " hello"), ("\n", "\n  x"), ("", ""))
+_MOST_TRIED = 16
 
 
 class Part(NamedTuple):
@@ -67,8 +70,26 @@ class ControlTokens:
             "|".join(_pattern_of(by_text[text][1]) for text in texts) or "(?!)"
         )
         starts = _sure_starts(added)
+        if not _begin_anew(backend, starts[:_MOST_TRIED]):
+            starts = []
         self._start = re.compile("|".join(map(re.escape, starts))) if starts else None
+        self._in_order = np.array(sorted(self.ids), np.uint32)
         self._literal = _literal_twin(backend, self.ids)
+
+    @property
+    def has_cuts(self) -> bool:
+        """There are tokens before which a text may be cut."""
+        return self._start is not None
+
+    def among(self, tokens: Tokens, pause: Pause = no_pause) -> list[int]:
+        """Those of them that are control tokens, in order."""
+        found: list[int] = []
+        for at in range(0, len(tokens), IDS_A_TURN):
+            if at:
+                pause()
+            turn = tokens[at : at + IDS_A_TURN]
+            found += turn[np.isin(turn, self._in_order)].tolist()
+        return found
 
     def guard(self, messages: Sequence[ChatMessage], pause: Pause = no_pause) -> Guard | None:
         """None when no message has a character that a control token begins or ends with."""
@@ -121,15 +142,32 @@ class ControlTokens:
 def _sure_starts(added: Mapping[int, tokenizers.AddedToken]) -> list[str]:
     """Texts of tokens that begin wherever they stand, whatever is before them."""
     texts = [token.content for token in added.values() if token.content]
+    # One before it may take the white space behind it, or ask whether a word goes on.
+    asks = any(token.single_word for token in added.values())
     return [
         token.content
         for token in added.values()
         if token.content
         and not (token.normalized or token.lstrip or token.single_word)
+        and not token.content[0].isspace()
+        and not (asks and re.match(r"\w", token.content))
         # None may reach into it from the left, nor be a longer one with ways of its own.
         and not any(token.content[0] in text[1:] for text in texts)
         and not any(text != token.content and text.startswith(token.content) for text in texts)
     ]
+
+
+def _begin_anew(backend: tokenizers.Tokenizer, starts: Sequence[str]) -> bool:
+    """Whether cutting before these changes no ids: the rules above, put to the test."""
+    for text in starts:
+        for left, right in _NEIGHBOURS:
+            whole = ids_of(backend, left + text + right + text)
+            if (
+                ids_of(backend, left) + ids_of(backend, text + right) + ids_of(backend, text)
+                != whole
+            ):
+                return False
+    return True
 
 
 def _pattern_of(token: tokenizers.AddedToken) -> str:

@@ -19,9 +19,18 @@ from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.block_keys import as_tokens
 from radixroute.request.chat import ChatMessage, ChatTemplate, Conversation
 from radixroute.request.control_tokens import ControlTokens, Guard, Part
-from radixroute.request.encoding import LengthCheck, any_length, ids_of, unpacked
+from radixroute.request.encoding import (
+    PIECE_CHARS,
+    LengthCheck,
+    Recall,
+    any_length,
+    around,
+    ids_of,
+    tokens_of_pieces,
+    unpacked,
+)
 from radixroute.request.errors import InvalidRequest, TokenizerError
-from radixroute.request.pacing import IDS_A_TURN, MESSAGES_A_TURN, Pause, in_turns, no_pause
+from radixroute.request.pacing import MESSAGES_A_TURN, Pause, in_turns, no_pause
 from radixroute.request.token_bytes import TokenBytes
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -33,6 +42,8 @@ FILE_NAMES = (TOKENIZER_FILE, CONFIG_FILE, TEMPLATE_FILE, GENERATION_FILE, MODEL
 # The largest public tokenizer.json (Gemma 3) has 33 MB.
 MAX_FILE_BYTES = 64 * 1024 * 1024
 FINGERPRINT_BYTES = 16
+# Of a piece that is remembered, at least: less, and its name costs as much as its ids.
+RECALLED_CHARS = 128
 
 
 class Tokenizer:
@@ -50,6 +61,7 @@ class Tokenizer:
         self._adds_bos = _adds_bos(config, self._specials)
         self._template = self._load_template(config)
         self._control = ControlTokens(self._backend, set(self._specials.values()))
+        self._around = self._find_around()
         self.token_bytes = TokenBytes(self._backend, spec)
         vocabulary = self._backend.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values()) + 1
@@ -79,13 +91,23 @@ class Tokenizer:
         return dict(self._files)
 
     def encode(
-        self, text: str, *, check: LengthCheck = any_length, pause: Pause = no_pause
+        self,
+        text: str,
+        *,
+        check: LengthCheck = any_length,
+        pause: Pause = no_pause,
+        recall: Recall | None = None,
     ) -> Tokens:
         """Raw text, with the special tokens `transformers` would add (a BOS where it is due).
 
         Special tokens written out in the text are read as such, as in `transformers`. `check` is
-        told the number of tokens before any is unpacked; `pause` is called now and then.
+        told the number of tokens before any is unpacked; `pause` is called now and then. Pieces
+        that `recall` knows are not encoded again: the ids are the same.
         """
+        if recall is not None and self._around is not None and self._control.has_cuts:
+            before, after = self._around
+            tokens = self._in_pieces(text, recall, check, pause)
+            return np.concatenate((before, tokens, after)) if before.size + after.size else tokens
         is_ours = self._adds_bos is not None
         ids = ids_of(self._backend, text, add_special_tokens=not is_ours, check=check, pause=pause)
         tokens = unpacked(ids, pause)
@@ -101,6 +123,7 @@ class Tokenizer:
         today: datetime.date | None = None,
         check: LengthCheck = any_length,
         pause: Pause = no_pause,
+        recall: Recall | None = None,
     ) -> Tokens:
         """A conversation through the chat template; see `ChatTemplate.render` for `today`, and
         `encode` for the rest.
@@ -116,21 +139,32 @@ class Tokenizer:
             )
         messages = Conversation(in_turns(messages, MESSAGES_A_TURN, pause))
         text = self._template.render(messages, today=today, pause=pause)
-        ids: list[int] = []
-        for piece in self._control.pieces(text):
-            ids += ids_of(self._backend, piece, pause=pause)
-            check(len(ids))
+        tokens = self._in_pieces(text, recall, check, pause)
         guard = self._control.guard(messages, pause)
         if guard is None:
-            return unpacked(ids, pause)
+            return tokens
         text = self._template.render(guard.messages, today=today, pause=pause)
         parts = in_turns(self._control.parts(text), MESSAGES_A_TURN, pause)
-        found = [i for i in in_turns(ids, IDS_A_TURN, pause) if i in self._control.ids]
         wanted = [part.token_id for part in parts if part.token_id is not None]
-        if found != wanted:
-            parts = in_turns(self._control.parts(text), MESSAGES_A_TURN, pause)
-            ids = self._encode_parts(parts, guard)
-        return unpacked(ids, pause)
+        if self._control.among(tokens, pause) == wanted:
+            return tokens
+        parts = in_turns(self._control.parts(text), MESSAGES_A_TURN, pause)
+        return unpacked(self._encode_parts(parts, guard), pause)
+
+    def _in_pieces(
+        self, text: str, recall: Recall | None, check: LengthCheck, pause: Pause
+    ) -> Tokens:
+        """As if encoded whole, without what stands around a raw text."""
+        n_chars = PIECE_CHARS if recall is None else RECALLED_CHARS
+        pieces = self._control.pieces(text, n_chars)
+        return tokens_of_pieces(self._backend, pieces, recall=recall, check=check, pause=pause)
+
+    def _find_around(self) -> tuple[Tokens, Tokens] | None:
+        """What is put before and after a raw text's own ids; None: not known to be always so."""
+        if self._adds_bos is None:
+            return around(self._backend)
+        bos = self._backend.token_to_id(self._specials["bos_token"]) if self._adds_bos else None
+        return as_tokens([] if bos is None else [bos]), as_tokens([])
 
     def _encode_parts(self, parts: Iterable[Part], guard: Guard) -> list[int]:
         """A chat with the text of a control token in a message: there it is text."""

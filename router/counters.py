@@ -62,6 +62,11 @@ class Count(StrEnum):
     )
     PARENT_CONFLICTS = "index_parent_conflicts"  # events gave a block two parents
     PROMPT_READERS_LOST = "prompt_readers_lost"  # processes that ended while they read
+    PIECES_REUSED = "prompt_pieces_reused"  # of prompts: tokenised before
+    PIECE_TOKENS_REUSED = "prompt_tokens_reused"  # theirs
+    PIECES_ADDED = "prompt_pieces_added"  # to what is remembered
+    PIECES_EVICTED = "prompt_pieces_evicted"  # for want of room
+    PIECES_LAPSED = "prompt_pieces_lapsed"  # nobody asked for them for long
     FIELDS_DROPPED = "http_fields_dropped"  # that reach into an engine
     VERBATIM = "verbatim_requests"  # for engines that understand more of them
     VERBATIM_RENDERED = "verbatim_requests_rendered"  # of these: an engine told their tokens
@@ -70,6 +75,7 @@ class Count(StrEnum):
     HTTP_TOO_LARGE = "http_requests_too_large"
     HTTP_TOO_SLOW = "http_requests_too_slow"
     HTTP_TOO_MANY = "http_connections_too_many"
+    HTTP_HEADS_EARLY = "http_heads_early"  # sent before there was anything to say
     KEYS_REFUSED = "requests_without_a_known_key"  # at any door
     SENDS_DROPPED = "sends_dropped_no_session"
     REPORTS_AUDITED = "audit_reports_judged"

@@ -235,7 +235,9 @@ class RouterService:
     async def _serve_metrics(self, runtime: RouterRuntime) -> MetricsServer:
         """In this loop: no other thread may read the core."""
         host, port = _metrics_host(self._settings), self._settings.metrics_port
-        sights = RouterSights(runtime, self._settings, self._dropped_items)
+        sights = RouterSights(
+            runtime, self._settings, self._dropped_items, lambda: self._remembered_bytes
+        )
         server = MetricsServer(Part(ROUTER_METRICS, sights.take))
         if port is None:
             return server
@@ -277,12 +279,18 @@ class RouterService:
         if metrics is not None:
             await metrics.stop()
 
+    @property
+    def _remembered_bytes(self) -> int:
+        return 0 if self._prompts is None else self._prompts.memo_bytes
+
     def _dropped_items(self) -> int:
         return 0 if self._subscriber is None else self._subscriber.dropped_items
 
     async def _tick(self, runtime: RouterRuntime) -> None:
         while True:
             runtime.tick()
+            if self._prompts is not None:
+                self._prompts.tick()
             await self._show_health(runtime)
             if (keys := self.reception.keys) is not None:
                 keys.refresh()

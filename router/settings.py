@@ -63,11 +63,19 @@ class RouterSettings:
     # Ended requests with the keys of their prompts, for `radixroute replay capture`: 8 bytes a
     # block and some 300 a request.
     request_log_bytes: int = 64 << 20
+    # Token ids of prompts that were tokenised lately: what a chat's next turn has of them is not
+    # tokenised again. In bytes, of which half are the router's own and a quarter each of two
+    # processes that read giant prompts; 0: nothing is remembered.
+    memo_bytes: int = 64 << 20
+    memo_idle_s: float = 1800.0  # what nobody asks for so long is forgotten
     client_unread_timeout_s: float = 60.0  # a client that reads nothing for so long is gone
     max_message_bytes: int = 16 * 1024 * 1024  # of a request, at either door
     max_header_bytes: int = 16 * 1024  # of a request over HTTP
     http_idle_s: float = 75.0  # a connection on which nothing is asked is closed
     http_max_connections: int = 4096
+    # A stream over HTTP that has nothing to tell for so long gets a comment as a sign of life, with
+    # its head, if that was not sent yet; 0: never. Until then an error has its own status.
+    http_sign_s: float = 10.0
     # Of `name:key` lines; read again when it changes. Both doors then want `Authorization: Bearer
     # KEY`, and the key's name is the tenant. Empty: whoever can reach the router may ask.
     keys_file: str = ""
@@ -92,7 +100,7 @@ class RouterSettings:
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise BadSetting(name, "must be greater than 0")
-        for name in ("port", "block_size", "dispatch_lead_ms"):
+        for name in ("port", "block_size", "dispatch_lead_ms", "memo_bytes", "http_sign_s"):
             if getattr(self, name) < 0:
                 raise BadSetting(name, "must not be negative")
         for name, without in _PORTS:
@@ -138,6 +146,7 @@ _POSITIVE = (
     "decision_log_len",
     "decision_log_bytes",
     "request_log_bytes",
+    "memo_idle_s",
     "client_unread_timeout_s",
     "max_message_bytes",
     "max_header_bytes",

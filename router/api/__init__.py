@@ -17,6 +17,7 @@ The way in: `RouterServer.Generate` in `grpc_server.py`.
     client_answers.py   the sinks of all answers to one prompt
     asked.py            what a client wants, in whatever form: a seam
     prompts.py          tokenising, limits, block keys: what every door shares
+    memo/               what is remembered of tokenised prompts
     giants/             processes that read giant prompts, so that no stream waits for one
     http/               the OpenAI API over HTTP
     guard/              who may come in

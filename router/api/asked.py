@@ -9,10 +9,9 @@ from typing import Protocol
 from radixroute.radix.ids import Tokens
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import Limits, PartialSampling
-from radixroute.request.pacing import Pause
 from radixroute.request.sampling import SamplingParams
-from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.verbatim.records import Verbatim
+from radixroute.router.api.giants.forms import Reading
 from radixroute.router.api.giants.readers import Giant
 from radixroute.router.messages.inputs import Resumed
 
@@ -75,8 +74,8 @@ class Asked(Addressed, Protocol):
     def check(self, limits: Limits) -> None:
         """What can be seen before anything is converted. O(1), but for what is over a limit."""
 
-    def tokens(self, tokenizer: Tokenizer, limits: Limits, pause: Pause) -> Tokens:
-        """Not of a giant. `pause` is called now and then; it may raise."""
+    def tokens(self, reading: Reading) -> Tokens:
+        """Not of a giant."""
 
     def sampling(self) -> PartialSampling: ...
 

@@ -2,16 +2,19 @@
 
 Owns the threads on which long prompts are rendered and tokenised, so that streams do not stall
 behind one: giant prompts have threads and processes (`giants`) of their own, so that others do not
-either. Every limit is
+either. What was tokenised before is remembered (`memo`). Every limit is
 checked here, those that need no tokenizer first, before the core sees a request. Each door hands in
 its own form of `Asked`. Never logs a prompt.
 """
 
 import asyncio
+import secrets
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -29,11 +32,13 @@ from radixroute.request.limits import (
     validate_prompt,
     validate_scope,
 )
-from radixroute.request.pacing import Abandoned, no_pause
+from radixroute.request.pacing import Abandoned
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.wire import unpack_tokens
 from radixroute.router.api.asked import Addressed, Asked, AskedVerbatim
+from radixroute.router.api.giants.forms import Reading
 from radixroute.router.api.giants.readers import GIANT_BYTES, GiantReaders
+from radixroute.router.api.memo.prompt_memo import READER_SHARE, PromptMemo, count_memo
 from radixroute.router.counters import Count
 from radixroute.router.errors import NoWorkers, PolicyNotOffered, UnknownModel
 from radixroute.router.links.handshake import Served
@@ -113,12 +118,29 @@ class PromptReader:
         self._offered = named | {settings.policy}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="prompt")
         self._giants = ThreadPoolExecutor(THREADS, thread_name_prefix="giant prompt")
-        self._giant_readers = GiantReaders()
+        memo_bytes, idle_s = settings.memo_bytes, settings.memo_idle_s
+        self._memo = PromptMemo(memo_bytes, idle_s, secrets.token_bytes(32))
+        self._giant_readers = GiantReaders(memo_bytes // READER_SHARE, idle_s)
+
+    @property
+    def memo_bytes(self) -> int:
+        """What is remembered of prompts, here and by the readers of giants."""
+        return self._memo.n_bytes + self._giant_readers.memo_bytes
+
+    def tick(self) -> None:
+        """Forgets what nobody asked for in a while. Now and then."""
+        self._memo.tick(self._now_s)
+        counts = self._memo.counts + self._giant_readers.memo_counts
+        count_memo(counts, self._runtime.core.count_to)
 
     def close(self) -> None:
         self._giant_readers.close()
         for threads in (self._threads, self._giants):
             threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def _now_s(self) -> float:
+        return self._runtime.now_ns() / NS_PER_S
 
     async def read(
         self, asked: Asked, request_id: str, *, seed: int, remaining_s: float | None
@@ -233,13 +255,31 @@ class PromptReader:
         limits = _limits(served)
         asked.check(limits)
         threads = self._threads_for(asked)
+        root = self._memo.root(served.tokenizer, scope) if asked.is_text else b""
+        recall = self._memo.recall(root) if root and asked.giant is None else None
+        checked = partial(_checked, asked, served, limits, scope, seed)
+        reading = Reading(served.tokenizer, limits, recall=recall)
         if threads is None:
-            tokens = asked.tokens(served.tokenizer, limits, no_pause)
-            return _checked(asked, tokens, served, limits, scope, seed)
+            prompt = checked(asked.tokens(reading))
+        else:
+            prompt = await self._beside(threads, asked, reading, root, checked)
+        self._memo.keep(recall, self._now_s)
+        return prompt
+
+    async def _beside(
+        self,
+        threads: ThreadPoolExecutor,
+        asked: Asked,
+        reading: Reading,
+        root: bytes,
+        checked: Callable[[Tokens], Prompt],
+    ) -> Prompt:
+        """Beside the loop."""
         loop, pacer = asyncio.get_running_loop(), Pacer()
+        reading = replace(reading, pause=pacer)
         try:
             return await loop.run_in_executor(
-                threads, self._read, asked, served, limits, scope, seed, pacer
+                threads, self._read, asked, reading, root, pacer, checked
             )
         finally:
             pacer.give_up()
@@ -248,19 +288,19 @@ class PromptReader:
     def _read(
         self,
         asked: Asked,
-        served: Served,
-        limits: Limits,
-        scope: RequestScope,
-        seed: int,
+        reading: Reading,
+        root: bytes,
         pacer: Pacer,
+        checked: Callable[[Tokens], Prompt],
     ) -> Prompt:
         """On a thread."""
-        tokenizer, giant = served.tokenizer, asked.giant
+        giant = asked.giant
         if giant is None:
-            tokens = asked.tokens(tokenizer, limits, pacer)
-        else:
-            tokens = self._giant_readers.read(giant, tokenizer, limits, lambda: pacer.is_wanted)
-        return _checked(asked, tokens, served, limits, scope, seed)
+            return checked(asked.tokens(reading))
+        tokens = self._giant_readers.read(
+            giant, reading.tokenizer, reading.limits, lambda: pacer.is_wanted, root
+        )
+        return checked(tokens)
 
     def _threads_for(self, asked: Asked) -> ThreadPoolExecutor | None:
         """None: it takes less time than handing it over."""
@@ -317,7 +357,7 @@ def _priority(asked: Addressed) -> int:
 
 
 def _checked(
-    asked: Asked, tokens: Tokens, served: Served, limits: Limits, scope: RequestScope, seed: int
+    asked: Asked, served: Served, limits: Limits, scope: RequestScope, seed: int, tokens: Tokens
 ) -> Prompt:
     validate_prompt(tokens, limits)
     partial = asked.sampling()

@@ -24,14 +24,13 @@ from radixroute.request.limits import (
     validate_stop_counts,
     validate_text_size,
 )
-from radixroute.request.pacing import Pause
-from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import (
     BYTES_PER_TOKEN,
+    messages_from_proto,
     partial_sampling_from_proto,
     unpack_tokens,
 )
-from radixroute.router.api.giants.forms import Form, chat_tokens, text_tokens
+from radixroute.router.api.giants.forms import Form, Reading
 from radixroute.router.api.giants.readers import GIANT_BYTES, Giant
 from radixroute.router.api.wire_size import bytes_beside, cut_out
 from radixroute.router.messages.inputs import PackedTokens, Resumed
@@ -157,12 +156,12 @@ class ProtoRequest:
         validate_stop_counts(len(sampling.stop), len(sampling.stop_token_ids), limits)
         validate_n_biases(len(sampling.logit_bias))
 
-    def tokens(self, tokenizer: Tokenizer, limits: Limits, pause: Pause) -> Tokens:
+    def tokens(self, reading: Reading) -> Tokens:
         match self.message.WhichOneof("prompt"):
             case "text":
-                return text_tokens(self.message.text, tokenizer, limits, pause)
+                return reading.text(self.message.text)
             case "messages":
-                return chat_tokens(self.message.messages, tokenizer, limits, pause)
+                return reading.chat(messages_from_proto(self.message.messages))
             case "token_ids":
                 return unpack_tokens(self.message.token_ids)
             case _:

@@ -20,8 +20,9 @@ from radixroute.request.pacing import Abandoned
 from radixroute.request.wire import pack_tokens, unpack_tokens
 from radixroute.router.api.giants import messages as wire
 from radixroute.router.api.giants.child import serve
-from radixroute.router.api.giants.forms import Form
+from radixroute.router.api.giants.forms import Form, Reading
 from radixroute.router.api.giants.readers import GIANT_BYTES, Giant, GiantReaders
+from radixroute.router.api.memo.memo import Memo
 from radixroute.router.api.proto_request import ProtoRequest
 from radixroute.router.api.wire_size import cut_out
 from radixroute.router.counters import Count
@@ -53,7 +54,7 @@ def in_place(form):
         return np.array(IDS)
     is_text = form in (Form.TEXT, Form.JSON_TEXT)
     message = pb.GenerateRequest(text=TEXT) if is_text else pb.GenerateRequest(messages=CHAT)
-    return ProtoRequest(message, 0).tokens(byte_level(), WIDE, lambda: None)
+    return ProtoRequest(message, 0).tokens(Reading(byte_level(), WIDE))
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ def test_a_process_ends_with_its_router():
 
     def run():
         with contextlib.suppress(EOFError, OSError):
-            serve(theirs)
+            serve(theirs, Memo(1 << 20, 60.0))
         ended.set()
 
     threading.Thread(target=run, daemon=True).start()

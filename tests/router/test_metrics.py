@@ -221,4 +221,4 @@ def test_a_metrics_port_that_is_none_is_refused(port):
 
 
 def _sight(service) -> RouterSight:
-    return RouterSights(service.runtime, service._settings, lambda: 0).take()
+    return RouterSights(service.runtime, service._settings, lambda: 0, lambda: 0).take()

@@ -100,8 +100,10 @@ def test_counts_are_checked_before_anything_is_converted(data, words, monkeypatc
     def convert(*_):
         raise AssertionError("converted before its size was checked")
 
-    for name in ("chat_tokens", "text_tokens", "partial_sampling_from_proto", "unpack_tokens"):
+    for name in ("messages_from_proto", "partial_sampling_from_proto", "unpack_tokens"):
         monkeypatch.setattr(f"radixroute.router.api.proto_request.{name}", convert)
+    for name in ("text", "chat"):
+        monkeypatch.setattr(f"radixroute.router.api.giants.forms.Reading.{name}", convert)
     asked = ProtoRequest.of_generate(data)
     with pytest.raises(InvalidRequest, match=words):
         asked.check(NARROW)
@@ -150,7 +152,7 @@ async def test_small_and_middling_prompts_never_wait_for_giant_ones():
             def check(self, limits):
                 pass
 
-            def tokens(self, tokenizer, limits, pause):
+            def tokens(self, reading):
                 seen[self.n_bytes] = threading.current_thread().name
                 if self.n_bytes > GIANT_BYTES:
                     release.wait(30)

@@ -3,15 +3,17 @@
 Pure. A door that cuts giant prompts out of its messages names one of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Tokens
+from radixroute.request.chat import ChatMessage
+from radixroute.request.encoding import Recall
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import (
     Limits,
@@ -19,7 +21,7 @@ from radixroute.request.limits import (
     validate_n_messages,
     validate_text_size,
 )
-from radixroute.request.pacing import Pause
+from radixroute.request.pacing import Pause, no_pause
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import messages_from_proto
 from radixroute.router.api.giants.json_prompts import ids_of, messages_of, text_of
@@ -35,61 +37,68 @@ class Form(StrEnum):
     JSON_CHAT = "json_chat"  # a list of messages as OpenAI's API has them
 
 
-def read(form: str, data: bytes, tokenizer: Tokenizer, limits: Limits, pause: Pause) -> Tokens:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a prompt is read with."""
+
+    tokenizer: Tokenizer
+    limits: Limits
+    pause: Pause = no_pause  # called now and then; may raise
+    recall: Recall | None = None  # what is known of its pieces
+
+    def text(self, text: str) -> Tokens:
+        check = partial(validate_length, limits=self.limits)
+        return self.tokenizer.encode(text, check=check, pause=self.pause, recall=self.recall)
+
+    def chat(self, messages: Iterable[ChatMessage]) -> Tokens:
+        check = partial(validate_length, limits=self.limits)
+        return self.tokenizer.encode_chat(
+            messages, check=check, pause=self.pause, recall=self.recall
+        )
+
+
+def read(form: str, data: bytes, reading: Reading) -> Tokens:
     """Raises `InvalidRequest`, and what `pause` raises."""
-    return _READERS[Form(form)](data, tokenizer, limits, pause)
+    return _READERS[Form(form)](data, reading)
 
 
-def text_tokens(text: str, tokenizer: Tokenizer, limits: Limits, pause: Pause) -> Tokens:
-    return tokenizer.encode(text, check=partial(validate_length, limits=limits), pause=pause)
-
-
-def chat_tokens(
-    chat: pb.ChatMessages, tokenizer: Tokenizer, limits: Limits, pause: Pause
-) -> Tokens:
-    check = partial(validate_length, limits=limits)
-    return tokenizer.encode_chat(messages_from_proto(chat), check=check, pause=pause)
-
-
-def _text(data: bytes, tokenizer: Tokenizer, limits: Limits, pause: Pause) -> Tokens:
+def _text(data: bytes, reading: Reading) -> Tokens:
     try:
         text = data.decode()
     except UnicodeDecodeError:
         raise InvalidRequest("prompt", "is no UTF-8: it cannot be parsed") from None
-    return text_tokens(text, tokenizer, limits, pause)
+    return reading.text(text)
 
 
-def _chat(data: bytes, tokenizer: Tokenizer, limits: Limits, pause: Pause) -> Tokens:
+def _chat(data: bytes, reading: Reading) -> Tokens:
     try:
         chat = pb.ChatMessages.FromString(data)
     except DecodeError:
         raise InvalidRequest("messages", "are no ChatMessages: they cannot be parsed") from None
-    validate_n_messages(len(chat.messages), limits)
-    return chat_tokens(chat, tokenizer, limits, pause)
+    validate_n_messages(len(chat.messages), reading.limits)
+    return reading.chat(messages_from_proto(chat))
 
 
-def _json_text(data: bytes, tokenizer: Tokenizer, limits: Limits, pause: Pause) -> Tokens:
+def _json_text(data: bytes, reading: Reading) -> Tokens:
     text = text_of(data)
-    if len(data) > limits.max_prompt_bytes:
-        validate_text_size(len(text.encode()), limits)
-    return text_tokens(text, tokenizer, limits, pause)
+    if len(data) > reading.limits.max_prompt_bytes:
+        validate_text_size(len(text.encode()), reading.limits)
+    return reading.text(text)
 
 
-def _json_ids(data: bytes, tokenizer: Tokenizer, limits: Limits, pause: Pause) -> Tokens:
+def _json_ids(data: bytes, reading: Reading) -> Tokens:
     return ids_of(data)
 
 
-def _json_chat(data: bytes, tokenizer: Tokenizer, limits: Limits, pause: Pause) -> Tokens:
-    messages = messages_of(data, pause)
+def _json_chat(data: bytes, reading: Reading) -> Tokens:
+    messages, limits = messages_of(data, reading.pause), reading.limits
     validate_n_messages(len(messages), limits)
     if len(data) > limits.max_prompt_bytes:
         validate_text_size(sum(len(one.content.encode()) for one in messages), limits)
-    check = partial(validate_length, limits=limits)
-    return tokenizer.encode_chat(messages, check=check, pause=pause)
+    return reading.chat(messages)
 
 
-_Reader: TypeAlias = Callable[[bytes, Tokenizer, Limits, Pause], Tokens]
-_READERS: dict[Form, _Reader] = {
+_READERS: dict[Form, Callable[[bytes, Reading], Tokens]] = {
     Form.TEXT: _text,
     Form.CHAT: _chat,
     Form.JSON_TEXT: _json_text,

@@ -32,6 +32,7 @@ class Read:
     form: str
     data: bytes
     limits: tuple[int, ...]  # the fields of `Limits`
+    root: bytes  # of the names of its pieces; empty: none are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Tokens:
 
     number: int
     packed: bytes
+    memo: tuple[int, ...]  # the fields of `MemoCounts` so far, and what the memo takes in bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,9 @@ _KINDS: dict[str, type[Message]] = {
 }
 
 
-def read_job(number: int, form: str, data: bytes, limits: Limits) -> Read:
+def read_job(number: int, form: str, data: bytes, limits: Limits, root: bytes = b"") -> Read:
     """The limits travel with each prompt: they are the fleet's, and a fleet may change."""
-    return Read(number, form, data, astuple(limits))
+    return Read(number, form, data, astuple(limits), root)
 
 
 def limits_of(job: Read) -> Limits:

@@ -23,6 +23,7 @@ from radixroute.request.pacing import Abandoned
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.router.api.giants import messages as wire
 from radixroute.router.api.giants.forms import Form
+from radixroute.router.api.memo.memo import MemoCounts
 from radixroute.router.errors import PromptUnread
 
 GIANT_BYTES = 64 * 1024  # some 30 ms of tokenising
@@ -44,27 +45,41 @@ class Giant:
 class GiantReaders:
     """All of one router's. Threads may share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, memo_bytes: int = 0, memo_idle_s: float = 1.0) -> None:
+        """What each of them may remember of prompts, and for how long after its last use."""
+        self._memo = (memo_bytes, memo_idle_s)
         self._lock = threading.Lock()
         self._idle: list[_Reader] = []
         self._all: set[_Reader] = set()
         self._is_closed = False
         self.lost = 0  # that ended while they read
+        self._counting = threading.Lock()  # held for a moment only: the router's loop reads
+        self.memo_counts = MemoCounts()  # of their memos together
 
     def read(
-        self, giant: Giant, tokenizer: Tokenizer, limits: Limits, is_wanted: Callable[[], bool]
+        self,
+        giant: Giant,
+        tokenizer: Tokenizer,
+        limits: Limits,
+        is_wanted: Callable[[], bool],
+        root: bytes = b"",
     ) -> Tokens:
-        """Raises InvalidRequest, Abandoned when it is not wanted any more, and PromptUnread."""
+        """Raises InvalidRequest, Abandoned when it is not wanted any more, and PromptUnread.
+
+        `root`: of the names of the prompt's pieces; empty: none are remembered.
+        """
         for _ in range(TRIES):
             reader = self._take()
             try:
-                tokens = reader.ask(giant, tokenizer, limits, is_wanted)
+                tokens, happened = reader.ask(giant, tokenizer, limits, is_wanted, root)
             except (InvalidRequest, Abandoned):
                 self._give_back(reader)
                 raise
             except (EOFError, OSError):
                 self._replace(reader)
                 continue
+            with self._counting:
+                self.memo_counts += happened
             self._give_back(reader)
             return tokens
         raise PromptUnread("the process that reads giant prompts ended twice: shorten the prompt")
@@ -74,6 +89,12 @@ class GiantReaders:
         """Of those that run."""
         with self._lock:
             return sorted(reader.pid for reader in self._all)
+
+    @property
+    def memo_bytes(self) -> int:
+        """What their memos take."""
+        # Without the lock: it is held while a process starts, and the router's loop asks.
+        return sum(one.memo_bytes for one in tuple(self._all))
 
     def close(self) -> None:
         """Ends them; whoever waits for one is told that it is lost. Idempotent."""
@@ -97,7 +118,7 @@ class GiantReaders:
                     return reader
                 self._all.discard(reader)
                 reader.close()
-            reader = _Reader()
+            reader = _Reader(*self._memo)
             self._all.add(reader)
             return reader
 
@@ -122,16 +143,18 @@ class GiantReaders:
 class _Reader:
     """One process and this end of its socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, memo_bytes: int, memo_idle_s: float) -> None:
         self._socket, child_end = socket.socketpair()
         with child_end:
             command = [sys.executable, "-m", "radixroute.router.api.giants.child"]
             command += ["--fd", str(child_end.fileno())]
+            command += ["--memo-bytes", str(memo_bytes), "--memo-idle-s", str(memo_idle_s)]
             self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
                 command, pass_fds=(child_end.fileno(),), stdin=subprocess.DEVNULL
             )
         self._fingerprint = ""  # of the tokenizer that it has
         self._number = 0
+        self._counts, self.memo_bytes = MemoCounts(), 0  # as of its last answer
 
     @property
     def pid(self) -> int:
@@ -142,18 +165,27 @@ class _Reader:
         return self._process.poll() is None
 
     def ask(
-        self, giant: Giant, tokenizer: Tokenizer, limits: Limits, is_wanted: Callable[[], bool]
-    ) -> Tokens:
+        self,
+        giant: Giant,
+        tokenizer: Tokenizer,
+        limits: Limits,
+        is_wanted: Callable[[], bool],
+        root: bytes,
+    ) -> tuple[Tokens, MemoCounts]:
+        """And what happened to its memo since it answered last."""
         if self._fingerprint != tokenizer.fingerprint:
             wire.send(self._socket, wire.Load(tokenizer.files()))
             self._fingerprint = tokenizer.fingerprint
         self._number += 1
-        job = wire.read_job(self._number, giant.form, giant.data, limits)
+        job = wire.read_job(self._number, giant.form, giant.data, limits, root)
         wire.send(self._socket, job)
         self._wait(is_wanted)
         match wire.receive(self._socket):
-            case wire.Tokens(self._number, packed):
-                return np.frombuffer(packed, "<u4").astype(np.uint32, copy=False)
+            case wire.Tokens(self._number, packed, memo):
+                *counts, self.memo_bytes = memo
+                before, self._counts = self._counts, MemoCounts(*counts)
+                tokens = np.frombuffer(packed, "<u4").astype(np.uint32, copy=False)
+                return tokens, self._counts - before
             case wire.Refused(self._number, field, message):
                 raise InvalidRequest(field, message)
             case wire.Stopped(self._number):

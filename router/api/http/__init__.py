@@ -14,6 +14,7 @@ The way in: `HttpDoor` in `door.py`.
     routes.py           which path is answered by whom
     pages.py            models, health, metrics, the description of it all
     openapi.py          that description
+    stream_head.py      the head of a stream, and signs of life until there is something to tell
     completion.py       one completion from its body to its last byte
     asked/              what clients ask
     answers.py          answers as they go out: streamed, or whole

@@ -4,7 +4,6 @@ Owns what its client has not taken yet: joined, so that a slow one gets fewer an
 `max_tokens` bounds it. Called in the router's loop, in order.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Protocol
@@ -14,7 +13,8 @@ from radixroute.router.api.http import replies
 from radixroute.router.api.http.connection import HttpConnection
 from radixroute.router.api.http.probabilities import Probabilities
 from radixroute.router.api.http.replies import Header, Problem
-from radixroute.router.api.http.wording import DONE, Totals, Wording
+from radixroute.router.api.http.stream_head import StreamHead, failure
+from radixroute.router.api.http.wording import Totals, Wording
 from radixroute.router.messages.actions import Emit
 
 
@@ -55,44 +55,42 @@ class Streamed:
     """Server-sent events."""
 
     def __init__(
-        self, connection: HttpConnection, wording: Wording, probabilities: Probabilities, n: int
+        self,
+        connection: HttpConnection,
+        head: StreamHead,
+        wording: Wording,
+        probabilities: Probabilities,
+        n: int,
     ) -> None:
         self._connection = connection
+        self._head = head
         self._wording = wording
         self._probabilities = probabilities
         self._n = n
-        self._is_chunked = not connection.incoming.is_old
         self._held: dict[int, _Held] = {}
         self._last: bytes | None = None  # what ends it, if that waits
 
     def begin(self, headers: tuple[Header, ...]) -> None:
-        connection = self._connection
-        if not self._is_chunked:
-            connection.incoming.keeps_alive = False  # its end is the connection's
-        headers = ((b"Cache-Control", b"no-cache"), *headers)
-        connection.write(
-            replies.head(HTTPStatus.OK, replies.SSE, headers, length=None, closes=connection.closes)
-        )
-        self._write(map(self._wording.opening, range(self._n)))
+        self._head.open(headers)
+        self._head.write(map(self._wording.opening, range(self._n)))
 
     def put(self, index: int, emit: Emit) -> None:
         if self._connection.is_paused:
             self._held.setdefault(index, _Held()).add(emit)
         elif emit.text or emit.finish is not None or emit.logprobs is not None:
             told = None if emit.logprobs is None else self._probabilities.worded(index, [emit])
-            event = self._wording.event(index, emit.text, emit.finish, told)
-            self._connection.write(replies.chunk(event) if self._is_chunked else event)
+            self._head.tell(self._wording.event(index, emit.text, emit.finish, told))
 
     def finish(self, totals: Totals) -> None:
         self._end(self._wording.closing(totals))
 
     def fail(self, problem: Problem) -> None:
         self._connection.incoming.keeps_alive = False
-        self._end(b"data: " + problem.body + b"\n\n" + DONE)
+        self._end(failure(problem))
 
     def resumed(self) -> None:
         held, self._held = self._held, {}
-        self._write(
+        self._head.write(
             self._wording.event(
                 index,
                 "".join(one.texts),
@@ -109,15 +107,7 @@ class Streamed:
         if self._connection.is_paused:
             self._last = last
             return
-        self._write((last,), replies.LAST_CHUNK)
-        self._connection.end()
-
-    def _write(self, events: Iterable[bytes], behind: bytes = b"") -> None:
-        data = b"".join(events)
-        if self._is_chunked:
-            data = (replies.chunk(data) if data else b"") + behind
-        if data:
-            self._connection.write(data)
+        self._head.end(last)
 
 
 class Whole:

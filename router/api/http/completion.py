@@ -27,6 +27,7 @@ from radixroute.router.api.http.passing import Passing
 from radixroute.router.api.http.probabilities import Probabilities
 from radixroute.router.api.http.replies import Header
 from radixroute.router.api.http.request_reader import Incoming
+from radixroute.router.api.http.stream_head import StreamHead
 from radixroute.router.api.http.wording import Totals, Wording
 from radixroute.router.api.reception import Reception
 from radixroute.router.api.status import failure_error
@@ -54,6 +55,8 @@ class Desk:
     client_fields: frozenset[str]  # that clients may set though they reach into an engine
     defaults: Callable[[], Defaults]  # of the model served; not before one is
     wall_s: Callable[[], float]
+    now_s: Callable[[], float]  # only ever grows
+    sign_s: float  # how long a stream is silent at most; 0: as long as it takes
 
 
 class Choice:
@@ -92,6 +95,7 @@ class Completion:
         self._request_id = desk.reception.draw_id(self._tenant)  # of its first answer
         self._choices: list[Choice] = []
         self._answers: Answers | None = None
+        self._head: StreamHead | None = None  # of a stream
         self._totals = Totals()
         self._n = self._n_open = 0
         self._has_begun = self._is_over = False
@@ -110,6 +114,10 @@ class Completion:
     def resumed(self) -> None:
         if self._answers is not None:
             self._answers.resumed()
+
+    def look(self, now_s: float) -> None:
+        if self._head is not None and not self._is_over and self._head.look(now_s):
+            self._reception.runtime.core.count(Count.HTTP_HEADS_EARLY)
 
     # -- what its choices tell
 
@@ -141,6 +149,9 @@ class Completion:
         if self._has_begun and self._answers is not None:
             self._answers.fail(problem)
             return
+        if self._head is not None and self._head.is_out:
+            self._head.fail(problem)
+            return
         after = replies.retry_after(self._reception.retry_after_ms(error))
         self._connection.explain(problem, (*self._id_headers(), *after))
 
@@ -168,6 +179,13 @@ class Completion:
             return await self._ask_verbatim(data, refusal)
         if not await self._is_spoken(read):
             return await self._ask_verbatim(data, _NOT_TEXT)
+        if read.body.stream:
+            self._head = StreamHead(
+                self._connection,
+                self._id_headers(),
+                sign_s=self._desk.sign_s,
+                now_s=self._desk.now_s(),
+            )
         self._reception.runtime.core.count(Count.FIELDS_DROPPED, read.n_dropped)
         asked = [self._asked(read, form, prompt) for form, prompt in read.prompts]
         self._n, self._n_open = read.n, read.n_answers
@@ -265,8 +283,10 @@ class Completion:
             tells_usage=options is not None and bool(options.include_usage),
         )
         probabilities = Probabilities(served.tokenizer, is_chat=self._is_chat)
-        kind = Streamed if body.stream else Whole
-        return kind(self._connection, wording, probabilities, read.n_answers)
+        n, connection = read.n_answers, self._connection
+        if self._head is not None:
+            return Streamed(connection, self._head, wording, probabilities, n)
+        return Whole(connection, wording, probabilities, n)
 
     def _release_soon(self) -> None:
         """Not in the middle of what the core wants done: an abort could pass what it follows."""

@@ -32,6 +32,9 @@ class Exchange(Protocol):
     def resumed(self) -> None:
         """Its client has taken what was written, and takes more."""
 
+    def look(self, now_s: float) -> None:
+        """Some times a second: whether it is silent for too long."""
+
 
 class Owner(Protocol):
     """Whose connections they are."""
@@ -145,6 +148,13 @@ class HttpConnection(asyncio.Protocol):
         self._advance()
 
     # -- what the door calls
+
+    def look(self, now_s: float) -> None:
+        """Some times a second."""
+        if self.deadline_s is not None and self.deadline_s < now_s:
+            self.expire()
+        elif self._exchange is not None:
+            self._exchange.look(now_s)
 
     def close(self) -> None:
         """What is written still goes out, unless it is the middle of an answer."""

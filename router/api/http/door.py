@@ -1,7 +1,7 @@
 """Door: the listening socket of HTTP, its connections, and who waits too long.
 
-Owns them from `start` to `stop`. One look a quarter second finds whoever is late, so that no
-request needs a timer.
+Owns them from `start` to `stop`. One look a quarter second finds whoever is late, and whoever has
+waited in silence, so that no request needs a timer.
 """
 
 import asyncio
@@ -112,11 +112,10 @@ class HttpDoor:
         return self._routes.refusal(incoming)
 
     def _look(self) -> None:
-        """Ends whoever is late."""
+        """Ends whoever is late; whoever waits for long hears of it."""
         now_s = time.monotonic()
         for connection in list(self._open):
-            if connection.deadline_s is not None and connection.deadline_s < now_s:
-                connection.expire()
+            connection.look(now_s)
         self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look)
 
 
@@ -133,6 +132,8 @@ def http_door(
         client_fields=frozenset(one.strip() for one in settings.http_client_fields.split(",")),
         defaults=ModelDefaults(runtime.handshake) if uses_models else lambda: NONE,
         wall_s=time.time,
+        now_s=time.monotonic,
+        sign_s=settings.http_sign_s,
     )
     pages = Pages(reception, metrics, int(time.time()))
     return HttpDoor(runtime, settings, Routes(desk, pages))

@@ -99,6 +99,9 @@ class _Later:
     def resumed(self) -> None:
         """Nothing was held back."""
 
+    def look(self, now_s: float) -> None:
+        """It is made in a moment."""
+
     async def _answer(self, page: Awaitable[Rendered]) -> None:
         try:
             rendered = await page

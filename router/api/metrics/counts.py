@@ -185,6 +185,32 @@ COUNT_ROWS: tuple[Row, ...] = (
         "Processes for giant prompts that ended while they read one; it is read once more",
     ),
     _one(
+        Count.PIECES_REUSED,
+        "radixroute_prompt_pieces_reused_total",
+        "Pieces of prompts that were not tokenised again, since the memo had them",
+    ),
+    _one(
+        Count.PIECE_TOKENS_REUSED,
+        "radixroute_prompt_tokens_reused_total",
+        "Tokens of these pieces",
+    ),
+    _one(
+        Count.PIECES_ADDED,
+        "radixroute_prompt_pieces_added_total",
+        "Pieces of prompts that the memo took up",
+    ),
+    _by(
+        "reason",
+        "radixroute_prompt_pieces_forgotten_total",
+        "Pieces that the memo dropped: for want of room, or since nobody asked for them for long",
+        {Count.PIECES_EVICTED: "evicted", Count.PIECES_LAPSED: "lapsed"},
+    ),
+    _one(
+        Count.HTTP_HEADS_EARLY,
+        "radixroute_http_heads_early_total",
+        "Streams over HTTP whose head went out while they still waited for a first token",
+    ),
+    _one(
         Count.FIELDS_DROPPED,
         "radixroute_http_fields_dropped_total",
         "Fields of requests over HTTP that reach into an engine and that clients may not set",

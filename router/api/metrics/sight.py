@@ -32,6 +32,7 @@ class RouterSight:
     dropped_items: int  # of event streams, for want of room
     index_bytes: int
     index_max_bytes: int
+    memo_bytes: int  # of tokenised prompts
     version: str
     router_id: str
     policy: str
@@ -41,11 +42,16 @@ class RouterSights:
     """Looks at one router."""
 
     def __init__(
-        self, runtime: RouterRuntime, settings: RouterSettings, dropped_items: Callable[[], int]
+        self,
+        runtime: RouterRuntime,
+        settings: RouterSettings,
+        dropped_items: Callable[[], int],
+        memo_bytes: Callable[[], int],
     ) -> None:
         self._runtime = runtime
         self._settings = settings
         self._dropped_items = dropped_items
+        self._memo_bytes = memo_bytes
         self._tenants = FewNames(MAX_TENANTS)
 
     def take(self) -> RouterSight:
@@ -61,6 +67,7 @@ class RouterSights:
             dropped_items=self._dropped_items(),
             index_bytes=runtime.index_bytes,
             index_max_bytes=settings.index_bytes,
+            memo_bytes=self._memo_bytes(),
             version=__version__,
             router_id=settings.router_id,
             policy=settings.policy,

@@ -31,6 +31,13 @@ _ROUTER: tuple[Metric[RouterSight], ...] = (
         Unit.BYTES,
     ),
     Metric(
+        "radixroute_prompt_memo_bytes",
+        Kind.GAUGE,
+        "Memory of the memo of tokenised prompts, in the router and its readers of giant prompts",
+        lambda seen: one(seen.memo_bytes),
+        Unit.BYTES,
+    ),
+    Metric(
         "radixroute_event_items_unread_total",
         Kind.COUNTER,
         "Items of event streams lost because the router was too slow; their streams see gaps",

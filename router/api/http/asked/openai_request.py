@@ -19,9 +19,7 @@ from radixroute.request.limits import (
     validate_stop_counts,
     validate_text_size,
 )
-from radixroute.request.pacing import Pause
-from radixroute.request.tokenizer import Tokenizer
-from radixroute.router.api.giants.forms import Form, read
+from radixroute.router.api.giants.forms import Form, Reading, read
 from radixroute.router.api.giants.readers import GIANT_BYTES, Giant
 from radixroute.router.api.http.asked.bodies import ESCAPED, Body
 from radixroute.router.messages.inputs import TOKEN_BYTES, Resumed
@@ -123,8 +121,8 @@ class OpenAIRequest:
         validate_stop_counts(n_strings, len(body.stop_token_ids or ()), limits)
         validate_n_biases(len(body.logit_bias or ()))
 
-    def tokens(self, tokenizer: Tokenizer, limits: Limits, pause: Pause) -> Tokens:
-        return read(self.form, self.data, tokenizer, limits, pause)
+    def tokens(self, reading: Reading) -> Tokens:
+        return read(self.form, self.data, reading)
 
     def sampling(self) -> PartialSampling:
         body, wanted = self.body, self.defaults()

@@ -2,8 +2,8 @@
 
 numba makes a whole library of every function: wrappers to call it from Python, all optimisations,
 machine code. Of a helper, which is only ever linked into kernels and optimised there again, none of
-that is used; it was six tenths of a cold compile. Called by `jit`; leans on numba's insides. What is
-left is numba's own work, in Python, on some two hundred small functions (`jit_compiler`).
+that is used; it was six tenths of a cold compile. Called by `jit`; leans on numba's insides.
+What is left is numba's own work, in Python, on some two hundred functions (`jit_compiler`).
 """
 
 from typing import Any

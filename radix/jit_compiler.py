@@ -52,7 +52,8 @@ class KernelCompiler(_Compiler):  # type: ignore[misc]
         self.state.typingctx = _remembering(typing_context, self.state.flags.copy())
         target = self.state.targetctx  # a copy, for this function
         target.typing_context = self.state.typingctx
-        target.__class__ = _contented(type(target))
+        kind: Any = type(target)
+        target.__class__ = _contented(kind)
 
     def define_pipelines(self) -> list[Any]:
         pipelines: list[Any] = super().define_pipelines()

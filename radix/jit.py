@@ -36,7 +36,8 @@ def kernel(signature: object, *, makes_arrays: bool = False) -> Callable[[_Kerne
 
     Eager, because read-only arrays (views of received bytes) would otherwise be a second type that
     compiles at the first request that has one. Without `makes_arrays` nothing counts references:
-    those are atomic operations, and with them a store took four times as long.
+    those are atomic operations, and with them a store took four times as long. No closures, no
+    comprehensions: `jit_compiler` leaves out what they need.
     """
 
     def decorate(function: _Kernel) -> _Kernel:

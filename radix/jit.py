@@ -18,8 +18,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numba.core.config
 
-from radixroute.radix.jit_cache import cache_folder, candidates, drop_unused
-from radixroute.radix.jit_lock import compiling_alone
+from radixroute.radix.jit_cache import cache_folder, candidates, compiling_alone, drop_unused
 from radixroute.radix.jit_parts import Helper, WholeCompiler
 from radixroute.radix.jit_progress import progress
 from radixroute.radix.jit_sources import source_hash

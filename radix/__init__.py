@@ -14,8 +14,8 @@ The way in: `PrefixIndex` (`index/prefix_index.py`) for the router, `RadixTree`
     errors.py           everything the room raises, and every room's `BrokenInvariant`
     ids.py              the ids and arrays that cross rooms, each its own type
     jit.py              how a function becomes a kernel, and where machine code is kept
-    jit_cache.py        the folders of machine code: whose they are, and which may go
-    jit_lock.py         one process at a time compiles a kernel
+    jit_compiler.py     numba's compiler without what kernels have no use for
+    jit_cache.py        the folders of machine code: whose they are, which may go, who writes
     jit_parts.py        helpers as parts of kernels: optimised once, with them
     jit_progress.py     who is told that a process compiles
     jit_sources.py      what a kernel's machine code depends on: all that its file imports

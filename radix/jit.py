@@ -5,10 +5,12 @@ are named by a hash of every source that goes into a kernel (`jit_sources`); `ji
 they lie. With no folder that is ours, each process compiles anew and says so once.
 """
 
+import gc
 import inspect
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,8 +18,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numba.core.config
 
-from radixroute.radix.jit_cache import cache_folder, candidates, drop_unused
-from radixroute.radix.jit_lock import compiling_alone
+from radixroute.radix.jit_cache import cache_folder, candidates, compiling_alone, drop_unused
 from radixroute.radix.jit_parts import Helper, WholeCompiler
 from radixroute.radix.jit_progress import progress
 from radixroute.radix.jit_sources import source_hash
@@ -34,7 +35,8 @@ def kernel(signature: object, *, makes_arrays: bool = False) -> Callable[[_Kerne
 
     Eager, because read-only arrays (views of received bytes) would otherwise be a second type that
     compiles at the first request that has one. Without `makes_arrays` nothing counts references:
-    those are atomic operations, and with them a store took four times as long.
+    those are atomic operations, and with them a store took four times as long. No closures, no
+    comprehensions: `jit_compiler` leaves out what they need.
     """
 
     def decorate(function: _Kernel) -> _Kernel:
@@ -48,7 +50,7 @@ def kernel(signature: object, *, makes_arrays: bool = False) -> Callable[[_Kerne
                 signature, no_cfunc_wrapper=True, pipeline_class=WholeCompiler, **options
             )
             started = time.perf_counter()
-            with compiling_alone(folder, function.__name__):
+            with compiling_alone(folder, function.__name__), _no_collections():
                 compiled = compile_now(function)
         finally:
             _config.CACHE_DIR = before
@@ -81,6 +83,21 @@ def helper(function: _Kernel) -> _Kernel:
 def rare_helper(function: _Kernel) -> _Kernel:
     """The same for what is seldom called or long: a call of its own keeps the kernels short."""
     return cast(_Kernel, Helper(function, is_inlined=False))
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Nobody looks for garbage meanwhile.
+
+    The compiler makes objects by the million, most of which stay: that took a tenth of its time.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _folder_of(function: Callable[..., object]) -> Path | None:

@@ -2,12 +2,16 @@
 
 Their files are loaded as code: only a folder that belongs to us is used, never a shared temporary
 one. Folders of sources that are no more go once there are many and nobody has used them for days.
-Called by `jit`.
+Also the lock in such a folder: processes that start together do not compile the same thing, whoever
+comes second waits and then loads. Called by `jit`.
 """
 
+import fcntl
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _PREFIX = "kernels-"
@@ -54,6 +58,25 @@ def drop_unused(base: Path) -> None:
     for used_at, folder in used[_KEPT:]:
         if used_at < time.time() - _UNUSED_S:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def compiling_alone(folder: Path | None, name: str) -> Iterator[None]:
+    """Nobody else compiles `name` into this folder meanwhile; without a folder everybody does.
+
+    The lock is the kernel's own (flock): it goes with the process that held it.
+    """
+    if folder is None:
+        yield
+        return
+    try:
+        file = (folder / f"{name}.lock").open("w")
+    except OSError:  # removed meanwhile, or the disk is full: compiling twice is no harm
+        yield
+        return
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _is_ours(folder: Path) -> bool:

@@ -2,23 +2,23 @@
 
 numba makes a whole library of every function: wrappers to call it from Python, all optimisations,
 machine code. Of a helper, which is only ever linked into kernels and optimised there again, none of
-that is used; it was six tenths of a cold compile. Called by `jit`; what leans on numba's insides is
-here. What is left is numba's own work, in Python, on some two hundred small functions.
+that is used; it was six tenths of a cold compile. Called by `jit`; leans on numba's insides.
+What is left is numba's own work, in Python, on some two hundred functions (`jit_compiler`).
 """
 
 from typing import Any
 
 from numba.core import types
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler, Flags
 from numba.core.compiler_machinery import AnalysisPass, register_pass
 from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import IRLegalization
 
+from radixroute.radix.jit_compiler import KernelCompiler
+
 # numba has no types to check against.
 _Library: Any = JITCodeLibrary
-_Compiler: Any = Compiler
-_Flags: Any = Flags
+_Compiler: Any = KernelCompiler
 _Integer: Any = types.Integer
 _register: Any = register_pass
 _unliteral: Any = types.unliteral
@@ -55,6 +55,14 @@ class Part(_Library):  # type: ignore[misc]
 
     _linking_libraries: list[Any]
 
+    def _optimize_functions(self, module: Any) -> None:
+        """Lightly: the kernel does the rest, and is linked from less."""
+        module.data_layout = self._codegen._data_layout
+        manager, builder = self._codegen._function_pass_manager(opt=1)
+        for function in module.functions:
+            if not function.is_declaration:
+                manager.run(function, builder)
+
     @property
     def codegen(self) -> Any:
         return _NoEngine(self._codegen)
@@ -87,6 +95,10 @@ class Whole(_Library):  # type: ignore[misc]
 
     _linking_libraries: list[Any]
 
+    def _optimize_functions(self, module: Any) -> None:
+        """All at once, later."""
+        module.data_layout = self._codegen._data_layout
+
     def finalize(self) -> None:
         self._linking_libraries = _with_their_parts(self._linking_libraries)
         super().finalize()
@@ -96,11 +108,8 @@ class Whole(_Library):  # type: ignore[misc]
             # Nobody else calls it: what its callers pass is known, and one call of it is inlined.
             if not function.is_declaration and function.linkage.name == "linkonce_odr":
                 function.linkage = "internal"
-        # Twice: parts meet here for the first time, and after one pass kernels are up to a sixth
-        # slower than those made of optimised helpers. Loops become vectors in the second.
-        for options in ({"loop_vectorize": False, "slp_vectorize": False}, {}):
-            manager, builder = self._codegen._module_pass_manager(**options)
-            manager.run(self._final_module, builder)
+        manager, builder = self._codegen._module_pass_manager()
+        manager.run(self._final_module, builder)
 
 
 def _with_their_parts(libraries: list[Any]) -> list[Any]:
@@ -115,24 +124,10 @@ def _with_their_parts(libraries: list[Any]) -> list[Any]:
     return list(found)
 
 
-class _FastFlags(_Flags):  # type: ignore[misc]
-    """numba compares every option, set or not, each time it looks up what an operator does."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _FastFlags) and bool(self._values == other._values)
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self._values))
-
-
 class _WithLibrary(_Compiler):  # type: ignore[misc]
-    """numba's compiler, with a pass that says whose code this is before it is made."""
+    """The compiler with a pass that says whose code this is before it is made."""
 
     sets_library: Any
-
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self.state.flags = _FastFlags(self.state.flags)
 
     def define_pipelines(self) -> list[Any]:
         pipelines: list[Any] = super().define_pipelines()

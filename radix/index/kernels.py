@@ -96,7 +96,7 @@ def _apply(a: Arrays, lane: int, words: Keys, start: int, stop: int, no_flags: F
     return at
 
 
-@kernel(f"int64({_ARRAYS}, int64, {_KEYS}, int64, uint8[::1])")
+@kernel(f"int64({_ARRAYS}, int64, {_KEYS}, int64, int64[::1], int64[:, ::1], uint8[::1])")
 def apply(  # noqa: PLR0913, PLR0917 - the four arrays and some events
     cells: Cells,
     directory: Directory,
@@ -105,36 +105,25 @@ def apply(  # noqa: PLR0913, PLR0917 - the four arrays and some events
     lane: int,
     words: Keys,
     start: int,
-    no_flags: Flags,
-) -> int:
-    """Applies packed events (`packed`) from word `start` on, up to a clear; returns where it ended.
-
-    Unknown removals are counted in `head`.
-    """
-    return _apply(Arrays(cells, directory, lanes, head), lane, words, start, len(words), no_flags)
-
-
-@kernel(f"int64({_ARRAYS}, int64[::1], int64[:, ::1], {_KEYS}, uint8[::1])")
-def apply_rows(  # noqa: PLR0913, PLR0917 - the four arrays and many holders' events
-    cells: Cells,
-    directory: Directory,
-    lanes: Lanes,
-    head: Numbers,
     lane_of: Numbers,
     rows: Numbers,
-    words: Keys,
     no_flags: Flags,
 ) -> int:
-    """`apply` for each row (anything, place in `lane_of`, first word, end word), in order.
+    """Applies packed events (`packed`) of one lane, from word `start` on; or those of many.
 
-    Returns the row at which it met a clear; the number of rows: at none.
+    Of many if there are `rows`, shape (batches, 4): anything, place in `lane_of`, first and end
+    word. Returns the word at which it met a clear, where it stops; without one `len(words)`.
+    Unknown removals are counted in `head`. One kernel: two would be the same code twice.
     """
     a = Arrays(cells, directory, lanes, head)
-    for i in range(len(rows)):
-        end = rows[i, 3]
-        if _apply(a, lane_of[rows[i, 1]], words, rows[i, 2], end, no_flags) < end:
-            return i
-    return len(rows)
+    stop = len(words)
+    for i in range(max(len(rows), 1)):
+        if len(rows) != 0:
+            lane, start, stop = lane_of[rows[i, 1]], rows[i, 2], rows[i, 3]
+        end = _apply(a, lane, words, start, stop, no_flags)
+        if end < stop:
+            return end
+    return len(words)
 
 
 @kernel(f"int64({_ARRAYS}, int64)")

@@ -33,6 +33,7 @@ _PAGE_BYTES = 8 * at.PAGE_WORDS
 # blocks have grown by half.
 _SWEEP_A_BLOCK = 4
 _NO_FLAGS = np.empty(0, np.uint8)
+_NO_LANES, _NO_ROWS = np.empty(0, np.int64), np.empty((0, 4), np.int64)
 _INT32 = np.dtype(np.int32)  # `np.zeros` looks a scalar type up each time
 _UINT64, _ONE_BY_ONE = np.dtype(np.uint64), (8,)  # type and strides of keys as they should be
 # Copies of a block by tier.
@@ -158,7 +159,7 @@ class PrefixIndex:
         apply = self._apply if _are_plain(words) else self._kernels.apply
         while at_word < len(words):
             lane = self._lane(holder)
-            at_word = apply(*self._arrays, lane, words, at_word, _NO_FLAGS)
+            at_word = apply(*self._arrays, lane, words, at_word, _NO_LANES, _NO_ROWS, _NO_FLAGS)
             if at_word < len(words):
                 self.clear(holder)
                 at_word += at.PACKED_HEAD
@@ -171,8 +172,11 @@ class PrefixIndex:
         `rows`, shape (batches, 4): anything, place in `holders`, first and end of its `words`.
         Raises `LocalMisuse` at a clear.
         """
-        done = self._kernels.apply_rows(*self._arrays, self._lane_by_row, rows, words, _NO_FLAGS)
-        if done < len(rows):
+        if len(rows) == 0:
+            return
+        lanes = self._lane_by_row
+        done = self._kernels.apply(*self._arrays, 0, words, 0, lanes, rows, _NO_FLAGS)
+        if done < len(words):
             raise LocalMisuse("a cache was cleared: `apply` the batches of its holder one by one")
         if self._retired or self._swept:
             self.sweep(_SWEEP_A_BLOCK * len(words))

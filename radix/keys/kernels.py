@@ -9,20 +9,23 @@ in their hash tables; it hashes 1,000 tokens in 2.1 us where a plain multiply-sh
 has no such property, takes 1.9 us.
 """
 
+from typing import TypeAlias
+
 import numpy as np
-from numba import njit
 
 from radixroute.radix.ids import Keys, Tokens
 from radixroute.radix.jit import helper, kernel
 
+_Words: TypeAlias = tuple[np.uint64, np.uint64, np.uint64, np.uint64]
 
-@njit(inline="always")
-def _rotl(x, n):  # type: ignore[no-untyped-def]  # numba infers
+
+@helper
+def _rotl(x: np.uint64, n: int) -> np.uint64:
     return (x << np.uint64(n)) | (x >> np.uint64(64 - n))
 
 
-@njit(inline="always")
-def _round(v0, v1, v2, v3):  # type: ignore[no-untyped-def]  # numba infers
+@helper
+def _round(v0: np.uint64, v1: np.uint64, v2: np.uint64, v3: np.uint64) -> _Words:
     v0 += v1
     v2 += v3
     v1 = _rotl(v1, 13) ^ v0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from radixroute.radix import jit, jit_cache, jit_lock, jit_progress, jit_sources
+from radixroute.radix import jit, jit_cache, jit_progress, jit_sources
 
 ROOM = Path(jit.__file__).resolve().parent
 
@@ -105,7 +105,7 @@ def test_who_dies_while_it_compiles_leaves_the_lock(package):
     hold = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from radixroute.radix.jit_lock import compiling_alone\n"
+        "from radixroute.radix.jit_cache import compiling_alone\n"
         "with compiling_alone(Path(sys.argv[1]), 'scaled'):\n"
         "    print('held', flush=True)\n"
         "    time.sleep(600)\n"
@@ -116,7 +116,7 @@ def test_who_dies_while_it_compiles_leaves_the_lock(package):
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         holder.kill()
-    with jit_lock.compiling_alone(folder, "scaled"):
+    with jit_cache.compiling_alone(folder, "scaled"):
         pass
 
 

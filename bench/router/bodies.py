@@ -6,6 +6,7 @@ MODEL: Final = "bench"
 PROMPT_IDS: Final = 2048
 IDS_BYTES: Final = 7_200  # what that many ids have as JSON
 CHAT_BYTES: Final = 8192
+FEW_IDS: Final = 64
 TEXT_BYTES: Final = 1024
 GIANT_BYTES: Final = 2_000_000
 _SIZES: Final = {"long": IDS_BYTES, "text": TEXT_BYTES, "giant": GIANT_BYTES}
@@ -13,10 +14,10 @@ _FIRST, _BASE = 10, 200  # ids of a small vocabulary; three of them number the p
 _WORDS = "the cat sat on the mat, hello world of quick brown foxes; "
 
 
-def prompt_ids(number: int) -> list[int]:
+def prompt_ids(number: int, n_ids: int = PROMPT_IDS) -> list[int]:
     """Another first block for each number: nothing is cached of it."""
     head = [_FIRST + number // _BASE**place % _BASE for place in range(4)]
-    return head + [_FIRST + (7 * at) % _BASE for at in range(PROMPT_IDS - len(head))]
+    return head + [_FIRST + (7 * at) % _BASE for at in range(n_ids - len(head))]
 
 
 def text(number: int, n_bytes: int) -> str:
@@ -24,7 +25,7 @@ def text(number: int, n_bytes: int) -> str:
 
 
 class Bodies:
-    """JSON of one kind: ids, long (text of the same size), text, chat or giant. `take` numbers them on."""
+    """JSON of one kind: ids, few (ids), long (text of the same size), text, chat or giant. `take` numbers them on."""
 
     def __init__(self, kind: str, max_tokens: int, number: int) -> None:
         self._kind = kind
@@ -34,7 +35,8 @@ class Bodies:
             MODEL.encode(),
             max_tokens,
         )
-        self._rest = b",".join(b"%d" % one for one in prompt_ids(0)[4:])
+        n_ids = FEW_IDS if kind == "few" else PROMPT_IDS
+        self._rest = b",".join(b"%d" % one for one in prompt_ids(0, n_ids)[4:])
 
     @property
     def path(self) -> str:
@@ -42,8 +44,8 @@ class Bodies:
 
     def take(self) -> bytes:
         number, self._number = self._number, self._number + 1
-        if self._kind == "ids":
-            head = b",".join(b"%d" % one for one in prompt_ids(number)[:4])
+        if self._kind in ("ids", "few"):
+            head = b",".join(b"%d" % one for one in prompt_ids(number, 4))
             return b'{"prompt":[' + head + b"," + self._rest + b"]" + self._tail
         if self._kind == "chat":
             said = text(number, CHAT_BYTES).encode()

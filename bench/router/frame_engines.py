@@ -40,7 +40,9 @@ class _Running:
         self.left, self.n = submit.sampling.max_tokens, 0
         self.pieces = [submit.prompt_token_ids]
 
-    def delta(self, n_prompt: int = 0) -> pb.TokenDelta:
+    def delta(self, n_prompt: int = 0, batch: int = 0) -> pb.TokenDelta:
+        """`n_prompt`: with the first one, which says where in the events its prompt was looked up:
+        before `batch`."""
         token_id, letter = LETTERS[self.n % len(LETTERS)]
         delta = pb.TokenDelta(
             request_id=self.request_id,
@@ -51,6 +53,7 @@ class _Running:
         )
         if n_prompt:
             delta.prompt.prompt_tokens = n_prompt
+            delta.prompt.event_seq = batch
         self.n += 1
         self.left -= 1
         if not self.left:
@@ -65,7 +68,7 @@ class FrameWorker(FakeWorker):
         super().__init__(worker_id, block_size=BLOCK, make_tokenizer=chat_tokenizer)
         self.sessions: set[_Session] = set()
         self._held: deque[Keys] = deque()
-        self._n_held = 0
+        self._n_held = self._n_batches = 0
 
     async def listen(self) -> int:
         """Returns the port that a router is told."""
@@ -90,8 +93,10 @@ class FrameWorker(FakeWorker):
         info.max_num_batched_tokens = 1 << 16
         return info
 
-    def store(self, prompt: bytes) -> None:
-        keys = block_keys(unpack_tokens(prompt), self.block_size, self.scope.seed)
+    def store(self, prompt: bytes) -> int:
+        """Returns the number of the batch that tells it."""
+        tokens = unpack_tokens(prompt)[: POOL * BLOCK // 2]  # of a giant no engine keeps more
+        keys = block_keys(tokens, self.block_size, self.scope.seed)
         events: list[BlocksStored | BlocksRemoved] = [BlocksStored(None, keys)]
         self._held.append(keys)
         self._n_held += len(keys)
@@ -100,6 +105,8 @@ class FrameWorker(FakeWorker):
             self._n_held -= len(oldest)
             events.append(BlocksRemoved(np.ascontiguousarray(oldest[::-1])))
         self.publisher.publish(tuple(events))
+        self._n_batches += 1
+        return self._n_batches - 1
 
     def report(self) -> None:
         loads = tuple(
@@ -172,10 +179,10 @@ class _Session(asyncio.Protocol):
         deltas, n_prompts = [], 0
         for one in begun:
             prompt, one.pieces = b"".join(one.pieces), []
-            self._worker.store(prompt)
+            batch = self._worker.store(prompt)
             self.running[one.request_id, one.attempt] = one
             n_prompts += len(prompt) // 4
-            deltas.append(one.delta(len(prompt) // 4))
+            deltas.append(one.delta(len(prompt) // 4, batch))
         self._tell(deltas, begun, n_prompts)
 
     def _tell(self, deltas: list[pb.TokenDelta], whose: list[_Running], n_prompts: int) -> None:

@@ -83,7 +83,11 @@ def ours_beside(engines: Sequence[int], folder: Path, name: str = "ours.companio
     grpc_port, http_port = free_port(), free_port()
     command = [sys.executable, "-m", "radixroute", "serve", "--allow-no-events"]
     command += ["--port", str(grpc_port), "--http-port", str(http_port)]
-    for setting in ("router.metrics_port=none", "companion.fingerprint=00", "companion.max_num_seqs=8192"):
+    for setting in (
+        "router.metrics_port=none",
+        "companion.fingerprint=00",
+        "companion.max_num_seqs=8192",
+    ):
         command += ["--set", setting]
     for port in engines:
         command += ["--engine", f"http://127.0.0.1:{port}"]

@@ -1,6 +1,8 @@
 """A whole router over fake workers: `python -m bench.router.our_router PORT...` (the workers').
 
-Prints its gRPC port and its HTTP port, serves until its input ends. On uvloop, as in a cluster.
+Prints its gRPC port and its HTTP port, serves until its input ends. From one line of input to the
+next it looks how late its loop runs, then it prints the longest pause in ms. On uvloop, as in a
+cluster.
 """
 
 import asyncio
@@ -17,6 +19,27 @@ from tests.router.fakes import SECRET
 
 # As many streams as the last row has, and some.
 MOST_CLIENTS = 8192
+LOOK_S = 0.001
+
+
+class Pauses:
+    """The longest time between two turns of this loop that were due each millisecond."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._longest_s = 0.0
+        self._due_s = self._loop.time()
+        self._timer: asyncio.Handle = self._loop.call_soon(self._turn)
+
+    def stop(self) -> float:
+        self._timer.cancel()
+        return self._longest_s * 1e3
+
+    def _turn(self) -> None:
+        now_s = self._loop.time()
+        self._longest_s = max(self._longest_s, now_s - self._due_s)
+        self._due_s = now_s + LOOK_S
+        self._timer = self._loop.call_at(self._due_s, self._turn)
 
 
 async def main(ports: list[str]) -> None:
@@ -37,7 +60,11 @@ async def main(ports: list[str]) -> None:
     http = service.http_address
     assert http is not None
     print(address.port, http.port, flush=True)
-    await asyncio.to_thread(sys.stdin.read)
+    while await asyncio.to_thread(sys.stdin.readline):
+        pauses = Pauses()
+        if not await asyncio.to_thread(sys.stdin.readline):
+            break
+        print(pauses.stop(), flush=True)
     await service.stop()
 
 

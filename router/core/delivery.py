@@ -40,7 +40,7 @@ class Delivery:
         placement = request.place(delta)
         if placement is not Placement.NEXT:
             return self._drop(request, member, placement, now_ns)
-        if delta.finish in GIVEN_UP:
+        if delta.finish is not None and delta.finish in GIVEN_UP:
             return self._given_up(request, member, delta.finish, now_ns)
         return [self._emit(request, member, delta, now_ns)]
 
@@ -76,8 +76,8 @@ class Delivery:
             self._report(request, delta.prompt, now_ns)
         is_first = bool(delta.token_ids) and request.first_token_ns is None
         if delta.token_ids:
-            self._state.loads.first_token(request.booking, now_ns)
-            self._state.pace.ended(request.booking)
+            if request.begun != request.attempt:
+                self._begin(request, now_ns)
             self._state.waiting.serve(request.spec.tenant, decode=packed_len(delta.token_ids))
         if is_first:
             request.first_token_ns = now_ns
@@ -99,6 +99,13 @@ class Delivery:
             usage,
             delta.logprobs,
         )
+
+    def _begin(self, request: Request, now_ns: int) -> None:
+        """Its attempt has a first token."""
+        request.begun = request.attempt
+        booking = request.booking
+        self._state.loads.first_token(booking, now_ns)
+        self._state.pace.ended(booking)
 
     def _time(self, request: Request, now_ns: int) -> None:
         """Its first token came: did it take as long as was thought?"""

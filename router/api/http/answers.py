@@ -64,16 +64,17 @@ class Streamed:
         self._is_chunked = not connection.incoming.is_old
         self._held: dict[int, _Held] = {}
         self._last: bytes | None = None  # what ends it, if that waits
+        self._joined = b""  # goes out with what follows at once: each write is a system call
 
     def begin(self, headers: tuple[Header, ...]) -> None:
         connection = self._connection
         if not self._is_chunked:
             connection.incoming.keeps_alive = False  # its end is the connection's
         headers = ((b"Cache-Control", b"no-cache"), *headers)
-        connection.write(
-            replies.head(HTTPStatus.OK, replies.SSE, headers, length=None, closes=connection.closes)
+        head = replies.head(
+            HTTPStatus.OK, replies.SSE, headers, length=None, closes=connection.closes
         )
-        self._write(map(self._wording.opening, range(self._n)))
+        self._joined = head + self._framed(map(self._wording.opening, range(self._n)))
 
     def put(self, index: int, emit: Emit) -> None:
         if self._connection.is_paused:
@@ -81,7 +82,14 @@ class Streamed:
         elif emit.text or emit.finish is not None or emit.logprobs is not None:
             told = None if emit.logprobs is None else self._probabilities.worded(index, [emit])
             event = self._wording.event(index, emit.text, emit.finish, told)
-            self._connection.write(replies.chunk(event) if self._is_chunked else event)
+            data = replies.chunk(event) if self._is_chunked else event
+            joined, self._joined = self._joined, b""
+            if emit.finish is not None and self._n == 1:
+                self._joined = joined + data  # `finish` follows
+            else:
+                self._connection.write(joined + data if joined else data)
+        elif self._joined:
+            self._write(())
 
     def finish(self, totals: Totals) -> None:
         self._end(self._wording.closing(totals))
@@ -113,11 +121,16 @@ class Streamed:
         self._connection.end()
 
     def _write(self, events: Iterable[bytes], behind: bytes = b"") -> None:
+        data = self._joined + self._framed(events, behind)
+        self._joined = b""
+        if data:
+            self._connection.write(data)
+
+    def _framed(self, events: Iterable[bytes], behind: bytes = b"") -> bytes:
         data = b"".join(events)
         if self._is_chunked:
             data = (replies.chunk(data) if data else b"") + behind
-        if data:
-            self._connection.write(data)
+        return data
 
 
 class Whole:

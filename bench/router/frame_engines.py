@@ -22,6 +22,7 @@ from radixroute.request.wire import pack_tokens, unpack_tokens
 from tests.router.fakes import FakeWorker, chat_tokenizer
 
 TICK_S: Final = 0.010
+PROMPT_MS: Final = 0.1  # what computing prompts takes: next to nothing, and so it is told
 BLOCK: Final = 16
 CONTEXT: Final = 1 << 21
 POOL: Final = 20_000  # blocks
@@ -194,7 +195,7 @@ class _Session(asyncio.Protocol):
             pb.StepOutput(
                 step=self._step,
                 deltas=deltas,
-                step_ms=TICK_S * 1e3,
+                step_ms=PROMPT_MS if n_prompts else TICK_S * 1e3,
                 prefill_tokens=n_prompts,
                 decode_tokens=0 if n_prompts else len(deltas),
                 acknowledged_dispatch=self.acknowledged,

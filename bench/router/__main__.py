@@ -11,6 +11,7 @@ import os
 import resource
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,6 @@ from bench.router.clients import Clients, Table
 from bench.router.fronts import Front
 from bench.rows import Row, alone, write
 from radixroute.demo.machine import machine, versions
-from radixroute.protos import radixroute_pb2 as pb
 from tests.router.fakes import chat_tokenizer
 
 RESULTS: Final = Path("bench/results/router.json")
@@ -39,12 +39,6 @@ def model_folder(folder: Path) -> Path:
         (model / name).write_bytes(data)
     (model / "config.json").write_text('{"vocab_size": 400, "torch_dtype": "float32"}')
     return model
-
-
-def offered() -> tuple[str, ...]:
-    """Ways to a route that this version has."""
-    has_stream = "RouteStream" in pb.DESCRIPTOR.services_by_name["Router"].methods_by_name
-    return ("route", "route_stream") if has_stream else ("route",)
 
 
 def measure(prompts: int) -> Table:
@@ -82,7 +76,7 @@ def take(table: Table, clients: Clients, running: list[Front], engine: int, prom
             kind = measures.kind_of(front)
             measures.first_tokens(table, clients, front.name, front.http_port, kind)
             if front is ours:
-                measures.calls(table, clients, front, offered())
+                measures.calls(table, clients, front)
                 measures.chats(table, clients, front)
                 measures.tokenising(table)
         measures.first_tokens(table, clients, DIRECT, engine, "ids")
@@ -99,24 +93,22 @@ def take(table: Table, clients: Clients, running: list[Front], engine: int, prom
 
 
 def rows_of(table: Table) -> list[Row]:
-    def beside(name: str, row: str, own: str, peer: str, bar: float | None, limit: float | None,
-               unit: str = "us") -> Row:  # fmt: skip
-        mine, other = table.of(row, own), table.of(row, peer)
-        return Row(name, mine, other, other / mine, unit, bar, None, limit)
+    def beside(row: str, whose: str, peer: str, limit: float | None) -> Row:
+        mine, other = table.of(row, whose), table.of(row, peer)
+        return Row(row, mine, other, other / mine, "us", limit=limit)
 
     def own(row: str, limit: float) -> Row:
         return alone(row, table.of(row, OURS), "us", limit)
 
     rows = [
-        beside("http.token", "http.token", OURS, SGLANG, None, 30.0),
-        beside("http.token.companion", "http.token", BESIDE, VLLM, 1.0, None),
+        beside("http.token", OURS, SGLANG, 30.0),
+        replace(beside("http.token", BESIDE, VLLM, None), name="http.token.companion", bar=1.0),
         own("grpc.token", 75.0),
         own("grpc.token.loaded", 45.0),
-        beside("http.request", "http.request", OURS, VLLM, None, 300.0),
+        beside("http.request", OURS, VLLM, 300.0),
         own("route", 750.0),
+        own("route.stream", 400.0),
     ]
-    if table.has("route.stream", OURS):
-        rows.append(own("route.stream", 400.0))
     chat = table.of("chat.8k.whole", OURS) - table.of("chat.8k.tokenising", OURS)
     rows.append(alone("chat.8k", chat, "us", 500.0))
     for share, limit in (("p50", 1.0), ("p99", 5.0)):

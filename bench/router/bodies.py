@@ -25,7 +25,7 @@ def text(number: int, n_bytes: int) -> str:
 
 
 class Bodies:
-    """JSON of one kind: ids, few (ids), long (text of the same size), text, chat or giant. `take` numbers them on."""
+    """JSON of one kind: ids, few (of them), long (text of the same size), text, chat or giant."""
 
     def __init__(self, kind: str, max_tokens: int, number: int) -> None:
         self._kind = kind

@@ -83,9 +83,6 @@ class Table:
         """The median of its rounds."""
         return median(self.figures[row][front])
 
-    def has(self, row: str, front: str) -> bool:
-        return front in self.figures.get(row, {})
-
     def medians(self) -> dict[str, dict[str, float]]:
         return {
             row: {front: round(median(figures), 3) for front, figures in by.items()}

@@ -79,12 +79,12 @@ class FrameWorker(FakeWorker):
         self._frames = server
         self._at_s = loop.time()
         self._tick()
-        return self.port
+        return int(self.port)
 
     async def GetInfo(
         self, request: pb.GetInfoRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetInfoResponse:
-        info: pb.GetInfoResponse = await super().GetInfo(request, context)
+        info: pb.GetInfoResponse = await super().GetInfo(request, context)  # type: ignore[no-untyped-call]
         port = self._frames.sockets[0].getsockname()[1]
         info.session_endpoint = f"tcp://127.0.0.1:{port}"
         info.model = "bench"

@@ -22,7 +22,7 @@ async def run(load: Load) -> Outcome:
     numbers = range(load.first, load.first + load.requests)
     waiting = deque(_generate(number, load.max_tokens) for number in numbers)
     out = Outcome()
-    way = {"generate": _streams, "route": _leases}[load.way]
+    way = {"generate": _streams, "route": _leases, "route_stream": _streamed_leases}[load.way]
     # A call opens many streams; one connection carries them, as a gateway's does.
     async with grpc.aio.insecure_channel(f"127.0.0.1:{load.port}") as channel:
         await channel.channel_ready()
@@ -53,3 +53,21 @@ async def _leases(stub: rpc.RouterStub, waiting: deque[pb.GenerateRequest], out:
         out.first_ms.append((time.perf_counter() - sent_s) * 1e3)
         released = await stub.Release(pb.ReleaseRequest(lease_id=lease.lease_id))
         out.answers += released.released
+
+
+async def _streamed_leases(
+    stub: rpc.RouterStub, waiting: deque[pb.GenerateRequest], out: Outcome
+) -> None:
+    """A stream for each caller, as a gateway's threads have."""
+    call = stub.RouteStream()
+    while waiting:
+        request = waiting.popleft()
+        sent_s = time.perf_counter()
+        await call.write(pb.RouteStreamRequest(number=1, route=pb.RouteRequest(request=request)))
+        lease = (await call.read()).route
+        out.first_ms.append((time.perf_counter() - sent_s) * 1e3)
+        release = pb.ReleaseRequest(lease_id=lease.lease_id)
+        await call.write(pb.RouteStreamRequest(number=2, release=release))
+        out.answers += (await call.read()).release.released
+    await call.done_writing()
+    await call.read()

@@ -65,13 +65,13 @@ def tokenising(table: Table) -> None:
     table.add("chat.8k.tokenising", "ours", (time.process_time_ns() - before_ns) / 1e3 / len(said))
 
 
-def calls(table: Table, clients: Clients, front: Front, ways: tuple[str, ...]) -> None:
+def calls(table: Table, clients: Clients, front: Front) -> None:
     """What only our own API has."""
     many = {"clients": STREAMS, "requests": STREAMS, "max_tokens": TOKENS}
     table.add("grpc.token", front.name, clients.cost(front, "generate", **many).token_us)
     many = {"clients": LOADED, "requests": LOADED, "max_tokens": TOKENS}
     table.add("grpc.token.loaded", front.name, clients.cost(front, "generate", **many).token_us)
-    for way in ways:
+    for way in ("route", "route_stream"):
         cost = clients.cost(front, way, clients=CALLERS, requests=CALLS, max_tokens=1)
         table.add(way.replace("_", "."), front.name, cost.answer_us)
 

@@ -11,6 +11,7 @@ later; the oldest one is never preempted, so something always ends. Called by `I
 from collections import deque
 from collections.abc import Iterator
 
+import msgspec
 import numpy as np
 
 from radixroute.radix.errors import BrokenInvariant

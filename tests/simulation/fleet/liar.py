@@ -79,7 +79,9 @@ class Liar:
         old, self._last = self._last, list(report.deltas)
         if self.kind == "others":
             return tuple(old)
-        return tuple(msgspec.structs.replace(d, attempt=max(0, d.attempt - 1)) for d in report.deltas)
+        return tuple(
+            msgspec.structs.replace(d, attempt=max(0, d.attempt - 1)) for d in report.deltas
+        )
 
     def events(self, life: "Life") -> tuple[Event, ...]:
         """What it says of its cache besides."""

@@ -10,6 +10,7 @@ import argparse
 import os
 import resource
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -49,14 +50,15 @@ def measure(prompts: int) -> Table:
         stack.callback(fronts.end, by_http)
         by_frames, frame_ports = fronts.started("frame_engines", ENGINES)
         stack.callback(fronts.end, by_frames)
-        running = list[Front]()
-        for start in (
+        starts: list[Callable[[], Front]] = [
             lambda: fronts.ours(frame_ports),
             lambda: fronts.ours_beside(http_ports, folder),
             lambda: fronts.nginx(http_ports, folder),
             lambda: fronts.theirs(SGLANG, http_ports, folder),
             lambda: fronts.theirs(VLLM, http_ports, folder),
-        ):
+        ]
+        running = list[Front]()
+        for start in starts:
             running.append(start())
             stack.callback(running[-1].stop)
         clients = Clients()

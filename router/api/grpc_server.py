@@ -49,7 +49,7 @@ class RouterServer:
         self._desk = LeaseDesk(reception, settings)
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Generate, Route and RouteStream get their requests as bytes: some are too large to be parsed."""
+        """All but Release get their requests as bytes: some are too large to be parsed."""
         handlers = {
             "Generate": grpc.unary_stream_rpc_method_handler(
                 self.Generate, response_serializer=pb.GenerateResponse.SerializeToString

@@ -83,8 +83,8 @@ class ProtoRequest:
 
     @classmethod
     def of_stream(cls, data: bytes) -> "tuple[pb.RouteStreamRequest, ProtoRequest | None]":
-        """A message of a RouteStream, and what it asks to be routed, if it does. Of a giant the first
-        has all but the request."""
+        """A message of a RouteStream, and what it asks to be routed, if it does. Where that is a
+        giant, the message comes without it."""
         _check_size(data, (_STREAMED, _REQUEST, _TOKEN_IDS))
         if len(data) <= GIANT_BYTES:
             message = _parsed(pb.RouteStreamRequest, data)

@@ -100,7 +100,7 @@ async def test_a_giant_is_read_beside_the_loop_and_its_number_comes_back():
 
 async def test_who_leaves_waits_for_nothing_any_more():
     worker = FakeWorker("a")
-    async with cluster(worker) as (service, router, _):
+    async with cluster(worker, no_worker_wait_s=600.0) as (service, router, _):
         await until(lambda: all_live(service))
         service.set_members([])  # what is served is known, and nobody takes it
         await until(lambda: not states(service))

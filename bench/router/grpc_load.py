@@ -68,6 +68,7 @@ async def _streamed_leases(
         out.first_ms.append((time.perf_counter() - sent_s) * 1e3)
         release = pb.ReleaseRequest(lease_id=lease.lease_id)
         await call.write(pb.RouteStreamRequest(number=2, release=release))
-        out.answers += (await call.read()).release.released
+        answer = await call.read()
+        out.answers += answer.release.released
     await call.done_writing()
     await call.read()

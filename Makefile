@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM ?= false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo check test test-deep test-slow simulate simulate-long planted fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay bench-overload bench-pause bench-compile chaos chaos-long e2e-vllm model clean bench-chats
+.PHONY: help dev demo check test test-deep test-slow simulate simulate-long planted fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay bench-overload bench-pause bench-chats bench-router bench-compile chaos chaos-long e2e-vllm model clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,17 @@ bench-pause: $(STAMP) ## Small streams while others send 2 MB prompts and 200,00
 
 bench-chats: $(STAMP) model ## Chats that grow by turns, with and without a memo of tokenisation (2 minutes)
 	$(BIN)/python -m bench.pause.chats
+
+# The peers' routers have an environment of their own, too, and nginx is the system's.
+ROUTERS := .cache/routers/bin
+$(ROUTERS)/.ready:
+	test -x $(ROUTERS)/python || $(PYTHON) -m venv .cache/routers
+	$(ROUTERS)/pip install --quiet --disable-pip-version-check vllm-router==0.1.17 sglang-router==0.3.2
+	command -v nginx /usr/sbin/nginx >/dev/null || apt-get install --yes --quiet nginx-light
+	@touch $@
+
+bench-router: $(STAMP) $(ROUTERS)/.ready ## What a token and a request cost beside nginx, sglang-router and vllm-router (8 minutes)
+	$(BIN)/python -m bench.router
 
 bench-compile: $(STAMP) ## CPU seconds of compiling and loading all kernels (5 minutes)
 	$(BIN)/python -m bench.compile

@@ -12,6 +12,7 @@ docstring says what is compared.
     events/    event streams over real sockets: rates, losses, a router's restart
     index/     prefix index, block keys and decoding beside NVIDIA Dynamo's
     pause/     small streams while others send giant prompts
+    router/    the data path beside nginx, sglang-router and vllm-router
     replay/    the simulated fleet and the policies beside NVIDIA Dynamo's replay
     data/      the traces that are measured on
     results/   what the commands wrote

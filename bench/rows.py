@@ -12,7 +12,8 @@ class Row:
     """`ratio` is how many times better ours is; None where nothing of a peer does this.
 
     `bar` is what we promised: a ratio where there is a peer, else a figure in `unit`. `floor` is
-    the peer's cost of the same call with an empty tree, where that says something.
+    the peer's cost of the same call with an empty tree, where that says something. `limit` is a
+    promise in `unit` where there is a peer, too.
     """
 
     name: str
@@ -22,9 +23,12 @@ class Row:
     unit: str
     bar: float | None = None
     floor: float | None = None
+    limit: float | None = None
 
     @property
     def is_met(self) -> bool:
+        if self.limit is not None and self.ours > self.limit:
+            return False
         if self.bar is None:
             return True
         if self.ratio is not None:

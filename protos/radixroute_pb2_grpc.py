@@ -51,6 +51,11 @@ class RouterStub:
                 request_serializer=radixroute_dot_protos_dot_radixroute__pb2.ReleaseRequest.SerializeToString,
                 response_deserializer=radixroute_dot_protos_dot_radixroute__pb2.ReleaseResponse.FromString,
                 _registered_method=True)
+        self.RouteStream = channel.stream_stream(
+                '/radixroute.v1.Router/RouteStream',
+                request_serializer=radixroute_dot_protos_dot_radixroute__pb2.RouteStreamRequest.SerializeToString,
+                response_deserializer=radixroute_dot_protos_dot_radixroute__pb2.RouteStreamResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServicer:
@@ -79,6 +84,14 @@ class RouterServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RouteStream(self, request_iterator, context):
+        """Many Routes and Releases over one stream, each at a fraction of a call's price. Every message gets one answer, as soon as it
+        is there, in any order. Leases outlive the stream; Routes that still wait when it breaks are given up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +109,11 @@ def add_RouterServicer_to_server(servicer, server):
                     servicer.Release,
                     request_deserializer=radixroute_dot_protos_dot_radixroute__pb2.ReleaseRequest.FromString,
                     response_serializer=radixroute_dot_protos_dot_radixroute__pb2.ReleaseResponse.SerializeToString,
+            ),
+            'RouteStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.RouteStream,
+                    request_deserializer=radixroute_dot_protos_dot_radixroute__pb2.RouteStreamRequest.FromString,
+                    response_serializer=radixroute_dot_protos_dot_radixroute__pb2.RouteStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -181,6 +199,33 @@ class Router:
             '/radixroute.v1.Router/Release',
             radixroute_dot_protos_dot_radixroute__pb2.ReleaseRequest.SerializeToString,
             radixroute_dot_protos_dot_radixroute__pb2.ReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RouteStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/radixroute.v1.Router/RouteStream',
+            radixroute_dot_protos_dot_radixroute__pb2.RouteStreamRequest.SerializeToString,
+            radixroute_dot_protos_dot_radixroute__pb2.RouteStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,6 +9,7 @@ The way in: `RouterServer.Generate` in `grpc_server.py`.
     grpc_server.py      gRPC servers of `Router` and `Inspect`
     reception.py        what is the same at every door: ids, admission, whose answer it is
     fan.py              one prompt, several answers: a request for each
+    leases.py           `Route`, alone and many on one stream
     proto_request.py    a `GenerateRequest` as `Asked`
     request_ids.py      ids that a tenant can prove to be its own
     open_streams.py     which stream has a request's answer now

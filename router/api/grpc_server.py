@@ -9,27 +9,26 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import grpc
+from google.protobuf.message import Message
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.errors import InvalidRequest
-from radixroute.request.wire import pack_tokens, sampling_to_proto, scope_to_proto
 from radixroute.router.api import inspect
 from radixroute.router.api.client_answers import ClientAnswers
 from radixroute.router.api.guard.inspect_guard import authorization
+from radixroute.router.api.leases import LeaseDesk, RouteStream
 from radixroute.router.api.proto_request import ProtoRequest
 from radixroute.router.api.reception import Reception
-from radixroute.router.api.status import failure_error, retry_hint, status_of
+from radixroute.router.api.status import retry_hint, status_of
 from radixroute.router.counters import Count
 from radixroute.router.errors import (
     ClientUnread,
     RouterError,
     UnknownRequest,
 )
-from radixroute.router.messages.actions import Failure
 from radixroute.router.messages.inputs import RequestSpec
 from radixroute.router.runtime import RouterRuntime
 from radixroute.router.settings import RouterSettings
@@ -47,15 +46,19 @@ class RouterServer:
         self._reception = reception
         self._runtime = reception.runtime
         self._settings = settings
+        self._desk = LeaseDesk(reception, settings)
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Generate and Route get their requests as bytes: some are too large to be parsed."""
+        """All but Release get their requests as bytes: some are too large to be parsed."""
         handlers = {
             "Generate": grpc.unary_stream_rpc_method_handler(
                 self.Generate, response_serializer=pb.GenerateResponse.SerializeToString
             ),
             "Route": grpc.unary_unary_rpc_method_handler(
                 self.Route, response_serializer=pb.RouteResponse.SerializeToString
+            ),
+            "RouteStream": grpc.stream_stream_rpc_method_handler(
+                self.RouteStream, response_serializer=pb.RouteStreamResponse.SerializeToString
             ),
             "Release": grpc.unary_unary_rpc_method_handler(
                 self.Release,
@@ -95,39 +98,31 @@ class RouterServer:
 
     async def Route(self, data: bytes, context: grpc.aio.ServicerContext) -> pb.RouteResponse:
         asked = await self._parsed(ProtoRequest.of_route, data, context)
-        tenant = asked.message.tenant
-        request_id, lease_id = (self._reception.draw_id(tenant) for _ in range(2))
+        request_id = self._reception.draw_id(asked.message.tenant)
         async with self._clean_errors(context, request_id):
-            if asked.message.HasField("resume"):
-                raise InvalidRequest("resume", "goes on with a stream of a router: use Generate")
-            if asked.n > 1:
-                raise InvalidRequest("n", "is more than one; a lease is for one answer")
+            return await self._desk.route(asked, request_id, remaining_s=context.time_remaining())
+        raise BrokenInvariant("an error was sent and the call went on")
+
+    async def RouteStream(
+        self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+    ) -> None:
+        stream = RouteStream(self._desk, self._reception, authorization(context))
+        async with self._clean_errors(context, self._reception.draw_id("")):
+            self._reception.tenant_of(authorization(context))
+            reading = asyncio.create_task(stream.read(messages))
             try:
-                spec = await self._admit(asked, request_id, context)
-                answer = await self._runtime.lease(replace(spec, lease_id=lease_id))
-            except BaseException:
-                self._runtime.core.leave(request_id)
-                raise
-            if isinstance(answer, Failure):
-                raise failure_error(answer)
-        return pb.RouteResponse(
-            lease_id=answer.lease_id,
-            request_id=request_id,
-            worker_id=answer.worker_id,
-            address=answer.address,
-            token_ids=pack_tokens(spec.prompt),
-            overlap_tokens=answer.overlap_tokens,
-            ttl_ms=round(self._settings.lease_unseen_s * 1000),
-            sampling=sampling_to_proto(spec.sampling),
-            scope=scope_to_proto(spec.scope),
-        )
+                while (message := await stream.take()) is not None:
+                    await self._write(message, context)
+            finally:
+                reading.cancel()
+                stream.close()
 
     async def Release(
         self, request: pb.ReleaseRequest, context: grpc.aio.ServicerContext
     ) -> pb.ReleaseResponse:
         async with self._clean_errors(context, self._reception.draw_id("")):
             self._reception.tenant_of(authorization(context))
-        return pb.ReleaseResponse(released=self._runtime.release(request.lease_id))
+        return self._desk.release(request)
 
     async def _parsed(
         self,
@@ -150,7 +145,7 @@ class RouterServer:
     ) -> RequestSpec:
         return await self._reception.admit(asked, request_id, remaining_s=context.time_remaining())
 
-    async def _write(self, message: pb.GenerateResponse, context: grpc.aio.ServicerContext) -> None:
+    async def _write(self, message: Message, context: grpc.aio.ServicerContext) -> None:
         """A client that reads nothing for long gives its answer up."""
         try:
             async with asyncio.timeout(self._settings.client_unread_timeout_s):

@@ -44,6 +44,7 @@ _EMITTED = (
     pb.StreamResume.DESCRIPTOR.fields_by_name["emitted_token_ids"].number,
 )
 _REQUEST = pb.RouteRequest.DESCRIPTOR.fields_by_name["request"].number
+_STREAMED = pb.RouteStreamRequest.DESCRIPTOR.fields_by_name["route"].number
 _FORMS = {_FIELDS["text"].number: Form.TEXT, _FIELDS["messages"].number: Form.CHAT}
 _PROMPTS = frozenset({*_FORMS, _TOKEN_IDS})
 
@@ -78,6 +79,21 @@ class ProtoRequest:
         if cut is None:
             raise _strange()
         return cls.of_generate(cut.content)
+
+    @classmethod
+    def of_stream(cls, data: bytes) -> "tuple[pb.RouteStreamRequest, ProtoRequest | None]":
+        """A message of a RouteStream, and what it asks to be routed, if it does. Where that is a
+        giant, the message comes without it."""
+        _check_size(data, (_STREAMED, _REQUEST, _TOKEN_IDS))
+        if len(data) <= GIANT_BYTES:
+            message = _parsed(pb.RouteStreamRequest, data)
+            if message.WhichOneof("kind") != "route":
+                return message, None
+            return message, cls(message.route.request, len(data))
+        cut = cut_out(data, frozenset({_STREAMED}))
+        if cut is None:
+            raise _strange()
+        return _parsed(pb.RouteStreamRequest, cut.rest), cls.of_route(cut.content)
 
     @property
     def model(self) -> str:

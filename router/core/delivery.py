@@ -41,7 +41,7 @@ class Delivery:
         placement = request.place(delta)
         if placement is not Placement.NEXT:
             return self._drop(request, member, placement, now_ns)
-        if delta.finish in GIVEN_UP:
+        if delta.finish is not None and delta.finish in GIVEN_UP:
             return self._given_up(request, member, delta.finish, now_ns)
         return [self._emit(request, member, delta, now_ns)]
 
@@ -79,8 +79,8 @@ class Delivery:
         if delta.passage is not None:
             is_first = self._pass(request, delta.passage, now_ns)
         if delta.token_ids:
-            self._state.loads.first_token(request.booking, now_ns)
-            self._state.pace.ended(request.booking)
+            if request.begun != request.attempt:
+                self._begin(request, now_ns)
             self._state.waiting.serve(request.spec.tenant, decode=packed_len(delta.token_ids))
         if is_first:
             request.first_token_ns = now_ns
@@ -110,12 +110,18 @@ class Delivery:
         request.passed_tokens += passage.n_tokens
         self._state.waiting.serve(request.spec.tenant, decode=passage.n_tokens)
         if is_first:
-            self._state.loads.first_token(request.booking, now_ns)
-            self._state.pace.ended(request.booking)
+            self._begin(request, now_ns)
         # An answer that comes whole has no first token of its own.
         if request.first_token_ns is None and passage.is_stream:
             request.first_token_ns = now_ns
         return is_first
+
+    def _begin(self, request: Request, now_ns: int) -> None:
+        """Its attempt has a first token."""
+        request.begun = request.attempt
+        booking = request.booking
+        self._state.loads.first_token(booking, now_ns)
+        self._state.pace.ended(booking)
 
     def _time(self, request: Request, now_ns: int) -> None:
         """Its first token came: did it take as long as was thought?"""

@@ -48,6 +48,7 @@ class Request:
     emitted: bytearray = field(default_factory=bytearray)  # packed
     text_len: int = 0  # characters sent to the client
     attempt: int = 0
+    begun: int = 0  # the attempt that had a first token last
     inquired: int = 0  # the attempt that its worker was asked for last
     worker_id: WorkerId | None = None  # None: waiting
     # (worker, epoch) whose session broke under it.
@@ -112,7 +113,7 @@ class Request:
         """Pure."""
         if self.worker_id is None or delta.attempt != self.attempt:
             return Placement.OLD_ATTEMPT
-        if delta.finish in GIVEN_UP and not delta.token_ids:
+        if delta.finish is not None and delta.finish in GIVEN_UP and not delta.token_ids:
             return Placement.NEXT  # it carries no output, so its position says nothing
         n = packed_len(delta.token_ids)
         if delta.position == self.position:

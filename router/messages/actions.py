@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
+import msgspec
+
 from radixroute.radix.ids import WorkerId
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason
@@ -107,9 +109,8 @@ class Allow:
     n_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
-    """Send this to the client. `finish` set: the last one."""
+class Emit(msgspec.Struct, frozen=True):
+    """Send this to the client. `finish` set: the last one. A struct, as `Delta`."""
 
     request_id: str
     position: int

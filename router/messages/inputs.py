@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NewType
 
+import msgspec
+
 from radixroute.events.wire.control import Endpoints
 from radixroute.radix.ids import Keys, Tokens, WorkerId
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
@@ -148,9 +150,9 @@ class PromptFacts:
     events_before: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """New output of one attempt."""
+class Delta(msgspec.Struct, frozen=True):
+    """New output of one attempt. A struct: there is one a token, and a frozen dataclass takes five
+    times as long to make."""
 
     request_id: str
     attempt: int

@@ -5,7 +5,7 @@ engine's ids into what the client may see. Never talks to the engine: the caller
 whose answer ended early. Called by `WorkerSession` for each output; pure but for its own state.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from radixroute.request.detokenizer import IncrementalDetokenizer
 from radixroute.request.logprobs import Logprobs
@@ -15,9 +15,8 @@ from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.engine.engine import EngineRequest, TokenOutput
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one engine output adds to an answer."""
+class Piece(msgspec.Struct, frozen=True):
+    """What one engine output adds to an answer. A struct, as the output."""
 
     token_ids: tuple[int, ...]
     text: str

@@ -7,6 +7,8 @@ No torch, no socket, no clock. `InferenceEngine` implements it; the engine proce
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
+
 from radixroute.events.wire.records import Event
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
@@ -58,9 +60,9 @@ class PromptReport:
     events_before: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TokenOutput:
-    """New tokens of one request: ids only, the server detokenises."""
+class TokenOutput(msgspec.Struct, frozen=True):
+    """New tokens of one request: ids only, the server detokenises. A struct: there is one a token,
+    and a frozen dataclass takes five times as long to make."""
 
     request_id: str
     attempt: int

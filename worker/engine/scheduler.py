@@ -10,8 +10,8 @@ later; the oldest one is never preempted, so something always ends. Called by `I
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
 
+import msgspec
 import numpy as np
 
 from radixroute.radix.errors import BrokenInvariant
@@ -282,10 +282,10 @@ class Scheduler:
         finish = finish_after(sequence, token_id, self._limits.eos_token_ids)
         output = sequence.output((token_id,), finish)
         if told is not None:
-            output = replace(output, logprobs=pack_logprobs([told]))
+            output = msgspec.structs.replace(output, logprobs=pack_logprobs([told]))
         if not sequence.has_output:
             sequence.has_output = True
-            output = replace(output, prompt=sequence.report(now_ns))
+            output = msgspec.structs.replace(output, prompt=sequence.report(now_ns))
         if finish is not None:
             self.counters.finished += 1
             self._drop(sequence)

@@ -72,14 +72,18 @@ class Streamed:
 
     def begin(self, headers: tuple[Header, ...]) -> None:
         self._head.open(headers)
-        self._head.write(map(self._wording.opening, range(self._n)))
+        self._head.hold(map(self._wording.opening, range(self._n)))
 
     def put(self, index: int, emit: Emit) -> None:
         if self._connection.is_paused:
             self._held.setdefault(index, _Held()).add(emit)
         elif emit.text or emit.finish is not None or emit.logprobs is not None:
             told = None if emit.logprobs is None else self._probabilities.worded(index, [emit])
-            self._head.tell(self._wording.event(index, emit.text, emit.finish, told))
+            event = self._wording.event(index, emit.text, emit.finish, told)
+            # Of one answer, what closes the stream follows its finish at once.
+            self._head.tell(event, more_follows=emit.finish is not None and self._n == 1)
+        else:
+            self._head.flush()
 
     def finish(self, totals: Totals) -> None:
         self._end(self._wording.closing(totals))

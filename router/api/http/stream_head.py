@@ -39,6 +39,7 @@ class StreamHead:
         self._due_s = now_s + sign_s
         self._is_chunked = not connection.incoming.is_old
         self._has_told = False  # since the last look
+        self._joined = b""  # goes out with what follows at once: each write is a system call
         self.is_out = False
 
     def look(self, now_s: float) -> bool:
@@ -65,25 +66,40 @@ class StreamHead:
         late = [one for one in headers if one not in self._headers]
         if late:
             lines = b"".join(b": %b: %b\n" % one for one in late)
-            self.write((lines + b"\n",))
+            self.hold((lines + b"\n",))
 
     def fail(self, problem: Problem) -> None:
         """After `look` sent it, and before any event: there will be none."""
         self._connection.incoming.keeps_alive = False
         self.end(failure(problem))
 
-    def tell(self, event: bytes) -> None:
-        """One event, as it comes."""
+    def tell(self, event: bytes, *, more_follows: bool = False) -> None:
+        """One event, as it comes. `more_follows`: at once, so they go out together."""
         self._has_told = True
-        self._connection.write(replies.chunk(event) if self._is_chunked else event)
+        self._joined += replies.chunk(event) if self._is_chunked else event
+        if not more_follows:
+            self.flush()
+
+    def hold(self, events: Iterable[bytes]) -> None:
+        """Some of the stream, which goes out with what follows at once, or with `flush`."""
+        self._joined += self._framed(events)
+
+    def flush(self) -> None:
+        """What was held goes out."""
+        data, self._joined = self._joined, b""
+        if data:
+            self._connection.write(data)
 
     def write(self, events: Iterable[bytes], behind: bytes = b"") -> None:
         """Some of the stream. `behind`: what ends it, for who knows chunks."""
+        self._joined += self._framed(events, behind)
+        self.flush()
+
+    def _framed(self, events: Iterable[bytes], behind: bytes = b"") -> bytes:
         data = b"".join(events)
         if self._is_chunked:
             data = (replies.chunk(data) if data else b"") + behind
-        if data:
-            self._connection.write(data)
+        return data
 
     def end(self, last: bytes) -> None:
         self.write((last,), replies.LAST_CHUNK)
@@ -93,14 +109,12 @@ class StreamHead:
         connection, self.is_out = self._connection, True
         if not self._is_chunked:
             connection.incoming.keeps_alive = False  # its end is the connection's
-        connection.write(
-            replies.head(
-                HTTPStatus.OK,
-                replies.SSE,
-                (*_HEADERS, *headers),
-                length=None,
-                closes=connection.closes,
-            )
+        self._joined += replies.head(
+            HTTPStatus.OK,
+            replies.SSE,
+            (*_HEADERS, *headers),
+            length=None,
+            closes=connection.closes,
         )
 
 

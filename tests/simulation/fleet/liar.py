@@ -9,6 +9,7 @@ from dataclasses import replace
 from math import inf, nan
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event, LoadReport
@@ -91,7 +92,9 @@ class Liar:
         old, self._last = self._last, list(report.deltas)
         if self.kind == "others":
             return tuple(old)
-        return tuple(replace(d, attempt=max(0, d.attempt - 1)) for d in report.deltas)
+        return tuple(
+            msgspec.structs.replace(d, attempt=max(0, d.attempt - 1)) for d in report.deltas
+        )
 
     def events(self, life: "Life") -> tuple[Event, ...]:
         """What it says of its cache besides."""

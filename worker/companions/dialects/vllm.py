@@ -7,7 +7,6 @@ cannot go on after a resume, as what is sent again counts as prompt there. Pure.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -162,7 +161,7 @@ class VllmReader:
         if last is None:
             self._over(heard, _given_up())
         else:
-            self._over(heard, replace(last, cached_tokens=self._cached))
+            self._over(heard, msgspec.structs.replace(last, cached_tokens=self._cached))
 
     def _over(self, heard: list[Heard], last: Heard) -> None:
         self._is_over = True

@@ -135,6 +135,8 @@ def _audit(record: AuditRecord) -> str:
     """Empty: nothing was compared yet."""
     if not record.has_credit:
         return "drifted"
+    if record.is_believed:
+        return "believed"
     return "agrees" if record.judged else ""
 
 

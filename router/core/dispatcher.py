@@ -117,7 +117,8 @@ class Dispatcher:
             self._state.counters.add(Count.FINISHES_SYNTHESISED)
             return [self.finish(request, finish, None, now_ns)]
         request.worker_id = None
-        if not self._has_successor(request):
+        is_its_own = request.position > 0 and member.cannot_resume
+        if is_its_own or not self._has_successor(request):
             return self.fail(request, Failure.NOT_RESUMABLE, now_ns)
         if len(request.deaths_ns) >= MAX_DEATHS:
             return self.fail(request, Failure.TOO_MANY_DEATHS, now_ns)

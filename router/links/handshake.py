@@ -162,6 +162,7 @@ def worker_facts(info: pb.GetInfoResponse, spec: MemberSpec) -> WorkerFacts:
         adapters=frozenset(info.adapters),
         resent_is_prompt=info.resent_is_prompt,
         cannot_resume=info.cannot_resume,
+        is_cache_believed=info.cache_is_believed,
     )
 
 

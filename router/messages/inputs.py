@@ -110,7 +110,8 @@ class WorkerFacts:
     metrics_address: str = ""  # of its page; empty: none
     adapters: frozenset[str] = frozenset()  # that it serves beside the model as it is
     resent_is_prompt: bool = False  # to it, output of others counts as prompt
-    cannot_resume: bool = False  # it takes no output of others
+    cannot_resume: bool = False  # it takes no output of others, nor they of it
+    is_cache_believed: bool = False  # nobody told of its cache: its events are a belief
 
 
 @dataclass(frozen=True, slots=True)

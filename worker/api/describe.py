@@ -61,4 +61,5 @@ def describe(
         engine_kind=info.kind,
         resent_is_prompt=info.resent_is_prompt,
         cannot_resume=info.cannot_resume,
+        cache_is_believed=info.is_cache_believed,
     )

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.sampling import FinishReason
+from radixroute.worker.companions.cache.believed import Belief
 from radixroute.worker.companions.dialects.dialect import Heard
 from radixroute.worker.engine.engine import (
     EngineRequest,
@@ -37,6 +38,7 @@ class Call:
     n_output: int = 0  # output tokens so far, resumed ones included
     first_ns: int | None = None  # its first token
     exchange: Cancellable | None = None
+    belief: Belief | None = None  # None: the engine tells of its cache
 
     @property
     def key(self) -> tuple[str, int]:

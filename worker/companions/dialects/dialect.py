@@ -3,7 +3,7 @@
 Bytes and values in and out, nothing else: what a dialect does can be shown with recorded exchanges.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -48,6 +48,7 @@ class Heard:
     cached_tokens: int | None = None  # with the end, where the engine says so only then
     logprobs: Logprobs | None = None  # of `token_ids`
     is_engine_fault: bool = False  # the engine may be ending: worth a look
+    text: str = ""  # of new tokens whose ids it does not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,9 @@ class Statement:
     kv_dtype: str = ""
     places: tuple[EventPlace, ...] = field(default=())
     has_prefix_cache: bool = True
+    could_tell_events: bool = True  # of its cache, were it started so
+    keeps_salts_apart: bool | None = True  # None: to be tried out
+    are_adapters_told: bool = True  # its events tell blocks of an adapter from the model's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +122,17 @@ class Dialect(Protocol):
     def salt(self, scope: RequestScope) -> str:
         """What keeps its blocks apart in the engine, as events name it; empty: nothing does."""
 
-    def reader(self, n_logprobs: int | None = None) -> AnswerReader:
-        """`n_logprobs`: as its request asked for."""
+    def refuses(self, request: EngineRequest) -> str:
+        """Why it cannot be said in this dialect, a fixed sentence; empty: it can."""
+
+    def reader(
+        self, n_logprobs: int | None = None, ends: Collection[int] = frozenset()
+    ) -> AnswerReader:
+        """`n_logprobs`: as its request asked for. `ends`: tokens that end an answer and are none
+        of its text."""
+
+    def abort(self, call_id: str) -> Ask | None:
+        """To be sent once the connection is closed; None: that alone frees the request."""
 
     def refusal(self, status: int, body: bytes) -> Heard:
         """What an answer that is no stream means."""
@@ -131,7 +144,11 @@ class Dialect(Protocol):
     def tokens_of(self, answer: Answer) -> list[int] | None:
         """What the two above were answered with; None: it does not say."""
 
-    def health(self) -> Ask: ...
+    def health(self) -> Ask:
+        """Cheap: whether it lives."""
+
+    def proof(self, model: str) -> Ask | None:
+        """What only an engine that computes answers; None: it counts its steps, as good a sign."""
 
     def metrics(self) -> Ask: ...
 

@@ -20,6 +20,7 @@ from radixroute.worker.companions.companion import companion
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.service import WorkerService
 from radixroute.worker.settings import WorkerSettings
+from tests.engines.fake_engine import FakeEngine
 from tests.engines.fake_vllm import FakeVllm
 from tests.router.clusters import all_live, until
 from tests.worker.fakes import FakeRunner, alone, make_tokenizer, slow_runner
@@ -49,7 +50,7 @@ class Fleet:
 
     def __init__(self, router: RouterService, stub: rpc.RouterStub) -> None:
         self.router, self.stub = router, stub
-        self.engines: dict[str, FakeVllm] = {}
+        self.engines: dict[str, Any] = {}
         self.urls: dict[str, str] = {}
         self.workers: dict[str, WorkerService] = {}
         self._members: dict[str, MemberSpec] = {}
@@ -63,7 +64,7 @@ class Fleet:
         counted: dict[str, int] = self.state.counters.as_dict()
         return counted
 
-    async def start_engine(self, worker_id: str, engine: FakeVllm) -> None:
+    async def start_engine(self, worker_id: str, engine: FakeEngine) -> None:
         """A next life takes the ports of the one before."""
         before = self.engines.get(worker_id)
         self.urls[worker_id] = await engine.start(before.ports if before else (0, 0, 0))
@@ -114,7 +115,10 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(
-    *worker_ids: str, companion: dict[str, Any] | None = None, **engine: Any
+    *worker_ids: str,
+    companion: dict[str, Any] | None = None,
+    kind: type[FakeEngine] = FakeVllm,
+    **engine: Any,
 ) -> AsyncIterator[Fleet]:
     """Started engines with their companions and a router over them. `engine`: what each is."""
     service = RouterService(
@@ -125,7 +129,7 @@ async def fleet(
         made = Fleet(service, rpc.RouterStub(channel))
         try:
             for worker_id in worker_ids:
-                await made.start_engine(worker_id, FakeVllm(**engine))
+                await made.start_engine(worker_id, kind(**engine))
                 await made.join(worker_id, **(companion or {}))
             yield made
         finally:

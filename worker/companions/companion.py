@@ -127,7 +127,7 @@ class Companion:
             if joined.info.is_cache_believed:
                 capacity = self._settings.believed_blocks or joined.info.kv_blocks_total
                 lifetime_ns = int(self._settings.believed_s * 1e9)
-                self._believed = BelievedCache(joined.scope, capacity, lifetime_ns)
+                self._believed = BelievedCache(joined.scope, capacity, lifetime_ns, joined.canary)
             watch = Watch(joined, self._http, self._settings, self._vitals, self)
             watch.follower = self._follower
             reason = await watch.look()  # the first numbers: what later ones are held against

@@ -26,6 +26,7 @@ from radixroute.worker.companions.dialects.dialect import Heard
 DEFAULT_BLOCKS: Final = 16_384  # of an engine that does not say how many it has
 MIN_ROOM: Final = 64  # blocks; fewer are not believed of any engine
 _GROWTH: Final = 8  # room grows by a part of it at a time
+_STEP: Final = 16  # tokens: blocks of engines that are larger than ours are multiples
 
 
 @dataclass(slots=True, eq=False)
@@ -59,36 +60,38 @@ class BeliefCounters:
     told_more: int = 0
 
 
-@dataclass(slots=True)
 class _Grain:
-    """How the engine cuts: tokens of its own blocks, by what it told. 0: it told nothing yet."""
+    """How the engine cuts: tokens of its own blocks, by what it told. 1: it does not show.
 
-    divisor: int = 0
-    last: int = 0
-    n_different: int = 0
+    What is found is whole blocks: their size divides it, and is more than what was left out of a
+    prompt that was wholly cached.
+    """
+
+    def __init__(self, could_be: int, found: int) -> None:
+        self._divisor = 0
+        self._left_out = max(0, could_be - found) if found else 0
+        self.tokens = 1
+        self.told(found)
 
     def told(self, cached_tokens: int) -> None:
-        if cached_tokens and cached_tokens != self.last:
-            self.divisor = gcd(self.divisor, cached_tokens)
-            self.last = cached_tokens
-            self.n_different += 1
-
-    @property
-    def least(self) -> int:
-        """A power of two, as nearly all are: one number is divided by too much."""
-        return self.divisor & -self.divisor
-
-    @property
-    def likely(self) -> int:
-        return self.divisor if self.n_different > 1 else self.least
+        divisor = gcd(self._divisor, cached_tokens)
+        if divisor == self._divisor:
+            return
+        self._divisor = divisor
+        sizes = range(_STEP, divisor + 1, _STEP) if self._left_out else ()
+        fit = (size for size in sizes if divisor % size == 0 and size > self._left_out)
+        self.tokens = next(fit, 1)
 
 
 class BelievedCache:
     """One engine's. A request is `sent`, and all that is heard of it is what the engine `took`;
     cancelled ones have `ended`. Each returns the events that it leads to."""
 
-    def __init__(self, scope: Scope, capacity: int, lifetime_ns: int) -> None:
-        """`capacity`: blocks at most; 0: not known."""
+    def __init__(
+        self, scope: Scope, capacity: int, lifetime_ns: int, canary: tuple[int, int] = (0, 0)
+    ) -> None:
+        """`capacity`: blocks at most; 0: not known. `canary`: tokens of a prompt that could have
+        been found, and how many of them were."""
         self._scope = scope
         self._size = scope.block_size
         self._capacity = max(MIN_ROOM, capacity or DEFAULT_BLOCKS)
@@ -96,7 +99,7 @@ class BelievedCache:
         self._lifetime_ns = lifetime_ns
         self._held: dict[int, _Held] = {}  # by key, used longest ago first
         self._stamp = 0
-        self._grain = _Grain()
+        self._grain = _Grain(*canary)
         self.counters = BeliefCounters()
 
     @property
@@ -182,7 +185,7 @@ class BelievedCache:
             more = self._room + max(self._room // _GROWTH, n_more)
             self._room = min(self._capacity, more)
             return []
-        slack = max(self._grain.likely, self._size)
+        slack = max(self._grain.tokens, self._size)
         if n_believed * self._size - cached_tokens < slack:
             return []
         self.counters.told_less += 1
@@ -216,7 +219,7 @@ class BelievedCache:
 
     def _in_whole_grains(self, n_blocks: int) -> int:
         """Of an engine whose blocks are larger than ours only whole ones are cached."""
-        grain = self._grain.least
+        grain = self._grain.tokens
         if grain <= self._size:
             return n_blocks
         return n_blocks * self._size // grain * grain // self._size

@@ -29,7 +29,7 @@ CHATS: Final = (
 CANARY_BLOCKS: Final = 3
 # Tokens. Where a cache is believed the size is ours to choose, and the engine's own may be larger.
 BELIEVED_BLOCK: Final = 16
-BELIEVED_CANARY: Final = 511  # the share of it that is found tells how large they are
+BELIEVED_CANARY: Final = 2_047  # how much of it is found tells how large they are
 
 
 @dataclass(frozen=True, slots=True)

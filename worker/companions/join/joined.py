@@ -23,6 +23,7 @@ class Joined:
     dialect: Dialect
     place: EventPlace | None  # of its events; None: they are not followed
     keeps_salts_apart: bool = True
+    canary: tuple[int, int] = (0, 0)  # tokens that could have been found again, and that were
     texts: Texts | None = None  # None: it tells ids
 
     def refuses(self, request: EngineRequest) -> str:

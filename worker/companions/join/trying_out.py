@@ -83,7 +83,8 @@ class TryingOut:
             loop = asyncio.get_running_loop()
             texts = await loop.run_in_executor(None, Texts, joined.tokenizer)
         info = replace(info, is_cache_believed=is_believed, cannot_resume=not trial.has_token_ids)
-        return replace(joined, info=info, texts=texts)
+        canary = (len(prompt) - 1, trial.second_cached or 0)
+        return replace(joined, info=info, texts=texts, canary=canary)
 
     async def _await_events(
         self, mirror: Mirrored, follower: Followed, prompt: Tokens, block_size: int

@@ -48,8 +48,9 @@ def beside(
 class Fleet:
     """Engines and workers by worker id, and the router."""
 
-    def __init__(self, router: RouterService, stub: rpc.RouterStub) -> None:
-        self.router, self.stub = router, stub
+    def __init__(self, router: RouterService, channel: grpc.aio.Channel) -> None:
+        self.router, self.stub = router, rpc.RouterStub(channel)
+        self.inspect = rpc.InspectStub(channel)
         self.engines: dict[str, Any] = {}
         self.urls: dict[str, str] = {}
         self.workers: dict[str, WorkerService] = {}
@@ -103,6 +104,10 @@ class Fleet:
             for worker_id, engine in self.engines.items()
         )
 
+    async def workers_said(self) -> list[pb.WorkerStatus]:
+        """As `radixroute workers` has it."""
+        return list((await self.inspect.ListWorkers(pb.ListWorkersRequest())).workers)
+
     def ask(
         self, prompt: list[int], n: int, *, scope: dict[str, Any] | None = None, **sampling: Any
     ) -> Any:
@@ -126,7 +131,7 @@ async def fleet(
     )
     address = await service.start()
     async with grpc.aio.insecure_channel(str(address)) as channel:
-        made = Fleet(service, rpc.RouterStub(channel))
+        made = Fleet(service, channel)
         try:
             for worker_id in worker_ids:
                 await made.start_engine(worker_id, kind(**engine))

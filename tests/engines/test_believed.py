@@ -109,7 +109,7 @@ def test_with_room_for_all_it_foresees_every_hit():
 def test_of_a_smaller_cache_the_room_is_learned(room):
     print("seed", SEED)
     pair = Pair(LruEngine(room))
-    served = [pair.serve(*one) for one in conversations(random.Random(SEED), 1500)][300:]
+    served = [pair.serve(*one) for one in conversations(random.Random(SEED), 900)][300:]
     told = sum(told for _, told in served)
     wrong = sum(abs(predicted - told) for predicted, told in served)
     assert pair.believed.counters.told_less > 0
@@ -118,7 +118,7 @@ def test_of_a_smaller_cache_the_room_is_learned(room):
     # Nothing learned: it would go on believing all that it ever sent.
     blind = Pair(LruEngine(room))
     rng = random.Random(SEED)
-    served = [blind.serve(*one, tells=False) for one in conversations(rng, 1500)][300:]
+    served = [blind.serve(*one, tells=False) for one in conversations(rng, 900)][300:]
     assert wrong < 0.5 * sum(abs(predicted - told) for predicted, told in served)
 
 

@@ -149,7 +149,9 @@ class Companion:
         is_running = self._is_running(request)
         reason = refusal_of(request, joined.info, is_running=is_running) or joined.refuses(request)
         if reason:
-            self._listener.on_refused(ended(request, FinishReason.INVALID, reason))
+            # Not from within: who submits does not know the request yet.
+            refusal = ended(request, FinishReason.INVALID, reason)
+            asyncio.get_running_loop().call_soon(self._listener.on_refused, refusal)
             return
         finish = finish_already(request, joined.info.eos_token_ids)
         if finish is not None:

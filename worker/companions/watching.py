@@ -40,7 +40,7 @@ class Watched(Protocol):
 class Followed(Protocol):
     """What is known of an engine's event link."""
 
-    rebirths: int
+    breaks: int
 
     @property
     def is_alive(self) -> bool: ...
@@ -93,7 +93,7 @@ class Watch:
         numbers = self._dialect.numbers(page.body) if page.is_ok else EngineNumbers()
         now_ns = time.monotonic_ns()
         reason = self._vitals.counted(numbers, now_ns, has_calls=self._watched.has_calls)
-        if not reason and self._is_reborn():
+        if not reason and self._may_be_another():
             return ANOTHER_LIFE
         has_moved = self._vitals.moved_ns == now_ns
         if not reason and self._vitals.must_prove(now_ns):
@@ -117,10 +117,11 @@ class Watch:
                 return
             await asyncio.sleep(_PAUSE_S)
 
-    def _is_reborn(self) -> bool:
-        """Its events begin anew, and it does not say itself when it began."""
-        has_begun_anew = self.follower is not None and self.follower.rebirths > 0
-        return has_begun_anew and self._vitals.started_s is None
+    def _may_be_another(self) -> bool:
+        """Its events went away, and it does not say when it began: nobody knows whether it has what
+        it told of."""
+        has_broken = self.follower is not None and self.follower.breaks > 0
+        return has_broken and self._vitals.started_s is None
 
     async def _prove(self) -> str:
         """Whether one that counts no steps computes at all."""

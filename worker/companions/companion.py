@@ -79,6 +79,7 @@ class Companion:
         self._n_steps = 0
         self._watch: Watch | None = None
         self._is_dead = False
+        self._refusals: set[str] = set()
         # From the join on.
         self._joined: Joined | None = None
         self._http: EngineHttp | None = None
@@ -149,6 +150,9 @@ class Companion:
         is_running = self._is_running(request)
         reason = refusal_of(request, joined.info, is_running=is_running) or joined.refuses(request)
         if reason:
+            if reason not in self._refusals:
+                self._refusals.add(reason)  # fixed sentences: a few, each said once
+                _log.warning("engine %s: requests are refused: %s", self._joining.url, reason)
             # Not from within: who submits does not know the request yet.
             refusal = ended(request, FinishReason.INVALID, reason)
             asyncio.get_running_loop().call_soon(self._listener.on_refused, refusal)

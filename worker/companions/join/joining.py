@@ -94,7 +94,7 @@ class Joining:
             except JoinRefused as error:
                 raise JoinRefused(error.finding, self.url) from error
         answer = await http.ask(self._dialect.health())
-        return answer.is_ok or answer.status in (401, 403)  # which is said to need a key
+        return answer.is_ok or 400 <= answer.status < 500  # which says more than that it is down
 
     async def ask(self, http: EngineHttp) -> Joined:
         """What it is, and whether that can be a worker."""

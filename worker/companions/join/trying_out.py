@@ -42,6 +42,7 @@ class Followed(Protocol):
 
     is_begun: bool
     has_replay: bool
+    is_cut: bool
     batches: int
 
 
@@ -71,10 +72,10 @@ class TryingOut:
         prompt = canary_prompt(info.block_size, info.vocab_size, info.max_model_len, at_least)
         trial = _trial([await self._run(_canary(n, prompt)) for n in (1, 2)])
         check_trial(trial, joined.statement, self._settings, info.block_size)
-        if follower is not None:
-            await self._await_events(mirror, follower, prompt, info.block_size)
+        if follower is not None and not await self._is_told(mirror, prompt):
+            await self._try_again(mirror, follower)
         if joined.statement.keeps_salts_apart is None:
-            salted = await self._run(_canary(3, prompt, _SALTED))
+            salted = await self._run(_canary(4, prompt, _SALTED))
             last = salted[-1] if salted else Heard()
             joined = replace(joined, keeps_salts_apart=_told(salted) == 0 and _is_whole(last))
         is_believed = follower is None and trial.has_found
@@ -86,13 +87,20 @@ class TryingOut:
         canary = (len(prompt) - 1, trial.second_cached or 0)
         return replace(joined, info=info, texts=texts, canary=canary)
 
-    async def _await_events(
-        self, mirror: Mirrored, follower: Followed, prompt: Tokens, block_size: int
-    ) -> None:
-        wanted = (len(prompt) - 1) // block_size * block_size
-        if await _until(lambda: mirror.cached_tokens(prompt, UNSCOPED) >= wanted, _HEARD_S):
-            return
-        if not self._settings.allow_no_events:
+    async def _is_told(self, mirror: Mirrored, prompt: Tokens) -> bool:
+        """By the engine's events, before long."""
+        size = self._joined.info.block_size
+        wanted = (len(prompt) - 1) // size * size
+        return await _until(lambda: mirror.cached_tokens(prompt, UNSCOPED) >= wanted, _HEARD_S)
+
+    async def _try_again(self, mirror: Mirrored, follower: Followed) -> None:
+        """Where what was missed cannot be told again, all is forgotten once: the canary as well."""
+        info = self._joined.info
+        prompt = canary_prompt(info.block_size, info.vocab_size, info.max_model_len)
+        if follower.is_cut:
+            await self._run(_canary(3, prompt))
+        is_told = follower.is_cut and await self._is_told(mirror, prompt)
+        if not is_told and not self._settings.allow_no_events:
             code = "events_differ" if follower.batches else "events_silent"
             raise JoinRefused(finding(code, kind=self._joined.statement.kind))
 

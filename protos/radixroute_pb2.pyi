@@ -961,6 +961,7 @@ class ExplainResponse(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    BELIEVED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     policy: _builtins.str
     prompt_tokens: _builtins.int
@@ -972,6 +973,10 @@ class ExplainResponse(_message.Message):
     """as the engine reported"""
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptDecision]: ...
+    @_builtins.property
+    def believed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """workers of those listed now whose caches nobody told of: their blocks are believed"""
+
     def __init__(
         self,
         *,
@@ -982,10 +987,11 @@ class ExplainResponse(_message.Message):
         attempts: _abc.Iterable[Global___AttemptDecision] | None = ...,
         outcome: _builtins.str = ...,
         cached_tokens: _builtins.int = ...,
+        believed: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "block_size", b"block_size", "cached_tokens", b"cached_tokens", "outcome", b"outcome", "policy", b"policy", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "believed", b"believed", "block_size", b"block_size", "cached_tokens", b"cached_tokens", "outcome", b"outcome", "policy", b"policy", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

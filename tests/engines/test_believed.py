@@ -82,7 +82,7 @@ class Pair:
 
 def conversations(rng, n, turns=6):
     """Prompts that grow by turns, many beside one another, as (prompt, output)."""
-    open_ones = []
+    open_ones: list[tuple[list[int], int]] = []
     for _ in range(n):
         if len(open_ones) < 8 or rng.random() < 0.1:
             open_ones.append(([rng.randrange(1, 1000) for _ in range(rng.randrange(20, 200))], 0))
@@ -118,7 +118,8 @@ def test_of_a_smaller_cache_the_room_is_learned(room):
     # Nothing learned: it would go on believing all that it ever sent.
     blind = Pair(LruEngine(room))
     rng = random.Random(SEED)
-    served = [blind.serve(*one, tells=False) for one in conversations(rng, 900)][300:]
+    told_nothing = conversations(rng, 900)
+    served = [blind.serve(prompt, output, tells=False) for prompt, output in told_nothing][300:]
     assert wrong < 0.5 * sum(abs(predicted - told) for predicted, told in served)
 
 

@@ -11,7 +11,7 @@ from radixroute.radix.keys.scope import RequestScope
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.request.tokenizer import TOKENIZER_FILE, Tokenizer
 from radixroute.worker.companions.dialects.detecting import dialect_of
-from radixroute.worker.companions.dialects.dialect import Answer
+from radixroute.worker.companions.dialects.dialect import Answer, Heard
 from radixroute.worker.companions.dialects.openai import OpenAiDialect
 from radixroute.worker.companions.join.findings import JoinRefused
 from radixroute.worker.companions.listening import NO_TOKENS, Listening
@@ -184,7 +184,7 @@ def test_texts_become_tokens_of_the_same_bytes():
 
 
 def test_a_text_that_no_token_makes_ends_its_answer():
-    told = []
+    told: list[Heard] = []
     dialect = OpenAiDialect()
     listening = Listening(
         dialect.reader(None, {EOS}), dialect.refusal, told.append, Texts(make_tokenizer())

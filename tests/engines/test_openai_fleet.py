@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from typing import Any
 
 import grpc
 import pytest
@@ -189,13 +190,14 @@ async def test_a_vllm_without_events_is_believed_too():
 
 
 async def test_all_three_kinds_serve_one_fleet():
-    same = {"fingerprint": "fa4e", "kv_dtype": "float32", "block_size": 4}
+    same: dict[str, Any] = {"fingerprint": "fa4e", "kv_dtype": "float32", "block_size": 4}
     async with fleet("v", companion=same) as made:
         await made.start_engine("s", FakeSglang())
         await made.join("s", **same)
         await made.start_engine("o", FakeOpenAi(forbidden=()))
         await made.join("o", **same)
-        assert [w.info.kind for w in made.workers.values()] == ["vllm", "sglang", "openai"]
+        infos = [worker.info for worker in made.workers.values()]
+        assert [one.kind for one in infos if one] == ["vllm", "sglang", "openai"]
         prompts = [[*range(1, 30), n] for n in range(1, 25)]
         streams = await asyncio.gather(*(collect(ask(made, p, 8, seed=0)) for p in prompts))
         assert all(messages[-1].finish_reason for messages in streams)
@@ -206,7 +208,7 @@ async def test_all_three_kinds_serve_one_fleet():
 
 
 async def test_streams_of_one_kind_go_on_at_another():
-    same = {"fingerprint": "fa4e", "kv_dtype": "float32"}
+    same: dict[str, Any] = {"fingerprint": "fa4e", "kv_dtype": "float32"}
     async with fleet("v", companion=same, step_s=0.02) as made:
         await made.start_engine("s", FakeSglang(step_s=0.02))
         await made.join("s", **same)

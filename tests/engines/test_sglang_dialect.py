@@ -185,9 +185,9 @@ def test_a_resumed_request_sends_its_output_as_prompt_and_keeps_its_seed():
 
 
 def test_an_abort_names_one_request_and_no_other():
-    first, second = (SglangDialect().abort(f"{'ab' * 8}{n:016x}") for n in (1, 16))
-    assert first.path == "/abort_request"
-    rids = [json.loads(one.body)["rid"] for one in (first, second)]
+    asks = [SglangDialect().abort(f"{'ab' * 8}{n:016x}") for n in (1, 16)]
+    assert {one.path for one in asks if one is not None} == {"/abort_request"}
+    rids = [json.loads(one.body)["rid"] for one in asks if one is not None]
     assert not rids[1].startswith(rids[0])
 
 

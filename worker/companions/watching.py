@@ -95,9 +95,10 @@ class Watch:
         reason = self._vitals.counted(numbers, now_ns, has_calls=self._watched.has_calls)
         if not reason and self._may_be_another():
             return ANOTHER_LIFE
-        has_moved = self._vitals.moved_ns == now_ns
+        # One that counts no steps is taken to move for as long as it proves it when asked.
+        has_moved = self._vitals.moved_ns == now_ns or self._vitals.steps is None
         if not reason and self._vitals.must_prove(now_ns):
-            reason, has_moved = await self._prove(), True
+            reason = await self._prove()
         if not reason:
             self._watched.on_well(has_moved=has_moved)
         return reason

@@ -137,7 +137,7 @@ def explain(
         _show_attempt(attempt)
     if answer.believed:
         names = cell(", ".join(answer.believed))
-        show_wrapped(f"believed, for nobody tells of it: what {names} hold")
+        show_wrapped(f"believed, for nobody tells of it: the cache of {names}")
 
 
 def _show_adapters(workers: "Sequence[pb.WorkerStatus]") -> None:

@@ -25,6 +25,8 @@ class FakeOpenAi(FakeEngine):
         self.takes_ids = True
         self.owner = "somebody"
         self.n_proofs = 0
+        self.has_usage = True
+        self.counts_each, self.adds = 1, 0  # of a text's tokens, and what it puts before them
 
     def route(self, path: str, headers: dict[str, str], asked: dict[str, Any]) -> Reply:
         if path == "/v1/models":
@@ -34,6 +36,11 @@ class FakeOpenAi(FakeEngine):
         return error(404, "not_found", "no such page")
 
     def _complete(self, body: dict[str, Any]) -> Reply:
+        if isinstance(body["prompt"], str):
+            tokens = self.tokenizer.encode(body["prompt"]).tolist()
+            n_tokens = len(tokens[:: self.counts_each])
+            usage = {"prompt_tokens": n_tokens + self.adds} if self.has_usage else None
+            return Reply(200, {"choices": [{"text": "?"}], "usage": usage})
         if not body.get("stream"):
             self.n_proofs += 1
             is_well = not (self.is_held or self.core_is_dead)

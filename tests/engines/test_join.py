@@ -122,6 +122,25 @@ async def test_what_a_plain_server_lacks_is_named(code, word, lacks, allowed):
         assert info.is_cache_believed is (code != "prefix_caching")
 
 
+@pytest.mark.parametrize(
+    ("is_same", "said"),
+    [
+        (True, {}),
+        (True, {"adds": 1}),  # a token that begins each text
+        (True, {"has_usage": False, "counts_each": 2}),  # it cannot be asked at all
+        (False, {"counts_each": 2}),
+        (False, {"adds": 2}),
+    ],
+)
+async def test_where_no_tokens_are_told_they_are_counted(is_same, said):
+    if is_same:
+        assert (await _join(FakeOpenAi(**said))).kind == "openai"
+    else:
+        error = await _refused(FakeOpenAi(**said))
+        assert error.finding.code == "tokenizer"
+        assert "companion.model" in str(error)
+
+
 async def test_what_it_speaks_is_found_out_or_said():
     for engine, kind in (
         (FakeVllm(), "vllm"),

@@ -144,6 +144,13 @@ class Dialect(Protocol):
     def tokens_of(self, answer: Answer) -> list[int] | None:
         """What the two above were answered with; None: it does not say."""
 
+    def count(self, text: str, model: str) -> Ask | None:
+        """What tells how many tokens a text has, for servers that cannot be asked which; None: of
+        this kind all can."""
+
+    def count_of(self, answer: Answer) -> int | None:
+        """What that was answered with; None: it does not say."""
+
     def health(self) -> Ask:
         """Cheap: whether it lives."""
 

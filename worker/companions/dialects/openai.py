@@ -47,6 +47,16 @@ _LACKS: Final = (
 _REFUSALS: Final = {name: f"{name}: this engine's API has no such parameter" for name in _LACKS}
 
 
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+
+
+class _Whole(msgspec.Struct):
+    """An answer that is no stream."""
+
+    usage: _Usage | None = None
+
+
 class OpenAiDialect:
     """Implements `radixroute.worker.companions.dialects.dialect.Dialect`."""
 
@@ -131,6 +141,17 @@ class OpenAiDialect:
 
     def tokens_of(self, answer: Answer) -> list[int] | None:
         return tokens_of(answer)
+
+    def count(self, text: str, model: str) -> Ask | None:
+        body = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0.0}
+        return Ask("POST", COMPLETIONS, JSON, msgspec.json.encode(body))
+
+    def count_of(self, answer: Answer) -> int | None:
+        try:
+            whole = msgspec.json.decode(answer.body, type=_Whole) if answer.is_ok else _Whole()
+        except msgspec.MsgspecError:
+            return None
+        return None if whole.usage is None else whole.usage.prompt_tokens
 
     def health(self) -> Ask:
         return Ask("GET", MODELS)

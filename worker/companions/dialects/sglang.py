@@ -226,6 +226,12 @@ class SglangDialect:
     def tokens_of(self, answer: Answer) -> list[int] | None:
         return tokens_of(answer)
 
+    def count(self, text: str, model: str) -> Ask | None:
+        return None
+
+    def count_of(self, answer: Answer) -> int | None:
+        return None
+
     def health(self) -> Ask:
         """Its `/health` may take a prompt through the engine, and a second at least."""
         return Ask("GET", MODELS)

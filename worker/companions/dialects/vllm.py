@@ -106,6 +106,12 @@ class VllmDialect:
     def tokens_of(self, answer: Answer) -> list[int] | None:
         return tokens_of(answer)
 
+    def count(self, text: str, model: str) -> Ask | None:
+        return None
+
+    def count_of(self, answer: Answer) -> int | None:
+        return None
+
     def health(self) -> Ask:
         return Ask("GET", facts.HEALTH)
 

@@ -110,6 +110,13 @@ def check_tokens(
         raise JoinRefused(finding(code, f"probe {number}", kind=kind))
 
 
+def check_counts(ours: Sequence[int], theirs: Sequence[int], kind: str) -> None:
+    """Of all probes. One more or less everywhere is a token that begins a text."""
+    differences = {there - here for here, there in zip(ours, theirs, strict=True)}
+    if len(differences) > 1 or differences - {-1, 0, 1}:
+        raise JoinRefused(finding("tokenizer", "it counts other numbers of them", kind=kind))
+
+
 def canary_prompt(
     block_size: int, vocab_size: int, max_model_len: int, at_least: int = 0
 ) -> Tokens:

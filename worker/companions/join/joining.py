@@ -24,6 +24,7 @@ from radixroute.worker.companions.join.checklist import (
     CHATS,
     TEXTS,
     block_size_of,
+    check_counts,
     check_statement,
     check_tokens,
     place_of,
@@ -37,6 +38,7 @@ from radixroute.worker.engine.inference import engine_scope
 from radixroute.worker.settings import WorkerSettings
 
 _ASK_AGAIN_S: Final = 0.25
+_COUNT_S: Final = 60.0  # the first step of an engine may compile
 _FINGERPRINT_BYTES: Final = 16
 _NO_STATUS: Final = (0, 502, 503, 504)  # of a server that is not there yet, or not up
 
@@ -136,7 +138,8 @@ class Joining:
         for number, text in enumerate(TEXTS, 1):
             theirs = await self._tokens(http.ask(self._dialect.tokenize(text, statement.model)))
             if theirs is None:
-                return  # a server that cannot be asked
+                await self._compare_counts(http, tokenizer, statement)
+                return  # a server that cannot be asked which
             ours = tokenizer.encode(text).tolist()
             check_tokens("tokenizer", number, ours, theirs, statement.kind)
         for number, chat in enumerate(CHATS, 1):
@@ -148,6 +151,18 @@ class Joining:
             theirs = await self._tokens(http.ask(asked))
             if theirs is not None:
                 check_tokens("template", number, said.tolist(), theirs, statement.kind)
+
+    async def _compare_counts(
+        self, http: EngineHttp, tokenizer: Tokenizer, statement: Statement
+    ) -> None:
+        theirs: list[int] = []
+        for text in TEXTS:
+            asked = self._dialect.count(text, statement.model)
+            n = None if asked is None else self._dialect.count_of(await http.ask(asked, _COUNT_S))
+            if n is None:
+                return  # nor how many
+            theirs.append(n)
+        check_counts([len(tokenizer.encode(text)) for text in TEXTS], theirs, statement.kind)
 
     async def _tokens(self, asking: Any) -> list[int] | None:
         answer: Answer = await asking

@@ -99,7 +99,7 @@ def conversations(rng, n, turns=6):
 def test_with_room_for_all_it_foresees_every_hit():
     print("seed", SEED)
     pair = Pair(LruEngine(10_000))
-    served = [pair.serve(*one) for one in conversations(random.Random(SEED), 400)]
+    served = [pair.serve(*one) for one in conversations(random.Random(SEED), 250)]
     assert [predicted for predicted, _ in served] == [told for _, told in served]
     assert sum(told for _, told in served) > 10_000
     assert pair.believed.counters.told_less == pair.believed.counters.told_more == 0
@@ -127,7 +127,7 @@ def test_of_a_smaller_cache_the_room_is_learned(room):
 def test_an_engine_with_blocks_of_another_size_costs_no_belief(block):
     print("seed", SEED)
     pair = Pair(LruEngine(100_000, block))
-    served = [pair.serve(*one) for one in conversations(random.Random(SEED), 400)][100:]
+    served = [pair.serve(*one) for one in conversations(random.Random(SEED), 250)][60:]
     assert pair.believed.counters.told_less <= 2  # of the first answers its size is a guess
     told = sum(told for _, told in served)
     assert told > 0

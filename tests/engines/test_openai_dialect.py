@@ -139,6 +139,14 @@ def test_only_what_the_api_has_is_sent():
     }
 
 
+def test_its_proof_is_one_token():
+    proof = OpenAiDialect().proof("m")
+    assert proof is not None
+    body = json.loads(proof.body)
+    assert (proof.path, body["max_tokens"], body["model"]) == ("/v1/completions", 1, "m")
+    assert "stream" not in body
+
+
 @pytest.mark.parametrize(
     "asked",
     [

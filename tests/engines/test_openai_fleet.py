@@ -168,17 +168,6 @@ async def test_a_stop_string_and_a_client_that_leaves_free_their_requests():
         await until(lambda: made.state.audit._index.n_blocks(Holder(WorkerId("a"), 0)) >= 8 + 3)
 
 
-async def test_one_that_counts_no_steps_is_asked_to_prove_that_it_moves():
-    companion = {**SMALL, "progress_timeout_s": 0.3}
-    async with openais("a", companion=companion) as made:
-        made.engines["a"].is_held = True
-        call = ask(made, list(range(1, 30)), 5)
-        reason = await asyncio.wait_for(made.workers["a"].wait_failed(), 20)
-        assert "no step" in reason
-        assert made.engines["a"].n_proofs > 0
-        call.cancel()
-
-
 async def test_a_vllm_without_events_is_believed_too():
     companion = {"allow_no_events": True}
     async with fleet("a", has_events=False, companion=companion) as made:

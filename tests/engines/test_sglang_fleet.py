@@ -152,14 +152,6 @@ async def test_one_that_counts_no_steps_is_asked_to_prove_that_it_moves():
         call.cancel()
 
 
-async def test_a_slow_engine_that_proves_itself_is_not_dead():
-    async with sglangs("a", companion={"progress_timeout_s": 0.1}, step_s=0.3) as made:
-        prompt = list(range(1, 30))
-        assert_whole(await collect(made.ask(prompt, 8)), prompt, 8)
-        assert made.engines["a"].n_proofs > 0
-        assert states(made.router) == {"a": "live"}
-
-
 async def test_scopes_share_nothing_where_events_name_them():
     async with sglangs("a", adapters=("X",), names_adapters=True) as made:
         prompt = list(range(1, 50))

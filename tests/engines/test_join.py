@@ -206,6 +206,8 @@ async def test_events_of_another_engine_are_noticed():
     places = {"events": f"tcp://127.0.0.1:{pub}", "replay": f"tcp://127.0.0.1:{router}"}
     try:
         error = await _refused(FakeVllm(), **places)
+        info = await _join(FakeVllm(), **places, allow_no_events=True)
+        assert info.is_cache_believed
     finally:
         await other.kill()
     assert error.finding.code == "events_silent"

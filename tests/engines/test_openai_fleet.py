@@ -55,7 +55,7 @@ async def test_answers_are_whole_and_hits_predicted_as_they_are_told(returns_ids
         hits = [made.state.hits.of(WorkerId(w)) for w in "ab"]
         assert sum(h.requests for h in hits) == 20
         assert sum(h.predicted_tokens for h in hits) == sum(h.cached_tokens for h in hits)
-        assert sum(h.cached_tokens for h in hits) > 0.6 * sum(h.prompt_tokens for h in hits)
+        assert sum(h.cached_tokens for h in hits) > 0.3 * sum(h.prompt_tokens for h in hits)
         assert {one.audit for one in await made.workers_said()} == {"believed"}
         asked = pb.ExplainRequest(request_id=streams[-1][0].request_id)
         assert list((await made.inspect.Explain(asked)).believed) == ["a", "b"]

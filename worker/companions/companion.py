@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from radixroute.events.wire.records import Event
+from radixroute.events.wire.records import CacheCleared, Event
 from radixroute.request.sampling import FinishReason
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.companions.cache.believed import BelievedCache
@@ -124,6 +124,8 @@ class Companion:
             joined = self._joined = await self._joining.try_out(
                 self._http, joined, self._mirror, self._follower
             )
+            if joined.place is None:
+                await self._unfollow()
             self._sending = Sending(joined, self._http, self._salts)
             if joined.info.is_cache_believed:
                 capacity = self._settings.believed_blocks or joined.info.kv_blocks_total
@@ -188,8 +190,14 @@ class Companion:
             await self._watch.stop()
         if self._http is not None:
             self._http.close()
-        if self._follower is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._follower.stop)
+        await self._unfollow()
+
+    async def _unfollow(self) -> None:
+        """Its events are not believed, whosever they were."""
+        follower, self._follower = self._follower, None
+        if follower is not None:
+            await asyncio.get_running_loop().run_in_executor(None, follower.stop)
+            self.on_cache((CacheCleared(),))
 
     # -- CacheListener
 

@@ -72,20 +72,22 @@ class TryingOut:
         prompt = canary_prompt(info.block_size, info.vocab_size, info.max_model_len, at_least)
         trial = _trial([await self._run(_canary(n, prompt)) for n in (1, 2)])
         check_trial(trial, joined.statement, self._settings, info.block_size)
-        if follower is not None and not await self._is_told(mirror, prompt):
-            await self._try_again(mirror, follower)
+        is_told = follower is not None and (
+            await self._is_told(mirror, prompt) or await self._is_told_again(mirror, follower)
+        )
         if joined.statement.keeps_salts_apart is None:
             salted = await self._run(_canary(4, prompt, _SALTED))
             last = salted[-1] if salted else Heard()
             joined = replace(joined, keeps_salts_apart=_told(salted) == 0 and _is_whole(last))
-        is_believed = follower is None and trial.has_found
+        is_believed = not is_told and trial.has_found
         texts = None
         if not trial.has_token_ids:
             loop = asyncio.get_running_loop()
             texts = await loop.run_in_executor(None, Texts, joined.tokenizer)
         info = replace(info, is_cache_believed=is_believed, cannot_resume=not trial.has_token_ids)
         canary = (len(prompt) - 1, trial.second_cached or 0)
-        return replace(joined, info=info, texts=texts, canary=canary)
+        place = joined.place if is_told else None
+        return replace(joined, info=info, texts=texts, canary=canary, place=place)
 
     async def _is_told(self, mirror: Mirrored, prompt: Tokens) -> bool:
         """By the engine's events, before long."""
@@ -93,8 +95,9 @@ class TryingOut:
         wanted = (len(prompt) - 1) // size * size
         return await _until(lambda: mirror.cached_tokens(prompt, UNSCOPED) >= wanted, _HEARD_S)
 
-    async def _try_again(self, mirror: Mirrored, follower: Followed) -> None:
-        """Where what was missed cannot be told again, all is forgotten once: the canary as well."""
+    async def _is_told_again(self, mirror: Mirrored, follower: Followed) -> bool:
+        """Where what was missed cannot be told again, all is forgotten once: the canary as well.
+        False: whatever its events tell, they are not believed."""
         info = self._joined.info
         prompt = canary_prompt(info.block_size, info.vocab_size, info.max_model_len)
         if follower.is_cut:
@@ -103,6 +106,7 @@ class TryingOut:
         if not is_told and not self._settings.allow_no_events:
             code = "events_differ" if follower.batches else "events_silent"
             raise JoinRefused(finding(code, kind=self._joined.statement.kind))
+        return is_told
 
     async def _run(self, request: EngineRequest) -> list[Heard]:
         heard: list[Heard] = []

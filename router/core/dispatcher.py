@@ -170,12 +170,14 @@ class Dispatcher:
         told = None if last is None else last.logprobs
         return Emit(request.request_id, position, token_ids, text, finish, usage, told)
 
-    def fail(self, request: Request, failure: Failure, now_ns: int) -> list[Action]:
-        """Ends it with an error, wherever it is."""
+    def fail(
+        self, request: Request, failure: Failure, now_ns: int, detail: str = ""
+    ) -> list[Action]:
+        """Ends it with an error, wherever it is. `detail`: see `Fail`."""
         actions = self._leave(request, now_ns)
         self._close(request, "error", now_ns)
         self._count_failure(failure)
-        return [*actions, Fail(request.request_id, failure)]
+        return [*actions, Fail(request.request_id, failure, detail)]
 
     def abort(self, request: Request, now_ns: int) -> list[Action]:
         """Its client is gone."""

@@ -139,6 +139,7 @@ class Delta:
     finish: FinishReason | None = None
     prompt: PromptFacts | None = None
     logprobs: Logprobs | None = None  # of `token_ids`; None: not asked for
+    error: str = ""  # with a finish that has one: its worker's fixed sentence
 
 
 @dataclass(frozen=True, slots=True)

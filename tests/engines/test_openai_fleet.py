@@ -142,12 +142,14 @@ async def test_with_ids_an_answer_goes_on_token_for_token():
         ({}, {"cache_salt": "hush"}),
     ],
 )
-async def test_what_it_cannot_do_is_refused_and_the_log_names_it(asked, scope, caplog):
+async def test_what_it_cannot_do_is_refused_by_its_name(asked, scope, caplog):
     async with openais("a") as made:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await collect(ask(made, [1, 2, 3], 4, scope=scope, **asked))
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert f"refused: {next(iter({**asked, **scope}))}" in caplog.text
+        name = next(iter({**asked, **scope}))
+        assert f"as it stands: {name}" in str(raised.value.details())
+        assert f"refused: {name}" in caplog.text
         assert "hush" not in caplog.text + str(raised.value.details())
 
 

@@ -882,7 +882,7 @@ class WorkerStatus(_message.Message):
     """as in its GetInfo; empty = no page"""
     audit: _builtins.str
     """Its reports of cached tokens beside what its event stream says it held, as compared by this router:
-    agrees, drifted (its cache counts for nothing until they agree again); empty: none yet
+    agrees, believed (nobody told of that cache), drifted (it counts for nothing until they agree again); empty: none yet
     """
     audit_judged: _builtins.int
     """reports that were compared"""
@@ -1054,6 +1054,7 @@ class ExplainResponse(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    BELIEVED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     policy: _builtins.str
     prompt_tokens: _builtins.int
@@ -1065,6 +1066,10 @@ class ExplainResponse(_message.Message):
     """as the engine reported"""
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptDecision]: ...
+    @_builtins.property
+    def believed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """workers of those listed now whose caches nobody told of: their blocks are believed"""
+
     def __init__(
         self,
         *,
@@ -1075,10 +1080,11 @@ class ExplainResponse(_message.Message):
         attempts: _abc.Iterable[Global___AttemptDecision] | None = ...,
         outcome: _builtins.str = ...,
         cached_tokens: _builtins.int = ...,
+        believed: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "block_size", b"block_size", "cached_tokens", b"cached_tokens", "outcome", b"outcome", "policy", b"policy", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "believed", b"believed", "block_size", b"block_size", "cached_tokens", b"cached_tokens", "outcome", b"outcome", "policy", b"policy", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2077,6 +2083,7 @@ class GetInfoResponse(_message.Message):
     RESENT_IS_PROMPT_FIELD_NUMBER: _builtins.int
     CANNOT_RESUME_FIELD_NUMBER: _builtins.int
     TAKES_VERBATIM_FIELD_NUMBER: _builtins.int
+    CACHE_IS_BELIEVED_FIELD_NUMBER: _builtins.int
     api_version: _builtins.int
     version: _builtins.str
     """of the package"""
@@ -2122,9 +2129,11 @@ class GetInfoResponse(_message.Message):
     resent_is_prompt: _builtins.bool
     """a resume's output so far counts as prompt there: no penalties on output can go on"""
     cannot_resume: _builtins.bool
-    """it takes no output of others at all"""
+    """it takes no output of others at all, nor do they of it: its ids are not those it drew"""
     takes_verbatim: _builtins.bool
     """it answers requests as clients wrote them (`VerbatimRequest`)"""
+    cache_is_believed: _builtins.bool
+    """its engine tells nothing of its cache: events are what its companion believes"""
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -2168,10 +2177,11 @@ class GetInfoResponse(_message.Message):
         resent_is_prompt: _builtins.bool = ...,
         cannot_resume: _builtins.bool = ...,
         takes_verbatim: _builtins.bool = ...,
+        cache_is_believed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "api_version", b"api_version", "block_size", b"block_size", "cannot_resume", b"cannot_resume", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "engine_kind", b"engine_kind", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "max_waiting", b"max_waiting", "metrics_address", b"metrics_address", "model", b"model", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "resent_is_prompt", b"resent_is_prompt", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "session_endpoint", b"session_endpoint", "takes_verbatim", b"takes_verbatim", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "api_version", b"api_version", "block_size", b"block_size", "cache_is_believed", b"cache_is_believed", "cannot_resume", b"cannot_resume", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "engine_kind", b"engine_kind", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "max_waiting", b"max_waiting", "metrics_address", b"metrics_address", "model", b"model", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "resent_is_prompt", b"resent_is_prompt", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "session_endpoint", b"session_endpoint", "takes_verbatim", b"takes_verbatim", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

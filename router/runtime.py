@@ -275,7 +275,7 @@ class RouterRuntime:
     def _fail(self, fail: Fail) -> None:
         sink = self._sinks.pop(fail.request_id, None)
         if sink is not None:
-            sink.fail(fail.failure)
+            sink.fail(fail.failure, fail.detail)
         self._answer_lease(fail.request_id, fail.failure)
 
     def _answer_lease(self, request_id: str, answer: Grant | Failure) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from radixroute.deploy.process_tree import ProcessId, descendants, identify
-from radixroute.worker.companions.dialects.prometheus import samples, total
+from radixroute.worker.companions.dialects.common.prometheus import samples, total
 
 START_S = 300.0
 POLL_S = 0.2

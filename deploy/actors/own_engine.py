@@ -95,7 +95,9 @@ class OwnEngine:
     async def _join(self, port: int) -> WorkerAddress:
         """Its server may end before it ever answers."""
         places = _places(self._server.folder)
-        settings = replace(self._settings.companion, events=places[0], replay=places[1])
+        settings = replace(
+            self._settings.companion, dialect="vllm", events=places[0], replay=places[1]
+        )
         worker = self._worker_settings
         host = companion(settings, f"http://{LOOPBACK}:{port}", worker)
         self._worker = WorkerService(worker, host=host)

@@ -22,6 +22,7 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "companion.allow_no_cached_tokens": "--allow-no-cached-tokens",
         "companion.api_key_file": "--engine-key-file",
         "companion.block_size": "--block-size",
+        "companion.dialect": "--dialect",
         "companion.model": "--tokenizer",
     }
 )

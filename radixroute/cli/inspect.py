@@ -135,6 +135,9 @@ def explain(
     )
     for attempt in answer.attempts:
         _show_attempt(attempt)
+    if answer.believed:
+        names = cell(", ".join(answer.believed))
+        show_wrapped(f"believed, for nobody tells of it: the cache of {names}")
 
 
 def _show_adapters(workers: "Sequence[pb.WorkerStatus]") -> None:

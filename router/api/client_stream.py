@@ -84,8 +84,8 @@ class ClientStream:
             self._is_over = True
         self._bell.ring()
 
-    def fail(self, failure: Failure) -> None:
-        self.end(failure_error(failure))
+    def fail(self, failure: Failure, detail: str = "") -> None:
+        self.end(failure_error(failure, detail))
 
     def end(self, error: RouterError) -> None:
         """By this error, once what came before is taken."""

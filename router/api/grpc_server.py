@@ -207,7 +207,9 @@ class InspectServer:
         except RouterError as error:
             await context.abort(*status_of(error, request.request_id[:MAX_ID_LEN]))
             raise
-        return inspect.explain(entry, self._runtime.core.scores)
+        workers = self._runtime.core.snapshot().workers
+        believed = [worker.worker_id for worker in workers if worker.audit.is_believed]
+        return inspect.explain(entry, self._runtime.core.scores, believed)
 
     async def RouterInfo(
         self, request: pb.RouterInfoRequest, context: grpc.aio.ServicerContext

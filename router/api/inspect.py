@@ -1,6 +1,6 @@
 """Inspect: the router's state as the wire's messages. Pure readers; changes nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from radixroute import __version__
 from radixroute.protos import API_VERSION
@@ -35,8 +35,10 @@ def hit_rates(runtime: RouterRuntime) -> pb.HitRatesResponse:
     return pb.HitRatesResponse(workers=workers, total=total)
 
 
-def explain(entry: LoggedRequest, scores: Callable[[Decision], Scores]) -> pb.ExplainResponse:
-    """`scores`: of a decision, as they were."""
+def explain(
+    entry: LoggedRequest, scores: Callable[[Decision], Scores], believed: Sequence[WorkerId] = ()
+) -> pb.ExplainResponse:
+    """`scores`: of a decision, as they were. `believed`: whose caches nobody told of."""
     return pb.ExplainResponse(
         request_id=entry.request_id,
         policy=entry.policy,
@@ -45,6 +47,7 @@ def explain(entry: LoggedRequest, scores: Callable[[Decision], Scores]) -> pb.Ex
         attempts=[_attempt(decision, scores(decision)) for decision in entry.decisions],
         outcome=entry.outcome,
         cached_tokens=entry.cached_tokens,
+        believed=believed,
     )
 
 
@@ -135,6 +138,8 @@ def _audit(record: AuditRecord) -> str:
     """Empty: nothing was compared yet."""
     if not record.has_credit:
         return "drifted"
+    if record.is_believed:
+        return "believed"
     return "agrees" if record.judged else ""
 
 

@@ -43,6 +43,7 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (RequestFailed, grpc.StatusCode.INTERNAL),
 )
 
+_REFUSED = "no worker can serve this request as it stands"
 _ERRORS: dict[Failure, RouterError] = {
     Failure.NO_WORKERS: NoWorkers("no worker took the request in time: try again in a moment"),
     Failure.QUEUE_FULL: QueueFull("the router has all the requests it takes: try again later"),
@@ -51,9 +52,7 @@ _ERRORS: dict[Failure, RouterError] = {
         "two workers were lost with this request on them: it will not be tried again"
     ),
     Failure.WORKER_ERROR: RequestFailed("the worker failed this request: see the worker's log"),
-    Failure.REFUSED: RequestRejected(
-        "no worker can serve this request as it stands: see the worker's log for the limit"
-    ),
+    Failure.REFUSED: RequestRejected(f"{_REFUSED}: see the worker's log for the limit"),
     Failure.NOT_RESUMABLE: RequestFailed(
         "the answer was cut off, and no worker that is left can go on with it: its penalties on"
         " output, or the engines, do not allow it; send it again from the start"
@@ -64,8 +63,10 @@ _ERRORS: dict[Failure, RouterError] = {
 }
 
 
-def failure_error(failure: Failure) -> RouterError:
-    """A fresh error: a shared one would collect tracebacks."""
+def failure_error(failure: Failure, detail: str = "") -> RouterError:
+    """A fresh error: a shared one would collect tracebacks. `detail`: see `Fail`."""
+    if detail:
+        return RequestRejected(f"{_REFUSED}: {detail}")
     known = _ERRORS[failure]
     return type(known)(*known.args)
 

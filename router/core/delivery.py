@@ -42,18 +42,20 @@ class Delivery:
         if placement is not Placement.NEXT:
             return self._drop(request, member, placement, now_ns)
         if delta.finish is not None and delta.finish in GIVEN_UP:
-            return self._given_up(request, member, delta.finish, now_ns)
+            return self._given_up(request, member, delta, now_ns)
         return [self._emit(request, member, delta, now_ns)]
 
     def _given_up(
-        self, request: Request, member: Member, finish: FinishReason, now_ns: int
+        self, request: Request, member: Member, delta: Delta, now_ns: int
     ) -> list[Action]:
         """Its worker has no answer to it; whose fault that is decides."""
-        match finish:
+        match delta.finish:
             case FinishReason.FULL:
                 return self._dispatcher.give_back(request, member, now_ns)
             case FinishReason.INVALID:
-                return self._dispatcher.fail(request, _refusal(request, member), now_ns)
+                failure = _refusal(request, member)
+                detail = delta.error if failure is Failure.REFUSED else ""
+                return self._dispatcher.fail(request, failure, now_ns, detail)
             case FinishReason.ERROR:
                 return self._dispatcher.retry(request, member, now_ns)
             case _:
@@ -136,7 +138,10 @@ class Delivery:
 
     def _report(self, request: Request, report: PromptFacts, now_ns: int) -> None:
         worker_id = request.worker_id or WorkerId("")
-        if _is_predicted(request, report):
+        # Of what is believed, only answers that are read here say what was taught.
+        is_foreign = request.spec.verbatim is not None
+        is_unsure = is_foreign and self._state.audit.of(worker_id).is_believed
+        if _is_predicted(request, report) and not is_unsure:
             self._audit(worker_id, request, report, now_ns)
         else:
             self._state.counters.add(Count.REPORTS_UNAUDITED)

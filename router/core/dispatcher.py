@@ -117,7 +117,8 @@ class Dispatcher:
             self._state.counters.add(Count.FINISHES_SYNTHESISED)
             return [self.finish(request, finish, None, now_ns)]
         request.worker_id = None
-        if request.has_passed or not self._has_successor(request):
+        is_its_own = request.position > 0 and member.cannot_resume
+        if request.has_passed or is_its_own or not self._has_successor(request):
             return self.fail(request, Failure.NOT_RESUMABLE, now_ns)
         if len(request.deaths_ns) >= MAX_DEATHS:
             return self.fail(request, Failure.TOO_MANY_DEATHS, now_ns)
@@ -173,12 +174,14 @@ class Dispatcher:
         passage = None if last is None else last.passage
         return Emit(request.request_id, position, token_ids, text, finish, usage, told, passage)
 
-    def fail(self, request: Request, failure: Failure, now_ns: int) -> list[Action]:
-        """Ends it with an error, wherever it is."""
+    def fail(
+        self, request: Request, failure: Failure, now_ns: int, detail: str = ""
+    ) -> list[Action]:
+        """Ends it with an error, wherever it is. `detail`: see `Fail`."""
         actions = self._leave(request, now_ns)
         self._close(request, "error", now_ns)
         self._count_failure(failure)
-        return [*actions, Fail(request.request_id, failure)]
+        return [*actions, Fail(request.request_id, failure, detail)]
 
     def abort(self, request: Request, now_ns: int) -> list[Action]:
         """Its client is gone."""

@@ -163,6 +163,7 @@ def worker_facts(info: pb.GetInfoResponse, spec: MemberSpec) -> WorkerFacts:
         resent_is_prompt=info.resent_is_prompt,
         cannot_resume=info.cannot_resume,
         takes_verbatim=info.takes_verbatim,
+        is_cache_believed=info.cache_is_believed,
     )
 
 

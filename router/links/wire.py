@@ -6,6 +6,7 @@ Pure. Token ids stay packed on the way through.
 from collections.abc import Iterator
 
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.request.sampling import FinishReason
 from radixroute.request.verbatim.records import WINDOW_BYTES, Verbatim
 from radixroute.request.wire import (
     finish_from_proto,
@@ -30,6 +31,8 @@ from radixroute.router.messages.inputs import (
 _LONGEST_STEP_MS = 24 * 3600 * 1000.0
 # Requests whose outputs are handed on before the loop goes on with something else; some 3 ms.
 DELTAS_A_TURN = 256
+# Characters of what a worker says of a request that it refuses.
+_MAX_ERROR = 300
 
 
 def messages_of(action: ToWorker, chunk_tokens: int) -> Iterator[pb.EngineRequest]:
@@ -160,14 +163,16 @@ def _delta(delta: pb.TokenDelta) -> Delta:
     logprobs = None
     if delta.HasField("logprobs"):
         logprobs = logprobs_from_proto(delta.logprobs, packed_len(delta.token_ids))
+    finish = finish_from_proto(delta.finish_reason)
     return Delta(
         request_id=delta.request_id,
         attempt=delta.attempt,
         position=delta.position,
         token_ids=PackedTokens(delta.token_ids),
         text=delta.text,
-        finish=finish_from_proto(delta.finish_reason),
+        finish=finish,
         prompt=report,
         logprobs=logprobs,
         passage=passage_from_proto(delta.passage) if delta.HasField("passage") else None,
+        error=delta.error[:_MAX_ERROR] if finish is FinishReason.INVALID else "",
     )

@@ -128,6 +128,7 @@ class Fail:
 
     request_id: str
     failure: Failure
+    detail: str = ""  # its worker's sentence, where that refused it
 
 
 @dataclass(frozen=True, slots=True)

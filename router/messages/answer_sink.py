@@ -14,5 +14,5 @@ class AnswerSink(Protocol):
     def put(self, emit: Emit) -> None:
         """More output, usage with the first and the last; the last has a `finish`."""
 
-    def fail(self, failure: Failure) -> None:
-        """There will be no more: why."""
+    def fail(self, failure: Failure, detail: str = "") -> None:
+        """There will be no more: why. `detail`: see `Fail`."""

@@ -133,8 +133,9 @@ class WorkerFacts:
     metrics_address: str = ""  # of its page; empty: none
     adapters: frozenset[str] = frozenset()  # that it serves beside the model as it is
     resent_is_prompt: bool = False  # to it, output of others counts as prompt
-    cannot_resume: bool = False  # it takes no output of others
+    cannot_resume: bool = False  # it takes no output of others, nor they of it
     takes_verbatim: bool = False  # it answers requests as clients wrote them
+    is_cache_believed: bool = False  # nobody told of its cache: its events are a belief
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,7 @@ class Delta(msgspec.Struct, frozen=True):
     prompt: PromptFacts | None = None
     logprobs: Logprobs | None = None  # of `token_ids`; None: not asked for
     passage: Passage | None = None  # of a verbatim request, instead of ids and text
+    error: str = ""  # with a finish that has one: its worker's fixed sentence
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ A difference takes the worker's credit: it counts as a worker whose cache is not
 snapshot is asked for. Credit comes back when reports agree again, after more of them each time. So
 a lie costs who tells it: without credit a worker is chosen by load alone, as if it held nothing. It
 cannot starve its neighbours, whose own streams go on counting, and its requests run on as before.
+Where a cache is only believed nobody lies: a report that found less is no difference, but a belief
+that misses most over a window counts for nothing until it agrees.
 
 No clock, no I/O: `RouterCore` and the event link call; `take_turns` says what changed.
 """
@@ -64,6 +66,7 @@ class AuditRecord:
     differing: int = 0  # of these
     unjudged: int = 0  # nothing could be said about them
     reason: str = ""  # why it has no credit
+    is_believed: bool = False  # nobody told of its cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class Turn:
 @dataclass(slots=True)
 class _Worker:
     epoch: str = ""
+    is_believed: bool = False
     credit: Credit = field(default_factory=Credit)
     judged: int = 0
     differing: int = 0
@@ -128,9 +132,10 @@ class Audit:
 
     # -- workers
 
-    def begin(self, worker_id: WorkerId, epoch: str) -> None:
+    def begin(self, worker_id: WorkerId, epoch: str, *, is_believed: bool = False) -> None:
         """It was accepted. Another life begins with credit; the same one has what it had."""
         worker = self._worker(worker_id)
+        worker.is_believed = is_believed
         if worker.epoch != epoch:
             worker.epoch = epoch
             worker.window.clear()
@@ -150,7 +155,12 @@ class Audit:
             return AuditRecord()
         credit = worker.credit
         return AuditRecord(
-            credit.is_given, worker.judged, worker.differing, worker.unjudged, credit.reason
+            credit.is_given,
+            worker.judged,
+            worker.differing,
+            worker.unjudged,
+            credit.reason,
+            worker.is_believed,
         )
 
     # -- requests
@@ -267,7 +277,7 @@ class Audit:
             return
         worker.window.append((least, excess))
         n_held, n_excess = (sum(column) for column in zip(*worker.window, strict=True))
-        if excess:
+        if excess and not worker.is_believed:
             worker.differing += 1
             self._counters.add(Count.AUDIT_TOLD_LESS)
         is_off = len(worker.window) >= _MIN_WINDOW and 2 * n_excess > n_held

@@ -88,7 +88,7 @@ class Member:
     metrics_address: str = ""  # of its page, for display only; empty: none
     adapters: frozenset[str] | None = None  # that it serves, or did in its last life; None: unsaid
     resent_is_prompt: bool = False  # to it, output of others counts as prompt
-    cannot_resume: bool = False  # it takes no output of others
+    cannot_resume: bool = False  # it takes no output of others, nor they of it
     needs: frozenset[str] = frozenset()  # that it meets, or did in its last life
     step_age_ms: float = 0.0
     fell_silent: bool = False  # its last session ended for want of heartbeats or steps

@@ -1,6 +1,7 @@
 """One worker whose batches and reports are made by hand, in front of a real router."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 
@@ -44,6 +45,7 @@ class Bench:
 
     def __init__(self, ranks=1, index_bytes=1 << 22) -> None:
         self.ranks = ranks
+        self.is_cache_believed = False
         self.index = PrefixIndex(index_bytes)
         self.core = RouterCore(RouterSettings(), self.index, random.Random(0))
         self.transport = FakeTransport()
@@ -58,6 +60,7 @@ class Bench:
         self.epoch = EPOCHS[which]
         self.link.join([Holder(W, r) for r in range(self.ranks)], self.epoch, ENDPOINTS, now_ns=0)
         facts = WorkerFacts(W, epoch_to_hex(self.epoch), 16, frozenset(), 100, 512)
+        facts = replace(facts, is_cache_believed=self.is_cache_believed)
         self.core.joined(facts, self.now_ns)
         self.seqs = [0] * self.ranks
         for rank in range(self.ranks):

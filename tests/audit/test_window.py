@@ -13,6 +13,11 @@ def bench():
     return Bench()
 
 
+def _die(bench):
+    bench.core.lost(W, "died", 0)
+    bench.link.leave(W)
+
+
 def test_over_a_window_one_difference_is_nothing_and_half_of_all_is_drift(bench, caplog):
     bench.batch(stored(1, 2, 3, 4, 5, 6))
     for _ in range(16):
@@ -28,6 +33,26 @@ def test_over_a_window_one_difference_is_nothing_and_half_of_all_is_drift(bench,
     assert bench.asked >= 1
     assert len(caplog.records) == 1
     assert "it missed" in bench.record.reason
+
+
+def test_over_a_window_a_belief_that_was_wrong_is_no_difference_but_counts_for_nothing(bench):
+    bench.is_cache_believed = True
+    _die(bench)
+    bench.live(1)
+    bench.batch(stored(1, 2, 3, 4, 5, 6))
+    for told in [6] * 16 + [0] * 8:
+        bench.tell(told)
+        bench.pass_time(1.1)
+    assert (bench.record.has_credit, bench.record.differing) == (True, 0)
+    for _ in range(20):
+        bench.tell(0)
+        bench.pass_time(1.1)
+    assert (bench.record.has_credit, bench.record.differing) == (False, 0)
+    assert bench.record.is_believed
+    bench.is_cache_believed = False  # its next life tells
+    _die(bench)
+    bench.live(0)
+    assert (bench.record.has_credit, bench.record.is_believed) == (True, False)
 
 
 def test_over_a_window_credit_comes_back_when_reports_agree(bench):

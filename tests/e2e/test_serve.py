@@ -1,4 +1,4 @@
-"""`radixroute serve` as its user runs it, in front of fake vLLMs; what other commands see of it."""
+"""`radixroute serve` as its user runs it, before fake engines; what other commands see of it."""
 
 import asyncio
 import json
@@ -21,6 +21,8 @@ from radixroute.deploy.serving.story import FLAGS
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.request.wire import pack_tokens
+from tests.engines.fake_openai import FakeOpenAi
+from tests.engines.fake_sglang import FakeSglang
 from tests.engines.fake_vllm import FakeVllm
 from tests.engines.fleets import assert_whole
 from tests.worker.fakes import make_tokenizer
@@ -40,8 +42,8 @@ def folder(tmp_path):
 
 
 @asynccontextmanager
-async def engines(n, **changes):
-    made = [FakeVllm(**changes) for _ in range(n)]
+async def engines(n, *, kinds=(FakeVllm,), **changes):
+    made = [kind(**changes) for kind in kinds for _ in range(n)]
     urls = [await one.start() for one in made]
     try:
         yield made, urls
@@ -169,6 +171,29 @@ async def test_an_openai_client_calls_tools_over_two_engines(tmp_path, folder):
             await victim.kill()
             again = await create(**asked)
             assert again.choices[0].finish_reason == "tool_calls"
+
+
+async def test_three_kinds_of_engines_serve_one_fleet_and_are_named(tmp_path, folder):
+    kinds = (FakeVllm, FakeSglang, FakeOpenAi)
+    async with engines(1, kinds=kinds) as (_, urls):
+        given = [part for url in urls for part in ("--engine", url)]
+        shared = ["--set", "serve.engines_per_process=3"]
+        async with serve(tmp_path, folder, *given, "--block-size", "4", *shared) as one:
+            address = (await one.says("router listens at")).rpartition(" ")[2]
+            await one.says("serving with all 3 engines")
+            told = "\n".join(one.lines)
+            for kind, url in zip(("vllm", "sglang", "openai"), urls, strict=True):
+                assert f"joined: fake-model ({kind}) at {url}, block size 4" in told
+            async with grpc.aio.insecure_channel(address) as channel:
+                router = rpc.RouterStub(channel)
+                sampling = pb.SamplingParams(max_tokens=4, temperature=0.0)
+                asked = pb.GenerateRequest(token_ids=pack_tokens(PROMPT), sampling=sampling)
+                messages = [message async for message in router.Generate(asked)]
+            assert messages[-1].finish_reason
+            listed = json.loads(await command(tmp_path, "workers", "--json"))["workers"]
+            assert [w["audit"] for w in listed if w["worker_id"] == "engine-2"] == ["believed"]
+            why = await command(tmp_path, "explain", messages[0].request_id)
+            assert "the cache of engine-2" in why
 
 
 async def test_a_companion_process_killed_under_streams_costs_no_token(tmp_path, folder):

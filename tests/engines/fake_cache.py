@@ -1,4 +1,4 @@
-"""The prefix cache of a fake vLLM: physical blocks, copies of one hash, LRU, and its events."""
+"""The prefix cache of a fake engine, as vLLM has one: copies of one hash, LRU, its events."""
 
 import hashlib
 from collections import Counter
@@ -112,6 +112,11 @@ class FakeCache:
                 "kv_cache_spec_kind": "full_attention",
             }
         )
+
+    def take_events(self) -> list[dict[str, Any]]:
+        """Since the last call."""
+        taken, self.events = self.events, []
+        return taken
 
     def _evict(self, block: int) -> None:
         del self._lru[block]

@@ -1,4 +1,4 @@
-"""Chats of a fake vLLM, and completions as clients write them: tools, images, structured output.
+"""Chats of a fake engine, and completions as clients write them: tools, images, structured output.
 
 What a chat says is rendered as text and tokenised, so that equal beginnings share blocks. An answer
 that names tools is a call of the first one; its arguments come in pieces. Answers and faults may be
@@ -11,13 +11,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.engines.fake_cache import Extra
 from tests.engines.fake_http import Cut, Reply, Stream
+from tests.engines.fake_run import Run
 from tests.worker.fakes import make_tokenizer
 
-_LEFT_OUT = {
-    "stop_token_ids": [], "ignore_eos": True, "min_tokens": 0, "seed": 0, "temperature": 0.0,
-    "max_tokens": 8,
-}  # fmt: skip
 Send = Callable[[Any], Awaitable[None]]
 
 
@@ -67,7 +65,15 @@ class FakeChats:
         if len(prompt) >= engine.max_model_len:
             return _error(400, "This model's maximum context length is less.")
         most = body.get("max_completion_tokens") or body.get("max_tokens") or 8
-        run = engine.enqueue({**_LEFT_OUT, **body, "max_tokens": most}, prompt)
+        run = Run(
+            body,
+            prompt,
+            most,
+            Extra(body.get("lora_path", ""), body.get("cache_salt", "")),
+            temperature=0.0,
+            ends=frozenset(),
+        )
+        engine.enqueue(run)
         if body.get("stream"):
             stream = Stream(lambda send: self._stream(run, body, send), lambda: engine.gone(run))
             self.streams.append(stream)

@@ -1,4 +1,4 @@
-"""The event sockets of a fake vLLM: PUB, and ROUTER with the last batches."""
+"""The event sockets of a fake engine: PUB, and ROUTER with the last batches."""
 
 import asyncio
 import time
@@ -15,7 +15,15 @@ END = (b"", b"", b"\xff" * 8, b"")
 class FakeEvents:
     """`publish` for each step; replays are answered from a task, as vLLM does between batches."""
 
-    def __init__(self, ports: tuple[int, int] = (0, 0), buffer_steps: int = 10_000) -> None:
+    def __init__(
+        self,
+        ports: tuple[int, int] = (0, 0),
+        buffer_steps: int = 10_000,
+        *,
+        topic: bytes = TOPIC,
+        rank: int | None = 0,
+    ) -> None:
+        self._topic, self._rank = topic, rank
         self._context = zmq.Context()
         self._pub = self._bound(zmq.PUB, ports[0])
         self._router = self._bound(zmq.ROUTER, ports[1])
@@ -27,12 +35,12 @@ class FakeEvents:
         self._answering = asyncio.create_task(self._answer())
 
     def publish(self, events: list[dict[str, Any]]) -> None:
-        payload = msgpack.packb([time.time(), events, 0])
+        payload = msgpack.packb([time.time(), events, self._rank])
         self._ring.append((self.seq, payload))
         if self.loses:
             self.loses -= 1
         else:
-            self._pub.send_multipart([TOPIC, self.seq.to_bytes(8, "big"), payload])
+            self._pub.send_multipart([self._topic, self.seq.to_bytes(8, "big"), payload])
         self.seq += 1
 
     def close(self) -> None:
@@ -45,7 +53,7 @@ class FakeEvents:
                 peer, _, first = self._router.recv_multipart()
                 for seq, payload in self._ring:
                     if seq >= int.from_bytes(first, "big"):
-                        reply = [peer, b"", TOPIC, seq.to_bytes(8, "big"), payload]
+                        reply = [peer, b"", self._topic, seq.to_bytes(8, "big"), payload]
                         self._router.send_multipart(reply)
                 self._router.send_multipart([peer, *END])
             await asyncio.sleep(0.01)

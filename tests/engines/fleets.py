@@ -20,6 +20,7 @@ from radixroute.worker.companions.companion import companion
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.service import WorkerService
 from radixroute.worker.settings import WorkerSettings
+from tests.engines.fake_engine import FakeEngine
 from tests.engines.fake_vllm import FakeVllm
 from tests.router.clusters import all_live, until
 from tests.worker.fakes import FakeRunner, alone, make_tokenizer, slow_runner
@@ -47,9 +48,10 @@ def beside(
 class Fleet:
     """Engines and workers by worker id, and the router."""
 
-    def __init__(self, router: RouterService, stub: rpc.RouterStub) -> None:
-        self.router, self.stub = router, stub
-        self.engines: dict[str, FakeVllm] = {}
+    def __init__(self, router: RouterService, channel: grpc.aio.Channel) -> None:
+        self.router, self.stub = router, rpc.RouterStub(channel)
+        self.inspect = rpc.InspectStub(channel)
+        self.engines: dict[str, Any] = {}
         self.urls: dict[str, str] = {}
         self.workers: dict[str, WorkerService] = {}
         self._members: dict[str, MemberSpec] = {}
@@ -63,7 +65,7 @@ class Fleet:
         counted: dict[str, int] = self.state.counters.as_dict()
         return counted
 
-    async def start_engine(self, worker_id: str, engine: FakeVllm) -> None:
+    async def start_engine(self, worker_id: str, engine: FakeEngine) -> None:
         """A next life takes the ports of the one before."""
         before = self.engines.get(worker_id)
         self.urls[worker_id] = await engine.start(before.ports if before else (0, 0, 0))
@@ -94,6 +96,16 @@ class Fleet:
         worker = WorkerService(settings, runner=NAMED_RUNNER, tokenizer=make_tokenizer())
         await self._list(worker, worker_id, 3)
 
+    def is_followed(self) -> bool:
+        """Whether the audit can judge each engine from now on: its stream has begun."""
+        workers = self.state.audit._workers
+        return all(
+            worker_id in workers
+            and workers[worker_id].journals
+            and all(journal.is_based for journal in workers[worker_id].journals.values())
+            for worker_id in self.engines
+        )
+
     def is_told(self) -> bool:
         """Whether the router knows each engine's cache as it is."""
         index = self.state.audit._index
@@ -101,6 +113,10 @@ class Fleet:
             index.n_blocks(Holder(WorkerId(worker_id), 0)) == len(engine.cache.held)
             for worker_id, engine in self.engines.items()
         )
+
+    async def workers_said(self) -> list[pb.WorkerStatus]:
+        """As `radixroute workers` has it."""
+        return list((await self.inspect.ListWorkers(pb.ListWorkersRequest())).workers)
 
     def ask(
         self, prompt: list[int], n: int, *, scope: dict[str, Any] | None = None, **sampling: Any
@@ -117,6 +133,7 @@ async def fleet(
     *worker_ids: str,
     companion: dict[str, Any] | None = None,
     router: dict[str, Any] | None = None,
+    kind: type[FakeEngine] = FakeVllm,
     **engine: Any,
 ) -> AsyncIterator[Fleet]:
     """Started engines with their companions and a router over them. `engine`: what each is."""
@@ -124,10 +141,10 @@ async def fleet(
     service = RouterService(RouterSettings(**{**given, **(router or {})}))
     address = await service.start()
     async with grpc.aio.insecure_channel(str(address)) as channel:
-        made = Fleet(service, rpc.RouterStub(channel))
+        made = Fleet(service, channel)
         try:
             for worker_id in worker_ids:
-                await made.start_engine(worker_id, FakeVllm(**engine))
+                await made.start_engine(worker_id, kind(**engine))
                 await made.join(worker_id, **(companion or {}))
             yield made
         finally:

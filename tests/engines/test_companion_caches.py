@@ -97,7 +97,7 @@ async def test_an_engine_that_caches_less_than_its_events_say_loses_its_credit()
         await collect(made.ask(trunk, 2))
         await until(made.is_told)
         engine = made.engines["a"]
-        engine.cache.match = lambda tokens, extra: []  # type: ignore[method-assign]
+        engine.cache.match = lambda tokens, extra: []
         for number in range(18):
             await collect(made.ask([*trunk, number + 1], 2))
         await until(lambda: not made.state.audit.of(WorkerId("a")).has_credit)

@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 
 from radixroute.worker.companions.join.findings import JoinRefused
+from tests.engines.fake_engine import FakeEngine
+from tests.engines.fake_openai import FakeOpenAi
+from tests.engines.fake_sglang import FakeSglang
 from tests.engines.fake_vllm import FakeVllm
 from tests.engines.fleets import beside
 from tests.worker.fakes import make_tokenizer
 
 
-async def _join(engine: FakeVllm, **settings: Any) -> Any:
+async def _join(engine: FakeEngine, **settings: Any) -> Any:
     """What the engine is known as; it joined."""
     url = await engine.start()
     worker = beside(url, **settings)
@@ -23,7 +26,7 @@ async def _join(engine: FakeVllm, **settings: Any) -> Any:
         await engine.kill()
 
 
-async def _refused(engine: FakeVllm, **settings: Any) -> JoinRefused:
+async def _refused(engine: FakeEngine, **settings: Any) -> JoinRefused:
     with pytest.raises(JoinRefused) as raised:
         await _join(engine, **settings)
     assert raised.value.finding.text in str(raised.value)
@@ -66,6 +69,108 @@ async def test_what_is_missing_is_named_with_its_flag(code, flag, lacks, allowed
     assert info.block_size == 4
 
 
+NO_EVENTS = {"allow_no_events": True}
+
+
+@pytest.mark.parametrize(
+    ("code", "flag", "lacks", "allowed"),
+    [
+        ("events", "--kv-events-config", {"has_events": False}, NO_EVENTS),
+        ("replay", "replay_endpoint", {"has_replay": False}, None),
+        ("prefix_caching", "--disable-radix-cache", {"has_prefix_cache": False}, NO_EVENTS),
+        ("ranks", "--dp-size 1", {"dp_size": 2}, NO_EVENTS),
+        ("page_size", "--page-size 16", {"block_size": 1, "n_blocks": 3000}, NO_EVENTS),
+        ("adapters", '"format":"dynamo"', {"adapters": ("X",)}, NO_EVENTS),
+    ],
+)
+async def test_what_an_sglang_lacks_is_named_with_its_own_flag(code, flag, lacks, allowed):
+    error = await _refused(FakeSglang(**lacks))
+    assert error.finding.code == code
+    assert flag in str(error)
+    if allowed is not None:
+        info = await _join(FakeSglang(**lacks), **allowed)
+        assert info.kind == "sglang"
+        assert info.is_cache_believed is (code != "prefix_caching")
+
+
+@pytest.mark.parametrize(
+    ("code", "word", "lacks", "allowed"),
+    [
+        ("prompts", "token ids", {"takes_ids": False}, None),
+        (
+            "cached_tokens",
+            "--enable-cache-report",
+            {"has_details": False},
+            {"allow_no_cached_tokens": True},
+        ),
+        ("prefix_caching", "companion.allow_no_events", {"has_prefix_cache": False}, NO_EVENTS),
+        (
+            "max_model_len",
+            "companion.max_model_len",
+            {"max_model_len": 0},
+            {"max_model_len": 1000},
+        ),
+    ],
+)
+async def test_what_a_plain_server_lacks_is_named(code, word, lacks, allowed):
+    error = await _refused(FakeOpenAi(**lacks))
+    assert error.finding.code == code
+    assert word in str(error)
+    if allowed is not None:
+        info = await _join(FakeOpenAi(**lacks), **allowed)
+        assert (info.kind, info.block_size, info.cannot_resume) == ("openai", 16, True)
+        assert info.is_cache_believed is (code != "prefix_caching")
+
+
+@pytest.mark.parametrize(
+    ("is_same", "said"),
+    [
+        (True, {}),
+        (True, {"adds": 1}),  # a token that begins each text
+        (True, {"has_usage": False, "counts_each": 2}),  # it cannot be asked at all
+        (False, {"counts_each": 2}),
+        (False, {"adds": 2}),
+    ],
+)
+async def test_where_no_tokens_are_told_they_are_counted(is_same, said):
+    if is_same:
+        assert (await _join(FakeOpenAi(**said))).kind == "openai"
+    else:
+        error = await _refused(FakeOpenAi(**said))
+        assert error.finding.code == "tokenizer"
+        assert "companion.model" in str(error)
+
+
+async def test_what_it_speaks_is_found_out_or_said():
+    for engine, kind in (
+        (FakeVllm(), "vllm"),
+        (FakeSglang(), "sglang"),
+        (FakeSglang(has_new_info=False, says_events=False), "sglang"),
+        (FakeOpenAi(), "openai"),
+        (FakeOpenAi(owner="vllm"), "vllm"),
+    ):
+        if kind == "vllm" and isinstance(engine, FakeOpenAi):  # all else of it is behind a proxy
+            assert (await _refused(engine)).finding.code == "block_size"
+            info = await _join(FakeOpenAi(owner="vllm"), dialect="openai")
+            assert info.kind == "openai"
+        else:
+            assert (await _join(engine)).kind == kind
+    assert (await _refused(FakeVllm(), dialect="sglang")).finding.code == "models"
+
+
+async def test_a_server_that_tells_ids_can_go_on_with_what_others_began():
+    info = await _join(FakeOpenAi(returns_ids=True))
+    assert (info.cannot_resume, info.is_cache_believed) == (False, True)
+
+
+@pytest.mark.parametrize("kind", [FakeSglang, FakeOpenAi])
+async def test_a_key_of_another_kind_of_engine_is_asked_for(kind, tmp_path):
+    assert (await _refused(kind(api_key="abc"))).finding.code == "key"
+    key = tmp_path / "key"
+    key.write_text("abc\n")
+    assert (await _join(kind(api_key="abc"), api_key_file=str(key))).model == "fake-model"
+
+
 async def test_blocks_of_another_size_than_the_settings_say_are_refused():
     error = await _refused(FakeVllm(), block_size=16)
     assert error.finding.code == "block_size_differs"
@@ -101,6 +206,8 @@ async def test_events_of_another_engine_are_noticed():
     places = {"events": f"tcp://127.0.0.1:{pub}", "replay": f"tcp://127.0.0.1:{router}"}
     try:
         error = await _refused(FakeVllm(), **places)
+        info = await _join(FakeVllm(), **places, allow_no_events=True)
+        assert info.is_cache_believed
     finally:
         await other.kill()
     assert error.finding.code == "events_silent"
@@ -119,6 +226,13 @@ async def test_a_replay_endpoint_that_never_answers_is_refused():
         await worker.stop()
         await engine.kill()
     assert raised.value.finding.code == "replay"
+
+
+async def test_a_warm_engine_without_replay_joins_where_that_is_allowed():
+    """An SGLang says at its start that its cache is empty: that is missed, and so all is forgotten
+    once, the canary as well, which must not stop the join."""
+    info = await _join(FakeSglang(has_replay=False), allow_no_replay=True)
+    assert info.is_cache_believed is False
 
 
 async def test_nobody_there_is_said_after_the_time_to_start():

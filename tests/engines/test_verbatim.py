@@ -182,6 +182,7 @@ async def test_a_prompt_that_can_be_read_here_goes_where_its_prefix_is():
     async with fleet("a", "b") as made:
         for engine in made.engines.values():
             engine.chats.takes_ids = True
+        await until(made.is_followed)
         first = await ask(made.router, COMPLETIONS, body)
         await until(made.is_told)
         for _ in range(4):
@@ -201,6 +202,7 @@ async def test_a_prompt_that_only_an_engine_can_read_goes_where_its_prefix_is(wa
     async with fleet("a", "b", "c") as made:
         for engine in made.engines.values():
             engine.chats.renders = way
+        await until(made.is_followed)
         first = await ask(made.router, CHATS, {**WITH_TOOLS, "messages": [*system, *MESSAGES]})
         for number in range(6):
             await until(made.is_told)

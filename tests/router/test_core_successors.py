@@ -72,6 +72,17 @@ def test_who_takes_no_output_of_others_gets_none():
     assert world.clients["r"].end is Failure.NOT_RESUMABLE
 
 
+def test_of_one_whose_tokens_are_not_those_it_drew_nobody_takes_over():
+    world = world_of()
+    lost = begun(world)
+    member = world.core._state.members.get(WorkerId(lost))
+    assert member is not None
+    member.cannot_resume = True
+    world.kill(lost)
+    assert world.clients["r"].end is Failure.NOT_RESUMABLE
+    world.core.check()
+
+
 def test_without_output_there_is_nothing_to_go_on_with():
     world = world_of(*"abc")
     world.submit(replace(request("r"), sampling=SamplingParams(presence_penalty=1.0, max_tokens=5)))

@@ -62,4 +62,5 @@ def describe(
         resent_is_prompt=info.resent_is_prompt,
         cannot_resume=info.cannot_resume,
         takes_verbatim=info.takes_verbatim,
+        cache_is_believed=info.is_cache_believed,
     )

@@ -2,22 +2,25 @@
 
 A companion is one life of one engine that is not ours, by its URL: an `EngineHost`, so that
 `WorkerService` serves it as it serves an engine of ours. It speaks the engine's dialect: requests
-go as token ids, tokens come back as ids, cache events become ours with our keys. Never starts an
-engine, never loads a model: no torch here. Imports `worker/engine`, events, request; never `api`,
-`process` or `model`.
+go as token ids, tokens come back as ids, cache events become ours with our keys; where an engine
+tells nothing of its cache it is believed, and said to be. Never starts an engine, never loads a
+model: no torch here. Imports `worker/engine`, events, request; never `api`, `process` or `model`.
 
 The way in: `companion` (`companion.py`), which makes the `host` of a `WorkerService`.
 
     dialects/       what an engine takes and gives, as bytes: pure
-    cache/          its cache events, followed; nothing is believed that was not told
+    cache/          its cache: by its events, or believed
     join/           what must hold before it serves, each with the flag that makes it so
+    verbatim/       requests that it gets as their clients wrote them
     companion.py    `Companion`: one engine from join to its end
     calls.py        requests that run there, and what came back of each
+    sending.py      requests on their way there, under ids of ours, and cancelled
     listening.py    one answer, from its HTTP head to its end
-    relaying.py     one that goes to its client as it is
+    texts.py        token ids for what is told as text alone
     refusals.py     what is answered without asking the engine
     tick.py         outputs of one turn as one step, and how long steps take
-    health.py       whether it lives and moves
+    watching.py     looks at it, as often as it should move
+    health.py       whether it lives and moves, by what was seen
     http_client.py  `EngineHttp`: connections to one engine, kept
     http_connection.py  one of them, and the exchange it carries
     settings.py     settings of companions, with their defaults and units

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.sampling import FinishReason
+from radixroute.worker.companions.cache.believed import Belief
 from radixroute.worker.companions.dialects.dialect import Heard
 from radixroute.worker.engine.engine import (
     EngineRequest,
@@ -48,6 +49,7 @@ class Call:
     first_ns: int | None = None  # its first token
     exchange: Cancellable | None = None
     relaying: Relayed | None = None  # of a verbatim one
+    belief: Belief | None = None  # None: the engine tells of its cache
 
     @property
     def key(self) -> tuple[str, int]:

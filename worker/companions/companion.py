@@ -8,32 +8,32 @@ this one, and its owner begins another.
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 
 import numpy as np
 
-from radixroute.events.wire.compat import salt_of
-from radixroute.events.wire.records import Event
+from radixroute.events.wire.records import CacheCleared, Event
 from radixroute.request.sampling import FinishReason
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.verbatim.records import Verbatim
+from radixroute.worker.companions.cache.believed import BelievedCache
 from radixroute.worker.companions.cache.follower import EventFollower
 from radixroute.worker.companions.cache.mirror import CacheMirror
 from radixroute.worker.companions.cache.salts import Salts
 from radixroute.worker.companions.calls import Call, Calls, ended
 from radixroute.worker.companions.dialects.dialect import Heard
-from radixroute.worker.companions.health import DEAF, IDLE_POLL_S, LOOK_AGAIN_S, Vitals
+from radixroute.worker.companions.health import Vitals
 from radixroute.worker.companions.http_client import EngineHttp
-from radixroute.worker.companions.join.joining import Joined, Joining
-from radixroute.worker.companions.listening import Listening
+from radixroute.worker.companions.join.joined import Joined
+from radixroute.worker.companions.join.joining import Joining
 from radixroute.worker.companions.refusals import finish_already, refusal_of
-from radixroute.worker.companions.relaying import Relaying
+from radixroute.worker.companions.sending import Sending
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.companions.tick import StepMeter, Tick
+from radixroute.worker.companions.verbatim.rendering import Rendering
+from radixroute.worker.companions.watching import Watch
 from radixroute.worker.engine.engine import (
     NOT_HERE,
     EngineInfo,
@@ -44,11 +44,6 @@ from radixroute.worker.engine.engine import (
 from radixroute.worker.engine.host import EngineListener, HostFactory
 from radixroute.worker.errors import BadSetting, EngineDead
 from radixroute.worker.settings import WorkerSettings
-
-# Between two looks, however many requests an engine refuses.
-_PAUSE_S = 0.05
-# For tokens of a prompt: longer than that nobody waits for a better guess.
-_RENDER_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -84,19 +79,18 @@ class Companion:
         self._meter = StepMeter()
         self._tick = Tick(self._flush)
         self._n_steps = 0
-        self._n_calls = 0
-        self._name = secrets.token_hex(8)  # begins the ids of its calls
-        self._look_now = asyncio.Event()
-        self._watching: asyncio.Task[None] | None = None
+        self._watch: Watch | None = None
         self._is_dead = False
-        self._rendering: set[asyncio.Task[None]] = set()
-        self._n_renders_refused = 0  # ways to ask for tokens that this server has not
+        self._refusals: set[str] = set()
         # From the join on.
         self._joined: Joined | None = None
         self._http: EngineHttp | None = None
         self._calls = Calls(1)
+        self._sending: Sending | None = None
+        self._rendering: Rendering | None = None
         self._mirror: CacheMirror | None = None
         self._follower: EventFollower | None = None
+        self._believed: BelievedCache | None = None  # None: the engine tells, or keeps nothing
 
     @property
     def pid(self) -> int | None:
@@ -130,36 +124,56 @@ class Companion:
                     pool_blocks=joined.info.kv_blocks_total,
                 )
                 self._follower.start()
-            await self._joining.try_out(self._http, joined, self._mirror, self._follower)
-            reason = await self._look()  # the first numbers: what later ones are held against
+            joined = self._joined = await self._joining.try_out(
+                self._http, joined, self._mirror, self._follower
+            )
+            if joined.place is None:
+                await self._unfollow()
+            self._sending = Sending(joined, self._http, self._salts)
+            self._rendering = Rendering(joined, self._http)
+            if joined.info.is_cache_believed:
+                capacity = self._settings.believed_blocks or joined.info.kv_blocks_total
+                lifetime_ns = int(self._settings.believed_s * 1e9)
+                self._believed = BelievedCache(joined.scope, capacity, lifetime_ns, joined.canary)
+            watch = Watch(joined, self._http, self._settings, self._vitals, self)
+            watch.follower = self._follower
+            reason = await watch.look()  # the first numbers: what later ones are held against
             if reason:
                 raise EngineDead(reason)
         except BaseException:
             await self.stop()
             raise
-        self._watching = asyncio.create_task(self._watch())
+        self._watch = watch
+        watch.start()
         return joined.info
 
     def submit(self, request: EngineRequest) -> None:
         """Raises `EngineDead`. A refusal comes back through the listener."""
-        joined, http = self._joined, self._http
-        if self._is_dead or joined is None or http is None:
+        joined, sending = self._joined, self._sending
+        if self._is_dead or joined is None or sending is None:
             raise EngineDead("the engine behind this companion has ended")
         self._calls.acknowledge(request)
-        reason = refusal_of(request, joined.info, is_running=self._is_running(request))
+        is_running = self._is_running(request)
+        reason = refusal_of(request, joined.info, is_running=is_running) or joined.refuses(request)
         if reason:
-            self._listener.on_refused(ended(request, FinishReason.INVALID, reason))
+            if reason not in self._refusals:
+                self._refusals.add(reason)  # fixed sentences: a few, each said once
+                _log.warning("engine %s: requests are refused: %s", self._joining.url, reason)
+            # Not from within: who submits does not know the request yet.
+            refusal = ended(request, FinishReason.INVALID, reason)
+            asyncio.get_running_loop().call_soon(self._listener.on_refused, refusal)
             return
         finish = finish_already(request, joined.info.eos_token_ids)
         if finish is not None:
             self._tick.output(ended(request, finish))
             return
-        self._send(request, joined, http)
+        self._send(request, sending)
 
     def abort(self, request_id: str, attempt: int) -> None:
         """Closes its connection, which is how the engine learns it."""
         call = self._calls.find(request_id, attempt)
         if call is not None:
+            self._believe_end(call, time.monotonic_ns())
             self._tick.output(self._calls.cancel(call))
             self._rest_if_idle()
 
@@ -173,27 +187,11 @@ class Companion:
 
     def render(self, session_id: str, request_id: str, asked: Verbatim, lora: str) -> None:
         """Asks the engine, beside whatever runs there."""
-        task = asyncio.create_task(self._render(session_id, request_id, asked, lora))
-        self._rendering.add(task)
-        task.add_done_callback(self._rendering.discard)
-
-    async def _render(self, session_id: str, request_id: str, asked: Verbatim, lora: str) -> None:
-        joined, http, tokens = self._joined, self._http, None
-        if joined is not None and http is not None and not self._is_dead:
-            model = lora or joined.statement.model
-            asks = joined.dialect.renders(asked, model)
-            for number, ask in enumerate(asks):
-                if number < self._n_renders_refused:
-                    continue
-                answer = await http.ask(ask, _RENDER_S)
-                tokens = joined.dialect.rendered(answer)
-                if tokens is not None:
-                    break
-                if answer.status in (403, 404, 405):  # not of this server: never again
-                    self._n_renders_refused = max(self._n_renders_refused, number + 1)
-        self._listener.on_rendered(
-            session_id, request_id, None if tokens is None else np.array(tokens, np.uint32)
-        )
+        tell = partial(self._listener.on_rendered, session_id, request_id)
+        if self._rendering is None or self._is_dead:
+            tell(None)
+        else:
+            self._rendering.begin(asked, lora, tell)
 
     def inquire(self, session_id: str, request_id: str, attempt: int) -> None:
         """One that is not here ends once more: what it had to say is said, or was lost."""
@@ -208,15 +206,20 @@ class Companion:
     async def stop(self) -> None:
         """Cancels what runs; the engine goes on. Idempotent."""
         self._is_dead = True
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
-        for task in list(self._rendering):
-            task.cancel()
+        if self._watch is not None:
+            await self._watch.stop()
+        if self._rendering is not None:
+            await self._rendering.stop()
         if self._http is not None:
             self._http.close()
-        if self._follower is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._follower.stop)
+        await self._unfollow()
+
+    async def _unfollow(self) -> None:
+        """Its events are not believed, whosever they were."""
+        follower, self._follower = self._follower, None
+        if follower is not None:
+            await asyncio.get_running_loop().run_in_executor(None, follower.stop)
+            self.on_cache((CacheCleared(),))
 
     # -- CacheListener
 
@@ -226,14 +229,18 @@ class Companion:
         self._tick.events(events)
 
     def on_link_lost(self) -> None:
-        self._look_now.set()
+        self._look_soon()
 
     # -- calls
+
+    def _look_soon(self) -> None:
+        if self._watch is not None:
+            self._watch.look_soon()
 
     def _is_running(self, request: EngineRequest) -> bool:
         return self._calls.find(request.request_id, request.attempt) is not None
 
-    def _send(self, request: EngineRequest, joined: Joined, http: EngineHttp) -> None:
+    def _send(self, request: EngineRequest, sending: Sending) -> None:
         now_ns = time.monotonic_ns()
         if not len(self._calls):
             self._meter.busy(now_ns)
@@ -243,32 +250,29 @@ class Companion:
             cached = self._mirror.cached_tokens(request.prompt, request.scope)
         n_uncached = request.n_tokens - cached
         call = self._calls.begin(request, uncached_tokens=n_uncached, now_ns=now_ns)
-        dialect = joined.dialect
-        if request.scope.salt or request.scope.tenant:
-            self._salts.add(dialect.salt(request.scope), salt_of(request.scope))
-        self._n_calls += 1
-        model = request.scope.lora or joined.statement.model
-        call_id = f"{self._name}{self._n_calls:016x}"
+        if self._believed is not None and len(request.prompt):
+            tokens = request.prompt
+            if len(request.emitted):
+                tokens = np.concatenate((request.prompt, request.emitted))
+            call.belief = self._believed.sent(tokens, request.scope)
         if request.verbatim is not None:
-            ask = dialect.verbatim(request, call_id, model)
-            relaying = Relaying(dialect, partial(self._hear, call), request.allowance)
-            call.relaying = relaying
-            call.exchange = exchange = http.send(ask, relaying)
-            relaying.bring(exchange)
+            call.exchange, call.relaying = sending.relay(request, partial(self._hear, call))
             return
         is_cut = self._follower is not None and self._follower.is_cut
-        ask = dialect.call(request, call_id, model, tells_again=is_cut)
-        listening = Listening(dialect, partial(self._hear, call), request.sampling.logprobs)
-        call.exchange = http.send(ask, listening)
+        call.exchange = sending.send(request, partial(self._hear, call), tells_again=is_cut)
 
     def _hear(self, call: Call, heard: Heard) -> None:
         now_ns = time.monotonic_ns()
         is_first = call.first_ns is None
         if heard.is_engine_fault:
-            self._look_now.set()
+            self._look_soon()
         output = self._calls.hear(call, heard, now_ns)
         if output is None:
             return
+        if heard.finish in (FinishReason.ABORT, FinishReason.ERROR) and call.exchange is not None:
+            call.exchange.cancel()  # whatever it still has to say, nobody hears it
+        if self._believed is not None and call.belief is not None:
+            self._changed(self._believed.took(call.belief, heard, now_ns))
         if heard.passage is not None:
             self._vitals.moved(now_ns)
             if is_first:
@@ -284,6 +288,14 @@ class Companion:
         else:
             self._tick.output(output)
         self._rest_if_idle()
+
+    def _believe_end(self, call: Call, now_ns: int) -> None:
+        if self._believed is not None and call.belief is not None:
+            self._changed(self._believed.ended(call.belief, now_ns))
+
+    def _changed(self, events: Sequence[Event]) -> None:
+        if events:
+            self.on_cache(events)
 
     def _refused(self, output: TokenOutput) -> None:
         if output.finish in (FinishReason.STOP, FinishReason.LENGTH):
@@ -322,43 +334,21 @@ class Companion:
         held = 0 if self._mirror is None else self._mirror.n_blocks
         return max(pinned, min(held, total) if total else held)
 
-    # -- life
+    # -- Watched
 
-    async def _watch(self) -> None:
-        while not self._is_dead:
-            delay_s = self._settings.poll_s if len(self._calls) else IDLE_POLL_S
-            if self._vitals.failed:
-                delay_s = min(delay_s, LOOK_AGAIN_S)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(delay_s):
-                    await self._look_now.wait()
-            self._look_now.clear()
-            reason = await self._look()
-            if reason:
-                self._die(reason)
-            await asyncio.sleep(_PAUSE_S)
+    @property
+    def has_calls(self) -> bool:
+        """It has something to do: what waits for slow clients alone is none."""
+        return self._calls.n_awaited > 0
 
-    async def _look(self) -> str:
-        """Why it is dead; empty: it lives. Then routers hear how it does."""
-        joined, http = self._joined, self._http
-        if joined is None or http is None:
-            return ""
-        if self._follower is not None and not self._follower.is_alive:
-            return DEAF
-        reason = self._vitals.looked(await http.ask(joined.dialect.health()))
-        if reason or self._vitals.failed:
-            return reason
-        page = await http.ask(joined.dialect.metrics())
-        if not page.is_ok:
-            return ""
-        numbers = joined.dialect.numbers(page.body)
-        now_ns = time.monotonic_ns()
-        reason = self._vitals.counted(numbers, now_ns, has_calls=self._calls.n_awaited > 0)
-        if not reason and self._vitals.moved_ns == now_ns:
+    def on_well(self, *, has_moved: bool) -> None:
+        """It was looked at and lives: routers hear how it does."""
+        if self._believed is not None:
+            self._changed(self._believed.expire(time.monotonic_ns()))
+        if has_moved:
             self._tick.wake()
-        return reason
 
-    def _die(self, reason: str) -> None:
+    def on_dead(self, reason: str) -> None:
         if self._is_dead:
             return
         self._is_dead = True

@@ -47,7 +47,8 @@ class Vitals:
         return UNWELL if health.status else GONE
 
     def counted(self, numbers: EngineNumbers, now_ns: int, *, has_calls: bool) -> str:
-        """What its metrics said; why it is dead, or nothing."""
+        """What its metrics said; why it is dead, or nothing. Of one that counts no steps
+        `must_prove` says when to ask for a proof."""
         self.latest = numbers
         if numbers.started_s is not None:
             if self.started_s not in (None, numbers.started_s):
@@ -55,8 +56,12 @@ class Vitals:
             self.started_s = numbers.started_s
         if None not in (self.steps, numbers.steps) and (numbers.steps or 0) < (self.steps or 0):
             return ANOTHER_LIFE
-        if not has_calls or numbers.steps is None or numbers.steps != self.steps:
+        if not has_calls or (numbers.steps is not None and numbers.steps != self.steps):
             self.moved_ns = now_ns
         self.steps = numbers.steps
-        is_stuck = has_calls and now_ns - self.moved_ns > self.progress_timeout_ns
-        return STUCK if is_stuck else ""
+        is_still = has_calls and now_ns - self.moved_ns > self.progress_timeout_ns
+        return STUCK if is_still and numbers.steps is not None else ""
+
+    def must_prove(self, now_ns: int) -> bool:
+        """It has work, counts no steps, and nothing came of it for too long."""
+        return self.steps is None and now_ns - self.moved_ns > self.progress_timeout_ns

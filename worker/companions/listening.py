@@ -6,27 +6,38 @@ Whatever happens, exactly one thing with a finish is heard, and nothing after it
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from radixroute.request.sampling import FinishReason
-from radixroute.worker.companions.dialects.dialect import AnswerReader, Dialect, Heard
+from radixroute.worker.companions.dialects.dialect import AnswerReader, Heard
+from radixroute.worker.companions.texts import Texts
+from radixroute.worker.errors import MalformedMessage
 
 _MAX_REFUSAL_BYTES: Final = 64 * 1024
 _STREAM: Final = "text/event-stream"
 UNREACHED: Final = "the engine takes no connection; try another worker"
 CUT: Final = "the engine closed the connection"
 NO_STREAM: Final = "the engine answered with no stream"
+NO_TOKENS: Final = "the engine told a text that the model's tokenizer cannot say"
 
 
 class Listening:
     """Implements `radixroute.worker.companions.http_client.AnswerSink`."""
 
     def __init__(
-        self, dialect: Dialect, hear: Callable[[Heard], None], n_logprobs: int | None = None
+        self,
+        reader: AnswerReader,
+        refusal: Callable[[int, bytes], Heard],
+        hear: Callable[[Heard], None],
+        texts: Texts | None = None,
     ) -> None:
-        """`n_logprobs`: as the request asked for."""
-        self._n_logprobs = n_logprobs
-        self._dialect = dialect
+        """`refusal`: what an answer that is no stream means. `texts`: makes tokens of texts; None:
+        they are heard as they are."""
+        self._fresh = reader
+        self._refuse = refusal
         self._hear = hear
-        self._reader: AnswerReader | None = None
+        self._texts = texts
+        self._reader: AnswerReader | None = None  # from a good head on
         self._status = 0
         self._refusal = b""
         self._is_over = False
@@ -34,7 +45,7 @@ class Listening:
     def head(self, status: int, content_type: str) -> None:
         self._status = status
         if status == 200 and content_type.startswith(_STREAM):
-            self._reader = self._dialect.reader(self._n_logprobs)
+            self._reader = self._fresh
 
     def body(self, data: bytes) -> None:
         if self._reader is not None:
@@ -48,7 +59,7 @@ class Listening:
         elif self._status == 200:
             self._tell([Heard(finish=FinishReason.ABORT, error=NO_STREAM, is_engine_fault=True)])
         else:
-            self._tell([self._dialect.refusal(self._status, self._refusal)])
+            self._tell([self._refuse(self._status, self._refusal)])
 
     def failed(self, *, was_sent: bool) -> None:
         """What was sent may be what ended the engine: that counts as a death of its own."""
@@ -62,5 +73,14 @@ class Listening:
     def _tell(self, heard: list[Heard]) -> None:
         for one in heard:
             if not self._is_over:
-                self._is_over = one.finish is not None
-                self._hear(one)
+                told = self._in_tokens(one) if one.text else one
+                self._is_over = told.finish is not None
+                self._hear(told)
+
+    def _in_tokens(self, one: Heard) -> Heard:
+        if self._texts is None:
+            return one
+        try:
+            return msgspec.structs.replace(one, token_ids=self._texts.ids(one.text), text="")
+        except MalformedMessage:
+            return Heard(finish=FinishReason.ERROR, error=NO_TOKENS)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from radixroute.worker.errors import BadSetting
 
-DIALECTS = ("auto", "vllm")
+DIALECTS = ("auto", "vllm", "sglang", "openai")
 SECTION = "companion"
 
 
@@ -16,16 +16,21 @@ SECTION = "companion"
 class CompanionSettings:
     """How companions find, check and watch their engines."""
 
-    dialect: str = "auto"  # auto, or vllm
+    dialect: str = "auto"  # vllm, sglang, openai, or auto: found out of each engine
     # Folder with the engine's tokenizer and config.json; empty: the one the engine itself names.
     model: str = ""
     events: str = ""  # tcp://HOST:PORT of the engine's events; empty: as it says itself
     replay: str = ""  # and of its replay endpoint
-    allow_no_events: bool = False  # serve an engine whose cache nobody can see
+    allow_no_events: bool = False  # serve an engine whose cache can only be believed
     allow_no_replay: bool = False  # what it cached before we listened stays unknown
     allow_no_cached_tokens: bool = False  # nothing to hold its events against
     block_size: int = 0  # tokens; 0: the engine's word, which must be there
     kv_blocks: int = 0  # 0: the engine's word
+    max_model_len: int = 0  # tokens; 0: the engine's word, which must be there
+    # Where a cache is believed: blocks that are at most, 0: its pool, else 16,384; and for how long
+    # after they were used last.
+    believed_blocks: int = 0
+    believed_s: float = 600.0
     max_num_seqs: int = 0  # requests that run at once; 0: not known
     max_num_batched_tokens: int = 0  # tokens in one step; 0: not known
     max_waiting: int = 0  # its --max-num-queued-reqs: requests beyond those that run; 0: none
@@ -40,13 +45,26 @@ class CompanionSettings:
 
     def __post_init__(self) -> None:
         if self.dialect not in DIALECTS:
-            self._refuse("dialect", f"{self.dialect!r} is none; use {' or '.join(DIALECTS)}")
-        for name in ("block_size", "kv_blocks", "max_num_seqs", "max_num_batched_tokens"):
+            self._refuse("dialect", f"{self.dialect!r} is none; use {', '.join(DIALECTS)}")
+        for name in (
+            "block_size",
+            "kv_blocks",
+            "max_model_len",
+            "believed_blocks",
+            "max_num_seqs",
+            "max_num_batched_tokens",
+        ):
             if getattr(self, name) < 0:
                 self._refuse(name, "is negative; use 0 for what the engine says")
         if self.max_waiting < 0:
             self._refuse("max_waiting", "is negative; use 0 or more")
-        for name in ("start_timeout_s", "connect_timeout_s", "poll_s", "progress_timeout_s"):
+        for name in (
+            "believed_s",
+            "start_timeout_s",
+            "connect_timeout_s",
+            "poll_s",
+            "progress_timeout_s",
+        ):
             if not getattr(self, name) > 0:
                 self._refuse(name, "must be greater than 0 seconds")
         if self.replay and not self.events:

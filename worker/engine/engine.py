@@ -121,10 +121,12 @@ class EngineInfo:
     max_waiting: int | None = None  # requests that its own queue takes; None: as the settings say
     kind: str = "torch"  # or "vllm", "sglang", "openai"
     # Of engines that are not ours. Output of earlier attempts counts as prompt there, so penalties
-    # on output cannot go on; or it takes no output of others at all.
+    # on output cannot go on; or its ids are not those it drew: it takes no output of others at all,
+    # nor they of it.
     resent_is_prompt: bool = False
     cannot_resume: bool = False
     takes_verbatim: bool = False
+    is_cache_believed: bool = False  # its events are what a companion believes, not what it told
 
 
 class Engine(Protocol):

@@ -22,7 +22,15 @@ def serve(  # noqa: PLR0913 - every parameter is an option of the command line
     engine: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[NAME=]URL", help="An engine's HTTP server, e.g. vLLM's; repeat for each."
+            metavar="[NAME=]URL",
+            help="An engine's HTTP server: vLLM, SGLang, or OpenAI-compatible; repeat for each.",
+        ),
+    ] = None,
+    dialect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|vllm|sglang|openai",
+            help="What the engines speak. Default: found out of each, and said.",
         ),
     ] = None,
     policy: Annotated[str | None, typer.Option(help="Routing policy.")] = None,
@@ -45,7 +53,10 @@ def serve(  # noqa: PLR0913 - every parameter is an option of the command line
         str | None, typer.Option(metavar="FILE", help="Holds the engines' API key.")
     ] = None,
     allow_no_events: Annotated[
-        bool, typer.Option("--allow-no-events", help="Serve engines whose caches nobody can see.")
+        bool,
+        typer.Option(
+            "--allow-no-events", help="Serve engines that send none: their caches are believed."
+        ),
     ] = False,
     allow_no_replay: Annotated[
         bool,
@@ -72,6 +83,7 @@ def serve(  # noqa: PLR0913 - every parameter is an option of the command line
     Example: [bold]radixroute serve --engine http://10.0.0.1:8000 --engine http://10.0.0.2:8000[/]
     """
     flags = {
+        "--dialect": ("companion.dialect", dialect),
         "--policy": ("router.policy", policy),
         "--host": ("router.host", host),
         "--port": ("router.port", port),

@@ -73,8 +73,8 @@ class Choice:
     def put(self, emit: Emit) -> None:
         self._completion.put(self.index, emit)
 
-    def fail(self, failure: Failure) -> None:
-        self._completion.failed(failure_error(failure))
+    def fail(self, failure: Failure, detail: str = "") -> None:
+        self._completion.failed(failure_error(failure, detail))
 
     def end(self, error: RouterError) -> None:
         self._completion.failed(error)

@@ -51,7 +51,7 @@ class Membership:
         else:
             state.members.move(member, MemberState.LIVE)
         state.members.accept(member, facts)
-        state.audit.begin(facts.worker_id, facts.epoch)
+        state.audit.begin(facts.worker_id, facts.epoch, is_believed=facts.is_cache_believed)
         member.last_heard_ns = now_ns
         state.serving.block_size = facts.block_size
         state.serving.eos_token_ids = facts.eos_token_ids

@@ -70,6 +70,7 @@ class EventFollower:
         self.is_whole = True  # no batch that is known to exist is missing
         self.has_replay = False  # somebody answered for what was missed
         self.is_cut = False  # blocks are held that it cannot know of: the engine is to tell again
+        self.breaks = 0  # times that the link was lost, or the engine's count began anew
         self.batches = 0
         self.malformed = 0  # messages
         self.drops: Mapping[str, int] = {}  # whatever was not believed, by reason
@@ -121,6 +122,7 @@ class EventFollower:
             self._drain(connection, control)
         self._perform(connection, self._stream.tick(time.monotonic_ns()))
         stream = self._stream
+        self.breaks += is_lost or stream.counters.restarts != self._restarts
         self._mend(connection)
         is_lost = is_lost or stream.counters.restarts != self._restarts
         self._restarts = stream.counters.restarts

@@ -3,7 +3,7 @@
 Bytes and values in and out, nothing else: what a dialect does can be shown with recorded exchanges.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -53,6 +53,7 @@ class Heard(msgspec.Struct, frozen=True):
     passage: Passage | None = None  # of a verbatim request, instead of ids
     prompt_tokens: int | None = None  # with the end of such a one, where the engine says so
     is_engine_fault: bool = False  # the engine may be ending: worth a look
+    text: str = ""  # of new tokens whose ids it does not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,9 @@ class Statement:
     kv_dtype: str = ""
     places: tuple[EventPlace, ...] = field(default=())
     has_prefix_cache: bool = True
+    could_tell_events: bool = True  # of its cache, were it started so
+    keeps_salts_apart: bool | None = True  # None: to be tried out
+    are_adapters_told: bool = True  # its events tell blocks of an adapter from the model's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +155,17 @@ class Dialect(Protocol):
     def salt(self, scope: RequestScope) -> str:
         """What keeps its blocks apart in the engine, as events name it; empty: nothing does."""
 
-    def reader(self, n_logprobs: int | None = None) -> AnswerReader:
-        """`n_logprobs`: as its request asked for."""
+    def refuses(self, request: EngineRequest) -> str:
+        """Why it cannot be said in this dialect, a fixed sentence; empty: it can."""
+
+    def reader(
+        self, n_logprobs: int | None = None, ends: Collection[int] = frozenset()
+    ) -> AnswerReader:
+        """`n_logprobs`: as its request asked for. `ends`: tokens that end an answer and are none
+        of its text."""
+
+    def abort(self, call_id: str) -> Ask | None:
+        """To be sent once the connection is closed; None: that alone frees the request."""
 
     def refusal(self, status: int, body: bytes) -> Heard:
         """What an answer that is no stream means."""
@@ -164,7 +177,18 @@ class Dialect(Protocol):
     def tokens_of(self, answer: Answer) -> list[int] | None:
         """What the two above were answered with; None: it does not say."""
 
-    def health(self) -> Ask: ...
+    def count(self, text: str, model: str) -> Ask | None:
+        """What tells how many tokens a text has, for servers that cannot be asked which; None: of
+        this kind all can."""
+
+    def count_of(self, answer: Answer) -> int | None:
+        """What that was answered with; None: it does not say."""
+
+    def health(self) -> Ask:
+        """Cheap: whether it lives."""
+
+    def proof(self, model: str) -> Ask | None:
+        """What only an engine that computes answers; None: it counts its steps, as good a sign."""
 
     def metrics(self) -> Ask: ...
 

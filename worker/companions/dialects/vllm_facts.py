@@ -2,6 +2,9 @@
 
 import msgspec
 
+from radixroute.worker.companions.dialects.common.models import MODELS, models_of
+from radixroute.worker.companions.dialects.common.places import reachable
+from radixroute.worker.companions.dialects.common.prometheus import samples, total
 from radixroute.worker.companions.dialects.dialect import (
     Answer,
     Answers,
@@ -9,11 +12,9 @@ from radixroute.worker.companions.dialects.dialect import (
     EventPlace,
     Statement,
 )
-from radixroute.worker.companions.dialects.prometheus import samples, total
 from radixroute.worker.companions.join.findings import JoinRefused, finding
 
 HEALTH = "/health"
-MODELS = "/v1/models"
 METRICS = "/metrics"
 SOURCES = "/kv_event_sources"
 VERSION = "/version"
@@ -24,18 +25,6 @@ _WAITING = "vllm:num_requests_waiting"
 _USAGE = "vllm:kv_cache_usage_perc"
 _STEPS = "vllm:iteration_tokens_total_count"
 _STARTED = "process_start_time_seconds"
-_WILDCARDS = ("*", "0.0.0.0", "[::]", "::")  # noqa: S104 - compared, not bound
-
-
-class _Model(msgspec.Struct):
-    id: str
-    root: str | None = None
-    parent: str | None = None
-    max_model_len: int | None = None
-
-
-class _Models(msgspec.Struct):
-    data: list[_Model]
 
 
 class _Source(msgspec.Struct):
@@ -50,7 +39,7 @@ class _Version(msgspec.Struct):
 
 
 def statement(answers: Answers, host: str) -> Statement:
-    models = _models(answers[MODELS])
+    models = models_of(answers[MODELS])
     base = next((model for model in models if model.parent is None), None)
     if base is None:
         raise JoinRefused(finding("models"))
@@ -73,6 +62,11 @@ def statement(answers: Answers, host: str) -> Statement:
     )
 
 
+def is_page(page: bytes) -> bool:
+    """Whether a metrics page is a vLLM's."""
+    return bool(samples(page, [_CACHE])[_CACHE])
+
+
 def numbers(page: bytes) -> EngineNumbers:
     found = samples(page, [_RUNNING, _WAITING, _USAGE, _STEPS, _STARTED])
     steps, started = total(found[_STEPS]), total(found[_STARTED][:1])
@@ -84,15 +78,6 @@ def numbers(page: bytes) -> EngineNumbers:
         steps=None if steps is None else int(steps),
         started_s=started,
     )
-
-
-def _models(answer: Answer) -> list[_Model]:
-    if answer.status in (401, 403):
-        raise JoinRefused(finding("key"))
-    try:
-        return msgspec.json.decode(answer.body, type=_Models).data if answer.is_ok else []
-    except msgspec.MsgspecError:
-        return []
 
 
 def _version(answer: Answer) -> str:
@@ -111,22 +96,13 @@ def _places(answer: Answer, host: str) -> tuple[EventPlace, ...]:
     return tuple(
         EventPlace(
             int(rank),
-            _reachable(source.endpoint, host),
-            _reachable(source.replay_endpoint or "", host),
+            reachable(source.endpoint, host),
+            reachable(source.replay_endpoint or "", host),
             source.topic,
         )
         for rank, source in sorted(sources.items())
         if rank.isdecimal() and source.endpoint and source.enable_kv_cache_events
     )
-
-
-def _reachable(endpoint: str, host: str) -> str:
-    """An engine names what it binds; who connects needs its host."""
-    scheme, _, rest = endpoint.partition("://")
-    name, colon, port = rest.rpartition(":")
-    if scheme != "tcp" or not colon or name not in _WILDCARDS:
-        return endpoint
-    return f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _number(text: str | None) -> int:

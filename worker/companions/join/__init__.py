@@ -1,6 +1,8 @@
 """Joining: what must hold of an engine before it serves as a worker.
 
-joining.py      `Joining`: asks, tries out, and says what worker it makes
+joining.py      `Joining`: asks what it is, and says what worker it makes
+trying_out.py   `TryingOut`: canaries, and what became of them
+joined.py       `Joined`: one that passed
 checklist.py    the checks, in order: each looks at what was said, and finds or does not
 findings.py     codes and sentences of what is found, each with the flag that mends it
 """

@@ -27,6 +27,9 @@ CHATS: Final = (
     ],
 )
 CANARY_BLOCKS: Final = 3
+# Tokens. Where a cache is believed the size is ours to choose, and the engine's own may be larger.
+BELIEVED_BLOCK: Final = 16
+BELIEVED_CANARY: Final = 2_047  # how much of it is found tells how large they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,58 +40,109 @@ class Trial:
     has_token_ids: bool
     first_cached: int | None = None  # tokens; None: not told
     second_cached: int | None = None
+    is_refused: bool = False  # as wrong: it takes no such prompts
+
+    @property
+    def has_found(self) -> bool:
+        """Something of the first, the second time; or nobody knows."""
+        return self.second_cached is None or self.second_cached > 0
 
 
-def check_statement(statement: Statement, settings: CompanionSettings) -> Statement:
-    """What the settings add filled in."""
-    if not (statement.block_size or settings.block_size):
-        raise JoinRefused(finding("block_size"))
-    if settings.block_size and statement.block_size not in (0, settings.block_size):
+def check_statement(statement: Statement, settings: CompanionSettings) -> None:
+    kind, is_told = statement.kind, place_of(statement, settings) is not None
+    is_believed = not is_told and (settings.allow_no_events or not statement.could_tell_events)
+    if not (statement.block_size or settings.block_size or is_believed):
+        raise JoinRefused(finding("block_size", kind=kind))
+    differs = settings.block_size and statement.block_size not in (0, settings.block_size)
+    if differs and not is_believed:
         detail = f"{statement.block_size} there, {settings.block_size} here"
-        raise JoinRefused(finding("block_size_differs", detail))
-    if not statement.max_model_len:
-        raise JoinRefused(finding("max_model_len"))
-    if not settings.allow_no_events:
-        if not statement.has_prefix_cache:
-            raise JoinRefused(finding("prefix_caching"))
-        places = places_of(statement, settings)
-        if not places:
-            raise JoinRefused(finding("events"))
-        if len(places) > 1:
-            raise JoinRefused(finding("ranks", f"{len(places)} ranks"))
-        if not places[0].replay and not settings.allow_no_replay:
-            raise JoinRefused(finding("replay"))
-    return statement
+        raise JoinRefused(finding("block_size_differs", detail, kind=kind))
+    if not (statement.max_model_len or settings.max_model_len):
+        raise JoinRefused(finding("max_model_len", kind=kind))
+    if statement.could_tell_events and not settings.allow_no_events:
+        _check_events(statement, settings)
 
 
-def places_of(statement: Statement, settings: CompanionSettings) -> tuple[EventPlace, ...]:
+def place_of(statement: Statement, settings: CompanionSettings) -> EventPlace | None:
+    """Whose events are followed; None: of no place that tells all and of blocks of some size."""
+    places = _places(statement, settings)
+    is_clear = statement.are_adapters_told or not statement.adapters
+    return places[0] if len(places) == 1 and is_clear and statement.block_size != 1 else None
+
+
+def block_size_of(statement: Statement, settings: CompanionSettings) -> int:
+    """Of one that was not refused."""
+    own = statement.block_size if statement.block_size > 1 else 0
+    return settings.block_size or own or BELIEVED_BLOCK
+
+
+def _check_events(statement: Statement, settings: CompanionSettings) -> None:
+    kind = statement.kind
+    if not statement.has_prefix_cache:
+        raise JoinRefused(finding("prefix_caching", kind=kind))
+    if statement.block_size == 1:
+        raise JoinRefused(finding("page_size", kind=kind))
+    places = _places(statement, settings)
+    if not places:
+        raise JoinRefused(finding("events", kind=kind))
+    if len(places) > 1:
+        raise JoinRefused(finding("ranks", f"{len(places)} ranks", kind=kind))
+    if statement.adapters and not statement.are_adapters_told:
+        raise JoinRefused(finding("adapters", kind=kind))
+    if not places[0].replay and not settings.allow_no_replay:
+        raise JoinRefused(finding("replay", kind=kind))
+
+
+def _places(statement: Statement, settings: CompanionSettings) -> tuple[EventPlace, ...]:
     """Where its events are: the settings' word, else its own."""
+    if not statement.could_tell_events:
+        return ()
     if settings.events:
         return (EventPlace(0, settings.events, settings.replay),)
     return statement.places
 
 
-def check_tokens(code: str, number: int, ours: Sequence[int], theirs: Sequence[int]) -> None:
+def check_tokens(
+    code: str, number: int, ours: Sequence[int], theirs: Sequence[int], kind: str
+) -> None:
     """Of one probe. `code`: what is wrong where they differ."""
     if list(ours) != list(theirs):
-        raise JoinRefused(finding(code, f"probe {number}"))
+        raise JoinRefused(finding(code, f"probe {number}", kind=kind))
 
 
-def canary_prompt(block_size: int, vocab_size: int, max_model_len: int) -> Tokens:
-    """A few whole blocks and one more token that nobody ever sent; its last is always computed."""
-    n_blocks = max(1, min(CANARY_BLOCKS, (max_model_len - 2) // block_size))
+def check_counts(ours: Sequence[int], theirs: Sequence[int], kind: str) -> None:
+    """Of all probes. One more or less everywhere is a token that begins a text."""
+    differences = {there - here for here, there in zip(ours, theirs, strict=True)}
+    if len(differences) > 1 or differences - {-1, 0, 1}:
+        raise JoinRefused(finding("tokenizer", "it counts other numbers of them", kind=kind))
+
+
+def canary_prompt(
+    block_size: int, vocab_size: int, max_model_len: int, at_least: int = 0
+) -> Tokens:
+    """A few whole blocks, or `at_least` so many tokens, and one more, that nobody ever sent; the
+    last is always computed."""
+    n_blocks = max(CANARY_BLOCKS, at_least // block_size)
+    n_blocks = max(1, min(n_blocks, (max_model_len - 2) // block_size))
     low, high = vocab_size // 4, max(vocab_size // 4 + 1, 3 * vocab_size // 4)
     n_tokens = n_blocks * block_size + 1
     return as_tokens([low + secrets.randbelow(high - low) for _ in range(n_tokens)])
 
 
-def check_trial(trial: Trial, settings: CompanionSettings, block_size: int) -> None:
+def check_trial(
+    trial: Trial, statement: Statement, settings: CompanionSettings, block_size: int
+) -> None:
+    kind = statement.kind
+    if trial.is_refused and not statement.could_tell_events:
+        raise JoinRefused(finding("prompts", kind=kind))
     if not trial.has_ended:
-        raise JoinRefused(finding("canary"))
-    if not trial.has_token_ids:
-        raise JoinRefused(finding("token_ids"))
+        raise JoinRefused(finding("canary", kind=kind))
+    if not trial.has_token_ids and statement.could_tell_events:
+        raise JoinRefused(finding("token_ids", kind=kind))
     if trial.second_cached is None:
         if not settings.allow_no_cached_tokens:
-            raise JoinRefused(finding("cached_tokens"))
-    elif trial.second_cached < block_size and not settings.allow_no_events:
-        raise JoinRefused(finding("prefix_caching"))
+            raise JoinRefused(finding("cached_tokens", kind=kind))
+        return
+    wanted = block_size if statement.could_tell_events else 1  # its own blocks may be larger
+    if trial.second_cached < wanted and not settings.allow_no_events:
+        raise JoinRefused(finding("prefix_caching", kind=kind))

@@ -1,8 +1,10 @@
 """Findings: what is wrong with an engine that wants to join, each with the flag that mends it.
 
-A table of codes and sentences; `checklist` decides which of them holds.
+A table of codes and sentences, with what other kinds of engines call their flags beside vLLM's;
+`checklist` decides which of them holds.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +23,7 @@ _SENTENCES: Final = {
     "--disable-log-stats, or give companion.block_size",
     "block_size_differs": "its blocks have another size than companion.block_size: start it with "
     "the --block-size that the fleet has",
-    "max_model_len": "it does not say how long a request may be",
+    "max_model_len": "it does not say how long a request may be: give companion.max_model_len",
     "folder": "its model folder is not on this machine: give companion.model a folder with its "
     "tokenizer.json and config.json",
     "tokenizer": "it makes other tokens of a text than the tokenizer here: give companion.model "
@@ -40,10 +42,61 @@ _SENTENCES: Final = {
     "--enable-prompt-tokens-details, or set companion.allow_no_cached_tokens",
     "prefix_caching": "it keeps nothing of a prompt for the next one: start it with "
     "--enable-prefix-caching, or set companion.allow_no_events",
+    "page_size": "each of its pages holds one token, so that every token would be a block: start "
+    "it with --page-size 16",
+    "adapters": "its events do not tell blocks of an adapter from the model's own: add "
+    '"format":"dynamo" to its --kv-events-config, start it without adapters, or set '
+    "companion.allow_no_events",
     "ranks": "it has several data-parallel ranks, and a companion follows one: start engines with "
     "--data-parallel-size 1 and give each its URL, or set companion.allow_no_events",
     "canary": "it does not answer a prompt of a few blocks",
+    "prompts": "it takes no prompt of token ids at /v1/completions, or none whose usage is told in "
+    "a stream: companions need a server that does",
     "token_ids": "it returns no token ids: vLLM 0.10.2 or later does",
+}
+
+_SGLANG_EVENTS: Final = (
+    '--kv-events-config \'{"publisher":"zmq","endpoint":"tcp://*:5557",'
+    '"replay_endpoint":"tcp://*:5558"}\''
+)
+
+# Where another kind of engine is mended otherwise.
+_OF_KIND: Final[Mapping[str, Mapping[str, str]]] = {
+    "sglang": {
+        "models": "it says nothing of itself at /server_info or /v1/models: is it an SGLang "
+        "server, and not one behind another? Or set companion.dialect to openai",
+        "block_size": "it does not say its page size: give companion.block_size",
+        "block_size_differs": "its blocks have another size than companion.block_size: start it "
+        "with the --page-size that the fleet has",
+        "events": f"it sends no cache events: start it with {_SGLANG_EVENTS}, or set "
+        "companion.allow_no_events",
+        "replay": 'nothing answers for events that were missed: add "replay_endpoint" to its '
+        f"--kv-events-config, as in {_SGLANG_EVENTS}, or set companion.allow_no_replay",
+        "tokenizer": "it makes other tokens of a text than the tokenizer here: give "
+        "companion.model the folder that the engine serves, or start the engine with "
+        "--tokenizer-path of that folder",
+        "cached_tokens": "it does not tell how much of a prompt was cached: SGLang 0.4 or later "
+        "does, or set companion.allow_no_cached_tokens",
+        "prefix_caching": "it keeps nothing of a prompt for the next one: start it without "
+        "--disable-radix-cache, or set companion.allow_no_events",
+        "ranks": "it has several data-parallel ranks, and a companion follows one: start engines "
+        "with --dp-size 1 and give each its URL, or set companion.allow_no_events",
+        "token_ids": "it returns no token ids at /generate: is it a server of language models?",
+    },
+    "openai": {
+        "models": "it names no model at /v1/models: is it an OpenAI-compatible server?",
+        "tokenizer": "it makes other tokens of a text than the tokenizer here: give "
+        "companion.model the folder of the model that it serves",
+        "template": "it makes other tokens of a chat than the template here: give companion.model "
+        "the folder of the model that it serves, with its template",
+        "folder": "its model folder is not on this machine: give companion.model one with the "
+        "model's tokenizer.json and config.json",
+        "cached_tokens": "it does not tell how much of a prompt was cached: start it so that "
+        "usage.prompt_tokens_details.cached_tokens is told (vLLM: --enable-prompt-tokens-details, "
+        "SGLang: --enable-cache-report), or set companion.allow_no_cached_tokens",
+        "prefix_caching": "it keeps nothing of a prompt for the next one: start it with its prefix "
+        "cache on, or set companion.allow_no_events",
+    },
 }
 
 
@@ -63,8 +116,10 @@ class JoinRefused(StartFailed):
         self.finding = finding
 
 
-def finding(code: str, detail: str = "") -> Finding:
-    return Finding(code, f"{_SENTENCES[code]} ({detail})" if detail else _SENTENCES[code])
+def finding(code: str, detail: str = "", *, kind: str = "") -> Finding:
+    """`kind`: of the engine, by its dialect."""
+    text = _OF_KIND.get(kind, {}).get(code, _SENTENCES[code])
+    return Finding(code, f"{text} ({detail})" if detail else text)
 
 
 CODES: Final = tuple(_SENTENCES)

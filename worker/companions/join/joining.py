@@ -9,78 +9,38 @@ import hashlib
 import json
 import ssl
 import time
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Protocol
-
-import numpy as np
+from typing import Any, Final
 
 from radixroute.events.warm import warm
-from radixroute.radix.keys.scope import UNSCOPED, Scope
 from radixroute.request.chat import ChatMessage
 from radixroute.request.errors import RequestError, TokenizerError
-from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.request.tokenizer import MODEL_FILE, Tokenizer
-from radixroute.worker.companions.dialects.dialect import (
-    Answer,
-    Dialect,
-    EventPlace,
-    Heard,
-    Statement,
-)
-from radixroute.worker.companions.dialects.vllm import VllmDialect
+from radixroute.worker.companions.dialects import detecting
+from radixroute.worker.companions.dialects.dialect import Answer, Ask, Dialect, Statement
 from radixroute.worker.companions.http_client import EngineAddress, EngineHttp
 from radixroute.worker.companions.join.checklist import (
     CHATS,
     TEXTS,
-    Trial,
-    canary_prompt,
+    block_size_of,
+    check_counts,
     check_statement,
     check_tokens,
-    check_trial,
-    places_of,
+    place_of,
 )
 from radixroute.worker.companions.join.findings import JoinRefused, finding
-from radixroute.worker.companions.listening import Listening
+from radixroute.worker.companions.join.joined import Joined
+from radixroute.worker.companions.join.trying_out import Followed, Mirrored, TryingOut
 from radixroute.worker.companions.settings import CompanionSettings
-from radixroute.worker.engine.engine import EngineInfo, EngineRequest
+from radixroute.worker.engine.engine import EngineInfo
 from radixroute.worker.engine.inference import engine_scope
 from radixroute.worker.settings import WorkerSettings
 
 _ASK_AGAIN_S: Final = 0.25
-_REPLAY_S: Final = 3.0  # vLLM looks for questions each 100 ms
-_HEARD_S: Final = 2.0  # events of a step follow it
-_CANARY_S: Final = 60.0  # the first step of an engine may compile
-_POLL_S: Final = 0.01
+_COUNT_S: Final = 60.0  # the first step of an engine may compile
 _FINGERPRINT_BYTES: Final = 16
-_NO_TOKENS: Final = np.empty(0, np.uint32)
-
-
-class Followed(Protocol):
-    """What is known of an engine's event link."""
-
-    is_begun: bool
-    has_replay: bool
-    batches: int
-
-
-class Mirrored(Protocol):
-    """What an engine holds by its events."""
-
-    def cached_tokens(self, tokens: Any, scope: Any) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """What is known of an engine that passed."""
-
-    info: EngineInfo
-    scope: Scope
-    tokenizer: Tokenizer
-    statement: Statement
-    dialect: Dialect
-    place: EventPlace | None  # of its events; None: they are not followed
+_NO_STATUS: Final = (0, 502, 503, 504)  # of a server that is not there yet, or not up
 
 
 class Joining:
@@ -97,7 +57,7 @@ class Joining:
         self._address = EngineAddress.of(url)
         self._worker = worker
         self._tokenizer = tokenizer
-        self._dialect: Dialect = VllmDialect(worker.cluster_secret)
+        self._dialect: Dialect = detecting.dialect_named(settings.dialect, worker.cluster_secret)
 
     @property
     def url(self) -> str:
@@ -119,18 +79,30 @@ class Joining:
     async def await_engine(self, http: EngineHttp) -> None:
         """Until it answers that it is well: it may still load its model."""
         give_up_s = time.monotonic() + self._settings.start_timeout_s
-        while not (await http.ask(self._dialect.health())).is_ok:
+        while not await self._is_up(http):
             if time.monotonic() > give_up_s:
                 raise self._refused("unreachable")
             await asyncio.sleep(_ASK_AGAIN_S)
 
+    async def _is_up(self, http: EngineHttp) -> bool:
+        """What it speaks is found out on the way."""
+        if self._settings.dialect == detecting.AUTO:
+            first = await http.ask(detecting.FIRST)
+            if first.status in _NO_STATUS:
+                return False
+            answers = {**await _answers(http, detecting.REST), detecting.FIRST.path: first}
+            try:
+                self._dialect = detecting.dialect_of(answers, self._worker.cluster_secret)
+            except JoinRefused as error:
+                raise JoinRefused(error.finding, self.url) from error
+        answer = await http.ask(self._dialect.health())
+        return answer.is_ok or 400 <= answer.status < 500  # which says more than that it is down
+
     async def ask(self, http: EngineHttp) -> Joined:
         """What it is, and whether that can be a worker."""
         try:
-            questions = self._dialect.questions()
-            answers = await asyncio.gather(*(http.ask(question) for question in questions))
-            by_path = {ask.path: answer for ask, answer in zip(questions, answers, strict=True)}
-            statement = self._dialect.statement(by_path, self._address.host)
+            answers = await _answers(http, self._dialect.questions())
+            statement = self._dialect.statement(answers, self._address.host)
             check_statement(statement, self._settings)
             loop = asyncio.get_running_loop()
             tokenizer = self._tokenizer
@@ -141,64 +113,24 @@ class Joining:
         except JoinRefused as error:
             raise JoinRefused(error.finding, self.url) from error
         info = self._info(statement, tokenizer)
-        places = places_of(statement, self._settings)
         return Joined(
             info=info,
             scope=engine_scope(self._worker, info),
             tokenizer=tokenizer,
             statement=statement,
             dialect=self._dialect,
-            place=places[0] if len(places) == 1 else None,
+            place=place_of(statement, self._settings),
+            keeps_salts_apart=statement.keeps_salts_apart is True,
         )
 
     async def try_out(
         self, http: EngineHttp, joined: Joined, mirror: Mirrored, follower: Followed | None
-    ) -> None:
-        """A prompt of a few blocks, twice: it must be cached, and events must say so."""
-        if follower is not None:
-            await _until(lambda: follower.is_begun, _REPLAY_S)
-            if not follower.has_replay and not self._settings.allow_no_replay:
-                raise self._refused("replay")
-        info = joined.info
-        prompt = canary_prompt(info.block_size, info.vocab_size, info.max_model_len)
-        ends = []
-        for number in (1, 2):
-            sampling = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True)
-            request = EngineRequest(f"canary-{number}", 0, "", prompt, sampling, _NO_TOKENS)
-            ends.append(await self._run(http, joined, request))
+    ) -> Joined:
+        """What it is known as once it was tried out."""
         try:
-            check_trial(_trial(ends), self._settings, info.block_size)
+            return await TryingOut(self._settings, http, joined).run(mirror, follower)
         except JoinRefused as error:
             raise JoinRefused(error.finding, self.url) from error
-        if follower is None:
-            return
-        wanted = (len(prompt) - 1) // info.block_size * info.block_size
-        if not await _until(lambda: mirror.cached_tokens(prompt, UNSCOPED) >= wanted, _HEARD_S):
-            if self._settings.allow_no_events:
-                return
-            raise self._refused("events_differ" if follower.batches else "events_silent")
-
-    async def _run(self, http: EngineHttp, joined: Joined, request: EngineRequest) -> list[Heard]:
-        heard: list[Heard] = []
-        is_over = asyncio.Event()
-
-        def hear(one: Heard) -> None:
-            heard.append(one)
-            if one.finish is not None:
-                is_over.set()
-
-        ask = joined.dialect.call(request, self._canary_id(), joined.statement.model)
-        exchange = http.send(ask, Listening(joined.dialect, hear))
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_CANARY_S):
-                    await is_over.wait()
-        finally:
-            exchange.cancel()
-        return heard
-
-    def _canary_id(self) -> str:
-        return f"rr-canary-{time.monotonic_ns():x}"
 
     async def _compare_tokens(
         self, http: EngineHttp, tokenizer: Tokenizer, statement: Statement
@@ -206,17 +138,31 @@ class Joining:
         for number, text in enumerate(TEXTS, 1):
             theirs = await self._tokens(http.ask(self._dialect.tokenize(text, statement.model)))
             if theirs is None:
-                return  # a server that cannot be asked
-            check_tokens("tokenizer", number, tokenizer.encode(text).tolist(), theirs)
+                await self._compare_counts(http, tokenizer, statement)
+                return  # a server that cannot be asked which
+            ours = tokenizer.encode(text).tolist()
+            check_tokens("tokenizer", number, ours, theirs, statement.kind)
         for number, chat in enumerate(CHATS, 1):
             try:
-                ours = tokenizer.encode_chat([ChatMessage(**message) for message in chat])
+                said = tokenizer.encode_chat([ChatMessage(**message) for message in chat])
             except RequestError:
                 return  # no template here, or none that takes such a chat
             asked = self._dialect.tokenize_chat(chat, statement.model)
             theirs = await self._tokens(http.ask(asked))
             if theirs is not None:
-                check_tokens("template", number, ours.tolist(), theirs)
+                check_tokens("template", number, said.tolist(), theirs, statement.kind)
+
+    async def _compare_counts(
+        self, http: EngineHttp, tokenizer: Tokenizer, statement: Statement
+    ) -> None:
+        theirs: list[int] = []
+        for text in TEXTS:
+            asked = self._dialect.count(text, statement.model)
+            n = None if asked is None else self._dialect.count_of(await http.ask(asked, _COUNT_S))
+            if n is None:
+                return  # nor how many
+            theirs.append(n)
+        check_counts([len(tokenizer.encode(text)) for text in TEXTS], theirs, statement.kind)
 
     async def _tokens(self, asking: Any) -> list[int] | None:
         answer: Answer = await asking
@@ -227,22 +173,23 @@ class Joining:
         try:
             return Tokenizer.from_dir(folder)
         except TokenizerError as error:
-            raise JoinRefused(finding("folder", str(error))) from error
+            raise JoinRefused(finding("folder", str(error), kind=statement.kind)) from error
 
     def _info(self, statement: Statement, tokenizer: Tokenizer) -> EngineInfo:
         settings, config = self._settings, _config_of(tokenizer)
         dtype = str(config.get("dtype") or config.get("torch_dtype") or "")
         vocab_size = config.get("vocab_size")
+        pool = statement.kv_blocks * max(1, statement.block_size)  # tokens
         return EngineInfo(
             model=self._worker.served_model_name or statement.model,
-            block_size=statement.block_size or settings.block_size,
-            max_model_len=statement.max_model_len,
+            block_size=block_size_of(statement, settings),
+            max_model_len=settings.max_model_len or statement.max_model_len,
             vocab_size=vocab_size if isinstance(vocab_size, int) else tokenizer.vocab_size,
             eos_token_ids=tokenizer.eos_token_ids,
             model_fingerprint=settings.fingerprint or _fingerprint(statement, tokenizer),
             dtype=dtype,
             device=statement.kind,
-            kv_blocks_total=settings.kv_blocks or statement.kv_blocks,
+            kv_blocks_total=settings.kv_blocks or pool // block_size_of(statement, settings),
             max_num_seqs=settings.max_num_seqs,
             max_num_batched_tokens=settings.max_num_batched_tokens,
             adapters=statement.adapters,
@@ -254,27 +201,12 @@ class Joining:
         )
 
     def _refused(self, code: str, detail: str = "") -> JoinRefused:
-        return JoinRefused(finding(code, detail), self.url)
+        return JoinRefused(finding(code, detail, kind=self._dialect.kind), self.url)
 
 
-def _trial(ends: list[list[Heard]]) -> Trial:
-    whole = (FinishReason.LENGTH, FinishReason.STOP)
-    lasts = [heard[-1] if heard else Heard() for heard in ends]
-    return Trial(
-        has_ended=all(last.finish in whole for last in lasts),
-        has_token_ids=all(any(one.token_ids for one in heard) for heard in ends),
-        first_cached=lasts[0].cached_tokens,
-        second_cached=lasts[-1].cached_tokens,
-    )
-
-
-async def _until(holds: Any, timeout_s: float) -> bool:
-    give_up_s = time.monotonic() + timeout_s
-    while not holds():
-        if time.monotonic() > give_up_s:
-            return False
-        await asyncio.sleep(_POLL_S)
-    return True
+async def _answers(http: EngineHttp, questions: Sequence[Ask]) -> dict[str, Answer]:
+    answers = await asyncio.gather(*(http.ask(question) for question in questions))
+    return {ask.path: answer for ask, answer in zip(questions, answers, strict=True)}
 
 
 def _config_of(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -1,0 +1,12 @@
+"""What several dialects share, as bytes and values; pure. Knows no dialect by name.
+
+completions.py  the stream of /v1/completions, read, and what its errors mean
+verbatim.py     requests as clients wrote them, and what tells their tokens
+passages.py     what an answer that goes by as it is says of itself
+models.py       what is served: /v1/models
+tokenizing.py   /tokenize: asked, and read
+salting.py      salts as an engine is given them
+places.py       addresses of event sockets, for who connects
+sse.py          server-sent events: bytes to data lines
+prometheus.py   the text of a metrics page, read
+"""

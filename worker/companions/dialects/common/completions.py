@@ -1,0 +1,215 @@
+"""The stream of `/v1/completions`, read, and what its errors mean: vLLM's and all that are like it.
+
+A chunk brings tokens by their ids where the server tells them, else as text; the last waits for
+what was cached. Pure.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+import msgspec
+
+from radixroute.request.logprobs import Logprobs, TokenLogprob, pack_logprobs
+from radixroute.request.sampling import FinishReason
+from radixroute.worker.companions.dialects.common.sse import SseLines
+from radixroute.worker.companions.dialects.dialect import Heard
+from radixroute.worker.errors import MalformedMessage
+
+JSON: Final = (("Content-Type", "application/json"),)
+SEED_MASK: Final = 2**63 - 1  # seeds are signed there, and -1 is none
+GAVE_UP: Final = "the engine gave this request up"
+REFUSED: Final = "the engine refused this request as wrong"
+CLOSED: Final = "the engine does not take requests of ours"
+FULL: Final = "the engine's queue is full; try another worker"
+_FINISHES: Final = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "abort": FinishReason.ABORT,
+}
+_TOKEN_ID: Final = "token_id:"  # noqa: S105 - how it names an id
+NEVER: Final = -9999.0  # vLLM's own word for minus infinity, which JSON has not
+_DONE: Final = b"[DONE]"
+_WRONG: Final = "invalid_request_error"  # as OpenAI itself says it, whose codes are words
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens_details: _Details | None = None
+
+
+class _Logprobs(msgspec.Struct):
+    token_logprobs: list[float | None] = []
+    top_logprobs: list[dict[str, float | None] | None] = []
+
+
+class _Choice(msgspec.Struct):
+    text: str | None = None
+    token_ids: list[int] | None = None
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _Error(msgspec.Struct):
+    code: int | str | None = None
+    type: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    """What matters of a chunk; the rest of it, a whole prompt even, is skipped unread."""
+
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    error: _Error | None = None
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+
+
+class CompletionReader:
+    """One answer. Implements `radixroute.worker.companions.dialects.dialect.AnswerReader`."""
+
+    def __init__(
+        self,
+        n_logprobs: int | None = None,
+        *,
+        takes_texts: bool = False,
+        ends: Collection[int] | None = None,
+    ) -> None:
+        """`takes_texts`: where no ids are told. `ends`: tokens that may end an answer; None: the
+        last one does wherever the server says that it stopped."""
+        self._n_logprobs = n_logprobs
+        self._takes_texts = takes_texts  # until ids were told
+        self._takes_ids = True  # until a text had none
+        self._ends = ends
+        self._lines = SseLines()
+        self._last: Heard | None = None  # has a finish
+        self._cached: int | None = None
+        self._is_over = False
+
+    def feed(self, data: bytes) -> list[Heard]:
+        heard: list[Heard] = []
+        try:
+            for line in self._lines.feed(data):
+                if not self._is_over:
+                    self._take(line, heard)
+        except (MalformedMessage, msgspec.MsgspecError):
+            self._over(heard, given_up())
+        return heard
+
+    def end(self) -> list[Heard]:
+        heard: list[Heard] = []
+        if not self._is_over:
+            self._finish(heard)
+        return heard
+
+    def _take(self, line: bytes, heard: list[Heard]) -> None:
+        if line == _DONE:
+            self._finish(heard)
+            return
+        chunk = _decode_chunk(line)
+        if chunk.error is not None:
+            code = 400 if chunk.error.type == _WRONG else chunk.error.code
+            self._over(heard, of_code(code))
+            return
+        if chunk.usage is not None and chunk.usage.prompt_tokens_details is not None:
+            self._cached = chunk.usage.prompt_tokens_details.cached_tokens
+        for choice in chunk.choices:
+            self._choose(choice, heard)
+
+    def _choose(self, choice: _Choice, heard: list[Heard]) -> None:
+        token_ids, text = self._said(choice)
+        new = Heard(token_ids, text=text, logprobs=self._logprobs(choice))
+        if choice.finish_reason is None:
+            if token_ids or text:
+                heard.append(new)
+            return
+        finish = _FINISHES.get(choice.finish_reason, FinishReason.ABORT)
+        if text or not self._may_end(token_ids, finish):
+            heard.append(new)
+            new = Heard()
+        self._last = msgspec.structs.replace(new, finish=finish)
+
+    def _said(self, choice: _Choice) -> tuple[tuple[int, ...], str]:
+        """One way all through an answer, whatever some chunk has beside."""
+        if choice.token_ids is not None and self._takes_ids:
+            self._takes_texts = False
+            return tuple(choice.token_ids), ""
+        if choice.text and self._takes_texts:
+            self._takes_ids = False
+            return (), choice.text
+        return (), ""
+
+    def _may_end(self, token_ids: tuple[int, ...], finish: FinishReason) -> bool:
+        """Whether the last of them is no text, as it has to be where an answer stopped."""
+        is_stop = finish is FinishReason.STOP and self._ends is not None and token_ids
+        return not is_stop or token_ids[-1] in (self._ends or ())
+
+    def _logprobs(self, choice: _Choice) -> Logprobs | None:
+        """None: not asked for, or not told of every token."""
+        told, n_top = choice.logprobs, self._n_logprobs
+        if told is None or n_top is None:
+            return None
+        tops = told.top_logprobs if n_top else [{}] * len(told.token_logprobs)
+        tokens = [
+            TokenLogprob(number(chosen), _best(top or {}, n_top))
+            for chosen, top in zip(told.token_logprobs, tops, strict=False)
+        ]
+        return packed(tokens, n_top, len(choice.token_ids or ()))
+
+    def _finish(self, heard: list[Heard]) -> None:
+        """The answer is whole, if the engine said how it ended."""
+        last = self._last
+        if last is None:
+            self._over(heard, given_up())
+        else:
+            self._over(heard, msgspec.structs.replace(last, cached_tokens=self._cached))
+
+    def _over(self, heard: list[Heard], last: Heard) -> None:
+        self._is_over = True
+        heard.append(last)
+
+
+def given_up() -> Heard:
+    return Heard(finish=FinishReason.ABORT, error=GAVE_UP, is_engine_fault=True)
+
+
+def of_code(code: int | str | None) -> Heard:
+    """An error in a stream. 4xx: the request's own fault, wherever it goes. Else the engine's."""
+    if isinstance(code, int) and 400 <= code < 500:
+        return Heard(finish=FinishReason.INVALID, error=REFUSED)
+    return given_up()
+
+
+def of_status(status: int) -> Heard:
+    """An answer that is no stream. 503 is its queue, or its end: whoever asks looks whether it
+    lives. 429 is a queue as well."""
+    if status in (429, 503):
+        return Heard(finish=FinishReason.FULL, error=FULL, is_engine_fault=status == 503)
+    if status in (401, 403, 404):  # a key or a model: of the companion, not of the request
+        return Heard(finish=FinishReason.ERROR, error=CLOSED, is_engine_fault=True)
+    return of_code(status)
+
+
+def packed(tokens: list[TokenLogprob], n_top: int, n_ids: int) -> Logprobs | None:
+    """None: not of every token, or not as many beside it."""
+    if any(len(token.top) != n_top for token in tokens):
+        return None
+    made = pack_logprobs(tokens)
+    return made if made.fits(n_ids) else None
+
+
+def number(logprob: float | None) -> float:
+    return NEVER if logprob is None else logprob
+
+
+def _best(top: Mapping[str, float | None], n_top: int) -> tuple[tuple[int, float], ...]:
+    """Ids and log probabilities, best first; the chosen one may be one too many."""
+    pairs = [
+        (int(name.removeprefix(_TOKEN_ID)), number(logprob))
+        for name, logprob in top.items()
+        if name.removeprefix(_TOKEN_ID).isdecimal()
+    ]
+    return tuple(sorted(pairs, key=lambda pair: -pair[1])[:n_top])

@@ -1,0 +1,25 @@
+"""`/tokenize` as vLLM and SGLang have it; servers that lack it say nothing. Pure."""
+
+from typing import Any
+
+import msgspec
+
+from radixroute.worker.companions.dialects.common.completions import JSON
+from radixroute.worker.companions.dialects.dialect import Answer, Ask
+
+
+class _Tokens(msgspec.Struct):
+    tokens: list[int]
+
+
+def tokenize(body: dict[str, Any]) -> Ask:
+    return Ask("POST", "/tokenize", JSON, msgspec.json.encode(body))
+
+
+def tokens_of(answer: Answer) -> list[int] | None:
+    """None: it does not say."""
+    try:
+        decoded = msgspec.json.decode(answer.body, type=_Tokens) if answer.is_ok else None
+    except msgspec.MsgspecError:
+        return None
+    return None if decoded is None else decoded.tokens

@@ -43,6 +43,9 @@ class _Source(msgspec.Struct):
     replay_endpoint: str | None = None
     topic: str = ""
     enable_kv_cache_events: bool = True
+    buffer_steps: int | None = None
+    hwm: int | None = None
+    max_queue_size: int | None = None
 
 
 class _Version(msgspec.Struct):
@@ -114,6 +117,10 @@ def _places(answer: Answer, host: str) -> tuple[EventPlace, ...]:
             _reachable(source.endpoint, host),
             _reachable(source.replay_endpoint or "", host),
             source.topic,
+            is_wide=_is_wide(source.endpoint),
+            buffer_steps=max(0, source.buffer_steps or 0),
+            hwm=max(0, source.hwm or 0),
+            queue_len=max(0, source.max_queue_size or 0),
         )
         for rank, source in sorted(sources.items())
         if rank.isdecimal() and source.endpoint and source.enable_kv_cache_events
@@ -127,6 +134,11 @@ def _reachable(endpoint: str, host: str) -> str:
     if scheme != "tcp" or not colon or name not in _WILDCARDS:
         return endpoint
     return f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _is_wide(endpoint: str) -> bool:
+    scheme, _, rest = endpoint.partition("://")
+    return scheme == "tcp" and rest.rpartition(":")[0] in _WILDCARDS
 
 
 def _number(text: str | None) -> int:

@@ -1,18 +1,18 @@
 """The checklist: what an engine said, and how it did on trial, against what must hold. Pure.
 
-Each check raises `JoinRefused` with the first thing that is wrong. Tokens are compared whole; a
-finding names the probe by its number, never its text.
+What is wrong is found in order; each check raises `JoinRefused` with the first of it. Tokens are
+compared whole; a finding names the probe by its number, never its text.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.block_keys import as_tokens
 from radixroute.worker.companions.dialects.dialect import EventPlace, Statement
-from radixroute.worker.companions.join.findings import JoinRefused, finding
+from radixroute.worker.companions.join.findings import Finding, JoinRefused, finding
 from radixroute.worker.companions.settings import CompanionSettings
 
 TEXTS: Final = (
@@ -39,26 +39,30 @@ class Trial:
     second_cached: int | None = None
 
 
-def check_statement(statement: Statement, settings: CompanionSettings) -> Statement:
-    """What the settings add filled in."""
+def check_statement(statement: Statement, settings: CompanionSettings) -> None:
+    _refuse_first(statement_findings(statement, settings))
+
+
+def statement_findings(statement: Statement, settings: CompanionSettings) -> Iterator[Finding]:
+    """All that is wrong with what it says, the first what a join is refused for."""
     if not (statement.block_size or settings.block_size):
-        raise JoinRefused(finding("block_size"))
+        yield finding("block_size")
     if settings.block_size and statement.block_size not in (0, settings.block_size):
         detail = f"{statement.block_size} there, {settings.block_size} here"
-        raise JoinRefused(finding("block_size_differs", detail))
+        yield finding("block_size_differs", detail)
     if not statement.max_model_len:
-        raise JoinRefused(finding("max_model_len"))
-    if not settings.allow_no_events:
-        if not statement.has_prefix_cache:
-            raise JoinRefused(finding("prefix_caching"))
-        places = places_of(statement, settings)
-        if not places:
-            raise JoinRefused(finding("events"))
-        if len(places) > 1:
-            raise JoinRefused(finding("ranks", f"{len(places)} ranks"))
-        if not places[0].replay and not settings.allow_no_replay:
-            raise JoinRefused(finding("replay"))
-    return statement
+        yield finding("max_model_len")
+    if settings.allow_no_events:
+        return
+    if not statement.has_prefix_cache:
+        yield finding("prefix_caching")
+    places = places_of(statement, settings)
+    if not places:
+        yield finding("events")
+    elif len(places) > 1:
+        yield finding("ranks", f"{len(places)} ranks")
+    if places and not places[0].replay and not settings.allow_no_replay:
+        yield finding("replay")
 
 
 def places_of(statement: Statement, settings: CompanionSettings) -> tuple[EventPlace, ...]:
@@ -83,12 +87,23 @@ def canary_prompt(block_size: int, vocab_size: int, max_model_len: int) -> Token
 
 
 def check_trial(trial: Trial, settings: CompanionSettings, block_size: int) -> None:
+    _refuse_first(_trial_findings(trial, settings, block_size))
+
+
+def _trial_findings(
+    trial: Trial, settings: CompanionSettings, block_size: int
+) -> Iterator[Finding]:
     if not trial.has_ended:
-        raise JoinRefused(finding("canary"))
-    if not trial.has_token_ids:
-        raise JoinRefused(finding("token_ids"))
+        yield finding("canary")
+    elif not trial.has_token_ids:
+        yield finding("token_ids")
     if trial.second_cached is None:
         if not settings.allow_no_cached_tokens:
-            raise JoinRefused(finding("cached_tokens"))
+            yield finding("cached_tokens")
     elif trial.second_cached < block_size and not settings.allow_no_events:
-        raise JoinRefused(finding("prefix_caching"))
+        yield finding("prefix_caching")
+
+
+def _refuse_first(found: Iterator[Finding]) -> None:
+    for one in found:
+        raise JoinRefused(one)

@@ -17,7 +17,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from radixroute.events.warm import warm
-from radixroute.radix.keys.scope import UNSCOPED, Scope
+from radixroute.radix.ids import Tokens
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope, Scope
 from radixroute.request.chat import ChatMessage
 from radixroute.request.errors import RequestError, TokenizerError
 from radixroute.request.sampling import FinishReason, SamplingParams
@@ -127,19 +128,31 @@ class Joining:
     async def ask(self, http: EngineHttp) -> Joined:
         """What it is, and whether that can be a worker."""
         try:
-            questions = self._dialect.questions()
-            answers = await asyncio.gather(*(http.ask(question) for question in questions))
-            by_path = {ask.path: answer for ask, answer in zip(questions, answers, strict=True)}
-            statement = self._dialect.statement(by_path, self._address.host)
+            statement = await self.statement(http)
             check_statement(statement, self._settings)
-            loop = asyncio.get_running_loop()
-            tokenizer = self._tokenizer
-            if tokenizer is None:
-                tokenizer = await loop.run_in_executor(None, self._load_tokenizer, statement)
-            await self._compare_tokens(http, tokenizer, statement)
-            await loop.run_in_executor(None, warm)
+            tokenizer = await self.load_tokenizer(statement)
+            await self.compare_tokens(http, tokenizer, statement)
+            await asyncio.get_running_loop().run_in_executor(None, warm)
         except JoinRefused as error:
             raise JoinRefused(error.finding, self.url) from error
+        return self.joined(statement, tokenizer)
+
+    async def statement(self, http: EngineHttp) -> Statement:
+        """What it says it is."""
+        questions = self._dialect.questions()
+        answers = await asyncio.gather(*(http.ask(question) for question in questions))
+        by_path = {ask.path: answer for ask, answer in zip(questions, answers, strict=True)}
+        return self._dialect.statement(by_path, self._address.host)
+
+    async def load_tokenizer(self, statement: Statement) -> Tokenizer:
+        """The one that was given, else that of the folder that settings or engine name."""
+        if self._tokenizer is not None:
+            return self._tokenizer
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self._load_tokenizer, statement)
+
+    def joined(self, statement: Statement, tokenizer: Tokenizer) -> Joined:
+        """What it is as a worker."""
         info = self._info(statement, tokenizer)
         places = places_of(statement, self._settings)
         return Joined(
@@ -161,11 +174,7 @@ class Joining:
                 raise self._refused("replay")
         info = joined.info
         prompt = canary_prompt(info.block_size, info.vocab_size, info.max_model_len)
-        ends = []
-        for number in (1, 2):
-            sampling = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True)
-            request = EngineRequest(f"canary-{number}", 0, "", prompt, sampling, _NO_TOKENS)
-            ends.append(await self._run(http, joined, request))
+        ends = [await self.send_canary(http, joined, prompt) for _ in range(2)]
         try:
             check_trial(_trial(ends), self._settings, info.block_size)
         except JoinRefused as error:
@@ -178,7 +187,13 @@ class Joining:
                 return
             raise self._refused("events_differ" if follower.batches else "events_silent")
 
-    async def _run(self, http: EngineHttp, joined: Joined, request: EngineRequest) -> list[Heard]:
+    async def send_canary(
+        self, http: EngineHttp, joined: Joined, prompt: Tokens, scope: RequestScope = UNSCOPED
+    ) -> list[Heard]:
+        """One token after this prompt: all that was heard, in some time."""
+        sampling = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True)
+        call_id = f"rr-canary-{time.monotonic_ns():x}"
+        request = EngineRequest(call_id, 0, "", prompt, sampling, _NO_TOKENS, scope=scope)
         heard: list[Heard] = []
         is_over = asyncio.Event()
 
@@ -187,7 +202,7 @@ class Joining:
             if one.finish is not None:
                 is_over.set()
 
-        ask = joined.dialect.call(request, self._canary_id(), joined.statement.model)
+        ask = joined.dialect.call(request, call_id, joined.statement.model)
         exchange = http.send(ask, Listening(joined.dialect, hear))
         try:
             with suppress(TimeoutError):
@@ -197,10 +212,7 @@ class Joining:
             exchange.cancel()
         return heard
 
-    def _canary_id(self) -> str:
-        return f"rr-canary-{time.monotonic_ns():x}"
-
-    async def _compare_tokens(
+    async def compare_tokens(
         self, http: EngineHttp, tokenizer: Tokenizer, statement: Statement
     ) -> None:
         for number, text in enumerate(TEXTS, 1):
@@ -217,6 +229,13 @@ class Joining:
             theirs = await self._tokens(http.ask(asked))
             if theirs is not None:
                 check_tokens("template", number, ours.tolist(), theirs)
+
+    async def takes_chats(self, http: EngineHttp, statement: Statement) -> bool | None:
+        """Whether it makes tokens of a chat. None: it cannot be asked for tokens at all."""
+        if await self._tokens(http.ask(self._dialect.tokenize(TEXTS[0], statement.model))) is None:
+            return None
+        asked = self._dialect.tokenize_chat(CHATS[0], statement.model)
+        return await self._tokens(http.ask(asked)) is not None
 
     async def _tokens(self, asking: Any) -> list[int] | None:
         answer: Answer = await asking

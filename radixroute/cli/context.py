@@ -36,13 +36,5 @@ def config_for(
     if router is not None and name is not None:
         raise BadInput("give --router or --name; not both")
     flags = {"--router": ("client.router", router), "--name": ("cluster.name", name)}
-    return context_of(ctx).config(
-        [
-            *(
-                flag(key, value, typed)
-                for typed, (key, value) in flags.items()
-                if value is not None
-            ),
-            *more,
-        ]
-    )
+    given = [flag(key, value, typed) for typed, (key, value) in flags.items() if value is not None]
+    return context_of(ctx).config([*given, *more])

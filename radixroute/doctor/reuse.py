@@ -5,7 +5,7 @@ earlier request had, whose first token was out before this one was sent on. Only
 answers leave in caches is reused on top of it. Pure; O(blocks of all prompts).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ class Reuse:
     evicted: int = 0  # its own worker had computed it before, and had it no more
     spread: int = 0  # only other workers had computed it
     requests_by_worker: tuple[tuple[str, int], ...] = ()
+    blocks_by_worker: tuple[tuple[str, int], ...] = ()  # different ones that came to be there
     # Requests that were sent to a worker with two prompts or more without a first token, while
     # another worker had none.
     piled: int = 0
@@ -73,6 +74,7 @@ def reuse_of(log: Sequence[pb.EndedRequest]) -> Reuse:
         evicted=evicted,
         spread=spread,
         requests_by_worker=_counted(served),
+        blocks_by_worker=_blocks(served, first_ns_at),
         piled=_piled(served),
     )
 
@@ -105,6 +107,18 @@ def _counted(served: Sequence[pb.EndedRequest]) -> tuple[tuple[str, int], ...]:
     counts: dict[str, int] = {}
     for one in served:
         counts[one.worker_id] = counts.get(one.worker_id, 0) + 1
+    return tuple(sorted(counts.items()))
+
+
+def _blocks(
+    served: Sequence[pb.EndedRequest], first_ns_at: Mapping[tuple[str, int], int]
+) -> tuple[tuple[str, int], ...]:
+    """Of prompts, and of answers, which are all taken for different ones."""
+    counts: dict[str, int] = {}
+    for worker_id, _key in first_ns_at:
+        counts[worker_id] = counts.get(worker_id, 0) + 1
+    for one in served:
+        counts[one.worker_id] = counts.get(one.worker_id, 0) + one.output_tokens // one.block_size
     return tuple(sorted(counts.items()))
 
 

@@ -46,10 +46,10 @@ class FakeVllm:
         self.max_model_len = 1024
         self.adapters: tuple[str, ...] = ()
         self.api_key = ""
-        self.buffer_steps = 10_000
+        self.buffer_steps, self.hwm = 10_000, 100_000
         # What it may lack.
         self.has_events = self.has_replay = self.has_details = self.has_prefix_cache = True
-        self.says_block_size = self.returns_ids = True
+        self.says_block_size = self.returns_ids = self.keeps_salts = True
         self.tokenize_offset = 0
         # How it fails.
         self.is_storming = False  # 503 to every request
@@ -220,7 +220,8 @@ class FakeVllm:
         replay = {"replay_endpoint": f"tcp://*:{router}"} if self.has_replay else {}
         return {
             "0": {"enable_kv_cache_events": True, "publisher": "zmq", "topic": "kv-events"}
-            | {"endpoint": f"tcp://*:{pub}", "buffer_steps": 10000, **replay}
+            | {"endpoint": f"tcp://*:{pub}", "hwm": self.hwm, "max_queue_size": 100_000, **replay}
+            | {"buffer_steps": self.buffer_steps}
         }
 
     def _tokenize(self, body: dict[str, Any]) -> Reply:
@@ -247,7 +248,8 @@ class FakeVllm:
             return _error(400, "BadRequestError", "This model's maximum context length is less.")
         if not body["temperature"] >= 0 or body["seed"] >= 2**63:
             return _error(400, "BadRequestError", "out of range")
-        run = _Run(body, list(prompt), len(prompt), Extra(lora, body.get("cache_salt", "")))
+        salt = body.get("cache_salt", "") if self.keeps_salts else ""
+        run = _Run(body, list(prompt), len(prompt), Extra(lora, salt))
         self._waiting.append(run)
         return Reply(200, Stream(lambda send: self._stream(run, send), lambda: self._gone(run)))
 

@@ -41,12 +41,22 @@ def _evicted(evidence: Evidence) -> Iterator[Seen]:
     if found is None:
         return
     router, reuse = found
-    is_much = reuse.share(reuse.evicted) >= WORTH
+    is_much = reuse.share(reuse.evicted) >= WORTH and _may_evict(router, reuse)
     if is_much and reuse.evicted >= OF_REACHABLE * reuse.reachable:
         deaths = sum(one.deaths for one in router.now.workers)
         restarts = f"; workers ended {deaths} times, which empties caches, too" if deaths else ""
         what = f"{reuse.share(reuse.evicted):.0%} had left the cache that had them"
         yield Seen("router", f"{_said(reuse)}: {what}{restarts}")
+
+
+def _may_evict(router: RouterSeen, reuse: Reuse) -> bool:
+    """A cache that had room for all that came lost nothing by itself."""
+    workers = {one.worker_id: one for one in router.now.workers}
+    for worker_id, n_blocks in reuse.blocks_by_worker:
+        one = workers.get(worker_id)
+        if one is None or one.deaths or not one.kv_blocks_total or n_blocks > one.kv_blocks_total:
+            return True
+    return False
 
 
 def _spread(evidence: Evidence) -> Iterator[Seen]:
@@ -161,7 +171,7 @@ CACHE_CHECKS: Final = (
         "hits_below_reachable",
         Level.WARNING,
         "the hit rate is far below what is reachable",
-        "prompts are computed again that a cache could have served",
+        "prompts are computed again that a cache could have served, and caches have room for them",
         "start engines with --enable-prefix-caching and --enable-prompt-tokens-details, and see "
         "whether others use their caches, too",
         _below,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from radixroute.events.warm import warm
 from radixroute.events.wire.records import Event
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.scope import RequestScope
@@ -114,6 +115,8 @@ class _Examiner:
         await self._compare(http, tokenizer, statement)
         is_sized = statement.block_size or self._settings.block_size
         if is_sized and statement.max_model_len:
+            # Its events are read by kernels, which take their time to load.
+            await asyncio.get_running_loop().run_in_executor(None, warm)
             await self._try_out(http, self._joining.joined(statement, tokenizer))
 
     def _found(self, *found: Finding) -> None:

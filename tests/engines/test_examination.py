@@ -1,0 +1,126 @@
+"""Examination: all that a join would be refused for, without joining."""
+
+from typing import Any
+
+import pytest
+
+from radixroute.worker.companions.join.examination import Examination, examine
+from radixroute.worker.companions.settings import CompanionSettings
+from radixroute.worker.settings import WorkerSettings
+from tests.engines.fake_vllm import FakeVllm
+from tests.worker.fakes import make_tokenizer
+
+
+async def _examined(
+    engine: FakeVllm, *, sends_prompts: bool = True, **settings: Any
+) -> Examination:
+    url = await engine.start()
+    try:
+        return await examine(
+            CompanionSettings(start_timeout_s=0.5, **settings),
+            url,
+            WorkerSettings(),
+            tokenizer=make_tokenizer(),
+            sends_prompts=sends_prompts,
+        )
+    finally:
+        await engine.kill()
+
+
+def _codes(examination: Examination) -> set[str]:
+    return {one.code for one in examination.findings}
+
+
+async def test_a_sound_engine_has_nothing_and_is_left_as_it_was():
+    engine = FakeVllm(adapters=("X",))
+    seen = await _examined(engine)
+    assert seen.findings == ()
+    assert seen.was_tried
+    assert seen.statement is not None
+    assert seen.statement.block_size == 4
+    assert seen.kept_batches is None
+    assert engine.in_flight == 0
+    assert len(engine.received) == 4  # twice the same, and twice with salts
+
+
+async def test_one_that_is_only_asked_computes_nothing():
+    engine = FakeVllm(has_replay=False)
+    seen = await _examined(engine, sends_prompts=False)
+    assert _codes(seen) == {"replay"}
+    assert engine.received == []
+
+
+@pytest.mark.parametrize(
+    ("codes", "lacks"),
+    [
+        ({"events"}, {"has_events": False}),
+        ({"replay"}, {"has_replay": False}),
+        ({"block_size"}, {"says_block_size": False}),
+        ({"cached_tokens"}, {"has_details": False}),
+        ({"prefix_caching"}, {"has_prefix_cache": False}),
+        ({"tokenizer"}, {"tokenize_offset": 1}),
+        ({"token_ids"}, {"returns_ids": False}),
+        ({"salt"}, {"keeps_salts": False}),
+        ({"key"}, {"api_key": "abc"}),
+        ({"canary"}, {"is_storming": True}),
+        ({"events", "cached_tokens", "tokenizer"}, {"has_events": False, "has_details": False,
+                                                    "tokenize_offset": 1}),
+        ({"replay", "cached_tokens"}, {"has_replay": False,
+                                                          "has_details": False}),
+    ],
+)  # fmt: skip
+async def test_all_that_is_missing_is_named(codes, lacks):
+    found = _codes(await _examined(FakeVllm(**lacks)))
+    # Who gives no answer tells nothing else, either.
+    assert found - ({"cached_tokens"} if codes == {"canary"} else set()) == codes
+
+
+async def test_events_of_another_engine_and_replays_that_are_not_answered():
+    other = FakeVllm()
+    await other.start()
+    assert other.events is not None
+    pub, router = other.events.ports
+    places = {"events": f"tcp://127.0.0.1:{pub}", "replay": f"tcp://127.0.0.1:{router}"}
+    try:
+        assert _codes(await _examined(FakeVllm(), **places)) == {"events_silent"}
+    finally:
+        await other.kill()
+
+
+async def test_nobody_there_is_unreachable():
+    engine = FakeVllm()
+    url = await engine.start()
+    await engine.kill()
+    seen = await examine(CompanionSettings(start_timeout_s=0.2), url, WorkerSettings())
+    assert _codes(seen) == {"unreachable"}
+    assert seen.statement is None
+
+
+async def test_a_folder_that_is_not_here_is_named_beside_the_rest():
+    engine = FakeVllm(has_replay=False)
+    url = await engine.start()
+    try:
+        seen = await examine(CompanionSettings(start_timeout_s=0.5), url, WorkerSettings())
+    finally:
+        await engine.kill()
+    assert _codes(seen) == {"folder", "replay"}
+
+
+async def test_how_far_a_replay_goes_back_is_counted():
+    engine = FakeVllm(buffer_steps=3)
+    url = await engine.start()
+    assert engine.events is not None
+    for _ in range(9):
+        engine.events.publish([])
+    try:
+        seen = await examine(
+            CompanionSettings(start_timeout_s=0.5),
+            url,
+            WorkerSettings(),
+            tokenizer=make_tokenizer(),
+        )
+    finally:
+        await engine.kill()
+    assert seen.findings == ()
+    assert seen.kept_batches is not None
+    assert 3 <= seen.kept_batches < 9

@@ -48,6 +48,7 @@ class RouterSeen:
     before: Look
     now: Look
     seconds: float = 0.0  # between the two
+    age_s: float | None = None  # since its process began; None: not found out
     log: tuple[pb.EndedRequest, ...] = ()
     told: Mapping[WorkerId, pb.GetInfoResponse] = field(default_factory=dict)  # by workers
     pages: Mapping[WorkerId, Page] = field(default_factory=dict)  # of workers
@@ -141,6 +142,7 @@ class Evidence:
     # section.field, secrets left out.
     settings: Mapping[str, Any] = field(default_factory=dict)
     settings_are_its_own: bool = False  # the running cluster said so
+    certificate_problem: str = ""  # of the one that the router shows
 
     def setting(self, key: str, default: Any) -> Any:
         return self.settings.get(key, default)

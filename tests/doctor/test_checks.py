@@ -103,6 +103,7 @@ PLANTED: dict[str, list[Any]] = {
         of_engines(engine(said=placed(buffer_steps=20))),
         of_engines(engine(kept_batches=12)),
     ],
+    "replay_off": [of_engines(engine(said=placed(replay="")))],
     "event_hwm_small": [of_engines(engine(said=placed(hwm=10)))],
     "event_queue_small": [of_engines(engine(said=placed(queue_len=10)))],
     "event_port_open": [of_engines(engine(events_are_wide=True))],
@@ -131,16 +132,24 @@ PLANTED: dict[str, list[Any]] = {
     "worker_refused": [refused("worker id 'x' is not 'b'")],
     "worker_restarts": [
         with_worker(state="restarting", deaths=4, reason="out of memory"),
+        fleet(router(look(workers=(worker("a"), worker("b", deaths=3))), age_s=100.0)),
         fleet(
             router(
-                look(workers=(worker("a"), worker("b", deaths=3))),
                 look(workers=(worker("a"), worker("b", deaths=2))),
+                look(workers=(worker("a"), worker("b", deaths=1))),
             )
         ),
     ],
     "worker_down": [with_worker(state="dead", reason="the session broke", deaths=1)],
     "worker_suspect": [with_worker(state="suspect", reason="no heartbeat")],
-    "breaker_open": [with_page('resting{worker="b"} 0', 'resting{worker="b"} 1')],
+    "suspects_often": [
+        fleet(settings={"router.suspect_after_s": 0.1}),
+        fleet(router(look(counters={"workers_suspected": 20}), age_s=600.0)),
+    ],
+    "breaker_open": [
+        fleet(router(look(counters={"breakers_opened": 2}, page=Page()))),
+        with_page('resting{worker="b"} 0', 'resting{worker="b"} 1'),
+    ],
     "worker_unreachable": [fleet(router(unreached=("b",)))],
     "versions_differ": [
         fleet(machine=machine(version="0.9")),
@@ -173,8 +182,20 @@ PLANTED: dict[str, list[Any]] = {
                     hits=pb.HitRatesResponse(workers=[hits("a"), hits("b", cached_tokens=0)]),
                 )
             )
-        )
+        ),
+        fleet(
+            router(
+                look(
+                    workers=(worker("a"), worker("b", audit="", audit_judged=0)),
+                    hits=pb.HitRatesResponse(
+                        workers=[hits("a"), hits("b", cached_tokens=0, predicted_tokens=0)]
+                    ),
+                )
+            ),
+            settings={"companion.allow_no_cached_tokens": True},
+        ),
     ],
+    "certificate_bad": [fleet(certificate_problem="it has expired")],
     "audit_drifted": [with_worker(audit="drifted", audit_differing=4, audit_reason="told 4")],
     "audit_differs": [with_worker(audit_differing=9)],
     "policy_unsuited": [by_turns("round_robin"), by_turns("random")],

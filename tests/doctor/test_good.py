@@ -91,6 +91,7 @@ def good(draw):
         log=tuple(log),
         told={name: told() for name in names},
         listeners=listeners,
+        age_s=draw(st.sampled_from([None, 1e6])),
         pages={name: Page() for name in names},
     )
     here = machine(

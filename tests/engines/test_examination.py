@@ -63,6 +63,7 @@ async def test_one_that_is_only_asked_computes_nothing():
         ({"salt"}, {"keeps_salts": False}),
         ({"key"}, {"api_key": "abc"}),
         ({"canary"}, {"is_storming": True}),
+        ({"unreachable"}, {"core_is_dead": True}),
         ({"events", "cached_tokens", "tokenizer"}, {"has_events": False, "has_details": False,
                                                     "tokenize_offset": 1}),
         ({"replay", "cached_tokens"}, {"has_replay": False,

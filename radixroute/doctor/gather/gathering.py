@@ -13,11 +13,14 @@ from radixroute.doctor.evidence import EngineSeen, Evidence, RouterSeen
 from radixroute.doctor.gather.engines import companion_settings, engines_seen
 from radixroute.doctor.gather.machine import machine_seen, where_it_is
 from radixroute.doctor.gather.routers import RouterAt, router_seen
-from radixroute.doctor.gather.sockets import host_and_port, is_local
-from radixroute.errors import FrontDoorError
+from radixroute.doctor.gather.sockets import certificate_problem, host_and_port, is_local, reachable
+from radixroute.errors import FrontDoorError, RouterUnreachable
 
 # Settings that name files, as whoever was started with them sees them.
-_PATHS: Final = ("companion.api_key_file", "companion.ca_file", "companion.model")
+_PATHS: Final = (
+    *("companion.api_key_file", "companion.ca_file", "companion.model"),
+    *("router.keys_file", "router.tls_cert_file", "router.tls_key_file"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,9 @@ def gather(wanted: Wanted) -> Gathered:
         ports=_ports(wanted, cluster, is_router_there=router is not None),
     )
     not_seen = [problem] if problem else []
-    return Gathered(Evidence(router, engines, machine, settings, is_own), tuple(not_seen))
+    problem_of_it = _certificate(wanted, address, settings, is_own=is_own)
+    evidence = Evidence(router, engines, machine, settings, is_own, problem_of_it)
+    return Gathered(evidence, tuple(not_seen))
 
 
 def _address(wanted: Wanted) -> tuple[str, str]:
@@ -103,7 +108,23 @@ def _router(
     certificate = str(settings.get("router.tls_cert_file") or "")
     if not at.ca_file and is_own and certificate:
         at = replace(at, ca_file=certificate)  # one that signed itself, perhaps
-    return router_seen(at, wanted.seconds, wants_key=wants_key)
+    host, port = host_and_port(address)
+    if not at.ca_file or not is_local(host):
+        return router_seen(at, wanted.seconds, wants_key=wants_key)
+    try:
+        at = replace(at, address=f"{reachable(host)}:{port}")
+        return router_seen(at, wanted.seconds, wants_key=wants_key)
+    except RouterUnreachable:  # certificates of this machine have that name, if no address
+        at = replace(at, address=f"localhost:{port}")
+        return router_seen(at, wanted.seconds, wants_key=wants_key)
+
+
+def _certificate(wanted: Wanted, address: str, settings: Mapping[str, Any], *, is_own: bool) -> str:
+    """What is wrong with it, by the file that says who may sign it."""
+    ca_file = wanted.config.client.ca_file
+    if not ca_file and is_own:
+        ca_file = str(settings.get("router.tls_cert_file") or "")
+    return certificate_problem(address, ca_file) if address and ca_file else ""
 
 
 def _engines(

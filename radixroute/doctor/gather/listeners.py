@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from radixroute.doctor.evidence import Listener, Look
-from radixroute.doctor.gather.sockets import get, wide, wide_ports
+from radixroute.doctor.gather.sockets import get, host_and_port, is_local, wide, wide_ports
+from radixroute.events.net.bind import is_loopback
 from radixroute.protos import radixroute_pb2 as pb
 
 UNAUTHORIZED = 401
@@ -20,7 +21,12 @@ def listeners_of(
 ) -> tuple[Listener, ...]:
     """`speaks_tls`: as whoever talked to its gRPC door knows. `wants_key`: None: to be tried."""
     ports = wide_ports()
-    found = [replace(one, is_wide=wide(one.address, ports)) for one in _known(address, now, told)]
+    is_near = is_local(host_and_port(address)[0])
+    found = [
+        replace(one, is_wide=wide(one.address, ports))
+        for one in _known(address, now, told)
+        if is_near or not is_loopback(host_and_port(one.address)[0])
+    ]
     http = next((one for one in found if one.kind == "http"), None)
     if wants_key is None and http is not None and any(_is_wide_door(one) for one in found):
         wants_key = _wants_key(http.address, is_tls=speaks_tls)

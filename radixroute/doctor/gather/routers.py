@@ -10,9 +10,10 @@ import grpc
 from radixroute.client import OPTIONS, RouterClient
 from radixroute.doctor.evidence import Look, RouterSeen
 from radixroute.doctor.gather.listeners import listeners_of
-from radixroute.doctor.gather.sockets import TIMEOUT_S, get
+from radixroute.doctor.gather.sockets import TIMEOUT_S, get, host_and_port, is_local
 from radixroute.doctor.page import Page
 from radixroute.errors import FrontDoorError
+from radixroute.events.net.bind import is_loopback
 from radixroute.live.request_log_reader import RequestLogReader
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc
@@ -35,21 +36,22 @@ def router_seen(at: RouterAt, seconds: float, *, wants_key: bool | None) -> Rout
     """`wants_key`: as its settings say; None: not known. Raises what `RouterClient` raises."""
     began_s = time.monotonic()
     with RouterClient(at.address, api_key=at.api_key, ca_file=at.ca_file) as client:
-        before = _look(client)
+        is_near = is_local(host_and_port(at.address)[0])
+        before = _look(client, is_near=is_near)
         log = _log(client)
         with ThreadPoolExecutor(8) as pool:
             asked = {
                 one.worker_id: pool.submit(_told, one.address)
                 for one in before.workers
-                if one.address
+                if one.address and _is_for_us(one.address, is_near=is_near)
             }
             pages = {
                 one.worker_id: pool.submit(_page, one.metrics_address)
                 for one in before.workers
-                if one.metrics_address
+                if one.metrics_address and _is_for_us(one.metrics_address, is_near=is_near)
             }
         time.sleep(max(0.0, began_s + seconds - time.monotonic()))
-        now = _look(client)
+        now = _look(client, is_near=is_near)
     answers = {worker_id: future.result() for worker_id, future in asked.items()}
     told = {worker_id: answer for worker_id, answer in answers.items() if answer is not None}
     return RouterSeen(
@@ -57,6 +59,7 @@ def router_seen(at: RouterAt, seconds: float, *, wants_key: bool | None) -> Rout
         before=before,
         now=now,
         seconds=time.monotonic() - began_s,
+        age_s=_age_s(now.page),
         log=log,
         told=told,
         pages={worker_id: future.result() for worker_id, future in pages.items()},
@@ -67,14 +70,26 @@ def router_seen(at: RouterAt, seconds: float, *, wants_key: bool | None) -> Rout
     )
 
 
-def _look(client: RouterClient) -> Look:
+def _look(client: RouterClient, *, is_near: bool) -> Look:
     info = client.router_info()
+    ends = [one for one in (info.metrics_address, info.http_address) if one]
+    page_at = next((one for one in ends if _is_for_us(one, is_near=is_near)), "")
     return Look(
         info=info,
         workers=tuple(client.list_workers().workers),
         hits=client.hit_rates(),
-        page=_page(info.metrics_address),
+        page=_page(page_at),
     )
+
+
+def _is_for_us(address: str, *, is_near: bool) -> bool:
+    """The loopback of another machine is not ours."""
+    return is_near or not is_loopback(host_and_port(address)[0])
+
+
+def _age_s(page: Page) -> float | None:
+    began_s = page.total("process_start_time_seconds")
+    return max(0.0, time.time() - began_s) if began_s else None
 
 
 def _page(address: str) -> Page:

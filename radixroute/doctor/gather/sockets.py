@@ -5,6 +5,7 @@ Nothing here raises for what is not there: whoever is silent answers None.
 
 import socket
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from radixroute.events.net.bind import is_loopback
 TIMEOUT_S: Final = 2.0
 MAX_PAGE_BYTES: Final = 8 << 20
 _LISTEN: Final = "0A"  # linux/tcp_states.h
+_NOT_YET, _EXPIRED = 9, 10  # openssl/x509_vfy.h
+_SOON_S: Final = 7 * 86400.0  # time to make another one
 ANY_HOSTS: Final = ("", "0.0.0.0", "::", "[::]")  # noqa: S104 - compared, not bound
 
 
@@ -91,6 +94,32 @@ def get(address: str, path: str, *, is_tls: bool = False) -> tuple[int, bytes] |
             return error.code, b""
     except (OSError, ValueError):
         return None
+
+
+def certificate_problem(address: str, ca_file: str) -> str:
+    """What is wrong with the time of the certificate that is shown there; empty: nothing, or there
+    is none that `ca_file` vouches for. Its name is not asked: clients use the names they use."""
+    host, port = host_and_port(address)
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+        context.check_hostname = False
+        context.set_alpn_protocols(["h2"])
+        with (
+            socket.create_connection((reachable(host), port), TIMEOUT_S) as plain,
+            context.wrap_socket(plain, server_hostname=reachable(host)) as secure,
+        ):
+            ends = (secure.getpeercert() or {}).get("notAfter")
+    except ssl.SSLCertVerificationError as error:
+        is_over = error.verify_code in (_NOT_YET, _EXPIRED)
+        return f"the certificate at {address}: {error.verify_message}" if is_over else ""
+    except (OSError, ValueError):
+        return ""
+    left_s = ssl.cert_time_to_seconds(ends) - time.time() if isinstance(ends, str) else _SOON_S
+    return (
+        f"the certificate at {address} ends in {left_s / 86400:.0f} days"
+        if left_s < _SOON_S
+        else ""
+    )
 
 
 def is_connected(address: str, timeout_s: float = TIMEOUT_S) -> bool:

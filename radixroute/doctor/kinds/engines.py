@@ -28,6 +28,16 @@ def _replay_buffer(evidence: Evidence) -> Iterator[Seen]:
             yield Seen(engine.url, f"its replay goes back {kept} batches and no further")
 
 
+def _no_replay(evidence: Evidence) -> Iterator[Seen]:
+    """It was let in without; where it was not, the join says so."""
+    for engine, place in _places(evidence):
+        is_said = any(one.code in ("replay", "ranks") for one in engine.examination.findings)
+        if not place.replay and not is_said:
+            yield Seen(
+                engine.url, "companion.allow_no_replay is set, and it has no replay endpoint"
+            )
+
+
 def _few(read: Callable[[EventPlace], int], name: str, evidence: Evidence) -> Iterator[Seen]:
     for engine, place in _places(evidence):
         if 0 < read(place) < FEW_BATCHES:
@@ -110,6 +120,14 @@ ENGINE_CHECKS: Final = (
         "what a companion misses while it restarts is gone then, and blocks of before stay unknown",
         'raise "buffer_steps" in its --kv-events-config: 10000 is its default',
         _replay_buffer,
+    ),
+    Check(
+        "replay_off",
+        Level.WARNING,
+        "the engine cannot be asked for events that were missed",
+        "batches that are lost, and all that was cached before, stay unknown",
+        'add "replay_endpoint" to its --kv-events-config and leave out companion.allow_no_replay',
+        _no_replay,
     ),
     Check(
         "event_hwm_small",

@@ -12,6 +12,10 @@ from radixroute.protos import radixroute_pb2 as pb
 SERVING: Final = ("live", "suspect", "draining")
 COMING: Final = ("starting", "restarting", "joining")
 CIRCLES: Final = 3  # deaths; one or two may be somebody's doing
+CIRCLE_S: Final = 600.0  # between two of them, on average
+OFTEN: Final = 10  # suspicions
+# Seconds: heartbeats come each 0.25 s, and one that is late is no silence.
+LEAST_PATIENCE: Final = (("router.suspect_after_s", 0.5), ("router.dead_after_s", 1.0))
 
 
 def _workers(evidence: Evidence) -> Iterator[tuple[RouterSeen, pb.WorkerStatus]]:
@@ -98,8 +102,9 @@ def _circles(router: RouterSeen, one: pb.WorkerStatus) -> bool:
     before = router.before.worker(one.worker_id)
     rose = before is not None and one.deaths > before.deaths
     is_away = one.state not in SERVING
+    is_often = router.age_s is not None and router.age_s < CIRCLE_S * one.deaths
     return join_code(one.reason) is None and (
-        (one.deaths >= CIRCLES and (is_away or rose)) or (rose and one.deaths >= 2)
+        (one.deaths >= CIRCLES and (is_away or is_often)) or (rose and one.deaths >= 2)
     )
 
 
@@ -122,10 +127,26 @@ def _resting(evidence: Evidence) -> Iterator[Seen]:
     router = evidence.router
     if router is None:
         return
-    for worker_id, value in router.now.page.by("radixroute_worker_resting", "worker").items():
+    n = router.count("breakers_opened")
+    resting = router.now.page.by("radixroute_worker_resting", "worker")
+    for worker_id, value in resting.items():
         if value:
-            n = router.count("breakers_opened")
             yield Seen(worker_id, f"it is left alone; breakers of this router opened {n} times")
+    if n and not resting:  # a router without a page says no more
+        yield Seen("router", f"breakers opened {n} times")
+
+
+def _flaps(evidence: Evidence) -> Iterator[Seen]:
+    router = evidence.router
+    if router is None:
+        return
+    for key, least in LEAST_PATIENCE:
+        if evidence.settings_are_its_own and 0 < (given := evidence.setting(key, least)) < least:
+            yield Seen("router", f"{key} is {given:g} s, and heartbeats come each 0.25 s")
+    n = router.count("workers_suspected")
+    is_often = router.age_s is not None and router.age_s < 60.0 * n
+    if n >= OFTEN and is_often:
+        yield Seen("router", f"it suspected workers {n} times")
 
 
 def _unreached(evidence: Evidence) -> Iterator[Seen]:
@@ -239,6 +260,15 @@ MEMBER_CHECKS: Final = (
         "see whether its process stands still (CPU, swap, network); raise router.suspect_after_s "
         "or router.stuck_suspect_after_s where it is only slow",
         _suspect,
+    ),
+    Check(
+        "suspects_often",
+        Level.WARNING,
+        "the router suspects workers again and again",
+        "each time their requests wait, and a death moves all of them",
+        "raise router.suspect_after_s (1) and router.dead_after_s (3); see whether the machine is "
+        "crowded or the network loses packets",
+        _flaps,
     ),
     Check(
         "breaker_open",

@@ -56,6 +56,11 @@ def _missing(evidence: Evidence) -> Iterator[Seen]:
             yield Seen("this machine", f"{one.setting}: there is no {one.path}")
 
 
+def _certificate(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.certificate_problem:
+        yield Seen("router", evidence.certificate_problem)
+
+
 SAFETY_CHECKS: Final = (
     Check(
         "door_open",
@@ -100,6 +105,15 @@ SAFETY_CHECKS: Final = (
         "token ids are the prompts: everybody who can reach the port reads all of them",
         "leave out --events-compat (worker.events_compat), or bind 127.0.0.1 (worker.host)",
         _tokens,
+    ),
+    Check(
+        "certificate_bad",
+        Level.ERROR,
+        "the router's certificate is over, or is soon",
+        "clients that look at it do not connect",
+        "put a fresh one at router.tls_cert_file and its key at router.tls_key_file, and start the "
+        "router again: it reads them when it starts",
+        _certificate,
     ),
     Check(
         "secret_file_open",

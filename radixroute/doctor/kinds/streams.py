@@ -88,7 +88,12 @@ def _not_told(evidence: Evidence) -> Iterator[Seen]:
     for _router, one in _live(evidence):
         served = hits.get(one.worker_id, pb.WorkerHits())
         is_silent = not served.cached_tokens and not one.audit_judged
-        if is_silent and served.requests >= ENOUGH_REQUESTS and served.predicted_tokens:
+        is_allowed = evidence.settings_are_its_own and evidence.setting(
+            "companion.allow_no_cached_tokens", False
+        )
+        if not is_silent or served.requests < ENOUGH_REQUESTS:
+            continue
+        if served.predicted_tokens or is_allowed:
             what = f"{served.predicted_tokens:,} tokens were thought cached, and it tells of none"
             yield Seen(one.worker_id, what)
 

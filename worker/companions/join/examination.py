@@ -98,7 +98,8 @@ class _Examiner:
     async def run(self, *, sends_prompts: bool) -> None:
         try:
             http = self._http = self._joining.http()
-            await self._joining.await_engine(http)
+            if not await self._is_well(http):
+                return
             statement = await self._joining.statement(http)
         except JoinRefused as error:
             self._found(error.finding)
@@ -118,6 +119,18 @@ class _Examiner:
             # Its events are read by kernels, which take their time to load.
             await asyncio.get_running_loop().run_in_executor(None, warm)
             await self._try_out(http, self._joining.joined(statement, tokenizer))
+
+    async def _is_well(self, http: EngineHttp) -> bool:
+        """Else it says so: a server that is no engine answers, too."""
+        try:
+            await self._joining.await_engine(http)
+        except JoinRefused as error:
+            status = await self._joining.health_status(http)
+            detail = f"/health answers {status}" if status else error.finding.detail
+            is_other = status not in (0, 503)
+            self._found(finding("models" if is_other else error.finding.code, detail))
+            return False
+        return True
 
     def _found(self, *found: Finding) -> None:
         known = {one.code for one in self.seen.findings}

@@ -125,6 +125,10 @@ class Joining:
                 raise self._refused("unreachable")
             await asyncio.sleep(_ASK_AGAIN_S)
 
+    async def health_status(self, http: EngineHttp) -> int:
+        """Of the answer whether it is well; 0: there is none."""
+        return (await http.ask(self._dialect.health())).status
+
     async def ask(self, http: EngineHttp) -> Joined:
         """What it is, and whether that can be a worker."""
         try:

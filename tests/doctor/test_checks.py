@@ -82,6 +82,18 @@ def kept_apart() -> Any:
     return fleet(router(log=tuple(log)))
 
 
+def untold(predicted: int, **settings: Any) -> Any:
+    """Of what `b` had cached nothing is told, and its requests are in no hit rate."""
+    log = [
+        entry(at, "b", prefix(0), 0, predicted_tokens=predicted if at else 0) for at in range(30)
+    ]
+    now = look(
+        workers=(worker("a"), worker("b", audit="", audit_judged=0)),
+        hits=pb.HitRatesResponse(workers=[hits("a")]),
+    )
+    return fleet(router(now, log=tuple(log)), settings=settings)
+
+
 def starving() -> Any:
     """All go to one of two, and are computed one behind the other."""
     log = [
@@ -150,6 +162,17 @@ PLANTED: dict[str, list[Any]] = {
         fleet(router(look(counters={"breakers_opened": 2}, page=Page()))),
         with_page('resting{worker="b"} 0', 'resting{worker="b"} 1'),
     ],
+    "requests_given_up": [
+        counted(requests_resumed=24),
+        fleet(
+            router(
+                look(
+                    counters={"requests_resumed": 24},
+                    hits=pb.HitRatesResponse(workers=[hits("a")]),
+                )
+            )
+        ),
+    ],
     "worker_unreachable": [fleet(router(unreached=("b",)))],
     "versions_differ": [
         fleet(machine=machine(version="0.9")),
@@ -174,27 +197,7 @@ PLANTED: dict[str, list[Any]] = {
             settings={"companion.allow_no_events": True},
         ),
     ],
-    "hits_not_told": [
-        fleet(
-            router(
-                look(
-                    workers=(worker("a"), worker("b", audit="", audit_judged=0)),
-                    hits=pb.HitRatesResponse(workers=[hits("a"), hits("b", cached_tokens=0)]),
-                )
-            )
-        ),
-        fleet(
-            router(
-                look(
-                    workers=(worker("a"), worker("b", audit="", audit_judged=0)),
-                    hits=pb.HitRatesResponse(
-                        workers=[hits("a"), hits("b", cached_tokens=0, predicted_tokens=0)]
-                    ),
-                )
-            ),
-            settings={"companion.allow_no_cached_tokens": True},
-        ),
-    ],
+    "hits_not_told": [untold(8), untold(0, **{"companion.allow_no_cached_tokens": True})],
     "certificate_bad": [fleet(certificate_problem="it has expired")],
     "audit_drifted": [with_worker(audit="drifted", audit_differing=4, audit_reason="told 4")],
     "audit_differs": [with_worker(audit_differing=9)],

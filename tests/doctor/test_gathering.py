@@ -3,7 +3,11 @@
 import asyncio
 import os
 import socket
+import ssl
 import stat
+import subprocess
+import threading
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,7 @@ from radixroute.deploy.state.state_file import ClusterState, runtime_dir, write_
 from radixroute.doctor.gather.gathering import Wanted, gather
 from radixroute.doctor.gather.machine import machine_seen
 from radixroute.doctor.gather.routers import RouterAt, router_seen
-from radixroute.doctor.gather.sockets import get, is_local, wide, wide_ports
+from radixroute.doctor.gather.sockets import certificate_problem, get, is_local, wide, wide_ports
 from radixroute.doctor.table import diagnose
 from radixroute.router.service import RouterService
 from radixroute.router.settings import RouterSettings
@@ -177,6 +181,37 @@ def test_a_port_is_wide_as_it_is_bound_and_not_as_it_is_called(host, is_wide):
         assert wide_ports()[port] is is_wide
         assert wide(f"tcp://127.0.0.1:{port}", wide_ports()) is is_wide
         assert wide(f"0.0.0.0:{port}", wide_ports()) is is_wide
+
+
+@pytest.mark.parametrize(("days", "words"), [("0", "expired"), ("2", "")])
+def test_a_certificate_that_is_over_is_told(tmp_path, days, words):
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", days, "-subj", "/CN=router", "-keyout", str(key)),
+            *("-out", str(cert)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def serve_one() -> None:
+            one, _ = server.accept()
+            with suppress(OSError), context.wrap_socket(one, server_side=True) as secure:
+                secure.recv(1)
+
+        serving = threading.Thread(target=serve_one)
+        serving.start()
+        problem = certificate_problem(address, str(cert))
+        serving.join()
+    assert words in problem
+    assert bool(problem) is bool(words)
+    assert certificate_problem(address, str(cert)) == ""  # nobody is there
 
 
 def test_ipv6_is_read_too():

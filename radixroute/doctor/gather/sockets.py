@@ -18,7 +18,7 @@ TIMEOUT_S: Final = 2.0
 MAX_PAGE_BYTES: Final = 8 << 20
 _LISTEN: Final = "0A"  # linux/tcp_states.h
 _NOT_YET, _EXPIRED = 9, 10  # openssl/x509_vfy.h
-_SOON_S: Final = 7 * 86400.0  # time to make another one
+_SOON_S: Final = 43_200.0  # whoever renews them does so before
 ANY_HOSTS: Final = ("", "0.0.0.0", "::", "[::]")  # noqa: S104 - compared, not bound
 
 
@@ -116,7 +116,7 @@ def certificate_problem(address: str, ca_file: str) -> str:
         return ""
     left_s = ssl.cert_time_to_seconds(ends) - time.time() if isinstance(ends, str) else _SOON_S
     return (
-        f"the certificate at {address} ends in {left_s / 86400:.0f} days"
+        f"the certificate at {address} ends in {left_s / 3600:.0f} hours"
         if left_s < _SOON_S
         else ""
     )

@@ -5,8 +5,9 @@ from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
-from radixroute.doctor.kinds.streams import BLIND_POLICIES
+from radixroute.doctor.kinds.streams import BLIND_POLICIES, tells_nothing
 from radixroute.doctor.reuse import Reuse, reuse_of
+from radixroute.protos import radixroute_pb2 as pb
 
 # Fewer requests say nothing of a rate, and less reuse than that is not worth a setting.
 ENOUGH_REQUESTS: Final = 20
@@ -21,8 +22,14 @@ def _reuse(evidence: Evidence) -> tuple[RouterSeen, Reuse] | None:
     router = evidence.router
     if router is None or len(router.log) < ENOUGH_REQUESTS:
         return None
+    if any(tells_nothing(router, one) and _has_served(router, one) for one in router.now.workers):
+        return None
     reuse = reuse_of(router.log)
     return (router, reuse) if reuse.requests >= ENOUGH_REQUESTS else None
+
+
+def _has_served(router: RouterSeen, one: pb.WorkerStatus) -> bool:
+    return any(entry.worker_id == one.worker_id for entry in router.log)
 
 
 def _said(reuse: Reuse) -> str:

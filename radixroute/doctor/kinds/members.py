@@ -13,6 +13,10 @@ SERVING: Final = ("live", "suspect", "draining")
 COMING: Final = ("starting", "restarting", "joining")
 CIRCLES: Final = 3  # deaths; one or two may be somebody's doing
 CIRCLE_S: Final = 600.0  # between two of them, on average
+# Requests: an engine that answers with errors, or whose connections break.
+GIVEN_UP: Final = 5
+GIVEN_UP_SHARE: Final = 0.05
+MOVED_BY_A_DEATH: Final = 64
 OFTEN: Final = 10  # suspicions
 # Seconds: heartbeats come each 0.25 s, and one that is late is no silence.
 LEAST_PATIENCE: Final = (("router.suspect_after_s", 0.5), ("router.dead_after_s", 1.0))
@@ -134,6 +138,23 @@ def _resting(evidence: Evidence) -> Iterator[Seen]:
             yield Seen(worker_id, f"it is left alone; breakers of this router opened {n} times")
     if n and not resting:  # a router without a page says no more
         yield Seen("router", f"breakers opened {n} times")
+
+
+def _given_up(evidence: Evidence) -> Iterator[Seen]:
+    """Requests that moved though nobody died: their engine gave them up."""
+    router = evidence.router
+    if router is None:
+        return
+    moved, accepted = router.count("requests_resumed"), router.count("requests_accepted")
+    of_deaths = MOVED_BY_A_DEATH * router.count("workers_died")
+    if moved < max(GIVEN_UP, GIVEN_UP_SHARE * accepted) or moved <= of_deaths:
+        return
+    served = {one.worker_id for one in router.now.hits.workers if one.requests}
+    live = [one.worker_id for one in router.now.workers if one.state == "live"]
+    idle = [worker_id for worker_id in live if worker_id not in served]
+    where = idle[0] if len(idle) == 1 and len(live) > 1 else "router"
+    what = "it answered none" if where != "router" else "its workers live"
+    yield Seen(where, f"{moved:,} of {accepted:,} requests went on elsewhere, and {what}")
 
 
 def _flaps(evidence: Evidence) -> Iterator[Seen]:
@@ -277,6 +298,15 @@ MEMBER_CHECKS: Final = (
         "it gets no requests until its time is over, and the next failure costs more",
         "read its log: the engine answers with errors; restart it where it does not recover",
         _resting,
+    ),
+    Check(
+        "requests_given_up",
+        Level.WARNING,
+        "an engine gives requests up, and lives",
+        "each goes on elsewhere and its prompt is computed again",
+        "read its log: it answers with 5xx or breaks connections off; restart the engine, and look "
+        "for a proxy between that does",
+        _given_up,
     ),
     Check(
         "worker_unreachable",

@@ -82,20 +82,26 @@ def _off(evidence: Evidence) -> Iterator[Seen]:
             yield Seen(one.worker_id, "companion.allow_no_events is set, and no block is known")
 
 
+def tells_nothing(router: RouterSeen, one: pb.WorkerStatus) -> bool:
+    """Of what was cached, in no report: then a rate of 0 says nothing, either."""
+    told = sum(hits.cached_tokens for hits in router.now.hits.workers
+               if hits.worker_id == one.worker_id)  # fmt: skip
+    return not told and not one.audit_judged
+
+
 def _not_told(evidence: Evidence) -> Iterator[Seen]:
-    router = evidence.router
-    hits = {} if router is None else {one.worker_id: one for one in router.now.hits.workers}
-    for _router, one in _live(evidence):
-        served = hits.get(one.worker_id, pb.WorkerHits())
-        is_silent = not served.cached_tokens and not one.audit_judged
-        is_allowed = evidence.settings_are_its_own and evidence.setting(
-            "companion.allow_no_cached_tokens", False
-        )
-        if not is_silent or served.requests < ENOUGH_REQUESTS:
+    is_allowed = evidence.settings_are_its_own and evidence.setting(
+        "companion.allow_no_cached_tokens", False
+    )
+    for router, one in _live(evidence):
+        # A request that nothing is told of is in no hit rate, but in the log.
+        log = [entry for entry in router.log if entry.worker_id == one.worker_id]
+        if not tells_nothing(router, one) or len(log) < ENOUGH_REQUESTS:
             continue
-        if served.predicted_tokens or is_allowed:
-            what = f"{served.predicted_tokens:,} tokens were thought cached, and it tells of none"
-            yield Seen(one.worker_id, what)
+        predicted = sum(entry.predicted_tokens for entry in log)
+        if predicted or is_allowed:
+            what = f"{predicted:,} tokens of {len(log):,} requests were thought cached"
+            yield Seen(one.worker_id, f"{what}, and it tells of none")
 
 
 def _drifted(evidence: Evidence) -> Iterator[Seen]:

@@ -42,8 +42,9 @@ class Reuse:
         return tokens / self.prompt if self.prompt else 0.0
 
 
-def reuse_of(log: Sequence[pb.EndedRequest]) -> Reuse:
-    """Of those that were sent to a worker and had a first token."""
+def reuse_of(log: Sequence[pb.EndedRequest], workers: Iterable[str] = ()) -> Reuse:
+    """Of those that were sent to a worker and had a first token. `workers`: who could have been
+    sent some, whether the log knows them or not."""
     served = sorted((one for one in log if _is_served(one)), key=lambda one: one.dispatched_ns)
     first_ns: dict[int, int] = {}  # by key: when somebody had computed it
     first_ns_at: dict[tuple[str, int], int] = {}  # the same at one worker
@@ -75,7 +76,7 @@ def reuse_of(log: Sequence[pb.EndedRequest]) -> Reuse:
         spread=spread,
         requests_by_worker=_counted(served),
         blocks_by_worker=_blocks(served, first_ns_at),
-        piled=_piled(served),
+        piled=_piled(served, workers),
     )
 
 
@@ -122,9 +123,9 @@ def _blocks(
     return tuple(sorted(counts.items()))
 
 
-def _piled(served: Sequence[pb.EndedRequest]) -> int:
+def _piled(served: Sequence[pb.EndedRequest], workers: Iterable[str]) -> int:
     """`served` by dispatch. O(requests x what runs at once)."""
-    begun: dict[str, list[int]] = {}  # first tokens to come, by worker
+    begun: dict[str, list[int]] = {worker_id: [] for worker_id in workers}  # first tokens to come
     piled = 0
     for one in served:
         now_ns = one.dispatched_ns

@@ -98,9 +98,8 @@ def starving() -> Any:
     """All go to one of two, and are computed one behind the other."""
     log = [
         entry(at, "a", prefix(at), 0, first_token_ns=at * 1000 + 5000, dispatched_ns=at * 1000 + 10)
-        for at in range(59)
+        for at in range(60)
     ]
-    log.append(entry(0, "b", prefix(99), 0))
     return fleet(router(log=tuple(log)))
 
 

@@ -82,6 +82,14 @@ def test_a_finding_has_its_code_what_was_seen_why_it_matters_and_the_flag(cli, r
     ]
 
 
+def test_why_and_fix_are_said_once_for_what_is_alike(cli, router, well):
+    for one in well.workers.workers:
+        one.state = "suspect"
+    out = cli("doctor", "--router", router, "--seconds", 0).stdout
+    assert out.count("warning worker_suspect") == 2
+    assert out.count("  fix: ") == 1
+
+
 def test_what_is_known_can_be_left_out(cli, router, well):
     well.workers.workers[0].state = "suspect"
     given = ("doctor", "--router", router, "--seconds", 0)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from radixroute.cli.console import cell, complain, show_wrapped
@@ -37,12 +38,15 @@ def as_values(gathered: Gathered, found: Sequence[Finding]) -> dict[str, Any]:
 
 
 def show_findings(gathered: Gathered, found: Sequence[Finding]) -> None:
-    """Each with what was seen, why it matters and what mends it; then what was looked at."""
-    for one in found:
-        level = f"[{_COLOURS[one.level]}]{one.level.value}[/]"
-        show_wrapped(f"{level} [bold]{cell(one.code)}[/] {cell(one.where)}: {cell(one.seen)}")
-        show_wrapped(f"  why: {cell(one.why)}")
-        show_wrapped(f"  fix: {cell(with_flags(one.fix))}")
+    """What was seen of each, why it matters and what mends it, which is said once where it is the
+    same; then what was looked at."""
+    for _, alike in groupby(found, key=lambda one: (one.code, one.fix)):
+        group = list(alike)
+        for one in group:
+            level = f"[{_COLOURS[one.level]}]{one.level.value}[/]"
+            show_wrapped(f"{level} [bold]{cell(one.code)}[/] {cell(one.where)}: {cell(one.seen)}")
+        show_wrapped(f"  why: {cell(group[0].why)}")
+        show_wrapped(f"  fix: {cell(with_flags(group[0].fix))}")
     for sentence in gathered.not_seen:
         complain(sentence)
     show_wrapped(f"{_counted(found)} in {cell(_looked_at(gathered))}")

@@ -61,7 +61,7 @@ def _starved(evidence: Evidence) -> Iterator[Seen]:
     live = [one for one in router.now.workers if one.state == "live"]
     if len(live) < 2:
         return
-    reuse = reuse_of(router.log)
+    reuse = reuse_of(router.log, [one.worker_id for one in live])
     counts = dict(reuse.requests_by_worker)
     fair = reuse.requests / len(live)
     is_piled = reuse.piled >= PILED_SHARE * reuse.requests

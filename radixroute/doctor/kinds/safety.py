@@ -34,8 +34,12 @@ def _metrics(evidence: Evidence) -> Iterator[Seen]:
 
 
 def _workers(evidence: Evidence) -> Iterator[Seen]:
+    ends: dict[str, list[str]] = {}  # calls come at one, sessions at another
     for one in _wide(evidence, "worker"):
-        yield Seen(one.what, f"{one.address} takes connections from other machines")
+        ends.setdefault(one.what, []).append(one.address)
+    for worker_id, addresses in ends.items():
+        what = f"connections from other machines are taken at {', '.join(addresses)}"
+        yield Seen(worker_id, what)
 
 
 def _tokens(evidence: Evidence) -> Iterator[Seen]:
@@ -86,7 +90,7 @@ SAFETY_CHECKS: Final = (
         "a metrics page can be read from other machines",
         "it asks for no key: names of workers and tenants, and how much they ask",
         "leave out --insecure-bind (a router with keys and TLS keeps the page on loopback), or set "
-        "router.metrics_port = none; a firewall where neither is possible",
+        "router.metrics_port and worker.metrics_port to none; a firewall where neither is possible",
         _metrics,
     ),
     Check(

@@ -124,7 +124,8 @@ def test_files_with_keys_are_looked_at_where_their_process_sees_them(tmp_path, m
         ("router.keys_file", 0o640, True)
     ]
     assert Path(seen.secrets[0].path).is_absolute()
-    missing = _machine(tmp_path, **{"companion.api_key_file": str(tmp_path / "none")}).secrets[0]
+    none: dict[str, Any] = {"companion.api_key_file": str(tmp_path / "none")}
+    missing = _machine(tmp_path, **none).secrets[0]
     assert not missing.exists
 
 

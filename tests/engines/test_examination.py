@@ -7,6 +7,7 @@ import pytest
 from radixroute.worker.companions.join.examination import Examination, examine
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.settings import WorkerSettings
+from tests.engines.fake_http import FakeHttp, Reply
 from tests.engines.fake_vllm import FakeVllm
 from tests.worker.fakes import make_tokenizer
 
@@ -81,7 +82,10 @@ async def test_events_of_another_engine_and_replays_that_are_not_answered():
     await other.start()
     assert other.events is not None
     pub, router = other.events.ports
-    places = {"events": f"tcp://127.0.0.1:{pub}", "replay": f"tcp://127.0.0.1:{router}"}
+    places: dict[str, Any] = {
+        "events": f"tcp://127.0.0.1:{pub}",
+        "replay": f"tcp://127.0.0.1:{router}",
+    }
     try:
         assert _codes(await _examined(FakeVllm(), **places)) == {"events_silent"}
     finally:
@@ -125,3 +129,38 @@ async def test_how_far_a_replay_goes_back_is_counted():
     assert seen.findings == ()
     assert seen.kept_batches is not None
     assert 3 <= seen.kept_batches < 9
+
+
+class _Chatty(FakeVllm):
+    """It makes tokens of chats, too."""
+
+    def _tokenize(self, body):
+        if "prompt" in body:
+            return super()._tokenize(body)
+        return Reply(200, {"count": 3, "tokens": [1, 2, 3], "token_strs": None})
+
+
+@pytest.mark.parametrize(("engine", "there"), [(FakeVllm(), False), (_Chatty(), True)])
+async def test_who_makes_tokens_of_chats_is_seen(engine, there):
+    seen = await _examined(engine)
+    assert (seen.has_template_here, seen.has_template_there) == (False, there)
+
+
+async def test_a_key_file_that_is_not_there_is_a_missing_key(tmp_path):
+    seen = await _examined(FakeVllm(api_key="x"), api_key_file=str(tmp_path / "none"))
+    assert _codes(seen) == {"key"}
+
+
+async def test_a_server_of_another_kind_is_no_engine():
+    async def route(method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        return Reply(404, b"")
+
+    http = FakeHttp(route)
+    port = await http.start()
+    try:
+        settings = CompanionSettings(start_timeout_s=0.2)
+        seen = await examine(settings, f"http://127.0.0.1:{port}", WorkerSettings())
+    finally:
+        await http.kill()
+    assert _codes(seen) == {"models"}
+    assert "404" in seen.findings[0].detail

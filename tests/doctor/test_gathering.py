@@ -108,6 +108,20 @@ def test_the_settings_of_a_running_cluster_are_its_own_and_hold_no_secret(tmp_pa
     assert asdict(settings)["router"]["cluster_secret"] == secret
 
 
+async def test_a_cluster_is_found_by_its_router_however_that_is_called(tmp_path):
+    folder = runtime_dir(str(tmp_path / "run"))
+    told = {"router.max_waiting": 7, "companion.model": "m"}
+    me = identify(os.getpid())
+    write_state(folder, ClusterState("blue", "0.0.0.0:9", me, settings=told))
+    gathered = await _gathered(tmp_path, "127.0.0.1:9", seconds=0.0)
+    evidence = gathered.evidence
+    assert evidence.settings_are_its_own
+    assert evidence.setting("router.max_waiting", 0) == 7
+    assert evidence.setting("companion.model", "") == str(Path.cwd() / "m")
+    assert diagnose(evidence) == ()
+    assert gathered.not_seen
+
+
 def _machine(tmp_path: Path, cluster: ClusterState | None = None, **settings: Any) -> Any:
     given = {"cluster.runtime_dir": str(tmp_path / "run"), **settings}
     return machine_seen(given, cluster, config_path=None, ports=())

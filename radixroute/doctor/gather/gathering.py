@@ -86,9 +86,15 @@ def _cluster_of(wanted: Wanted, address: str) -> ClusterState | None:
     folder = runtime_path(wanted.config.cluster.runtime_dir)
     if not address or not folder.exists() or unsafe(folder):
         return None
-    return next(
-        (one for one in states_in(folder) if one.is_live and one.router_address == address), None
-    )
+    wanted_at = _end(address)
+    live = (one for one in states_in(folder) if one.is_live)
+    return next((one for one in live if _end(one.router_address) == wanted_at), None)
+
+
+def _end(address: str) -> tuple[str, int]:
+    """The same however an address of every interface is written."""
+    host, port = host_and_port(address)
+    return reachable(host), port
 
 
 def _resolved(cluster: ClusterState) -> dict[str, str]:

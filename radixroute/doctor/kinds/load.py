@@ -8,7 +8,7 @@ from radixroute.doctor.evidence import Evidence
 from radixroute.doctor.reuse import reuse_of
 
 LATE_S: Final = 0.25  # a bucket's bound of the histogram
-LATE_SHARE: Final = 0.02
+LATE_SHARE: Final = 0.05
 LATE_LOOKS: Final = 5
 REFUSED: Final = 5
 REFUSED_SHARE: Final = 0.01

@@ -144,4 +144,7 @@ def test_a_machine_whose_cluster_is_of_engines_has_no_pools_of_ours():
         "serve.engines": ["http://10.0.0.1:8000"],
         "worker.kv_memory": 1 << 50,
     }
-    assert diagnose(fleet(settings=settings_of)) == ()
+    assert diagnose(fleet(settings=settings_of, machine=machine(shm_bytes=64 << 20))) == ()
+    near = {**settings_of, "serve.engines": ["blue=http://127.0.0.1:1"]}
+    found = diagnose(fleet(settings=near, machine=machine(shm_bytes=64 << 20)))
+    assert [one.code for one in found] == ["shm_small"]

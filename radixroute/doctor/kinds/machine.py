@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from typing import Final
+from urllib.parse import urlsplit
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence
+from radixroute.events.net.bind import is_loopback
 
 HERE: Final = "this machine"
 SHM: Final = "/dev/shm"  # noqa: S108 - named, not written to
@@ -30,12 +32,19 @@ def _disk(evidence: Evidence) -> Iterator[Seen]:
 
 def _shm(evidence: Evidence) -> Iterator[Seen]:
     machine = evidence.machine
-    if machine is None or machine.shm_bytes is None:
+    if machine is None or machine.shm_bytes is None or _is_router_alone(evidence):
         return
     if machine.shm_bytes < LEAST_SHM_BYTES:
         yield Seen(HERE, f"{SHM} has {machine.shm_bytes / MIB:.0f} MiB")
     elif (free := machine.shm_free_bytes) is not None and free < LEAST_SHM_FREE_BYTES:
         yield Seen(HERE, f"{SHM} has {free / MIB:.0f} MiB left")
+
+
+def _is_router_alone(evidence: Evidence) -> bool:
+    """Its engines are on other machines, and a router maps nothing there."""
+    urls = evidence.setting("serve.engines", ()) if evidence.settings_are_its_own else ()
+    hosts = [urlsplit(url.rpartition("=")[2]).hostname or "" for url in urls]
+    return bool(hosts) and not any(map(is_loopback, hosts))
 
 
 def _files(evidence: Evidence) -> Iterator[Seen]:

@@ -8,7 +8,7 @@ one actor to the next (worker id, incarnation, host, port).
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,26 @@ def with_secret(settings: ClusterSettings) -> ClusterSettings:
         worker=replace(settings.worker, cluster_secret=secret),
         router=replace(settings.router, cluster_secret=secret),
     )
+
+
+def without_secrets(settings: ClusterSettings) -> dict[str, Any]:
+    """Every setting by section.field, but for those that nobody else may read, and engines' own
+    arguments, which may hold a key."""
+    records: dict[str, Any] = {
+        "cluster": settings,
+        "worker": settings.worker,
+        "router": settings.router,
+        "companion": settings.companion,
+        "serve": settings.serve,
+    }
+    return {
+        f"{section}.{one.name}": value
+        for section, record in records.items()
+        for one in fields(record)
+        if one.repr
+        and one.name != "engine_args"
+        and not is_dataclass(value := getattr(record, one.name))
+    }
 
 
 def from_record(record: Mapping[str, Any]) -> ClusterSettings:

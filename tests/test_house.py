@@ -117,7 +117,7 @@ names = [
 assert len(names) > 30, names
 names += ["radixroute.cli.app", "radixroute.config", "radixroute.client"]
 names += ["radixroute.deploy.serving.serve", "radixroute.worker.companion_process.__main__"]
-names += ["radixroute.worker.service"]
+names += ["radixroute.worker.service", "radixroute.doctor.gather.gathering"]
 for name in names:
     importlib.import_module(name)
 """

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from radixroute.deploy.errors import AlreadyRunning, DeployError, StartError
 from radixroute.deploy.process_tree import await_gone, descendants, identify
-from radixroute.deploy.settings import ClusterSettings, from_record
+from radixroute.deploy.settings import ClusterSettings, from_record, without_secrets
 from radixroute.deploy.state.run_folder import daemon_log
 from radixroute.deploy.state.state_file import ClusterState, remove_state, write_state
 
@@ -77,7 +77,7 @@ def _serve(folder: Path, run: Path, settings: ClusterSettings) -> None:
     try:
         cluster.start(lambda line: _say("progress", line))
         ending = _await_signals()
-        write_state(folder, _state(run, settings.name, cluster))
+        write_state(folder, _state(run, settings, cluster))
         _say("router_address", cluster.router_address)
         _close_stdout()
         while not ending.wait(CHECK_S):
@@ -88,15 +88,16 @@ def _serve(folder: Path, run: Path, settings: ClusterSettings) -> None:
         cluster.stop()
 
 
-def _state(run: Path, name: str, cluster: "LocalCluster") -> ClusterState:
+def _state(run: Path, settings: ClusterSettings, cluster: "LocalCluster") -> ClusterState:
     return ClusterState(
-        name,
+        settings.name,
         cluster.router_address,
         identify(os.getpid()),
         log_path=str(daemon_log(run)),
         family=tuple(sorted(descendants(os.getpid()), key=lambda process: process.pid)),
         temp_dir=cluster.temp_dir,
         run_dir=str(run),
+        settings=without_secrets(settings),
     )
 
 

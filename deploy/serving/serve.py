@@ -19,7 +19,12 @@ from radixroute.deploy.errors import AlreadyRunning
 from radixroute.deploy.process_tree import descendants, identify
 from radixroute.deploy.serving.engines import engines_of
 from radixroute.deploy.serving.serving import Serving
-from radixroute.deploy.settings import ClusterSettings, check_startable, with_secret
+from radixroute.deploy.settings import (
+    ClusterSettings,
+    check_startable,
+    with_secret,
+    without_secrets,
+)
 from radixroute.deploy.state.records import Progress
 from radixroute.deploy.state.state_file import (
     ClusterState,
@@ -67,7 +72,7 @@ async def _run(
         asyncio.get_running_loop().add_signal_handler(number, tell)
 
     def is_up(address: str) -> None:
-        write_state(folder, _state(settings.name, address))
+        write_state(folder, _state(settings, address))
 
     serving.start()
     try:
@@ -94,6 +99,12 @@ async def _drained(serving: Serving, told_twice: asyncio.Event, progress: Progre
     return CUT_OFF
 
 
-def _state(name: str, address: str) -> ClusterState:
+def _state(settings: ClusterSettings, address: str) -> ClusterState:
     below = sorted(descendants(os.getpid()), key=lambda process: process.pid)
-    return ClusterState(name, address, identify(os.getpid()), family=tuple(below))
+    return ClusterState(
+        settings.name,
+        address,
+        identify(os.getpid()),
+        family=tuple(below),
+        settings=without_secrets(settings),
+    )

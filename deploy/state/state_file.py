@@ -8,8 +8,10 @@ import json
 import os
 import stat
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from radixroute.deploy.errors import ConfigError
 from radixroute.deploy.process_tree import ProcessId
@@ -27,6 +29,8 @@ class ClusterState:
     family: tuple[ProcessId, ...] = ()  # everything below `process` when it had started
     temp_dir: str = ""  # Ray's
     run_dir: str = ""  # the logs of this life; they stay
+    # What it was started with, by section.field, for whoever looks for what is wrong with it.
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_live(self) -> bool:
@@ -35,16 +39,29 @@ class ClusterState:
 
 def runtime_dir(configured: str) -> Path:
     """The folder for state files and logs, made if absent. Raises `ConfigError` if it is unsafe."""
-    # /tmp rather than $XDG_RUNTIME_DIR: that is absent over plain ssh, where `ray up` runs us.
-    folder = Path(configured or f"{tempfile.gettempdir()}/radixroute-{os.getuid()}")
+    folder = runtime_path(configured)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise ConfigError(
-            f"{folder} must be a directory of your own with mode 0700: "
-            "fix it, or name another with runtime_dir"
-        )
+    problem = unsafe(folder)
+    if problem:
+        raise ConfigError(problem)
     return folder
+
+
+def runtime_path(configured: str) -> Path:
+    """The same, whether it is there or not."""
+    # /tmp rather than $XDG_RUNTIME_DIR: that is absent over plain ssh, where `ray up` runs us.
+    return Path(configured or f"{tempfile.gettempdir()}/radixroute-{os.getuid()}")
+
+
+def unsafe(folder: Path) -> str:
+    """Why a folder that is there cannot be used, and what to do; empty: it can."""
+    found = folder.lstat()
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+        return ""
+    return (
+        f"{folder} must be a directory of your own with mode 0700: "
+        "fix it, or name another with runtime_dir"
+    )
 
 
 def write_state(folder: Path, state: ClusterState) -> None:
@@ -67,10 +84,7 @@ def write_state(folder: Path, state: ClusterState) -> None:
 def read_state(folder: Path, name: str) -> ClusterState | None:
     """What the file of that name says, live or stale; a torn file counts as none."""
     try:
-        record = json.loads(_path(folder, name).read_text())
-        process = ProcessId(**record.pop("process"))
-        family = tuple(ProcessId(**member) for member in record.pop("family"))
-        return ClusterState(process=process, family=family, **record)
+        return _read(_path(folder, name))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -78,8 +92,24 @@ def read_state(folder: Path, name: str) -> ClusterState | None:
         return None
 
 
+def states_in(folder: Path) -> Iterator[ClusterState]:
+    """Of every cluster, live or stale, by name. Changes nothing; what cannot be read is none."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            yield _read(path)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            continue
+
+
 def remove_state(folder: Path, name: str) -> None:
     _path(folder, name).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> ClusterState:
+    record = json.loads(path.read_text())
+    process = ProcessId(**record.pop("process"))
+    family = tuple(ProcessId(**member) for member in record.pop("family"))
+    return ClusterState(process=process, family=family, **record)
 
 
 def _path(folder: Path, name: str) -> Path:

@@ -18,6 +18,7 @@ from radixroute.cli.cluster import serve
 from radixroute.cli.compile_progress import compilation_shown
 from radixroute.cli.console import complain
 from radixroute.cli.context import Context
+from radixroute.cli.doctor import command as doctor
 from radixroute.cli.events import command as events
 from radixroute.cli.replay import command as replay
 from radixroute.errors import FrontDoorError
@@ -68,5 +69,5 @@ def _before(
     ctx.obj = Context(config_path=config)
 
 
-for commands in (cluster, serve, submit, inspect, policies, events, replay, completion):
+for commands in (cluster, serve, submit, inspect, doctor, policies, events, replay, completion):
     commands.register(app)

@@ -29,11 +29,12 @@ def context_of(ctx: typer.Context) -> Context:
     return Context(config_path=None) if found is None else found
 
 
-def config_for(ctx: typer.Context, router: str | None, name: str | None) -> Config:
+def config_for(
+    ctx: typer.Context, router: str | None, name: str | None, more: Sequence[Given] = ()
+) -> Config:
     """The settings of a command that talks to a router: at an address, or of a named cluster."""
     if router is not None and name is not None:
         raise BadInput("give --router or --name; not both")
     flags = {"--router": ("client.router", router), "--name": ("cluster.name", name)}
-    return context_of(ctx).config(
-        [flag(key, value, typed) for typed, (key, value) in flags.items() if value is not None]
-    )
+    given = [flag(key, value, typed) for typed, (key, value) in flags.items() if value is not None]
+    return context_of(ctx).config([*given, *more])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import Keys, WorkerId
+from radixroute.radix.keys.scope import UNSCOPED
 from radixroute.router.core.requests import Request
 
 # An entry without its keys: measured at 290 bytes, ids and numbers included.
@@ -34,6 +35,7 @@ class EndedRequest:
     cached_tokens: int  # of the prompt, as its first worker reported
     predicted_tokens: int  # of the prompt, that were thought to be cached there
     keys: Keys  # of the prompt's full blocks
+    is_scoped: bool = False  # something of its own keeps its blocks apart from those of others
 
     @property
     def n_bytes(self) -> int:
@@ -92,6 +94,7 @@ class RequestLog:
             cached_tokens=request.cached_tokens,
             predicted_tokens=request.predicted_tokens,
             keys=spec.keys,
+            is_scoped=spec.scope != UNSCOPED,
         )
         self._entries.append(entry)
         self._bytes += entry.n_bytes

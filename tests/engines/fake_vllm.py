@@ -13,7 +13,8 @@ CORE_DEAD = "EngineCore encountered an issue. See stack trace (above) for the ro
 
 class FakeVllm(FakeEngine):
     def may_have(self) -> None:
-        self.says_block_size = True
+        self.says_block_size = self.keeps_salts = True
+        self.hwm = 100_000
 
     def kill_core(self) -> None:
         """Its EngineCore dies: open streams say so, and nothing more is computed."""
@@ -67,7 +68,8 @@ class FakeVllm(FakeEngine):
         replay = {"replay_endpoint": f"tcp://*:{router}"} if self.has_replay else {}
         return {
             "0": {"enable_kv_cache_events": True, "publisher": "zmq", "topic": "kv-events"}
-            | {"endpoint": f"tcp://*:{pub}", "buffer_steps": 10000, **replay}
+            | {"endpoint": f"tcp://*:{pub}", "hwm": self.hwm, "max_queue_size": 100_000, **replay}
+            | {"buffer_steps": self.buffer_steps}
         }
 
     def _complete(self, body: dict[str, Any], headers: dict[str, str]) -> Reply:
@@ -84,11 +86,12 @@ class FakeVllm(FakeEngine):
             return error(400, "BadRequestError", "This model's maximum context length is less.")
         if not body["temperature"] >= 0 or body["seed"] >= 2**63:
             return error(400, "BadRequestError", "out of range")
+        salt = body.get("cache_salt", "") if self.keeps_salts else ""
         run = Run(
             body,
             list(prompt),
             body["max_tokens"],
-            Extra(lora, body.get("cache_salt", "")),
+            Extra(lora, salt),
             temperature=body["temperature"],
             seed=body["seed"],
             min_tokens=body["min_tokens"],

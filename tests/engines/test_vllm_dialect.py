@@ -59,7 +59,12 @@ def test_the_statement_of_a_noted_server():
     said = VllmDialect().statement(facts(), "10.0.0.7")
     assert (said.model, said.version, said.root) == ("smol", "0.32.0", "/path/of/model")
     assert (said.max_model_len, said.block_size, said.kv_blocks) == (2048, 32, 71)
-    place = EventPlace(0, "tcp://10.0.0.7:23811", "tcp://10.0.0.7:23812", "kv-events")
+    place = EventPlace(
+        *(0, "tcp://10.0.0.7:23811", "tcp://10.0.0.7:23812", "kv-events"),
+        buffer_steps=10_000,
+        hwm=100_000,
+        queue_len=100_000,
+    )
     assert said.places == (place,)
     assert said.kv_dtype == ""  # auto: of the model's own
 

@@ -113,6 +113,11 @@ class Script:
     explanation: Any = field(default_factory=lambda: EXPLANATION)
     logs: list[pb.RequestLogResponse] = field(default_factory=list)  # the last one stays
     log_asked: list[int] = field(default_factory=list)
+    info: pb.RouterInfoResponse = field(
+        default_factory=lambda: pb.RouterInfoResponse(
+            model="m", policy="radix", counters={"drops": 2**60}
+        )
+    )
 
 
 class FakeRouter(rpc.RouterServicer):
@@ -147,7 +152,7 @@ class FakeInspect(rpc.InspectServicer):
         return logs.pop(0) if len(logs) > 1 else logs[0]
 
     def RouterInfo(self, request, context):
-        return pb.RouterInfoResponse(model="m", policy="radix", counters={"drops": 2**60})
+        return self.script.info
 
 
 def _refuse(script, context):

@@ -71,6 +71,7 @@ class EventFollower:
         self.has_replay = False  # somebody answered for what was missed
         self.is_cut = False  # blocks are held that it cannot know of: the engine is to tell again
         self.breaks = 0  # times that the link was lost, or the engine's count began anew
+        self.known_from = self.next_seq = 0  # it knows the batches between
         self.batches = 0
         self.malformed = 0  # messages
         self.drops: Mapping[str, int] = {}  # whatever was not believed, by reason
@@ -128,6 +129,7 @@ class EventFollower:
         self._restarts = stream.counters.restarts
         self.is_begun = connection.is_up and stream.is_begun
         self.is_whole = stream.is_whole
+        self.known_from, self.next_seq = stream.known_from, stream.next_seq
         self.drops = {**stream.drops(), "malformed": self.malformed}
         events, self._ready = self._ready, []
         if events:

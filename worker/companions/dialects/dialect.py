@@ -64,6 +64,10 @@ class EventPlace:
     events: str
     replay: str = ""
     topic: str = ""
+    # As its engine is set; 0: it does not say.
+    buffer_steps: int = 0  # batches that it keeps to be asked for again
+    hwm: int = 0  # messages that a slow listener may lag before it loses some
+    queue_len: int = 0  # batches between engine and socket
 
 
 @dataclass(frozen=True, slots=True)

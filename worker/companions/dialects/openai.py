@@ -20,7 +20,7 @@ from radixroute.worker.companions.dialects.common.completions import (
     CompletionReader,
     of_status,
 )
-from radixroute.worker.companions.dialects.common.models import MODELS, models_of
+from radixroute.worker.companions.dialects.common.models import MODELS, models_of, no_model
 from radixroute.worker.companions.dialects.common.passages import OpenAIPassages
 from radixroute.worker.companions.dialects.common.tokenizing import tokenize, tokens_of
 from radixroute.worker.companions.dialects.dialect import (
@@ -31,7 +31,6 @@ from radixroute.worker.companions.dialects.dialect import (
     Heard,
     Statement,
 )
-from radixroute.worker.companions.join.findings import JoinRefused, finding
 from radixroute.worker.engine.engine import EngineRequest
 
 KIND: Final = "openai"
@@ -72,7 +71,7 @@ class OpenAiDialect:
         models = models_of(answers[MODELS])
         base = next((model for model in models if model.parent is None), None)
         if base is None:
-            raise JoinRefused(finding("models", kind=KIND))
+            raise no_model(answers[MODELS], KIND)
         return Statement(
             kind=KIND,
             model=base.id,

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from radixroute.worker.companions.dialects.common.models import MODELS, models_of
+from radixroute.worker.companions.dialects.common.models import MODELS, models_of, no_model
 from radixroute.worker.companions.dialects.common.places import on_host, reachable
 from radixroute.worker.companions.dialects.common.prometheus import samples, total
 from radixroute.worker.companions.dialects.dialect import (
@@ -18,7 +18,6 @@ from radixroute.worker.companions.dialects.dialect import (
     EventPlace,
     Statement,
 )
-from radixroute.worker.companions.join.findings import JoinRefused, finding
 
 KIND: Final = "sglang"
 METRICS: Final = "/metrics"
@@ -78,7 +77,7 @@ def statement(answers: Answers, host: str) -> Statement:
     info = _info(answers)
     base = next((model for model in models if model.parent is None), None)
     if info is None or base is None:
-        raise JoinRefused(finding("models", kind=KIND))
+        raise no_model(answers[MODELS], KIND)
     config = _config(info)
     page = (info.kv_events.block_size if info.kv_events else 0) or info.page_size or 0
     dtype = info.kv_cache_dtype or ""

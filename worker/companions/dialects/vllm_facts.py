@@ -2,7 +2,7 @@
 
 import msgspec
 
-from radixroute.worker.companions.dialects.common.models import MODELS, models_of
+from radixroute.worker.companions.dialects.common.models import MODELS, models_of, no_model
 from radixroute.worker.companions.dialects.common.places import reachable
 from radixroute.worker.companions.dialects.common.prometheus import samples, total
 from radixroute.worker.companions.dialects.dialect import (
@@ -12,7 +12,6 @@ from radixroute.worker.companions.dialects.dialect import (
     EventPlace,
     Statement,
 )
-from radixroute.worker.companions.join.findings import JoinRefused, finding
 
 HEALTH = "/health"
 METRICS = "/metrics"
@@ -32,6 +31,9 @@ class _Source(msgspec.Struct):
     replay_endpoint: str | None = None
     topic: str = ""
     enable_kv_cache_events: bool = True
+    buffer_steps: int | None = None
+    hwm: int | None = None
+    max_queue_size: int | None = None
 
 
 class _Version(msgspec.Struct):
@@ -42,7 +44,7 @@ def statement(answers: Answers, host: str) -> Statement:
     models = models_of(answers[MODELS])
     base = next((model for model in models if model.parent is None), None)
     if base is None:
-        raise JoinRefused(finding("models"))
+        raise no_model(answers[MODELS], "vllm")
     cache = samples(answers[METRICS].body, [_CACHE])[_CACHE]
     labels = cache[0].labels if cache else {}
     blocks = _number(labels.get("num_gpu_blocks"))
@@ -99,6 +101,9 @@ def _places(answer: Answer, host: str) -> tuple[EventPlace, ...]:
             reachable(source.endpoint, host),
             reachable(source.replay_endpoint or "", host),
             source.topic,
+            buffer_steps=max(0, source.buffer_steps or 0),
+            hwm=max(0, source.hwm or 0),
+            queue_len=max(0, source.max_queue_size or 0),
         )
         for rank, source in sorted(sources.items())
         if rank.isdecimal() and source.endpoint and source.enable_kv_cache_events

@@ -5,4 +5,5 @@ trying_out.py   `TryingOut`: canaries, and what became of them
 joined.py       `Joined`: one that passed
 checklist.py    the checks, in order: each looks at what was said, and finds or does not
 findings.py     codes and sentences of what is found, each with the flag that mends it
+examination.py  `examine`: all of it without joining, and all that is found, not the first alone
 """

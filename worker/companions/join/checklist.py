@@ -1,18 +1,18 @@
 """The checklist: what an engine said, and how it did on trial, against what must hold. Pure.
 
-Each check raises `JoinRefused` with the first thing that is wrong. Tokens are compared whole; a
-finding names the probe by its number, never its text.
+What is wrong is found in order; each check raises `JoinRefused` with the first of it. Tokens are
+compared whole; a finding names the probe by its number, never its text.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.block_keys import as_tokens
 from radixroute.worker.companions.dialects.dialect import EventPlace, Statement
-from radixroute.worker.companions.join.findings import JoinRefused, finding
+from radixroute.worker.companions.join.findings import Finding, JoinRefused, finding
 from radixroute.worker.companions.settings import CompanionSettings
 
 TEXTS: Final = (
@@ -49,18 +49,23 @@ class Trial:
 
 
 def check_statement(statement: Statement, settings: CompanionSettings) -> None:
+    _refuse_first(statement_findings(statement, settings))
+
+
+def statement_findings(statement: Statement, settings: CompanionSettings) -> Iterator[Finding]:
+    """All that is wrong with what it says, the first what a join is refused for."""
     kind, is_told = statement.kind, place_of(statement, settings) is not None
     is_believed = not is_told and (settings.allow_no_events or not statement.could_tell_events)
     if not (statement.block_size or settings.block_size or is_believed):
-        raise JoinRefused(finding("block_size", kind=kind))
+        yield finding("block_size", kind=kind)
     differs = settings.block_size and statement.block_size not in (0, settings.block_size)
     if differs and not is_believed:
         detail = f"{statement.block_size} there, {settings.block_size} here"
-        raise JoinRefused(finding("block_size_differs", detail, kind=kind))
+        yield finding("block_size_differs", detail, kind=kind)
     if not (statement.max_model_len or settings.max_model_len):
-        raise JoinRefused(finding("max_model_len", kind=kind))
+        yield finding("max_model_len", kind=kind)
     if statement.could_tell_events and not settings.allow_no_events:
-        _check_events(statement, settings)
+        yield from _event_findings(statement, settings)
 
 
 def place_of(statement: Statement, settings: CompanionSettings) -> EventPlace | None:
@@ -76,21 +81,21 @@ def block_size_of(statement: Statement, settings: CompanionSettings) -> int:
     return settings.block_size or own or BELIEVED_BLOCK
 
 
-def _check_events(statement: Statement, settings: CompanionSettings) -> None:
-    kind = statement.kind
+def _event_findings(statement: Statement, settings: CompanionSettings) -> Iterator[Finding]:
+    kind, places = statement.kind, _places(statement, settings)
     if not statement.has_prefix_cache:
-        raise JoinRefused(finding("prefix_caching", kind=kind))
+        yield finding("prefix_caching", kind=kind)
     if statement.block_size == 1:
-        raise JoinRefused(finding("page_size", kind=kind))
-    places = _places(statement, settings)
+        yield finding("page_size", kind=kind)
     if not places:
-        raise JoinRefused(finding("events", kind=kind))
+        yield finding("events", kind=kind)
+        return
     if len(places) > 1:
-        raise JoinRefused(finding("ranks", f"{len(places)} ranks", kind=kind))
+        yield finding("ranks", f"{len(places)} ranks", kind=kind)
     if statement.adapters and not statement.are_adapters_told:
-        raise JoinRefused(finding("adapters", kind=kind))
+        yield finding("adapters", kind=kind)
     if not places[0].replay and not settings.allow_no_replay:
-        raise JoinRefused(finding("replay", kind=kind))
+        yield finding("replay", kind=kind)
 
 
 def _places(statement: Statement, settings: CompanionSettings) -> tuple[EventPlace, ...]:
@@ -132,17 +137,27 @@ def canary_prompt(
 def check_trial(
     trial: Trial, statement: Statement, settings: CompanionSettings, block_size: int
 ) -> None:
+    _refuse_first(_trial_findings(trial, statement, settings, block_size))
+
+
+def _trial_findings(
+    trial: Trial, statement: Statement, settings: CompanionSettings, block_size: int
+) -> Iterator[Finding]:
     kind = statement.kind
     if trial.is_refused and not statement.could_tell_events:
-        raise JoinRefused(finding("prompts", kind=kind))
+        yield finding("prompts", kind=kind)
     if not trial.has_ended:
-        raise JoinRefused(finding("canary", kind=kind))
-    if not trial.has_token_ids and statement.could_tell_events:
-        raise JoinRefused(finding("token_ids", kind=kind))
+        yield finding("canary", kind=kind)
+    elif not trial.has_token_ids and statement.could_tell_events:
+        yield finding("token_ids", kind=kind)
+    wanted = block_size if statement.could_tell_events else 1  # its own blocks may be larger
     if trial.second_cached is None:
         if not settings.allow_no_cached_tokens:
-            raise JoinRefused(finding("cached_tokens", kind=kind))
-        return
-    wanted = block_size if statement.could_tell_events else 1  # its own blocks may be larger
-    if trial.second_cached < wanted and not settings.allow_no_events:
-        raise JoinRefused(finding("prefix_caching", kind=kind))
+            yield finding("cached_tokens", kind=kind)
+    elif trial.second_cached < wanted and not settings.allow_no_events:
+        yield finding("prefix_caching", kind=kind)
+
+
+def _refuse_first(found: Iterator[Finding]) -> None:
+    for one in found:
+        raise JoinRefused(one)

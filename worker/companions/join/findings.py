@@ -1,11 +1,12 @@
 """Findings: what is wrong with an engine that wants to join, each with the flag that mends it.
 
-A table of codes and sentences, with what other kinds of engines call their flags beside vLLM's;
-`checklist` decides which of them holds.
+A table of codes, each with what is wrong and what mends it, and with what other kinds of engines
+call that beside vLLM; `checklist` decides which of them holds. `radixroute doctor` shows the same
+ones without joining.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from radixroute.worker.errors import StartFailed
@@ -14,98 +15,153 @@ _EVENTS_FLAG: Final = (
     '--kv-events-config \'{"enable_kv_cache_events":true,"publisher":"zmq",'
     '"endpoint":"tcp://*:5557","replay_endpoint":"tcp://*:5558","topic":"kv-events"}\''
 )
-
-_SENTENCES: Final = {
-    "unreachable": "nothing answers; start the engine, or mend the URL",
-    "key": "it wants a key: give companion.api_key_file the file with the engine's --api-key",
-    "models": "it names no model at /v1/models: is it a server of the kind that was said?",
-    "block_size": "it does not say its block size at /metrics: start it without "
-    "--disable-log-stats, or give companion.block_size",
-    "block_size_differs": "its blocks have another size than companion.block_size: start it with "
-    "the --block-size that the fleet has",
-    "max_model_len": "it does not say how long a request may be: give companion.max_model_len",
-    "folder": "its model folder is not on this machine: give companion.model a folder with its "
-    "tokenizer.json and config.json",
-    "tokenizer": "it makes other tokens of a text than the tokenizer here: give companion.model "
-    "the folder that the engine serves, or start the engine with --tokenizer of that folder",
-    "template": "it makes other tokens of a chat than the template here: give companion.model the "
-    "folder that the engine serves, or start the engine with --chat-template of that folder",
-    "events": f"it sends no cache events: start it with {_EVENTS_FLAG}, or set "
-    "companion.allow_no_events",
-    "events_silent": "nothing was heard of what it cached: is the endpoint of its "
-    "--kv-events-config reachable from here? Or set companion.allow_no_events",
-    "events_differ": "its events tell of other tokens than it was sent: is the endpoint of its "
-    "--kv-events-config that of this engine?",
-    "replay": 'nothing answers for events that were missed: add "replay_endpoint" to its '
-    f"--kv-events-config, as in {_EVENTS_FLAG}, or set companion.allow_no_replay",
-    "cached_tokens": "it does not tell how much of a prompt was cached: start it with "
-    "--enable-prompt-tokens-details, or set companion.allow_no_cached_tokens",
-    "prefix_caching": "it keeps nothing of a prompt for the next one: start it with "
-    "--enable-prefix-caching, or set companion.allow_no_events",
-    "page_size": "each of its pages holds one token, so that every token would be a block: start "
-    "it with --page-size 16",
-    "adapters": "its events do not tell blocks of an adapter from the model's own: add "
-    '"format":"dynamo" to its --kv-events-config, start it without adapters, or set '
-    "companion.allow_no_events",
-    "ranks": "it has several data-parallel ranks, and a companion follows one: start engines with "
-    "--data-parallel-size 1 and give each its URL, or set companion.allow_no_events",
-    "canary": "it does not answer a prompt of a few blocks",
-    "prompts": "it takes no prompt of token ids at /v1/completions, or none whose usage is told in "
-    "a stream: companions need a server that does",
-    "token_ids": "it returns no token ids: vLLM 0.10.2 or later does",
-}
-
 _SGLANG_EVENTS: Final = (
     '--kv-events-config \'{"publisher":"zmq","endpoint":"tcp://*:5557",'
     '"replay_endpoint":"tcp://*:5558"}\''
 )
 
-# Where another kind of engine is mended otherwise.
-_OF_KIND: Final[Mapping[str, Mapping[str, str]]] = {
-    "sglang": {
-        "models": "it says nothing of itself at /server_info or /v1/models: is it an SGLang "
-        "server, and not one behind another? Or set companion.dialect to openai",
-        "block_size": "it does not say its page size: give companion.block_size",
-        "block_size_differs": "its blocks have another size than companion.block_size: start it "
-        "with the --page-size that the fleet has",
-        "events": f"it sends no cache events: start it with {_SGLANG_EVENTS}, or set "
+_SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
+    "unreachable": ("nothing answers", "start the engine, or mend the URL"),
+    "key": ("it wants a key", "give companion.api_key_file the file with the engine's --api-key"),
+    "models": ("it names no model at /v1/models", "is it a server of the kind that was said?"),
+    "block_size": (
+        "it does not say its block size at /metrics",
+        "start it without --disable-log-stats, or give companion.block_size",
+    ),
+    "block_size_differs": (
+        "its blocks have another size than companion.block_size",
+        "start it with the --block-size that the fleet has",
+    ),
+    "max_model_len": (
+        "it does not say how long a request may be",
+        "give companion.max_model_len",
+    ),
+    "folder": (
+        "its model folder is not on this machine",
+        "give companion.model a folder with its tokenizer.json and config.json",
+    ),
+    "tokenizer": (
+        "it makes other tokens of a text than the tokenizer here",
+        "give companion.model the folder that the engine serves, or start the engine with "
+        "--tokenizer of that folder",
+    ),
+    "template": (
+        "it makes other tokens of a chat than the template here",
+        "give companion.model the folder that the engine serves, or start the engine with "
+        "--chat-template of that folder",
+    ),
+    "events": (
+        "it sends no cache events",
+        f"start it with {_EVENTS_FLAG}, or set companion.allow_no_events",
+    ),
+    "events_silent": (
+        "nothing was heard of what it cached",
+        "is the endpoint of its --kv-events-config reachable from here? Or set "
         "companion.allow_no_events",
-        "replay": 'nothing answers for events that were missed: add "replay_endpoint" to its '
-        f"--kv-events-config, as in {_SGLANG_EVENTS}, or set companion.allow_no_replay",
-        "tokenizer": "it makes other tokens of a text than the tokenizer here: give "
-        "companion.model the folder that the engine serves, or start the engine with "
-        "--tokenizer-path of that folder",
-        "cached_tokens": "it does not tell how much of a prompt was cached: SGLang 0.4 or later "
-        "does, or set companion.allow_no_cached_tokens",
-        "prefix_caching": "it keeps nothing of a prompt for the next one: start it without "
-        "--disable-radix-cache, or set companion.allow_no_events",
-        "ranks": "it has several data-parallel ranks, and a companion follows one: start engines "
-        "with --dp-size 1 and give each its URL, or set companion.allow_no_events",
-        "token_ids": "it returns no token ids at /generate: is it a server of language models?",
+    ),
+    "events_differ": (
+        "its events tell of other tokens than it was sent",
+        "is the endpoint of its --kv-events-config that of this engine?",
+    ),
+    "replay": (
+        "nothing answers for events that were missed",
+        f'add "replay_endpoint" to its --kv-events-config, as in {_EVENTS_FLAG}, or set '
+        "companion.allow_no_replay",
+    ),
+    "cached_tokens": (
+        "it does not tell how much of a prompt was cached",
+        "start it with --enable-prompt-tokens-details, or set companion.allow_no_cached_tokens",
+    ),
+    "prefix_caching": (
+        "it keeps nothing of a prompt for the next one",
+        "start it with --enable-prefix-caching, or set companion.allow_no_events",
+    ),
+    "page_size": (
+        "each of its pages holds one token, so that every token would be a block",
+        "start it with --page-size 16",
+    ),
+    "adapters": (
+        "its events do not tell blocks of an adapter from the model's own",
+        'add "format":"dynamo" to its --kv-events-config, start it without adapters, or set '
+        "companion.allow_no_events",
+    ),
+    "ranks": (
+        "it has several data-parallel ranks, and a companion follows one",
+        "start engines with --data-parallel-size 1 and give each its URL, or set "
+        "companion.allow_no_events",
+    ),
+    "canary": (
+        "it does not answer a prompt of a few blocks",
+        "look at its log, and ask its /v1/completions for one token",
+    ),
+    "prompts": (
+        "it takes no prompt of token ids at /v1/completions, or none whose usage is told in a "
+        "stream",
+        "companions need a server that does",
+    ),
+    "token_ids": ("it returns no token ids", "vLLM 0.10.2 or later does"),
+    "salt": (
+        "requests with different cache salts share its blocks",
+        "start a version that takes cache_salt: until then cache_salt and tenants keep nothing "
+        "apart",
+    ),
+}
+
+# Where of another kind of engine something else is wrong, or it is mended otherwise.
+_PROBLEMS: Final[Mapping[str, Mapping[str, str]]] = {
+    "sglang": {
+        "models": "it says nothing of itself at /server_info or /v1/models",
+        "block_size": "it does not say its page size",
+        "token_ids": "it returns no token ids at /generate",
+    },
+}
+_REMEDIES: Final[Mapping[str, Mapping[str, str]]] = {
+    "sglang": {
+        "models": "is it an SGLang server, and not one behind another? Or set companion.dialect to "
+        "openai",
+        "block_size": "give companion.block_size",
+        "block_size_differs": "start it with the --page-size that the fleet has",
+        "events": f"start it with {_SGLANG_EVENTS}, or set companion.allow_no_events",
+        "replay": f'add "replay_endpoint" to its --kv-events-config, as in {_SGLANG_EVENTS}, or '
+        "set companion.allow_no_replay",
+        "tokenizer": "give companion.model the folder that the engine serves, or start the engine "
+        "with --tokenizer-path of that folder",
+        "cached_tokens": "SGLang 0.4 or later does, or set companion.allow_no_cached_tokens",
+        "prefix_caching": "start it without --disable-radix-cache, or set "
+        "companion.allow_no_events",
+        "ranks": "start engines with --dp-size 1 and give each its URL, or set "
+        "companion.allow_no_events",
+        "canary": "look at its log, and ask its /generate for one token",
+        "token_ids": "is it a server of language models?",
     },
     "openai": {
-        "models": "it names no model at /v1/models: is it an OpenAI-compatible server?",
-        "tokenizer": "it makes other tokens of a text than the tokenizer here: give "
-        "companion.model the folder of the model that it serves",
-        "template": "it makes other tokens of a chat than the template here: give companion.model "
-        "the folder of the model that it serves, with its template",
-        "folder": "its model folder is not on this machine: give companion.model one with the "
-        "model's tokenizer.json and config.json",
-        "cached_tokens": "it does not tell how much of a prompt was cached: start it so that "
-        "usage.prompt_tokens_details.cached_tokens is told (vLLM: --enable-prompt-tokens-details, "
-        "SGLang: --enable-cache-report), or set companion.allow_no_cached_tokens",
-        "prefix_caching": "it keeps nothing of a prompt for the next one: start it with its prefix "
-        "cache on, or set companion.allow_no_events",
+        "models": "is it an OpenAI-compatible server?",
+        "tokenizer": "give companion.model the folder of the model that it serves",
+        "template": "give companion.model the folder of the model that it serves, with its "
+        "template",
+        "folder": "give companion.model one with the model's tokenizer.json and config.json",
+        "cached_tokens": "start it so that usage.prompt_tokens_details.cached_tokens is told "
+        "(vLLM: --enable-prompt-tokens-details, SGLang: --enable-cache-report), or set "
+        "companion.allow_no_cached_tokens",
+        "prefix_caching": "start it with its prefix cache on, or set companion.allow_no_events",
     },
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong. `text` is a fixed sentence with what to do."""
+    """One thing that is wrong: fixed sentences of what it is and of what to do."""
 
     code: str
-    text: str
+    problem: str
+    remedy: str
+    detail: str = ""
+
+    @property
+    def text(self) -> str:
+        """In one line."""
+        line = f"{self.problem}: {self.remedy}"
+        return f"{line} ({self.detail})" if self.detail else line
 
 
 class JoinRefused(StartFailed):
@@ -118,8 +174,24 @@ class JoinRefused(StartFailed):
 
 def finding(code: str, detail: str = "", *, kind: str = "") -> Finding:
     """`kind`: of the engine, by its dialect."""
-    text = _OF_KIND.get(kind, {}).get(code, _SENTENCES[code])
-    return Finding(code, f"{text} ({detail})" if detail else text)
+    problem, remedy = _SENTENCES[code]
+    problem = _PROBLEMS.get(kind, {}).get(code, problem)
+    return Finding(code, problem, _REMEDIES.get(kind, {}).get(code, remedy), detail)
+
+
+def finding_in(text: str) -> Finding | None:
+    """What a refusal says, which comes as text from another process."""
+    for one in _all():
+        _, found, rest = text.partition(one.text)
+        if found:
+            return replace(one, detail=rest.strip().removeprefix("(").removesuffix(")"))
+    return None
+
+
+def _all() -> list[Finding]:
+    """Of each kind of engine. Longer ones first: one may begin another."""
+    every = {finding(code, kind=kind) for kind in ("", *_REMEDIES) for code in _SENTENCES}
+    return sorted(every, key=lambda one: len(one.text), reverse=True)
 
 
 CODES: Final = tuple(_SENTENCES)

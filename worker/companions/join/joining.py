@@ -40,7 +40,7 @@ from radixroute.worker.settings import WorkerSettings
 _ASK_AGAIN_S: Final = 0.25
 _COUNT_S: Final = 60.0  # the first step of an engine may compile
 _FINGERPRINT_BYTES: Final = 16
-_NO_STATUS: Final = (0, 502, 503, 504)  # of a server that is not there yet, or not up
+NO_STATUS: Final = (0, 502, 503, 504)  # of a server that is not there yet, or not up
 
 
 class Joining:
@@ -88,7 +88,7 @@ class Joining:
         """What it speaks is found out on the way."""
         if self._settings.dialect == detecting.AUTO:
             first = await http.ask(detecting.FIRST)
-            if first.status in _NO_STATUS:
+            if first.status in NO_STATUS:
                 return False
             answers = {**await _answers(http, detecting.REST), detecting.FIRST.path: first}
             try:
@@ -98,20 +98,37 @@ class Joining:
         answer = await http.ask(self._dialect.health())
         return answer.is_ok or 400 <= answer.status < 500  # which says more than that it is down
 
+    async def health(self, http: EngineHttp) -> tuple[str, int]:
+        """Where it is asked whether it is well, and the status of its answer; 0: there is none."""
+        asked = self._dialect.health()
+        return asked.path, (await http.ask(asked)).status
+
     async def ask(self, http: EngineHttp) -> Joined:
         """What it is, and whether that can be a worker."""
         try:
-            answers = await _answers(http, self._dialect.questions())
-            statement = self._dialect.statement(answers, self._address.host)
+            statement = await self.statement(http)
             check_statement(statement, self._settings)
-            loop = asyncio.get_running_loop()
-            tokenizer = self._tokenizer
-            if tokenizer is None:
-                tokenizer = await loop.run_in_executor(None, self._load_tokenizer, statement)
-            await self._compare_tokens(http, tokenizer, statement)
-            await loop.run_in_executor(None, warm)
+            tokenizer = await self.load_tokenizer(statement)
+            await self.compare_tokens(http, tokenizer, statement)
+            await asyncio.get_running_loop().run_in_executor(None, warm)
         except JoinRefused as error:
             raise JoinRefused(error.finding, self.url) from error
+        return self.joined(statement, tokenizer)
+
+    async def statement(self, http: EngineHttp) -> Statement:
+        """What it says it is."""
+        answers = await _answers(http, self._dialect.questions())
+        return self._dialect.statement(answers, self._address.host)
+
+    async def load_tokenizer(self, statement: Statement) -> Tokenizer:
+        """The one that was given, else that of the folder that settings or engine name."""
+        if self._tokenizer is not None:
+            return self._tokenizer
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self._load_tokenizer, statement)
+
+    def joined(self, statement: Statement, tokenizer: Tokenizer) -> Joined:
+        """What it is as a worker."""
         info = self._info(statement, tokenizer)
         return Joined(
             info=info,
@@ -132,7 +149,7 @@ class Joining:
         except JoinRefused as error:
             raise JoinRefused(error.finding, self.url) from error
 
-    async def _compare_tokens(
+    async def compare_tokens(
         self, http: EngineHttp, tokenizer: Tokenizer, statement: Statement
     ) -> None:
         for number, text in enumerate(TEXTS, 1):
@@ -163,6 +180,13 @@ class Joining:
                 return  # nor how many
             theirs.append(n)
         check_counts([len(tokenizer.encode(text)) for text in TEXTS], theirs, statement.kind)
+
+    async def takes_chats(self, http: EngineHttp, statement: Statement) -> bool | None:
+        """Whether it makes tokens of a chat. None: it cannot be asked for tokens at all."""
+        if await self._tokens(http.ask(self._dialect.tokenize(TEXTS[0], statement.model))) is None:
+            return None
+        asked = self._dialect.tokenize_chat(CHATS[0], statement.model)
+        return await self._tokens(http.ask(asked)) is not None
 
     async def _tokens(self, asking: Any) -> list[int] | None:
         answer: Answer = await asking

@@ -70,15 +70,15 @@ class TryingOut:
         info = joined.info
         at_least = BELIEVED_CANARY if follower is None else 0
         prompt = canary_prompt(info.block_size, info.vocab_size, info.max_model_len, at_least)
-        trial = _trial([await self._run(_canary(n, prompt)) for n in (1, 2)])
+        trial = _trial([await self.send_canary(prompt) for _ in range(2)])
         check_trial(trial, joined.statement, self._settings, info.block_size)
         is_told = follower is not None and (
             await self._is_told(mirror, prompt) or await self._is_told_again(mirror, follower)
         )
         if joined.statement.keeps_salts_apart is None:
-            salted = await self._run(_canary(4, prompt, _SALTED))
+            salted = await self.send_canary(prompt, _SALTED)
             last = salted[-1] if salted else Heard()
-            joined = replace(joined, keeps_salts_apart=_told(salted) == 0 and _is_whole(last))
+            joined = replace(joined, keeps_salts_apart=cached_of(salted) == 0 and _is_whole(last))
         is_believed = not is_told and trial.has_found
         texts = None
         if not trial.has_token_ids:
@@ -101,14 +101,18 @@ class TryingOut:
         info = self._joined.info
         prompt = canary_prompt(info.block_size, info.vocab_size, info.max_model_len)
         if follower.is_cut:
-            await self._run(_canary(3, prompt))
+            await self.send_canary(prompt)
         is_told = follower.is_cut and await self._is_told(mirror, prompt)
         if not is_told and not self._settings.allow_no_events:
             code = "events_differ" if follower.batches else "events_silent"
             raise JoinRefused(finding(code, kind=self._joined.statement.kind))
         return is_told
 
-    async def _run(self, request: EngineRequest) -> list[Heard]:
+    async def send_canary(self, prompt: Tokens, scope: RequestScope = UNSCOPED) -> list[Heard]:
+        """One token after this prompt: all that was heard, in some time."""
+        sampling = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True)
+        call_id = f"rr-canary-{time.monotonic_ns():x}"
+        request = EngineRequest(call_id, 0, "", prompt, sampling, _NO_TOKENS, scope=scope)
         heard: list[Heard] = []
         is_over = asyncio.Event()
 
@@ -118,7 +122,6 @@ class TryingOut:
                 is_over.set()
 
         dialect = self._joined.dialect
-        call_id = f"rr-canary-{time.monotonic_ns():x}"
         ask = dialect.call(request, call_id, self._joined.statement.model)
         exchange = self._http.send(ask, Listening(dialect.reader(), dialect.refusal, hear))
         try:
@@ -130,18 +133,13 @@ class TryingOut:
         return heard
 
 
-def _canary(number: int, prompt: Tokens, scope: RequestScope = UNSCOPED) -> EngineRequest:
-    sampling = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True)
-    return EngineRequest(f"canary-{number}", 0, "", prompt, sampling, _NO_TOKENS, scope=scope)
-
-
 def _trial(ends: list[list[Heard]]) -> Trial:
     lasts = [heard[-1] if heard else Heard() for heard in ends]
     return Trial(
         has_ended=all(_is_whole(last) for last in lasts),
         has_token_ids=all(any(one.token_ids for one in heard) for heard in ends),
-        first_cached=_told(ends[0]),
-        second_cached=_told(ends[-1]),
+        first_cached=cached_of(ends[0]),
+        second_cached=cached_of(ends[-1]),
         is_refused=any(last.finish is FinishReason.INVALID for last in lasts),
     )
 
@@ -150,7 +148,7 @@ def _is_whole(last: Heard) -> bool:
     return last.finish in (FinishReason.LENGTH, FinishReason.STOP)
 
 
-def _told(heard: list[Heard]) -> int | None:
+def cached_of(heard: list[Heard]) -> int | None:
     """Cached tokens, wherever in an answer they are told."""
     return next((one.cached_tokens for one in heard if one.cached_tokens is not None), None)
 

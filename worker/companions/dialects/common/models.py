@@ -32,3 +32,9 @@ def models_of(answer: Answer) -> list[Model]:
         return msgspec.json.decode(answer.body, type=_Models).data if answer.is_ok else []
     except msgspec.MsgspecError:
         return []
+
+
+def no_model(answer: Answer, kind: str) -> JoinRefused:
+    """That it named none, to be raised; with the status where that is why."""
+    detail = "" if answer.is_ok else f"{MODELS} answers {answer.status}"
+    return JoinRefused(finding("models", detail, kind=kind))

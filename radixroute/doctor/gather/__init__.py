@@ -1,0 +1,11 @@
+"""Gathering: the edge of the doctor. Asks and looks, judges nothing, changes nothing.
+
+What does not answer, or may not be read, is left out: that is no fault by itself.
+
+    gathering.py   `gather`: all of it, for one run of the command
+    routers.py     a router and its workers, twice
+    engines.py     engines, examined
+    listeners.py   who else can connect to the fleet's ports
+    sockets.py     ports of this machine, and short exchanges over them
+    machine.py     this machine, and what its clusters were started with
+"""

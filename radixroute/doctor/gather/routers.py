@@ -1,0 +1,121 @@
+"""A router and its workers: what they say of themselves, asked twice with some time between."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+
+from radixroute.client import OPTIONS, RouterClient
+from radixroute.doctor.evidence import Look, RouterSeen
+from radixroute.doctor.gather.listeners import listeners_of
+from radixroute.doctor.gather.sockets import TIMEOUT_S, get, host_and_port, is_local
+from radixroute.doctor.page import Page
+from radixroute.errors import FrontDoorError
+from radixroute.events.net.bind import is_loopback
+from radixroute.live.request_log_reader import RequestLogReader
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.protos import radixroute_pb2_grpc
+
+MOST_LOGGED: Final = 20_000  # requests, the last ones: a second or two of looking
+MOST_PAGES: Final = 200  # of the log, a megabyte each
+_STUBS: Any = radixroute_pb2_grpc  # generated without annotations
+
+
+@dataclass(frozen=True, slots=True)
+class RouterAt:
+    """How one talks to a router."""
+
+    address: str
+    api_key: str = ""
+    ca_file: str = ""  # empty: without TLS
+
+
+def router_seen(at: RouterAt, seconds: float, *, wants_key: bool | None) -> RouterSeen:
+    """`wants_key`: as its settings say; None: not known. Raises what `RouterClient` raises."""
+    began_s = time.monotonic()
+    with RouterClient(at.address, api_key=at.api_key, ca_file=at.ca_file) as client:
+        is_near = is_local(host_and_port(at.address)[0])
+        before = _look(client, is_near=is_near)
+        log = _log(client)
+        with ThreadPoolExecutor(8) as pool:
+            asked = {
+                one.worker_id: pool.submit(_told, one.address)
+                for one in before.workers
+                if one.address and _is_for_us(one.address, is_near=is_near)
+            }
+            pages = {
+                one.worker_id: pool.submit(_page, one.metrics_address)
+                for one in before.workers
+                if one.metrics_address and _is_for_us(one.metrics_address, is_near=is_near)
+            }
+        time.sleep(max(0.0, began_s + seconds - time.monotonic()))
+        now = _look(client, is_near=is_near)
+    answers = {worker_id: future.result() for worker_id, future in asked.items()}
+    told = {worker_id: answer for worker_id, answer in answers.items() if answer is not None}
+    return RouterSeen(
+        address=at.address,
+        before=before,
+        now=now,
+        seconds=time.monotonic() - began_s,
+        age_s=_age_s(now.page),
+        log=log,
+        told=told,
+        pages={worker_id: future.result() for worker_id, future in pages.items()},
+        unreached=tuple(worker_id for worker_id, answer in answers.items() if answer is None),
+        listeners=listeners_of(
+            at.address, now, told, speaks_tls=bool(at.ca_file), wants_key=wants_key
+        ),
+    )
+
+
+def _look(client: RouterClient, *, is_near: bool) -> Look:
+    info = client.router_info()
+    ends = [one for one in (info.metrics_address, info.http_address) if one]
+    page_at = next((one for one in ends if _is_for_us(one, is_near=is_near)), "")
+    return Look(
+        info=info,
+        workers=tuple(client.list_workers().workers),
+        hits=client.hit_rates(),
+        page=_page(page_at),
+    )
+
+
+def _is_for_us(address: str, *, is_near: bool) -> bool:
+    """The loopback of another machine is not ours."""
+    return is_near or not is_loopback(host_and_port(address)[0])
+
+
+def _age_s(page: Page) -> float | None:
+    began_s = page.total("process_start_time_seconds")
+    return max(0.0, time.time() - began_s) if began_s else None
+
+
+def _page(address: str) -> Page:
+    answer = get(address, "/metrics") if address else None
+    return Page(answer[1]) if answer is not None and answer[0] == 200 else Page()
+
+
+def _log(client: RouterClient) -> tuple[pb.EndedRequest, ...]:
+    """A router that keeps no log has none."""
+    reader, entries = RequestLogReader(), list[pb.EndedRequest]()
+    try:
+        for _ in range(MOST_PAGES):
+            entries += reader.take(client.request_log(reader.after))
+            if not reader.is_behind:
+                break
+    except FrontDoorError:
+        return tuple(entries[-MOST_LOGGED:])
+    return tuple(entries[-MOST_LOGGED:])
+
+
+def _told(address: str) -> pb.GetInfoResponse | None:
+    """What a worker says of itself; None: it does not answer from here."""
+    try:
+        with grpc.insecure_channel(address, options=OPTIONS) as channel:
+            stub = _STUBS.EngineStub(channel)
+            answer: pb.GetInfoResponse = stub.GetInfo(pb.GetInfoRequest(), timeout=TIMEOUT_S)
+            return answer
+    except grpc.RpcError:
+        return None

@@ -1,0 +1,181 @@
+"""Engines beyond their joining: buffers, ports, pools, and how several of them differ."""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from radixroute.doctor.check import Check, Level, Seen
+from radixroute.doctor.evidence import EngineSeen, Evidence
+from radixroute.worker.companions.dialects.dialect import EventPlace, Statement
+
+# Batches; an engine makes one each step, some 100 a second: ten seconds of them, which is what a
+# companion or a network takes to come back. vLLM's own defaults are 10,000 and 100,000.
+FEW_BATCHES: Final = 1000
+
+
+def _places(evidence: Evidence) -> Iterator[tuple[EngineSeen, EventPlace]]:
+    for engine in evidence.engines:
+        statement = engine.examination.statement
+        for place in () if statement is None else statement.places:
+            yield engine, place
+
+
+def _replay_buffer(evidence: Evidence) -> Iterator[Seen]:
+    for engine, place in _places(evidence):
+        kept = engine.examination.kept_batches
+        if 0 < place.buffer_steps < FEW_BATCHES:
+            yield Seen(engine.url, f"its buffer_steps is {place.buffer_steps}")
+        elif kept is not None and kept < FEW_BATCHES:
+            yield Seen(engine.url, f"its replay goes back {kept} batches and no further")
+
+
+def _no_replay(evidence: Evidence) -> Iterator[Seen]:
+    """It was let in without; where it was not, the join says so."""
+    for engine, place in _places(evidence):
+        is_said = any(one.code in ("replay", "ranks") for one in engine.examination.findings)
+        if not place.replay and not is_said:
+            yield Seen(
+                engine.url, "companion.allow_no_replay is set, and it has no replay endpoint"
+            )
+
+
+def _few(read: Callable[[EventPlace], int], name: str, evidence: Evidence) -> Iterator[Seen]:
+    for engine, place in _places(evidence):
+        if 0 < read(place) < FEW_BATCHES:
+            yield Seen(engine.url, f"its {name} is {read(place)}")
+
+
+def _event_port(evidence: Evidence) -> Iterator[Seen]:
+    for engine in evidence.engines:
+        if engine.events_are_wide:
+            yield Seen(engine.url, "its event port takes connections at every address")
+
+
+def _orphan(evidence: Evidence) -> Iterator[Seen]:
+    for engine in evidence.engines:
+        if engine.orphans:
+            pids = ", ".join(map(str, engine.orphans))
+            yield Seen(engine.url, f"nothing answers, and VLLM::EngineCore (pid {pids}) still runs")
+
+
+def _pool(evidence: Evidence) -> Iterator[Seen]:
+    for engine in evidence.engines:
+        said = engine.examination.statement
+        if said is None or not (said.kv_blocks and said.block_size and said.max_model_len):
+            continue
+        tokens = said.kv_blocks * said.block_size
+        if tokens < said.max_model_len:
+            what = f"room for {tokens:,} tokens, requests may have {said.max_model_len:,}"
+            yield Seen(engine.url, what)
+
+
+def _template(evidence: Evidence) -> Iterator[Seen]:
+    for engine in evidence.engines:
+        here, there = engine.examination.has_template_here, engine.examination.has_template_there
+        if here is False and there is True:
+            yield Seen(engine.url, "it renders chats, the tokenizer's folder here cannot")
+
+
+_SAME: Final[tuple[tuple[str, Callable[[Statement], object], str], ...]] = (
+    ("model", lambda said: said.model, "--served-model-name"),
+    ("block size", lambda said: said.block_size or None, "--block-size"),
+    ("KV dtype", lambda said: said.kv_dtype or None, "--kv-cache-dtype"),
+    ("max_model_len", lambda said: said.max_model_len or None, "--max-model-len"),
+)
+
+
+def _differ(evidence: Evidence) -> Iterator[Seen]:
+    """Each against what most of them say; the first one's word where there is no most."""
+    said = [
+        (engine.url, engine.examination.statement)
+        for engine in evidence.engines
+        if engine.examination.statement is not None
+    ]
+    for name, read, option in _SAME:
+        values = [(url, read(one)) for url, one in said if one is not None]
+        known = [(url, value) for url, value in values if value is not None]
+        if len({value for _, value in known}) < 2:
+            continue
+        counts = [value for _, value in known]
+        usual = max(counts, key=counts.count)
+        for url, value in known:
+            if value != usual:
+                fix = f"give all engines the same: {option}"
+                yield Seen(url, f"its {name} is {value}, that of the others {usual}", fix)
+
+
+ENGINE_CHECKS: Final = (
+    Check(
+        "template_missing",
+        Level.ERROR,
+        "chats cannot be rendered here, though the engine can",
+        "the router renders chats: it would refuse every one of them",
+        "give companion.model a folder whose tokenizer_config.json has a chat_template, or that "
+        "has a chat_template.jinja",
+        _template,
+    ),
+    Check(
+        "replay_buffer_small",
+        Level.WARNING,
+        "the engine's replay buffer is small",
+        "what a companion misses while it restarts is gone then, and blocks of before stay unknown",
+        'raise "buffer_steps" in its --kv-events-config: 10000 is its default',
+        _replay_buffer,
+    ),
+    Check(
+        "replay_off",
+        Level.WARNING,
+        "the engine cannot be asked for events that were missed",
+        "batches that are lost, and all that was cached before, stay unknown",
+        'add "replay_endpoint" to its --kv-events-config and leave out companion.allow_no_replay',
+        _no_replay,
+    ),
+    Check(
+        "event_hwm_small",
+        Level.WARNING,
+        "the engine's event socket drops messages early",
+        "a burst of events is lost whenever the listener is a moment late; each loss is a gap",
+        'raise "hwm" in its --kv-events-config: 100000 is its default',
+        lambda evidence: _few(lambda place: place.hwm, "hwm", evidence),
+    ),
+    Check(
+        "event_queue_small",
+        Level.WARNING,
+        "the engine's queue of events is short",
+        "the engine itself waits when it is full: every request there stands still",
+        'raise "max_queue_size" in its --kv-events-config: 100000 is its default',
+        lambda evidence: _few(lambda place: place.queue_len, "max_queue_size", evidence),
+    ),
+    Check(
+        "event_port_open",
+        Level.WARNING,
+        "an engine sends token ids in the clear to whoever connects to its event port",
+        "token ids are the prompts: everybody who can reach the port reads all of them",
+        "let a firewall or network policy give that port and the replay port to the router's "
+        'machine alone, or use an "ipc://" endpoint and a router beside the engine',
+        _event_port,
+    ),
+    Check(
+        "orphan_core",
+        Level.ERROR,
+        "an engine's server is dead and its core still holds the event ports",
+        "a new server cannot start there: the address is in use",
+        "kill that process (VLLM::EngineCore: its server was killed), then start the engine again",
+        _orphan,
+    ),
+    Check(
+        "engine_kv_pool_small",
+        Level.WARNING,
+        "the engine's KV pool has less room than one request may need",
+        "a long request can never run there, or evicts everything",
+        "raise --gpu-memory-utilization (VLLM_CPU_KVCACHE_SPACE on CPU), or lower --max-model-len",
+        _pool,
+    ),
+    Check(
+        "engines_differ",
+        Level.ERROR,
+        "engines of one fleet differ",
+        "a fleet has one model, block size and KV dtype: the others are refused at the join",
+        "start all engines with the same options",
+        _differ,
+    ),
+)

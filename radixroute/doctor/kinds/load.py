@@ -1,0 +1,157 @@
+"""Queues that are full, loops that are late, workers that starve."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from radixroute.doctor.check import Check, Level, Seen
+from radixroute.doctor.evidence import Evidence
+from radixroute.doctor.reuse import reuse_of
+
+LATE_S: Final = 0.25  # a bucket's bound of the histogram
+LATE_SHARE: Final = 0.05
+LATE_LOOKS: Final = 5
+REFUSED: Final = 5
+REFUSED_SHARE: Final = 0.01
+WITHOUT_KEY: Final = 10  # a probe or a scanner may be some of them
+STARVED_REQUESTS: Final = 40  # of the fleet
+STARVED_SHARE: Final = 0.1  # of what would be its part
+PILED_SHARE: Final = 0.3  # of all requests
+AVOIDABLE_MS: Final = 10_000.0
+
+
+def _queue(evidence: Evidence) -> Iterator[Seen]:
+    router = evidence.router
+    if router is None:
+        return
+    refused = router.count("requests_refused_queue_full")
+    asked = refused + router.count("requests_accepted")
+    most = evidence.setting("router.max_waiting", 0)
+    waiting = router.now.page.total("radixroute_queue_requests")
+    waited = router.before.page.total("radixroute_queue_requests")
+    if refused >= max(REFUSED, REFUSED_SHARE * asked):
+        yield Seen("router", f"{refused:,} of {asked:,} requests were refused: the queue was full")
+    elif most and min(waiting, waited) >= 0.9 * most:
+        yield Seen("router", f"{waiting:.0f} requests wait, {most:,} may")
+
+
+def _connections(evidence: Evidence) -> Iterator[Seen]:
+    router = evidence.router
+    n = 0 if router is None else router.count("http_connections_too_many")
+    if n:
+        yield Seen("router", f"{n:,} connections over HTTP were turned away")
+
+
+def _late(evidence: Evidence) -> Iterator[Seen]:
+    router = evidence.router
+    if router is None:
+        return
+    pages = {"router": router.now.page, **router.pages}
+    for where, page in pages.items():
+        late, n = page.share_above("radixroute_loop_lag_seconds", LATE_S)
+        if late >= LATE_LOOKS and late >= LATE_SHARE * n:
+            yield Seen(
+                where, f"its loop was late by more than {LATE_S} s in {late / n:.0%} of looks"
+            )
+
+
+def _starved(evidence: Evidence) -> Iterator[Seen]:
+    router = evidence.router
+    if router is None:
+        return
+    live = [one for one in router.now.workers if one.state == "live"]
+    if len(live) < 2:
+        return
+    reuse = reuse_of(router.log, [one.worker_id for one in live])
+    counts = dict(reuse.requests_by_worker)
+    fair = reuse.requests / len(live)
+    is_piled = reuse.piled >= PILED_SHARE * reuse.requests
+    for one in live:
+        n = counts.get(one.worker_id, 0)
+        if reuse.requests >= STARVED_REQUESTS and is_piled and n < STARVED_SHARE * fair:
+            what = f"it got {n} of {reuse.requests} requests while they queued at others"
+            yield Seen(one.worker_id, what)
+        elif one.idle_avoidable_ms >= AVOIDABLE_MS and _is_rising(evidence, one.worker_id):
+            what = f"it idled for {one.idle_avoidable_ms / 1e3:.0f} s while requests waited"
+            yield Seen(one.worker_id, what)
+
+
+def _is_rising(evidence: Evidence, worker_id: str) -> bool:
+    router = evidence.router
+    if router is None:
+        return False
+    before, now = router.before.worker(worker_id), router.now.worker(worker_id)
+    is_known = before is not None and now is not None
+    return is_known and now.idle_avoidable_ms > before.idle_avoidable_ms  # type: ignore[union-attr]
+
+
+def _keys(evidence: Evidence) -> Iterator[Seen]:
+    router = evidence.router
+    n = 0 if router is None else router.count("requests_without_a_known_key")
+    if n >= WITHOUT_KEY:
+        yield Seen("router", f"{n:,} requests came without a key that is known")
+
+
+def _timed_out(evidence: Evidence) -> Iterator[Seen]:
+    router = evidence.router
+    if router is None:
+        return
+    n = router.count("requests_past_deadline") + router.count("requests_refused_hopeless_deadline")
+    asked = router.count("requests_accepted")
+    if n >= max(REFUSED, 0.05 * asked):
+        yield Seen("router", f"{n:,} of {asked:,} requests ended for want of time")
+
+
+LOAD_CHECKS: Final = (
+    Check(
+        "queue_full",
+        Level.WARNING,
+        "the router's queue is full",
+        "clients are told to come again later",
+        "add workers; raise router.max_waiting (and router.max_waiting_tokens) only for bursts: "
+        "who waits longer than it bears is not helped",
+        _queue,
+    ),
+    Check(
+        "connections_full",
+        Level.WARNING,
+        "connections over HTTP are turned away",
+        "clients see resets, not answers",
+        "raise router.http_max_connections, and `ulimit -n` with it",
+        _connections,
+    ),
+    Check(
+        "requests_timed_out",
+        Level.WARNING,
+        "many requests end for want of time",
+        "what was computed for them is lost",
+        "add workers, or raise router.request_timeout_s and the clients' own deadlines",
+        _timed_out,
+    ),
+    Check(
+        "loop_late",
+        Level.WARNING,
+        "an event loop comes back late",
+        "every stream of that process pauses each time",
+        "give its process a core of its own: fewer workers or worker.torch_threads on that "
+        "machine, no swap, a CPU limit that is not used up",
+        _late,
+    ),
+    Check(
+        "worker_starved",
+        Level.WARNING,
+        "a worker gets next to nothing while others have queues",
+        "its share of the fleet is paid for and not used",
+        "set --policy radix; with a policy by sessions, see that clients name more than one "
+        "(X-Session-Id, session_key)",
+        _starved,
+    ),
+    Check(
+        "clients_without_key",
+        Level.WARNING,
+        "requests come without a key that is known",
+        "clients are turned away, or somebody tries keys",
+        "give clients a key of router.keys_file (Authorization: Bearer KEY), and see that the file "
+        "was read again: its log says so",
+        _keys,
+    ),
+)

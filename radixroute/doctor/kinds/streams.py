@@ -1,0 +1,207 @@
+"""Event streams and the audit: whether what the router believes of caches is what they hold."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from radixroute.doctor.check import Check, Level, Seen
+from radixroute.doctor.evidence import Evidence, RouterSeen
+from radixroute.protos import radixroute_pb2 as pb
+
+# They learn from what they sent where, or ask for no cache at all.
+BLIND_POLICIES: Final = (
+    *("round_robin", "random", "least_loaded", "power_of_two"),
+    *("session_affinity", "prefix_approx", "sglang_cache_aware"),
+)
+PLAIN: Final = "openai"  # an engine that has no events by nature: its cache is believed
+ENOUGH_REQUESTS: Final = 5
+MANY_GAPS: Final = 100
+
+
+def _live(evidence: Evidence) -> Iterator[tuple[RouterSeen, pb.WorkerStatus]]:
+    router = evidence.router
+    if router is not None:
+        yield from ((router, one) for one in router.now.workers if one.state == "live")
+
+
+def _stale(evidence: Evidence) -> Iterator[Seen]:
+    for _router, one in _live(evidence):
+        if one.stream_state == "stale":
+            yield Seen(one.worker_id, "no event and no heartbeat of it is heard")
+
+
+def _behind(evidence: Evidence) -> Iterator[Seen]:
+    for router, one in _live(evidence):
+        before = router.before.worker(one.worker_id)
+        was = "" if before is None or before.epoch != one.epoch else before.stream_state
+        states = ("gap", "resync", "syncing")
+        if one.stream_state in states and was in states:
+            yield Seen(one.worker_id, f"its stream is in {one.stream_state} and stays behind")
+
+
+def _gaps(evidence: Evidence) -> Iterator[Seen]:
+    name = "radixroute_worker_stream_gaps_total"
+    router = evidence.router
+    if router is None:
+        return
+    before = router.before.page.by(name, "worker")
+    for worker_id, gaps in router.now.page.by(name, "worker").items():
+        if gaps >= MANY_GAPS or gaps > before.get(worker_id, gaps):
+            yield Seen(worker_id, f"its stream missed batches {gaps:.0f} times")
+
+
+def _rejected(evidence: Evidence) -> Iterator[Seen]:
+    for _router, one in _live(evidence):
+        if one.rejected_batches:
+            yield Seen(one.worker_id, f"{one.rejected_batches} batches of its events are refused")
+
+
+def _unread(evidence: Evidence) -> Iterator[Seen]:
+    router = evidence.router
+    n = 0 if router is None else router.now.page.total("radixroute_event_items_unread_total")
+    if n:
+        yield Seen("router", f"{n:.0f} items of event streams were lost here")
+
+
+def _off(evidence: Evidence) -> Iterator[Seen]:
+    router = evidence.router
+    if router is None or router.now.info.policy in BLIND_POLICIES:
+        return
+    is_allowed = evidence.settings_are_its_own and evidence.setting(
+        "companion.allow_no_events", False
+    )
+    hits = {one.worker_id: one for one in router.now.hits.workers}
+    for _, one in _live(evidence):
+        served = hits.get(one.worker_id, pb.WorkerHits())
+        has_served = served.requests >= ENOUGH_REQUESTS and not one.deaths
+        is_long = served.prompt_tokens >= 2 * served.requests * router.now.info.block_size
+        told = router.told.get(one.worker_id, pb.GetInfoResponse())
+        if told.engine_kind == PLAIN or one.indexed_blocks or one.stream_state != "live":
+            continue
+        if has_served and is_long:
+            what = f"it served {served.requests} requests, and no event told of a block"
+            yield Seen(one.worker_id, what)
+        elif is_allowed:
+            yield Seen(one.worker_id, "companion.allow_no_events is set, and no block is known")
+
+
+def tells_nothing(router: RouterSeen, one: pb.WorkerStatus) -> bool:
+    """Of what was cached, in no report: then a rate of 0 says nothing, either."""
+    told = sum(hits.cached_tokens for hits in router.now.hits.workers
+               if hits.worker_id == one.worker_id)  # fmt: skip
+    return not told and not one.audit_judged
+
+
+def _not_told(evidence: Evidence) -> Iterator[Seen]:
+    is_allowed = evidence.settings_are_its_own and evidence.setting(
+        "companion.allow_no_cached_tokens", False
+    )
+    for router, one in _live(evidence):
+        # A request that nothing is told of is in no hit rate, but in the log.
+        log = [entry for entry in router.log if entry.worker_id == one.worker_id]
+        if not tells_nothing(router, one) or len(log) < ENOUGH_REQUESTS:
+            continue
+        predicted = sum(entry.predicted_tokens for entry in log)
+        if predicted or is_allowed:
+            what = f"{predicted:,} tokens of {len(log):,} requests were thought cached"
+            yield Seen(one.worker_id, f"{what}, and it tells of none")
+
+
+def _drifted(evidence: Evidence) -> Iterator[Seen]:
+    for _router, one in _live(evidence):
+        if one.audit == "drifted":
+            of = f"{one.audit_differing} of {one.audit_judged} reports differ"
+            why = f": {one.audit_reason}" if one.audit_reason else ""
+            yield Seen(one.worker_id, f"its cache counts for nothing ({of}){why}")
+
+
+def _differs(evidence: Evidence) -> Iterator[Seen]:
+    for _router, one in _live(evidence):
+        many = max(5, 0.01 * one.audit_judged)
+        if one.audit != "drifted" and one.audit_differing >= many:
+            yield Seen(
+                one.worker_id, f"{one.audit_differing} of {one.audit_judged} reports differed"
+            )
+
+
+STREAM_CHECKS: Final = (
+    Check(
+        "events_stale",
+        Level.ERROR,
+        "nothing is heard of a live worker's cache",
+        "its cache counts for nothing: it is chosen by load alone",
+        "let the router reach the worker's event and replay ports (firewall, worker.host); see "
+        "whether its process stands still",
+        _stale,
+    ),
+    Check(
+        "events_behind",
+        Level.WARNING,
+        "a worker's event stream stays behind a gap",
+        "what it has cached since counts for nothing, or for too much",
+        "let the router reach the worker's replay port; a burst that never ends needs fewer "
+        "workers a router, or a larger hwm and buffer_steps at the engine",
+        _behind,
+    ),
+    Check(
+        "events_lost",
+        Level.WARNING,
+        "a worker's events are lost on their way again and again",
+        "each gap costs a replay or a snapshot, and hits until that is there",
+        'raise "hwm" and "max_queue_size" in the engine\'s --kv-events-config, and see whether the '
+        "network or the router's CPU is full",
+        _gaps,
+    ),
+    Check(
+        "events_refused",
+        Level.WARNING,
+        "batches of a worker's events make no sense to the router",
+        "what they said is not believed",
+        "install one version of radixroute everywhere; nothing else may send to the worker's event "
+        "port",
+        _rejected,
+    ),
+    Check(
+        "events_unread",
+        Level.WARNING,
+        "the router is too slow for the events that come",
+        "streams see gaps, and prompts wait behind events",
+        "give the router a core of its own, or give it fewer workers",
+        _unread,
+    ),
+    Check(
+        "events_off",
+        Level.ERROR,
+        "a worker serves without cache events",
+        "the router cannot know what it has cached: it routes by load alone",
+        "start the engine with --kv-events-config (as in docs/engines.md) and leave out "
+        "--allow-no-events; or choose --policy prefix_approx, which needs none",
+        _off,
+    ),
+    Check(
+        "hits_not_told",
+        Level.WARNING,
+        "a worker does not tell how much of a prompt was cached",
+        "hit rates read 0, and what its events say is held against nothing",
+        "start the engine with --enable-prompt-tokens-details and leave out "
+        "--allow-no-cached-tokens",
+        _not_told,
+    ),
+    Check(
+        "audit_drifted",
+        Level.ERROR,
+        "a worker's reports differ from its events: the audit took its credit",
+        "its cache counts for nothing until they agree again",
+        "restart the worker and its engine; if it comes again, upgrade the engine, and report it "
+        "with `radixroute events record`",
+        _drifted,
+    ),
+    Check(
+        "audit_differs",
+        Level.WARNING,
+        "a worker's reports differ from its events now and then",
+        "each time its credit goes for a while",
+        "upgrade the engine, let nobody else send requests to it that change what it reports "
+        "(vllm_xargs), and see `radixroute workers`",
+        _differs,
+    ),
+)

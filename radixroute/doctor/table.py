@@ -1,0 +1,37 @@
+"""The table of all checks, in the order in which what they find is shown; and `diagnose`. Pure."""
+
+from typing import Final
+
+from radixroute.doctor.check import Check, Finding, Level
+from radixroute.doctor.evidence import Evidence
+from radixroute.doctor.kinds.caches import CACHE_CHECKS
+from radixroute.doctor.kinds.engines import ENGINE_CHECKS
+from radixroute.doctor.kinds.joining import JOIN_CHECKS
+from radixroute.doctor.kinds.load import LOAD_CHECKS
+from radixroute.doctor.kinds.machine import MACHINE_CHECKS
+from radixroute.doctor.kinds.members import MEMBER_CHECKS
+from radixroute.doctor.kinds.safety import SAFETY_CHECKS
+from radixroute.doctor.kinds.streams import STREAM_CHECKS
+
+KINDS: Final[tuple[tuple[str, tuple[Check, ...]], ...]] = (
+    ("What keeps an engine out", JOIN_CHECKS),
+    ("Engines, beyond their joining", ENGINE_CHECKS),
+    ("Workers", MEMBER_CHECKS),
+    ("Event streams and the audit", STREAM_CHECKS),
+    ("Caches", CACHE_CHECKS),
+    ("Load", LOAD_CHECKS),
+    ("Who can reach and read what", SAFETY_CHECKS),
+    ("This machine", MACHINE_CHECKS),
+)
+CHECKS: Final = tuple(check for _, checks in KINDS for check in checks)
+CODES: Final = frozenset(check.code for check in CHECKS)
+
+
+def diagnose(evidence: Evidence) -> tuple[Finding, ...]:
+    """Errors first, then as the table has them."""
+    found = [
+        Finding(check.code, check.level, seen.where, seen.what, check.why, seen.fix or check.fix)
+        for check in CHECKS
+        for seen in check.look(evidence)
+    ]
+    return tuple(sorted(found, key=lambda one: one.level is not Level.ERROR))

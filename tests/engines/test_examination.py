@@ -1,0 +1,231 @@
+"""Examination: all that a join would be refused for, without joining."""
+
+from typing import Any
+
+import pytest
+
+from radixroute.worker.companions.join.examination import Examination, examine
+from radixroute.worker.companions.join.findings import CODES, finding, finding_in
+from radixroute.worker.companions.settings import CompanionSettings
+from radixroute.worker.settings import WorkerSettings
+from tests.engines.fake_engine import FakeEngine
+from tests.engines.fake_http import FakeHttp, Reply
+from tests.engines.fake_openai import FakeOpenAi
+from tests.engines.fake_sglang import FakeSglang
+from tests.engines.fake_vllm import FakeVllm
+from tests.worker.fakes import make_tokenizer
+
+
+async def _examined(
+    engine: FakeEngine, *, sends_prompts: bool = True, **settings: Any
+) -> Examination:
+    url = await engine.start()
+    try:
+        return await examine(
+            CompanionSettings(start_timeout_s=0.5, **settings),
+            url,
+            WorkerSettings(),
+            tokenizer=make_tokenizer(),
+            sends_prompts=sends_prompts,
+        )
+    finally:
+        await engine.kill()
+
+
+def _codes(examination: Examination) -> set[str]:
+    return {one.code for one in examination.findings}
+
+
+async def test_a_sound_engine_has_nothing_and_is_left_as_it_was():
+    engine = FakeVllm(adapters=("X",))
+    seen = await _examined(engine)
+    assert seen.findings == ()
+    assert seen.was_tried
+    assert seen.statement is not None
+    assert seen.statement.block_size == 4
+    assert seen.kept_batches is None
+    assert engine.in_flight == 0
+    assert len(engine.received) == 4  # twice the same, and twice with salts
+
+
+async def test_one_that_is_only_asked_computes_nothing():
+    engine = FakeVllm(has_replay=False)
+    seen = await _examined(engine, sends_prompts=False)
+    assert _codes(seen) == {"replay"}
+    assert engine.received == []
+
+
+@pytest.mark.parametrize(
+    ("codes", "lacks"),
+    [
+        ({"events"}, {"has_events": False}),
+        ({"replay"}, {"has_replay": False}),
+        ({"block_size"}, {"says_block_size": False}),
+        ({"cached_tokens"}, {"has_details": False}),
+        ({"prefix_caching"}, {"has_prefix_cache": False}),
+        ({"tokenizer"}, {"tokenize_offset": 1}),
+        ({"token_ids"}, {"returns_ids": False}),
+        ({"salt"}, {"keeps_salts": False}),
+        ({"key"}, {"api_key": "abc"}),
+        ({"canary"}, {"is_storming": True}),
+        ({"unreachable"}, {"core_is_dead": True}),
+        ({"events", "cached_tokens", "tokenizer"}, {"has_events": False, "has_details": False,
+                                                    "tokenize_offset": 1}),
+        ({"replay", "cached_tokens"}, {"has_replay": False,
+                                                          "has_details": False}),
+    ],
+)  # fmt: skip
+async def test_all_that_is_missing_is_named(codes, lacks):
+    found = _codes(await _examined(FakeVllm(**lacks)))
+    # Who gives no answer tells nothing else, either.
+    assert found - ({"cached_tokens"} if codes == {"canary"} else set()) == codes
+
+
+@pytest.mark.parametrize(
+    ("codes", "flag", "lacks"),
+    [
+        (set(), "", {}),
+        (set(), "", {"knows_salts": False}),  # then salts are refused by name
+        ({"events"}, '"publisher":"zmq"', {"has_events": False}),
+        ({"replay"}, "replay_endpoint", {"has_replay": False}),
+        ({"prefix_caching"}, "--disable-radix-cache", {"has_prefix_cache": False}),
+        ({"tokenizer"}, "--tokenizer-path", {"tokenize_offset": 1}),
+        ({"ranks"}, "--dp-size 1", {"dp_size": 2}),
+        ({"adapters", "replay"}, "dynamo", {"adapters": ("X",), "has_replay": False}),
+    ],
+)
+async def test_what_an_sglang_lacks_is_named_with_its_own_flags(codes, flag, lacks):
+    seen = await _examined(FakeSglang(**lacks))
+    assert _codes(seen) == codes
+    assert flag in "".join(one.remedy for one in seen.findings)
+    assert seen.was_tried
+    assert not seen.is_believed
+
+
+@pytest.mark.parametrize(
+    ("codes", "lacks"),
+    [
+        (set(), {}),
+        ({"prompts"}, {"takes_ids": False}),
+        ({"cached_tokens"}, {"has_details": False}),
+        ({"prefix_caching"}, {"has_prefix_cache": False}),
+        ({"max_model_len"}, {"max_model_len": 0}),
+        ({"tokenizer"}, {"counts_each": 2}),
+    ],
+)
+async def test_a_plain_server_is_believed_and_misses_no_events(codes, lacks):
+    seen = await _examined(FakeOpenAi(**lacks))
+    assert _codes(seen) == codes
+    assert seen.is_believed is (codes != {"prefix_caching"})
+    assert seen.statement is not None
+    assert seen.statement.kind == "openai"
+    assert not {"events", "replay", "events_silent", "salt"} & _codes(seen)
+
+
+async def test_a_plain_server_that_is_only_asked_is_believed():
+    engine = FakeOpenAi()
+    seen = await _examined(engine, sends_prompts=False)
+    assert (seen.findings, seen.is_believed, engine.received) == ((), True, [])
+
+
+async def test_one_that_may_do_without_events_is_believed():
+    seen = await _examined(FakeVllm(has_events=False), allow_no_events=True)
+    assert (seen.findings, seen.is_believed) == ((), True)
+    assert (await _examined(FakeVllm())).is_believed is False
+
+
+@pytest.mark.parametrize("kind", ["", "vllm", "sglang", "openai"])
+@pytest.mark.parametrize("code", CODES)
+def test_what_a_refusal_says_is_found_in_its_text(code, kind):
+    for detail in ("", "2 ranks"):
+        one = finding(code, detail, kind=kind)
+        assert finding_in(f"engine http://x:1: {one.text}") == one
+
+
+async def test_events_of_another_engine_and_replays_that_are_not_answered():
+    other = FakeVllm()
+    await other.start()
+    assert other.events is not None
+    pub, router = other.events.ports
+    places: dict[str, Any] = {
+        "events": f"tcp://127.0.0.1:{pub}",
+        "replay": f"tcp://127.0.0.1:{router}",
+    }
+    try:
+        assert _codes(await _examined(FakeVllm(), **places)) == {"events_silent"}
+    finally:
+        await other.kill()
+
+
+async def test_nobody_there_is_unreachable():
+    engine = FakeVllm()
+    url = await engine.start()
+    await engine.kill()
+    seen = await examine(CompanionSettings(start_timeout_s=0.2), url, WorkerSettings())
+    assert _codes(seen) == {"unreachable"}
+    assert seen.statement is None
+
+
+async def test_a_folder_that_is_not_here_is_named_beside_the_rest():
+    engine = FakeVllm(has_replay=False)
+    url = await engine.start()
+    try:
+        seen = await examine(CompanionSettings(start_timeout_s=0.5), url, WorkerSettings())
+    finally:
+        await engine.kill()
+    assert _codes(seen) == {"folder", "replay"}
+
+
+async def test_how_far_a_replay_goes_back_is_counted():
+    engine = FakeVllm(buffer_steps=3)
+    url = await engine.start()
+    assert engine.events is not None
+    for _ in range(9):
+        engine.events.publish([])
+    try:
+        seen = await examine(
+            CompanionSettings(start_timeout_s=0.5),
+            url,
+            WorkerSettings(),
+            tokenizer=make_tokenizer(),
+        )
+    finally:
+        await engine.kill()
+    assert seen.findings == ()
+    assert seen.kept_batches is not None
+    assert 3 <= seen.kept_batches < 9
+
+
+class _Chatty(FakeVllm):
+    """It makes tokens of chats, too."""
+
+    def tokenize(self, body):
+        if "prompt" in body:
+            return super().tokenize(body)
+        return Reply(200, {"count": 3, "tokens": [1, 2, 3], "token_strs": None})
+
+
+@pytest.mark.parametrize(("engine", "there"), [(FakeVllm(), False), (_Chatty(), True)])
+async def test_who_makes_tokens_of_chats_is_seen(engine, there):
+    seen = await _examined(engine)
+    assert (seen.has_template_here, seen.has_template_there) == (False, there)
+
+
+async def test_a_key_file_that_is_not_there_is_a_missing_key(tmp_path):
+    seen = await _examined(FakeVllm(api_key="x"), api_key_file=str(tmp_path / "none"))
+    assert _codes(seen) == {"key"}
+
+
+async def test_a_server_of_another_kind_is_no_engine():
+    async def route(method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        return Reply(404, b"")
+
+    http = FakeHttp(route)
+    port = await http.start()
+    try:
+        settings = CompanionSettings(start_timeout_s=0.2)
+        seen = await examine(settings, f"http://127.0.0.1:{port}", WorkerSettings())
+    finally:
+        await http.kill()
+    assert _codes(seen) == {"models"}
+    assert "404" in seen.findings[0].detail

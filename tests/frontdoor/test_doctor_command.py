@@ -1,0 +1,141 @@
+"""`doctor` as it is typed: findings on a terminal and as JSON, and its exit codes."""
+
+import asyncio
+import json
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from radixroute import __version__
+from radixroute.protos import radixroute_pb2 as pb
+from tests.engines.fake_vllm import FakeVllm
+from tests.worker.fakes import make_tokenizer
+
+
+@pytest.fixture
+def well(script):
+    """A router whose workers are well. Its log is empty."""
+    workers = [
+        pb.WorkerStatus(
+            worker_id=name, state="live", stream_state="live", kv_blocks_total=9, indexed_blocks=1
+        )
+        for name in ("a", "b")
+    ]
+    script.workers = pb.ListWorkersResponse(workers=workers)
+    script.hits = pb.HitRatesResponse()
+    script.logs = [pb.RequestLogResponse(log_id="x")]
+    script.info = pb.RouterInfoResponse(version=__version__, policy="radix")
+    return script
+
+
+@contextmanager
+def engine(tmp_path, **changes):
+    """An engine in a loop of its own, and the folder with its tokenizer: URL and folder."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name, content in make_tokenizer().files().items():
+        (folder / name).write_bytes(content)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def run(coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(30)
+
+    async def made():
+        one = FakeVllm(**changes)
+        return one, await one.start()
+
+    one, url = run(made())
+    try:
+        yield url, folder
+    finally:
+        run(one.kill())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_nothing_found_is_said_with_what_was_looked_at(cli, router, well):
+    result = cli("doctor", "--router", router, "--seconds", 0)
+    assert result.exit_code == 0, result.output
+    assert "nothing found in" in result.stdout
+    assert "with 2 workers" in result.stdout
+    as_json = json.loads(cli("doctor", "--router", router, "--seconds", 0, "--json").stdout)
+    assert as_json["findings"] == []
+    assert as_json["looked_at"] == {
+        "router": router,
+        "workers": ["a", "b"],
+        "engines": [],
+        "believed": [],
+    }
+
+
+def test_a_finding_has_its_code_what_was_seen_why_it_matters_and_the_flag(cli, router, well):
+    well.workers.workers[1].audit = "drifted"
+    well.workers.workers[1].audit_reason = "told 4 [blocks]"
+    result = cli("doctor", "--router", router, "--seconds", 0)
+    assert result.exit_code == 1
+    assert "error audit_drifted b: its cache counts for nothing" in result.stdout
+    assert "told 4 [blocks]" in result.stdout
+    assert "  why: " in result.stdout
+    assert "  fix: " in result.stdout
+    found = json.loads(cli("doctor", "--router", router, "--seconds", 0, "--json").stdout)
+    assert [set(one) for one in found["findings"]] == [
+        {"code", "level", "where", "seen", "why", "fix"}
+    ]
+
+
+def test_why_and_fix_are_said_once_for_what_is_alike(cli, router, well):
+    for one in well.workers.workers:
+        one.state = "suspect"
+    out = cli("doctor", "--router", router, "--seconds", 0).stdout
+    assert out.count("warning worker_suspect") == 2
+    assert out.count("  fix: ") == 1
+
+
+def test_what_is_known_can_be_left_out(cli, router, well):
+    well.workers.workers[0].state = "suspect"
+    given = ("doctor", "--router", router, "--seconds", 0)
+    assert cli(*given).exit_code == 1
+    assert cli(*given, "--ignore", "worker_suspect").exit_code == 0
+    result = cli(*given, "--ignore", "nonsense")
+    assert result.exit_code == 2
+    assert "no such code" in result.stderr
+
+
+def test_without_a_router_it_cannot_look_and_says_so(cli):
+    result = cli("doctor", "--router", "127.0.0.1:9", "--seconds", 0)
+    assert result.exit_code in (1, 2)  # 1: a port that a router would take is not free here
+    assert "no router answers at 127.0.0.1:9" in result.stderr
+    free = {"RADIXROUTE_ROUTER_PORT": "0", "RADIXROUTE_ROUTER_HTTP_PORT": "0"}
+    assert cli("doctor", "--router", "127.0.0.1:9", env=free).exit_code == 2
+    named = cli("doctor", "--name", "blue", env=free)
+    assert named.exit_code == 2
+    assert "no cluster 'blue' is up" in named.stderr
+
+
+def test_what_is_no_address_is_refused(cli):
+    assert cli("doctor", "--router", "nonsense").exit_code == 2
+    result = cli("doctor", "--engine", "ftp://x")
+    assert result.exit_code == 2
+    assert "http://HOST:PORT" in result.stderr
+
+
+def test_an_engine_that_is_well_is_examined_by_its_url(cli, tmp_path):
+    with engine(tmp_path) as (url, folder):
+        result = cli("doctor", "--engine", f"{url}/v1/", "--tokenizer", folder)
+        assert result.exit_code == 0, result.output
+        assert "nothing found in 1 engine" in result.stdout
+        assert "each engine is asked a few prompts" in result.stderr
+
+
+def test_an_engine_that_lacks_something_is_told_with_the_options_of_serve(cli, tmp_path):
+    with engine(tmp_path, has_details=False, buffer_steps=5) as (url, folder):
+        result = cli("doctor", "--engine", url, "--tokenizer", folder, "--json")
+    assert result.exit_code == 1
+    found = {one["code"]: one for one in json.loads(result.stdout)["findings"]}
+    assert set(found) == {"cached_tokens", "replay_buffer_small"}
+    assert "--allow-no-cached-tokens" in found["cached_tokens"]["fix"]
+    assert "buffer_steps" in found["replay_buffer_small"]["fix"]

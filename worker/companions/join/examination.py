@@ -1,0 +1,231 @@
+"""Examination: what a join would be refused for, without joining; all of it, not the first alone.
+
+Asks what `Joining` asks and tries out what it tries out. Believes nothing afterwards: whoever
+examined an engine has no worker. The engine is not changed, but that a few short prompts of nobody
+run there, and only where that is asked for.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from radixroute.events.warm import warm
+from radixroute.events.wire.records import Event
+from radixroute.radix.keys.scope import RequestScope
+from radixroute.request.chat import ChatMessage
+from radixroute.request.errors import RequestError
+from radixroute.request.tokenizer import Tokenizer
+from radixroute.worker.companions.cache.follower import EventFollower
+from radixroute.worker.companions.cache.mirror import CacheMirror
+from radixroute.worker.companions.cache.salts import Salts
+from radixroute.worker.companions.dialects.dialect import Statement
+from radixroute.worker.companions.http_client import EngineHttp
+from radixroute.worker.companions.join.checklist import CHATS, canary_prompt, statement_findings
+from radixroute.worker.companions.join.findings import Finding, JoinRefused, finding
+from radixroute.worker.companions.join.joined import Joined
+from radixroute.worker.companions.join.joining import NO_STATUS, Joining
+from radixroute.worker.companions.join.trying_out import TryingOut, cached_of
+from radixroute.worker.companions.settings import CompanionSettings
+from radixroute.worker.settings import WorkerSettings
+
+# What a finding stands in the way of seeing is seen once that is allowed.
+_ALLOWED_BY: Final = {
+    "replay": "allow_no_replay",
+    "cached_tokens": "allow_no_cached_tokens",
+    "prefix_caching": "allow_no_events",
+    "events_silent": "allow_no_events",
+    "events_differ": "allow_no_events",
+}
+
+_UNSIZED: Final = {"block_size", "max_model_len"}  # without these nothing can be tried out
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What was seen of one engine. None: it was not found out."""
+
+    url: str
+    findings: tuple[Finding, ...] = ()
+    statement: Statement | None = None
+    tokenizer: str = ""  # fingerprint of the one that it was compared with
+    has_template_here: bool | None = None  # that takes a chat
+    has_template_there: bool | None = None
+    # Batches that its replay still had, where it had not all of them.
+    kept_batches: int | None = None
+    was_tried: bool = False  # prompts ran there
+    # Its cache would be believed, as nothing tells of it: by its kind, or as settings allow.
+    is_believed: bool | None = None
+
+
+async def examine(
+    settings: CompanionSettings,
+    url: str,
+    worker: WorkerSettings,
+    *,
+    tokenizer: Tokenizer | None = None,
+    sends_prompts: bool = True,
+) -> Examination:
+    """`sends_prompts`: else it is only asked what it is, which costs it nothing. Raises
+    `BadSetting` for what is no URL."""
+    examiner = _Examiner(settings, url, worker, tokenizer)
+    try:
+        await examiner.run(sends_prompts=sends_prompts)
+    finally:
+        await examiner.close()
+    return examiner.seen
+
+
+class _Examiner:
+    """Of one engine. Owns its connections, and the follower while it runs."""
+
+    def __init__(
+        self,
+        settings: CompanionSettings,
+        url: str,
+        worker: WorkerSettings,
+        tokenizer: Tokenizer | None,
+    ) -> None:
+        self._settings = settings
+        self._joining = Joining(settings, url, worker, tokenizer)
+        self._http: EngineHttp | None = None
+        self._follower: EventFollower | None = None
+        self._mirror: CacheMirror | None = None
+        self.seen = Examination(self._joining.url)
+
+    async def close(self) -> None:
+        if self._http is not None:
+            self._http.close()
+        if self._follower is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._follower.stop)
+
+    async def run(self, *, sends_prompts: bool) -> None:
+        try:
+            http = self._http = self._joining.http()
+            if not await self._is_well(http):
+                return
+            statement = await self._joining.statement(http)
+        except JoinRefused as error:
+            self._found(error.finding)
+            return
+        by_nature = None if statement.could_tell_events else True
+        self.seen = replace(self.seen, statement=statement, is_believed=by_nature)
+        wrong = tuple(statement_findings(statement, self._settings))
+        self._found(*wrong)
+        if not sends_prompts:
+            return
+        try:
+            tokenizer = await self._joining.load_tokenizer(statement)
+        except JoinRefused as error:
+            self._found(error.finding)
+            return
+        await self._compare(http, tokenizer, statement)
+        if not {one.code for one in wrong} & _UNSIZED:
+            # Its events are read by kernels, which take their time to load.
+            await asyncio.get_running_loop().run_in_executor(None, warm)
+            await self._try_out(http, self._joining.joined(statement, tokenizer))
+
+    async def _is_well(self, http: EngineHttp) -> bool:
+        """Else it says so: a server that is no engine answers, too."""
+        try:
+            await self._joining.await_engine(http)
+        except JoinRefused as error:
+            if error.finding.code != "unreachable":  # as by a key that is wanted
+                self._found(error.finding)
+                return False
+            path, status = await self._joining.health(http)
+            detail = f"{path} answers {status}" if status else ""
+            self._found(finding("unreachable" if status in NO_STATUS else "models", detail))
+            return False
+        return True
+
+    def _found(self, *found: Finding) -> None:
+        known = {one.code for one in self.seen.findings}
+        fresh = tuple(one for one in found if one.code not in known)
+        self.seen = replace(self.seen, findings=(*self.seen.findings, *fresh))
+
+    async def _compare(self, http: EngineHttp, tokenizer: Tokenizer, statement: Statement) -> None:
+        try:
+            await self._joining.compare_tokens(http, tokenizer, statement)
+        except JoinRefused as error:
+            self._found(error.finding)
+        self.seen = replace(
+            self.seen,
+            tokenizer=tokenizer.fingerprint,
+            has_template_here=_takes_chats(tokenizer),
+            has_template_there=await self._joining.takes_chats(http, statement),
+        )
+
+    async def _try_out(self, http: EngineHttp, joined: Joined) -> None:
+        if joined.place is not None and not self._settings.allow_no_events:
+            self._follower = EventFollower(
+                joined.place,
+                joined.scope,
+                Salts(),
+                self,
+                pool_blocks=joined.info.kv_blocks_total,
+            )
+            self._follower.start()
+        self.seen = replace(self.seen, was_tried=True)
+        settings = self._settings
+        while (wrong := await self._wrong(http, joined, settings)) is not None:
+            self._found(wrong)
+            allowed = _ALLOWED_BY.get(wrong.code)
+            if allowed is None or getattr(settings, allowed):
+                break
+            settings = _allowing(settings, allowed)
+        if any(one.code == "prefix_caching" for one in self.seen.findings):
+            self.seen = replace(self.seen, is_believed=False)  # there is nothing to believe in
+        follower = self._follower
+        if follower is not None and follower.known_from:
+            kept = follower.next_seq - follower.known_from
+            self.seen = replace(self.seen, kept_batches=kept)
+        if joined.statement.keeps_salts_apart:  # else salts are refused, or were tried out
+            await self._try_salt(http, joined)
+
+    async def _wrong(
+        self, http: EngineHttp, joined: Joined, settings: CompanionSettings
+    ) -> Finding | None:
+        """The first thing under these settings."""
+        mirror = self._mirror = self._mirror or CacheMirror(joined.scope)
+        try:
+            tried = await TryingOut(settings, http, joined).run(mirror, self._follower)
+        except JoinRefused as error:
+            return error.finding
+        if not self.seen.findings:
+            self.seen = replace(self.seen, is_believed=tried.info.is_cache_believed)
+        return None
+
+    async def _try_salt(self, http: EngineHttp, joined: Joined) -> None:
+        """What one salt has cached serves no other."""
+        info = joined.info
+        prompt = canary_prompt(info.block_size, info.vocab_size, info.max_model_len)
+        trying = TryingOut(self._settings, http, joined)
+        for scope in (RequestScope(salt=secrets.token_hex(8)) for _ in range(2)):
+            cached = cached_of(await trying.send_canary(prompt, scope))
+            if (cached or 0) >= info.block_size:
+                self._found(finding("salt", kind=joined.statement.kind))
+                return
+
+    # -- CacheListener
+
+    def on_cache(self, events: Sequence[Event]) -> None:
+        if self._mirror is not None:
+            self._mirror.apply(events)
+
+    def on_link_lost(self) -> None:
+        """Nobody serves here: there is nothing to end."""
+
+
+def _allowing(settings: CompanionSettings, name: str) -> CompanionSettings:
+    change: dict[str, Any] = {name: True}
+    return replace(settings, **change)
+
+
+def _takes_chats(tokenizer: Tokenizer) -> bool:
+    try:
+        tokenizer.encode_chat([ChatMessage(**message) for message in CHATS[0]])
+    except RequestError:
+        return False
+    return True

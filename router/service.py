@@ -26,7 +26,7 @@ from radixroute.metrics.server import MetricsServer
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
-from radixroute.router.api.grpc_server import SERVICE_NAME, InspectServer, RouterServer
+from radixroute.router.api.grpc.server import SERVICE_NAME, InspectServer, RouterServer
 from radixroute.router.api.guard.inspect_guard import InspectGuard
 from radixroute.router.api.guard.keys import Keys
 from radixroute.router.api.guard.tls import Tls, tls_of

@@ -20,7 +20,7 @@ from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger, MemoryStore
 from radixroute.deploy.state.records import ActorState, ClusterStatus, Progress
 from radixroute.radix.ids import WorkerId
-from radixroute.router.api.inspect import list_workers
+from radixroute.router.api.grpc.inspect import list_workers
 from radixroute.router.service import RouterService
 
 LOOK_S = 0.1

@@ -10,8 +10,8 @@ from radixroute.radix.ids import WorkerId
 from radixroute.request.logprobs import pack_logprobs
 from radixroute.request.sampling import FinishReason
 from radixroute.request.wire import logprobs_from_proto, pack_tokens, unpack_tokens
-from radixroute.router.api.client_answers import ClientAnswers
-from radixroute.router.api.client_stream import ClientStream
+from radixroute.router.api.grpc.client_answers import ClientAnswers
+from radixroute.router.api.grpc.client_stream import ClientStream
 from radixroute.router.errors import DeadlinePassed
 from radixroute.router.messages.actions import Emit, Failure, Usage
 from tests.router.clusters import (

@@ -7,7 +7,7 @@ import pytest
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
-from radixroute.router.api.client_stream import ClientStream
+from radixroute.router.api.grpc.client_stream import ClientStream
 from radixroute.router.errors import DeadlinePassed, NoWorkers
 from radixroute.router.messages.actions import Emit, Failure, Usage
 from tests.router.worlds import packed

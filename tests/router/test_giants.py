@@ -22,9 +22,9 @@ from radixroute.router.api.giants import messages as wire
 from radixroute.router.api.giants.child import serve
 from radixroute.router.api.giants.forms import Form, Reading
 from radixroute.router.api.giants.readers import GIANT_BYTES, Giant, GiantReaders
+from radixroute.router.api.grpc.proto_request import ProtoRequest
+from radixroute.router.api.grpc.wire_size import cut_out
 from radixroute.router.api.memo.memo import Memo
-from radixroute.router.api.proto_request import ProtoRequest
-from radixroute.router.api.wire_size import cut_out
 from radixroute.router.counters import Count
 from radixroute.router.errors import PromptUnread
 from tests.request.samples import byte_level

@@ -9,7 +9,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.router.api.grpc_server import RouterServer
+from radixroute.router.api.grpc.server import RouterServer
 from radixroute.router.errors import ClientUnread
 from tests.router.clusters import PROMPT, all_live, cluster, collect, request, settings, until
 from tests.router.fakes import FakeWorker

@@ -15,9 +15,9 @@ from radixroute.request.pacing import Abandoned
 from radixroute.request.wire import pack_tokens
 from radixroute.router.api import prompts
 from radixroute.router.api.giants.readers import GIANT_BYTES
+from radixroute.router.api.grpc.proto_request import MAX_PARSED_BYTES, ProtoRequest
+from radixroute.router.api.grpc.wire_size import MAX_FIELDS, bytes_beside
 from radixroute.router.api.prompts import Pacer
-from radixroute.router.api.proto_request import MAX_PARSED_BYTES, ProtoRequest
-from radixroute.router.api.wire_size import MAX_FIELDS, bytes_beside
 from tests.router.clusters import all_live, cluster, collect, until
 from tests.router.fakes import FakeWorker
 
@@ -101,7 +101,7 @@ def test_counts_are_checked_before_anything_is_converted(data, words, monkeypatc
         raise AssertionError("converted before its size was checked")
 
     for name in ("messages_from_proto", "partial_sampling_from_proto", "unpack_tokens"):
-        monkeypatch.setattr(f"radixroute.router.api.proto_request.{name}", convert)
+        monkeypatch.setattr(f"radixroute.router.api.grpc.proto_request.{name}", convert)
     for name in ("text", "chat"):
         monkeypatch.setattr(f"radixroute.router.api.giants.forms.Reading.{name}", convert)
     asked = ProtoRequest.of_generate(data)

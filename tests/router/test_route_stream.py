@@ -7,7 +7,7 @@ import pytest
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.wire import unpack_tokens
-from radixroute.router.api import leases
+from radixroute.router.api.grpc import leases
 from tests.router.clusters import PROMPT, all_live, cluster, request, states, until
 from tests.router.fakes import FakeWorker
 

@@ -10,7 +10,7 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.request.wire import pack_tokens
-from radixroute.router.api.inspect import list_workers
+from radixroute.router.api.grpc.inspect import list_workers
 from radixroute.router.messages.inputs import Absence, AbsentWorker, MemberSpec
 from tests.router.clusters import collect, until
 from tests.router.real_fleet import fleet

@@ -7,7 +7,7 @@ so that it can be claimed; a call for one answer waits for that stream itself.
 from collections.abc import Iterator
 
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.router.api.client_stream import Bell, ClientStream
+from radixroute.router.api.grpc.client_stream import Bell, ClientStream
 
 
 class ClientAnswers:

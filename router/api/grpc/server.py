@@ -16,11 +16,11 @@ from google.protobuf.message import Message
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.errors import InvalidRequest
-from radixroute.router.api import inspect
-from radixroute.router.api.client_answers import ClientAnswers
+from radixroute.router.api.grpc import inspect
+from radixroute.router.api.grpc.client_answers import ClientAnswers
+from radixroute.router.api.grpc.leases import LeaseDesk, RouteStream
+from radixroute.router.api.grpc.proto_request import ProtoRequest
 from radixroute.router.api.guard.inspect_guard import authorization
-from radixroute.router.api.leases import LeaseDesk, RouteStream
-from radixroute.router.api.proto_request import ProtoRequest
 from radixroute.router.api.reception import Reception
 from radixroute.router.api.status import retry_hint, status_of
 from radixroute.router.counters import Count

@@ -15,8 +15,8 @@ from typing import Final
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.wire import pack_tokens, sampling_to_proto, scope_to_proto
-from radixroute.router.api.client_stream import Bell
-from radixroute.router.api.proto_request import ProtoRequest
+from radixroute.router.api.grpc.client_stream import Bell
+from radixroute.router.api.grpc.proto_request import ProtoRequest
 from radixroute.router.api.reception import Reception
 from radixroute.router.api.status import failure_error, status_of
 from radixroute.router.errors import RouterError

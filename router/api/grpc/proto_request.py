@@ -32,7 +32,7 @@ from radixroute.request.wire import (
 )
 from radixroute.router.api.giants.forms import Form, Reading
 from radixroute.router.api.giants.readers import GIANT_BYTES, Giant
-from radixroute.router.api.wire_size import bytes_beside, cut_out
+from radixroute.router.api.grpc.wire_size import bytes_beside, cut_out
 from radixroute.router.messages.inputs import PackedTokens, Resumed
 
 # Of a message without its token ids, which are copied whole: the largest text and what is with it.

@@ -39,6 +39,11 @@ def refused(reason: str, **said: Any) -> Any:
     return fleet(router(now, told={"a": told(), "b": told(**said)}))
 
 
+def saying(**said: Any) -> Any:
+    """`b` says so of itself."""
+    return fleet(router(told={"a": told(), "b": told(**said)}))
+
+
 def with_page(old: str, new: str) -> Any:
     assert old in PAGE
     return fleet(router(look(page=Page(PAGE.replace(old, new).encode()))))
@@ -186,6 +191,7 @@ PLANTED: dict[str, list[Any]] = {
     "events_unread": [with_page("unread_total 0.0", "unread_total 9.0")],
     "events_off": [
         with_worker(indexed_blocks=0),
+        saying(cache_is_believed=True, engine_kind="vllm"),
         fleet(
             router(
                 look(
@@ -317,6 +323,12 @@ def test_an_engine_and_the_worker_beside_it_are_one_finding():
     assert [(one.code, one.where) for one in diagnose(evidence)] == [
         ("events", "http://10.0.0.1:8000")
     ]
+
+
+def test_a_plain_server_has_no_events_by_nature():
+    said = {"a": told(), "b": told(engine_kind="openai", cache_is_believed=True)}
+    now = look(workers=(worker("a"), worker("b", indexed_blocks=0, audit="believed")))
+    assert diagnose(fleet(router(now, told=said))) == ()
 
 
 def test_a_policy_that_needs_no_events_is_not_told_that_there_are_none():

@@ -55,6 +55,7 @@ async def test_a_fleet_that_is_well_has_no_finding_and_one_that_was_killed_has(t
             "router": address,
             "workers": ["engine-0", "engine-1"],
             "engines": [a, b],
+            "believed": [],
         }
         assert [len(engine.received) for engine in made] == n_asked  # no prompt of ours
         one.process.send_signal(signal.SIGKILL)

@@ -9,6 +9,7 @@ import pytest
 
 from radixroute import __version__
 from radixroute.protos import radixroute_pb2 as pb
+from tests.engines.fake_openai import FakeOpenAi
 from tests.engines.fake_vllm import FakeVllm
 from tests.worker.fakes import make_tokenizer
 
@@ -30,7 +31,7 @@ def well(script):
 
 
 @contextmanager
-def engine(tmp_path, **changes):
+def engine(tmp_path, kind=FakeVllm, **changes):
     """An engine in a loop of its own, and the folder with its tokenizer: URL and folder."""
     folder = tmp_path / "model"
     folder.mkdir()
@@ -44,7 +45,7 @@ def engine(tmp_path, **changes):
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(30)
 
     async def made():
-        one = FakeVllm(**changes)
+        one = kind(**changes)
         return one, await one.start()
 
     one, url = run(made())
@@ -129,6 +130,16 @@ def test_an_engine_that_is_well_is_examined_by_its_url(cli, tmp_path):
         assert result.exit_code == 0, result.output
         assert "nothing found in 1 engine" in result.stdout
         assert "each engine is asked a few prompts" in result.stderr
+
+
+def test_a_plain_server_is_well_and_said_to_be_believed(cli, tmp_path):
+    with engine(tmp_path, FakeOpenAi, owner="vllm") as (url, folder):
+        given = ("doctor", "--engine", url, "--tokenizer", folder, "--dialect", "openai")
+        result = cli(*given)
+        assert result.exit_code == 0, result.output
+        assert f"{url}: its cache is believed" in result.stdout
+        assert json.loads(cli(*given, "--json").stdout)["looked_at"]["believed"] == [url]
+        assert cli(*given[:-1], "nonsense").exit_code == 2
 
 
 def test_an_engine_that_lacks_something_is_told_with_the_options_of_serve(cli, tmp_path):

@@ -75,9 +75,13 @@ def _off(evidence: Evidence) -> Iterator[Seen]:
         has_served = served.requests >= ENOUGH_REQUESTS and not one.deaths
         is_long = served.prompt_tokens >= 2 * served.requests * router.now.info.block_size
         told = router.told.get(one.worker_id, pb.GetInfoResponse())
-        if told.engine_kind == PLAIN or one.indexed_blocks or one.stream_state != "live":
+        if told.engine_kind == PLAIN:
             continue
-        if has_served and is_long:
+        if told.cache_is_believed:
+            yield Seen(one.worker_id, "its engine sends none: what it has cached is believed")
+        elif one.indexed_blocks or one.stream_state != "live":
+            continue
+        elif has_served and is_long:
             what = f"it served {served.requests} requests, and no event told of a block"
             yield Seen(one.worker_id, what)
         elif is_allowed:
@@ -172,7 +176,7 @@ STREAM_CHECKS: Final = (
         "events_off",
         Level.ERROR,
         "a worker serves without cache events",
-        "the router cannot know what it has cached: it routes by load alone",
+        "the router cannot know what it has cached: it routes by load, or by a belief",
         "start the engine with --kv-events-config (as in docs/engines.md) and leave out "
         "--allow-no-events; or choose --policy prefix_approx, which needs none",
         _off,

@@ -139,7 +139,7 @@ async def test_a_client_that_reads_slowly_holds_a_window_and_no_more():
             companion: Any = made.workers["a"]._engine
             await until(lambda: any(call.relaying.is_paused for call in companion._calls))
             (call,) = companion._calls
-            assert not call.exchange.connection._transport.is_reading()
+            assert not call.exchange._exchange.connection._transport.is_reading()
             (stream,) = engine.chats.streams
             # Sockets hold what the system lets them.
             assert len(stream.sent) < len(event) * 800 // 2

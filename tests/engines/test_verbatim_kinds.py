@@ -44,7 +44,7 @@ async def test_an_engine_that_keeps_no_salts_apart_is_sent_none():
 
 async def test_sglang_is_sent_the_salt_of_its_token_path_and_the_adapter():
     allowed = {"http_client_fields": "cache_salt"}
-    lora = {"adapters": ("lora-1",), "names_adapters": True}
+    lora: dict[str, Any] = {"adapters": ("lora-1",), "names_adapters": True}
     async with fleet("a", kind=FakeSglang, router=allowed, **lora) as made:
         engine = made.engines["a"]
         told = await ask(made.router, CHATS, {**SALTED, "model": "lora-1"})

@@ -250,7 +250,7 @@ class Companion:
             cached = self._mirror.cached_tokens(request.prompt, request.scope)
         n_uncached = request.n_tokens - cached
         call = self._calls.begin(request, uncached_tokens=n_uncached, now_ns=now_ns)
-        if self._believed is not None and len(request.prompt):
+        if self._believed is not None and request.verbatim is None:
             tokens = request.prompt
             if len(request.emitted):
                 tokens = np.concatenate((request.prompt, request.emitted))

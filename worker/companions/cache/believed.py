@@ -125,14 +125,9 @@ class BelievedCache:
         return Belief(seed, keys, tail, len(tokens), stamps)
 
     def took(self, belief: Belief, heard: Heard, now_ns: int) -> list[Event]:
-        """With the first token its prompt is computed; with its end, output is cached as well.
-
-        Of an answer that goes by as it is nothing is known until it says, with its end, that its
-        prompt had as many tokens; its output is not read."""
+        """With the first token its prompt is computed; with its end, output is cached as well."""
         events: list[Event] = []
-        if heard.passage is not None and heard.prompt_tokens != belief.n_prompt:
-            return events
-        if heard.token_ids or heard.passage is not None:
+        if heard.token_ids:
             belief.tail.extend(heard.token_ids)
             if not belief.is_held:
                 belief.is_held = True

@@ -192,6 +192,7 @@ async def test_a_refused_join_is_told_once_with_the_flag_and_tried_again(monkeyp
     async with ports(2) as (a, b), serving(a.url(), b.url(REFUSED)) as (one, told):
         await until(lambda: one.status.workers[1].deaths >= 3)
         await until(lambda: told.have("engine-0 joined"))
+        await until(lambda: told.have("engine-1 cannot join"))
         refusals = [line for line in told.lines if "engine-1 cannot join" in line]
         assert len(refusals) == 1
         assert REFUSAL in refusals[0]

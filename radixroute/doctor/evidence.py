@@ -122,7 +122,8 @@ class MachineSeen:
     memory_bytes: int = 0  # what processes may have together
     shm_bytes: int | None = None  # of /dev/shm
     shm_free_bytes: int | None = None
-    max_files: int | None = None  # that the router's process may open, else this one
+    # That the router's process may open, else one that is started here.
+    max_files: int | None = None
     disks: tuple[DiskSeen, ...] = ()
     secrets: tuple[FileSeen, ...] = ()
     ports: tuple[PortSeen, ...] = ()

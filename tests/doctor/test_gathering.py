@@ -6,6 +6,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import sys
 import threading
 from contextlib import suppress
 from dataclasses import asdict
@@ -281,3 +282,15 @@ async def test_a_wide_door_is_tried_for_its_keys():
         (True, False, False)
     ] * 2
     assert [one.is_wide for one in seen.listeners if one.kind == "metrics"] == [True]
+
+
+def test_a_shell_with_a_low_limit_that_may_be_raised_is_no_fault(tmp_path):
+    asked = (
+        "import resource;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 8192));"
+        "from radixroute.doctor.gather.machine import machine_seen;"
+        f"given = {{'cluster.runtime_dir': {str(tmp_path / 'run')!r}}};"
+        "print(machine_seen(given, None, config_path=None, ports=()).max_files)"
+    )
+    said = subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True)
+    assert int(said.stdout) == 8192

@@ -116,7 +116,7 @@ LOAD_CHECKS: Final = (
         Level.WARNING,
         "connections over HTTP are turned away",
         "clients see resets, not answers",
-        "raise router.http_max_connections, and `ulimit -n` with it",
+        "raise router.http_max_connections, and the hard limit of open files (ulimit -Hn) with it",
         _connections,
     ),
     Check(

@@ -314,6 +314,25 @@ def test_a_router_that_refuses_for_a_reason_of_the_join_has_its_code(reason, cod
     assert fix in found[0].fix
 
 
+@pytest.mark.parametrize(
+    ("most", "is_own", "begins"),
+    [(4, True, "raise router.max_waiting: it is 4,"), (4, False, "add"), (4096, True, "add")],
+)
+def test_a_queue_that_is_made_small_is_mended_by_its_setting_first(most, is_own, begins):
+    """Who was refused is counted once: 4 of 80 were not."""
+    seen = router(look(counters={"requests_refused_queue_full": 76, "requests_accepted": 4}))
+    evidence = fleet(seen, settings={"router.max_waiting": most}, settings_are_its_own=is_own)
+    found = diagnose(evidence)
+    assert [one.code for one in found] == ["queue_full"]
+    assert "76 of 80 " in found[0].seen
+    assert found[0].fix.startswith(begins)
+
+
+def test_who_was_refused_for_his_deadline_is_among_those_who_asked():
+    found = diagnose(counted(requests_refused_hopeless_deadline=100, requests_accepted=50))
+    assert [one.seen for one in found] == ["100 of 150 requests ended for want of time"]
+
+
 def test_an_engine_and_the_worker_beside_it_are_one_finding():
     reason = f"engine http://10.0.0.1:8000: {finding('events').text}"
     evidence = fleet(

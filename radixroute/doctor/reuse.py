@@ -2,7 +2,7 @@
 
 Reachable is what one cache without a limit would have served: leading blocks of a prompt that an
 earlier request had, whose first token was out before this one was sent on. Only prompts count: what
-answers leave in caches is reused on top of it. Of a request that got no whole answer nobody told what
+answers leave in caches is reused on top of it. Of a request without a whole answer nobody told what
 it found; what it computed others may find. Pure; O(blocks of all prompts).
 """
 

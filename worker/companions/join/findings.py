@@ -174,7 +174,7 @@ _REMEDIES: Final[Mapping[str, Mapping[str, str]]] = {
         "cached_tokens": "start it so that usage.prompt_tokens_details.cached_tokens is told "
         "(vLLM: --enable-prompt-tokens-details, SGLang: --enable-cache-report), or set "
         "companion.allow_no_cached_tokens",
-        "prefix_caching": "start it with its prefix cache on",
+        "prefix_caching": "start it with its prefix cache on, or set companion.allow_no_events",
     },
     KEYED: {"key": "put the engine's --api-key into the file of companion.api_key_file"},
     PLACED: {

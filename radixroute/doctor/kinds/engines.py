@@ -78,7 +78,7 @@ def _same(evidence: Evidence) -> Iterator[Seen]:
 def _why_same(one: EngineSeen, other: EngineSeen) -> str:
     """Empty: it is not."""
     if one.end and one.end == other.end:
-        return "the URL is the same"
+        return "both URLs lead to one address"
     events = set(one.event_ends) & set(other.event_ends)
     if events:
         return f"both send their events at {min(events)}"

@@ -292,6 +292,7 @@ async def test_one_engine_by_two_names_is_seen_and_two_are_two():
         for each in (one, other):
             await each.kill()
     assert [(found.code, found.where) for found in twice] == [("same_engine_twice", named)]
+    assert twice[0].seen.endswith("both URLs lead to one address")
 
 
 @pytest.mark.parametrize(("host", "key", "is_open"), [

@@ -10,7 +10,7 @@ the same supervisor keeps companion processes, without Ray. Who restarts a worke
 (`actors/actor_slot.py`), one of those that the `Supervisor` keeps.
 
 Imports point one way: `serving` | `cluster` > `actors` > `state` > `settings` | `ray_env` |
-`process_tree` > `errors`. Only `ray_env` imports Ray: `settings`, `serving` and
+`process_tree` | `open_files` > `errors`. Only `ray_env` imports Ray: `settings`, `serving` and
 `state/state_file.py` work without it.
 
     cluster/          seen from outside: up and down, the daemon, launch, readiness
@@ -20,6 +20,7 @@ Imports point one way: `serving` | `cluster` > `actors` > `state` > `settings` |
     settings.py       how a cluster is laid out
     ray_env.py        the only importer of Ray, and what Ray reads from the environment
     process_tree.py   processes and what is below them, read from /proc
+    open_files.py     how many files a router's process may open
     errors.py         errors, cut by what the caller can do
 
     onprem.yaml, aws-gpu.yaml   cluster files for `ray up`

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from radixroute.deploy.actors.actor_logging import log_to
 from radixroute.deploy.actors.own_engine import OwnEngine, ServerSettings
 from radixroute.deploy.actors.service_host import ServiceHost
+from radixroute.deploy.open_files import allow_files, files_needed
 from radixroute.deploy.state.records import StartOutcome
 from radixroute.radix.ids import WorkerId
 from radixroute.router.messages.inputs import AbsentWorker, MemberSpec
@@ -70,6 +71,7 @@ class RouterActor:
 
     def __init__(self, settings: RouterSettings, run_dir: str, ending: Ending) -> None:
         log_to(run_dir, "router")
+        allow_files(files_needed(settings.http_max_connections))
         self._host = ServiceHost("router", lambda: RouterService(settings), ending.drain_s)
         ending.on_sigterm(self._host.leave)
 

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from radixroute.deploy.errors import AlreadyRunning, DeployError, StartError
+from radixroute.deploy.open_files import allow_files, files_needed
 from radixroute.deploy.process_tree import await_gone, descendants, identify
 from radixroute.deploy.settings import ClusterSettings, from_record, without_secrets
 from radixroute.deploy.state.run_folder import daemon_log
@@ -44,6 +45,7 @@ class Ended(BaseException):
 def main() -> int:
     folder, run, settings = Path(sys.argv[1]), Path(sys.argv[2]), from_record(json.load(sys.stdin))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    allow_files(files_needed(settings.router.http_max_connections))
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)

@@ -16,6 +16,7 @@ import uvloop
 
 from radixroute.deploy import actors
 from radixroute.deploy.errors import AlreadyRunning
+from radixroute.deploy.open_files import allow_files, files_needed
 from radixroute.deploy.process_tree import descendants, identify
 from radixroute.deploy.serving.engines import engines_of
 from radixroute.deploy.serving.serving import Serving
@@ -53,6 +54,7 @@ def serve(settings: ClusterSettings, progress: Progress, arguments: Sequence[str
             f"{settings.name}` ends it; --name OTHER --port 0 --http-port 0 starts another"
             " beside it"
         )
+    allow_files(files_needed(settings.router.http_max_connections))
     # What happens to engines is told in lines of its own; of the rest only what is wrong.
     logging.basicConfig(level=logging.WARNING, format=FORMAT, stream=sys.stderr)
     logging.getLogger(actors.__name__).setLevel(logging.ERROR)

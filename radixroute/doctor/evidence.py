@@ -70,6 +70,10 @@ class EngineSeen:
     examination: Examination
     # Whether its event port takes connections from other machines. None: not found out.
     events_are_wide: bool | None = None
+    end: str = ""  # host:port/path of its URL, the host as an IP address
+    event_ends: tuple[str, ...] = ()  # the same of its event endpoints
+    # Its HTTP server takes connections from other machines and answers without a key.
+    is_open: bool | None = None
     orphans: tuple[int, ...] = ()  # cores whose server is gone, by pid, where it answers nothing
 
     @property
@@ -122,7 +126,8 @@ class MachineSeen:
     memory_bytes: int = 0  # what processes may have together
     shm_bytes: int | None = None  # of /dev/shm
     shm_free_bytes: int | None = None
-    max_files: int | None = None  # that the router's process may open, else this one
+    # That the router's process may open, else one that is started here.
+    max_files: int | None = None
     disks: tuple[DiskSeen, ...] = ()
     secrets: tuple[FileSeen, ...] = ()
     ports: tuple[PortSeen, ...] = ()
@@ -143,6 +148,7 @@ class Evidence:
     settings: Mapping[str, Any] = field(default_factory=dict)
     settings_are_its_own: bool = False  # the running cluster said so
     certificate_problem: str = ""  # of the one that the router shows
+    certificate_left_s: float | None = None  # until it ends; None: not found out
 
     def setting(self, key: str, default: Any) -> Any:
         return self.settings.get(key, default)

@@ -2,25 +2,29 @@
 
 Reachable is what one cache without a limit would have served: leading blocks of a prompt that an
 earlier request had, whose first token was out before this one was sent on. Only prompts count: what
-answers leave in caches is reused on top of it. Pure; O(blocks of all prompts).
+answers leave in caches is reused on top of it. Of a request without a whole answer nobody told what
+it found; what it computed others may find. Pure; O(blocks of all prompts).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 
 from radixroute.protos import radixroute_pb2 as pb
 
 K = TypeVar("K")
+# Ends of requests that were told what of their prompts was cached.
+_WHOLE: Final = ("stop", "length", "leased")
 
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
     """Sums over a log, in prompt tokens where nothing else is said."""
 
-    requests: int = 0
+    requests: int = 0  # that had a first token
+    answered: int = 0  # of them, whole: those that the sums are of
     prompt: int = 0
     reachable: int = 0
     told: int = 0  # as engines told
@@ -48,7 +52,7 @@ def reuse_of(log: Sequence[pb.EndedRequest], workers: Iterable[str] = ()) -> Reu
     served = sorted((one for one in log if _is_served(one)), key=lambda one: one.dispatched_ns)
     first_ns: dict[int, int] = {}  # by key: when somebody had computed it
     first_ns_at: dict[tuple[str, int], int] = {}  # the same at one worker
-    prompt = reachable = told = predicted = evicted = spread = 0
+    answered = prompt = reachable = told = predicted = evicted = spread = 0
     for one in served:
         keys = _keys(one)
         size = one.block_size
@@ -57,17 +61,20 @@ def reuse_of(log: Sequence[pb.EndedRequest], workers: Iterable[str] = ()) -> Reu
         at = ((one.worker_id, key) for key in keys)
         here = _leading(at, anywhere, first_ns_at, one.dispatched_ns)
         cached = one.cached_tokens // size
-        prompt += one.prompt_tokens
-        reachable += anywhere * size
-        told += one.cached_tokens
-        predicted += one.predicted_tokens
-        evicted += max(0, here - cached) * size
-        spread += max(0, anywhere - max(here, cached)) * size
+        if one.outcome in _WHOLE:
+            answered += 1
+            prompt += one.prompt_tokens
+            reachable += anywhere * size
+            told += one.cached_tokens
+            predicted += one.predicted_tokens
+            evicted += max(0, here - cached) * size
+            spread += max(0, anywhere - max(here, cached)) * size
         for key in keys:
             _keep_first(first_ns, key, one.first_token_ns)
             _keep_first(first_ns_at, (one.worker_id, key), one.first_token_ns)
     return Reuse(
         requests=len(served),
+        answered=answered,
         prompt=prompt,
         reachable=reachable,
         told=told,

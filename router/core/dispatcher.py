@@ -64,16 +64,17 @@ class Dispatcher:
         request = state.requests.open(spec)
         state.deadlines.add(spec.request_id, spec.deadline_ns)
         state.log.open(self._log_entry(spec))
-        state.counters.add(Count.REQUESTS_ACCEPTED)
         goes_at_once = policy.admit(request, self._booker.snapshot(now_ns))
         if spec.resumed is not None:
+            state.counters.add(Count.REQUESTS_ACCEPTED)
             return self._go_on(request, now_ns)
         is_planned = is_alone and policy.binds_late and not goes_at_once
         action = self._go_now(request, now_ns, goes_at_once=goes_at_once, is_planned=is_planned)
+        if action is None and not state.waiting.has_room(request):
+            return self.fail(request, Failure.QUEUE_FULL, now_ns)
+        state.counters.add(Count.REQUESTS_ACCEPTED)  # who is refused is no part of it
         if action is not None:
             return [action]
-        if not state.waiting.has_room(request):
-            return self.fail(request, Failure.QUEUE_FULL, now_ns)
         self._booker.wait(request, now_ns)
         return None if is_planned else []
 

@@ -183,7 +183,8 @@ def placed(**changes: Any) -> Statement:
 def engine(*codes: str, said: Statement | None = None, **changes: Any) -> EngineSeen:
     """An engine with these findings of the join; `changes` of its examination."""
     url = changes.pop("url", URL)
-    beside = {name: changes.pop(name) for name in ("events_are_wide", "orphans") if name in changes}
+    names = ("events_are_wide", "orphans", "end", "event_ends", "is_open")
+    beside = {name: changes.pop(name) for name in names if name in changes}
     examination = Examination(
         url,
         findings=tuple(finding(code) for code in codes),

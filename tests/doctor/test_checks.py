@@ -123,6 +123,16 @@ PLANTED: dict[str, list[Any]] = {
     "event_hwm_small": [of_engines(engine(said=placed(hwm=10)))],
     "event_queue_small": [of_engines(engine(said=placed(queue_len=10)))],
     "event_port_open": [of_engines(engine(events_are_wide=True))],
+    "engine_open": [of_engines(engine(is_open=True))],
+    "several_engines": [of_engines(engine(lives=(1.5, 2.5)))],
+    "same_engine_twice": [
+        of_engines(engine(end="127.0.0.1:8000"), engine(end="127.0.0.1:8000")),
+        of_engines(engine(event_ends=("127.0.0.1:5557",)), engine(event_ends=("127.0.0.1:5557",))),
+        of_engines(
+            engine(lives=(1.5,), steps=70, end="10.0.0.1:8000"),
+            engine(lives=(1.5,), steps=72, end="10.9.0.1:8000", url="http://b"),
+        ),
+    ],
     "orphan_core": [of_engines(engine("unreachable", orphans=(77,)))],
     "engine_kv_pool_small": [of_engines(engine(said=statement(kv_blocks=255)))],
     "engines_differ": [
@@ -203,7 +213,11 @@ PLANTED: dict[str, list[Any]] = {
         ),
     ],
     "hits_not_told": [untold(8), untold(0, **{"companion.allow_no_cached_tokens": True})],
-    "certificate_bad": [fleet(certificate_problem="it has expired")],
+    "certificate_bad": [
+        fleet(certificate_problem="it has expired"),
+        fleet(certificate_left_s=3600.0),
+    ],
+    "certificate_ends": [fleet(certificate_left_s=10 * 86_400.0)],
     "audit_drifted": [with_worker(audit="drifted", audit_differing=4, audit_reason="told 4")],
     "audit_differs": [with_worker(audit_differing=9)],
     "policy_unsuited": [by_turns("round_robin"), by_turns("random")],
@@ -312,6 +326,49 @@ def test_a_router_that_refuses_for_a_reason_of_the_join_has_its_code(reason, cod
     found = diagnose(refused(reason))
     assert [one.code for one in found] == [code]
     assert fix in found[0].fix
+
+
+@pytest.mark.parametrize(
+    ("most", "is_own", "begins"),
+    [(4, True, "raise router.max_waiting: it is 4,"), (4, False, "add"), (4096, True, "add")],
+)
+def test_a_queue_that_is_made_small_is_mended_by_its_setting_first(most, is_own, begins):
+    """Who was refused is counted once: 4 of 80 were not."""
+    seen = router(look(counters={"requests_refused_queue_full": 76, "requests_accepted": 4}))
+    evidence = fleet(seen, settings={"router.max_waiting": most}, settings_are_its_own=is_own)
+    found = diagnose(evidence)
+    assert [one.code for one in found] == ["queue_full"]
+    assert "76 of 80 " in found[0].seen
+    assert found[0].fix.startswith(begins)
+
+
+def test_who_was_refused_for_his_deadline_is_among_those_who_asked():
+    found = diagnose(counted(requests_refused_hopeless_deadline=100, requests_accepted=50))
+    assert [one.seen for one in found] == ["100 of 150 requests ended for want of time"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"end": "127.0.0.1:8000"}, {"end": "127.0.0.1:8001"}),
+        ({"event_ends": ("127.0.0.1:1",)}, {"event_ends": ("127.0.0.1:2",)}),
+        # Started by one script at one moment, on one machine.
+        (
+            {"end": "127.0.0.1:8000", "lives": (1.5,), "steps": 7},
+            {"end": "127.0.0.1:8001", "lives": (1.5,), "steps": 7},
+        ),
+        (
+            {"end": "10.0.0.1:8000", "lives": (1.5,), "steps": 7},
+            {"end": "10.0.0.2:8000", "lives": (1.6,), "steps": 7},
+        ),
+    ],
+)
+def test_two_engines_are_not_taken_for_one(first, second):
+    assert diagnose(of_engines(engine(**first), engine(url="http://b", **second))) == ()
+
+
+def test_a_certificate_with_weeks_left_is_well():
+    assert diagnose(fleet(certificate_left_s=30 * 86_400.0)) == ()
 
 
 def test_an_engine_and_the_worker_beside_it_are_one_finding():

@@ -6,6 +6,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import sys
 import threading
 from contextlib import suppress
 from dataclasses import asdict
@@ -18,14 +19,20 @@ from radixroute.config import load
 from radixroute.deploy.process_tree import ProcessId, identify
 from radixroute.deploy.settings import ClusterSettings, without_secrets
 from radixroute.deploy.state.state_file import ClusterState, runtime_dir, write_state
+from radixroute.doctor.evidence import Evidence
+from radixroute.doctor.gather.engines import _is_open, engines_seen
 from radixroute.doctor.gather.gathering import Wanted, gather
 from radixroute.doctor.gather.machine import machine_seen
 from radixroute.doctor.gather.routers import RouterAt, router_seen
-from radixroute.doctor.gather.sockets import certificate_problem, get, is_local, wide, wide_ports
+from radixroute.doctor.gather.sockets import certificate, get, is_local, wide, wide_ports
 from radixroute.doctor.table import diagnose
 from radixroute.router.service import RouterService
 from radixroute.router.settings import RouterSettings
+from radixroute.worker.companions.http_client import EngineAddress
+from radixroute.worker.companions.settings import CompanionSettings
+from radixroute.worker.settings import WorkerSettings
 from tests.engines.fake_http import FakeHttp, Reply
+from tests.engines.fake_vllm import FakeVllm
 from tests.engines.fleets import fleet
 
 
@@ -220,11 +227,13 @@ def test_a_certificate_that_is_over_is_told(tmp_path, days, words):
 
         serving = threading.Thread(target=serve_one)
         serving.start()
-        problem = certificate_problem(address, str(cert))
+        problem, left_s = certificate(address, str(cert))
         serving.join()
     assert words in problem
     assert bool(problem) is bool(words)
-    assert certificate_problem(address, str(cert)) == ""  # nobody is there
+    assert (left_s is None) is bool(words)
+    assert left_s is None or 1.9 * 86_400 < left_s <= 2 * 86_400
+    assert certificate(address, str(cert)) == ("", None)  # nobody is there
 
 
 def test_ipv6_is_read_too():
@@ -266,6 +275,43 @@ async def test_short_exchanges_say_none_where_no_http_is():
     assert await asyncio.to_thread(get, address, "/metrics") is None
 
 
+async def _engines_seen(*urls: str) -> Any:
+    settings = CompanionSettings()
+    return await asyncio.to_thread(
+        lambda: engines_seen(urls, settings, WorkerSettings(), sends_prompts=False)
+    )
+
+
+async def test_one_engine_by_two_names_is_seen_and_two_are_two():
+    one, other = FakeVllm(), FakeVllm()
+    urls = [await each.start() for each in (one, other)]
+    try:
+        named = urls[0].replace("127.0.0.1", "localhost")
+        twice = diagnose(Evidence(engines=await _engines_seen(urls[0], named, urls[1])))
+    finally:
+        for each in (one, other):
+            await each.kill()
+    assert [(found.code, found.where) for found in twice] == [("same_engine_twice", named)]
+    assert twice[0].seen.endswith("both URLs lead to one address")
+
+
+@pytest.mark.parametrize(("host", "key", "is_open"), [
+    ("0.0.0.0", "", True), ("0.0.0.0", "k", False), ("127.0.0.1", "", False),
+])  # fmt: skip
+async def test_an_engine_is_open_where_others_reach_it_and_no_key_is_asked_for(host, key, is_open):
+    async def route(method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        is_known = not key or headers.get("authorization") == f"Bearer {key}"
+        return Reply(200 if is_known else 401, {"object": "list", "data": []})
+
+    http = FakeHttp(route, host)
+    port = await http.start()
+    try:
+        at = EngineAddress.of(f"http://127.0.0.1:{port}")
+        assert await asyncio.to_thread(_is_open, at, wide_ports()) is is_open
+    finally:
+        await http.kill()
+
+
 async def test_a_wide_door_is_tried_for_its_keys():
     service = RouterService(
         RouterSettings(host="0.0.0.0", port=0, http_port=0, metrics_port=0, insecure_bind=True)
@@ -281,3 +327,15 @@ async def test_a_wide_door_is_tried_for_its_keys():
         (True, False, False)
     ] * 2
     assert [one.is_wide for one in seen.listeners if one.kind == "metrics"] == [True]
+
+
+def test_a_shell_with_a_low_limit_that_may_be_raised_is_no_fault(tmp_path):
+    asked = (
+        "import resource;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 8192));"
+        "from radixroute.doctor.gather.machine import machine_seen;"
+        f"given = {{'cluster.runtime_dir': {str(tmp_path / 'run')!r}}};"
+        "print(machine_seen(given, None, config_path=None, ports=()).max_files)"
+    )
+    said = subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True)
+    assert int(said.stdout) == 8192

@@ -1,5 +1,6 @@
 """Fleets, engines and machines that are well: whatever their size and traffic, nothing is found."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from tests.doctor.evidences import (
     router,
     statement,
     told,
+    well_served,
     worker,
 )
 
@@ -136,6 +138,16 @@ def test_no_good_engine_has_a_finding(n, block_size, batches, kept, templates):
         for at in range(n)
     ]
     assert diagnose(of_engines(*engines)) == ()
+
+
+@pytest.mark.parametrize("at_token", [True, False])
+def test_requests_that_timed_out_say_nothing_of_caches(at_token):
+    """Their time was over while they ran: nobody was told what they found."""
+    cut = [entry(at, "a", prefix(0), 0, outcome="error") for at in range(60, 120)]
+    for one in cut if not at_token else ():
+        one.ClearField("first_token_ns")
+    assert diagnose(fleet(router(log=(*well_served(), *cut)))) == ()
+    assert diagnose(fleet(router(log=tuple(cut)))) == ()
 
 
 def test_a_machine_whose_cluster_is_of_engines_has_no_pools_of_ours():

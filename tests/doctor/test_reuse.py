@@ -1,5 +1,6 @@
 """What a request log says of caches: reachable, told, and why not, against a plain count."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +37,19 @@ def test_what_was_not_computed_yet_could_not_be_reused():
 def test_the_last_token_is_computed_in_any_case():
     whole = [entry(at, "a", prefix(0), 0, prompt_tokens=8 * BLOCK) for at in range(2)]
     assert reuse_of(whole).reachable == 7 * BLOCK
+
+
+@pytest.mark.parametrize("outcome", ["error", "abort"])
+def test_who_got_no_whole_answer_was_told_nothing_and_has_computed_for_others(outcome):
+    log = [
+        entry(0, "a", prefix(0), 0, outcome=outcome),
+        entry(1, "a", prefix(0), 0, outcome=outcome),
+        entry(2, "a", prefix(0), 8),
+    ]
+    reuse = reuse_of(log)
+    assert (reuse.requests, reuse.answered) == (3, 1)
+    assert reuse.reachable == reuse.told == 8 * BLOCK
+    assert reuse.lost == 0
 
 
 def test_those_that_never_ran_say_nothing():

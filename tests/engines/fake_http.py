@@ -32,15 +32,16 @@ Route = Callable[[str, str, dict[str, str], bytes], Awaitable[Reply]]
 
 
 class FakeHttp:
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, host: str = "127.0.0.1") -> None:
         self._route = route
+        self._host = host
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.n_connections = 0
 
     async def start(self, port: int = 0) -> int:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port)
+        self._server = await asyncio.start_server(self._accept, self._host, port)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def kill(self) -> None:

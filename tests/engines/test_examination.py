@@ -1,5 +1,8 @@
 """Examination: all that a join would be refused for, without joining."""
 
+import asyncio
+import itertools
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from tests.engines.fake_openai import FakeOpenAi
 from tests.engines.fake_sglang import FakeSglang
 from tests.engines.fake_vllm import FakeVllm
 from tests.worker.fakes import make_tokenizer
+from tests.worker.serving import until
 
 
 async def _examined(
@@ -68,7 +72,7 @@ async def test_one_that_is_only_asked_computes_nothing():
         ({"salt"}, {"keeps_salts": False}),
         ({"key"}, {"api_key": "abc"}),
         ({"canary"}, {"is_storming": True}),
-        ({"unreachable"}, {"core_is_dead": True}),
+        ({"ill"}, {"core_is_dead": True}),
         ({"events", "cached_tokens", "tokenizer"}, {"has_events": False, "has_details": False,
                                                     "tokenize_offset": 1}),
         ({"replay", "cached_tokens"}, {"has_replay": False,
@@ -157,6 +161,144 @@ async def test_events_of_another_engine_and_replays_that_are_not_answered():
         await other.kill()
 
 
+async def _detail(code: str, engine: FakeEngine, **settings: Any) -> str:
+    seen = await _examined(engine, **settings)
+    assert _codes(seen) - {"cached_tokens"} == {code}
+    return next(f"{one.text}" for one in seen.findings if one.code == code)
+
+
+async def test_what_it_answered_is_said(tmp_path):
+    (tmp_path / "key").write_text("wrong\n")
+    key = str(tmp_path / "key")
+    assert "the engine answered 503" in await _detail("canary", FakeVllm(is_storming=True))
+    assert "/health answers 503" in await _detail("ill", FakeVllm(core_is_dead=True))
+    text = await _detail("key", FakeVllm(api_key="right"), api_key_file=key)
+    assert "refuses the key" in text
+    assert key in text
+    assert "refuses" not in await _detail("key", FakeVllm(api_key="right"))
+
+
+async def test_no_cache_is_not_mended_by_doing_without_its_events():
+    assert "allow_no_events" not in await _detail(
+        "prefix_caching", FakeVllm(has_prefix_cache=False)
+    )
+
+
+async def test_tls_that_is_not_spoken_is_told_from_nobody():
+    engine = FakeVllm()
+    url = await engine.start()
+    secure = url.replace("http://", "https://")
+    settings = CompanionSettings(start_timeout_s=0.2)
+    try:
+        assert _codes(await examine(settings, secure, WorkerSettings())) == {"no_tls"}
+    finally:
+        await engine.kill()
+    assert _codes(await examine(settings, secure, WorkerSettings())) == {"unreachable"}
+
+
+class _Connecting(FakeVllm):
+    """As a vLLM whose endpoint is the address of a host: its publisher connects."""
+
+    bound = "tcp://127.0.0.1:9"
+
+    def _sources(self):
+        return {"0": {**super()._sources()["0"], "endpoint": self.bound}}
+
+
+@pytest.mark.parametrize("bound", ["tcp://127.0.0.1:9", "tcp://0.0.0.0:9", "tcp://engine:9"])
+async def test_an_endpoint_that_the_engine_connects_to_is_named_with_one_that_it_binds(bound):
+    engine = _Connecting()
+    engine.bound = bound
+    seen = await _examined(engine)
+    assert _codes(seen) == {"events_connect"}
+    assert f'{bound}; write "tcp://*:9"' in seen.findings[0].text
+    assert _codes(await _examined(engine, sends_prompts=False)) == {"events_connect"}
+
+
+async def test_replays_that_nobody_answers_are_told_from_those_that_are_not_set():
+    class Silent(FakeVllm):
+        def _sources(self):
+            return {"0": {**super()._sources()["0"], "replay_endpoint": "tcp://127.0.0.1:9"}}
+
+    assert "tcp://127.0.0.1:9" in await _detail("replay_silent", Silent())
+    assert '"replay_endpoint"' in await _detail("replay", FakeVllm(has_replay=False))
+
+
+async def test_settings_that_point_nowhere_are_named():
+    nowhere = "tcp://127.0.0.1:9"
+    asked = await _examined(FakeVllm(), sends_prompts=False, events=nowhere)
+    assert _codes(asked) == {"replay"}
+    assert "without companion.replay" in asked.findings[0].text
+    seen = await _examined(FakeVllm(), events=nowhere, replay=nowhere)
+    texts = {one.code: one.text for one in seen.findings}
+    assert set(texts) == {"replay_silent", "events_silent"}
+    assert "mend companion.replay" in texts["replay_silent"]
+    assert "mend companion.events" in texts["events_silent"]
+    assert all(nowhere in text for text in texts.values())
+
+
+async def test_one_that_is_well_and_makes_no_step_is_given_up_in_time():
+    engine = FakeVllm(is_held=True)
+    url = await engine.start()
+    try:
+        seen = await examine(
+            CompanionSettings(start_timeout_s=0.5),
+            url,
+            WorkerSettings(),
+            tokenizer=make_tokenizer(),
+            patience_s=0.5,
+        )
+        await until(lambda: not engine.in_flight)  # what was given up is aborted there
+    finally:
+        await engine.kill()
+    assert _codes(seen) == {"hangs"}
+    assert "not in 0.5 s; no step is made" in seen.findings[0].detail
+
+
+async def test_several_engines_behind_one_url_are_told_and_not_tried():
+    one, other = FakeVllm(), FakeVllm(has_prefix_cache=False)
+    urls = [await engine.start() for engine in (one, other)]
+    assert one.started_s != other.started_s
+    ports = itertools.cycle(int(url.rpartition(":")[2]) for url in urls)
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Each connection to the next engine."""
+        there, back = await asyncio.open_connection("127.0.0.1", next(ports))
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with suppress(OSError):
+                while data := await source.read(65536):
+                    sink.write(data)
+            sink.close()
+
+        await asyncio.gather(copy(reader, back), copy(there, writer))
+
+    balancer = await asyncio.start_server(forward, "127.0.0.1", 0)
+    port = balancer.sockets[0].getsockname()[1]
+    try:
+        seen = await examine(
+            CompanionSettings(start_timeout_s=0.5),
+            f"http://127.0.0.1:{port}",
+            WorkerSettings(),
+            tokenizer=make_tokenizer(),
+        )
+    finally:
+        balancer.close()
+        for engine in (one, other):
+            await engine.kill()
+    assert set(seen.lives) == {one.started_s, other.started_s}
+    assert _codes(seen) == set()
+    assert not one.received
+    assert not other.received
+
+
+async def test_when_it_began_and_what_it_has_done_is_seen():
+    engine = FakeVllm()
+    seen = await _examined(engine)
+    assert seen.lives == (engine.started_s,)
+    assert seen.steps == engine.n_steps > 0
+
+
 async def test_nobody_there_is_unreachable():
     engine = FakeVllm()
     url = await engine.start()
@@ -199,9 +341,9 @@ async def test_how_far_a_replay_goes_back_is_counted():
 class _Chatty(FakeVllm):
     """It makes tokens of chats, too."""
 
-    def tokenize(self, body):
-        if "prompt" in body:
-            return super().tokenize(body)
+    def route(self, path, headers, asked, body):
+        if path != "/tokenize" or "prompt" in asked:
+            return super().route(path, headers, asked, body)
         return Reply(200, {"count": 3, "tokens": [1, 2, 3], "token_strs": None})
 
 
@@ -229,3 +371,4 @@ async def test_a_server_of_another_kind_is_no_engine():
         await http.kill()
     assert _codes(seen) == {"models"}
     assert "404" in seen.findings[0].detail
+    assert "no engine that is known" in seen.findings[0].problem

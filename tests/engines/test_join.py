@@ -225,7 +225,7 @@ async def test_a_replay_endpoint_that_never_answers_is_refused():
     finally:
         await worker.stop()
         await engine.kill()
-    assert raised.value.finding.code == "replay"
+    assert raised.value.finding.code == "replay_silent"
 
 
 async def test_a_warm_engine_without_replay_joins_where_that_is_allowed():

@@ -234,6 +234,7 @@ def test_the_queue_is_bounded():
     clients = [world.submit(request(f"r{n}")) for n in range(3)]
     assert [c.end for c in clients] == [None, None, Failure.QUEUE_FULL]
     assert world.core._state.counters[Count.QUEUE_OVERFLOWED] == 1
+    assert world.core._state.counters[Count.REQUESTS_ACCEPTED] == 2  # each is counted once
 
 
 def test_an_abort_reaches_the_worker_and_settles():

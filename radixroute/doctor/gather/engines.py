@@ -7,7 +7,16 @@ from typing import Any, Final
 
 from radixroute.deploy.process_tree import children_named
 from radixroute.doctor.evidence import EngineSeen
-from radixroute.doctor.gather.sockets import is_connected, is_local, wide, wide_ports
+from radixroute.doctor.gather.sockets import (
+    get,
+    host_and_port,
+    ip_of,
+    is_connected,
+    is_local,
+    wide,
+    wide_ports,
+)
+from radixroute.worker.companions.dialects.common.models import MODELS
 from radixroute.worker.companions.dialects.dialect import EventPlace
 from radixroute.worker.companions.http_client import EngineAddress
 from radixroute.worker.companions.join.examination import Examination, examine
@@ -17,6 +26,7 @@ from radixroute.worker.settings import WorkerSettings
 # Of one that starts up: it is there or it is not, who looks does not wait for a model.
 WAIT_S: Final = 2.0
 INIT: Final = 1
+OK: Final = 200
 CORES: Final = ("VLLM::EngineCor",)  # as the kernel cuts names
 
 
@@ -54,11 +64,34 @@ def _seen(examination: Examination) -> EngineSeen:
     orphans: tuple[int, ...] = ()
     if said is None and is_local(host.host) and not is_connected(host.authority, WAIT_S):
         orphans = tuple(sorted(process.pid for process in children_named(INIT, CORES)))
-    return EngineSeen(examination, _are_wide(places), orphans)
-
-
-def _are_wide(places: Sequence[EventPlace]) -> bool | None:
     ports = wide_ports()
+    return EngineSeen(
+        examination,
+        _are_wide(places, ports),
+        end=f"{ip_of(host.host)}:{host.port}{host.path}",
+        event_ends=tuple(end for place in places if (end := _end(place.events, host))),
+        is_open=None if said is None else _is_open(host, ports),
+        orphans=orphans,
+    )
+
+
+def _end(endpoint: str, at: EngineAddress) -> str:
+    """Where that is, however it is called; empty: it cannot be compared."""
+    if endpoint.startswith("ipc://"):
+        return endpoint if is_local(at.host) else ""
+    host, port = host_and_port(endpoint)
+    return f"{ip_of(host)}:{port}" if port else ""
+
+
+def _is_open(at: EngineAddress, ports: Mapping[int, bool]) -> bool | None:
+    """A key that is ours is not sent: who has none is who is asked for."""
+    if not wide(at.authority, ports):
+        return False
+    answer = get(at.authority, f"{at.path}{MODELS}", is_tls=at.scheme == "https")
+    return None if answer is None else answer[0] == OK
+
+
+def _are_wide(places: Sequence[EventPlace], ports: Mapping[int, bool]) -> bool | None:
     found = [wide(place.events, ports) for place in places if place.events.startswith("tcp://")]
     known = [one for one in found if one is not None]
     return any(known) if known else None

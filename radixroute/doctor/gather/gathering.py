@@ -13,7 +13,7 @@ from radixroute.doctor.evidence import EngineSeen, Evidence, RouterSeen
 from radixroute.doctor.gather.engines import companion_settings, engines_seen
 from radixroute.doctor.gather.machine import machine_seen, where_it_is
 from radixroute.doctor.gather.routers import RouterAt, router_seen
-from radixroute.doctor.gather.sockets import certificate_problem, host_and_port, is_local, reachable
+from radixroute.doctor.gather.sockets import certificate, host_and_port, is_local, reachable
 from radixroute.errors import FrontDoorError, RouterUnreachable
 
 # Settings that name files, as whoever was started with them sees them.
@@ -64,8 +64,8 @@ def gather(wanted: Wanted) -> Gathered:
         ports=_ports(wanted, cluster, is_router_there=router is not None),
     )
     not_seen = [problem] if problem else []
-    problem_of_it = _certificate(wanted, address, settings, is_own=is_own)
-    evidence = Evidence(router, engines, machine, settings, is_own, problem_of_it)
+    of_certificate = _certificate(wanted, address, settings, is_own=is_own)
+    evidence = Evidence(router, engines, machine, settings, is_own, *of_certificate)
     return Gathered(evidence, tuple(not_seen))
 
 
@@ -125,12 +125,14 @@ def _router(
         return router_seen(at, wanted.seconds, wants_key=wants_key)
 
 
-def _certificate(wanted: Wanted, address: str, settings: Mapping[str, Any], *, is_own: bool) -> str:
-    """What is wrong with it, by the file that says who may sign it."""
+def _certificate(
+    wanted: Wanted, address: str, settings: Mapping[str, Any], *, is_own: bool
+) -> tuple[str, float | None]:
+    """What is wrong with it and how long it has left, by the file that says who may sign it."""
     ca_file = wanted.config.client.ca_file
     if not ca_file and is_own:
         ca_file = str(settings.get("router.tls_cert_file") or "")
-    return certificate_problem(address, ca_file) if address and ca_file else ""
+    return certificate(address, ca_file) if address and ca_file else ("", None)
 
 
 def _engines(

@@ -82,9 +82,11 @@ def _memory_bytes() -> int:
 
 
 def _max_files(cluster: ClusterState | None) -> int | None:
-    """That the router may open; where none runs here, whatever this shell would start."""
+    """That the router may open; where none runs here, whatever this shell would start, which takes
+    what it needs up to the hard limit. None: not found out, or without a limit."""
     if cluster is None or cluster.process is None:
-        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        return None if hard == resource.RLIM_INFINITY else hard
     try:
         lines = Path(f"/proc/{cluster.process.pid}/limits").read_text().splitlines()
     except OSError:

@@ -18,7 +18,6 @@ TIMEOUT_S: Final = 2.0
 MAX_PAGE_BYTES: Final = 8 << 20
 _LISTEN: Final = "0A"  # linux/tcp_states.h
 _NOT_YET, _EXPIRED = 9, 10  # openssl/x509_vfy.h
-_SOON_S: Final = 43_200.0  # whoever renews them does so before
 ANY_HOSTS: Final = ("", "0.0.0.0", "::", "[::]")  # noqa: S104 - compared, not bound
 
 
@@ -96,9 +95,20 @@ def get(address: str, path: str, *, is_tls: bool = False) -> tuple[int, bytes] |
         return None
 
 
-def certificate_problem(address: str, ca_file: str) -> str:
-    """What is wrong with the time of the certificate that is shown there; empty: nothing, or there
-    is none that `ca_file` vouches for. Its name is not asked: clients use the names they use."""
+def ip_of(host: str) -> str:
+    """Its address: that of loopback where it is this machine; what has none stays as it is."""
+    if is_local(host):
+        return "127.0.0.1"
+    try:
+        return str(socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)[0][4][0])
+    except OSError:
+        return host
+
+
+def certificate(address: str, ca_file: str) -> tuple[str, float | None]:
+    """Of the certificate that is shown there: why its time is not now, and how long it has left in
+    seconds. Empty and None: there is none that `ca_file` vouches for. Its name is not asked:
+    clients use the names they use."""
     host, port = host_and_port(address)
     try:
         context = ssl.create_default_context(cafile=ca_file)
@@ -111,15 +121,10 @@ def certificate_problem(address: str, ca_file: str) -> str:
             ends = (secure.getpeercert() or {}).get("notAfter")
     except ssl.SSLCertVerificationError as error:
         is_over = error.verify_code in (_NOT_YET, _EXPIRED)
-        return f"the certificate at {address}: {error.verify_message}" if is_over else ""
+        return f"the certificate at {address}: {error.verify_message}" if is_over else "", None
     except (OSError, ValueError):
-        return ""
-    left_s = ssl.cert_time_to_seconds(ends) - time.time() if isinstance(ends, str) else _SOON_S
-    return (
-        f"the certificate at {address} ends in {left_s / 3600:.0f} hours"
-        if left_s < _SOON_S
-        else ""
-    )
+        return "", None
+    return "", ssl.cert_time_to_seconds(ends) - time.time() if isinstance(ends, str) else None
 
 
 def is_connected(address: str, timeout_s: float = TIMEOUT_S) -> bool:

@@ -25,7 +25,7 @@ def _reuse(evidence: Evidence) -> tuple[RouterSeen, Reuse] | None:
     if any(tells_nothing(router, one) and _has_served(router, one) for one in router.now.workers):
         return None
     reuse = reuse_of(router.log)
-    return (router, reuse) if reuse.requests >= ENOUGH_REQUESTS else None
+    return (router, reuse) if reuse.answered >= ENOUGH_REQUESTS else None
 
 
 def _has_served(router: RouterSeen, one: pb.WorkerStatus) -> bool:

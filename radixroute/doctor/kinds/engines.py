@@ -10,6 +10,7 @@ from radixroute.worker.companions.dialects.dialect import EventPlace, Statement
 # Batches; an engine makes one each step, some 100 a second: ten seconds of them, which is what a
 # companion or a network takes to come back. vLLM's own defaults are 10,000 and 100,000.
 FEW_BATCHES: Final = 1000
+SAME_STEPS: Final = 64  # a few prompts lie between two looks
 
 
 def _places(evidence: Evidence) -> Iterator[tuple[EngineSeen, EventPlace]]:
@@ -48,6 +49,52 @@ def _event_port(evidence: Evidence) -> Iterator[Seen]:
     for engine in evidence.engines:
         if engine.events_are_wide:
             yield Seen(engine.url, "its event port takes connections at every address")
+
+
+def _http_port(evidence: Evidence) -> Iterator[Seen]:
+    for engine in evidence.engines:
+        if engine.is_open:
+            yield Seen(engine.url, "its HTTP server answers other machines, and asks for no key")
+
+
+def _several(evidence: Evidence) -> Iterator[Seen]:
+    for engine in evidence.engines:
+        n = len(engine.examination.lives)
+        if n > 1:
+            what = f"{n} processes answer at that URL, each its own page of metrics"
+            yield Seen(engine.url, what)
+
+
+def _same(evidence: Evidence) -> Iterator[Seen]:
+    """Each that is one of those before it."""
+    for at, one in enumerate(evidence.engines):
+        before = evidence.engines[:at]
+        for other in before:
+            if (why := _why_same(one, other)) and len(one.examination.lives) < 2:
+                yield Seen(one.url, f"it is {other.url}: {why}")
+                break
+
+
+def _why_same(one: EngineSeen, other: EngineSeen) -> str:
+    """Empty: it is not."""
+    if one.end and one.end == other.end:
+        return "both URLs lead to one address"
+    events = set(one.event_ends) & set(other.event_ends)
+    if events:
+        return f"both send their events at {min(events)}"
+    this, that = one.examination, other.examination
+    is_of_an_age = len(this.lives) == 1 and this.lives == that.lives
+    if not is_of_an_age or this.steps is None or that.steps is None:
+        return ""
+    # Two may begin at one moment; not at one port of two machines, with the same work done.
+    ports = _ports(one) == _ports(other)
+    is_alike = ports and abs(this.steps - that.steps) <= SAME_STEPS
+    return "both began at the same moment and have made the same steps" if is_alike else ""
+
+
+def _ports(engine: EngineSeen) -> set[str]:
+    ends = engine.event_ends or (engine.end.partition("/")[0],)
+    return {end.rpartition(":")[2] for end in ends}
 
 
 def _orphan(evidence: Evidence) -> Iterator[Seen]:
@@ -153,6 +200,32 @@ ENGINE_CHECKS: Final = (
         "let a firewall or network policy give that port and the replay port to the router's "
         'machine alone, or use an "ipc://" endpoint and a router beside the engine',
         _event_port,
+    ),
+    Check(
+        "engine_open",
+        Level.WARNING,
+        "an engine answers other machines without a key",
+        "whoever reaches it runs prompts there, past the router and its keys",
+        "start it with --host 127.0.0.1 and a router beside it, or with --api-key and "
+        "companion.api_key_file; else let a firewall or network policy give its port to the "
+        "router's machine alone",
+        _http_port,
+    ),
+    Check(
+        "several_engines",
+        Level.ERROR,
+        "several engines answer at one URL",
+        "each has a cache of its own, and whoever balances between them chooses: hits are luck",
+        "give each engine its own URL: --engine of every one, not of the load balancer before them",
+        _several,
+    ),
+    Check(
+        "same_engine_twice",
+        Level.ERROR,
+        "one engine is there under two names",
+        "its memory and its queue are counted twice, and it gets twice its part of the requests",
+        "leave out all but one of its --engine",
+        _same,
     ),
     Check(
         "orphan_core",

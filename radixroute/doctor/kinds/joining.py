@@ -16,6 +16,8 @@ from radixroute.worker.companions.join.findings import CODES, Finding, finding, 
 _WHY: Final = {
     "unreachable": "nothing can be sent there",
     "key": "every request would be turned away",
+    "ill": "it would refuse whatever is sent there",
+    "no_tls": "nothing can be sent there",
     "models": "requests need the name that it serves",
     "block_size": "block keys are made of blocks of the engine's size: no hit can be foreseen",
     "block_size_differs": "a fleet has blocks of one size, or keys of one worker mean nothing at "
@@ -25,14 +27,17 @@ _WHY: Final = {
     "tokenizer": "other tokens are other prompts: answers would be wrong and no hit foreseen",
     "template": "chats would be other prompts than the engine's own door makes of them",
     "events": "the router cannot know what the engine has cached: it routes by load alone",
+    "events_connect": "nobody can listen to it: the router would believe the cache empty",
     "events_silent": "the router would believe the cache empty: it routes by load alone",
     "events_differ": "the router would believe another engine's cache to be this one's",
     "replay": "batches that are lost, and all that was cached before, stay unknown",
+    "replay_silent": "batches that are lost, and all that was cached before, stay unknown",
     "cached_tokens": "hit rates cannot be told, and what its events say not be held against them",
     "prefix_caching": "every prompt is computed anew, however it is routed",
     "page_size": "each token would have a key and an event of its own: what one block costs",
     "adapters": "the router would take blocks of an adapter for the model's own",
     "ranks": "each rank has a cache of its own, and the server chooses the rank: hits are luck",
+    "hangs": "requests sent there would wait until they are given up",
     "canary": "it would not answer requests, either",
     "prompts": "the router makes the tokens: a server that wants text would make others",
     "token_ids": "an answer could not go on elsewhere, nor its blocks be known",
@@ -78,7 +83,8 @@ def _look(code: str, evidence: Evidence) -> Iterator[Seen]:
 
 
 def _seen(where: str, found: Finding) -> Seen:
-    return Seen(where, f"{found.problem} ({found.detail})" if found.detail else found.problem)
+    what = f"{found.problem} ({found.detail})" if found.detail else found.problem
+    return Seen(where, what, found.remedy)
 
 
 def _check(code: str) -> Check:

@@ -6,12 +6,14 @@ from typing import Final
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence
 from radixroute.doctor.reuse import reuse_of
+from radixroute.router.settings import RouterSettings
 
 LATE_S: Final = 0.25  # a bucket's bound of the histogram
 LATE_SHARE: Final = 0.05
 LATE_LOOKS: Final = 5
 REFUSED: Final = 5
 REFUSED_SHARE: Final = 0.01
+SMALL_QUEUE: Final = 0.25  # of its default
 WITHOUT_KEY: Final = 10  # a probe or a scanner may be some of them
 STARVED_REQUESTS: Final = 40  # of the fleet
 STARVED_SHARE: Final = 0.1  # of what would be its part
@@ -29,9 +31,26 @@ def _queue(evidence: Evidence) -> Iterator[Seen]:
     waiting = router.now.page.total("radixroute_queue_requests")
     waited = router.before.page.total("radixroute_queue_requests")
     if refused >= max(REFUSED, REFUSED_SHARE * asked):
-        yield Seen("router", f"{refused:,} of {asked:,} requests were refused: the queue was full")
+        what = f"{refused:,} of {asked:,} requests were refused: the queue was full"
+        yield Seen("router", what, _small_queue(evidence))
     elif most and min(waiting, waited) >= 0.9 * most:
-        yield Seen("router", f"{waiting:.0f} requests wait, {most:,} may")
+        yield Seen("router", f"{waiting:.0f} requests wait, {most:,} may", _small_queue(evidence))
+
+
+def _small_queue(evidence: Evidence) -> str:
+    """What mends it where its own settings make the queue small; empty: they do not."""
+    if not evidence.settings_are_its_own:
+        return ""
+    usual = RouterSettings()
+    for name in ("max_waiting", "max_waiting_tokens"):
+        default = getattr(usual, name)
+        given = evidence.setting(f"router.{name}", default)
+        if given < SMALL_QUEUE * default:
+            return (
+                f"raise router.{name}: it is {given:,}, its default {default:,}; add workers where "
+                "the queue is full even then"
+            )
+    return ""
 
 
 def _connections(evidence: Evidence) -> Iterator[Seen]:
@@ -95,8 +114,9 @@ def _timed_out(evidence: Evidence) -> Iterator[Seen]:
     router = evidence.router
     if router is None:
         return
-    n = router.count("requests_past_deadline") + router.count("requests_refused_hopeless_deadline")
-    asked = router.count("requests_accepted")
+    hopeless = router.count("requests_refused_hopeless_deadline")  # these were not accepted
+    n = router.count("requests_past_deadline") + hopeless
+    asked = router.count("requests_accepted") + hopeless
     if n >= max(REFUSED, 0.05 * asked):
         yield Seen("router", f"{n:,} of {asked:,} requests ended for want of time")
 
@@ -116,7 +136,7 @@ LOAD_CHECKS: Final = (
         Level.WARNING,
         "connections over HTTP are turned away",
         "clients see resets, not answers",
-        "raise router.http_max_connections, and `ulimit -n` with it",
+        "raise router.http_max_connections, and the hard limit of open files (ulimit -Hn) with it",
         _connections,
     ),
     Check(

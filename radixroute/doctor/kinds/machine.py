@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
+from radixroute.deploy.open_files import files_needed
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence
 from radixroute.events.net.bind import is_loopback
@@ -17,8 +18,6 @@ LEAST_FILES: Final = 1000
 # What Ray and vLLM map there; containers have 64 MiB by default.
 LEAST_SHM_BYTES: Final = 256 * MIB
 LEAST_SHM_FREE_BYTES: Final = 32 * MIB
-# Beside one for each connection: workers' sessions and events, logs, kernels.
-OTHER_FILES: Final = 256
 LEAST_ZMQ: Final = (4, 3, 5)
 
 
@@ -52,11 +51,11 @@ def _files(evidence: Evidence) -> Iterator[Seen]:
     if machine is None or machine.max_files is None:
         return
     connections = evidence.setting("router.http_max_connections", 4096)
-    needed = connections + OTHER_FILES
+    needed = files_needed(connections)
     if machine.max_files < needed:
         what = f"{machine.max_files:,} files may be open, and {connections:,} connections may come"
-        yield Seen(HERE, what, f"ulimit -n {needed} (LimitNOFILE= in a unit) before it starts, or "
-                   "a lower router.http_max_connections")  # fmt: skip
+        yield Seen(HERE, what, f"ulimit -Hn {needed} (LimitNOFILE= in a unit) for whoever starts "
+                   "it, or a lower router.http_max_connections")  # fmt: skip
 
 
 def _ports(evidence: Evidence) -> Iterator[Seen]:
@@ -157,7 +156,7 @@ MACHINE_CHECKS: Final = (
         Level.WARNING,
         "fewer files may be open than connections may come",
         "connections are refused one by one once they are used up",
-        "ulimit -n 8192 before it starts",
+        "ulimit -Hn 8192 for whoever starts it: it takes of its hard limit what it needs",
         _files,
     ),
     Check(

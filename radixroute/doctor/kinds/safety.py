@@ -7,6 +7,12 @@ from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, Listener
 
 _DOORS: Final = ("grpc", "http")
+OVER_S: Final = 43_200.0  # too late for most who renew them
+SOON_S: Final = 14 * 86_400.0
+_FRESH: Final = (
+    "put a fresh one at router.tls_cert_file and its key at router.tls_key_file, and start the "
+    "router again: it reads them when it starts"
+)
 
 
 def _wide(evidence: Evidence, *kinds: str) -> Iterator[Listener]:
@@ -61,8 +67,17 @@ def _missing(evidence: Evidence) -> Iterator[Seen]:
 
 
 def _certificate(evidence: Evidence) -> Iterator[Seen]:
+    left_s = evidence.certificate_left_s
     if evidence.certificate_problem:
         yield Seen("router", evidence.certificate_problem)
+    elif left_s is not None and left_s < OVER_S:
+        yield Seen("router", f"its certificate ends in {max(0.0, left_s) / 3600:.0f} hours")
+
+
+def _ending(evidence: Evidence) -> Iterator[Seen]:
+    left_s = evidence.certificate_left_s
+    if left_s is not None and OVER_S <= left_s < SOON_S:
+        yield Seen("router", f"its certificate ends in {left_s / 86_400:.1f} days")
 
 
 SAFETY_CHECKS: Final = (
@@ -113,11 +128,18 @@ SAFETY_CHECKS: Final = (
     Check(
         "certificate_bad",
         Level.ERROR,
-        "the router's certificate is over, or is soon",
+        "the router's certificate is over, or is within hours",
         "clients that look at it do not connect",
-        "put a fresh one at router.tls_cert_file and its key at router.tls_key_file, and start the "
-        "router again: it reads them when it starts",
+        _FRESH,
         _certificate,
+    ),
+    Check(
+        "certificate_ends",
+        Level.WARNING,
+        "the router's certificate ends within 14 days",
+        "clients that look at it do not connect from then on",
+        _FRESH,
+        _ending,
     ),
     Check(
         "secret_file_open",

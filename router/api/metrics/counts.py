@@ -43,7 +43,7 @@ COUNT_ROWS: tuple[Row, ...] = (
     _one(
         Count.REQUESTS_ACCEPTED,
         "radixroute_requests_accepted_total",
-        "Requests that were let in and read",
+        "Requests that were let in, sent on or put into the queue",
     ),
     _by(
         "outcome",

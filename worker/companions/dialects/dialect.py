@@ -64,6 +64,9 @@ class EventPlace:
     events: str
     replay: str = ""
     topic: str = ""
+    connects_to: str = (
+        ""  # its endpoint, where the engine connects there and nobody can; else empty
+    )
     # As its engine is set; 0: it does not say.
     buffer_steps: int = 0  # batches that it keeps to be asked for again
     hwm: int = 0  # messages that a slow listener may lag before it loses some

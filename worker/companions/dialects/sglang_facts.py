@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from radixroute.worker.companions.dialects.common.models import MODELS, models_of, no_model
-from radixroute.worker.companions.dialects.common.places import on_host, reachable
+from radixroute.worker.companions.dialects.common.places import connects_to, on_host, reachable
 from radixroute.worker.companions.dialects.common.prometheus import samples, total
 from radixroute.worker.companions.dialects.dialect import (
     Answer,
@@ -149,6 +149,7 @@ def _places(info: _Info, config: _EventsConfig, host: str) -> tuple[EventPlace, 
             _shifted(reachable(config.endpoint, host), rank),
             _shifted(reachable(config.replay_endpoint or "", host), rank),
             config.topic,
+            connects_to(config.endpoint),
         )
         for rank in range(info.dp_size)
     )

@@ -3,7 +3,7 @@
 import msgspec
 
 from radixroute.worker.companions.dialects.common.models import MODELS, models_of, no_model
-from radixroute.worker.companions.dialects.common.places import reachable
+from radixroute.worker.companions.dialects.common.places import connects_to, reachable
 from radixroute.worker.companions.dialects.common.prometheus import samples, total
 from radixroute.worker.companions.dialects.dialect import (
     Answer,
@@ -101,6 +101,7 @@ def _places(answer: Answer, host: str) -> tuple[EventPlace, ...]:
             reachable(source.endpoint, host),
             reachable(source.replay_endpoint or "", host),
             source.topic,
+            connects_to(source.endpoint),
             buffer_steps=max(0, source.buffer_steps or 0),
             hwm=max(0, source.hwm or 0),
             queue_len=max(0, source.max_queue_size or 0),

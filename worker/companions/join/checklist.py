@@ -12,7 +12,7 @@ from typing import Final
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.block_keys import as_tokens
 from radixroute.worker.companions.dialects.dialect import EventPlace, Statement
-from radixroute.worker.companions.join.findings import Finding, JoinRefused, finding
+from radixroute.worker.companions.join.findings import PLACED, Finding, JoinRefused, finding
 from radixroute.worker.companions.settings import CompanionSettings
 
 TEXTS: Final = (
@@ -41,6 +41,7 @@ class Trial:
     first_cached: int | None = None  # tokens; None: not told
     second_cached: int | None = None
     is_refused: bool = False  # as wrong: it takes no such prompts
+    status: int = 0  # of an answer that was none of these; 0: there was none
 
     @property
     def has_found(self) -> bool:
@@ -94,8 +95,12 @@ def _event_findings(statement: Statement, settings: CompanionSettings) -> Iterat
         yield finding("ranks", f"{len(places)} ranks", kind=kind)
     if statement.adapters and not statement.are_adapters_told:
         yield finding("adapters", kind=kind)
+    if places[0].connects_to:
+        _, _, port = places[0].connects_to.rpartition(":")
+        detail = f'{places[0].connects_to}; write "tcp://*:{port}"'
+        yield finding("events_connect", detail, kind=kind)
     if not places[0].replay and not settings.allow_no_replay:
-        yield finding("replay", kind=kind)
+        yield finding("replay", kind=PLACED if settings.events else kind)
 
 
 def _places(statement: Statement, settings: CompanionSettings) -> tuple[EventPlace, ...]:
@@ -147,7 +152,8 @@ def _trial_findings(
     if trial.is_refused and not statement.could_tell_events:
         yield finding("prompts", kind=kind)
     if not trial.has_ended:
-        yield finding("canary", kind=kind)
+        detail = f"the engine answered {trial.status}" if trial.status else ""
+        yield finding("canary", detail, kind=kind)
     elif not trial.has_token_ids and statement.could_tell_events:
         yield finding("token_ids", kind=kind)
     wanted = block_size if statement.could_tell_events else 1  # its own blocks may be larger

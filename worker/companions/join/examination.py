@@ -33,11 +33,18 @@ from radixroute.worker.settings import WorkerSettings
 # What a finding stands in the way of seeing is seen once that is allowed.
 _ALLOWED_BY: Final = {
     "replay": "allow_no_replay",
+    "replay_silent": "allow_no_replay",
     "cached_tokens": "allow_no_cached_tokens",
     "prefix_caching": "allow_no_events",
     "events_silent": "allow_no_events",
     "events_differ": "allow_no_events",
 }
+
+# What is no wonder where something else is so.
+_EXPLAINED_BY: Final = {"events_silent": "events_connect"}
+
+_LOOKS: Final = 8  # one of two engines is seen alone by chance once in 128
+PATIENCE_S: Final = 25.0
 
 _UNSIZED: Final = {"block_size", "max_model_len"}  # without these nothing can be tried out
 
@@ -57,6 +64,10 @@ class Examination:
     was_tried: bool = False  # prompts ran there
     # Its cache would be believed, as nothing tells of it: by its kind, or as settings allow.
     is_believed: bool | None = None
+    # When its process began, Unix time, as pages over connections of their own say, each once: more
+    # than one are more than one engine. Empty: it does not say.
+    lives: tuple[float, ...] = ()
+    steps: int | None = None  # it had made at the end; None: it does not say
 
 
 async def examine(
@@ -66,10 +77,11 @@ async def examine(
     *,
     tokenizer: Tokenizer | None = None,
     sends_prompts: bool = True,
+    patience_s: float = PATIENCE_S,
 ) -> Examination:
-    """`sends_prompts`: else it is only asked what it is, which costs it nothing. Raises
-    `BadSetting` for what is no URL."""
-    examiner = _Examiner(settings, url, worker, tokenizer)
+    """`sends_prompts`: else it is only asked what it is, which costs it nothing. `patience_s`: for
+    all that it is to compute. Raises `BadSetting` for what is no URL."""
+    examiner = _Examiner(settings, url, worker, tokenizer, patience_s)
     try:
         await examiner.run(sends_prompts=sends_prompts)
     finally:
@@ -86,8 +98,10 @@ class _Examiner:
         url: str,
         worker: WorkerSettings,
         tokenizer: Tokenizer | None,
+        patience_s: float,
     ) -> None:
         self._settings = settings
+        self._patience_s = patience_s
         self._joining = Joining(settings, url, worker, tokenizer)
         self._http: EngineHttp | None = None
         self._follower: EventFollower | None = None
@@ -113,18 +127,38 @@ class _Examiner:
         self.seen = replace(self.seen, statement=statement, is_believed=by_nature)
         wrong = tuple(statement_findings(statement, self._settings))
         self._found(*wrong)
-        if not sends_prompts:
+        lives, steps = await self._joining.lives(_LOOKS)
+        self.seen = replace(self.seen, lives=lives, steps=steps)
+        if not sends_prompts or len(lives) > 1:  # of several nobody knows which one is tried
             return
         try:
             tokenizer = await self._joining.load_tokenizer(statement)
         except JoinRefused as error:
             self._found(error.finding)
             return
-        await self._compare(http, tokenizer, statement)
-        if not {one.code for one in wrong} & _UNSIZED:
+        can_be_tried = not {one.code for one in wrong} & _UNSIZED
+        if can_be_tried:
             # Its events are read by kernels, which take their time to load.
             await asyncio.get_running_loop().run_in_executor(None, warm)
-            await self._try_out(http, self._joining.joined(statement, tokenizer))
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._compare(http, tokenizer, statement)
+                if can_be_tried:
+                    await self._try_out(http, self._joining.joined(statement, tokenizer))
+        except TimeoutError:
+            await self._found_hanging(statement)
+        else:
+            _, steps = await self._joining.lives(1)
+            self.seen = replace(self.seen, steps=steps)
+
+    async def _found_hanging(self, statement: Statement) -> None:
+        """It was given up: by its steps it stands still, or is merely slow."""
+        _, steps = await self._joining.lives(1)
+        before, after = self.seen.steps, f"not in {self._patience_s:g} s"
+        is_still = steps is not None and steps == before
+        what = f"{after}; no step is made" if is_still else after
+        self._found(finding("hangs", what, kind=statement.kind))
+        self.seen = replace(self.seen, steps=steps)
 
     async def _is_well(self, http: EngineHttp) -> bool:
         """Else it says so: a server that is no engine answers, too."""
@@ -142,6 +176,7 @@ class _Examiner:
 
     def _found(self, *found: Finding) -> None:
         known = {one.code for one in self.seen.findings}
+        known |= {code for code, reason in _EXPLAINED_BY.items() if reason in known}
         fresh = tuple(one for one in found if one.code not in known)
         self.seen = replace(self.seen, findings=(*self.seen.findings, *fresh))
 

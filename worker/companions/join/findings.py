@@ -23,6 +23,11 @@ _SGLANG_EVENTS: Final = (
 _SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
     "unreachable": ("nothing answers", "start the engine, or mend the URL"),
     "key": ("it wants a key", "give companion.api_key_file the file with the engine's --api-key"),
+    "ill": (
+        "it answers that it is not well",
+        "see its log: it may still load its model; restart it where it does not recover",
+    ),
+    "no_tls": ("it speaks no TLS", "write http:// in its URL"),
     "models": ("it names no model at /v1/models", "is it a server of the kind that was said?"),
     "block_size": (
         "it does not say its block size at /metrics",
@@ -54,6 +59,11 @@ _SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
         "it sends no cache events",
         f"start it with {_EVENTS_FLAG}, or set companion.allow_no_events",
     ),
+    "events_connect": (
+        "it connects to its event endpoint instead of listening there",
+        'give "tcp://*:PORT" or an "ipc://" path as "endpoint" of its --kv-events-config: it '
+        "listens at no other",
+    ),
     "events_silent": (
         "nothing was heard of what it cached",
         "is the endpoint of its --kv-events-config reachable from here? Or set "
@@ -64,8 +74,13 @@ _SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
         "is the endpoint of its --kv-events-config that of this engine?",
     ),
     "replay": (
-        "nothing answers for events that were missed",
+        "it has no endpoint for events that were missed",
         f'add "replay_endpoint" to its --kv-events-config, as in {_EVENTS_FLAG}, or set '
+        "companion.allow_no_replay",
+    ),
+    "replay_silent": (
+        "nothing answers at its endpoint for events that were missed",
+        'is the "replay_endpoint" of its --kv-events-config reachable from here? Or set '
         "companion.allow_no_replay",
     ),
     "cached_tokens": (
@@ -74,7 +89,7 @@ _SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "prefix_caching": (
         "it keeps nothing of a prompt for the next one",
-        "start it with --enable-prefix-caching, or set companion.allow_no_events",
+        "start it with --enable-prefix-caching",
     ),
     "page_size": (
         "each of its pages holds one token, so that every token would be a block",
@@ -89,6 +104,10 @@ _SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
         "it has several data-parallel ranks, and a companion follows one",
         "start engines with --data-parallel-size 1 and give each its URL, or set "
         "companion.allow_no_events",
+    ),
+    "hangs": (
+        "it answers that it is well, and a prompt of a few blocks has no answer",
+        "restart it, and look at its log: it makes no step, or is far too slow",
     ),
     "canary": (
         "it does not answer a prompt of a few blocks",
@@ -107,12 +126,24 @@ _SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
     ),
 }
 
+# In place of a kind: what our own settings say of the engine is what is wrong.
+KEYED: Final = "keyed"  # a key was sent
+PLACED: Final = "placed"  # companion.events was given
 # Where of another kind of engine something else is wrong, or it is mended otherwise.
 _PROBLEMS: Final[Mapping[str, Mapping[str, str]]] = {
     "sglang": {
         "models": "it says nothing of itself at /server_info or /v1/models",
         "block_size": "it does not say its page size",
         "token_ids": "it returns no token ids at /generate",
+    },
+    "openai": {
+        "models": "it is no engine that is known here: it names no model at /v1/models",
+    },
+    KEYED: {"key": "it refuses the key of the file that was given"},
+    PLACED: {
+        "events_silent": "nothing was heard of what it cached at companion.events",
+        "replay": "companion.events is given without companion.replay",
+        "replay_silent": "nothing answers at companion.replay",
     },
 }
 _REMEDIES: Final[Mapping[str, Mapping[str, str]]] = {
@@ -127,15 +158,15 @@ _REMEDIES: Final[Mapping[str, Mapping[str, str]]] = {
         "tokenizer": "give companion.model the folder that the engine serves, or start the engine "
         "with --tokenizer-path of that folder",
         "cached_tokens": "SGLang 0.4 or later does, or set companion.allow_no_cached_tokens",
-        "prefix_caching": "start it without --disable-radix-cache, or set "
-        "companion.allow_no_events",
+        "prefix_caching": "start it without --disable-radix-cache",
         "ranks": "start engines with --dp-size 1 and give each its URL, or set "
         "companion.allow_no_events",
         "canary": "look at its log, and ask its /generate for one token",
         "token_ids": "is it a server of language models?",
     },
     "openai": {
-        "models": "is it an OpenAI-compatible server?",
+        "models": "mend the URL: it must be that of a vLLM, an SGLang or an OpenAI-compatible "
+        "server",
         "tokenizer": "give companion.model the folder of the model that it serves",
         "template": "give companion.model the folder of the model that it serves, with its "
         "template",
@@ -144,6 +175,16 @@ _REMEDIES: Final[Mapping[str, Mapping[str, str]]] = {
         "(vLLM: --enable-prompt-tokens-details, SGLang: --enable-cache-report), or set "
         "companion.allow_no_cached_tokens",
         "prefix_caching": "start it with its prefix cache on, or set companion.allow_no_events",
+    },
+    KEYED: {"key": "put the engine's --api-key into the file of companion.api_key_file"},
+    PLACED: {
+        "events_silent": "mend companion.events, or leave it out where the engine says itself "
+        "where its events are",
+        "events_differ": "mend companion.events: it is the endpoint of another engine",
+        "replay": "give companion.replay the engine's replay endpoint, or set "
+        "companion.allow_no_replay",
+        "replay_silent": "mend companion.replay, or leave it and companion.events out where the "
+        "engine says itself where its events are",
     },
 }
 
@@ -173,7 +214,7 @@ class JoinRefused(StartFailed):
 
 
 def finding(code: str, detail: str = "", *, kind: str = "") -> Finding:
-    """`kind`: of the engine, by its dialect."""
+    """`kind`: of the engine, by its dialect; or `KEYED`, `PLACED`."""
     problem, remedy = _SENTENCES[code]
     problem = _PROBLEMS.get(kind, {}).get(code, problem)
     return Finding(code, problem, _REMEDIES.get(kind, {}).get(code, remedy), detail)

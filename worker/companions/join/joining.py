@@ -10,6 +10,7 @@ import json
 import ssl
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ from radixroute.worker.companions.join.checklist import (
     check_tokens,
     place_of,
 )
-from radixroute.worker.companions.join.findings import JoinRefused, finding
+from radixroute.worker.companions.join.findings import KEYED, JoinRefused, finding
 from radixroute.worker.companions.join.joined import Joined
 from radixroute.worker.companions.join.trying_out import Followed, Mirrored, TryingOut
 from radixroute.worker.companions.settings import CompanionSettings
@@ -57,6 +58,7 @@ class Joining:
         self._address = EngineAddress.of(url)
         self._worker = worker
         self._tokenizer = tokenizer
+        self._unwell = ""  # what its last answer about its health was, where that was none
         self._dialect: Dialect = detecting.dialect_named(settings.dialect, worker.cluster_secret)
 
     @property
@@ -81,7 +83,9 @@ class Joining:
         give_up_s = time.monotonic() + self._settings.start_timeout_s
         while not await self._is_up(http):
             if time.monotonic() > give_up_s:
-                raise self._refused("unreachable")
+                if self._unwell:
+                    raise self._refused("ill", self._unwell)
+                raise self._refused("no_tls" if await self._is_plain() else "unreachable")
             await asyncio.sleep(_ASK_AGAIN_S)
 
     async def _is_up(self, http: EngineHttp) -> bool:
@@ -89,19 +93,55 @@ class Joining:
         if self._settings.dialect == detecting.AUTO:
             first = await http.ask(detecting.FIRST)
             if first.status in NO_STATUS:
-                return False
+                return self._is_ill(detecting.FIRST, first)
             answers = {**await _answers(http, detecting.REST), detecting.FIRST.path: first}
             try:
                 self._dialect = detecting.dialect_of(answers, self._worker.cluster_secret)
             except JoinRefused as error:
-                raise JoinRefused(error.finding, self.url) from error
-        answer = await http.ask(self._dialect.health())
-        return answer.is_ok or 400 <= answer.status < 500  # which says more than that it is down
+                raise JoinRefused(self._keyed(error).finding, self.url) from error
+        asked = self._dialect.health()
+        answer = await http.ask(asked)
+        # A refusal says more than that it is down.
+        return answer.is_ok or 400 <= answer.status < 500 or self._is_ill(asked, answer)
+
+    def _is_ill(self, asked: Ask, answer: Answer) -> bool:
+        """False, and kept for whoever asks why."""
+        self._unwell = f"{asked.path} answers {answer.status}" if answer.status else ""
+        return False
+
+    async def _is_plain(self) -> bool:
+        """It was asked over TLS, and answers without."""
+        if self._address.scheme != "https":
+            return False
+        http = EngineHttp(replace(self._address, scheme="http"))  # no key: it would be in the clear
+        try:
+            return bool((await http.ask(detecting.FIRST)).status)
+        finally:
+            http.close()
 
     async def health(self, http: EngineHttp) -> tuple[str, int]:
         """Where it is asked whether it is well, and the status of its answer; 0: there is none."""
         asked = self._dialect.health()
         return asked.path, (await http.ask(asked)).status
+
+    async def lives(self, looks: int) -> tuple[tuple[float, ...], int | None]:
+        """When its process began, each time that is told over connections of their own once, and
+        the steps that it had made at the last look. It says none of it: no times, and None."""
+        began: dict[float, None] = {}
+        steps: int | None = None
+        for _ in range(looks):
+            http = self.http()
+            try:
+                answer = await http.ask(self._dialect.metrics())
+            finally:
+                http.close()
+            if not answer.is_ok:
+                break
+            numbers = self._dialect.numbers(answer.body)
+            steps = numbers.steps
+            if numbers.started_s is not None:
+                began[numbers.started_s] = None
+        return tuple(began), steps
 
     async def ask(self, http: EngineHttp) -> Joined:
         """What it is, and whether that can be a worker."""
@@ -118,7 +158,17 @@ class Joining:
     async def statement(self, http: EngineHttp) -> Statement:
         """What it says it is."""
         answers = await _answers(http, self._dialect.questions())
-        return self._dialect.statement(answers, self._address.host)
+        try:
+            return self._dialect.statement(answers, self._address.host)
+        except JoinRefused as error:
+            raise self._keyed(error) from error
+
+    def _keyed(self, error: JoinRefused) -> JoinRefused:
+        """The same; where a key is wanted though one was sent, that it is not the engine's."""
+        file = self._settings.api_key_file
+        if error.finding.code != "key" or not file:
+            return error
+        return JoinRefused(finding("key", file, kind=KEYED))
 
     async def load_tokenizer(self, statement: Statement) -> Tokenizer:
         """The one that was given, else that of the folder that settings or engine name."""

@@ -22,7 +22,7 @@ from radixroute.worker.companions.join.checklist import (
     canary_prompt,
     check_trial,
 )
-from radixroute.worker.companions.join.findings import JoinRefused, finding
+from radixroute.worker.companions.join.findings import PLACED, Finding, JoinRefused, finding
 from radixroute.worker.companions.join.joined import Joined
 from radixroute.worker.companions.listening import Listening
 from radixroute.worker.companions.settings import CompanionSettings
@@ -59,6 +59,7 @@ class TryingOut:
         self._settings = settings
         self._http = http
         self._joined = joined
+        self._status = 0  # of the last answer that was no stream
 
     async def run(self, mirror: Mirrored, follower: Followed | None) -> Joined:
         """What it is known as now. Raises `JoinRefused`."""
@@ -66,11 +67,15 @@ class TryingOut:
         if follower is not None:
             await _until(lambda: follower.is_begun, _REPLAY_S)
             if not follower.has_replay and not self._settings.allow_no_replay:
-                raise JoinRefused(finding("replay", kind=kind))
+                is_there = joined.place is not None and joined.place.replay
+                raise JoinRefused(self._of_place("replay_silent" if is_there else "replay"))
         info = joined.info
         at_least = BELIEVED_CANARY if follower is None else 0
         prompt = canary_prompt(info.block_size, info.vocab_size, info.max_model_len, at_least)
-        trial = _trial([await self.send_canary(prompt) for _ in range(2)])
+        ends = [await self.send_canary(prompt) for _ in range(2)]
+        if not any(ends):
+            raise JoinRefused(finding("hangs", f"not in {_CANARY_S:g} s", kind=kind))
+        trial = _trial(ends, self._status)
         check_trial(trial, joined.statement, self._settings, info.block_size)
         is_told = follower is not None and (
             await self._is_told(mirror, prompt) or await self._is_told_again(mirror, follower)
@@ -105,8 +110,16 @@ class TryingOut:
         is_told = follower.is_cut and await self._is_told(mirror, prompt)
         if not is_told and not self._settings.allow_no_events:
             code = "events_differ" if follower.batches else "events_silent"
-            raise JoinRefused(finding(code, kind=self._joined.statement.kind))
+            raise JoinRefused(self._of_place(code))
         return is_told
+
+    def _of_place(self, code: str) -> Finding:
+        """What is wrong with where its events are said to be, by the engine or by settings."""
+        place, settings = self._joined.place, self._settings
+        kind = PLACED if settings.events else self._joined.statement.kind
+        if place is None:
+            return finding(code, kind=kind)
+        return finding(code, place.replay if code.startswith("replay") else place.events, kind=kind)
 
     async def send_canary(self, prompt: Tokens, scope: RequestScope = UNSCOPED) -> list[Heard]:
         """One token after this prompt: all that was heard, in some time."""
@@ -122,8 +135,13 @@ class TryingOut:
                 is_over.set()
 
         dialect = self._joined.dialect
+
+        def refusal(status: int, body: bytes) -> Heard:
+            self._status = status
+            return dialect.refusal(status, body)
+
         ask = dialect.call(request, call_id, self._joined.statement.model)
-        exchange = self._http.send(ask, Listening(dialect.reader(), dialect.refusal, hear))
+        exchange = self._http.send(ask, Listening(dialect.reader(), refusal, hear))
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CANARY_S):
@@ -133,7 +151,7 @@ class TryingOut:
         return heard
 
 
-def _trial(ends: list[list[Heard]]) -> Trial:
+def _trial(ends: list[list[Heard]], status: int) -> Trial:
     lasts = [heard[-1] if heard else Heard() for heard in ends]
     return Trial(
         has_ended=all(_is_whole(last) for last in lasts),
@@ -141,6 +159,7 @@ def _trial(ends: list[list[Heard]]) -> Trial:
         first_cached=cached_of(ends[0]),
         second_cached=cached_of(ends[-1]),
         is_refused=any(last.finish is FinishReason.INVALID for last in lasts),
+        status=status,
     )
 
 

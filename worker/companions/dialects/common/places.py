@@ -11,6 +11,13 @@ def on_host(name: str, port: int, host: str) -> str:
     return f"tcp://{f'[{there}]' if ':' in there and not there.startswith('[') else there}:{port}"
 
 
+def connects_to(endpoint: str) -> str:
+    """An endpoint that engines connect to instead of listening there, as vLLM and SGLang tell them
+    apart: any that is no wildcard and no path. Empty: they listen."""
+    is_bound = "*" in endpoint or "::" in endpoint or endpoint.startswith(("ipc://", "inproc://"))
+    return "" if is_bound else endpoint
+
+
 def reachable(endpoint: str, host: str) -> str:
     """The same of an endpoint as it is bound; what is no such address stays as it is."""
     scheme, _, rest = endpoint.partition("://")

@@ -1,6 +1,8 @@
 """Who tells the truth of its cache never loses credit; without credit nobody is believed.
 
-A mangled batch that fooled a stream is as a lie: neither says who is to blame.
+A mangled batch that fooled a stream is as a lie: neither says who is to blame. Where a worker does
+not say when it looked into its cache, one report may differ without a fault: a batch was lost and
+found again later than reports wait for (docs/audit.md). That takes no credit.
 """
 
 from typing import TYPE_CHECKING
@@ -27,7 +29,8 @@ class Audits:
         for seen in self._watchers.glance.workers:
             audit, name = seen.audit, seen.worker_id
             if self._is_honest(name):
-                right = audit.has_credit and not audit.differing
+                is_exact = self._world.workers[name].plan.says_position
+                right = audit.has_credit and not (is_exact and audit.differing)
                 self._watchers.claim("false alarm", right, f"{name}: {audit}")
             believed = not seen.is_fresh or audit.has_credit
             self._watchers.claim("credit", believed, f"{name} is believed without credit")

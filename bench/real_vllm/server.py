@@ -67,6 +67,23 @@ def free_ports(n: int) -> list[int]:
     return ports
 
 
+def server_environment() -> dict[str, str]:
+    """What vLLM on CPU needs around it; two servers share few cores."""
+    environment = {
+        **os.environ,
+        "VLLM_TARGET_DEVICE": "cpu",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+        "VLLM_SERVER_DEV_MODE": "1",  # for /reset_prefix_cache
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    environment.pop("PYTHONPATH", None)
+    return environment
+
+
 @dataclass(eq=False)
 class RealVllm:
     """`start`, then `stop`; started again it takes the same ports."""
@@ -84,24 +101,12 @@ class RealVllm:
     def launch(self) -> None:
         """Returns at once; `wait_well` waits."""
         shape = self.shape
-        environment = {
-            **os.environ,
-            "VLLM_TARGET_DEVICE": "cpu",
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": "1",  # two servers share few cores
-            "PYTHONHASHSEED": "0",
-            "VLLM_SERVER_DEV_MODE": "1",  # for /reset_prefix_cache
-            "VLLM_NO_USAGE_STATS": "1",
-            "HF_HUB_OFFLINE": "1",
-        }
-        environment.pop("PYTHONPATH", None)
         log = (shape.log_dir / f"{self.name}.log").open("ab")
         self._process = subprocess.Popen(
             [str(shape.environment / "bin" / "vllm"), *self._arguments()],
             stdout=log,
             stderr=log,
-            env=environment,
+            env=server_environment(),
             start_new_session=True,
         )
         log.close()
@@ -155,7 +160,7 @@ class RealVllm:
         if not core:
             self._process.kill()
             return
-        cores = [one for one in self._family if CORE in _title(one.pid)]
+        cores = [one for one in self._family if CORE in title(one.pid)]
         assert cores, f"no process of {self.name} is called {CORE}"
         for one in cores:
             one.send(signal.SIGKILL)
@@ -182,7 +187,8 @@ class RealVllm:
         post(f"{self.url}/reset_prefix_cache", {})
 
 
-def _title(pid: int) -> str:
+def title(pid: int) -> str:
+    """How the process calls itself; empty once it is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:

@@ -1,12 +1,16 @@
 """Examination: all that a join would be refused for, without joining."""
 
 import asyncio
+import datetime
 import itertools
+import json
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from radixroute.request.chat import ChatMessage
+from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.companions.join.examination import Examination, examine
 from radixroute.worker.companions.join.findings import CODES, finding, finding_in
 from radixroute.worker.companions.settings import CompanionSettings
@@ -21,7 +25,11 @@ from tests.worker.serving import until
 
 
 async def _examined(
-    engine: FakeEngine, *, sends_prompts: bool = True, **settings: Any
+    engine: FakeEngine,
+    *,
+    sends_prompts: bool = True,
+    tokenizer: Tokenizer | None = None,
+    **settings: Any,
 ) -> Examination:
     url = await engine.start()
     try:
@@ -29,7 +37,7 @@ async def _examined(
             CompanionSettings(start_timeout_s=0.5, **settings),
             url,
             WorkerSettings(),
-            tokenizer=make_tokenizer(),
+            tokenizer=tokenizer or make_tokenizer(),
             sends_prompts=sends_prompts,
         )
     finally:
@@ -351,6 +359,36 @@ class _Chatty(FakeVllm):
 async def test_who_makes_tokens_of_chats_is_seen(engine, there):
     seen = await _examined(engine)
     assert (seen.has_template_here, seen.has_template_there) == (False, there)
+
+
+def _dated_tokenizer() -> Tokenizer:
+    template = "{{ strftime_now('%d') }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    config = json.dumps({"eos_token": "<eos>", "chat_template": template}).encode()
+    return Tokenizer({**make_tokenizer().files(), "tokenizer_config.json": config})
+
+
+class _Dated(FakeVllm):
+    """Its template prints the date of some clock."""
+
+    days_ahead = 0
+
+    def route(self, path, headers, asked, body):
+        if path != "/tokenize" or "prompt" in asked:
+            return super().route(path, headers, asked, body)
+        chat = [ChatMessage(**one) for one in asked["messages"]]
+        day = datetime.date.today() + datetime.timedelta(self.days_ahead)
+        tokens = _dated_tokenizer().encode_chat(chat, today=day).tolist()
+        return Reply(200, {"count": len(tokens), "tokens": tokens, "token_strs": None})
+
+
+@pytest.mark.parametrize(
+    ("days_ahead", "codes"), [(0, set()), (1, set()), (-1, set()), (3, {"template"})]
+)
+async def test_a_template_agrees_that_prints_the_date_of_an_engine_elsewhere(days_ahead, codes):
+    """On either side of midnight, by its clock or its time zone; and no other day."""
+    engine = _Dated()
+    engine.days_ahead = days_ahead
+    assert _codes(await _examined(engine, tokenizer=_dated_tokenizer())) == codes
 
 
 async def test_a_key_file_that_is_not_there_is_a_missing_key(tmp_path):

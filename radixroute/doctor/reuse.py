@@ -10,13 +10,12 @@ what it found; what it computed others may find. Pure; O(blocks of all prompts).
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 
 from radixroute.protos import radixroute_pb2 as pb
 
-K = TypeVar("K")
 # Ends of requests that were told what of their prompts was cached.
 _WHOLE: Final = ("stop", "length", "leased")
 
@@ -112,7 +111,7 @@ class _Walk:
         self.answered = self.prompt = self.reachable = self.told = self.predicted = 0
         self.causes = dict.fromkeys(CAUSES, 0.0)
         self.first_ns: dict[int, int] = {}  # by key: when somebody had computed it
-        self.first_ns_at: dict[tuple[str, int], int] = {}  # the same at one worker
+        self.first_ns_at: dict[str, dict[int, int]] = {}  # the same at one worker
         # Marks by what keeps them apart, and by adapter; who has what.
         self._seen: dict[tuple[str, int], set[int]] = {}
         self._seen_under: dict[str, set[int]] = {}
@@ -122,8 +121,8 @@ class _Walk:
         keys, size, now_ns = _keys(one), one.block_size, one.dispatched_ns
         most = max(0, (one.prompt_tokens - 1) // size)
         anywhere = _leading(keys, most, self.first_ns, now_ns)
-        at = [(one.worker_id, key) for key in keys]
-        here = _leading(at, anywhere, self.first_ns_at, now_ns)
+        own_first_ns = self.first_ns_at.setdefault(one.worker_id, {})
+        here = _leading(keys, anywhere, own_first_ns, now_ns)
         begun = anywhere
         while begun < min(most, len(keys)) and keys[begun] in self.first_ns:
             begun += 1
@@ -139,10 +138,8 @@ class _Walk:
             self.causes[SPREAD] += max(0, anywhere - max(here, cached)) * size
             self.causes[EARLY] += max(0, begun - max(anywhere, cached)) * size
             self._behind(one, max(begun * size, one.cached_tokens), marks)
-        for key in keys:
-            _keep_first(self.first_ns, key, one.first_token_ns)
-        for place in at:
-            _keep_first(self.first_ns_at, place, one.first_token_ns)
+        _keep_first(self.first_ns, keys[anywhere:], one.first_token_ns)
+        _keep_first(own_first_ns, keys[here:], one.first_token_ns)
         hashes = (marks & _HASH).tolist()
         self._seen.setdefault((one.lora, one.apart), set()).update(hashes)
         self._seen_under.setdefault(one.lora, set()).update(hashes)
@@ -190,7 +187,7 @@ def _keys(one: pb.EndedRequest) -> list[int]:
     return keys
 
 
-def _leading(keys: Iterable[K], most: int, first_ns: dict[K, int], now_ns: int) -> int:
+def _leading(keys: Sequence[int], most: int, first_ns: dict[int, int], now_ns: int) -> int:
     """Of `keys` that somebody had by then, `most` at most."""
     n = 0
     for key in keys:
@@ -200,8 +197,10 @@ def _leading(keys: Iterable[K], most: int, first_ns: dict[K, int], now_ns: int) 
     return n
 
 
-def _keep_first(first_ns: dict[K, int], key: K, at_ns: int) -> None:
-    first_ns[key] = min(first_ns.get(key, at_ns), at_ns)
+def _keep_first(first_ns: dict[int, int], keys: Sequence[int], at_ns: int) -> None:
+    for key in keys:
+        if first_ns.setdefault(key, at_ns) > at_ns:
+            first_ns[key] = at_ns
 
 
 def _counted(served: Sequence[pb.EndedRequest]) -> tuple[tuple[str, int], ...]:
@@ -212,12 +211,10 @@ def _counted(served: Sequence[pb.EndedRequest]) -> tuple[tuple[str, int], ...]:
 
 
 def _blocks(
-    served: Sequence[pb.EndedRequest], first_ns_at: Mapping[tuple[str, int], int]
+    served: Sequence[pb.EndedRequest], first_ns_at: Mapping[str, Mapping[int, int]]
 ) -> tuple[tuple[str, int], ...]:
     """Of prompts, and of answers, which are all taken for different ones."""
-    counts: dict[str, int] = {}
-    for worker_id, _key in first_ns_at:
-        counts[worker_id] = counts.get(worker_id, 0) + 1
+    counts = {worker_id: len(keys) for worker_id, keys in first_ns_at.items()}
     for one in served:
         counts[one.worker_id] = counts.get(one.worker_id, 0) + one.output_tokens // one.block_size
     return tuple(sorted(counts.items()))

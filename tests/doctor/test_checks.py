@@ -8,15 +8,19 @@ from radixroute.worker.companions.join import findings
 from radixroute.worker.companions.join.findings import finding
 from tests.doctor.evidences import (
     engine,
+    entry,
     fleet,
     look,
     machine,
+    marks,
     of_engines,
+    prefix,
     router,
+    statement,
     told,
     worker,
 )
-from tests.doctor.planted import BESIDE, PLANTED, counted, refused, with_worker
+from tests.doctor.planted import BESIDE, PLANTED, counted, one_slow, refused, with_worker
 
 CASES = [(code, at) for code, cases in PLANTED.items() for at in range(len(cases))]
 
@@ -136,3 +140,37 @@ def test_a_policy_that_needs_no_events_is_not_told_that_there_are_none():
         settings={"companion.allow_no_events": True},
     )
     assert diagnose(evidence) == ()
+
+
+def test_a_worker_somewhat_slower_is_no_finding():
+    assert diagnose(one_slow(ms=250.0)) == ()
+    assert "4.0 times" in diagnose(one_slow(ms=400.0))[0].seen
+
+
+@pytest.mark.parametrize("version", ["0.10.2", "0.32.0+cpu", "1.0", "0.1.dev12345+gabc", "", "x"])
+def test_versions_that_are_new_enough_or_unknown_are_well(version):
+    assert diagnose(of_engines(engine(said=statement(version=version)))) == ()
+
+
+def test_the_main_cause_is_named_first_with_its_share():
+    """Half of the prompts have a salt of their own: what they repeat is 49 % of all tokens."""
+    (found,) = diagnose(PLANTED["scopes_split"][0])
+    assert "30 salts keep requests apart" in found.seen
+    assert found.seen.split("; ")[2].startswith("50% repeat what a request of another salt")
+
+
+def test_tenants_that_each_reuse_their_own_are_no_finding():
+    log = [
+        entry(at, "a", prefix(at % 2, 40), 40 * (at > 1), apart=at % 2 + 1, marks=marks((7, 641)))
+        for at in range(60)
+    ]
+    assert diagnose(fleet(router(log=tuple(log)))) == ()
+
+
+def test_what_all_prompts_end_with_alike_is_no_varying_beginning():
+    """A question of a line behind a text of each one's own that comes again."""
+    log = [
+        entry(at, "a", prefix(at % 6, 40), 40 * (at > 5), marks=marks((at % 6, 600), (99, 41)))
+        for at in range(60)
+    ]
+    assert diagnose(fleet(router(log=tuple(log)))) == ()

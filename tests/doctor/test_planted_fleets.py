@@ -3,10 +3,9 @@
 import asyncio
 import random
 import re
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from radixroute.client import RouterClient
 from radixroute.config import load
@@ -17,6 +16,7 @@ from radixroute.request.limits import PartialSampling
 from tests.engines.fake_vllm import FakeVllm
 from tests.engines.fleets import Fleet, fleet
 
+Asked: TypeAlias = list[tuple[list[int], dict[str, Any]]]  # prompts and what goes with them
 SAMPLING = PartialSampling(max_tokens=2)
 ROOM = 4096  # blocks of an engine: nothing is evicted
 
@@ -26,9 +26,7 @@ def tokens(n: int, seed: int) -> list[int]:
     return [rng.randint(1, 90) for _ in range(n)]
 
 
-async def found_in(
-    made: Fleet, folder: Path, asked: Iterable[tuple[list[int], dict[str, Any]]]
-) -> dict[str, str]:
+async def found_in(made: Fleet, folder: Path, asked: Asked) -> dict[str, str]:
     """What is found after these prompts: by code, what was seen."""
     address = str(made.router.address)
     config = load(environ={"RADIXROUTE_CLUSTER_RUNTIME_DIR": str(folder / "run")})
@@ -45,22 +43,22 @@ async def found_in(
 
 
 async def test_prompts_that_vary_at_their_beginning_are_told_from_those_that_never_repeat(tmp_path):
-    shared = tokens(600, 0)
-    varying = [(tokens(13 + at, 100 + at) + shared, {}) for at in range(24)]
+    shared = tokens(900, 0)
+    varying: Asked = [(tokens(13 + at, 100 + at) + shared, {}) for at in range(24)]
     async with fleet("a", "b", n_blocks=ROOM) as made:
         found = await found_in(made, tmp_path, varying)
     assert set(found) == {"prefix_varies"}
     share = re.search(r"; (\d+)% repeat what an earlier prompt had behind", found["prefix_varies"])
     assert share is not None
-    assert abs(int(share[1]) - 92) <= 4  # of all tokens, by a sample of them
+    assert abs(int(share[1]) - 93) <= 10  # by a sample that is another at each start
     async with fleet("a", "b", n_blocks=ROOM) as made:
         found = await found_in(made, tmp_path, [(tokens(100, at), {}) for at in range(52)])
     assert set(found) == {"prompts_never_repeat"}
 
 
 async def test_a_salt_for_each_request_is_told_by_what_it_costs(tmp_path):
-    shared = tokens(400, 0)
-    asked = [(shared, {"cache_salt": f"s{at}"} if at % 2 else {}) for at in range(30)]
+    shared = tokens(900, 0)
+    asked: Asked = [(shared, {"cache_salt": f"s{at}"} if at % 2 else {}) for at in range(30)]
     async with fleet("a", n_blocks=ROOM) as made:
         found = await found_in(made, tmp_path, asked)
     assert set(found) == {"scopes_split"}
@@ -74,7 +72,7 @@ async def test_an_engine_that_is_much_slower_and_one_that_lacks_an_adapter_are_n
             engine = FakeVllm(n_blocks=ROOM, step_s=step_s, adapters=adapters)
             await made.start_engine(worker_id, engine)
             await made.join(worker_id)
-        asked = [(tokens(40, at % 4), {"policy": "round_robin"}) for at in range(30)]
+        asked: Asked = [(tokens(40, at % 4), {"policy": "round_robin"}) for at in range(30)]
         found = await found_in(made, tmp_path, asked)
     assert {"worker_slow", "adapter_alone"} <= set(found)
     assert found["worker_slow"].startswith("b: ")
@@ -82,7 +80,7 @@ async def test_an_engine_that_is_much_slower_and_one_that_lacks_an_adapter_are_n
 
 
 async def test_prompts_that_no_engine_takes_are_counted(tmp_path):
-    asked = [(tokens(2000 if at % 3 == 0 else 40, at % 2), {}) for at in range(24)]
+    asked: Asked = [(tokens(2000 if at % 3 == 0 else 40, at % 2), {}) for at in range(24)]
     async with fleet("a", n_blocks=ROOM) as made:
         found = await found_in(made, tmp_path, asked)
     assert found == {

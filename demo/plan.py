@@ -5,6 +5,7 @@ each cache no policy could lose; with none of it none could win. Two workers tog
 more than everything once, and by far not everything twice.
 """
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,9 @@ class ChatTokenizer(Protocol):
 
     def encode(self, text: str) -> Tokens: ...
 
-    def encode_chat(self, messages: Sequence[ChatMessage]) -> Tokens: ...
+    def encode_chat(
+        self, messages: Sequence[ChatMessage], *, today: datetime.date | None = None
+    ) -> Tokens: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def planned_working_set(workload: Workload, tokenizer: ChatTokenizer, block_size
     for chat in workload.chats:
         answers: list[str] = []
         for turn in chat.turns:
-            prompt = tokenizer.encode_chat(chat.messages(answers))
+            prompt = tokenizer.encode_chat(chat.messages(answers), today=datetime.date.today())
             answers.append(" word" * turn.max_tokens)
             exchanges.append(Exchange(prompt, tokenizer.encode(answers[-1])))
     return ceiling(exchanges, block_size)

@@ -5,6 +5,7 @@ restarted the cluster.
 """
 
 import asyncio
+import datetime
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -214,7 +215,10 @@ def find_faults(
         faults.append(f"answers came from {dict(served)}, engines count {hits}")
     if total.cached_tokens > bound.cached_tokens + _order_slack(outcome):
         faults.append(f"{total.cached_tokens} cached tokens are above the ceiling {bound}")
-    wrong = sum(len(tokenizer.encode_chat(a.messages)) != a.prompt_tokens for a in answered)
+    today = datetime.date.today()
+    wrong = sum(
+        len(tokenizer.encode_chat(a.messages, today=today)) != a.prompt_tokens for a in answered
+    )
     if wrong:
         faults.append(f"{wrong} prompts have other lengths at the worker than here")
     return faults
@@ -228,7 +232,10 @@ def _order_slack(outcome: ChatOutcome) -> int:
 def _bound(outcome: ChatOutcome, tokenizer: ChatTokenizer, block_size: int) -> Ceiling:
     return ceiling(
         (
-            Exchange(tokenizer.encode_chat(request.messages), _ids(request.token_ids))
+            Exchange(
+                tokenizer.encode_chat(request.messages, today=datetime.date.today()),
+                _ids(request.token_ids),
+            )
             for request in outcome.requests
             if request.error is None
         ),

@@ -1369,7 +1369,9 @@ class EndedRequest(_message.Message):
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     PREDICTED_TOKENS_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
-    IS_SCOPED_FIELD_NUMBER: _builtins.int
+    MARKS_FIELD_NUMBER: _builtins.int
+    LORA_FIELD_NUMBER: _builtins.int
+    APART_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """from 1, in order of ending"""
     request_id: _builtins.str
@@ -1392,8 +1394,14 @@ class EndedRequest(_message.Message):
     """prompt tokens the router believed cached there, at dispatch"""
     keys: _builtins.bytes
     """block keys of the prompt's full blocks, packed little-endian u64"""
-    is_scoped: _builtins.bool
-    """a salt, an adapter or a tenant's own cache keeps its blocks apart from those of others"""
+    marks: _builtins.bytes
+    """Hashes of one in 64 of the runs of 16 tokens of the prompt, wherever they stand and whatever keeps blocks apart, packed
+    little-endian u64: where the run begins in the upper half, the hash in the lower. Its seed is the router's own.
+    """
+    lora: _builtins.str
+    """its adapter; empty = none"""
+    apart: _builtins.int
+    """which salt or tenant keeps its blocks apart from others', as this router calls it; 0 = none does"""
     def __init__(
         self,
         *,
@@ -1411,11 +1419,13 @@ class EndedRequest(_message.Message):
         cached_tokens: _builtins.int = ...,
         predicted_tokens: _builtins.int = ...,
         keys: _builtins.bytes = ...,
-        is_scoped: _builtins.bool = ...,
+        marks: _builtins.bytes = ...,
+        lora: _builtins.str = ...,
+        apart: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dispatched_ns", b"_dispatched_ns", "_first_token_ns", b"_first_token_ns", "dispatched_ns", b"dispatched_ns", "first_token_ns", b"first_token_ns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dispatched_ns", b"_dispatched_ns", "_first_token_ns", b"_first_token_ns", "arrival_ns", b"arrival_ns", "block_size", b"block_size", "cached_tokens", b"cached_tokens", "dispatched_ns", b"dispatched_ns", "first_token_ns", b"first_token_ns", "is_scoped", b"is_scoped", "keys", b"keys", "number", b"number", "outcome", b"outcome", "output_tokens", b"output_tokens", "policy", b"policy", "predicted_tokens", b"predicted_tokens", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dispatched_ns", b"_dispatched_ns", "_first_token_ns", b"_first_token_ns", "apart", b"apart", "arrival_ns", b"arrival_ns", "block_size", b"block_size", "cached_tokens", b"cached_tokens", "dispatched_ns", b"dispatched_ns", "first_token_ns", b"first_token_ns", "keys", b"keys", "lora", b"lora", "marks", b"marks", "number", b"number", "outcome", b"outcome", "output_tokens", b"output_tokens", "policy", b"policy", "predicted_tokens", b"predicted_tokens", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dispatched_ns: _TypeAlias = _typing.Literal["dispatched_ns"]  # noqa: Y015
     _WhichOneofArgType__dispatched_ns: _TypeAlias = _typing.Literal["_dispatched_ns", b"_dispatched_ns"]  # noqa: Y015

@@ -36,7 +36,7 @@ MAX_RANGE = 100_000
 # Bits of a product or power; more is no number that a template prints.
 _MAX_BITS = 4096
 # What `strftime_now` prints when the caller gives no date: the one that Llama 3's own templates
-# take where they find no clock.
+# take where they find no clock. Doors give the day.
 NO_DATE = datetime.date(2024, 7, 26)
 # Templates print a role as it is: one with the markup of a turn in it would forge turns.
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -110,9 +110,9 @@ class ChatTemplate:
     ) -> str:
         """The conversation as the model reads it, ending where its answer begins.
 
-        `today` is what `strftime_now` prints, `NO_DATE` without it. A date in the prompt ends every
-        shared prefix at midnight: pass one on purpose. `pause` is called now and then in a long
-        conversation.
+        `today` is what `strftime_now` prints, `NO_DATE` without it; its time is midnight. A date in
+        the prompt ends every shared prefix at midnight, and is what engines print. `pause` is
+        called now and then in a long conversation.
         """
         if self._template is None:
             raise InvalidRequest(

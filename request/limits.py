@@ -9,7 +9,7 @@ tokenised and `complete` to fill in defaults; the worker calls `validate_prompt`
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.scope import RequestScope
@@ -84,13 +84,22 @@ def validate_text_size(size_bytes: int, limits: Limits) -> None:
         )
 
 
+# How a prompt that is too long for the model is told so.
+_TOO_LONG: Final = "the model takes"
+
+
+def is_too_long(error: InvalidRequest) -> bool:
+    """Whether a prompt was refused because the model takes no such length."""
+    return error.field in ("prompt", "messages") and _TOO_LONG in error.message
+
+
 def validate_n_messages(n_messages: int, limits: Limits) -> None:
     """Refuses a chat whose every message could not have a single token. Call it before parsing."""
     most = limits.max_model_len - 1
     if n_messages > most:
         raise InvalidRequest(
             "messages",
-            f"has {n_messages} messages; the model takes {limits.max_model_len} tokens with the "
+            f"has {n_messages} messages; {_TOO_LONG} {limits.max_model_len} tokens with the "
             f"answer, so give at most {most}",
         )
 
@@ -114,7 +123,7 @@ def validate_length(n_tokens: int, limits: Limits) -> None:
     if n_tokens > longest:
         raise InvalidRequest(
             "prompt",
-            f"has {n_tokens} tokens; the model takes {limits.max_model_len} with the answer, "
+            f"has {n_tokens} tokens; {_TOO_LONG} {limits.max_model_len} with the answer, "
             f"so shorten the prompt to at most {longest}",
         )
 

@@ -15,6 +15,7 @@ class Count(StrEnum):
     REQUESTS_ABORTED = "requests_aborted_by_client"
     CLIENTS_UNREAD = "requests_given_up_unread"
     REQUESTS_REJECTED = "requests_rejected"
+    REQUESTS_TOO_LONG = "requests_refused_too_long"  # among these: more than the model takes
     REQUESTS_QUEUED = "requests_waited_for_a_worker"
     REQUESTS_RESUMED = "requests_resumed"
     STREAMS_RESUMED = "streams_resumed_by_clients"

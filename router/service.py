@@ -130,7 +130,7 @@ class RouterService:
         await asyncio.to_thread(warm_policies)
         index = PrefixIndex(settings.index_bytes)
         rng = random.Random(settings.seed)  # noqa: S311 - choices must be reproducible, not secret
-        core = RouterCore(settings, index, rng)
+        core = RouterCore(settings, index, rng, secrets.randbits(64))
         runtime = RouterRuntime(settings, core, index, time.monotonic_ns)
         server, port = await self._serve(runtime)
         try:

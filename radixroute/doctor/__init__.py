@@ -11,6 +11,7 @@ The way in: `gather` in `gather/gathering.py`, then `diagnose` in `table.py`.
     evidence.py   what was seen, as records
     page.py       the numbers of a page of metrics
     reuse.py      what a request log says of caches: reached, reachable, and why not
+    speeds.py     which workers take longer to a first token than others, by a request log
     kinds/        the checks, a file for each kind
     gather/       the edge: asks router, workers, engines and this machine
 """

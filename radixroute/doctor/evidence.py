@@ -6,9 +6,11 @@ not found out, and no check takes that for a fault. Holds no prompt, key or secr
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from radixroute.doctor.page import Page
+from radixroute.doctor.reuse import Reuse, reuse_of
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.worker.companions.join.examination import Examination
 
@@ -40,7 +42,7 @@ class Look:
         return next((one for one in self.workers if one.worker_id == worker_id), None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RouterSeen:
     """A router and what it says of its workers, twice."""
 
@@ -54,6 +56,15 @@ class RouterSeen:
     pages: Mapping[WorkerId, Page] = field(default_factory=dict)  # of workers
     unreached: tuple[WorkerId, ...] = ()  # workers whose address answers nothing from here
     listeners: tuple[Listener, ...] = ()
+
+    @cached_property
+    def reuse(self) -> Reuse:
+        """What its log says of caches."""
+        return reuse_of(self.log, [one.worker_id for one in self.live])
+
+    @property
+    def live(self) -> list[pb.WorkerStatus]:
+        return [one for one in self.now.workers if one.state == "live"]
 
     def rose(self, counter: str) -> int:
         """Between the two looks."""

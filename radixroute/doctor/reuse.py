@@ -1,22 +1,41 @@
-"""Reuse: what a request log says of caches: how much could have been reused, and why it was not.
+"""Reuse: what a request log says of caches: how much was reused, and why the rest was not.
 
+Every prompt token of the log was told cached, or has the first of `CAUSES` that holds of it.
 Reachable is what one cache without a limit would have served: leading blocks of a prompt that an
 earlier request had, whose first token was out before this one was sent on. Only prompts count: what
-answers leave in caches is reused on top of it. Of a request without a whole answer nobody told what
-it found; what it computed others may find. Pure; O(blocks of all prompts).
+answers leave in caches is reused on top of it. Keys count such blocks exactly; what repeats
+elsewhere is counted by marks, one in 64 tokens. Of a request without a whole answer nobody told
+what it found; what it computed others may find. Pure; O(blocks of all prompts).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
 from radixroute.protos import radixroute_pb2 as pb
 
-K = TypeVar("K")
 # Ends of requests that were told what of their prompts was cached.
 _WHOLE: Final = ("stop", "length", "leased")
+
+EVICTED: Final = "evicted"
+SPREAD: Final = "spread"
+EARLY: Final = "early"
+SHIFTED: Final = "shifted"
+APART: Final = "apart"
+ADAPTED: Final = "adapted"
+FRESH: Final = "fresh"
+# Why a token was computed, with the words that follow its share.
+CAUSES: Final[Mapping[str, str]] = {
+    EVICTED: "had left the cache that had them",
+    SPREAD: "were in caches of other workers",
+    EARLY: "were still being computed for another request",
+    SHIFTED: "repeat what an earlier prompt had behind another beginning",
+    APART: "repeat what a request of another salt or tenant had",
+    ADAPTED: "repeat what a request of another adapter had",
+    FRESH: "came for the first time",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,67 +48,138 @@ class Reuse:
     reachable: int = 0
     told: int = 0  # as engines told
     predicted: int = 0
-    evicted: int = 0  # its own worker had computed it before, and had it no more
-    spread: int = 0  # only other workers had computed it
+    causes: Mapping[str, float] = field(default_factory=dict)  # of those not told, by `CAUSES`
+    scopes: int = 0  # salts and tenants that keep blocks apart
     requests_by_worker: tuple[tuple[str, int], ...] = ()
     blocks_by_worker: tuple[tuple[str, int], ...] = ()  # different ones that came to be there
     # Requests that were sent to a worker with two prompts or more without a first token, while
     # another worker had none.
     piled: int = 0
 
-    @property
-    def lost(self) -> int:
-        return self.evicted + self.spread
+    def lost(self, cause: str) -> float:
+        return self.causes.get(cause, 0.0)
 
-    def share(self, tokens: int) -> float:
+    def share(self, tokens: float) -> float:
         """Of all prompt tokens."""
         return tokens / self.prompt if self.prompt else 0.0
+
+    @property
+    def said(self) -> str:
+        """In one line, the main cause first."""
+        line = (
+            f"of {self.prompt:,} prompt tokens {self.share(self.reachable):.0%} could be reused"
+            f" and {self.share(self.told):.0%} were"
+        )
+        ordered = sorted(self.causes.items(), key=lambda one: -one[1])
+        parts = [
+            f"{share:.0%} {CAUSES[cause]}"
+            for cause, tokens in ordered
+            if (share := self.share(tokens)) >= _WORTH_SAYING
+        ]
+        return f"{line}; {', '.join(parts)}" if parts else line
+
+
+_WORTH_SAYING: Final = 0.01
 
 
 def reuse_of(log: Sequence[pb.EndedRequest], workers: Iterable[str] = ()) -> Reuse:
     """Of those that were sent to a worker and had a first token. `workers`: who could have been
     sent some, whether the log knows them or not."""
     served = sorted((one for one in log if _is_served(one)), key=lambda one: one.dispatched_ns)
-    first_ns: dict[int, int] = {}  # by key: when somebody had computed it
-    first_ns_at: dict[tuple[str, int], int] = {}  # the same at one worker
-    answered = prompt = reachable = told = predicted = evicted = spread = 0
+    walk = _Walk()
     for one in served:
-        keys = _keys(one)
-        size = one.block_size
-        most = max(0, (one.prompt_tokens - 1) // size)
-        anywhere = _leading(keys, most, first_ns, one.dispatched_ns)
-        at = ((one.worker_id, key) for key in keys)
-        here = _leading(at, anywhere, first_ns_at, one.dispatched_ns)
-        cached = one.cached_tokens // size
-        if one.outcome in _WHOLE:
-            answered += 1
-            prompt += one.prompt_tokens
-            reachable += anywhere * size
-            told += one.cached_tokens
-            predicted += one.predicted_tokens
-            evicted += max(0, here - cached) * size
-            spread += max(0, anywhere - max(here, cached)) * size
-        for key in keys:
-            _keep_first(first_ns, key, one.first_token_ns)
-            _keep_first(first_ns_at, (one.worker_id, key), one.first_token_ns)
+        walk.take(one)
     return Reuse(
         requests=len(served),
-        answered=answered,
-        prompt=prompt,
-        reachable=reachable,
-        told=told,
-        predicted=predicted,
-        evicted=evicted,
-        spread=spread,
+        answered=walk.answered,
+        prompt=walk.prompt,
+        reachable=walk.reachable,
+        told=walk.told,
+        predicted=walk.predicted,
+        causes={cause: n for cause, n in walk.causes.items() if n > 0},
+        scopes=len({one.apart for one in served if one.apart}),
         requests_by_worker=_counted(served),
-        blocks_by_worker=_blocks(served, first_ns_at),
+        blocks_by_worker=_blocks(served, walk.first_ns_at),
         piled=_piled(served, workers),
     )
 
 
+class _Walk:
+    """The requests of a log, one after another as they were sent on, and what each found."""
+
+    def __init__(self) -> None:
+        self.answered = self.prompt = self.reachable = self.told = self.predicted = 0
+        self.causes = dict.fromkeys(CAUSES, 0.0)
+        self.first_ns: dict[int, int] = {}  # by key: when somebody had computed it
+        self.first_ns_at: dict[str, dict[int, int]] = {}  # the same at one worker
+        # Marks by what keeps them apart, and by adapter; who has what.
+        self._seen: dict[tuple[str, int], set[int]] = {}
+        self._seen_under: dict[str, set[int]] = {}
+        self._seen_at_all: set[int] = set()
+
+    def take(self, one: pb.EndedRequest) -> None:
+        keys, size, now_ns = _keys(one), one.block_size, one.dispatched_ns
+        most = max(0, (one.prompt_tokens - 1) // size)
+        anywhere = _leading(keys, most, self.first_ns, now_ns)
+        own_first_ns = self.first_ns_at.setdefault(one.worker_id, {})
+        here = _leading(keys, anywhere, own_first_ns, now_ns)
+        begun = anywhere
+        while begun < min(most, len(keys)) and keys[begun] in self.first_ns:
+            begun += 1
+        marks = np.frombuffer(one.marks, "<u8")
+        if one.outcome in _WHOLE:
+            cached = one.cached_tokens // size
+            self.answered += 1
+            self.prompt += one.prompt_tokens
+            self.reachable += anywhere * size
+            self.told += one.cached_tokens
+            self.predicted += one.predicted_tokens
+            self.causes[EVICTED] += max(0, here - cached) * size
+            self.causes[SPREAD] += max(0, anywhere - max(here, cached)) * size
+            self.causes[EARLY] += max(0, begun - max(anywhere, cached)) * size
+            self._behind(one, max(begun * size, one.cached_tokens), marks)
+        _keep_first(self.first_ns, keys[anywhere:], one.first_token_ns)
+        _keep_first(own_first_ns, keys[here:], one.first_token_ns)
+        hashes = (marks & _HASH).tolist()
+        self._seen.setdefault((one.lora, one.apart), set()).update(hashes)
+        self._seen_under.setdefault(one.lora, set()).update(hashes)
+        self._seen_at_all.update(hashes)
+
+    def _behind(self, one: pb.EndedRequest, first: int, marks: np.ndarray) -> None:
+        """What of a prompt is behind all that its keys found, from that token on: shared out as its
+        marks are."""
+        n_tokens = max(0, one.prompt_tokens - first)
+        # The rest of a block that is not whole repeats with what is before it.
+        begins = (marks >> _HALF) >= first + (one.block_size if first else 0)
+        hashes = (marks[begins] & _HASH).tolist()
+        own = self._seen.get((one.lora, one.apart), _NOTHING)
+        same_adapter = self._seen_under.get(one.lora, _NOTHING)
+        counts = dict.fromkeys((SHIFTED, APART, ADAPTED, FRESH), 0)
+        for mark in hashes:
+            if mark in own:
+                counts[SHIFTED] += 1
+            elif mark in same_adapter:
+                counts[APART] += 1
+            elif mark in self._seen_at_all:
+                counts[ADAPTED] += 1
+            else:
+                counts[FRESH] += 1
+        if not hashes:
+            counts[FRESH] = 1
+        for cause, n in counts.items():
+            self.causes[cause] += n_tokens * n / max(1, len(hashes))
+
+
+_HALF: Final = np.uint64(32)
+_HASH: Final = np.uint64(0xFFFFFFFF)
+_NOTHING: Final[set[int]] = set()
+
+
 def _is_served(one: pb.EndedRequest) -> bool:
     is_begun = one.HasField("dispatched_ns") and one.HasField("first_token_ns")
-    return bool(is_begun and one.worker_id and one.block_size)
+    # A prompt that only its engine has read has no keys.
+    is_read = bool(one.keys) or one.prompt_tokens < one.block_size
+    return bool(is_begun and is_read and one.worker_id and one.block_size)
 
 
 def _keys(one: pb.EndedRequest) -> list[int]:
@@ -97,7 +187,7 @@ def _keys(one: pb.EndedRequest) -> list[int]:
     return keys
 
 
-def _leading(keys: Iterable[K], most: int, first_ns: dict[K, int], now_ns: int) -> int:
+def _leading(keys: Sequence[int], most: int, first_ns: dict[int, int], now_ns: int) -> int:
     """Of `keys` that somebody had by then, `most` at most."""
     n = 0
     for key in keys:
@@ -107,8 +197,10 @@ def _leading(keys: Iterable[K], most: int, first_ns: dict[K, int], now_ns: int) 
     return n
 
 
-def _keep_first(first_ns: dict[K, int], key: K, at_ns: int) -> None:
-    first_ns[key] = min(first_ns.get(key, at_ns), at_ns)
+def _keep_first(first_ns: dict[int, int], keys: Sequence[int], at_ns: int) -> None:
+    for key in keys:
+        if first_ns.setdefault(key, at_ns) > at_ns:
+            first_ns[key] = at_ns
 
 
 def _counted(served: Sequence[pb.EndedRequest]) -> tuple[tuple[str, int], ...]:
@@ -119,12 +211,10 @@ def _counted(served: Sequence[pb.EndedRequest]) -> tuple[tuple[str, int], ...]:
 
 
 def _blocks(
-    served: Sequence[pb.EndedRequest], first_ns_at: Mapping[tuple[str, int], int]
+    served: Sequence[pb.EndedRequest], first_ns_at: Mapping[str, Mapping[int, int]]
 ) -> tuple[tuple[str, int], ...]:
     """Of prompts, and of answers, which are all taken for different ones."""
-    counts: dict[str, int] = {}
-    for worker_id, _key in first_ns_at:
-        counts[worker_id] = counts.get(worker_id, 0) + 1
+    counts = {worker_id: len(keys) for worker_id, keys in first_ns_at.items()}
     for one in served:
         counts[one.worker_id] = counts.get(one.worker_id, 0) + one.output_tokens // one.block_size
     return tuple(sorted(counts.items()))

@@ -10,15 +10,18 @@ from radixroute.doctor.kinds.joining import JOIN_CHECKS
 from radixroute.doctor.kinds.load import LOAD_CHECKS
 from radixroute.doctor.kinds.machine import MACHINE_CHECKS
 from radixroute.doctor.kinds.members import MEMBER_CHECKS
+from radixroute.doctor.kinds.prompts import PROMPT_CHECKS
+from radixroute.doctor.kinds.refusals import REFUSAL_CHECKS
 from radixroute.doctor.kinds.safety import SAFETY_CHECKS
 from radixroute.doctor.kinds.streams import STREAM_CHECKS
 
 KINDS: Final[tuple[tuple[str, tuple[Check, ...]], ...]] = (
     ("What keeps an engine out", JOIN_CHECKS),
     ("Engines, beyond their joining", ENGINE_CHECKS),
-    ("Workers", MEMBER_CHECKS),
+    ("Workers", (*MEMBER_CHECKS, *REFUSAL_CHECKS)),
     ("Event streams and the audit", STREAM_CHECKS),
     ("Caches", CACHE_CHECKS),
+    ("What clients send", PROMPT_CHECKS),
     ("Load", LOAD_CHECKS),
     ("Who can reach and read what", SAFETY_CHECKS),
     ("This machine", MACHINE_CHECKS),

@@ -8,6 +8,7 @@ its own form of `Asked`. Never logs a prompt.
 """
 
 import asyncio
+import datetime
 import secrets
 import time
 from collections.abc import Callable
@@ -111,9 +112,17 @@ class Pacer:
 class PromptReader:
     """Reads what clients ask of one router."""
 
-    def __init__(self, runtime: RouterRuntime, settings: RouterSettings) -> None:
+    def __init__(
+        self,
+        runtime: RouterRuntime,
+        settings: RouterSettings,
+        today: Callable[[], datetime.date] = datetime.date.today,
+    ) -> None:
+        """`today`: the day here, which chat templates that ask print, as at an engine's own door;
+        the time of day would be another prompt each second."""
         self._runtime = runtime
         self._settings = settings
+        self._today = today
         named = {name.strip() for name in settings.client_policies.split(",")}
         self._offered = named | {settings.policy}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="prompt")
@@ -258,7 +267,7 @@ class PromptReader:
         root = self._memo.root(served.tokenizer, scope) if asked.is_text else b""
         recall = self._memo.recall(root) if root and asked.giant is None else None
         checked = partial(_checked, asked, served, limits, scope, seed)
-        reading = Reading(served.tokenizer, limits, recall=recall)
+        reading = Reading(served.tokenizer, limits, recall=recall, today=self._today())
         if threads is None:
             prompt = checked(asked.tokens(reading))
         else:
@@ -298,7 +307,12 @@ class PromptReader:
         if giant is None:
             return checked(asked.tokens(reading))
         tokens = self._giant_readers.read(
-            giant, reading.tokenizer, reading.limits, lambda: pacer.is_wanted, root
+            giant,
+            reading.tokenizer,
+            reading.limits,
+            lambda: pacer.is_wanted,
+            root,
+            reading.today,
         )
         return checked(tokens)
 

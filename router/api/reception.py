@@ -8,6 +8,7 @@ between the two is here, so that all doors admit, bind and end requests alike. I
 import random
 
 from radixroute.request.errors import InvalidRequest
+from radixroute.request.limits import is_too_long
 from radixroute.router.api.asked import Asked, AskedVerbatim
 from radixroute.router.api.fan import fan_out
 from radixroute.router.api.guard.keys import Keys
@@ -157,6 +158,8 @@ class Reception:
         """A door tells its client so: whose fault that is gets counted."""
         if isinstance(error, (InvalidRequest, RequestRejected)):
             self.runtime.core.count(Count.REQUESTS_REJECTED)
+        if isinstance(error, InvalidRequest) and is_too_long(error):
+            self.runtime.core.count(Count.REQUESTS_TOO_LONG)
 
     def retry_after_ms(self, error: Exception) -> float | None:
         """When to come back, for whoever may."""

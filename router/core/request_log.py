@@ -1,20 +1,25 @@
 """Request log: what was asked of this router, and what became of it, for whoever makes a trace.
 
 Owns the last ended requests, as many as fit a byte budget, oldest out first. They are numbered from
-1 as they end, so a reader that asks again knows exactly how many it missed. Entries hold lengths
-and block keys, never prompts: without the cluster's secret a key says nothing about its tokens.
+1 as they end, so a reader that asks again knows exactly how many it missed. Entries hold lengths,
+block keys and marks, never prompts: without the cluster's secret a key says nothing about its
+tokens, and without this router's a mark. Marks are the same whatever keeps blocks apart.
 """
 
+import hashlib
 from collections import deque
 from dataclasses import dataclass
 
+import numpy as np
+
 from radixroute.radix.errors import BrokenInvariant
-from radixroute.radix.ids import Keys, WorkerId
-from radixroute.radix.keys.scope import UNSCOPED
+from radixroute.radix.ids import Keys, Tokens, WorkerId
+from radixroute.radix.keys.marks import marks_of
+from radixroute.radix.keys.scope import RequestScope
 from radixroute.router.core.requests import Request
 
-# An entry without its keys: measured at 290 bytes, ids and numbers included.
-ENTRY_BYTES = 300
+# An entry without what its arrays hold: measured at 530 bytes, ids and numbers included.
+ENTRY_BYTES = 540
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,11 +40,14 @@ class EndedRequest:
     cached_tokens: int  # of the prompt, as its first worker reported
     predicted_tokens: int  # of the prompt, that were thought to be cached there
     keys: Keys  # of the prompt's full blocks
-    is_scoped: bool = False  # something of its own keeps its blocks apart from those of others
+    marks: bytes = b""  # of the prompt (`marks_of`), packed little-endian u64
+    lora: str = ""  # its adapter
+    # What of its salt or tenant keeps its blocks apart from others'; 0: nothing does.
+    apart: int = 0
 
     @property
     def n_bytes(self) -> int:
-        return ENTRY_BYTES + int(self.keys.nbytes)
+        return ENTRY_BYTES + int(self.keys.nbytes) + len(self.marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +62,10 @@ class EndedPage:
 class RequestLog:
     """The last ended requests of one router."""
 
-    def __init__(self, capacity_bytes: int) -> None:
+    def __init__(self, capacity_bytes: int, seed: int = 0) -> None:
+        """`seed`: 64 bits that only this router has."""
         self._capacity = capacity_bytes
+        self._seed = seed
         self._bytes = 0
         self._entries: deque[EndedRequest] = deque()
         self.latest = 0  # number of the request that ended last
@@ -94,12 +104,29 @@ class RequestLog:
             cached_tokens=request.cached_tokens,
             predicted_tokens=request.predicted_tokens,
             keys=spec.keys,
-            is_scoped=spec.scope != UNSCOPED,
+            marks=self._marks(spec.prompt),
+            lora=spec.scope.lora,
+            apart=self._apart(spec.scope),
         )
         self._entries.append(entry)
         self._bytes += entry.n_bytes
         while self._bytes > self._capacity:
             self._bytes -= self._entries.popleft().n_bytes
+
+    def _marks(self, prompt: Tokens) -> bytes:
+        if self._capacity < ENTRY_BYTES:
+            return b""
+        marks = marks_of(prompt, np.uint64(self._seed))
+        return marks.astype("<u8", copy=False).tobytes()
+
+    def _apart(self, scope: RequestScope) -> int:
+        if not (scope.salt or scope.tenant):
+            return 0
+        secret = self._seed.to_bytes(8, "little")
+        state = hashlib.blake2b(digest_size=8, key=secret, person=b"rr-apart")
+        for part in (scope.salt.encode(), scope.tenant.encode()):
+            state.update(len(part).to_bytes(4, "little") + part)
+        return int.from_bytes(state.digest(), "little") or 1
 
     def after(self, number: int, max_bytes: int) -> list[EndedRequest]:
         """Those kept with a higher number, in order: at least one if there is any. O(kept)."""

@@ -45,8 +45,15 @@ from radixroute.router.workers.members import Adapters, MemberState
 class RouterCore:
     """One router's decisions."""
 
-    def __init__(self, settings: RouterSettings, index: AuditedIndex, rng: random.Random) -> None:
-        self._state: RouterState = new_state(settings, index, rng)
+    def __init__(
+        self,
+        settings: RouterSettings,
+        index: AuditedIndex,
+        rng: random.Random,
+        log_seed: int = 0,
+    ) -> None:
+        """`log_seed`: 64 bits that only this router has; its request log hashes with them."""
+        self._state: RouterState = new_state(settings, index, rng, log_seed)
         self._booker = Booker(
             self._state, lease_unseen_ns=round(settings.lease_unseen_s * NS_PER_S)
         )

@@ -74,7 +74,9 @@ class RouterState:
     serving: Serving = field(default_factory=Serving)
 
 
-def new_state(settings: RouterSettings, index: AuditedIndex, rng: random.Random) -> RouterState:
+def new_state(
+    settings: RouterSettings, index: AuditedIndex, rng: random.Random, log_seed: int
+) -> RouterState:
     columns, counters = WorkerColumns(), Counters()
     members, loads = Members(columns), LoadBook(settings.router_id, columns)
     speeds, recent_prefill = SpeedBook(columns), RecentPrefill(columns)
@@ -113,7 +115,7 @@ def new_state(settings: RouterSettings, index: AuditedIndex, rng: random.Random)
         hits=HitCounters(),
         idle=IdleBook(members, loads),
         log=DecisionLog(settings.decision_log_len, settings.decision_log_bytes),
-        ended=RequestLog(settings.request_log_bytes),
+        ended=RequestLog(settings.request_log_bytes, log_seed),
         latencies=Latencies(),
         counters=counters,
         selector=Selector(

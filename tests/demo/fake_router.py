@@ -25,7 +25,7 @@ class ByteTokenizer:
     def encode(self, text):
         return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint32)
 
-    def encode_chat(self, messages):
+    def encode_chat(self, messages, *, today=None):
         return self.encode("".join(f"<{m.role}>{m.content}</>" for m in messages) + "<assistant>")
 
 

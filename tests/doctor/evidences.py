@@ -97,6 +97,16 @@ def entry(number: int, worker_id: str, keys: list[int], cached: int, **changes: 
     return pb.EndedRequest(**given)
 
 
+def marks(*parts: tuple[int, int]) -> bytes:
+    """Of a prompt that is put together of texts: each with its name and its tokens."""
+    found, at = [], 0
+    for text, n_tokens in parts:
+        begins = range(0, max(0, n_tokens - 16), 64)
+        found += [(at + begin) << 32 | (text * 1000 + begin // 64) for begin in begins]
+        at += n_tokens
+    return np.array(found, "<u8").tobytes()
+
+
 def prefix(group: int, n_blocks: int = 8) -> list[int]:
     """Keys of a prompt that all of a group begin with."""
     return [1000 * (group + 1) + at for at in range(n_blocks)]

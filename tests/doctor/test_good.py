@@ -9,6 +9,7 @@ from radixroute.doctor.page import Page
 from radixroute.doctor.table import diagnose
 from radixroute.protos import radixroute_pb2 as pb
 from tests.doctor.evidences import (
+    BLOCK,
     SETTINGS,
     engine,
     entry,
@@ -16,6 +17,7 @@ from tests.doctor.evidences import (
     hits,
     look,
     machine,
+    marks,
     of_engines,
     placed,
     prefix,
@@ -50,7 +52,9 @@ def logs(draw):
     for at in range(draw(st.integers(0, 120))):
         group = at % groups if draw(st.integers(0, 3)) else 100 + at
         cached = n_blocks if group in seen else 0
-        log.append(entry(at, f"w{group % n_workers}", prefix(group, n_blocks), cached))
+        # Others' words come again only where their prompts begin alike.
+        texts = marks((group + 1, n_blocks * BLOCK))
+        log.append(entry(at, f"w{group % n_workers}", prefix(group, n_blocks), cached, marks=texts))
         seen.add(group)
     return n_workers, log
 
@@ -59,6 +63,7 @@ def logs(draw):
 def good(draw):
     n_workers, log = draw(logs())
     names = [f"w{at}" for at in range(n_workers)]
+    adapters = draw(st.sampled_from([(), ("x",), ("x", "y")]))
     now = look(
         policy=draw(st.sampled_from(POLICIES)),
         counters={
@@ -66,6 +71,7 @@ def good(draw):
             "requests_resumed": draw(st.integers(0, 4)),
             "expected_blocks_lapsed": draw(COUNTS),
             "workers_died": draw(st.integers(0, 9)),
+            "requests_refused_too_long": draw(st.integers(0, 4)),
             "requests_aborted_by_client": draw(COUNTS),
         },
         workers=tuple(
@@ -75,6 +81,7 @@ def good(draw):
                 in_flight=draw(st.integers(0, 64)),
                 idle_planned_ms=draw(st.integers(0, 10**6)),
                 kv_blocks_total=draw(st.integers(256, 10**6)),
+                adapters=adapters,
                 audit=draw(st.sampled_from(["", "agrees"])),
                 metrics_address="127.0.0.1:1",
             )

@@ -1,18 +1,38 @@
 """What a request log says of caches: reachable, told, and why not, against a plain count."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radixroute.doctor.reuse import reuse_of
-from tests.doctor.evidences import BLOCK, entry, prefix, well_served
+from radixroute.doctor.reuse import (
+    ADAPTED,
+    APART,
+    CAUSES,
+    EARLY,
+    EVICTED,
+    FRESH,
+    SHIFTED,
+    SPREAD,
+    reuse_of,
+)
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.radix.ids import WorkerId
+from radixroute.radix.keys.block_keys import block_keys
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope, Scope
+from radixroute.request.sampling import SamplingParams
+from radixroute.router.api.grpc.inspect import _ended
+from radixroute.router.core.request_log import RequestLog
+from radixroute.router.core.requests import Request
+from radixroute.router.messages.inputs import RequestSpec
+from tests.doctor.evidences import BLOCK, entry, marks, prefix, well_served
 
 
 def test_a_fleet_that_is_well_loses_nothing():
     reuse = reuse_of(well_served(60, groups=3))
     assert reuse.requests == 60
     assert reuse.reachable == reuse.told == 57 * 8 * BLOCK
-    assert reuse.lost == reuse.piled == 0
+    assert reuse.lost(EVICTED) == reuse.lost(SPREAD) == reuse.piled == 0
     assert dict(reuse.requests_by_worker) == {"a": 40, "b": 20}
     assert dict(reuse.blocks_by_worker) == {"a": 16, "b": 8}
 
@@ -24,14 +44,14 @@ def test_what_another_worker_had_is_spread_and_what_its_own_had_is_evicted():
         entry(2, "a", prefix(0), 3),  # a has three of it left
     ]
     reuse = reuse_of(log)
-    assert (reuse.spread, reuse.evicted) == (8 * BLOCK, 5 * BLOCK)
+    assert (reuse.lost(SPREAD), reuse.lost(EVICTED)) == (8 * BLOCK, 5 * BLOCK)
 
 
 def test_what_was_not_computed_yet_could_not_be_reused():
     first = entry(0, "a", prefix(0), 0, first_token_ns=10_000)
     second = entry(1, "a", prefix(0), 0, dispatched_ns=5_000, first_token_ns=12_000)
     assert reuse_of([first, second]).reachable == 0
-    assert reuse_of([first, entry(20, "a", prefix(0), 0)]).evicted == 8 * BLOCK
+    assert reuse_of([first, entry(20, "a", prefix(0), 0)]).lost(EVICTED) == 8 * BLOCK
 
 
 def test_the_last_token_is_computed_in_any_case():
@@ -49,7 +69,7 @@ def test_who_got_no_whole_answer_was_told_nothing_and_has_computed_for_others(ou
     reuse = reuse_of(log)
     assert (reuse.requests, reuse.answered) == (3, 1)
     assert reuse.reachable == reuse.told == 8 * BLOCK
-    assert reuse.lost == 0
+    assert reuse.lost(EVICTED) == reuse.lost(SPREAD) == 0
 
 
 def test_those_that_never_ran_say_nothing():
@@ -85,5 +105,93 @@ def test_reachable_is_what_sets_of_prefixes_say(drawn):
         had_at |= {(where, one) for one in prefixes}
     reuse = reuse_of(log)
     assert reuse.reachable == reachable * BLOCK
-    assert (reuse.evicted, reuse.spread) == (lost_here * BLOCK, lost_there * BLOCK)
-    assert reuse.lost == reuse.reachable - reuse.told
+    assert reuse.lost(EVICTED) == lost_here * BLOCK
+    assert reuse.lost(SPREAD) == lost_there * BLOCK
+    assert reuse.lost(EVICTED) + reuse.lost(SPREAD) == reuse.reachable - reuse.told
+
+
+# -- what repeats, and is not found by keys
+
+SHARED = np.random.default_rng(1).integers(0, 50_000, 1600).astype(np.uint32)
+
+
+def logged(*asked: tuple[np.ndarray, RequestScope]) -> list[pb.EndedRequest]:
+    """What a router's own log has of these prompts, one after another; nothing is cached."""
+    log = RequestLog(1 << 24, 77)
+    scope = Scope("m", BLOCK)
+    for at, (tokens, own) in enumerate(asked):
+        keys = block_keys(tokens, BLOCK, scope.seed_of(own))
+        spec = RequestSpec(f"r{at}", tokens, keys, SamplingParams(), "radix", 0, 1 << 60, scope=own)
+        request = Request(spec)
+        request.dispatched_ns, request.first_token_ns = at * 1000 + 10, at * 1000 + 500
+        log.ended(request, "stop", block_size=BLOCK, worker_id=WorkerId("a"))
+    return [_ended(one) for one in log.after(0, 1 << 30)]
+
+
+def own_tokens(at: int, n: int) -> np.ndarray:
+    return np.random.default_rng(100 + at).integers(0, 50_000, n).astype(np.uint32)
+
+
+def test_what_stands_behind_another_beginning_is_told():
+    """Beginnings of any length: what follows lies in no block alike."""
+    log = logged(
+        *((np.concatenate((own_tokens(at, 20 + at), SHARED)), UNSCOPED) for at in range(30))
+    )
+    reuse = reuse_of(log)
+    assert reuse.reachable == 0
+    assert reuse.share(reuse.lost(SHIFTED)) == pytest.approx(29 * 1600 / reuse.prompt, rel=0.06)
+    assert reuse.said.count("%") >= 3
+    assert "behind another beginning" in reuse.said.split(";")[1].split(",")[0]
+
+
+@pytest.mark.parametrize(
+    ("scope_of", "cause"),
+    [
+        (lambda at: RequestScope(salt=f"s{at}"), APART),
+        (lambda at: RequestScope(tenant=f"t{at}"), APART),
+        (lambda at: RequestScope(lora=f"l{at}"), ADAPTED),
+    ],
+)
+def test_what_others_of_another_scope_had_is_told_by_what_keeps_them_apart(scope_of, cause):
+    reuse = reuse_of(logged(*((SHARED, scope_of(at)) for at in range(20))))
+    assert reuse.lost(cause) == 19 * 1600
+    assert reuse.lost(FRESH) == 1600
+    assert reuse.scopes == (20 if cause == APART else 0)
+
+
+def test_scopes_with_much_of_their_own_lose_only_their_first():
+    asked = [(SHARED, RequestScope(tenant="ab"[at % 2])) for at in range(40)]
+    reuse = reuse_of(logged(*asked))
+    assert reuse.lost(APART) == 1600
+    assert reuse.reachable == 38 * 99 * BLOCK
+
+
+def test_who_came_while_the_first_was_computed_is_told_so():
+    first = entry(0, "a", prefix(0), 0, first_token_ns=50_000)
+    log = [first, *(entry(at, "a", prefix(0), 0, first_token_ns=60_000) for at in range(1, 5))]
+    assert reuse_of(log).lost(EARLY) == 4 * 8 * BLOCK
+
+
+def test_prompts_that_only_their_engine_has_read_say_nothing():
+    unread = [entry(at, "a", [], 0, prompt_tokens=500) for at in range(30)]
+    assert reuse_of(unread).requests == 0
+    assert reuse_of([*unread, entry(40, "a", [], 0, prompt_tokens=5)]).prompt == 5
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), PATHS, st.integers(0, 5), st.integers(0, 2)), max_size=25
+    )
+)
+def test_every_token_is_told_or_has_one_cause(drawn):
+    ids: dict[tuple[int, ...], int] = {}
+    log = []
+    for at, (where, path, cached, apart) in enumerate(drawn):
+        keys = [ids.setdefault((apart, *path[: n + 1]), len(ids)) for n in range(len(path))]
+        texts = [(path[0], 64), (path[-1], len(path) * BLOCK)]
+        cached = min(cached, len(keys))
+        log.append(entry(at, where, keys, cached, apart=apart, marks=marks(*texts)))
+    reuse = reuse_of(log)
+    assert reuse.told + sum(reuse.causes.values()) == pytest.approx(reuse.prompt)
+    assert set(reuse.causes) <= set(CAUSES)

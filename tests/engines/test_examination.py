@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from radixroute.worker.companions.join.examination import Examination, examine
+from radixroute.worker.companions.join.examination import examine
 from radixroute.worker.companions.join.findings import CODES, finding, finding_in
+from radixroute.worker.companions.join.trying_out import PATIENCE, Patience
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.settings import WorkerSettings
+from tests.engines.examining import ALONE, UNANSWERED, UNHEARD, codes_of, examined
 from tests.engines.fake_engine import FakeEngine
 from tests.engines.fake_http import FakeHttp, Reply
 from tests.engines.fake_openai import FakeOpenAi
@@ -20,29 +22,9 @@ from tests.worker.fakes import make_tokenizer
 from tests.worker.serving import until
 
 
-async def _examined(
-    engine: FakeEngine, *, sends_prompts: bool = True, **settings: Any
-) -> Examination:
-    url = await engine.start()
-    try:
-        return await examine(
-            CompanionSettings(start_timeout_s=0.5, **settings),
-            url,
-            WorkerSettings(),
-            tokenizer=make_tokenizer(),
-            sends_prompts=sends_prompts,
-        )
-    finally:
-        await engine.kill()
-
-
-def _codes(examination: Examination) -> set[str]:
-    return {one.code for one in examination.findings}
-
-
 async def test_a_sound_engine_has_nothing_and_is_left_as_it_was():
     engine = FakeVllm(adapters=("X",))
-    seen = await _examined(engine)
+    seen = await examined(engine)
     assert seen.findings == ()
     assert seen.was_tried
     assert seen.statement is not None
@@ -54,9 +36,16 @@ async def test_a_sound_engine_has_nothing_and_is_left_as_it_was():
 
 async def test_one_that_is_only_asked_computes_nothing():
     engine = FakeVllm(has_replay=False)
-    seen = await _examined(engine, sends_prompts=False)
-    assert _codes(seen) == {"replay"}
+    seen = await examined(engine, sends_prompts=False)
+    assert codes_of(seen) == {"replay"}
     assert engine.received == []
+
+
+def _patience(codes: set[str]) -> Patience:
+    """None with what these say will never come."""
+    if "prefix_caching" in codes:
+        return UNHEARD
+    return UNANSWERED if "replay" in codes else PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -80,7 +69,7 @@ async def test_one_that_is_only_asked_computes_nothing():
     ],
 )  # fmt: skip
 async def test_all_that_is_missing_is_named(codes, lacks):
-    found = _codes(await _examined(FakeVllm(**lacks)))
+    found = codes_of(await examined(FakeVllm(**lacks), patience=_patience(codes)))
     # Who gives no answer tells nothing else, either.
     assert found - ({"cached_tokens"} if codes == {"canary"} else set()) == codes
 
@@ -99,8 +88,8 @@ async def test_all_that_is_missing_is_named(codes, lacks):
     ],
 )
 async def test_what_an_sglang_lacks_is_named_with_its_own_flags(codes, flag, lacks):
-    seen = await _examined(FakeSglang(**lacks))
-    assert _codes(seen) == codes
+    seen = await examined(FakeSglang(**lacks), patience=_patience(codes))
+    assert codes_of(seen) == codes
     assert flag in "".join(one.remedy for one in seen.findings)
     assert seen.was_tried
     assert not seen.is_believed
@@ -118,24 +107,24 @@ async def test_what_an_sglang_lacks_is_named_with_its_own_flags(codes, flag, lac
     ],
 )
 async def test_a_plain_server_is_believed_and_misses_no_events(codes, lacks):
-    seen = await _examined(FakeOpenAi(**lacks))
-    assert _codes(seen) == codes
+    seen = await examined(FakeOpenAi(**lacks))
+    assert codes_of(seen) == codes
     assert seen.is_believed is (codes != {"prefix_caching"})
     assert seen.statement is not None
     assert seen.statement.kind == "openai"
-    assert not {"events", "replay", "events_silent", "salt"} & _codes(seen)
+    assert not {"events", "replay", "events_silent", "salt"} & codes_of(seen)
 
 
 async def test_a_plain_server_that_is_only_asked_is_believed():
     engine = FakeOpenAi()
-    seen = await _examined(engine, sends_prompts=False)
+    seen = await examined(engine, sends_prompts=False)
     assert (seen.findings, seen.is_believed, engine.received) == ((), True, [])
 
 
 async def test_one_that_may_do_without_events_is_believed():
-    seen = await _examined(FakeVllm(has_events=False), allow_no_events=True)
+    seen = await examined(FakeVllm(has_events=False), allow_no_events=True)
     assert (seen.findings, seen.is_believed) == ((), True)
-    assert (await _examined(FakeVllm())).is_believed is False
+    assert (await examined(FakeVllm())).is_believed is False
 
 
 @pytest.mark.parametrize("kind", ["", "vllm", "sglang", "openai"])
@@ -156,14 +145,16 @@ async def test_events_of_another_engine_and_replays_that_are_not_answered():
         "replay": f"tcp://127.0.0.1:{router}",
     }
     try:
-        assert _codes(await _examined(FakeVllm(), **places)) == {"events_silent"}
+        assert codes_of(await examined(FakeVllm(), patience=UNHEARD, **places)) == {"events_silent"}
     finally:
         await other.kill()
 
 
-async def _detail(code: str, engine: FakeEngine, **settings: Any) -> str:
-    seen = await _examined(engine, **settings)
-    assert _codes(seen) - {"cached_tokens"} == {code}
+async def _detail(
+    code: str, engine: FakeEngine, patience: Patience = PATIENCE, **settings: Any
+) -> str:
+    seen = await examined(engine, patience=patience, **settings)
+    assert codes_of(seen) - {"cached_tokens"} == {code}
     return next(f"{one.text}" for one in seen.findings if one.code == code)
 
 
@@ -180,7 +171,7 @@ async def test_what_it_answered_is_said(tmp_path):
 
 async def test_no_cache_is_not_mended_by_doing_without_its_events():
     assert "allow_no_events" not in await _detail(
-        "prefix_caching", FakeVllm(has_prefix_cache=False)
+        "prefix_caching", FakeVllm(has_prefix_cache=False), UNHEARD
     )
 
 
@@ -188,12 +179,12 @@ async def test_tls_that_is_not_spoken_is_told_from_nobody():
     engine = FakeVllm()
     url = await engine.start()
     secure = url.replace("http://", "https://")
-    settings = CompanionSettings(start_timeout_s=0.2)
+    settings = CompanionSettings(start_timeout_s=0.1, connect_timeout_s=0.3)
     try:
-        assert _codes(await examine(settings, secure, WorkerSettings())) == {"no_tls"}
+        assert codes_of(await examine(settings, secure, WorkerSettings())) == {"no_tls"}
     finally:
         await engine.kill()
-    assert _codes(await examine(settings, secure, WorkerSettings())) == {"unreachable"}
+    assert codes_of(await examine(settings, secure, WorkerSettings())) == {"unreachable"}
 
 
 class _Connecting(FakeVllm):
@@ -209,10 +200,10 @@ class _Connecting(FakeVllm):
 async def test_an_endpoint_that_the_engine_connects_to_is_named_with_one_that_it_binds(bound):
     engine = _Connecting()
     engine.bound = bound
-    seen = await _examined(engine)
-    assert _codes(seen) == {"events_connect"}
+    seen = await examined(engine, patience=ALONE)
+    assert codes_of(seen) == {"events_connect"}
     assert f'{bound}; write "tcp://*:9"' in seen.findings[0].text
-    assert _codes(await _examined(engine, sends_prompts=False)) == {"events_connect"}
+    assert codes_of(await examined(engine, sends_prompts=False)) == {"events_connect"}
 
 
 async def test_replays_that_nobody_answers_are_told_from_those_that_are_not_set():
@@ -220,16 +211,16 @@ async def test_replays_that_nobody_answers_are_told_from_those_that_are_not_set(
         def _sources(self):
             return {"0": {**super()._sources()["0"], "replay_endpoint": "tcp://127.0.0.1:9"}}
 
-    assert "tcp://127.0.0.1:9" in await _detail("replay_silent", Silent())
-    assert '"replay_endpoint"' in await _detail("replay", FakeVllm(has_replay=False))
+    assert "tcp://127.0.0.1:9" in await _detail("replay_silent", Silent(), UNANSWERED)
+    assert '"replay_endpoint"' in await _detail("replay", FakeVllm(has_replay=False), UNANSWERED)
 
 
 async def test_settings_that_point_nowhere_are_named():
     nowhere = "tcp://127.0.0.1:9"
-    asked = await _examined(FakeVllm(), sends_prompts=False, events=nowhere)
-    assert _codes(asked) == {"replay"}
+    asked = await examined(FakeVllm(), sends_prompts=False, events=nowhere)
+    assert codes_of(asked) == {"replay"}
     assert "without companion.replay" in asked.findings[0].text
-    seen = await _examined(FakeVllm(), events=nowhere, replay=nowhere)
+    seen = await examined(FakeVllm(), patience=ALONE, events=nowhere, replay=nowhere)
     texts = {one.code: one.text for one in seen.findings}
     assert set(texts) == {"replay_silent", "events_silent"}
     assert "mend companion.replay" in texts["replay_silent"]
@@ -242,17 +233,17 @@ async def test_one_that_is_well_and_makes_no_step_is_given_up_in_time():
     url = await engine.start()
     try:
         seen = await examine(
-            CompanionSettings(start_timeout_s=0.5),
+            CompanionSettings(start_timeout_s=0.1),
             url,
             WorkerSettings(),
             tokenizer=make_tokenizer(),
-            patience_s=0.5,
+            patience=Patience(examined_s=0.3),
         )
         await until(lambda: not engine.in_flight)  # what was given up is aborted there
     finally:
         await engine.kill()
-    assert _codes(seen) == {"hangs"}
-    assert "not in 0.5 s; no step is made" in seen.findings[0].detail
+    assert codes_of(seen) == {"hangs"}
+    assert "not in 0.3 s; no step is made" in seen.findings[0].detail
 
 
 async def test_several_engines_behind_one_url_are_told_and_not_tried():
@@ -277,7 +268,7 @@ async def test_several_engines_behind_one_url_are_told_and_not_tried():
     port = balancer.sockets[0].getsockname()[1]
     try:
         seen = await examine(
-            CompanionSettings(start_timeout_s=0.5),
+            CompanionSettings(start_timeout_s=0.1),
             f"http://127.0.0.1:{port}",
             WorkerSettings(),
             tokenizer=make_tokenizer(),
@@ -287,14 +278,14 @@ async def test_several_engines_behind_one_url_are_told_and_not_tried():
         for engine in (one, other):
             await engine.kill()
     assert set(seen.lives) == {one.started_s, other.started_s}
-    assert _codes(seen) == set()
+    assert codes_of(seen) == set()
     assert not one.received
     assert not other.received
 
 
 async def test_when_it_began_and_what_it_has_done_is_seen():
     engine = FakeVllm()
-    seen = await _examined(engine)
+    seen = await examined(engine)
     assert seen.lives == (engine.started_s,)
     assert seen.steps == engine.n_steps > 0
 
@@ -303,8 +294,8 @@ async def test_nobody_there_is_unreachable():
     engine = FakeVllm()
     url = await engine.start()
     await engine.kill()
-    seen = await examine(CompanionSettings(start_timeout_s=0.2), url, WorkerSettings())
-    assert _codes(seen) == {"unreachable"}
+    seen = await examine(CompanionSettings(start_timeout_s=0.1), url, WorkerSettings())
+    assert codes_of(seen) == {"unreachable"}
     assert seen.statement is None
 
 
@@ -312,10 +303,10 @@ async def test_a_folder_that_is_not_here_is_named_beside_the_rest():
     engine = FakeVllm(has_replay=False)
     url = await engine.start()
     try:
-        seen = await examine(CompanionSettings(start_timeout_s=0.5), url, WorkerSettings())
+        seen = await examine(CompanionSettings(start_timeout_s=0.1), url, WorkerSettings())
     finally:
         await engine.kill()
-    assert _codes(seen) == {"folder", "replay"}
+    assert codes_of(seen) == {"folder", "replay"}
 
 
 async def test_how_far_a_replay_goes_back_is_counted():
@@ -326,7 +317,7 @@ async def test_how_far_a_replay_goes_back_is_counted():
         engine.events.publish([])
     try:
         seen = await examine(
-            CompanionSettings(start_timeout_s=0.5),
+            CompanionSettings(start_timeout_s=0.1),
             url,
             WorkerSettings(),
             tokenizer=make_tokenizer(),
@@ -338,24 +329,9 @@ async def test_how_far_a_replay_goes_back_is_counted():
     assert 3 <= seen.kept_batches < 9
 
 
-class _Chatty(FakeVllm):
-    """It makes tokens of chats, too."""
-
-    def route(self, path, headers, asked, body):
-        if path != "/tokenize" or "prompt" in asked:
-            return super().route(path, headers, asked, body)
-        return Reply(200, {"count": 3, "tokens": [1, 2, 3], "token_strs": None})
-
-
-@pytest.mark.parametrize(("engine", "there"), [(FakeVllm(), False), (_Chatty(), True)])
-async def test_who_makes_tokens_of_chats_is_seen(engine, there):
-    seen = await _examined(engine)
-    assert (seen.has_template_here, seen.has_template_there) == (False, there)
-
-
 async def test_a_key_file_that_is_not_there_is_a_missing_key(tmp_path):
-    seen = await _examined(FakeVllm(api_key="x"), api_key_file=str(tmp_path / "none"))
-    assert _codes(seen) == {"key"}
+    seen = await examined(FakeVllm(api_key="x"), api_key_file=str(tmp_path / "none"))
+    assert codes_of(seen) == {"key"}
 
 
 async def test_a_server_of_another_kind_is_no_engine():
@@ -365,10 +341,10 @@ async def test_a_server_of_another_kind_is_no_engine():
     http = FakeHttp(route)
     port = await http.start()
     try:
-        settings = CompanionSettings(start_timeout_s=0.2)
+        settings = CompanionSettings(start_timeout_s=0.1)
         seen = await examine(settings, f"http://127.0.0.1:{port}", WorkerSettings())
     finally:
         await http.kill()
-    assert _codes(seen) == {"models"}
+    assert codes_of(seen) == {"models"}
     assert "404" in seen.findings[0].detail
     assert "no engine that is known" in seen.findings[0].problem

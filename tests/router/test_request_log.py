@@ -1,9 +1,12 @@
 """The request log: every end once, bounded, and a reader knows what it missed."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from radixroute.live.request_log_reader import RequestLogReader, captured
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.router.core.request_log import ENTRY_BYTES, RequestLog
 from radixroute.router.core.requests import Request
 from tests.router.clusters import all_live, cluster, collect, request, until
@@ -40,6 +43,35 @@ def test_the_oldest_go_when_the_bytes_are_used_up():
     assert (log.oldest, log.latest, len(log)) == (3, 5, 3)
     assert [entry.number for entry in log.after(3, 1 << 20)] == [4, 5]
     assert [entry.number for entry in log.after(0, 1)] == [3]  # one at least, however large
+
+
+def test_what_repeats_and_what_keeps_it_apart_is_told_without_saying_what_it_is():
+    text = np.random.default_rng(0).integers(0, 9_000, 2000).astype(np.uint32)
+    longer = np.concatenate((np.arange(7, dtype=np.uint32), text))
+
+    def entries(seed):
+        log = RequestLog(1 << 20, seed)
+        for tokens, scope in (
+            (text, UNSCOPED),
+            (longer, RequestScope(salt="s", lora="x")),
+            (text, RequestScope(salt="s")),
+            (text, RequestScope(tenant="s")),
+        ):
+            asked = replace(spec("r"), prompt=tokens, scope=scope)
+            log.ended(Request(asked), "stop", block_size=16)
+        log.check()
+        return log.after(0, 1 << 20)
+
+    one, longer_one, salted, of_tenant = entries(5)
+    hashes = [np.frombuffer(each.marks, "<u8") & 0xFFFFFFFF for each in (one, longer_one)]
+    assert len(hashes[0]) > 15
+    assert set(hashes[0].tolist()) <= set(hashes[1].tolist())
+    assert one.marks == salted.marks
+    assert [each.lora for each in (one, longer_one, salted)] == ["", "x", ""]
+    assert (one.apart, longer_one.apart) == (0, salted.apart)
+    assert len({0, salted.apart, of_tenant.apart}) == 3
+    assert entries(6)[2].apart != salted.apart
+    assert entries(6)[0].marks != one.marks
 
 
 def page(log_id, numbers, *, oldest=1, latest=None):

@@ -1,7 +1,9 @@
 """A router and its workers: what they say of themselves, asked twice with some time between."""
 
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,8 +20,8 @@ from radixroute.live.request_log_reader import RequestLogReader
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc
 
-MOST_LOGGED: Final = 20_000  # requests, the last ones: a second or two of looking
-MOST_PAGES: Final = 200  # of the log, a megabyte each
+MOST_LOGGED: Final = 100_000  # requests, the last ones: some seconds of looking
+MOST_PAGES: Final = 1000  # of the log, a megabyte each
 _STUBS: Any = radixroute_pb2_grpc  # generated without annotations
 
 
@@ -98,16 +100,14 @@ def _page(address: str) -> Page:
 
 
 def _log(client: RouterClient) -> tuple[pb.EndedRequest, ...]:
-    """A router that keeps no log has none."""
-    reader, entries = RequestLogReader(), list[pb.EndedRequest]()
-    try:
+    """The last of it. A router that keeps no log has none."""
+    reader, entries = RequestLogReader(), deque[pb.EndedRequest](maxlen=MOST_LOGGED)
+    with suppress(FrontDoorError):
         for _ in range(MOST_PAGES):
             entries += reader.take(client.request_log(reader.after))
             if not reader.is_behind:
                 break
-    except FrontDoorError:
-        return tuple(entries[-MOST_LOGGED:])
-    return tuple(entries[-MOST_LOGGED:])
+    return tuple(entries)
 
 
 def _told(address: str) -> pb.GetInfoResponse | None:

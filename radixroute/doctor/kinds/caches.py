@@ -1,4 +1,4 @@
-"""Hit rates, and why they are not what they could be: evicted, spread, kept apart, not believed."""
+"""Hit rates, and why they are not what they could be: evicted, spread, not believed."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
 from radixroute.doctor.kinds.streams import BLIND_POLICIES, tells_nothing
-from radixroute.doctor.reuse import Reuse, reuse_of
+from radixroute.doctor.reuse import EVICTED, SPREAD, Reuse
 from radixroute.protos import radixroute_pb2 as pb
 
 # Fewer requests say nothing of a rate, and less reuse than that is not worth a setting.
@@ -15,7 +15,6 @@ WORTH: Final = 0.1  # of all prompt tokens
 # Shares of what is reachable: a policy that looks at caches and load spreads some of it on purpose.
 OF_REACHABLE: Final = 0.25
 SPREAD_OF_REACHABLE: Final = 0.4
-APART: Final = 0.5  # of all requests
 
 
 def _reuse(evidence: Evidence) -> tuple[RouterSeen, Reuse] | None:
@@ -24,19 +23,11 @@ def _reuse(evidence: Evidence) -> tuple[RouterSeen, Reuse] | None:
         return None
     if any(tells_nothing(router, one) and _has_served(router, one) for one in router.now.workers):
         return None
-    reuse = reuse_of(router.log)
-    return (router, reuse) if reuse.answered >= ENOUGH_REQUESTS else None
+    return (router, router.reuse) if router.reuse.answered >= ENOUGH_REQUESTS else None
 
 
 def _has_served(router: RouterSeen, one: pb.WorkerStatus) -> bool:
     return any(entry.worker_id == one.worker_id for entry in router.log)
-
-
-def _said(reuse: Reuse) -> str:
-    return (
-        f"of {reuse.prompt:,} prompt tokens {reuse.share(reuse.reachable):.0%} could be reused and"
-        f" {reuse.share(reuse.told):.0%} were"
-    )
 
 
 def _is_blind(router: RouterSeen) -> bool:
@@ -48,12 +39,12 @@ def _evicted(evidence: Evidence) -> Iterator[Seen]:
     if found is None:
         return
     router, reuse = found
-    is_much = reuse.share(reuse.evicted) >= WORTH and _may_evict(router, reuse)
-    if is_much and reuse.evicted >= OF_REACHABLE * reuse.reachable:
+    evicted = reuse.lost(EVICTED)
+    is_much = reuse.share(evicted) >= WORTH and _may_evict(router, reuse)
+    if is_much and evicted >= OF_REACHABLE * reuse.reachable:
         deaths = sum(one.deaths for one in router.now.workers)
         restarts = f"; workers ended {deaths} times, which empties caches, too" if deaths else ""
-        what = f"{reuse.share(reuse.evicted):.0%} had left the cache that had them"
-        yield Seen("router", f"{_said(reuse)}: {what}{restarts}")
+        yield Seen("router", f"{reuse.said}{restarts}")
 
 
 def _may_evict(router: RouterSeen, reuse: Reuse) -> bool:
@@ -71,10 +62,9 @@ def _spread(evidence: Evidence) -> Iterator[Seen]:
     if found is None or _is_blind(found[0]):
         return
     reuse = found[1]
-    is_much = reuse.share(reuse.spread) >= WORTH
-    if is_much and reuse.spread >= SPREAD_OF_REACHABLE * reuse.reachable:
-        what = f"{reuse.share(reuse.spread):.0%} were in caches of other workers"
-        yield Seen("router", f"{_said(reuse)}: {what}")
+    spread = reuse.lost(SPREAD)
+    if reuse.share(spread) >= WORTH and spread >= SPREAD_OF_REACHABLE * reuse.reachable:
+        yield Seen("router", reuse.said)
 
 
 def _policy(evidence: Evidence) -> Iterator[Seen]:
@@ -82,23 +72,8 @@ def _policy(evidence: Evidence) -> Iterator[Seen]:
     if found is None or not _is_blind(found[0]):
         return
     router, reuse = found
-    if reuse.share(reuse.reachable) >= WORTH and reuse.spread >= 0.1 * reuse.reachable:
-        what = f"{reuse.share(reuse.spread):.0%} were in caches of other workers"
-        yield Seen("router", f"policy {router.now.info.policy}; {_said(reuse)}: {what}")
-
-
-def _apart(evidence: Evidence) -> Iterator[Seen]:
-    found = _reuse(evidence)
-    if found is None:
-        return
-    router, reuse = found
-    n = sum(one.is_scoped for one in router.log)
-    is_low = reuse.share(reuse.reachable) < WORTH
-    if is_low and n >= APART * len(router.log):
-        own = evidence.setting("router.tenants_share_cache", True)
-        by = "tenants that share no cache, salts or adapters" if not own else "salts or adapters"
-        what = f"{n:,} of {len(router.log):,} requests are kept apart by {by}"
-        yield Seen("router", f"{what}; of their prompts {reuse.share(reuse.reachable):.0%} repeats")
+    if reuse.share(reuse.reachable) >= WORTH and reuse.lost(SPREAD) >= 0.1 * reuse.reachable:
+        yield Seen("router", f"policy {router.now.info.policy}; {reuse.said}")
 
 
 def _below(evidence: Evidence) -> Iterator[Seen]:
@@ -109,7 +84,7 @@ def _below(evidence: Evidence) -> Iterator[Seen]:
     reuse = found[1]
     is_lost = reuse.reachable - reuse.told > max(WORTH * reuse.prompt, 0.5 * reuse.reachable)
     if is_lost and not any(True for look in (_evicted, _spread, _policy) for _ in look(evidence)):
-        yield Seen("router", _said(reuse))
+        yield Seen("router", reuse.said)
 
 
 def _index(evidence: Evidence) -> Iterator[Seen]:
@@ -129,13 +104,6 @@ def _pool(evidence: Evidence) -> Iterator[Seen]:
         if one.state == "live" and 0 < tokens < longest:
             what = f"room for {tokens:,} tokens, requests may have {longest:,}"
             yield Seen(one.worker_id, what)
-
-
-def _fields(evidence: Evidence) -> Iterator[Seen]:
-    router = evidence.router
-    n = 0 if router is None else router.count("http_fields_dropped")
-    if n:
-        yield Seen("router", f"{n:,} fields of requests over HTTP were dropped")
 
 
 CACHE_CHECKS: Final = (
@@ -166,15 +134,6 @@ CACHE_CHECKS: Final = (
         _spread,
     ),
     Check(
-        "scopes_split",
-        Level.WARNING,
-        "salts, adapters or tenants keep nearly all requests apart",
-        "requests of different ones share no block: nothing is there to be reused",
-        "use one cache_salt for all that may share (a team, not a request), or set "
-        "router.tenants_share_cache = true",
-        _apart,
-    ),
-    Check(
         "hits_below_reachable",
         Level.WARNING,
         "the hit rate is far below what is reachable",
@@ -199,14 +158,5 @@ CACHE_CHECKS: Final = (
         "raise --kv-memory (worker.kv_memory; --gpu-memory-utilization of vLLM), or lower "
         "worker.max_model_len (--max-model-len)",
         _pool,
-    ),
-    Check(
-        "fields_dropped",
-        Level.WARNING,
-        "clients send fields that are dropped",
-        "a dropped cache_salt keeps nothing apart, a dropped priority sorts nothing",
-        'set router.http_client_fields = "cache_salt,priority" if clients may choose these, else '
-        "tell them to leave them out",
-        _fields,
     ),
 )

@@ -1,5 +1,6 @@
 """Engines beyond their joining: buffers, ports, pools, and how several of them differ."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -11,6 +12,9 @@ from radixroute.worker.companions.dialects.dialect import EventPlace, Statement
 # companion or a network takes to come back. vLLM's own defaults are 10,000 and 100,000.
 FEW_BATCHES: Final = 1000
 SAME_STEPS: Final = 64  # a few prompts lie between two looks
+# What companions were written for: older ones lack token ids, or say nothing of themselves.
+LEAST_VERSIONS: Final = {"vllm": (0, 10, 2), "sglang": (0, 5, 0)}
+NAMES: Final = {"vllm": "vLLM", "sglang": "SGLang"}
 
 
 def _places(evidence: Evidence) -> Iterator[tuple[EngineSeen, EventPlace]]:
@@ -120,6 +124,26 @@ def _template(evidence: Evidence) -> Iterator[Seen]:
         here, there = engine.examination.has_template_here, engine.examination.has_template_there
         if here is False and there is True:
             yield Seen(engine.url, "it renders chats, the tokenizer's folder here cannot")
+
+
+def _old(evidence: Evidence) -> Iterator[Seen]:
+    for engine in evidence.engines:
+        said = engine.examination.statement
+        least = None if said is None else LEAST_VERSIONS.get(said.kind)
+        if said is None or least is None or not (version := _release(said.version)):
+            continue
+        if version < least:
+            wanted = ".".join(map(str, least))
+            fix = f"install {NAMES[said.kind]} {wanted} or later there"
+            yield Seen(engine.url, f"it is of {said.version}", fix)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Its first numbers; empty: it has none, or is a build between releases."""
+    found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version)
+    if found is None or "dev" in version:
+        return ()
+    return tuple(int(part or 0) for part in found.groups())
 
 
 _SAME: Final[tuple[tuple[str, Callable[[Statement], object], str], ...]] = (
@@ -242,6 +266,14 @@ ENGINE_CHECKS: Final = (
         "a long request can never run there, or evicts everything",
         "raise --gpu-memory-utilization (VLLM_CPU_KVCACHE_SPACE on CPU), or lower --max-model-len",
         _pool,
+    ),
+    Check(
+        "version_old",
+        Level.ERROR,
+        "an engine's version is older than what companions need",
+        "it lacks what they ask for: answers could not go on elsewhere, nor its cache be followed",
+        "install vLLM 0.10.2, SGLang 0.5 or later",
+        _old,
     ),
     Check(
         "engines_differ",

@@ -1,11 +1,11 @@
-"""Queues that are full, loops that are late, workers that starve."""
+"""Queues that are full, loops that are late, workers that starve or are slow."""
 
 from collections.abc import Iterator
 from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence
-from radixroute.doctor.reuse import reuse_of
+from radixroute.doctor.speeds import paces_of
 from radixroute.router.settings import RouterSettings
 
 LATE_S: Final = 0.25  # a bucket's bound of the histogram
@@ -19,6 +19,9 @@ STARVED_REQUESTS: Final = 40  # of the fleet
 STARVED_SHARE: Final = 0.1  # of what would be its part
 PILED_SHARE: Final = 0.3  # of all requests
 AVOIDABLE_MS: Final = 10_000.0
+SLOW_REQUESTS: Final = 10
+SLOW_RATIO: Final = 3.0
+SLOW_MS: Final = 20.0  # below that it is noise of the machine
 
 
 def _queue(evidence: Evidence) -> Iterator[Seen]:
@@ -77,10 +80,9 @@ def _starved(evidence: Evidence) -> Iterator[Seen]:
     router = evidence.router
     if router is None:
         return
-    live = [one for one in router.now.workers if one.state == "live"]
+    live, reuse = router.live, router.reuse
     if len(live) < 2:
         return
-    reuse = reuse_of(router.log, [one.worker_id for one in live])
     counts = dict(reuse.requests_by_worker)
     fair = reuse.requests / len(live)
     is_piled = reuse.piled >= PILED_SHARE * reuse.requests
@@ -92,6 +94,25 @@ def _starved(evidence: Evidence) -> Iterator[Seen]:
         elif one.idle_avoidable_ms >= AVOIDABLE_MS and _is_rising(evidence, one.worker_id):
             what = f"it idled for {one.idle_avoidable_ms / 1e3:.0f} s while requests waited"
             yield Seen(one.worker_id, what)
+
+
+def _slow(evidence: Evidence) -> Iterator[Seen]:
+    router = evidence.router
+    live = [] if router is None else [one.worker_id for one in router.live]
+    if router is None or len(live) < 2:
+        return
+    paces = paces_of(router.log)
+    for worker_id in live:
+        pace = paces.get(worker_id)
+        if pace is None or pace.requests < SLOW_REQUESTS or pace.first_token_ms < SLOW_MS:
+            continue
+        if pace.ratio >= SLOW_RATIO:
+            what = (
+                f"its first tokens took {pace.first_token_ms:.0f} ms, {pace.ratio:.1f} times as"
+                f" long as those of others for as many tokens ({pace.requests} prompts, none"
+                " behind another)"
+            )
+            yield Seen(worker_id, what)
 
 
 def _is_rising(evidence: Evidence, worker_id: str) -> bool:
@@ -164,6 +185,16 @@ LOAD_CHECKS: Final = (
         "set --policy radix; with a policy by sessions, see that clients name more than one "
         "(X-Session-Id, session_key)",
         _starved,
+    ),
+    Check(
+        "worker_slow",
+        Level.WARNING,
+        "a worker is much slower than the others",
+        "its requests wait longest, and who goes on there is slowed down",
+        "see what it shares its machine or GPU with, its clocks and its log; start it with the "
+        "options that the others have (--enforce-eager, --max-num-batched-tokens, --dtype); leave "
+        "it out where it cannot be faster",
+        _slow,
     ),
     Check(
         "clients_without_key",

@@ -1,15 +1,14 @@
-"""Workers that do not serve, or not well: refused, away, silent, restarting, resting, unlike."""
+"""Workers that do not serve, or not well: away, silent, restarting, resting, alone."""
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
 from radixroute.doctor.kinds.joining import join_code
+from radixroute.doctor.kinds.refusals import SERVING, workers_of
 from radixroute.protos import radixroute_pb2 as pb
 
-SERVING: Final = ("live", "suspect", "draining")
 COMING: Final = ("starting", "restarting", "joining")
 CIRCLES: Final = 3  # deaths; one or two may be somebody's doing
 CIRCLE_S: Final = 600.0  # between two of them, on average
@@ -20,12 +19,6 @@ MOVED_BY_A_DEATH: Final = 64
 OFTEN: Final = 10  # suspicions
 # Seconds: heartbeats come each 0.25 s, and one that is late is no silence.
 LEAST_PATIENCE: Final = (("router.suspect_after_s", 0.5), ("router.dead_after_s", 1.0))
-
-
-def _workers(evidence: Evidence) -> Iterator[tuple[RouterSeen, pb.WorkerStatus]]:
-    router = evidence.router
-    for one in () if router is None else router.now.workers:
-        yield router, one  # type: ignore[misc]  # it is not None where there are workers
 
 
 def _no_workers(evidence: Evidence) -> Iterator[Seen]:
@@ -43,61 +36,8 @@ def _none_serves(evidence: Evidence) -> Iterator[Seen]:
         yield Seen("router", f"its {len(router.now.workers)} workers are {', '.join(states)}")
 
 
-# The router's words for a refusal -> what it is. The others are `worker_refused`.
-_REFUSALS: Final = (
-    ("secret_differs", re.compile(r"same cluster_secret")),
-    ("kv_dtype_differs", re.compile(r"^scope fingerprint ")),
-    ("model_differs", re.compile(r"^model ")),
-    ("max_model_len_differs", re.compile(r"^max_model_len ")),
-    ("versions_differ", re.compile(r"^api version ")),
-)
-
-
-def _refusal(router: RouterSeen, one: pb.WorkerStatus) -> str:
-    """Which check a refused worker is for; empty: the join's."""
-    if join_code(one.reason) is not None:
-        return ""
-    code = next((code for code, words in _REFUSALS if words.search(one.reason)), "worker_refused")
-    if code != "kv_dtype_differs":
-        return code
-    # Fingerprints that differ, under one secret: it says of what.
-    told, others = router.told.get(one.worker_id), _others(router, one.worker_id)
-    if (
-        told is not None
-        and others
-        and all(told.scope.kv_dtype == other.scope.kv_dtype for other in others)
-    ):
-        return "model_differs"
-    return code
-
-
-def _others(router: RouterSeen, worker_id: str) -> list[pb.GetInfoResponse]:
-    return [
-        router.told[one.worker_id]
-        for one in router.now.workers
-        if one.state in SERVING and one.worker_id != worker_id and one.worker_id in router.told
-    ]
-
-
-def _refused(code: str) -> Callable[[Evidence], Iterator[Seen]]:
-    def look(evidence: Evidence) -> Iterator[Seen]:
-        for router, one in _workers(evidence):
-            if one.state == "refused" and _refusal(router, one) == code:
-                yield Seen(one.worker_id, f"refused: {one.reason}{_dtypes(router, one, code)}")
-
-    return look
-
-
-def _dtypes(router: RouterSeen, one: pb.WorkerStatus, code: str) -> str:
-    told, others = router.told.get(one.worker_id), _others(router, one.worker_id)
-    if code != "kv_dtype_differs" or told is None or not others:
-        return ""
-    theirs = sorted({other.scope.kv_dtype for other in others})
-    return f" (its KV dtype is {told.scope.kv_dtype}, that of the others {', '.join(theirs)})"
-
-
 def _suspect(evidence: Evidence) -> Iterator[Seen]:
-    for _router, one in _workers(evidence):
+    for _router, one in workers_of(evidence):
         if one.state == "suspect":
             yield Seen(one.worker_id, one.reason or "it is suspect: silent, or without a step")
 
@@ -113,14 +53,14 @@ def _circles(router: RouterSeen, one: pb.WorkerStatus) -> bool:
 
 
 def _restarts(evidence: Evidence) -> Iterator[Seen]:
-    for router, one in _workers(evidence):
+    for router, one in workers_of(evidence):
         if one.state != "refused" and _circles(router, one):
             why = f": {one.reason}" if one.reason else ""
             yield Seen(one.worker_id, f"it ended {one.deaths} times and is {one.state}{why}")
 
 
 def _down(evidence: Evidence) -> Iterator[Seen]:
-    for router, one in _workers(evidence):
+    for router, one in workers_of(evidence):
         if _circles(router, one) or join_code(one.reason) is not None:
             continue
         if one.state == "dead" or (one.state in COMING and one.reason):
@@ -171,29 +111,22 @@ def _flaps(evidence: Evidence) -> Iterator[Seen]:
 
 
 def _unreached(evidence: Evidence) -> Iterator[Seen]:
-    for router, one in _workers(evidence):
+    for router, one in workers_of(evidence):
         if one.worker_id in router.unreached and one.state == "live":
             yield Seen(one.worker_id, f"{one.address} answers its router, and nothing here")
 
 
-def _versions(evidence: Evidence) -> Iterator[Seen]:
-    yield from _refused("versions_differ")(evidence)
-    router, machine = evidence.router, evidence.machine
-    if router is not None and (ours := router.now.info.version):
-        if machine is not None and machine.version and machine.version != ours:
-            yield Seen("router", f"it runs {ours}, this command is of {machine.version}")
-        for worker_id, told in sorted(router.told.items()):
-            if told.version and told.version != ours:
-                yield Seen(worker_id, f"it runs {told.version}, the router {ours}")
-    versions = [
-        (engine.url, engine.examination.statement.version)
-        for engine in evidence.engines
-        if engine.examination.statement is not None and engine.examination.statement.version
-    ]
-    for url, version in versions[1:]:
-        if version != versions[0][1]:
-            fix = "install one version on all engines"
-            yield Seen(url, f"the engine is of {version}, the first one of {versions[0][1]}", fix)
+def _alone(evidence: Evidence) -> Iterator[Seen]:
+    """Adapters that only one of several has: workers, else engines before they are attached."""
+    router = evidence.router
+    served = {one.worker_id: set(one.adapters) for one in (router.live if router else ())}
+    if not served:
+        said = ((one.url, one.examination.statement) for one in evidence.engines)
+        served = {url: set(one.adapters) for url, one in said if one is not None}
+    for name in sorted(set().union(*served.values())) if len(served) > 1 else ():
+        having = [where for where, names in served.items() if name in names]
+        if len(having) == 1:
+            yield Seen(having[0], f"of {len(served)} it alone serves the adapter {name!r}")
 
 
 MEMBER_CHECKS: Final = (
@@ -213,48 +146,6 @@ MEMBER_CHECKS: Final = (
         "mend what the other findings say of the workers; their logs are in the folder that `up` "
         "printed, those of engines where they run",
         _none_serves,
-    ),
-    Check(
-        "secret_differs",
-        Level.ERROR,
-        "a worker has another cluster secret than the router",
-        "its block keys mean nothing to the router: no hit could be foreseen",
-        "give router.cluster_secret and worker.cluster_secret one value everywhere",
-        _refused("secret_differs"),
-    ),
-    Check(
-        "kv_dtype_differs",
-        Level.ERROR,
-        "a worker keeps its KV cache in another dtype, or has another model's weights",
-        "what one computes is not what another would: their blocks are not the same",
-        "start all engines with one --kv-cache-dtype (companion.kv_dtype, worker.dtype); where one "
-        "stands beside workers of ours, companion.fingerprint is theirs",
-        _refused("kv_dtype_differs"),
-    ),
-    Check(
-        "model_differs",
-        Level.ERROR,
-        "a worker serves another model",
-        "an answer would depend on where a request went",
-        "serve one model under one name: --served-model-name (worker.served_model_name), the same "
-        "folder on each",
-        _refused("model_differs"),
-    ),
-    Check(
-        "max_model_len_differs",
-        Level.ERROR,
-        "a worker takes shorter requests than the fleet",
-        "a request could not move there when its worker dies",
-        "start all engines with one --max-model-len (worker.max_model_len)",
-        _refused("max_model_len_differs"),
-    ),
-    Check(
-        "worker_refused",
-        Level.ERROR,
-        "the router refuses a worker",
-        "it gets no requests",
-        "do what its reason says, then start it again",
-        _refused("worker_refused"),
     ),
     Check(
         "worker_restarts",
@@ -317,11 +208,12 @@ MEMBER_CHECKS: Final = (
         _unreached,
     ),
     Check(
-        "versions_differ",
+        "adapter_alone",
         Level.WARNING,
-        "versions differ",
-        "what one writes another may not read: upgrades are for moments, not for days",
-        "install one version of radixroute everywhere, and restart what runs the old one",
-        _versions,
+        "one worker alone serves an adapter",
+        "all its requests go there, whatever waits, and none is served while it is away",
+        "start the other engines with the same --enable-lora and --lora-modules; where one is "
+        "meant to be enough, leave this out with --ignore",
+        _alone,
     ),
 )

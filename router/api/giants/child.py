@@ -7,6 +7,7 @@ Started by `GiantReaders` alone.
 """
 
 import argparse
+import datetime
 import os
 import select
 import signal
@@ -85,7 +86,9 @@ def _answer(sock: socket.socket, job: Read, tokenizer: Tokenizer, memo: Memo) ->
 
     recall = memo.recall(job.root) if job.root else None
     try:
-        tokens = read(job.form, job.data, Reading(tokenizer, limits_of(job), pause, recall))
+        today = datetime.date.fromordinal(job.today)
+        reading = Reading(tokenizer, limits_of(job), pause, recall, today)
+        tokens = read(job.form, job.data, reading)
     except InvalidRequest as error:
         return Refused(job.number, error.field, error.message)
     except Abandoned:

@@ -3,6 +3,7 @@
 Pure. A door that cuts giant prompts out of its messages names one of them.
 """
 
+import datetime
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Tokens
-from radixroute.request.chat import ChatMessage
+from radixroute.request.chat import NO_DATE, ChatMessage
 from radixroute.request.encoding import Recall
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import (
@@ -45,6 +46,7 @@ class Reading:
     limits: Limits
     pause: Pause = no_pause  # called now and then; may raise
     recall: Recall | None = None  # what is known of its pieces
+    today: datetime.date = NO_DATE  # what a chat template that asks prints
 
     def text(self, text: str) -> Tokens:
         check = partial(validate_length, limits=self.limits)
@@ -53,7 +55,7 @@ class Reading:
     def chat(self, messages: Iterable[ChatMessage]) -> Tokens:
         check = partial(validate_length, limits=self.limits)
         return self.tokenizer.encode_chat(
-            messages, check=check, pause=self.pause, recall=self.recall
+            messages, today=self.today, check=check, pause=self.pause, recall=self.recall
         )
 
 

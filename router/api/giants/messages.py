@@ -5,6 +5,7 @@ a socket pair; the ends trust each other and nobody else can reach them. Blockin
 interpreter's lock: for threads and processes that have nothing else to do.
 """
 
+import datetime
 import socket
 import struct
 from dataclasses import astuple, dataclass
@@ -12,6 +13,7 @@ from typing import TypeAlias
 
 import msgpack
 
+from radixroute.request.chat import NO_DATE
 from radixroute.request.limits import Limits
 
 _LENGTH = struct.Struct(">I")
@@ -33,6 +35,7 @@ class Read:
     data: bytes
     limits: tuple[int, ...]  # the fields of `Limits`
     root: bytes  # of the names of its pieces; empty: none are remembered
+    today: int  # the day that a chat template prints, by its number
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +77,16 @@ _KINDS: dict[str, type[Message]] = {
 }
 
 
-def read_job(number: int, form: str, data: bytes, limits: Limits, root: bytes = b"") -> Read:
+def read_job(
+    number: int,
+    form: str,
+    data: bytes,
+    limits: Limits,
+    root: bytes = b"",
+    today: datetime.date = NO_DATE,
+) -> Read:
     """The limits travel with each prompt: they are the fleet's, and a fleet may change."""
-    return Read(number, form, data, astuple(limits), root)
+    return Read(number, form, data, astuple(limits), root, today.toordinal())
 
 
 def limits_of(job: Read) -> Limits:

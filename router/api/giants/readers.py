@@ -5,6 +5,7 @@ many are started as are asked at once. One that is lost is replaced and its prom
 `read` blocks without the interpreter's lock: for a thread of its own. Never logs a prompt.
 """
 
+import datetime
 import logging
 import select
 import socket
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from radixroute.radix.ids import Tokens
+from radixroute.request.chat import NO_DATE
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import Limits
 from radixroute.request.pacing import Abandoned
@@ -63,15 +65,17 @@ class GiantReaders:
         limits: Limits,
         is_wanted: Callable[[], bool],
         root: bytes = b"",
+        today: datetime.date = NO_DATE,
     ) -> Tokens:
         """Raises InvalidRequest, Abandoned when it is not wanted any more, and PromptUnread.
 
-        `root`: of the names of the prompt's pieces; empty: none are remembered.
+        `root`: of the names of the prompt's pieces; empty: none are remembered. `today`: what a
+        chat template that asks prints.
         """
         for _ in range(TRIES):
             reader = self._take()
             try:
-                tokens, happened = reader.ask(giant, tokenizer, limits, is_wanted, root)
+                tokens, happened = reader.ask(giant, tokenizer, limits, is_wanted, root, today)
             except (InvalidRequest, Abandoned):
                 self._give_back(reader)
                 raise
@@ -171,13 +175,14 @@ class _Reader:
         limits: Limits,
         is_wanted: Callable[[], bool],
         root: bytes,
+        today: datetime.date,
     ) -> tuple[Tokens, MemoCounts]:
         """And what happened to its memo since it answered last."""
         if self._fingerprint != tokenizer.fingerprint:
             wire.send(self._socket, wire.Load(tokenizer.files()))
             self._fingerprint = tokenizer.fingerprint
         self._number += 1
-        job = wire.read_job(self._number, giant.form, giant.data, limits, root)
+        job = wire.read_job(self._number, giant.form, giant.data, limits, root, today)
         wire.send(self._socket, job)
         self._wait(is_wanted)
         match wire.receive(self._socket):

@@ -159,7 +159,9 @@ def _ended(entry: EndedRequest) -> pb.EndedRequest:
         cached_tokens=entry.cached_tokens,
         predicted_tokens=entry.predicted_tokens,
         keys=entry.keys.astype("<u8", copy=False).tobytes(),
-        is_scoped=entry.is_scoped,
+        marks=entry.marks,
+        lora=entry.lora,
+        apart=entry.apart,
     )
 
 

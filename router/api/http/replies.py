@@ -12,6 +12,7 @@ from math import ceil
 import msgspec
 
 from radixroute.request.errors import InvalidRequest
+from radixroute.request.limits import is_too_long
 from radixroute.router.api.http.request_reader import Refusal
 from radixroute.router.errors import (
     DeadlinePassed,
@@ -59,19 +60,16 @@ _STATUS: tuple[tuple[type[Exception], HTTPStatus, str, str | None], ...] = (
     (DeadlinePassed, HTTPStatus.GATEWAY_TIMEOUT, "timeout_error", "deadline_exceeded"),
     (RequestFailed, HTTPStatus.INTERNAL_SERVER_ERROR, "api_error", None),
 )
-# How the limits word a prompt that is too long.
-_TOO_LONG = "the model takes"
 
 
 def problem_of(error: Exception, request_id: str) -> Problem:
     """What the client is told of it."""
     if isinstance(error, InvalidRequest):
-        is_length = error.field in ("prompt", "messages") and _TOO_LONG in error.message
         return Problem(
             HTTPStatus.BAD_REQUEST,
             f"{error} (request {request_id})",
             "invalid_request_error",
-            "context_length_exceeded" if is_length else None,
+            "context_length_exceeded" if is_too_long(error) else None,
             error.field,
         )
     for kind, status, name, code in _STATUS:

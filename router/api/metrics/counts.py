@@ -78,6 +78,11 @@ COUNT_ROWS: tuple[Row, ...] = (
         "Requests whose client was told to change them, by a door or by a worker",
     ),
     _one(
+        Count.REQUESTS_TOO_LONG,
+        "radixroute_requests_too_long_total",
+        "Among these: prompts that have more tokens than the model takes",
+    ),
+    _one(
         Count.CLIENTS_UNREAD,
         "radixroute_requests_unread_total",
         "Requests given up because their client read nothing for too long",

@@ -26,7 +26,7 @@ from radixroute.worker.companions.join.checklist import CHATS, canary_prompt, st
 from radixroute.worker.companions.join.findings import Finding, JoinRefused, finding
 from radixroute.worker.companions.join.joined import Joined
 from radixroute.worker.companions.join.joining import NO_STATUS, Joining
-from radixroute.worker.companions.join.trying_out import TryingOut, cached_of
+from radixroute.worker.companions.join.trying_out import PATIENCE, Patience, TryingOut, cached_of
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.settings import WorkerSettings
 
@@ -44,8 +44,6 @@ _ALLOWED_BY: Final = {
 _EXPLAINED_BY: Final = {"events_silent": "events_connect"}
 
 _LOOKS: Final = 8  # one of two engines is seen alone by chance once in 128
-PATIENCE_S: Final = 25.0
-
 _UNSIZED: Final = {"block_size", "max_model_len"}  # without these nothing can be tried out
 
 
@@ -77,11 +75,11 @@ async def examine(
     *,
     tokenizer: Tokenizer | None = None,
     sends_prompts: bool = True,
-    patience_s: float = PATIENCE_S,
+    patience: Patience = PATIENCE,
 ) -> Examination:
-    """`sends_prompts`: else it is only asked what it is, which costs it nothing. `patience_s`: for
-    all that it is to compute. Raises `BadSetting` for what is no URL."""
-    examiner = _Examiner(settings, url, worker, tokenizer, patience_s)
+    """`sends_prompts`: else it is only asked what it is, which costs it nothing. Raises
+    `BadSetting` for what is no URL."""
+    examiner = _Examiner(settings, url, worker, tokenizer, patience)
     try:
         await examiner.run(sends_prompts=sends_prompts)
     finally:
@@ -98,10 +96,10 @@ class _Examiner:
         url: str,
         worker: WorkerSettings,
         tokenizer: Tokenizer | None,
-        patience_s: float,
+        patience: Patience,
     ) -> None:
         self._settings = settings
-        self._patience_s = patience_s
+        self._patience = patience
         self._joining = Joining(settings, url, worker, tokenizer)
         self._http: EngineHttp | None = None
         self._follower: EventFollower | None = None
@@ -141,7 +139,7 @@ class _Examiner:
             # Its events are read by kernels, which take their time to load.
             await asyncio.get_running_loop().run_in_executor(None, warm)
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._patience.examined_s):
                 await self._compare(http, tokenizer, statement)
                 if can_be_tried:
                     await self._try_out(http, self._joining.joined(statement, tokenizer))
@@ -154,7 +152,7 @@ class _Examiner:
     async def _found_hanging(self, statement: Statement) -> None:
         """It was given up: by its steps it stands still, or is merely slow."""
         _, steps = await self._joining.lives(1)
-        before, after = self.seen.steps, f"not in {self._patience_s:g} s"
+        before, after = self.seen.steps, f"not in {self._patience.examined_s:g} s"
         is_still = steps is not None and steps == before
         what = f"{after}; no step is made" if is_still else after
         self._found(finding("hangs", what, kind=statement.kind))
@@ -225,7 +223,8 @@ class _Examiner:
         """The first thing under these settings."""
         mirror = self._mirror = self._mirror or CacheMirror(joined.scope)
         try:
-            tried = await TryingOut(settings, http, joined).run(mirror, self._follower)
+            trying = TryingOut(settings, http, joined, self._patience)
+            tried = await trying.run(mirror, self._follower)
         except JoinRefused as error:
             return error.finding
         if not self.seen.findings:
@@ -236,7 +235,7 @@ class _Examiner:
         """What one salt has cached serves no other."""
         info = joined.info
         prompt = canary_prompt(info.block_size, info.vocab_size, info.max_model_len)
-        trying = TryingOut(self._settings, http, joined)
+        trying = TryingOut(self._settings, http, joined, self._patience)
         for scope in (RequestScope(salt=secrets.token_hex(8)) for _ in range(2)):
             cached = cached_of(await trying.send_canary(prompt, scope))
             if (cached or 0) >= info.block_size:

@@ -5,11 +5,12 @@ Owns no state but what it was given; the questions are the dialect's, the judgem
 """
 
 import asyncio
+import datetime
 import hashlib
 import json
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -28,6 +29,7 @@ from radixroute.worker.companions.join.checklist import (
     check_counts,
     check_statement,
     check_tokens,
+    days_near,
     place_of,
 )
 from radixroute.worker.companions.join.findings import KEYED, JoinRefused, finding
@@ -53,8 +55,10 @@ class Joining:
         url: str,
         worker: WorkerSettings,
         tokenizer: Tokenizer | None,
+        today: Callable[[], datetime.date] = datetime.date.today,
     ) -> None:
         self._settings = settings
+        self._today = today
         self._address = EngineAddress.of(url)
         self._worker = worker
         self._tokenizer = tokenizer
@@ -208,16 +212,21 @@ class Joining:
                 await self._compare_counts(http, tokenizer, statement)
                 return  # a server that cannot be asked which
             ours = tokenizer.encode(text).tolist()
-            check_tokens("tokenizer", number, ours, theirs, statement.kind)
+            check_tokens("tokenizer", number, [ours], theirs, statement.kind)
         for number, chat in enumerate(CHATS, 1):
+            messages = [ChatMessage(**message) for message in chat]
             try:
-                said = tokenizer.encode_chat([ChatMessage(**message) for message in chat])
+                ours = [
+                    tokenizer.encode_chat(messages, today=day) for day in days_near(self._today())
+                ]
             except RequestError:
                 return  # no template here, or none that takes such a chat
             asked = self._dialect.tokenize_chat(chat, statement.model)
             theirs = await self._tokens(http.ask(asked))
             if theirs is not None:
-                check_tokens("template", number, said.tolist(), theirs, statement.kind)
+                check_tokens(
+                    "template", number, [one.tolist() for one in ours], theirs, statement.kind
+                )
 
     async def _compare_counts(
         self, http: EngineHttp, tokenizer: Tokenizer, statement: Statement

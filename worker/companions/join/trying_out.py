@@ -6,7 +6,7 @@ Owns nothing but what it was given. Canaries are of tokens that nobody ever sent
 import asyncio
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -29,12 +29,22 @@ from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.companions.texts import Texts
 from radixroute.worker.engine.engine import EngineRequest
 
-_REPLAY_S: Final = 3.0  # vLLM looks for questions each 100 ms
-_HEARD_S: Final = 2.0  # events of a step follow it
-_CANARY_S: Final = 60.0  # the first step of an engine may compile
 _POLL_S: Final = 0.01
 _SALTED: Final = RequestScope(salt="canary")
 _NO_TOKENS: Final = np.empty(0, np.uint32)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long is waited for what may never come, in seconds."""
+
+    replay_s: float = 3.0  # vLLM looks for questions each 100 ms
+    heard_s: float = 2.0  # events of a step follow it
+    canary_s: float = 60.0  # the first step of an engine may compile
+    examined_s: float = 25.0  # for all that an engine that is only examined is to compute
+
+
+PATIENCE: Final = Patience()
 
 
 class Followed(Protocol):
@@ -55,8 +65,15 @@ class Mirrored(Protocol):
 class TryingOut:
     """One engine's trial: a prompt must be cached, and events must say so."""
 
-    def __init__(self, settings: CompanionSettings, http: EngineHttp, joined: Joined) -> None:
+    def __init__(
+        self,
+        settings: CompanionSettings,
+        http: EngineHttp,
+        joined: Joined,
+        patience: Patience = PATIENCE,
+    ) -> None:
         self._settings = settings
+        self._patience = patience
         self._http = http
         self._joined = joined
         self._status = 0  # of the last answer that was no stream
@@ -65,7 +82,7 @@ class TryingOut:
         """What it is known as now. Raises `JoinRefused`."""
         joined, kind = self._joined, self._joined.statement.kind
         if follower is not None:
-            await _until(lambda: follower.is_begun, _REPLAY_S)
+            await _until(lambda: follower.is_begun, self._patience.replay_s)
             if not follower.has_replay and not self._settings.allow_no_replay:
                 is_there = joined.place is not None and joined.place.replay
                 raise JoinRefused(self._of_place("replay_silent" if is_there else "replay"))
@@ -74,7 +91,7 @@ class TryingOut:
         prompt = canary_prompt(info.block_size, info.vocab_size, info.max_model_len, at_least)
         ends = [await self.send_canary(prompt) for _ in range(2)]
         if not any(ends):
-            raise JoinRefused(finding("hangs", f"not in {_CANARY_S:g} s", kind=kind))
+            raise JoinRefused(finding("hangs", f"not in {self._patience.canary_s:g} s", kind=kind))
         trial = _trial(ends, self._status)
         check_trial(trial, joined.statement, self._settings, info.block_size)
         is_told = follower is not None and (
@@ -98,7 +115,9 @@ class TryingOut:
         """By the engine's events, before long."""
         size = self._joined.info.block_size
         wanted = (len(prompt) - 1) // size * size
-        return await _until(lambda: mirror.cached_tokens(prompt, UNSCOPED) >= wanted, _HEARD_S)
+        return await _until(
+            lambda: mirror.cached_tokens(prompt, UNSCOPED) >= wanted, self._patience.heard_s
+        )
 
     async def _is_told_again(self, mirror: Mirrored, follower: Followed) -> bool:
         """Where what was missed cannot be told again, all is forgotten once: the canary as well.
@@ -144,7 +163,7 @@ class TryingOut:
         exchange = self._http.send(ask, Listening(dialect.reader(), refusal, hear))
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_CANARY_S):
+                async with asyncio.timeout(self._patience.canary_s):
                     await is_over.wait()
         finally:
             exchange.cancel()

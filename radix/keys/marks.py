@@ -1,0 +1,48 @@
+"""Marks: hashes of some runs of a prompt's tokens, wherever they stand.
+
+A block key names all that is before it, so keys do not show that two prompts share a text behind
+different beginnings. Of all runs of `RUN` tokens one in 64 is kept, chosen by its hash: who
+has the same run keeps it, too. Without the seed a mark says nothing about its tokens. A collision
+costs a wrong share. Pure functions; numba is imported at first use.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radixroute.radix.errors import BrokenKernel, LocalMisuse
+from radixroute.radix.ids import Tokens
+
+RUN: Final = 16  # tokens: markup between turns is shorter
+ONE_IN_BITS: Final = 6  # 64
+
+_GOLDEN_TOKENS: Final = (np.arange(4000, dtype=np.uint32) * np.uint32(2654435)) % np.uint32(50_000)
+_GOLDEN_SEED: Final = np.uint64(0x9E3779B97F4A7C15)
+_GOLDEN: Final = (62, 16740729812063)
+
+
+def marks_of(tokens: Tokens, seed: np.uint64) -> NDArray[np.uint64]:
+    """Of a prompt, in the order of its tokens: where a run begins in the upper 32 bits, its hash in
+    the lower. O(tokens)."""
+    if tokens.dtype != np.uint32 or tokens.ndim != 1:
+        raise LocalMisuse(f"tokens are uint32 of one dimension, not {tokens.dtype}{tokens.shape}")
+    marks: NDArray[np.uint64] = _kernel()(np.ascontiguousarray(tokens), RUN, ONE_IN_BITS, seed)
+    return marks
+
+
+def warm() -> None:
+    """Compile or load the kernel and prove that it hashes as written. Raises `BrokenKernel`."""
+    got = marks_of(_GOLDEN_TOKENS, _GOLDEN_SEED)
+    if (len(got), int(got[-1])) != _GOLDEN:
+        raise BrokenKernel(f"marks of the golden tokens are {len(got)}, {got[-1]}, not {_GOLDEN}")
+
+
+@cache
+def _kernel() -> Callable[..., NDArray[np.uint64]]:
+    from radixroute.radix.jit import entry_point  # here: numba takes 0.5 s to import
+    from radixroute.radix.keys.mark_kernels import mark
+
+    return entry_point(mark)

@@ -1,0 +1,135 @@
+"""What clients send: prompts that no cache can serve, and why; too long ones; fields for nobody."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from radixroute.doctor.check import Check, Level, Seen
+from radixroute.doctor.evidence import Evidence
+from radixroute.doctor.reuse import APART, EARLY, FRESH, SHIFTED, Reuse
+
+# Fewer requests say nothing of what repeats; less of it is not worth a change.
+ENOUGH_REQUESTS: Final = 20
+ENOUGH_TO_NEVER_REPEAT: Final = 50
+WORTH: Final = 0.1  # of all prompt tokens
+WORTH_SHIFTING: Final = 0.2
+OF_WHAT_REPEATS: Final = 0.25
+NEVER: Final = 0.99  # of all prompt tokens, for the first time
+LONG_BLOCKS: Final = 4  # of a prompt, on average
+REFUSED: Final = 5
+REFUSED_SHARE: Final = 0.01
+
+
+def _reuse(evidence: Evidence) -> Reuse | None:
+    """Of what was asked; whether engines tell what was cached says nothing here."""
+    router = evidence.router
+    if router is None or len(router.log) < ENOUGH_REQUESTS:
+        return None
+    return router.reuse if router.reuse.answered >= ENOUGH_REQUESTS else None
+
+
+def _repeats(reuse: Reuse) -> float:
+    """Tokens that an earlier prompt had, however they are kept from being reused."""
+    return reuse.reachable + sum(reuse.lost(cause) for cause in (EARLY, SHIFTED, APART))
+
+
+def _varies(evidence: Evidence) -> Iterator[Seen]:
+    reuse = _reuse(evidence)
+    if reuse is None:
+        return
+    shifted = reuse.lost(SHIFTED)
+    if reuse.share(shifted) >= WORTH_SHIFTING and shifted >= OF_WHAT_REPEATS * _repeats(reuse):
+        yield Seen("clients", reuse.said)
+
+
+def _apart(evidence: Evidence) -> Iterator[Seen]:
+    reuse = _reuse(evidence)
+    if reuse is None:
+        return
+    apart = reuse.lost(APART)
+    if reuse.share(apart) >= WORTH and apart >= OF_WHAT_REPEATS * _repeats(reuse):
+        own = evidence.setting("router.tenants_share_cache", True)
+        by = "salts" if own else "tenants that share no cache, or salts"
+        yield Seen("clients", f"{reuse.scopes:,} {by} keep requests apart; {reuse.said}")
+
+
+def _never(evidence: Evidence) -> Iterator[Seen]:
+    reuse = _reuse(evidence)
+    if reuse is None or reuse.answered < ENOUGH_TO_NEVER_REPEAT:
+        return
+    router = evidence.router
+    size = 0 if router is None else router.now.info.block_size
+    is_long = reuse.prompt >= LONG_BLOCKS * size * reuse.answered
+    is_new = reuse.lost(FRESH) >= NEVER * reuse.prompt
+    if is_long and is_new:
+        yield Seen("clients", f"{reuse.answered:,} prompts, and {reuse.said}")
+
+
+def _too_long(evidence: Evidence) -> Iterator[Seen]:
+    router = evidence.router
+    if router is None:
+        return
+    n = router.count("requests_refused_too_long")
+    asked = n + router.count("requests_accepted")
+    if n >= max(REFUSED, REFUSED_SHARE * asked):
+        longest = router.now.info.max_model_len
+        yield Seen(
+            "clients", f"{n:,} of {asked:,} requests had more tokens than the {longest:,} taken"
+        )
+
+
+def _fields(evidence: Evidence) -> Iterator[Seen]:
+    router = evidence.router
+    n = 0 if router is None else router.count("http_fields_dropped")
+    if n:
+        yield Seen("clients", f"{n:,} fields of requests over HTTP were dropped")
+
+
+PROMPT_CHECKS: Final = (
+    Check(
+        "prefix_varies",
+        Level.WARNING,
+        "prompts share text behind different beginnings",
+        "only what prompts begin with alike can be reused: one token of difference ends it",
+        "put first what is the same for all (system prompt, tools, documents in one order) and "
+        "last what differs (the date, names, ids, the question); let a conversation that grows too "
+        "long lose its middle, not its beginning",
+        _varies,
+    ),
+    Check(
+        "prompts_never_repeat",
+        Level.WARNING,
+        "no prompt begins as an earlier one did",
+        "no cache can serve them, however they are routed",
+        "see that clients send conversations as they were, neither summarised nor reworded, and "
+        "instructions that all share at the beginning; where prompts are unlike by nature, "
+        "--policy least_loaded does as well: then leave this out with --ignore",
+        _never,
+    ),
+    Check(
+        "scopes_split",
+        Level.WARNING,
+        "salts or tenants keep apart what could be shared",
+        "requests of different ones share no block: what one had is computed again",
+        "use one cache_salt for all that may share (a team, not a request), or set "
+        "router.tenants_share_cache = true",
+        _apart,
+    ),
+    Check(
+        "requests_too_long",
+        Level.WARNING,
+        "requests are refused as too long",
+        "their clients get an error, whatever caches hold",
+        "start engines with a larger --max-model-len (worker.max_model_len), as far as model and "
+        "KV pool allow; else let clients keep below the max_model_len that /v1/models tells",
+        _too_long,
+    ),
+    Check(
+        "fields_dropped",
+        Level.WARNING,
+        "clients send fields that are dropped",
+        "a dropped cache_salt keeps nothing apart, a dropped priority sorts nothing",
+        'set router.http_client_fields = "cache_salt,priority" if clients may choose these, else '
+        "tell them to leave them out",
+        _fields,
+    ),
+)

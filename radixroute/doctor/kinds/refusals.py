@@ -1,0 +1,146 @@
+"""Workers that the router refuses, and versions that do not fit: what is unlike in one fleet."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from radixroute.doctor.check import Check, Level, Seen
+from radixroute.doctor.evidence import Evidence, RouterSeen
+from radixroute.doctor.kinds.joining import join_code
+from radixroute.protos import radixroute_pb2 as pb
+
+SERVING: Final = ("live", "suspect", "draining")
+
+
+def workers_of(evidence: Evidence) -> Iterator[tuple[RouterSeen, pb.WorkerStatus]]:
+    """Each with its router, where one was seen."""
+    router = evidence.router
+    for one in () if router is None else router.now.workers:
+        yield router, one  # type: ignore[misc]  # it is not None where there are workers
+
+
+# The router's words for a refusal -> what it is. The others are `worker_refused`.
+_REFUSALS: Final = (
+    ("secret_differs", re.compile(r"same cluster_secret")),
+    ("kv_dtype_differs", re.compile(r"^scope fingerprint ")),
+    ("model_differs", re.compile(r"^model ")),
+    ("max_model_len_differs", re.compile(r"^max_model_len ")),
+    ("versions_differ", re.compile(r"^api version ")),
+)
+
+
+def _refusal(router: RouterSeen, one: pb.WorkerStatus) -> str:
+    """Which check a refused worker is for; empty: the join's."""
+    if join_code(one.reason) is not None:
+        return ""
+    code = next((code for code, words in _REFUSALS if words.search(one.reason)), "worker_refused")
+    if code != "kv_dtype_differs":
+        return code
+    # Fingerprints that differ, under one secret: it says of what.
+    told, others = router.told.get(one.worker_id), _others(router, one.worker_id)
+    if (
+        told is not None
+        and others
+        and all(told.scope.kv_dtype == other.scope.kv_dtype for other in others)
+    ):
+        return "model_differs"
+    return code
+
+
+def _others(router: RouterSeen, worker_id: str) -> list[pb.GetInfoResponse]:
+    return [
+        router.told[one.worker_id]
+        for one in router.now.workers
+        if one.state in SERVING and one.worker_id != worker_id and one.worker_id in router.told
+    ]
+
+
+def _refused(code: str) -> Callable[[Evidence], Iterator[Seen]]:
+    def look(evidence: Evidence) -> Iterator[Seen]:
+        for router, one in workers_of(evidence):
+            if one.state == "refused" and _refusal(router, one) == code:
+                yield Seen(one.worker_id, f"refused: {one.reason}{_dtypes(router, one, code)}")
+
+    return look
+
+
+def _dtypes(router: RouterSeen, one: pb.WorkerStatus, code: str) -> str:
+    told, others = router.told.get(one.worker_id), _others(router, one.worker_id)
+    if code != "kv_dtype_differs" or told is None or not others:
+        return ""
+    theirs = sorted({other.scope.kv_dtype for other in others})
+    return f" (its KV dtype is {told.scope.kv_dtype}, that of the others {', '.join(theirs)})"
+
+
+def _versions(evidence: Evidence) -> Iterator[Seen]:
+    yield from _refused("versions_differ")(evidence)
+    router, machine = evidence.router, evidence.machine
+    if router is not None and (ours := router.now.info.version):
+        if machine is not None and machine.version and machine.version != ours:
+            yield Seen("router", f"it runs {ours}, this command is of {machine.version}")
+        for worker_id, told in sorted(router.told.items()):
+            if told.version and told.version != ours:
+                yield Seen(worker_id, f"it runs {told.version}, the router {ours}")
+    versions = [
+        (engine.url, engine.examination.statement.version)
+        for engine in evidence.engines
+        if engine.examination.statement is not None and engine.examination.statement.version
+    ]
+    for url, version in versions[1:]:
+        if version != versions[0][1]:
+            fix = "install one version on all engines"
+            yield Seen(url, f"the engine is of {version}, the first one of {versions[0][1]}", fix)
+
+
+REFUSAL_CHECKS: Final = (
+    Check(
+        "secret_differs",
+        Level.ERROR,
+        "a worker has another cluster secret than the router",
+        "its block keys mean nothing to the router: no hit could be foreseen",
+        "give router.cluster_secret and worker.cluster_secret one value everywhere",
+        _refused("secret_differs"),
+    ),
+    Check(
+        "kv_dtype_differs",
+        Level.ERROR,
+        "a worker keeps its KV cache in another dtype, or has another model's weights",
+        "what one computes is not what another would: their blocks are not the same",
+        "start all engines with one --kv-cache-dtype (companion.kv_dtype, worker.dtype); where one "
+        "stands beside workers of ours, companion.fingerprint is theirs",
+        _refused("kv_dtype_differs"),
+    ),
+    Check(
+        "model_differs",
+        Level.ERROR,
+        "a worker serves another model",
+        "an answer would depend on where a request went",
+        "serve one model under one name: --served-model-name (worker.served_model_name), the same "
+        "folder on each",
+        _refused("model_differs"),
+    ),
+    Check(
+        "max_model_len_differs",
+        Level.ERROR,
+        "a worker takes shorter requests than the fleet",
+        "a request could not move there when its worker dies",
+        "start all engines with one --max-model-len (worker.max_model_len)",
+        _refused("max_model_len_differs"),
+    ),
+    Check(
+        "worker_refused",
+        Level.ERROR,
+        "the router refuses a worker",
+        "it gets no requests",
+        "do what its reason says, then start it again",
+        _refused("worker_refused"),
+    ),
+    Check(
+        "versions_differ",
+        Level.WARNING,
+        "versions differ",
+        "what one writes another may not read: upgrades are for moments, not for days",
+        "install one version of radixroute everywhere, and restart what runs the old one",
+        _versions,
+    ),
+)

@@ -177,13 +177,6 @@ class Dialect(Protocol):
     def refusal(self, status: int, body: bytes) -> Heard:
         """What an answer that is no stream means."""
 
-    def tokenize(self, text: str, model: str) -> Ask: ...
-
-    def tokenize_chat(self, messages: list[dict[str, str]], model: str) -> Ask: ...
-
-    def tokens_of(self, answer: Answer) -> list[int] | None:
-        """What the two above were answered with; None: it does not say."""
-
     def count(self, text: str, model: str) -> Ask | None:
         """What tells how many tokens a text has, for servers that cannot be asked which; None: of
         this kind all can."""

@@ -22,7 +22,6 @@ from radixroute.worker.companions.dialects.common.completions import (
 )
 from radixroute.worker.companions.dialects.common.models import MODELS, models_of, no_model
 from radixroute.worker.companions.dialects.common.passages import OpenAIPassages
-from radixroute.worker.companions.dialects.common.tokenizing import tokenize, tokens_of
 from radixroute.worker.companions.dialects.dialect import (
     Answer,
     Answers,
@@ -147,15 +146,6 @@ class OpenAiDialect:
     def abort(self, call_id: str) -> Ask | None:
         """There is no such page; servers end what nobody reads."""
         return None
-
-    def tokenize(self, text: str, model: str) -> Ask:
-        return tokenize({"model": model, "prompt": text})
-
-    def tokenize_chat(self, messages: list[dict[str, str]], model: str) -> Ask:
-        return tokenize({"model": model, "messages": messages, "add_generation_prompt": True})
-
-    def tokens_of(self, answer: Answer) -> list[int] | None:
-        return tokens_of(answer)
 
     def count(self, text: str, model: str) -> Ask | None:
         body = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0.0}

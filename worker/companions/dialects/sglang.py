@@ -31,7 +31,6 @@ from radixroute.worker.companions.dialects.common.models import MODELS
 from radixroute.worker.companions.dialects.common.passages import OpenAIPassages
 from radixroute.worker.companions.dialects.common.salting import digest_of
 from radixroute.worker.companions.dialects.common.sse import SseLines
-from radixroute.worker.companions.dialects.common.tokenizing import tokenize, tokens_of
 from radixroute.worker.companions.dialects.dialect import (
     Answer,
     Answers,
@@ -235,15 +234,6 @@ class SglangDialect:
         """A closed connection it notices after two seconds only. It ends all whose ids begin so:
         ours have one length."""
         return Ask("POST", "/abort_request", JSON, msgspec.json.encode({"rid": call_id}))
-
-    def tokenize(self, text: str, model: str) -> Ask:
-        return tokenize({"model": model, "prompt": text})
-
-    def tokenize_chat(self, messages: list[dict[str, str]], model: str) -> Ask:
-        return tokenize({"model": model, "messages": messages, "add_generation_prompt": True})
-
-    def tokens_of(self, answer: Answer) -> list[int] | None:
-        return tokens_of(answer)
 
     def count(self, text: str, model: str) -> Ask | None:
         return None

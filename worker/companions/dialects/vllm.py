@@ -25,7 +25,6 @@ from radixroute.worker.companions.dialects.common.completions import (
 from radixroute.worker.companions.dialects.common.models import MODELS
 from radixroute.worker.companions.dialects.common.passages import OpenAIPassages
 from radixroute.worker.companions.dialects.common.salting import digest_of
-from radixroute.worker.companions.dialects.common.tokenizing import tokenize, tokens_of
 from radixroute.worker.companions.dialects.dialect import (
     Answer,
     Answers,
@@ -112,15 +111,6 @@ class VllmDialect:
     def abort(self, call_id: str) -> Ask | None:
         """It notices by itself, within a tenth of a second."""
         return None
-
-    def tokenize(self, text: str, model: str) -> Ask:
-        return tokenize({"model": model, "prompt": text})
-
-    def tokenize_chat(self, messages: list[dict[str, str]], model: str) -> Ask:
-        return tokenize({"model": model, "messages": messages, "add_generation_prompt": True})
-
-    def tokens_of(self, answer: Answer) -> list[int] | None:
-        return tokens_of(answer)
 
     def count(self, text: str, model: str) -> Ask | None:
         return None

@@ -20,6 +20,11 @@ from radixroute.request.chat import ChatMessage
 from radixroute.request.errors import RequestError, TokenizerError
 from radixroute.request.tokenizer import MODEL_FILE, Tokenizer
 from radixroute.worker.companions.dialects import detecting
+from radixroute.worker.companions.dialects.common.tokenizing import (
+    tokenize,
+    tokenize_chat,
+    tokens_of,
+)
 from radixroute.worker.companions.dialects.dialect import Answer, Ask, Dialect, Statement
 from radixroute.worker.companions.http_client import EngineAddress, EngineHttp
 from radixroute.worker.companions.join.checklist import (
@@ -207,7 +212,7 @@ class Joining:
         self, http: EngineHttp, tokenizer: Tokenizer, statement: Statement
     ) -> None:
         for number, text in enumerate(TEXTS, 1):
-            theirs = await self._tokens(http.ask(self._dialect.tokenize(text, statement.model)))
+            theirs = tokens_of(await http.ask(tokenize(text, statement.model)))
             if theirs is None:
                 await self._compare_counts(http, tokenizer, statement)
                 return  # a server that cannot be asked which
@@ -221,8 +226,7 @@ class Joining:
                 ]
             except RequestError:
                 return  # no template here, or none that takes such a chat
-            asked = self._dialect.tokenize_chat(chat, statement.model)
-            theirs = await self._tokens(http.ask(asked))
+            theirs = tokens_of(await http.ask(tokenize_chat(chat, statement.model)))
             if theirs is not None:
                 check_tokens(
                     "template", number, [one.tolist() for one in ours], theirs, statement.kind
@@ -242,14 +246,9 @@ class Joining:
 
     async def takes_chats(self, http: EngineHttp, statement: Statement) -> bool | None:
         """Whether it makes tokens of a chat. None: it cannot be asked for tokens at all."""
-        if await self._tokens(http.ask(self._dialect.tokenize(TEXTS[0], statement.model))) is None:
+        if tokens_of(await http.ask(tokenize(TEXTS[0], statement.model))) is None:
             return None
-        asked = self._dialect.tokenize_chat(CHATS[0], statement.model)
-        return await self._tokens(http.ask(asked)) is not None
-
-    async def _tokens(self, asking: Any) -> list[int] | None:
-        answer: Answer = await asking
-        return self._dialect.tokens_of(answer)
+        return tokens_of(await http.ask(tokenize_chat(CHATS[0], statement.model))) is not None
 
     def _load_tokenizer(self, statement: Statement) -> Tokenizer:
         folder = self._settings.model or self._worker.model or statement.root

@@ -2007,6 +2007,7 @@ class PromptReport(_message.Message):
     PREFILL_MS_FIELD_NUMBER: _builtins.int
     EVENT_SEQ_FIELD_NUMBER: _builtins.int
     EVENTS_BEFORE_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     """prompt tokens of this attempt, resumed output not counted"""
     cached_tokens: _builtins.int
@@ -2022,6 +2023,8 @@ class PromptReport(_message.Message):
     of that batch by then. Absent: the engine cannot say.
     """
     events_before: _builtins.int
+    rank: _builtins.int
+    """whose cache that was, of a worker with several; absent: it cannot say"""
     def __init__(
         self,
         *,
@@ -2032,19 +2035,24 @@ class PromptReport(_message.Message):
         prefill_ms: _builtins.float = ...,
         event_seq: _builtins.int | None = ...,
         events_before: _builtins.int | None = ...,
+        rank: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_event_seq", b"_event_seq", "_events_before", b"_events_before", "event_seq", b"event_seq", "events_before", b"events_before"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_event_seq", b"_event_seq", "_events_before", b"_events_before", "_rank", b"_rank", "event_seq", b"event_seq", "events_before", b"events_before", "rank", b"rank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_event_seq", b"_event_seq", "_events_before", b"_events_before", "cached_tokens", b"cached_tokens", "event_seq", b"event_seq", "events_before", b"events_before", "prefill_ms", b"prefill_ms", "prompt_tokens", b"prompt_tokens", "queue_ms", b"queue_ms", "recomputed_tokens", b"recomputed_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_event_seq", b"_event_seq", "_events_before", b"_events_before", "_rank", b"_rank", "cached_tokens", b"cached_tokens", "event_seq", b"event_seq", "events_before", b"events_before", "prefill_ms", b"prefill_ms", "prompt_tokens", b"prompt_tokens", "queue_ms", b"queue_ms", "rank", b"rank", "recomputed_tokens", b"recomputed_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__event_seq: _TypeAlias = _typing.Literal["event_seq"]  # noqa: Y015
     _WhichOneofArgType__event_seq: _TypeAlias = _typing.Literal["_event_seq", b"_event_seq"]  # noqa: Y015
     _WhichOneofReturnType__events_before: _TypeAlias = _typing.Literal["events_before"]  # noqa: Y015
     _WhichOneofArgType__events_before: _TypeAlias = _typing.Literal["_events_before", b"_events_before"]  # noqa: Y015
+    _WhichOneofReturnType__rank: _TypeAlias = _typing.Literal["rank"]  # noqa: Y015
+    _WhichOneofArgType__rank: _TypeAlias = _typing.Literal["_rank", b"_rank"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__event_seq) -> _WhichOneofReturnType__event_seq | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__events_before) -> _WhichOneofReturnType__events_before | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank) -> _WhichOneofReturnType__rank | None: ...
 
 Global___PromptReport: _TypeAlias = PromptReport  # noqa: Y015
 

@@ -203,7 +203,7 @@ class WorkerService:
     def on_step(self, step: EngineStep) -> None:
         # Events first: a router that sees the first token should find the blocks soon after.
         if self._publisher is not None:
-            self._publisher.publish(step.events)
+            self._publisher.publish(step.events, step.rank)
         if self._compat is not None:
             self._compat.publish(step.events)
         self._n_blocks_used = step.kv_blocks_used
@@ -243,6 +243,7 @@ class WorkerService:
         self._publisher = EventPublisher(self._epoch, settings=_publisher_settings(self._settings))
         await loop.run_in_executor(None, self._publisher.start)
         self._info = await self._engine.start()
+        self._publisher.add_ranks(self._info.ranks)
         self._tokenizer = tokenizer = await self._its_tokenizer()
         if self._settings.events_compat:
             self._compat = CompatPublisher(

@@ -92,10 +92,14 @@ class OutboundStream:
             load=load,
         )
 
-    def resend(self, request: ResendRequest) -> Iterator[tuple[bytes, ...]]:
-        """Frames of every kept batch asked for, oldest first, then the end mark."""
+    def kept(self, request: ResendRequest) -> Iterator[tuple[bytes, ...]]:
+        """Frames of every kept batch asked for, oldest first."""
         for kept in self._ring.between(request.from_seq, request.to_seq):
             yield kept.frames
+
+    def resend(self, request: ResendRequest) -> Iterator[tuple[bytes, ...]]:
+        """The same, then the end mark."""
+        yield from self.kept(request)
         yield tuple(encode_resend_done(ResendDone(self._epoch, request.from_seq)))
 
     def snapshot(self) -> Iterator[tuple[bytes, ...]]:

@@ -1,9 +1,10 @@
-"""Publishes one rank's native stream over ZeroMQ, from a thread of its own.
+"""Publishes a worker's native streams, one a rank, over ZeroMQ from a thread of its own.
 
-Owns the PUB and ROUTER sockets, the `OutboundStream` and the queue between the caller and the
-thread. The thread alone sends, follows the mirror and beats the heart, so what a heartbeat says
-and what was sent agree; it beats whatever the engine does. `publish` and `report_load` never
-block: a full queue costs sending, never truth. Called by the worker's service from its loop.
+Owns the PUB and ROUTER sockets, which the ranks share, an `OutboundStream` for each rank and the
+queue between the caller and the thread. The thread alone sends, follows the mirrors and beats the
+hearts, so what a heartbeat says and what was sent agree; it beats whatever the engine does.
+`publish` and `report_load` never block: a full queue costs sending, never truth. Called by the
+worker's service from its loop.
 """
 
 import threading
@@ -11,6 +12,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import zmq
 
@@ -48,23 +50,17 @@ class PublisherCounters:
 
 
 class EventPublisher:
-    """One epoch of one rank: `start`, any number of `publish` and `report_load`, `stop`."""
+    """One epoch of one worker: `start`, any number of `publish` and `report_load`, `stop`. It has
+    one rank until `add_ranks` says that there are more."""
 
-    def __init__(
-        self, epoch: Epoch, rank: int = 0, settings: PublisherSettings | None = None
-    ) -> None:
+    def __init__(self, epoch: Epoch, settings: PublisherSettings | None = None) -> None:
         self._settings = settings or PublisherSettings()
         require_safe_host(self._settings, "events")
-        self._stream = OutboundStream(
-            epoch,
-            rank,
-            ring_batches=self._settings.ring_batches,
-            ring_bytes=self._settings.ring_bytes,
-            part_blocks=self._settings.snapshot_part_blocks,
-        )
-        # Guards the stream and the queue's order; held for one batch or one mirror copy at most.
+        self._epoch = epoch
+        self._streams = [self._new_stream(0)]  # by rank
+        # Guards streams and the queue's order; held for one batch or one mirror copy at most.
         self._lock = threading.Lock()
-        self._queue: deque[tuple[Event, ...]] = deque()
+        self._queue: deque[tuple[int, tuple[Event, ...]]] = deque()  # with their ranks
         # One tuple, replaced whole: the thread never sees a report with another's time.
         self._load = (LoadReport(0.0, kv_blocks_total=0, kv_blocks_used=0), time.monotonic_ns())
         self._endpoints: Endpoints | None = None
@@ -80,7 +76,13 @@ class EventPublisher:
 
     @property
     def stream_counters(self) -> OutboundCounters:
-        return self._stream.counters
+        """Of all ranks together."""
+        counters = [stream.counters for stream in self._streams]
+        return OutboundCounters(
+            sent=sum(one.sent for one in counters),
+            dropped=sum(one.dropped for one in counters),
+            too_big=sum(one.too_big for one in counters),
+        )
 
     @property
     def is_alive(self) -> bool:
@@ -95,16 +97,23 @@ class EventPublisher:
         self._endpoints = endpoints_of(events, control, self._settings)
         self._thread.start(context, partial(self._run, events, control))
 
-    def publish(self, events: tuple[Event, ...]) -> None:
+    def add_ranks(self, n: int) -> None:
+        """It has so many from now on; whoever asks hears of all of them."""
+        with self._lock:
+            self._streams += [self._new_stream(rank) for rank in range(len(self._streams), n)]
+
+    def publish(self, events: tuple[Event, ...], rank: int = 0) -> None:
         """Queues the events of one engine step. Never blocks; no events, no batch."""
         if not events:
             return
+        if not 0 <= rank < len(self._streams):
+            raise LocalEventError(f"events of rank {rank} where there are {len(self._streams)}")
         if self._thread.is_stopping:
             self.counters.after_stop += 1
             return
         if len(self._queue) >= self._settings.max_queued_batches:
             self._drop_queued()
-        self._queue.append(events)
+        self._queue.append((rank, events))
         self._thread.wake()
 
     def report_load(self, report: LoadReport) -> None:
@@ -125,7 +134,17 @@ class EventPublisher:
         # the mirror here, and every subscriber sees the gap.
         with self._lock:
             while self._queue:
-                self._stream.drop(self._queue.popleft())
+                rank, events = self._queue.popleft()
+                self._streams[rank].drop(events)
+
+    def _new_stream(self, rank: int) -> OutboundStream:
+        return OutboundStream(
+            self._epoch,
+            rank,
+            ring_batches=self._settings.ring_batches,
+            ring_bytes=self._settings.ring_bytes,
+            part_blocks=self._settings.snapshot_part_blocks,
+        )
 
     # -- the thread --------------------------------------------------------------------------------
 
@@ -156,15 +175,18 @@ class EventPublisher:
             with self._lock:
                 if not self._queue:
                     return False
-                frames = self._stream.record(self._queue.popleft(), time.time())
+                rank, batch = self._queue.popleft()
+                frames = self._streams[rank].record(batch, time.time())
             if frames is not None:
                 send_frames(events, frames)  # a PUB socket drops rather than blocks
         return True
 
     def _beat(self, events: Socket, now_ns: int) -> None:
+        load = self._aged_load(now_ns)
         with self._lock:
-            beat = self._stream.heartbeat(self._aged_load(now_ns))
-        send_frames(events, encode_heartbeat(beat))
+            beats = [stream.heartbeat(load) for stream in self._streams]
+        for beat in beats:
+            send_frames(events, encode_heartbeat(beat))
 
     def _aged_load(self, now_ns: int) -> LoadReport:
         # An engine with requests that reports nothing has not finished a step since. An idle one
@@ -195,7 +217,9 @@ class EventPublisher:
     ) -> None:
         with self._lock:
             if isinstance(request, SnapshotRequest):
-                messages = self._stream.snapshot()
+                messages = chain.from_iterable([one.snapshot() for one in self._streams])
             else:
-                messages = self._stream.resend(request)
+                first, *others = self._streams
+                kept = [stream.kept(request) for stream in others]
+                messages = chain(*kept, first.resend(request))  # which ends once
         transfers.start(peer, messages, time.monotonic_ns())

@@ -173,6 +173,7 @@ class Delivery:
                 told=report.cached_tokens // size,
                 position=position,
                 mark=request.mark,
+                rank=report.rank,
                 told_ns=now_ns,
             )
         )

@@ -159,6 +159,7 @@ def _delta(delta: pb.TokenDelta) -> Delta:
             recomputed_tokens=delta.prompt.recomputed_tokens,
             event_seq=delta.prompt.event_seq if delta.prompt.HasField("event_seq") else None,
             events_before=delta.prompt.events_before,
+            rank=delta.prompt.rank if delta.prompt.HasField("rank") else None,
         )
     logprobs = None
     if delta.HasField("logprobs"):

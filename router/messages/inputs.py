@@ -149,6 +149,7 @@ class PromptFacts:
     # events of the batch being made by then. None: it cannot say.
     event_seq: int | None = None
     events_before: int = 0
+    rank: int | None = None  # whose cache that was, of a worker with several; None: it cannot say
 
 
 class Delta(msgspec.Struct, frozen=True):

@@ -55,6 +55,7 @@ class Claim:
     position: tuple[int, int] | None  # batches, and events of the next one, before it looked
     mark: tuple[int, ...]  # the next batch of each of its streams when it was sent there
     told_ns: int
+    rank: int | None = None  # whose cache it speaks of; None: of several it may be any
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,17 +258,15 @@ class Audit:
         return True
 
     def _judge_over_time(self, worker: _Worker, claim: Claim) -> None:
-        """By the least it held since it was sent there. Of several ranks it may have been any."""
-        journals = worker.journals
-        is_known = len(claim.mark) == len(journals) > 0 and all(
-            journal.knows(seq) for seq, journal in zip(claim.mark, journals.values(), strict=True)
-        )
-        if not is_known:
+        """By the least it held since it was sent there. Of several ranks it may have been any, but
+        where it says which."""
+        streams = _streams_of(worker, claim)
+        if not streams or not all(journal.knows(seq) for seq, _, journal in streams):
             self._unjudged(worker)
             return
         least = min(
             least_held(self._index, holder, claim.keys, journal.since(seq))
-            for seq, (holder, journal) in zip(claim.mark, journals.items(), strict=True)
+            for seq, holder, journal in streams
         )
         # One block is left for engines that compute the last one again.
         excess = max(0, least - 1 - claim.told)
@@ -352,6 +351,18 @@ _REASON = "of the last blocks held all the time it missed {} of {}"
 def _is_placed(worker: _Worker, claim: Claim) -> bool:
     """Whether it names a moment. With several ranks nobody knows in whose stream."""
     return claim.position is not None and len(worker.journals) == 1
+
+
+def _streams_of(worker: _Worker, claim: Claim) -> list[tuple[int, Holder, Journal]]:
+    """Of the ranks that it may speak of, and where each stood when it was sent there. None: there
+    were others then."""
+    if len(claim.mark) != len(worker.journals):
+        return []
+    return [
+        (seq, holder, journal)
+        for seq, (holder, journal) in zip(claim.mark, worker.journals.items(), strict=True)
+        if claim.rank in (None, holder.rank) or len(worker.journals) == 1
+    ]
 
 
 def _needed(claim: Claim) -> int:

@@ -79,10 +79,10 @@ class Bench:
         part = SnapshotPart(self.epoch, 0, self.seqs[0] - 1, 0, 1, runs)
         self.link.receive([Delivery(Holder(W), part)], self.now_ns)
 
-    def tell(self, told, position=None, mark=None) -> None:
+    def tell(self, told, position=None, mark=None, rank=None) -> None:
         """A report on the prompt; by default of now, where all events are known."""
         mark = self.core.audit.mark(W) if mark is None else mark
-        self.core.audit.reported(Claim(W, PROMPT, told, position, mark, self.now_ns))
+        self.core.audit.reported(Claim(W, PROMPT, told, position, mark, self.now_ns, rank))
         self.link.tick(self.now_ns)  # it takes what turned
 
     def tell_now(self, told) -> None:

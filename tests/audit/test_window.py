@@ -94,6 +94,20 @@ def test_over_a_window_a_last_block_computed_again_is_no_difference(bench):
     assert bench.sums == (40, 0, 0)
 
 
+def test_of_several_ranks_the_one_that_a_report_names_is_judged():
+    bench = Bench(ranks=2)
+    bench.batch(stored(1, 2, 3, 4, 5, 6), rank=0)
+    for _ in range(20):
+        bench.tell(6, rank=0)
+        bench.tell(0, rank=1)
+    bench.pass_time(1.1)
+    assert bench.sums == (40, 0, 0)
+    for _ in range(32):
+        bench.tell(0, rank=0)
+    bench.pass_time(1.1)
+    assert not bench.record.has_credit
+
+
 def test_of_several_ranks_the_one_that_holds_least_may_have_had_it():
     bench = Bench(ranks=2)
     bench.batch(stored(1, 2, 3, 4, 5, 6), rank=0)

@@ -34,7 +34,7 @@ class Recorded:
 
     def publisher(self, incarnation=1):
         epoch = make_epoch(incarnation, b"noncenon")
-        publisher = EventPublisher(epoch, 0, FAST)
+        publisher = EventPublisher(epoch, FAST)
         publisher.start()
         self.running.append(publisher)
         endpoints = publisher.endpoints

@@ -41,7 +41,7 @@ def started():
 
 def make_publisher(started, incarnation=1, settings=FAST):
     epoch = make_epoch(incarnation, b"noncenon")
-    publisher = started(EventPublisher(epoch, 0, settings))
+    publisher = started(EventPublisher(epoch, settings))
     publisher.start()
     return publisher, epoch
 
@@ -180,6 +180,31 @@ def test_batches_lost_on_the_way_come_back_by_resend(started):
     assert receiver.session.counters.snapshots_applied == snapshots
 
 
+def test_ranks_share_their_sockets_and_nothing_else(started):
+    publisher, epoch = make_publisher(started)
+    publisher.add_ranks(2)
+    publisher.publish((stored(None, *range(1, 41)),), rank=1)
+    publisher.publish((stored(None, 7),))
+    wait_for(lambda: publisher.stream_counters.sent == 2)
+    ranks = [make_receiver(started, rank=rank) for rank in range(2)]
+    for receiver in ranks:
+        receiver.join(publisher, epoch)
+        receiver.until(lambda one=receiver: one.session.state is StreamState.LIVE)
+    assert [receiver.index for receiver in ranks] == [{7}, {*range(1, 41)}]
+    second = ranks[1]
+    second.subscriber.remove(second.holder)
+    for key in range(50, 60):
+        publisher.publish((stored(None, key),), rank=1)
+        publisher.publish((stored(None, key + 50),))
+    wait_for(lambda: publisher.stream_counters.sent == 22)
+    second.subscriber.add(second.holder, publisher.endpoints)
+    second.until(lambda: second.index == {*range(1, 41), *range(50, 60)})
+    assert second.session.counters.resends_requested >= 1
+    assert second.session.counters.snapshots_applied == 1
+    with pytest.raises(LocalEventError, match="rank 2"):
+        publisher.publish((stored(None, 1),), rank=2)
+
+
 def test_a_full_queue_costs_sending_but_never_truth(started):
     settings = PublisherSettings(heartbeat_interval_s=0.02, max_queued_batches=8)
     publisher, epoch = make_publisher(started, settings=settings)
@@ -275,7 +300,7 @@ def test_a_taken_port_is_the_callers_error():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         settings = PublisherSettings(events_port=taken.getsockname()[1])
-        publisher = EventPublisher(make_epoch(1, bytes(8)), 0, settings)
+        publisher = EventPublisher(make_epoch(1, bytes(8)), settings)
         with pytest.raises(LocalEventError, match="cannot bind"):
             publisher.start()
 
@@ -283,9 +308,9 @@ def test_a_taken_port_is_the_callers_error():
 def test_a_wide_bind_needs_saying_so():
     epoch = make_epoch(1, bytes(8))
     with pytest.raises(LocalEventError, match="insecure_bind"):
-        EventPublisher(epoch, 0, PublisherSettings(host="0.0.0.0"))
+        EventPublisher(epoch, PublisherSettings(host="0.0.0.0"))
     settings = PublisherSettings(host="0.0.0.0", insecure_bind=True, advertise_host="10.1.2.3")
-    publisher = EventPublisher(epoch, 0, settings)
+    publisher = EventPublisher(epoch, settings)
     publisher.start()
     try:
         assert publisher.endpoints.events.startswith("tcp://10.1.2.3:")
@@ -294,7 +319,7 @@ def test_a_wide_bind_needs_saying_so():
 
 
 def test_starting_twice_or_asking_too_early_is_our_error(started):
-    publisher = EventPublisher(make_epoch(1, bytes(8)), 0, FAST)
+    publisher = EventPublisher(make_epoch(1, bytes(8)), FAST)
     with pytest.raises(LocalEventError):
         _ = publisher.endpoints
     started(publisher).start()

@@ -26,7 +26,7 @@ class FakeWorker(rpc.EngineServicer):
     def begin_life(self):
         """A new epoch, at new endpoints, with an empty cache."""
         self.epoch = make_epoch(self.incarnation, b"noncenon")
-        self.publisher = EventPublisher(self.epoch, 0, FAST)
+        self.publisher = EventPublisher(self.epoch, FAST)
         self.publisher.start()
         self.incarnation += 1
 

@@ -59,11 +59,12 @@ def test_log_probabilities_of_other_tokens_count_as_not_told(torn):
     assert heard_of((5,), TOLD) is None
 
 
-@pytest.mark.parametrize("position", [(None, 0), (0, 0), (7, 3)])
+@pytest.mark.parametrize("position", [(None, 0, None), (0, 0, 0), (7, 3, 1)])
 def test_where_its_cache_was_looked_up_arrives_or_is_not_known(position):
     report = PromptReport(9, 8, 1, 0.5, 1.5, *position)
     told = TokenOutput("id", 1, "s", 0, (5,), prompt=report)
     delta = token_delta("id", told, Piece((5,), "", None, cut=False))
     (heard,) = next(step_reports(pb.StepOutput(deltas=[delta]))).deltas
     assert heard.prompt is not None
-    assert (heard.prompt.event_seq, heard.prompt.events_before) == position
+    prompt = heard.prompt
+    assert (prompt.event_seq, prompt.events_before, prompt.rank) == position

@@ -48,7 +48,7 @@ def describe(
         session_endpoint=places.sessions,
         events_endpoint=places.events.events,
         replay_endpoint=places.events.control,
-        ranks=1,
+        ranks=info.ranks,
         scope=pb.Scope(
             model_fingerprint=scope.model_fingerprint, kv_dtype=scope.kv_dtype, lora=scope.lora
         ),

@@ -35,4 +35,5 @@ def _prompt_report(report: PromptReport) -> pb.PromptReport:
         prefill_ms=report.prefill_ms,
         event_seq=report.event_seq,
         events_before=None if report.event_seq is None else report.events_before,
+        rank=report.rank,
     )

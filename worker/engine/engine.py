@@ -58,6 +58,7 @@ class PromptReport:
     # batch that was being made, and the events of that batch by then. None: the engine cannot say.
     event_seq: int | None = None
     events_before: int = 0
+    rank: int | None = None  # whose cache that was; None: the engine has one, or cannot say
 
 
 class TokenOutput(msgspec.Struct, frozen=True):
@@ -99,6 +100,7 @@ class EngineStep:
     decode_tokens: int
     kv_blocks_used: int
     sessions: tuple[WorkerSessionProgress, ...]
+    rank: int = 0  # whose events these are
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class EngineInfo:
     cannot_resume: bool = False
     takes_verbatim: bool = False
     is_cache_believed: bool = False  # its events are what a companion believes, not what it told
+    ranks: int = 1  # data-parallel: each has a cache of its own
 
 
 class Engine(Protocol):

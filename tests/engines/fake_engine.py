@@ -31,6 +31,8 @@ class FakeEngine:
         self.step_s = 0.002
         self.max_num_seqs, self.max_queued = 64, 1 << 30
         self.max_model_len = 1024
+        self.dp_size = 1
+        self.takes_ranks = True  # else a request for a rank goes where others go
         self.adapters: tuple[str, ...] = ()
         self.api_key = ""
         self.buffer_steps = 10_000
@@ -55,6 +57,12 @@ class FakeEngine:
         self.cache = self.cache_of(n_blocks, block_size, is_on=self.has_prefix_cache)
         self.tokenizer = make_tokenizer()
         self.chats = FakeChats(self)
+        self.rank = 0
+        self.ranks: list[Any] = [self]  # all, each with steps, cache and events of its own
+        for rank in range(1, self.dp_size):
+            given = {**changes, "dp_size": 1, "block_size": block_size, "n_blocks": n_blocks}
+            self.ranks.append(type(self)(**given))
+            self.ranks[-1].rank = rank
         self._waiting: list[Run] = []
         self._running: list[Run] = []
         self._http = FakeHttp(self._guarded)
@@ -66,26 +74,38 @@ class FakeEngine:
 
     async def start(self, ports: tuple[int, int, int] = (0, 0, 0)) -> str:
         """Its URL."""
-        if self.has_events:
-            self.events = self.make_events((ports[1], ports[2]))
+        for one in self.ranks:
+            if self.has_events:
+                one.events = one.make_events(self.ports_of(one.rank, (ports[1], ports[2])))
+            one._stepping = asyncio.create_task(one._step_forever())
         port = await self._http.start(ports[0])
         pub, router = self.events.ports if self.events else (0, 0)
         self.ports = port, pub, router
-        self._stepping = asyncio.create_task(self._step_forever())
         return f"http://127.0.0.1:{port}"
 
+    def ports_of(self, rank: int, ports: tuple[int, int]) -> tuple[int, int]:
+        """Of its events and their replay; 0: any."""
+        return ports if rank == 0 else (0, 0)
+
     def make_events(self, ports: tuple[int, int]) -> FakeEvents:
-        return FakeEvents(ports, self.buffer_steps)
+        return FakeEvents(ports, self.buffer_steps, rank=self.rank)
+
+    def asked_rank(self, asked: Any) -> Any:
+        """Who computes a request for that rank; None: the least busy."""
+        if asked is None or not self.takes_ranks:
+            return min(self.ranks, key=lambda one: (one.in_flight, one.n_steps))
+        return self.ranks[int(asked)]
 
     async def kill(self) -> None:
         """SIGKILL: every connection is reset. Idempotent."""
-        if self._stepping is not None:
-            self._stepping.cancel()
-            await asyncio.gather(self._stepping, return_exceptions=True)
         await self._http.kill()
-        if self.events is not None:
-            self.events.close()
-            self.events = None
+        for one in self.ranks:
+            if one._stepping is not None:
+                one._stepping.cancel()
+                await asyncio.gather(one._stepping, return_exceptions=True)
+            if one.events is not None:
+                one.events.close()
+                one.events = None
 
     @property
     def running(self) -> int:

@@ -2,6 +2,9 @@
 model. A radix tree holds no block twice; a closed connection alone frees nothing in time.
 """
 
+import os
+import socket
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from tests.engines.fake_cache import Extra, FakeCache, Hash
@@ -75,7 +78,6 @@ class FakeSglang(FakeEngine):
         self.says_events = True  # there
         self.knows_salts = True
         self.names_adapters = False  # "format":"dynamo"
-        self.dp_size = 1
         self.error_text = ""  # of an error in a stream that has no code
         self.n_proofs = 0
         self._by_rid: dict[str, Run] = {}
@@ -83,9 +85,19 @@ class FakeSglang(FakeEngine):
     def make_events(self, ports: tuple[int, int]) -> FakeEvents:
         assert isinstance(self.cache, RadixCache)
         self.cache.names_adapters = self.names_adapters
-        events = FakeEvents(ports, self.buffer_steps, topic=b"", rank=None)
+        number = self.rank if self.dp_size > 1 or self.rank else None
+        events = FakeEvents(ports, self.buffer_steps, topic=b"", rank=number)
         events.publish([{"type": "AllBlocksCleared"}])
         return events
+
+    def ports_of(self, rank: int, ports: tuple[int, int]) -> tuple[int, int]:
+        """They follow one another."""
+        if rank == 0:
+            first = _free_run(2 * self.dp_size)
+            return ports if self.dp_size == 1 else (first, first + self.dp_size)
+        assert self.events is not None
+        pub, router = self.events.ports
+        return pub + rank, router + rank
 
     def is_guarded(self, path: str) -> bool:
         return not path.startswith(("/health", "/metrics"))
@@ -93,21 +105,22 @@ class FakeSglang(FakeEngine):
     def route(
         self, path: str, headers: dict[str, str], asked: dict[str, Any], body: bytes
     ) -> Reply:
-        routes = {
+        routes: dict[str, Any] = {
             "/v1/models": lambda: self.models("sglang", root=MODEL),
             "/get_server_info": lambda: Reply(200, self._info()),
             "/health_generate": self._prove,
             "/tokenize": lambda: self.tokenize(asked),
             "/v1/chat/completions": lambda: self.chats.reply(asked, headers, body),
             "/v1/completions": lambda: self.chats.reply(asked, headers, body),
-            "/generate": lambda: self._generate(asked),
+            "/generate": lambda: self.asked_rank(asked.get("routed_dp_rank"))._generate(asked),
             "/abort_request": lambda: self._abort(asked["rid"]),
         }
         if self.has_new_info:
             routes["/server_info"] = routes["/get_server_info"]
         if self.has_metrics:
             routes["/metrics"] = lambda: Reply(200, self._metrics().encode())
-        return routes.get(path, lambda: Reply(404, {"detail": "Not Found"}))()
+        reply: Reply = routes.get(path, lambda: Reply(404, {"detail": "Not Found"}))()
+        return reply
 
     def _prove(self) -> Reply:
         self.n_proofs += 1
@@ -213,6 +226,17 @@ class FakeSglang(FakeEngine):
         if finish is not None:
             self.cached_told.append(run.n_cached)
         await send(None)
+
+
+def _free_run(n: int) -> int:
+    """The first of so many ports that nobody has."""
+    for first in range(21_000 + os.getpid() % 1_000 * 10, 32_000, n):
+        with suppress(OSError), ExitStack() as stack:
+            for port in range(first, first + n):
+                one = stack.enter_context(socket.socket())
+                one.bind(("127.0.0.1", port))
+            return first
+    raise AssertionError("no free ports")
 
 
 def _signed(number: int) -> int:

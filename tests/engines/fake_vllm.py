@@ -15,6 +15,7 @@ class FakeVllm(FakeEngine):
     def may_have(self) -> None:
         self.says_block_size = self.keeps_salts = True
         self.hwm = 100_000
+        self.says_ranks = True  # where the events of each are
 
     def kill_core(self) -> None:
         """Its EngineCore dies: open streams say so, and nothing more is computed."""
@@ -39,7 +40,7 @@ class FakeVllm(FakeEngine):
             "/v1/chat/completions": lambda: self.chats.reply(asked, headers, body),
             "/v1/chat/completions/render": lambda: self.chats.render("/render", asked, body),
             "/v1/completions": lambda: (
-                self._complete(asked, headers)
+                self.asked_rank(headers.get("x-data-parallel-rank"))._complete(asked, headers)
                 if "stop_token_ids" in asked
                 else self.chats.reply(asked, headers, body)  # as a client wrote it
             ),
@@ -47,30 +48,37 @@ class FakeVllm(FakeEngine):
         return routes.get(path, lambda: error(404, "NotFoundError", "Not Found"))()
 
     def _metrics(self) -> str:
-        label = f'engine="0",model_name="{MODEL}"'
+        lines = ["# TYPE vllm:num_requests_running gauge"]
+        for one in self.ranks:
+            lines += one._rank_metrics()
+        lines.append(f"process_start_time_seconds {self.started_s!r}")
+        return "\n".join(lines) + "\n"
+
+    def _rank_metrics(self) -> list[str]:
+        label = f'engine="{self.rank}",model_name="{MODEL}"'
         size = f'block_size="{self.block_size}",' if self.says_block_size else ""
         info = f'{size}cache_dtype="auto",num_gpu_blocks="{self.n_blocks + 1}"'
-        lines = [
-            "# TYPE vllm:num_requests_running gauge",
+        return [
             f"vllm:num_requests_running{{{label}}} {float(self.running)}",
             f"vllm:num_requests_waiting{{{label}}} {float(self.waiting)}",
             f"vllm:kv_cache_usage_perc{{{label}}} {self.cache.pinned / self.n_blocks}",
             f"vllm:iteration_tokens_total_count{{{label}}} {float(self.n_steps)}",
             f"vllm:cache_config_info{{{info}}} 1.0",
-            f"process_start_time_seconds {self.started_s!r}",
         ]
-        return "\n".join(lines) + "\n"
 
     def _sources(self) -> dict[str, Any]:
-        if self.events is None:
-            return {}
+        told = self.ranks if self.says_ranks else self.ranks[:1]
+        return {str(one.rank): one._source() for one in told if one.events is not None}
+
+    def _source(self) -> dict[str, Any]:
+        assert self.events is not None
         pub, router = self.events.ports
         replay = {"replay_endpoint": f"tcp://*:{router}"} if self.has_replay else {}
-        return {
-            "0": {"enable_kv_cache_events": True, "publisher": "zmq", "topic": "kv-events"}
+        return (
+            {"enable_kv_cache_events": True, "publisher": "zmq", "topic": "kv-events"}
             | {"endpoint": f"tcp://*:{pub}", "hwm": self.hwm, "max_queue_size": 100_000, **replay}
             | {"buffer_steps": self.buffer_steps}
-        }
+        )
 
     def _complete(self, body: dict[str, Any], headers: dict[str, str]) -> Reply:
         self.received.append(body)

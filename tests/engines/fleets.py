@@ -101,17 +101,18 @@ class Fleet:
         workers = self.state.audit._workers
         return all(
             worker_id in workers
-            and workers[worker_id].journals
+            and len(workers[worker_id].journals) == len(engine.ranks)
             and all(journal.is_based for journal in workers[worker_id].journals.values())
-            for worker_id in self.engines
+            for worker_id, engine in self.engines.items()
         )
 
     def is_told(self) -> bool:
         """Whether the router knows each engine's cache as it is."""
         index = self.state.audit._index
         return all(
-            index.n_blocks(Holder(WorkerId(worker_id), 0)) == len(engine.cache.held)
+            index.n_blocks(Holder(WorkerId(worker_id), one.rank)) == len(one.cache.held)
             for worker_id, engine in self.engines.items()
+            for one in engine.ranks
         )
 
     async def workers_said(self) -> list[pb.WorkerStatus]:

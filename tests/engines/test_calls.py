@@ -8,7 +8,12 @@ import pytest
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.worker.companions import health
 from radixroute.worker.companions.calls import Calls
-from radixroute.worker.companions.dialects.dialect import Answer, EngineNumbers, Heard
+from radixroute.worker.companions.dialects.dialect import (
+    Answer,
+    EngineNumbers,
+    Heard,
+    RankNumbers,
+)
 from radixroute.worker.companions.health import Vitals
 from radixroute.worker.companions.refusals import finish_already, refusal_of
 from radixroute.worker.engine.engine import EngineInfo, EngineRequest
@@ -134,23 +139,38 @@ def test_one_failed_look_is_no_death_and_two_are():
     assert [other.looked(Answer(503)), other.looked(Answer(503))] == ["", health.UNWELL]
 
 
+def told(*steps: int, started_s: float | None = None) -> EngineNumbers:
+    """Steps of its ranks."""
+    return EngineNumbers(tuple(RankNumbers(steps=one) for one in steps), started_s)
+
+
 def test_another_start_or_a_count_that_went_back_is_another_life():
-    for later in (EngineNumbers(steps=9, started_s=2.0), EngineNumbers(steps=3, started_s=1.0)):
+    for later in (told(9, started_s=2.0), told(3, started_s=1.0)):
         vitals = Vitals(5 * S)
-        first = EngineNumbers(steps=7, started_s=1.0)
-        assert vitals.counted(first, 0, has_calls=False) == ""
-        assert vitals.counted(first, 1, has_calls=False) == ""
-        assert vitals.counted(later, 2, has_calls=False) == health.ANOTHER_LIFE
+        first = told(7, started_s=1.0)
+        assert vitals.counted(first, 0, busy=()) == ""
+        assert vitals.counted(first, 1, busy=()) == ""
+        assert vitals.counted(later, 2, busy=()) == health.ANOTHER_LIFE
 
 
 def test_only_an_engine_with_work_that_makes_no_step_is_stuck():
     vitals = Vitals(5 * S)
-    still = EngineNumbers(steps=7)
-    vitals.counted(still, 0, has_calls=True)
-    assert vitals.counted(still, 4 * S, has_calls=True) == ""
-    assert vitals.counted(EngineNumbers(steps=8), 6 * S, has_calls=True) == ""
+    still = told(7)
+    vitals.counted(still, 0, busy=(0,))
+    assert vitals.counted(still, 4 * S, busy=(0,)) == ""
+    assert vitals.counted(told(8), 6 * S, busy=(0,)) == ""
     vitals.moved(10 * S)  # an output
-    assert vitals.counted(EngineNumbers(steps=8), 14 * S, has_calls=True) == ""
-    assert vitals.counted(EngineNumbers(steps=8), 16 * S, has_calls=True) == health.STUCK
-    assert vitals.counted(EngineNumbers(steps=8), 99 * S, has_calls=False) == ""
-    assert vitals.counted(EngineNumbers(), 200 * S, has_calls=True) == ""  # it does not count
+    assert vitals.counted(told(8), 14 * S, busy=(0,)) == ""
+    assert vitals.counted(told(8), 16 * S, busy=(0,)) == health.STUCK
+    assert vitals.counted(told(8), 99 * S, busy=()) == ""
+    assert vitals.counted(EngineNumbers(), 200 * S, busy=(0,)) == ""  # it does not count
+
+
+def test_a_rank_with_work_that_stands_still_is_not_hidden_by_the_others():
+    vitals = Vitals(5 * S)
+    assert vitals.counted(told(7, 3), 0, busy=(0, 1)) == ""
+    assert vitals.counted(told(8, 3), 4 * S, busy=(0, 1)) == ""
+    assert vitals.counted(told(9, 4), 6 * S, busy=(0, 1)) == ""
+    assert vitals.counted(told(19, 4), 10 * S, busy=(0,)) == ""
+    assert vitals.counted(told(29, 4), 14 * S, busy=(0, 1)) == ""
+    assert vitals.counted(told(39, 4), 16 * S, busy=(0, 1)) == health.STUCK

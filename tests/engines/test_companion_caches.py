@@ -123,7 +123,7 @@ async def test_a_warm_engine_whose_replay_is_cut_tells_again_what_it_finds():
         for number in range(30):  # everything is evicted, and nothing of it stays behind
             await collect(made.ask([number + 40] * 60, 6))
         await until(lambda: index_blocks(made) <= len(engine.cache.held))
-        follower = made.workers["a"]._engine.follower  # type: ignore[attr-defined]
+        (follower,) = made.workers["a"]._engine.followers  # type: ignore[attr-defined]
         assert follower._stream.counters.copies_disproved == 0  # they never were counted twice
 
 

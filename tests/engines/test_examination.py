@@ -83,7 +83,7 @@ async def test_all_that_is_missing_is_named(codes, lacks):
         ({"replay"}, "replay_endpoint", {"has_replay": False}),
         ({"prefix_caching"}, "--disable-radix-cache", {"has_prefix_cache": False}),
         ({"tokenizer"}, "--tokenizer-path", {"tokenize_offset": 1}),
-        ({"ranks"}, "--dp-size 1", {"dp_size": 2}),
+        ({"ranks"}, "--dp-size 1", {"dp_size": 2, "takes_ranks": False}),
         ({"adapters", "replay"}, "dynamo", {"adapters": ("X",), "has_replay": False}),
     ],
 )

@@ -72,13 +72,36 @@ async def test_what_is_missing_is_named_with_its_flag(code, flag, lacks, allowed
 NO_EVENTS = {"allow_no_events": True}
 
 
+@pytest.mark.parametrize("kind", [FakeVllm, FakeSglang])
+async def test_ranks_that_can_be_told_apart_are_those_of_one_worker(kind):
+    info = await _join(kind(dp_size=2))
+    assert (info.ranks, info.kv_blocks_total, info.is_cache_believed) == (2, 512, False)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "detail"),
+    [
+        ({"says_ranks": False}, "2 ranks, events of 1"),
+        ({"takes_ranks": False}, "a prompt for rank"),
+    ],
+)
+async def test_ranks_that_cannot_be_told_apart_are_refused(lacks, detail):
+    error = await _refused(FakeVllm(dp_size=2, **lacks))
+    assert error.finding.code == "ranks"
+    assert "--data-parallel-size 1" in str(error)
+    assert detail in str(error)
+    info = await _join(FakeVllm(dp_size=2, **lacks), allow_no_events=True)
+    assert info.is_cache_believed
+    assert info.ranks == (1 if "takes_ranks" in lacks else 2)
+
+
 @pytest.mark.parametrize(
     ("code", "flag", "lacks", "allowed"),
     [
         ("events", "--kv-events-config", {"has_events": False}, NO_EVENTS),
         ("replay", "replay_endpoint", {"has_replay": False}, None),
         ("prefix_caching", "--disable-radix-cache", {"has_prefix_cache": False}, NO_EVENTS),
-        ("ranks", "--dp-size 1", {"dp_size": 2}, NO_EVENTS),
+        ("ranks", "--dp-size 1", {"dp_size": 2, "takes_ranks": False}, NO_EVENTS),
         ("page_size", "--page-size 16", {"block_size": 1, "n_blocks": 3000}, NO_EVENTS),
         ("adapters", '"format":"dynamo"', {"adapters": ("X",)}, NO_EVENTS),
     ],

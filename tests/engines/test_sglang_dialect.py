@@ -204,3 +204,11 @@ def test_salts_are_digests_with_the_clusters_secret():
     assert salts[3] is None
     assert len(set(salts)) == 4
     assert "hush" not in str(salts)
+
+
+def test_a_request_for_a_rank_names_it_by_both_its_names():
+    assert "routed_dp_rank" not in sent(request())
+    body = json.loads(SglangDialect().call(request(), "c1", "smol", rank=1).body)
+    assert (body["routed_dp_rank"], body["data_parallel_rank"]) == (1, 1)
+    said = SglangDialect().statement(answers("models", "info-ranks"), "h")
+    assert (said.ranks, said.kv_blocks) == (2, 2 * 256)

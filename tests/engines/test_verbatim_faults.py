@@ -143,7 +143,7 @@ async def test_a_client_that_reads_slowly_holds_a_window_and_no_more():
             (stream,) = engine.chats.streams
             # Sockets hold what the system lets them.
             assert len(stream.sent) < len(event) * 800 // 2
-            assert not companion._calls.n_awaited  # its engine is not thought to stand still
+            assert not companion._calls.busy_ranks  # its engine is not thought to stand still
             (request,) = made.state.requests
             sink: Any = made.router.runtime._sinks[request.request_id]
             await until(lambda: sink._completion._answers._n_held > WINDOW_BYTES // 2)

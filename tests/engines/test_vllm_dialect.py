@@ -216,3 +216,21 @@ def test_salts_are_digests_with_the_clusters_secret():
     assert sent[3] is None
     assert len(set(sent)) == 4
     assert all(one is None or ("hush" not in one and len(one) == 64) for one in sent)
+
+
+def test_a_request_for_a_rank_names_it_and_none_where_there_is_one():
+    for rank, named in ((None, None), (0, "0"), (3, "3")):
+        headers = dict(VllmDialect().call(request(), "c1", "smol", rank=rank).headers)
+        assert headers.get("X-data-parallel-rank") == named
+        assert headers["X-Request-Id"] == "c1"
+
+
+def test_ranks_are_told_apart_by_their_metrics():
+    page = answer("metrics").body.decode()
+    second = page.replace('engine="0"', 'engine="1"').replace("57.0", "60.0").replace("1.0", "2.0")
+    both = VllmDialect().numbers((second + page).encode())
+    assert [(one.running, one.steps) for one in both.ranks] == [(1, 57), (2, 60)]
+    assert (both.running, both.steps) == (3, 117)
+    answers = {**facts(), "/metrics": Answer(200, (second + page).encode())}
+    said = VllmDialect().statement(answers, "h")
+    assert (said.ranks, said.kv_blocks) == (2, 142)

@@ -14,7 +14,7 @@ S = 10**9
 
 
 class Watched:
-    has_calls = True
+    busy_ranks: tuple[int, ...] = (0,)
 
     def __init__(self) -> None:
         self.looks: list[bool] = []
@@ -62,14 +62,14 @@ async def test_without_proof_it_is_stuck():
     vitals.moved_ns -= 31 * S
     assert await watch.look() == STUCK
     assert watched.looks == []
-    watched.has_calls = False
+    watched.busy_ranks = ()
     assert await watch.look() == ""  # nobody waits for it
 
 
 async def test_a_link_that_broke_ends_the_life_of_one_that_does_not_say_when_it_began():
     watch, _, vitals = watch_of(Http())
     follower: Any = SimpleNamespace(breaks=0, is_alive=True)
-    watch.follower = follower
+    watch.followed = follower
     assert await watch.look() == ""
     follower.breaks = 1
     assert await watch.look() == ANOTHER_LIFE

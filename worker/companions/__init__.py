@@ -18,6 +18,7 @@ The way in: `companion` (`companion.py`), which makes the `host` of a `WorkerSer
     listening.py    one answer, from its HTTP head to its end
     texts.py        token ids for what is told as text alone
     refusals.py     what is answered without asking the engine
+    ranks.py        `Ranks`: its caches, one a data-parallel rank, and which of them is asked
     tick.py         outputs of one turn as one step, and how long steps take
     watching.py     looks at it, as often as it should move
     health.py       whether it lives and moves, by what was seen

@@ -44,6 +44,7 @@ class Call:
     request: EngineRequest
     submitted_ns: int
     uncached_tokens: int  # that the engine has to compute before the first token, as far as known
+    rank: int = 0  # that runs it
     n_blocks: int = 0  # that it pins, as far as known
     n_output: int = 0  # output tokens so far, resumed ones included
     first_ns: int | None = None  # its first token
@@ -82,9 +83,9 @@ class Calls:
         return key in self._calls
 
     @property
-    def n_awaited(self) -> int:
-        """Those that the engine has something to do for, as far as known. O(calls)."""
-        return sum(1 for call in self if call.relaying is None or not call.relaying.is_paused)
+    def busy_ranks(self) -> set[int]:
+        """Those that have something to do, as far as known. O(calls)."""
+        return {one.rank for one in self if one.relaying is None or not one.relaying.is_paused}
 
     def find(self, request_id: str, attempt: int) -> Call | None:
         return self._calls.get((request_id, attempt))
@@ -94,11 +95,13 @@ class Calls:
         load = self._loads.setdefault(request.session_id, _Load())
         load.acknowledged = max(load.acknowledged, request.dispatch_seq)
 
-    def begin(self, request: EngineRequest, *, uncached_tokens: int, now_ns: int) -> Call:
+    def begin(
+        self, request: EngineRequest, *, uncached_tokens: int, now_ns: int, rank: int = 0
+    ) -> Call:
         """From here on it counts as load."""
         n_emitted = len(request.emitted)
         n_blocks = self._blocks_of(request.n_tokens)
-        call = Call(request, now_ns, uncached_tokens, n_blocks, n_emitted)
+        call = Call(request, now_ns, uncached_tokens, rank, n_blocks, n_emitted)
         if call.key in self._calls:
             raise BrokenInvariant("a call begins twice")
         self._calls[call.key] = call
@@ -226,4 +229,5 @@ def _report(call: Call, heard: Heard) -> PromptReport | None:
         recomputed_tokens=max(0, n_emitted - max(0, cached_tokens - n_prompt)),
         queue_ms=0.0,
         prefill_ms=(call.first_ns - call.submitted_ns) / 1e6,
+        rank=call.rank,
     )

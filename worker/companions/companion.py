@@ -14,13 +14,12 @@ from functools import partial
 
 import numpy as np
 
-from radixroute.events.wire.records import CacheCleared, Event
+from radixroute.events.wire.records import Event
 from radixroute.request.sampling import FinishReason
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.companions.cache.believed import BelievedCache
 from radixroute.worker.companions.cache.follower import EventFollower
-from radixroute.worker.companions.cache.mirror import CacheMirror
 from radixroute.worker.companions.cache.salts import Salts
 from radixroute.worker.companions.calls import Call, Calls, ended
 from radixroute.worker.companions.dialects.dialect import Heard
@@ -28,6 +27,7 @@ from radixroute.worker.companions.health import Vitals
 from radixroute.worker.companions.http_client import EngineHttp
 from radixroute.worker.companions.join.joined import Joined
 from radixroute.worker.companions.join.joining import Joining
+from radixroute.worker.companions.ranks import Ranks
 from radixroute.worker.companions.refusals import finish_already, refusal_of
 from radixroute.worker.companions.sending import Sending
 from radixroute.worker.companions.settings import CompanionSettings
@@ -88,9 +88,7 @@ class Companion:
         self._calls = Calls(1)
         self._sending: Sending | None = None
         self._rendering: Rendering | None = None
-        self._mirror: CacheMirror | None = None
-        self._follower: EventFollower | None = None
-        self._believed: BelievedCache | None = None  # None: the engine tells, or keeps nothing
+        self._ranks: Ranks | None = None
 
     @property
     def pid(self) -> int | None:
@@ -103,9 +101,9 @@ class Companion:
         return None if self._joined is None else self._joined.tokenizer
 
     @property
-    def follower(self) -> EventFollower | None:
+    def followers(self) -> list[EventFollower]:
         """None: the engine sends no events."""
-        return self._follower
+        return [] if self._ranks is None else self._ranks.followers
 
     async def start(self) -> EngineInfo:
         """Waits until the engine is there, and joins it. Raises `JoinRefused` with what to do."""
@@ -114,29 +112,23 @@ class Companion:
             await self._joining.await_engine(self._http)
             joined = self._joined = await self._joining.ask(self._http)
             self._calls = Calls(joined.info.block_size)
-            self._mirror = CacheMirror(joined.scope)
-            if joined.place is not None:
-                self._follower = EventFollower(
-                    joined.place,
-                    joined.scope,
-                    self._salts,
-                    self,
-                    pool_blocks=joined.info.kv_blocks_total,
-                )
-                self._follower.start()
-            joined = self._joined = await self._joining.try_out(
-                self._http, joined, self._mirror, self._follower
-            )
-            if joined.place is None:
-                await self._unfollow()
+            ranks = self._ranks = Ranks(joined, self._salts, self)
+            ranks.start()
+            joined = self._joined = await self._joining.try_out(self._http, joined, ranks.caches)
+            if not joined.places:
+                await ranks.unfollow()
+                self._tick.take()  # nobody has heard of it
+                ranks = self._ranks = Ranks(joined, self._salts, self)
             self._sending = Sending(joined, self._http, self._salts)
             self._rendering = Rendering(joined, self._http)
             if joined.info.is_cache_believed:
-                capacity = self._settings.believed_blocks or joined.info.kv_blocks_total
+                pool = joined.info.kv_blocks_total // len(ranks)
+                capacity = self._settings.believed_blocks or pool
                 lifetime_ns = int(self._settings.believed_s * 1e9)
-                self._believed = BelievedCache(joined.scope, capacity, lifetime_ns, joined.canary)
+                make = partial(BelievedCache, joined.scope, capacity, lifetime_ns, joined.canary)
+                ranks.believe(make)
             watch = Watch(joined, self._http, self._settings, self._vitals, self)
-            watch.follower = self._follower
+            watch.followed = ranks
             reason = await watch.look()  # the first numbers: what later ones are held against
             if reason:
                 raise EngineDead(reason)
@@ -145,12 +137,13 @@ class Companion:
             raise
         self._watch = watch
         watch.start()
+        self._tick.wake()  # what was told of the caches until now
         return joined.info
 
     def submit(self, request: EngineRequest) -> None:
         """Raises `EngineDead`. A refusal comes back through the listener."""
-        joined, sending = self._joined, self._sending
-        if self._is_dead or joined is None or sending is None:
+        joined, sending, ranks = self._joined, self._sending, self._ranks
+        if self._is_dead or joined is None or sending is None or ranks is None:
             raise EngineDead("the engine behind this companion has ended")
         self._calls.acknowledge(request)
         is_running = self._is_running(request)
@@ -167,13 +160,13 @@ class Companion:
         if finish is not None:
             self._tick.output(ended(request, finish))
             return
-        self._send(request, sending)
+        self._send(request, joined, sending, ranks)
 
     def abort(self, request_id: str, attempt: int) -> None:
         """Closes its connection, which is how the engine learns it."""
         call = self._calls.find(request_id, attempt)
         if call is not None:
-            self._believe_end(call, time.monotonic_ns())
+            self._believe(call, None, time.monotonic_ns())
             self._tick.output(self._calls.cancel(call))
             self._rest_if_idle()
 
@@ -212,21 +205,13 @@ class Companion:
             await self._rendering.stop()
         if self._http is not None:
             self._http.close()
-        await self._unfollow()
+        if self._ranks is not None:
+            await self._ranks.unfollow()
 
-    async def _unfollow(self) -> None:
-        """Its events are not believed, whosever they were."""
-        follower, self._follower = self._follower, None
-        if follower is not None:
-            await asyncio.get_running_loop().run_in_executor(None, follower.stop)
-            self.on_cache((CacheCleared(),))
+    # -- RanksListener
 
-    # -- CacheListener
-
-    def on_cache(self, events: Sequence[Event]) -> None:
-        if self._mirror is not None:
-            self._mirror.apply(events)
-        self._tick.events(events)
+    def on_cache(self, events: Sequence[Event], rank: int) -> None:
+        self._tick.events(events, rank)
 
     def on_link_lost(self) -> None:
         self._look_soon()
@@ -240,26 +225,25 @@ class Companion:
     def _is_running(self, request: EngineRequest) -> bool:
         return self._calls.find(request.request_id, request.attempt) is not None
 
-    def _send(self, request: EngineRequest, sending: Sending) -> None:
+    def _send(self, request: EngineRequest, joined: Joined, sending: Sending, ranks: Ranks) -> None:
         now_ns = time.monotonic_ns()
         if not len(self._calls):
             self._meter.busy(now_ns)
             self._vitals.moved(now_ns)
-        cached = 0
-        if self._mirror is not None:
-            cached = self._mirror.cached_tokens(request.prompt, request.scope)
+        at, cached = ranks.choose(request, self._calls, self._vitals.latest)
         n_uncached = request.n_tokens - cached
-        call = self._calls.begin(request, uncached_tokens=n_uncached, now_ns=now_ns)
-        if self._believed is not None and request.verbatim is None:
+        call = self._calls.begin(request, uncached_tokens=n_uncached, now_ns=now_ns, rank=at)
+        hear, rank = partial(self._hear, call), joined.rank_of(at)
+        if request.verbatim is not None:
+            call.exchange, call.relaying = sending.relay(request, hear, rank)
+            return
+        believed = ranks.caches[at].believed
+        if believed is not None:
             tokens = request.prompt
             if len(request.emitted):
                 tokens = np.concatenate((request.prompt, request.emitted))
-            call.belief = self._believed.sent(tokens, request.scope)
-        if request.verbatim is not None:
-            call.exchange, call.relaying = sending.relay(request, partial(self._hear, call))
-            return
-        is_cut = self._follower is not None and self._follower.is_cut
-        call.exchange = sending.send(request, partial(self._hear, call), tells_again=is_cut)
+            call.belief = believed.sent(tokens, request.scope)
+        call.exchange = sending.send(request, hear, tells_again=ranks.is_cut(at), rank=rank)
 
     def _hear(self, call: Call, heard: Heard) -> None:
         now_ns = time.monotonic_ns()
@@ -271,8 +255,8 @@ class Companion:
             return
         if heard.finish in (FinishReason.ABORT, FinishReason.ERROR) and call.exchange is not None:
             call.exchange.cancel()  # whatever it still has to say, nobody hears it
-        if self._believed is not None and call.belief is not None:
-            self._changed(self._believed.took(call.belief, heard, now_ns))
+        if call.belief is not None:
+            self._believe(call, heard, now_ns)
         if heard.passage is not None:
             self._vitals.moved(now_ns)
             if is_first:
@@ -289,13 +273,16 @@ class Companion:
             self._tick.output(output)
         self._rest_if_idle()
 
-    def _believe_end(self, call: Call, now_ns: int) -> None:
-        if self._believed is not None and call.belief is not None:
-            self._changed(self._believed.ended(call.belief, now_ns))
-
-    def _changed(self, events: Sequence[Event]) -> None:
-        if events:
-            self.on_cache(events)
+    def _believe(self, call: Call, heard: Heard | None, now_ns: int) -> None:
+        """None: nothing more is heard of it."""
+        believed = None if self._ranks is None else self._ranks.caches[call.rank].believed
+        if self._ranks is None or believed is None or call.belief is None:
+            return
+        if heard is None:
+            events = believed.ended(call.belief, now_ns)
+        else:
+            events = believed.took(call.belief, heard, now_ns)
+        self._ranks.changed(events, call.rank)
 
     def _refused(self, output: TokenOutput) -> None:
         if output.finish in (FinishReason.STOP, FinishReason.LENGTH):
@@ -309,10 +296,23 @@ class Companion:
 
     def _flush(self) -> None:
         """What came since the loop's last turn, as one step."""
-        if self._is_dead or self._joined is None:
-            return
+        if self._is_dead or self._watch is None:
+            return  # until it has joined nobody knows its ranks
         outputs, events = self._tick.take()
-        step_ms, prefill_tokens, decode_tokens = self._meter.take()
+        # Events first: whoever sees a first token should find its blocks soon after.
+        *others, last = sorted(events) or (0,)
+        for rank in others:
+            self._say(events[rank], rank)
+        self._say(events.get(last, ()), last, outputs, self._meter.take())
+
+    def _say(
+        self,
+        events: tuple[Event, ...],
+        rank: int,
+        outputs: tuple[TokenOutput, ...] = (),
+        timed: tuple[float, int, int] = (0.0, 0, 0),
+    ) -> None:
+        step_ms, prefill_tokens, decode_tokens = timed
         self._n_steps += 1
         self._listener.on_step(
             EngineStep(
@@ -324,6 +324,7 @@ class Companion:
                 decode_tokens=decode_tokens,
                 kv_blocks_used=self._blocks_used(),
                 sessions=self._calls.progress(),
+                rank=rank,
             )
         )
 
@@ -331,20 +332,20 @@ class Companion:
         """Its own number counts pinned blocks alone."""
         total = 0 if self._joined is None else self._joined.info.kv_blocks_total
         pinned = round(self._vitals.latest.kv_usage * total)
-        held = 0 if self._mirror is None else self._mirror.n_blocks
+        held = 0 if self._ranks is None else self._ranks.n_blocks
         return max(pinned, min(held, total) if total else held)
 
     # -- Watched
 
     @property
-    def has_calls(self) -> bool:
-        """It has something to do: what waits for slow clients alone is none."""
-        return self._calls.n_awaited > 0
+    def busy_ranks(self) -> set[int]:
+        """What waits for slow clients alone is nothing to do."""
+        return self._calls.busy_ranks
 
     def on_well(self, *, has_moved: bool) -> None:
         """It was looked at and lives: routers hear how it does."""
-        if self._believed is not None:
-            self._changed(self._believed.expire(time.monotonic_ns()))
+        if self._ranks is not None:
+            self._ranks.expire(time.monotonic_ns())
         if has_moved:
             self._tick.wake()
 

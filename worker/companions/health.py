@@ -4,6 +4,7 @@ Owns what was seen of it: failed looks, the step counter and when it moved, when
 Judges, and leaves asking to `Companion`: no socket, no clock.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +32,7 @@ class Vitals:
     steps: int | None = None
     started_s: float | None = None
     latest: EngineNumbers = field(default_factory=EngineNumbers)
+    _rank_moved_ns: list[int] = field(default_factory=list)  # each rank's last step, of several
 
     def moved(self, now_ns: int) -> None:
         """An output came, or it was idle until now."""
@@ -46,10 +48,10 @@ class Vitals:
             return ""
         return UNWELL if health.status else GONE
 
-    def counted(self, numbers: EngineNumbers, now_ns: int, *, has_calls: bool) -> str:
-        """What its metrics said; why it is dead, or nothing. Of one that counts no steps
-        `must_prove` says when to ask for a proof."""
-        self.latest = numbers
+    def counted(self, numbers: EngineNumbers, now_ns: int, *, busy: Collection[int]) -> str:
+        """What its metrics said; why it is dead, or nothing. `busy`: ranks with requests. Of one
+        that counts no steps `must_prove` says when to ask for a proof."""
+        has_calls, before, self.latest = bool(busy), self.latest, numbers
         if numbers.started_s is not None:
             if self.started_s not in (None, numbers.started_s):
                 return ANOTHER_LIFE
@@ -60,7 +62,20 @@ class Vitals:
             self.moved_ns = now_ns
         self.steps = numbers.steps
         is_still = has_calls and now_ns - self.moved_ns > self.progress_timeout_ns
-        return STUCK if is_still and numbers.steps is not None else ""
+        if self._has_still_rank(before, now_ns, busy) or is_still:
+            return STUCK if numbers.steps is not None else ""
+        return ""
+
+    def _has_still_rank(self, before: EngineNumbers, now_ns: int, busy: Collection[int]) -> bool:
+        """One of several has requests and makes no step, whatever the others do."""
+        ranks = self.latest.ranks
+        if len(ranks) < 2 or len(before.ranks) != len(ranks):
+            self._rank_moved_ns = [now_ns] * len(ranks)
+            return False
+        for rank, (old, new) in enumerate(zip(before.ranks, ranks, strict=True)):
+            if rank not in busy or old.steps != new.steps:
+                self._rank_moved_ns[rank] = now_ns
+        return any(now_ns - moved_ns > self.progress_timeout_ns for moved_ns in self._rank_moved_ns)
 
     def must_prove(self, now_ns: int) -> bool:
         """It has work, counts no steps, and nothing came of it for too long."""

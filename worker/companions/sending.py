@@ -29,13 +29,19 @@ class Sending:
         self._name = secrets.token_hex(8)  # begins the ids of its calls
 
     def send(
-        self, request: EngineRequest, hear: Callable[[Heard], None], *, tells_again: bool
+        self,
+        request: EngineRequest,
+        hear: Callable[[Heard], None],
+        *,
+        tells_again: bool,
+        rank: int | None = None,
     ) -> "UnderWay":
-        """`hear` is called until something with a finish. `tells_again`: see `Dialect.call`."""
+        """`hear` is called until something with a finish. `tells_again`, `rank`: see
+        `Dialect.call`."""
         joined, sampling = self._joined, request.sampling
         dialect = joined.dialect
         call_id, model = self._named(request)
-        ask = dialect.call(request, call_id, model, tells_again=tells_again)
+        ask = dialect.call(request, call_id, model, tells_again=tells_again, rank=rank)
         own = () if sampling.ignore_eos else joined.info.eos_token_ids
         listening = Listening(
             dialect.reader(sampling.logprobs, {*own, *sampling.stop_token_ids}),
@@ -46,14 +52,14 @@ class Sending:
         return UnderWay(self._http, self._http.send(ask, listening), dialect.abort(call_id))
 
     def relay(
-        self, request: EngineRequest, hear: Callable[[Heard], None]
+        self, request: EngineRequest, hear: Callable[[Heard], None], rank: int | None = None
     ) -> tuple["UnderWay", Relaying]:
         """A verbatim one; `hear` as for `send`, with passages. The engine has no id of ours for it:
         its connection says that it is over."""
         dialect = self._joined.dialect
         call_id, model = self._named(request)
         relaying = Relaying(dialect, hear, request.allowance)
-        exchange = self._http.send(dialect.verbatim(request, call_id, model), relaying)
+        exchange = self._http.send(dialect.verbatim(request, call_id, model, rank), relaying)
         relaying.bring(exchange)
         return UnderWay(self._http, exchange, None), relaying
 

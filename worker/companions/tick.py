@@ -29,14 +29,14 @@ class Tick:
         self._flush = flush
         self._is_due = False
         self._outputs: list[TokenOutput] = []
-        self._events: list[Event] = []
+        self._events: dict[int, list[Event]] = {}  # by rank
 
     def output(self, output: TokenOutput) -> None:
         self._outputs.append(output)
         self.wake()
 
-    def events(self, events: Sequence[Event]) -> None:
-        self._events.extend(events)
+    def events(self, events: Sequence[Event], rank: int = 0) -> None:
+        self._events.setdefault(rank, []).extend(events)
         self.wake()
 
     def wake(self) -> None:
@@ -45,9 +45,9 @@ class Tick:
             self._is_due = True
             asyncio.get_running_loop().call_soon(self._run)
 
-    def take(self) -> tuple[tuple[TokenOutput, ...], tuple[Event, ...]]:
-        """Since the last call."""
-        taken = tuple(self._outputs), tuple(self._events)
+    def take(self) -> tuple[tuple[TokenOutput, ...], dict[int, tuple[Event, ...]]]:
+        """Since the last call; events by rank."""
+        taken = tuple(self._outputs), {rank: tuple(one) for rank, one in self._events.items()}
         self._outputs.clear()
         self._events.clear()
         return taken

@@ -5,6 +5,7 @@ Owns the task and its pace; what a look means is `Vitals`'. On the event loop.
 
 import asyncio
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -29,7 +30,8 @@ class Watched(Protocol):
     """Whose engine it is."""
 
     @property
-    def has_calls(self) -> bool: ...
+    def busy_ranks(self) -> Collection[int]:
+        """Those that have something to do; none: it is idle."""
 
     def on_well(self, *, has_moved: bool) -> None:
         """After a look."""
@@ -38,9 +40,10 @@ class Watched(Protocol):
 
 
 class Followed(Protocol):
-    """What is known of an engine's event link."""
+    """What is known of an engine's event links."""
 
-    breaks: int
+    @property
+    def breaks(self) -> int: ...
 
     @property
     def is_alive(self) -> bool: ...
@@ -65,7 +68,7 @@ class Watch:
         self._watched = watched
         self._now = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self.follower: Followed | None = None  # of its events; None: it sends none
+        self.followed: Followed | None = None  # its events; None: it sends none
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._watch())
@@ -82,7 +85,7 @@ class Watch:
 
     async def look(self) -> str:
         """Why it is dead; empty: it lives."""
-        if self.follower is not None and not self.follower.is_alive:
+        if self.followed is not None and not self.followed.is_alive:
             return DEAF
         reason = self._vitals.looked(await self._http.ask(self._dialect.health()))
         if reason or self._vitals.failed:
@@ -92,7 +95,7 @@ class Watch:
             return ""  # the page is all that it is judged by
         numbers = self._dialect.numbers(page.body) if page.is_ok else EngineNumbers()
         now_ns = time.monotonic_ns()
-        reason = self._vitals.counted(numbers, now_ns, has_calls=self._watched.has_calls)
+        reason = self._vitals.counted(numbers, now_ns, busy=self._watched.busy_ranks)
         if not reason and self._may_be_another():
             return ANOTHER_LIFE
         # One that counts no steps is taken to move for as long as it proves it when asked.
@@ -105,7 +108,7 @@ class Watch:
 
     async def _watch(self) -> None:
         while True:
-            delay_s = self._settings.poll_s if self._watched.has_calls else IDLE_POLL_S
+            delay_s = self._settings.poll_s if self._watched.busy_ranks else IDLE_POLL_S
             if self._vitals.failed:
                 delay_s = min(delay_s, LOOK_AGAIN_S)
             with suppress(TimeoutError):
@@ -121,7 +124,7 @@ class Watch:
     def _may_be_another(self) -> bool:
         """Its events went away, and it does not say when it began: nobody knows whether it has what
         it told of."""
-        has_broken = self.follower is not None and self.follower.breaks > 0
+        has_broken = self.followed is not None and self.followed.breaks > 0
         return has_broken and self._vitals.started_s is None
 
     async def _prove(self) -> str:

@@ -84,24 +84,51 @@ class Statement:
     adapters: tuple[str, ...] = ()
     max_model_len: int = 0
     block_size: int = 0
-    kv_blocks: int = 0  # that can hold something
+    kv_blocks: int = 0  # that can hold something, of all ranks
     kv_dtype: str = ""
     places: tuple[EventPlace, ...] = field(default=())
     has_prefix_cache: bool = True
     could_tell_events: bool = True  # of its cache, were it started so
     keeps_salts_apart: bool | None = True  # None: to be tried out
     are_adapters_told: bool = True  # its events tell blocks of an adapter from the model's own
+    ranks: int = 1  # data-parallel, behind this URL
 
 
 @dataclass(frozen=True, slots=True)
-class EngineNumbers:
-    """How an engine does at one moment."""
+class RankNumbers:
+    """How one data-parallel rank does."""
 
     running: int = 0
     waiting: int = 0
     kv_usage: float = 0.0  # share of its blocks that running requests pin
     steps: int | None = None  # it has made; None: it does not say
+
+
+@dataclass(frozen=True, slots=True)
+class EngineNumbers:
+    """How an engine does at one moment: its ranks, by their order, or nothing."""
+
+    ranks: tuple[RankNumbers, ...] = ()
     started_s: float | None = None  # when its process began, Unix time
+
+    @property
+    def running(self) -> int:
+        return sum(rank.running for rank in self.ranks)
+
+    @property
+    def waiting(self) -> int:
+        return sum(rank.waiting for rank in self.ranks)
+
+    @property
+    def kv_usage(self) -> float:
+        """Of all blocks."""
+        return sum(rank.kv_usage for rank in self.ranks) / max(1, len(self.ranks))
+
+    @property
+    def steps(self) -> int | None:
+        """Of all ranks; None: they do not say."""
+        told = [rank.steps for rank in self.ranks if rank.steps is not None]
+        return sum(told) if told else None
 
 
 class AnswerReader(Protocol):
@@ -142,12 +169,20 @@ class Dialect(Protocol):
         """Raises `JoinRefused` where it is no such engine, or shut to us. `host`: where it is."""
 
     def call(
-        self, request: EngineRequest, call_id: str, model: str, *, tells_again: bool = False
+        self,
+        request: EngineRequest,
+        call_id: str,
+        model: str,
+        *,
+        tells_again: bool = False,
+        rank: int | None = None,
     ) -> Ask:
         """A request as the engine takes it; `model`: its name for what is to run. `tells_again`:
-        of the blocks that it finds, too."""
+        of the blocks that it finds, too. `rank`: that is to run it; None: there is one."""
 
-    def verbatim(self, request: EngineRequest, call_id: str, model: str) -> Ask:
+    def verbatim(
+        self, request: EngineRequest, call_id: str, model: str, rank: int | None = None
+    ) -> Ask:
         """A verbatim request, with what of it is ours to set."""
 
     def renders(self, asked: Verbatim, model: str) -> tuple[Ask, ...]:

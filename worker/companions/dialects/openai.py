@@ -20,6 +20,7 @@ from radixroute.worker.companions.dialects.common.completions import (
     CompletionReader,
     of_status,
 )
+from radixroute.worker.companions.dialects.common.headers import headers_of
 from radixroute.worker.companions.dialects.common.models import MODELS, models_of, no_model
 from radixroute.worker.companions.dialects.common.passages import OpenAIPassages
 from radixroute.worker.companions.dialects.dialect import (
@@ -82,7 +83,13 @@ class OpenAiDialect:
         )
 
     def call(
-        self, request: EngineRequest, call_id: str, model: str, *, tells_again: bool = False
+        self,
+        request: EngineRequest,
+        call_id: str,
+        model: str,
+        *,
+        tells_again: bool = False,
+        rank: int | None = None,
     ) -> Ask:
         sampling, n_emitted = request.sampling, len(request.emitted)
         body: dict[str, Any] = {
@@ -103,10 +110,11 @@ class OpenAiDialect:
             body["frequency_penalty"] = sampling.frequency_penalty
         if sampling.logit_bias:
             body["logit_bias"] = {str(token_id): bias for token_id, bias in sampling.logit_bias}
-        headers = (*JSON, ("X-Request-Id", call_id))
-        return Ask("POST", COMPLETIONS, headers, msgspec.json.encode(body))
+        return Ask("POST", COMPLETIONS, headers_of(call_id), msgspec.json.encode(body))
 
-    def verbatim(self, request: EngineRequest, call_id: str, model: str) -> Ask:
+    def verbatim(
+        self, request: EngineRequest, call_id: str, model: str, rank: int | None = None
+    ) -> Ask:
         return verbatim.handed_on(request, call_id, {"model": model})
 
     def renders(self, asked: Verbatim, model: str) -> tuple[Ask, ...]:

@@ -182,7 +182,13 @@ class SglangDialect:
         return facts.statement(answers, host)
 
     def call(
-        self, request: EngineRequest, call_id: str, model: str, *, tells_again: bool = False
+        self,
+        request: EngineRequest,
+        call_id: str,
+        model: str,
+        *,
+        tells_again: bool = False,
+        rank: int | None = None,
     ) -> Ask:
         body: dict[str, Any] = {
             "rid": call_id,
@@ -195,16 +201,21 @@ class SglangDialect:
             body |= {"top_logprobs_num": request.sampling.logprobs}
         if request.scope.lora:
             body["lora_path"] = request.scope.lora
+        if rank is not None:
+            # Its header counts for nothing here; older ones know the second name alone.
+            body |= {"routed_dp_rank": rank, "data_parallel_rank": rank}
         salt = self.salt(request.scope)
         if salt:
             body["cache_salt"] = salt
         return Ask("POST", "/generate", JSON, msgspec.json.encode(body))
 
-    def verbatim(self, request: EngineRequest, call_id: str, model: str) -> Ask:
+    def verbatim(
+        self, request: EngineRequest, call_id: str, model: str, rank: int | None = None
+    ) -> Ask:
         """No `rid`: the body stays as it came, and a closed connection is noticed in the end."""
         scope = request.scope
         set_here = {"model": model, "lora_path": scope.lora, "cache_salt": self.salt(scope)}
-        return verbatim.handed_on(request, call_id, set_here)
+        return verbatim.handed_on(request, call_id, set_here, rank)
 
     def renders(self, asked: Verbatim, model: str) -> tuple[Ask, ...]:
         """It is not known to tell tokens of a chat with tools."""

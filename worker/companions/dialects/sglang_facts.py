@@ -9,13 +9,19 @@ from typing import Final
 import msgspec
 
 from radixroute.worker.companions.dialects.common.models import MODELS, models_of, no_model
-from radixroute.worker.companions.dialects.common.places import connects_to, on_host, reachable
-from radixroute.worker.companions.dialects.common.prometheus import samples, total
+from radixroute.worker.companions.dialects.common.places import (
+    connects_to,
+    of_rank,
+    on_host,
+    reachable,
+)
+from radixroute.worker.companions.dialects.common.prometheus import by_label, samples
 from radixroute.worker.companions.dialects.dialect import (
     Answer,
     Answers,
     EngineNumbers,
     EventPlace,
+    RankNumbers,
     Statement,
 )
 
@@ -60,7 +66,7 @@ class _Info(msgspec.Struct):
     context_length: int | None = None
     page_size: int | None = None
     dp_size: int = 1
-    max_total_num_tokens: int | None = None  # of the pool
+    max_total_num_tokens: int | None = None  # of a rank's pool
     kv_cache_dtype: str | None = None
     disable_radix_cache: bool = False
     kv_events: _Events | None = None
@@ -89,24 +95,28 @@ def statement(answers: Answers, host: str) -> Statement:
         adapters=tuple(model.id for model in models if model.parent is not None),
         max_model_len=base.max_model_len or info.context_length or 0,
         block_size=page,
-        kv_blocks=(info.max_total_num_tokens or 0) // page if page else 0,
+        kv_blocks=info.dp_size * ((info.max_total_num_tokens or 0) // page) if page else 0,
         kv_dtype="" if dtype == "auto" else dtype,
         places=_places(info, config, host),
         has_prefix_cache=not info.disable_radix_cache,
         keeps_salts_apart=None,  # it skips what it does not know, and older ones know no salts
         are_adapters_told=config.format == _NAMES_ADAPTERS,
+        ranks=info.dp_size,
     )
 
 
 def numbers(page: bytes) -> EngineNumbers:
     """It counts no steps, and its page is there only with `--enable-metrics`."""
-    found = samples(page, [_RUNNING, _WAITING, _USAGE])
-    usage = [one.value for one in found[_USAGE]]
-    return EngineNumbers(
-        running=int(total(found[_RUNNING]) or 0),
-        waiting=int(total(found[_WAITING]) or 0),
-        kv_usage=sum(usage) / len(usage) if usage else 0.0,
+    found = by_label(samples(page, [_RUNNING, _WAITING, _USAGE]), "dp_rank")
+    ranks = tuple(
+        RankNumbers(
+            running=int(rank.get(_RUNNING, 0.0)),
+            waiting=int(rank.get(_WAITING, 0.0)),
+            kv_usage=rank.get(_USAGE, 0.0),
+        )
+        for rank in found
     )
+    return EngineNumbers(ranks)
 
 
 def _info(answers: Answers) -> _Info | None:
@@ -146,16 +156,10 @@ def _places(info: _Info, config: _EventsConfig, host: str) -> tuple[EventPlace, 
     return tuple(
         EventPlace(
             rank,
-            _shifted(reachable(config.endpoint, host), rank),
-            _shifted(reachable(config.replay_endpoint or "", host), rank),
+            of_rank(reachable(config.endpoint, host), rank),
+            of_rank(reachable(config.replay_endpoint or "", host), rank),
             config.topic,
             connects_to(config.endpoint),
         )
         for rank in range(info.dp_size)
     )
-
-
-def _shifted(endpoint: str, rank: int) -> str:
-    """The same for a rank: its port follows."""
-    head, colon, port = endpoint.rpartition(":")
-    return f"{head}{colon}{int(port) + rank}" if port.isdecimal() else endpoint

@@ -17,11 +17,11 @@ from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.companions.dialects import vllm_facts as facts
 from radixroute.worker.companions.dialects.common import verbatim
 from radixroute.worker.companions.dialects.common.completions import (
-    JSON,
     SEED_MASK,
     CompletionReader,
     of_status,
 )
+from radixroute.worker.companions.dialects.common.headers import headers_of
 from radixroute.worker.companions.dialects.common.models import MODELS
 from radixroute.worker.companions.dialects.common.passages import OpenAIPassages
 from radixroute.worker.companions.dialects.common.salting import digest_of
@@ -55,7 +55,13 @@ class VllmDialect:
         return facts.statement(answers, host)
 
     def call(
-        self, request: EngineRequest, call_id: str, model: str, *, tells_again: bool = False
+        self,
+        request: EngineRequest,
+        call_id: str,
+        model: str,
+        *,
+        tells_again: bool = False,
+        rank: int | None = None,
     ) -> Ask:
         n_emitted = len(request.emitted)
         prompt = [*request.prompt.tolist(), *request.emitted.tolist()]
@@ -76,13 +82,14 @@ class VllmDialect:
         salt = self.salt(request.scope)
         if salt:
             body["cache_salt"] = salt
-        # Never the client's own id: one that is used twice ends both requests there.
-        headers = (*JSON, ("X-Request-Id", call_id))
+        headers = headers_of(call_id, rank)
         return Ask("POST", "/v1/completions", headers, msgspec.json.encode(body))
 
-    def verbatim(self, request: EngineRequest, call_id: str, model: str) -> Ask:
+    def verbatim(
+        self, request: EngineRequest, call_id: str, model: str, rank: int | None = None
+    ) -> Ask:
         set_here = {"model": model, "cache_salt": self.salt(request.scope)}
-        return verbatim.handed_on(request, call_id, set_here)
+        return verbatim.handed_on(request, call_id, set_here, rank)
 
     def renders(self, asked: Verbatim, model: str) -> tuple[Ask, ...]:
         return verbatim.renders(asked, model)

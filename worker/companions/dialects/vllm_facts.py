@@ -4,12 +4,13 @@ import msgspec
 
 from radixroute.worker.companions.dialects.common.models import MODELS, models_of, no_model
 from radixroute.worker.companions.dialects.common.places import connects_to, reachable
-from radixroute.worker.companions.dialects.common.prometheus import samples, total
+from radixroute.worker.companions.dialects.common.prometheus import by_label, samples, total
 from radixroute.worker.companions.dialects.dialect import (
     Answer,
     Answers,
     EngineNumbers,
     EventPlace,
+    RankNumbers,
     Statement,
 )
 
@@ -24,6 +25,7 @@ _WAITING = "vllm:num_requests_waiting"
 _USAGE = "vllm:kv_cache_usage_perc"
 _STEPS = "vllm:iteration_tokens_total_count"
 _STARTED = "process_start_time_seconds"
+_RANK = "engine"  # label
 
 
 class _Source(msgspec.Struct):
@@ -45,9 +47,10 @@ def statement(answers: Answers, host: str) -> Statement:
     base = next((model for model in models if model.parent is None), None)
     if base is None:
         raise no_model(answers[MODELS], "vllm")
-    cache = samples(answers[METRICS].body, [_CACHE])[_CACHE]
+    found = samples(answers[METRICS].body, [_CACHE, _RUNNING])
+    cache = found[_CACHE]
     labels = cache[0].labels if cache else {}
-    blocks = _number(labels.get("num_gpu_blocks"))
+    ranks = max(1, len(by_label({_RUNNING: found[_RUNNING]}, _RANK)))
     dtype = labels.get("cache_dtype", "")
     return Statement(
         kind="vllm",
@@ -57,10 +60,11 @@ def statement(answers: Answers, host: str) -> Statement:
         adapters=tuple(model.id for model in models if model.parent is not None),
         max_model_len=base.max_model_len or 0,
         block_size=_number(labels.get("block_size")),
-        kv_blocks=max(0, blocks - 1),  # one of them is never used
+        kv_blocks=ranks * max(0, _number(labels.get("num_gpu_blocks")) - 1),  # one is never used
         kv_dtype="" if dtype == "auto" else dtype,
         places=_places(answers[SOURCES], host),
         has_prefix_cache=labels.get("enable_prefix_caching", "True") != "False",
+        ranks=ranks,
     )
 
 
@@ -71,15 +75,17 @@ def is_page(page: bytes) -> bool:
 
 def numbers(page: bytes) -> EngineNumbers:
     found = samples(page, [_RUNNING, _WAITING, _USAGE, _STEPS, _STARTED])
-    steps, started = total(found[_STEPS]), total(found[_STARTED][:1])
-    usage = [one.value for one in found[_USAGE]]
-    return EngineNumbers(
-        running=int(total(found[_RUNNING]) or 0),
-        waiting=int(total(found[_WAITING]) or 0),
-        kv_usage=sum(usage) / len(usage) if usage else 0.0,
-        steps=None if steps is None else int(steps),
-        started_s=started,
+    started = total(found.pop(_STARTED)[:1])
+    ranks = tuple(
+        RankNumbers(
+            running=int(rank.get(_RUNNING, 0.0)),
+            waiting=int(rank.get(_WAITING, 0.0)),
+            kv_usage=rank.get(_USAGE, 0.0),
+            steps=int(rank[_STEPS]) if _STEPS in rank else None,
+        )
+        for rank in by_label(found, _RANK)
     )
+    return EngineNumbers(ranks, started)
 
 
 def _version(answer: Answer) -> str:

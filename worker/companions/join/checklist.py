@@ -12,6 +12,7 @@ from typing import Final
 
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.block_keys import as_tokens
+from radixroute.worker.companions.dialects.common.places import of_rank
 from radixroute.worker.companions.dialects.dialect import EventPlace, Statement
 from radixroute.worker.companions.join.findings import PLACED, Finding, JoinRefused, finding
 from radixroute.worker.companions.settings import CompanionSettings
@@ -56,7 +57,7 @@ def check_statement(statement: Statement, settings: CompanionSettings) -> None:
 
 def statement_findings(statement: Statement, settings: CompanionSettings) -> Iterator[Finding]:
     """All that is wrong with what it says, the first what a join is refused for."""
-    kind, is_told = statement.kind, place_of(statement, settings) is not None
+    kind, is_told = statement.kind, bool(places_of(statement, settings))
     is_believed = not is_told and (settings.allow_no_events or not statement.could_tell_events)
     if not (statement.block_size or settings.block_size or is_believed):
         yield finding("block_size", kind=kind)
@@ -70,11 +71,13 @@ def statement_findings(statement: Statement, settings: CompanionSettings) -> Ite
         yield from _event_findings(statement, settings)
 
 
-def place_of(statement: Statement, settings: CompanionSettings) -> EventPlace | None:
-    """Whose events are followed; None: of no place that tells all and of blocks of some size."""
+def places_of(statement: Statement, settings: CompanionSettings) -> tuple[EventPlace, ...]:
+    """Where events are followed, one place a rank; none: they do not tell all of every rank, or
+    of blocks of some size."""
     places = _places(statement, settings)
     is_clear = statement.are_adapters_told or not statement.adapters
-    return places[0] if len(places) == 1 and is_clear and statement.block_size != 1 else None
+    is_whole = len(places) >= statement.ranks and statement.block_size != 1
+    return places if is_whole and is_clear else ()
 
 
 def block_size_of(statement: Statement, settings: CompanionSettings) -> int:
@@ -92,8 +95,9 @@ def _event_findings(statement: Statement, settings: CompanionSettings) -> Iterat
     if not places:
         yield finding("events", kind=kind)
         return
-    if len(places) > 1:
-        yield finding("ranks", f"{len(places)} ranks", kind=kind)
+    if len(places) < statement.ranks:
+        detail = f"{statement.ranks} ranks, events of {len(places)}"
+        yield finding("ranks", detail, kind=kind)
     if statement.adapters and not statement.are_adapters_told:
         yield finding("adapters", kind=kind)
     if places[0].connects_to:
@@ -109,7 +113,10 @@ def _places(statement: Statement, settings: CompanionSettings) -> tuple[EventPla
     if not statement.could_tell_events:
         return ()
     if settings.events:
-        return (EventPlace(0, settings.events, settings.replay),)
+        return tuple(
+            EventPlace(rank, of_rank(settings.events, rank), of_rank(settings.replay, rank))
+            for rank in range(statement.ranks)
+        )
     return statement.places
 
 

@@ -17,8 +17,6 @@ from radixroute.radix.keys.scope import RequestScope
 from radixroute.request.chat import ChatMessage
 from radixroute.request.errors import RequestError
 from radixroute.request.tokenizer import Tokenizer
-from radixroute.worker.companions.cache.follower import EventFollower
-from radixroute.worker.companions.cache.mirror import CacheMirror
 from radixroute.worker.companions.cache.salts import Salts
 from radixroute.worker.companions.dialects.dialect import Statement
 from radixroute.worker.companions.http_client import EngineHttp
@@ -27,6 +25,7 @@ from radixroute.worker.companions.join.findings import Finding, JoinRefused, fin
 from radixroute.worker.companions.join.joined import Joined
 from radixroute.worker.companions.join.joining import NO_STATUS, Joining
 from radixroute.worker.companions.join.trying_out import PATIENCE, Patience, TryingOut, cached_of
+from radixroute.worker.companions.ranks import Ranks
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.settings import WorkerSettings
 
@@ -88,7 +87,7 @@ async def examine(
 
 
 class _Examiner:
-    """Of one engine. Owns its connections, and the follower while it runs."""
+    """Of one engine. Owns its connections, and what follows its events while it runs."""
 
     def __init__(
         self,
@@ -102,15 +101,14 @@ class _Examiner:
         self._patience = patience
         self._joining = Joining(settings, url, worker, tokenizer)
         self._http: EngineHttp | None = None
-        self._follower: EventFollower | None = None
-        self._mirror: CacheMirror | None = None
+        self._ranks: Ranks | None = None
         self.seen = Examination(self._joining.url)
 
     async def close(self) -> None:
         if self._http is not None:
             self._http.close()
-        if self._follower is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._follower.stop)
+        if self._ranks is not None:
+            await self._ranks.unfollow()
 
     async def run(self, *, sends_prompts: bool) -> None:
         try:
@@ -191,18 +189,13 @@ class _Examiner:
         )
 
     async def _try_out(self, http: EngineHttp, joined: Joined) -> None:
-        if joined.place is not None and not self._settings.allow_no_events:
-            self._follower = EventFollower(
-                joined.place,
-                joined.scope,
-                Salts(),
-                self,
-                pool_blocks=joined.info.kv_blocks_total,
-            )
-            self._follower.start()
+        if self._settings.allow_no_events:
+            joined = replace(joined, places=())
+        ranks = self._ranks = Ranks(joined, Salts(), self)
+        ranks.start()
         self.seen = replace(self.seen, was_tried=True)
         settings = self._settings
-        while (wrong := await self._wrong(http, joined, settings)) is not None:
+        while (wrong := await self._wrong(http, joined, settings, ranks)) is not None:
             self._found(wrong)
             allowed = _ALLOWED_BY.get(wrong.code)
             if allowed is None or getattr(settings, allowed):
@@ -210,21 +203,19 @@ class _Examiner:
             settings = _allowing(settings, allowed)
         if any(one.code == "prefix_caching" for one in self.seen.findings):
             self.seen = replace(self.seen, is_believed=False)  # there is nothing to believe in
-        follower = self._follower
-        if follower is not None and follower.known_from:
-            kept = follower.next_seq - follower.known_from
-            self.seen = replace(self.seen, kept_batches=kept)
+        kept = [one.next_seq - one.known_from for one in ranks.followers if one.known_from]
+        if kept:
+            self.seen = replace(self.seen, kept_batches=min(kept))
         if joined.statement.keeps_salts_apart:  # else salts are refused, or were tried out
             await self._try_salt(http, joined)
 
     async def _wrong(
-        self, http: EngineHttp, joined: Joined, settings: CompanionSettings
+        self, http: EngineHttp, joined: Joined, settings: CompanionSettings, ranks: Ranks
     ) -> Finding | None:
         """The first thing under these settings."""
-        mirror = self._mirror = self._mirror or CacheMirror(joined.scope)
         try:
             trying = TryingOut(settings, http, joined, self._patience)
-            tried = await trying.run(mirror, self._follower)
+            tried = await trying.run(ranks.caches)
         except JoinRefused as error:
             return error.finding
         if not self.seen.findings:
@@ -236,17 +227,17 @@ class _Examiner:
         info = joined.info
         prompt = canary_prompt(info.block_size, info.vocab_size, info.max_model_len)
         trying = TryingOut(self._settings, http, joined, self._patience)
+        rank = joined.rank_of(0)
         for scope in (RequestScope(salt=secrets.token_hex(8)) for _ in range(2)):
-            cached = cached_of(await trying.send_canary(prompt, scope))
+            cached = cached_of(await trying.send_canary(prompt, scope, rank))
             if (cached or 0) >= info.block_size:
                 self._found(finding("salt", kind=joined.statement.kind))
                 return
 
-    # -- CacheListener
+    # -- RanksListener
 
-    def on_cache(self, events: Sequence[Event]) -> None:
-        if self._mirror is not None:
-            self._mirror.apply(events)
+    def on_cache(self, events: Sequence[Event], rank: int) -> None:
+        """Nobody else hears of it."""
 
     def on_link_lost(self) -> None:
         """Nobody serves here: there is nothing to end."""

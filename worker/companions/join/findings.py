@@ -101,8 +101,9 @@ _SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
         "companion.allow_no_events",
     ),
     "ranks": (
-        "it has several data-parallel ranks, and a companion follows one",
-        "start engines with --data-parallel-size 1 and give each its URL, or set "
+        "it has several data-parallel ranks that cannot be told apart",
+        "start a version that tells the events of each rank and takes requests for a rank, or "
+        "engines with --data-parallel-size 1 and give each its URL, or set "
         "companion.allow_no_events",
     ),
     "hangs": (
@@ -159,8 +160,8 @@ _REMEDIES: Final[Mapping[str, Mapping[str, str]]] = {
         "with --tokenizer-path of that folder",
         "cached_tokens": "SGLang 0.4 or later does, or set companion.allow_no_cached_tokens",
         "prefix_caching": "start it without --disable-radix-cache",
-        "ranks": "start engines with --dp-size 1 and give each its URL, or set "
-        "companion.allow_no_events",
+        "ranks": "start a version that takes routed_dp_rank, or engines with --dp-size 1 and give "
+        "each its URL, or set companion.allow_no_events",
         "canary": "look at its log, and ask its /generate for one token",
         "token_ids": "is it a server of language models?",
     },

@@ -21,10 +21,15 @@ class Joined:
     tokenizer: Tokenizer
     statement: Statement
     dialect: Dialect
-    place: EventPlace | None  # of its events; None: they are not followed
+    places: tuple[EventPlace, ...]  # of its events, one a rank; none: they are not followed
+    ranks: tuple[int, ...] = (0,)  # its own numbers of them
     keeps_salts_apart: bool = True
     canary: tuple[int, int] = (0, 0)  # tokens that could have been found again, and that were
     texts: Texts | None = None  # None: it tells ids
+
+    def rank_of(self, at: int) -> int | None:
+        """What a request for this one of its ranks names; None: there is one."""
+        return self.ranks[at] if len(self.ranks) > 1 else None
 
     def refuses(self, request: EngineRequest) -> str:
         """Why it cannot be served truly there, a fixed sentence; empty: it can."""

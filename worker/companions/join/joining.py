@@ -35,11 +35,11 @@ from radixroute.worker.companions.join.checklist import (
     check_statement,
     check_tokens,
     days_near,
-    place_of,
+    places_of,
 )
 from radixroute.worker.companions.join.findings import KEYED, JoinRefused, finding
 from radixroute.worker.companions.join.joined import Joined
-from radixroute.worker.companions.join.trying_out import Followed, Mirrored, TryingOut
+from radixroute.worker.companions.join.trying_out import TriedCache, TryingOut
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.engine.engine import EngineInfo
 from radixroute.worker.engine.inference import engine_scope
@@ -188,23 +188,26 @@ class Joining:
 
     def joined(self, statement: Statement, tokenizer: Tokenizer) -> Joined:
         """What it is as a worker."""
-        info = self._info(statement, tokenizer)
+        places = places_of(statement, self._settings)
+        ranks = tuple(place.rank for place in places) or tuple(range(statement.ranks))
+        info = replace(self._info(statement, tokenizer), ranks=len(ranks))
         return Joined(
             info=info,
             scope=engine_scope(self._worker, info),
             tokenizer=tokenizer,
             statement=statement,
             dialect=self._dialect,
-            place=place_of(statement, self._settings),
+            places=places,
+            ranks=ranks,
             keeps_salts_apart=statement.keeps_salts_apart is True,
         )
 
     async def try_out(
-        self, http: EngineHttp, joined: Joined, mirror: Mirrored, follower: Followed | None
+        self, http: EngineHttp, joined: Joined, caches: Sequence[TriedCache]
     ) -> Joined:
-        """What it is known as once it was tried out."""
+        """What it is known as once it was tried out. `caches`: of its ranks."""
         try:
-            return await TryingOut(self._settings, http, joined).run(mirror, follower)
+            return await TryingOut(self._settings, http, joined).run(caches)
         except JoinRefused as error:
             raise JoinRefused(error.finding, self.url) from error
 

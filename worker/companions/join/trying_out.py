@@ -5,6 +5,7 @@ Owns nothing but what it was given. Canaries are of tokens that nobody ever sent
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -62,8 +63,35 @@ class Mirrored(Protocol):
     def cached_tokens(self, tokens: Any, scope: Any) -> int: ...
 
 
+class TriedCache(Protocol):
+    """One rank's."""
+
+    @property
+    def mirror(self) -> Mirrored: ...
+
+    @property
+    def follower(self) -> Followed | None:
+        """None: its events are not followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """How one rank did."""
+
+    trial: Trial
+    is_told: bool  # by its events
+    is_astray: bool  # it was sent to this rank, and another computed it
+    prompt: Tokens
+
+    @property
+    def canary(self) -> tuple[int, int]:
+        """Tokens that could have been found again, and that were."""
+        return len(self.prompt) - 1, self.trial.second_cached or 0
+
+
 class TryingOut:
-    """One engine's trial: a prompt must be cached, and events must say so."""
+    """One engine's trial: a prompt must be cached by the rank that it was sent to, and events must
+    say so."""
 
     def __init__(
         self,
@@ -78,69 +106,123 @@ class TryingOut:
         self._joined = joined
         self._status = 0  # of the last answer that was no stream
 
-    async def run(self, mirror: Mirrored, follower: Followed | None) -> Joined:
-        """What it is known as now. Raises `JoinRefused`."""
-        joined, kind = self._joined, self._joined.statement.kind
-        if follower is not None:
-            await _until(lambda: follower.is_begun, self._patience.replay_s)
-            if not follower.has_replay and not self._settings.allow_no_replay:
-                is_there = joined.place is not None and joined.place.replay
-                raise JoinRefused(self._of_place("replay_silent" if is_there else "replay"))
-        info = joined.info
-        at_least = BELIEVED_CANARY if follower is None else 0
-        prompt = canary_prompt(info.block_size, info.vocab_size, info.max_model_len, at_least)
-        ends = [await self.send_canary(prompt) for _ in range(2)]
+    async def run(self, caches: Sequence[TriedCache]) -> Joined:
+        """What it is known as now; `caches`: of its ranks. Raises `JoinRefused`."""
+        joined = self._joined
+        for at, cache in enumerate(caches):
+            await self._await_replay(at, cache.follower)
+        tried = [await self._try_rank(at, caches) for at in range(len(caches))]
+        is_told, first = all(one.is_told for one in tried), tried[0]
+        is_astray = any(one.is_astray for one in tried)
+        if joined.statement.keeps_salts_apart is None:
+            is_apart = await self._keeps_salts_apart(first.prompt)
+            joined = replace(joined, keeps_salts_apart=is_apart)
+        texts = None
+        if not first.trial.has_token_ids:
+            loop = asyncio.get_running_loop()
+            texts = await loop.run_in_executor(None, Texts, joined.tokenizer)
+        info = replace(
+            joined.info,
+            is_cache_believed=is_astray or (not is_told and first.trial.has_found),
+            cannot_resume=not first.trial.has_token_ids,
+        )
+        ranks, places = joined.ranks, joined.places
+        if is_astray:  # it chooses among them itself: they are as one
+            ranks, info = ranks[:1], replace(info, ranks=1)
+        if is_astray or not is_told:
+            places = ()
+        return replace(
+            joined, info=info, texts=texts, canary=first.canary, places=places, ranks=ranks
+        )
+
+    async def _await_replay(self, at: int, follower: Followed | None) -> None:
+        """What it still keeps of before."""
+        if follower is None:
+            return
+        await _until(lambda: follower.is_begun, self._patience.replay_s)
+        if not follower.has_replay and not self._settings.allow_no_replay:
+            is_there = at < len(self._joined.places) and self._joined.places[at].replay
+            raise JoinRefused(self._of_place(at, "replay_silent" if is_there else "replay"))
+
+    async def _try_rank(self, at: int, caches: Sequence[TriedCache]) -> _Tried:
+        joined, kind, info = self._joined, self._joined.statement.kind, self._joined.info
+        cache, follower = caches[at], caches[at].follower
+        prompt = self._canary(BELIEVED_CANARY if follower is None else 0)
+        rank = joined.rank_of(at)
+        ends = [await self.send_canary(prompt, rank=rank) for _ in range(2)]
         if not any(ends):
             raise JoinRefused(finding("hangs", f"not in {self._patience.canary_s:g} s", kind=kind))
         trial = _trial(ends, self._status)
-        check_trial(trial, joined.statement, self._settings, info.block_size)
-        is_told = follower is not None and (
-            await self._is_told(mirror, prompt) or await self._is_told_again(mirror, follower)
-        )
-        if joined.statement.keeps_salts_apart is None:
-            salted = await self.send_canary(prompt, _SALTED)
-            last = salted[-1] if salted else Heard()
-            joined = replace(joined, keeps_salts_apart=cached_of(salted) == 0 and _is_whole(last))
-        is_believed = not is_told and trial.has_found
-        texts = None
-        if not trial.has_token_ids:
-            loop = asyncio.get_running_loop()
-            texts = await loop.run_in_executor(None, Texts, joined.tokenizer)
-        info = replace(info, is_cache_believed=is_believed, cannot_resume=not trial.has_token_ids)
-        canary = (len(prompt) - 1, trial.second_cached or 0)
-        place = joined.place if is_told else None
-        return replace(joined, info=info, texts=texts, canary=canary, place=place)
+        is_told = is_astray = False
+        if follower is not None:
+            is_told = await self._is_told([one.mirror for one in caches], prompt)
+        if len(caches) > 1:
+            is_astray = await self._went_astray(at, caches, prompt, trial)
+        if not is_astray:
+            check_trial(trial, joined.statement, self._settings, info.block_size)
+        if follower is not None and not is_astray:
+            is_told = is_told and self._is_held(cache.mirror, prompt)
+            is_told = is_told or await self._is_told_again(at, cache.mirror, follower)
+        return _Tried(trial, is_told, is_astray, prompt)
 
-    async def _is_told(self, mirror: Mirrored, prompt: Tokens) -> bool:
-        """By the engine's events, before long."""
+    async def _went_astray(
+        self, at: int, caches: Sequence[TriedCache], prompt: Tokens, trial: Trial
+    ) -> bool:
+        """Whether another rank computed it. Where nobody tells, one that was not found again."""
+        others = [one.mirror for other, one in enumerate(caches) if other != at]
+        is_lost = trial.has_ended and not trial.has_found
+        if caches[at].follower is None:
+            return is_lost
+        is_astray = any(self._is_held(one, prompt) for one in others)
+        if is_lost and not is_astray:
+            is_astray = await self._is_told(others, prompt)
+        if is_astray and not self._settings.allow_no_events:
+            detail = f"a prompt for rank {self._joined.ranks[at]} was computed by another"
+            raise JoinRefused(finding("ranks", detail, kind=self._joined.statement.kind))
+        return is_astray
+
+    async def _keeps_salts_apart(self, prompt: Tokens) -> bool:
+        """Whether what is cached without a salt serves no salted one."""
+        salted = await self.send_canary(prompt, _SALTED, rank=self._joined.rank_of(0))
+        return cached_of(salted) == 0 and _is_whole(salted[-1] if salted else Heard())
+
+    def _canary(self, at_least: int = 0) -> Tokens:
+        info = self._joined.info
+        return canary_prompt(info.block_size, info.vocab_size, info.max_model_len, at_least)
+
+    def _is_held(self, mirror: Mirrored, prompt: Tokens) -> bool:
         size = self._joined.info.block_size
-        wanted = (len(prompt) - 1) // size * size
-        return await _until(
-            lambda: mirror.cached_tokens(prompt, UNSCOPED) >= wanted, self._patience.heard_s
-        )
+        return mirror.cached_tokens(prompt, UNSCOPED) >= (len(prompt) - 1) // size * size
 
-    async def _is_told_again(self, mirror: Mirrored, follower: Followed) -> bool:
+    async def _is_told(self, mirrors: Sequence[Mirrored], prompt: Tokens) -> bool:
+        """By the events of one of them, before long."""
+        told = self._patience.heard_s
+        return await _until(lambda: any(self._is_held(one, prompt) for one in mirrors), told)
+
+    async def _is_told_again(self, at: int, mirror: Mirrored, follower: Followed) -> bool:
         """Where what was missed cannot be told again, all is forgotten once: the canary as well.
         False: whatever its events tell, they are not believed."""
-        info = self._joined.info
-        prompt = canary_prompt(info.block_size, info.vocab_size, info.max_model_len)
+        prompt = self._canary()
         if follower.is_cut:
-            await self.send_canary(prompt)
-        is_told = follower.is_cut and await self._is_told(mirror, prompt)
+            await self.send_canary(prompt, rank=self._joined.rank_of(at))
+        is_told = follower.is_cut and await self._is_told([mirror], prompt)
         if not is_told and not self._settings.allow_no_events:
             code = "events_differ" if follower.batches else "events_silent"
-            raise JoinRefused(self._of_place(code))
+            raise JoinRefused(self._of_place(at, code))
         return is_told
 
-    def _of_place(self, code: str) -> Finding:
+    def _of_place(self, at: int, code: str) -> Finding:
         """What is wrong with where its events are said to be, by the engine or by settings."""
-        place, settings = self._joined.place, self._settings
+        places, settings = self._joined.places, self._settings
         kind = PLACED if settings.events else self._joined.statement.kind
-        if place is None:
+        if at >= len(places):
             return finding(code, kind=kind)
-        return finding(code, place.replay if code.startswith("replay") else place.events, kind=kind)
+        where = places[at].replay if code.startswith("replay") else places[at].events
+        return finding(code, where, kind=kind)
 
-    async def send_canary(self, prompt: Tokens, scope: RequestScope = UNSCOPED) -> list[Heard]:
+    async def send_canary(
+        self, prompt: Tokens, scope: RequestScope = UNSCOPED, rank: int | None = None
+    ) -> list[Heard]:
         """One token after this prompt: all that was heard, in some time."""
         sampling = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True)
         call_id = f"rr-canary-{time.monotonic_ns():x}"
@@ -159,7 +241,7 @@ class TryingOut:
             self._status = status
             return dialect.refusal(status, body)
 
-        ask = dialect.call(request, call_id, self._joined.statement.model)
+        ask = dialect.call(request, call_id, self._joined.statement.model, rank=rank)
         exchange = self._http.send(ask, Listening(dialect.reader(), refusal, hear))
         try:
             with suppress(TimeoutError):

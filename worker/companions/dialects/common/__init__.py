@@ -1,6 +1,7 @@
 """What several dialects share, as bytes and values; pure. Knows no dialect by name.
 
 completions.py  the stream of /v1/completions, read, and what its errors mean
+headers.py      headers of requests on their way there
 verbatim.py     requests as clients wrote them, and what tells their tokens
 passages.py     what an answer that goes by as it is says of itself
 models.py       what is served: /v1/models

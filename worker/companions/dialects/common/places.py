@@ -18,6 +18,12 @@ def connects_to(endpoint: str) -> str:
     return "" if is_bound else endpoint
 
 
+def of_rank(endpoint: str, rank: int) -> str:
+    """The same of another rank than the first: its port follows."""
+    head, colon, port = endpoint.rpartition(":")
+    return f"{head}{colon}{int(port) + rank}" if port.isdecimal() else endpoint
+
+
 def reachable(endpoint: str, host: str) -> str:
     """The same of an endpoint as it is bound; what is no such address stays as it is."""
     scheme, _, rest = endpoint.partition("://")

@@ -34,6 +34,18 @@ def samples(page: bytes, names: Collection[str]) -> dict[str, list[Sample]]:
     return found
 
 
+def by_label(found: Mapping[str, list[Sample]], label: str) -> list[dict[str, float]]:
+    """Values by name, one record for each value of the label, in the order of numbers. Of several
+    samples of one name the first counts."""
+    records: dict[int, dict[str, float]] = {}
+    for name, listed in found.items():
+        for one in listed:
+            value = one.labels.get(label, "0")
+            number = int(value) if value.isascii() and value.isdecimal() else 0
+            records.setdefault(number, {}).setdefault(name, one.value)
+    return [records[number] for number in sorted(records)]
+
+
 def total(of: list[Sample]) -> float | None:
     """Over all labels; None: no sample."""
     return sum(one.value for one in of) if of else None

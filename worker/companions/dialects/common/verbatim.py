@@ -9,6 +9,7 @@ from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.verbatim.bodies import body_of, fields_of
 from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.companions.dialects.common.completions import JSON
+from radixroute.worker.companions.dialects.common.headers import headers_of
 from radixroute.worker.companions.dialects.dialect import Answer, Ask
 from radixroute.worker.engine.engine import EngineRequest
 
@@ -24,13 +25,14 @@ class _Rendered(msgspec.Struct):
     tokens: list[int] | None = None  # of `/tokenize`
 
 
-def handed_on(request: EngineRequest, call_id: str, set_here: Mapping[str, str]) -> Ask:
+def handed_on(
+    request: EngineRequest, call_id: str, set_here: Mapping[str, str], rank: int | None = None
+) -> Ask:
     """To the path that it came to. `set_here`: what of it is ours to set; empty values are not."""
     asked = request.verbatim
     if asked is None:
         raise BrokenInvariant("a request that is not verbatim")
-    headers = (*JSON, ("X-Request-Id", call_id))
-    return Ask("POST", asked.path, headers, _with(asked.body, set_here))
+    return Ask("POST", asked.path, headers_of(call_id, rank), _with(asked.body, set_here))
 
 
 def renders(asked: Verbatim, model: str) -> tuple[Ask, ...]:

@@ -2106,6 +2106,7 @@ class GetInfoResponse(_message.Message):
     CANNOT_RESUME_FIELD_NUMBER: _builtins.int
     TAKES_VERBATIM_FIELD_NUMBER: _builtins.int
     CACHE_IS_BELIEVED_FIELD_NUMBER: _builtins.int
+    PROCESS_FIELD_NUMBER: _builtins.int
     api_version: _builtins.int
     version: _builtins.str
     """of the package"""
@@ -2156,6 +2157,8 @@ class GetInfoResponse(_message.Message):
     """it answers requests as clients wrote them (`VerbatimRequest`)"""
     cache_is_believed: _builtins.bool
     """its engine tells nothing of its cache: events are what its companion believes"""
+    process: _builtins.str
+    """of one life of the process that serves it; workers that name the same one die together"""
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -2200,10 +2203,11 @@ class GetInfoResponse(_message.Message):
         cannot_resume: _builtins.bool = ...,
         takes_verbatim: _builtins.bool = ...,
         cache_is_believed: _builtins.bool = ...,
+        process: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "api_version", b"api_version", "block_size", b"block_size", "cache_is_believed", b"cache_is_believed", "cannot_resume", b"cannot_resume", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "engine_kind", b"engine_kind", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "max_waiting", b"max_waiting", "metrics_address", b"metrics_address", "model", b"model", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "resent_is_prompt", b"resent_is_prompt", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "session_endpoint", b"session_endpoint", "takes_verbatim", b"takes_verbatim", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "api_version", b"api_version", "block_size", b"block_size", "cache_is_believed", b"cache_is_believed", "cannot_resume", b"cannot_resume", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "engine_kind", b"engine_kind", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "max_waiting", b"max_waiting", "metrics_address", b"metrics_address", "model", b"model", "process", b"process", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "resent_is_prompt", b"resent_is_prompt", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "session_endpoint", b"session_endpoint", "takes_verbatim", b"takes_verbatim", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -107,12 +107,15 @@ class Dispatcher:
         self._booker.wait(request, now_ns)
         return []
 
-    def lose_session(self, request: Request, member: Member, now_ns: int) -> list[Action]:
-        """Its attempt there is over without a finish: elsewhere, or a clean end."""
+    def lose_session(
+        self, request: Request, member: Member, now_ns: int, *, process: str = ""
+    ) -> list[Action]:
+        """Its attempt there is over without a finish: elsewhere, or a clean end. `process`: see
+        `Request.died_with`."""
         self._booker.settle(request.booking, request.spec.policy)
         self._state.idle.lost(member.spec.worker_id)
         request.excluded.add((member.spec.worker_id, member.epoch))
-        request.died_with(now_ns)
+        request.died_with(now_ns, process)
         finish = request.implied_finish(self._state.serving.eos_token_ids)
         if finish is not None:
             self._state.counters.add(Count.FINISHES_SYNTHESISED)

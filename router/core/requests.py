@@ -25,6 +25,9 @@ from radixroute.router.workers.load import BookingId
 # Ends without output.
 GIVEN_UP = (FinishReason.ABORT, FinishReason.ERROR, FinishReason.FULL, FinishReason.INVALID)
 DEATH_MEMORY_NS = 600_000_000_000
+# Sessions of a process that ends break together; an engine that a request kills takes it longer to
+# be taken up, and to die.
+ONE_DEATH_NS: Final = 1_000_000_000
 # Attempts count from here after each resume by a client: no router knows how many the last one
 # made, and workers end lower ones.
 ATTEMPTS_A_RESUME: Final = 1 << 16
@@ -54,6 +57,7 @@ class Request:
     # (worker, epoch) whose session broke under it.
     excluded: set[tuple[WorkerId, str]] = field(default_factory=set)
     deaths_ns: list[int] = field(default_factory=list)  # of workers that had it, the last ones
+    died_in: dict[str, int] = field(default_factory=dict)  # process -> when, in ns
     waiting_since_ns: int = 0
     draw: int | None = None  # random bits for ties
     expected_ms: float = 0.0  # dispatch to first token, if it is alone there; 0: not known
@@ -90,8 +94,15 @@ class Request:
         """Who takes it now goes on with output of another, made by these; None: there is none."""
         return self.spec.sampling if self.emitted else None
 
-    def died_with(self, now_ns: int) -> None:
-        """A worker died with it. Deaths long ago say nothing about it."""
+    def died_with(self, now_ns: int, process: str = "") -> None:
+        """A worker died with it. Deaths long ago say nothing about it. `process`: where it ran; one
+        that ends takes all its workers along at once, which is one death however many of them had
+        it. Empty: it does not matter."""
+        if process:
+            began_ns = self.died_in.get(process)
+            if began_ns is not None and now_ns - began_ns < ONE_DEATH_NS:
+                return
+            self.died_in[process] = now_ns
         self.deaths_ns = [at_ns for at_ns in self.deaths_ns if now_ns - at_ns < DEATH_MEMORY_NS]
         self.deaths_ns.append(now_ns)
 

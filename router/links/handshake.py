@@ -157,6 +157,7 @@ def worker_facts(info: pb.GetInfoResponse, spec: MemberSpec) -> WorkerFacts:
         max_num_seqs=info.max_num_seqs,
         max_waiting=info.max_waiting,
         ranks=max(1, info.ranks),
+        process=info.process,
         compat=_compat(info),
         metrics_address=info.metrics_address,
         adapters=frozenset(info.adapters),

@@ -129,6 +129,7 @@ class WorkerFacts:
     max_num_seqs: int = 0  # requests that run at once; 0: not known
     max_waiting: int = 0  # requests that its own queue takes beside them; 0: not known
     ranks: int = 1  # event streams
+    process: str = ""  # that its server runs in, by a name of its life; empty: it does not say
     compat: Endpoints | None = None  # events in vLLM's form, for other routers
     metrics_address: str = ""  # of its page; empty: none
     adapters: frozenset[str] = frozenset()  # that it serves beside the model as it is

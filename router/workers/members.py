@@ -84,6 +84,7 @@ class Member:
     is_full: bool = False  # it sent a request back; until it is heard of again
     ejected_until_ns: int = 0  # its breaker is open; 0: closed
     ranks: int = 1  # event streams
+    process: str = ""  # that its server runs in; empty: it does not say
     compat: Endpoints | None = None  # where it also sends events in vLLM's form; for display only
     metrics_address: str = ""  # of its page, for display only; empty: none
     adapters: frozenset[str] | None = None  # that it serves, or did in its last life; None: unsaid
@@ -252,6 +253,7 @@ class Members:
         """What the worker said of itself when its session opened."""
         member.epoch = facts.epoch
         member.ranks = facts.ranks
+        member.process = facts.process
         member.adapters = facts.adapters
         member.resent_is_prompt = facts.resent_is_prompt
         member.cannot_resume = facts.cannot_resume

@@ -114,6 +114,20 @@ def test_two_deaths_end_a_request_cleanly():
     assert world.core._state.counters[Count.DEATHS_EXHAUSTED] == 1
 
 
+def test_workers_of_one_process_that_ends_are_one_death():
+    world = World("a", "b", "c", "d")
+    for member in world.core._state.members:
+        member.process = "p"
+    client = world.submit(request("r", n=9))
+    for _ in range(3):  # the next takes it before its own end is known
+        world.kill(next(w for w in "abcd" if world.on(w)))
+    assert client.end is None
+    (last,) = (w for w in "abcd" if world.on(w))
+    world.now_ns += 2 * S  # the process lives: it was what runs there that died
+    world.kill(last)
+    assert client.end is Failure.TOO_MANY_DEATHS
+
+
 def test_a_session_that_was_lost_is_avoided_while_others_can_serve():
     world = World("a", "b")
     world.submit(request("r", n=9))

@@ -1,6 +1,8 @@
 """What a worker says of itself when a router joins it: its answer to `GetInfo`. Pure."""
 
+import secrets
 from dataclasses import dataclass
+from typing import Final
 
 from radixroute import __version__
 from radixroute.events.wire.control import Endpoints
@@ -12,6 +14,9 @@ from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.engine.engine import EngineInfo
 from radixroute.worker.engine.inference import engine_scope
 from radixroute.worker.settings import WorkerSettings
+
+# Of this process, whose workers end with it. Never its number, which another one has later.
+_PROCESS: Final = secrets.token_hex(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +68,5 @@ def describe(
         cannot_resume=info.cannot_resume,
         takes_verbatim=info.takes_verbatim,
         cache_is_believed=info.is_cache_believed,
+        process=_PROCESS,
     )

@@ -149,6 +149,9 @@ class Membership:
         for booking in self._state.loads.booked(worker_id):
             request = self._state.requests.get(booking.request_id)
             if request is not None:
-                actions += self._dispatcher.lose_session(request, member, now_ns)
+                # Nobody is left to say that the engine gave it up: the process may be what ended.
+                actions += self._dispatcher.lose_session(
+                    request, member, now_ns, process=member.process
+                )
         self._state.loads.forget_worker(worker_id)
         return actions

@@ -13,7 +13,7 @@ the same way.
 A *session* here is always a worker session: one stream between a router and this worker.
 
 Imports point one way: `companion_process` > `service` > `api` | `process` | `model` |
-`companions` > `engine` > `settings` > `errors`.
+`companions` > `engine` > `settings` | `fingerprint` > `errors`.
 The engine process alone brings `model` in, by the name of its runner.
 
     api/          the gRPC server, and which caller gets which output
@@ -23,6 +23,7 @@ The engine process alone brings `model` in, by the name of its runner.
     companion_process/   several of them in a process of their own
     model/        weights, GGUF files, attention and sampling in torch
     service.py    one worker, whole: starts and stops the parts and routes between them
+    fingerprint.py       of a model: its configuration and weights
     settings.py   settings of one worker, with their defaults and units
     errors.py     errors, cut by what their reader can do about them
 """

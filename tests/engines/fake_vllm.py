@@ -15,6 +15,7 @@ class FakeVllm(FakeEngine):
     def may_have(self) -> None:
         self.says_block_size = self.keeps_salts = True
         self.hwm = 100_000
+        self.root = f"/models/{MODEL}"
         self.says_ranks = True  # where the events of each are
 
     def kill_core(self) -> None:
@@ -29,7 +30,7 @@ class FakeVllm(FakeEngine):
         routes = {
             "/health": lambda: Reply(503 if self.core_is_dead else 200, b""),
             "/version": lambda: Reply(200, {"version": "0.32.0"}),
-            "/v1/models": lambda: self.models("vllm", root=f"/models/{MODEL}"),
+            "/v1/models": lambda: self.models("vllm", root=self.root),
             "/metrics": lambda: Reply(200, self._metrics().encode()),
             "/kv_event_sources": lambda: Reply(200, self._sources()),
             "/tokenize": lambda: (

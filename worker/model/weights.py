@@ -4,13 +4,13 @@ Owns reading safetensors (one file or sharded). Never guesses: a missing, missha
 is an error that names the file. Called by the runner's start only. Needs torch and safetensors.
 """
 
-import hashlib
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from radixroute.worker.errors import ModelError
+from radixroute.worker.fingerprint import whole
 from radixroute.worker.model.fields import read_fields
 
 INDEX = "model.safetensors.index.json"
@@ -99,12 +99,7 @@ def fingerprint(folder: Path) -> str:
 
     Two folders that differ in one weight must not share block keys, so nothing is sampled.
     """
-    state = hashlib.blake2b(digest_size=16)
-    for path in (folder / "config.json", *weight_files(folder)):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "blake2b")
-        state.update(path.name.encode() + b"\0" + content.digest())
-    return state.hexdigest()
+    return whole(folder / "config.json", weight_files(folder))
 
 
 def _opened(path: Path) -> safe_open:

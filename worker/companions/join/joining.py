@@ -6,13 +6,12 @@ Owns no state but what it was given; the questions are the dialect's, the judgem
 
 import asyncio
 import datetime
-import hashlib
 import json
 import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 from radixroute.events.warm import warm
@@ -40,6 +39,7 @@ from radixroute.worker.companions.join.checklist import (
 from radixroute.worker.companions.join.findings import KEYED, JoinRefused, finding
 from radixroute.worker.companions.join.joined import Joined
 from radixroute.worker.companions.join.trying_out import TriedCache, TryingOut
+from radixroute.worker.companions.join.weights import fingerprint_of
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.engine.engine import EngineInfo
 from radixroute.worker.engine.inference import engine_scope
@@ -47,7 +47,6 @@ from radixroute.worker.settings import WorkerSettings
 
 _ASK_AGAIN_S: Final = 0.25
 _COUNT_S: Final = 60.0  # the first step of an engine may compile
-_FINGERPRINT_BYTES: Final = 16
 NO_STATUS: Final = (0, 502, 503, 504)  # of a server that is not there yet, or not up
 
 
@@ -159,10 +158,20 @@ class Joining:
             check_statement(statement, self._settings)
             tokenizer = await self.load_tokenizer(statement)
             await self.compare_tokens(http, tokenizer, statement)
-            await asyncio.get_running_loop().run_in_executor(None, warm)
+            loop = asyncio.get_running_loop()
+            fingerprint, _ = await asyncio.gather(
+                loop.run_in_executor(None, self._fingerprint, statement, tokenizer),
+                loop.run_in_executor(None, warm),
+            )
         except JoinRefused as error:
             raise JoinRefused(error.finding, self.url) from error
-        return self.joined(statement, tokenizer)
+        return self.joined(statement, tokenizer, fingerprint)
+
+    def _fingerprint(self, statement: Statement, tokenizer: Tokenizer) -> str:
+        """Of the model, as settings have it, or as its files are."""
+        settings = self._settings
+        given = settings.model or self._worker.model
+        return settings.fingerprint or fingerprint_of(statement, given, tokenizer)
 
     async def statement(self, http: EngineHttp) -> Statement:
         """What it says it is."""
@@ -186,11 +195,13 @@ class Joining:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(None, self._load_tokenizer, statement)
 
-    def joined(self, statement: Statement, tokenizer: Tokenizer) -> Joined:
-        """What it is as a worker."""
+    def joined(self, statement: Statement, tokenizer: Tokenizer, fingerprint: str = "") -> Joined:
+        """What it is as a worker. `fingerprint`: of its model."""
         places = places_of(statement, self._settings)
         ranks = tuple(place.rank for place in places) or tuple(range(statement.ranks))
-        info = replace(self._info(statement, tokenizer), ranks=len(ranks))
+        info = replace(
+            self._info(statement, tokenizer), ranks=len(ranks), model_fingerprint=fingerprint
+        )
         return Joined(
             info=info,
             scope=engine_scope(self._worker, info),
@@ -271,7 +282,7 @@ class Joining:
             max_model_len=settings.max_model_len or statement.max_model_len,
             vocab_size=vocab_size if isinstance(vocab_size, int) else tokenizer.vocab_size,
             eos_token_ids=tokenizer.eos_token_ids,
-            model_fingerprint=settings.fingerprint or _fingerprint(statement, tokenizer),
+            model_fingerprint="",
             dtype=dtype,
             device=statement.kind,
             kv_blocks_total=settings.kv_blocks or pool // block_size_of(statement, settings),
@@ -300,12 +311,3 @@ def _config_of(tokenizer: Tokenizer) -> dict[str, Any]:
     except ValueError:
         return {}
     return config if isinstance(config, dict) else {}
-
-
-def _fingerprint(statement: Statement, tokenizer: Tokenizer) -> str:
-    """Of the model's name and files; its weights are read by nobody here."""
-    digest = hashlib.blake2b(digest_size=_FINGERPRINT_BYTES, person=b"rr-named-model")
-    name = PurePosixPath(statement.root or statement.model).name
-    for part in (name.encode(), tokenizer.fingerprint.encode()):
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()

@@ -42,6 +42,7 @@ class FakeChats:
         self.scripted: list[Scripted] = []  # the next answers
         self.renders = ""  # at `/render`, or at `/tokenize`
         self.rendered: list[bytes] = []
+        self.takes_apart = False  # --reasoning-parser
         self.takes_ids = False  # of completions: else they are texts
 
     def prompt_of(self, body: dict[str, Any]) -> list[int]:
@@ -139,6 +140,8 @@ class FakeChats:
             token, finish = said
             text += f" {token}"
         message: dict[str, Any] = {"role": "assistant", "content": text}
+        if self.takes_apart:
+            message = {"role": "assistant", "content": None, "reasoning": text}
         if body.get("tools"):
             message = {"role": "assistant", "content": None, "tool_calls": [_call(body, text)]}
         choice = {"index": 0, "message": message, "finish_reason": _ended(body, finish)}

@@ -32,6 +32,7 @@ class FakeEngine:
         self.max_num_seqs, self.max_queued = 64, 1 << 30
         self.max_model_len = 1024
         self.dp_size = 1
+        self.frees_cancelled = True  # once its client has closed the connection
         self.takes_ranks = True  # else a request for a rank goes where others go
         self.adapters: tuple[str, ...] = ()
         self.api_key = ""
@@ -235,7 +236,8 @@ class FakeEngine:
 
     def gone(self, run: Run) -> None:
         """Its client closed the connection, or the answer is over."""
-        self.abort(run)
+        if self.frees_cancelled:
+            self.abort(run)
 
     def abort(self, run: Run) -> None:
         self.n_aborted += run in self._waiting or run in self._running

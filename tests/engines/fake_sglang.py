@@ -77,6 +77,7 @@ class FakeSglang(FakeEngine):
         self.has_new_info = True  # /server_info, not only /get_server_info
         self.says_events = True  # there
         self.knows_salts = True
+        self.reasoning_parser = ""
         self.names_adapters = False  # "format":"dynamo"
         self.error_text = ""  # of an error in a stream that has no code
         self.n_proofs = 0
@@ -151,6 +152,7 @@ class FakeSglang(FakeEngine):
             "context_length": None,
             "dp_size": self.dp_size,
             "kv_cache_dtype": "auto",
+            "reasoning_parser": self.reasoning_parser or None,
             "disable_radix_cache": not self.has_prefix_cache,
             "kv_events_config": config if self.events else None,
             "kv_events": events if self.events and self.says_events else None,
@@ -161,7 +163,7 @@ class FakeSglang(FakeEngine):
 
     def _abort(self, rid: str) -> Reply:
         for known, run in list(self._by_rid.items()):
-            if known.startswith(rid):  # as its scheduler matches them
+            if known.startswith(rid) and self.frees_cancelled:  # as its scheduler matches them
                 self.abort(run)
         return Reply(200, b"")
 

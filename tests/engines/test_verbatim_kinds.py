@@ -71,4 +71,4 @@ async def test_a_believed_cache_learns_nothing_of_them_and_nobody_is_judged():
         assert companion._ranks.caches[0].believed.n_blocks == 0
         plain = {name: known[name] for name in ("prompt", "max_tokens")}
         assert (await ask(made.router, COMPLETIONS, plain)).status == 200
-        assert companion._believed.n_blocks >= 10
+        assert companion._ranks.caches[0].believed.n_blocks >= 10

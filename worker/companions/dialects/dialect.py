@@ -92,6 +92,7 @@ class Statement:
     keeps_salts_apart: bool | None = True  # None: to be tried out
     are_adapters_told: bool = True  # its events tell blocks of an adapter from the model's own
     ranks: int = 1  # data-parallel, behind this URL
+    reasoning_parser: str = ""  # that takes chats apart; empty: none, or it does not say
 
 
 @dataclass(frozen=True, slots=True)

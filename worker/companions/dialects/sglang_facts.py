@@ -69,6 +69,7 @@ class _Info(msgspec.Struct):
     max_total_num_tokens: int | None = None  # of a rank's pool
     kv_cache_dtype: str | None = None
     disable_radix_cache: bool = False
+    reasoning_parser: str | None = None
     kv_events: _Events | None = None
     kv_events_config: str | None = None
 
@@ -102,6 +103,7 @@ def statement(answers: Answers, host: str) -> Statement:
         keeps_salts_apart=None,  # it skips what it does not know, and older ones know no salts
         are_adapters_told=config.format == _NAMES_ADAPTERS,
         ranks=info.dp_size,
+        reasoning_parser=info.reasoning_parser or "",
     )
 
 

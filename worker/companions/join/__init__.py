@@ -3,6 +3,7 @@
 joining.py      `Joining`: asks what it is, and says what worker it makes
 trying_out.py   `TryingOut`: canaries, and what became of them
 joined.py       `Joined`: one that passed
+notices.py      what it may join in spite of: requests that run on, reasoning taken apart
 weights.py      the fingerprint of its model, by the files that are here
 checklist.py    the checks, in order: each looks at what was said, and finds or does not
 findings.py     codes and sentences of what is found, each with the flag that mends it

@@ -24,6 +24,7 @@ from radixroute.worker.companions.join.checklist import CHATS, canary_prompt, st
 from radixroute.worker.companions.join.findings import Finding, JoinRefused, finding
 from radixroute.worker.companions.join.joined import Joined
 from radixroute.worker.companions.join.joining import NO_STATUS, Joining
+from radixroute.worker.companions.join.notices import Noticing
 from radixroute.worker.companions.join.trying_out import PATIENCE, Patience, TryingOut, cached_of
 from radixroute.worker.companions.ranks import Ranks
 from radixroute.worker.companions.settings import CompanionSettings
@@ -52,6 +53,7 @@ class Examination:
 
     url: str
     findings: tuple[Finding, ...] = ()
+    notices: tuple[Finding, ...] = ()  # what it would join in spite of
     statement: Statement | None = None
     tokenizer: str = ""  # fingerprint of the one that it was compared with
     has_template_here: bool | None = None  # that takes a chat
@@ -208,6 +210,8 @@ class _Examiner:
             self.seen = replace(self.seen, kept_batches=min(kept))
         if joined.statement.keeps_salts_apart:  # else salts are refused, or were tried out
             await self._try_salt(http, joined)
+        notices = await Noticing(http, joined).look(sends_chats=True)
+        self.seen = replace(self.seen, notices=tuple(notices))
 
     async def _wrong(
         self, http: EngineHttp, joined: Joined, settings: CompanionSettings, ranks: Ranks

@@ -120,6 +120,16 @@ _SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
         "companions need a server that does",
     ),
     "token_ids": ("it returns no token ids", "vLLM 0.10.2 or later does"),
+    "cancel": (
+        "a request goes on running there when its connection is closed",
+        "take away what stands between: a proxy must close its side when its client leaves",
+    ),
+    "reasoning": (
+        "it takes what a model thinks out of what it says in chats, and chats that reach it as "
+        "token ids it does not",
+        "clients that want it apart send a field that only the engine knows, such as "
+        "include_reasoning: then the chat goes there as they wrote it",
+    ),
     "salt": (
         "requests with different cache salts share its blocks",
         "start a version that takes cache_salt: until then cache_salt and tenants keep nothing "
@@ -164,6 +174,8 @@ _REMEDIES: Final[Mapping[str, Mapping[str, str]]] = {
         "each its URL, or set companion.allow_no_events",
         "canary": "look at its log, and ask its /generate for one token",
         "token_ids": "is it a server of language models?",
+        "reasoning": "clients that want it apart send a field that only the engine knows, such as "
+        "separate_reasoning: then the chat goes there as they wrote it",
     },
     "openai": {
         "models": "mend the URL: it must be that of a vLLM, an SGLang or an OpenAI-compatible "

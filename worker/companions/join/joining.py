@@ -7,6 +7,7 @@ Owns no state but what it was given; the questions are the dialect's, the judgem
 import asyncio
 import datetime
 import json
+import logging
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -38,12 +39,15 @@ from radixroute.worker.companions.join.checklist import (
 )
 from radixroute.worker.companions.join.findings import KEYED, JoinRefused, finding
 from radixroute.worker.companions.join.joined import Joined
+from radixroute.worker.companions.join.notices import Noticing
 from radixroute.worker.companions.join.trying_out import TriedCache, TryingOut
 from radixroute.worker.companions.join.weights import fingerprint_of
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.engine.engine import EngineInfo
 from radixroute.worker.engine.inference import engine_scope
 from radixroute.worker.settings import WorkerSettings
+
+_log = logging.getLogger(__name__)
 
 _ASK_AGAIN_S: Final = 0.25
 _COUNT_S: Final = 60.0  # the first step of an engine may compile
@@ -218,9 +222,12 @@ class Joining:
     ) -> Joined:
         """What it is known as once it was tried out. `caches`: of its ranks."""
         try:
-            return await TryingOut(self._settings, http, joined).run(caches)
+            tried = await TryingOut(self._settings, http, joined).run(caches)
         except JoinRefused as error:
             raise JoinRefused(error.finding, self.url) from error
+        for notice in await Noticing(http, tried).look(sends_chats=False):
+            _log.warning("engine %s joins, but %s", self.url, notice.text)
+        return tried
 
     async def compare_tokens(
         self, http: EngineHttp, tokenizer: Tokenizer, statement: Statement

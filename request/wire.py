@@ -4,6 +4,7 @@ Owns the packed form of token ids. Never validates beyond what the conversion it
 do that. Called by the router's and the worker's gRPC servers and by clients.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -21,6 +22,7 @@ from radixroute.request.verbatim.records import Passage
 
 BYTES_PER_TOKEN = 4
 _LITTLE_ENDIAN = np.dtype("<u4")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _ALWAYS_SET = ("temperature", "top_p", "top_k", "seed", "max_tokens", "min_tokens")
 
 
@@ -214,3 +216,8 @@ def messages_to_proto(messages: Iterable[ChatMessage]) -> pb.ChatMessages:
     return pb.ChatMessages(
         messages=[pb.ChatMessage(role=one.role, content=one.content) for one in messages]
     )
+
+
+def traceparent_of(told: str) -> str:
+    """The same if it is a W3C trace context: it becomes a header. Else nothing."""
+    return told if _TRACEPARENT.fullmatch(told) else ""

@@ -52,6 +52,7 @@ class FakeEngine:
             setattr(self, name, value)
         self.received: list[dict[str, Any]] = []
         self.request_ids: list[str] = []
+        self.headers: list[dict[str, str]] = []  # of those
         self.n_aborted = self.n_steps = self.rejections = 0
         self.cached_told: list[int] = []
         self.started_s = time.time()
@@ -193,7 +194,10 @@ class FakeEngine:
         is_open = not self.api_key or headers.get("authorization") == f"Bearer {self.api_key}"
         if self.is_guarded(path) and not is_open:
             return Reply(401, {"error": "Unauthorized"})
-        return self.route(path, headers, json.loads(body) if body else {}, body)
+        reply = self.route(path, headers, json.loads(body) if body else {}, body)
+        if len(self.received) > len(self.headers):
+            self.headers.append(headers)
+        return reply
 
     def is_guarded(self, path: str) -> bool:
         return path.startswith("/v1")

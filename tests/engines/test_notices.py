@@ -27,13 +27,14 @@ async def test_nothing_is_said_of_a_sound_engine(kind, caplog):
 
 
 @pytest.mark.parametrize(
-    "engine", [lambda: FakeVllm(frees_cancelled=False, dp_size=2), lambda: FakeSglang(**DEAF)]
+    "engine",
+    [
+        lambda: FakeVllm(frees_cancelled=False, dp_size=2),
+        lambda: FakeSglang(has_metrics=True, frees_cancelled=False),
+    ],
 )
 async def test_requests_that_run_on_without_their_clients_are_noticed(engine, caplog):
     assert "goes on running there" in await said_of(engine(), caplog)
-
-
-DEAF = {"has_metrics": True, "frees_cancelled": False}
 
 
 async def test_who_shows_no_numbers_or_has_other_work_is_not_judged(caplog):

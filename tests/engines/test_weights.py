@@ -64,17 +64,13 @@ def test_an_engine_of_ours_has_the_same_one(tmp_path):
 
 
 async def test_engines_of_one_name_with_other_weights_share_no_scope(tmp_path):
-    told = []
-    for folder, change in (
-        (tmp_path / "x" / "m", None),
-        (tmp_path / "y" / "m", 5),
-        ("/no/m", None),
-    ):
-        if change is not None or told == []:
-            write_model(folder.parent)
-            write_model(folder, change=change)
-        engine = FakeVllm(root=str(folder))
-        worker = beside(await engine.start(), model=str(tmp_path / "x" / "m"))
+    told: list[str] = []
+    here = tmp_path / "x"
+    here.mkdir()
+    first, second = write_model(here / "m"), write_model(tmp_path / "m", change=5)
+    for root in (str(first), str(second), "/no/m"):
+        engine = FakeVllm(root=root)
+        worker = beside(await engine.start(), model=str(first))
         try:
             await worker.start()
             assert worker.info is not None

@@ -16,7 +16,12 @@ from radixroute.request.errors import InvalidRequest, NoRoom
 from radixroute.request.limits import Limits, validate_prompt, validate_sampling, validate_scope
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.verbatim.records import PATHS, Verbatim
-from radixroute.request.wire import sampling_from_proto, scope_from_proto, unpack_tokens
+from radixroute.request.wire import (
+    sampling_from_proto,
+    scope_from_proto,
+    traceparent_of,
+    unpack_tokens,
+)
 
 # Prompts of one worker session that may be half here: routers send a prompt's chunks in turn.
 MAX_PARTIAL_PROMPTS = 64
@@ -39,6 +44,7 @@ class Submission:
     scope: RequestScope
     verbatim: Verbatim | None = None  # instead of prompt and sampling
     allowance: int = 0  # bytes of its answer that may be sent
+    traceparent: str = ""  # W3C trace context; empty: none, or what was told is no such thing
 
 
 @dataclass(slots=True)
@@ -140,6 +146,7 @@ class Intake:
             emitted=emitted,
             emitted_text_len=message.resume.emitted_text_len,
             scope=scope_from_proto(message.scope),
+            traceparent=traceparent_of(message.traceparent),
         )
 
     def _check_emitted(self, emitted: Tokens, sampling: SamplingParams) -> None:
@@ -169,4 +176,5 @@ def _verbatim(message: pb.SubmitRequest, body: bytes) -> Submission:
         scope=scope_from_proto(message.scope),
         verbatim=Verbatim(asked.path, body, asked.prompt_tokens),
         allowance=asked.allowance,
+        traceparent=traceparent_of(message.traceparent),
     )

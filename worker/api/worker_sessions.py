@@ -93,6 +93,7 @@ class WorkerSession:
             scope=submission.scope,
             verbatim=submission.verbatim,
             allowance=submission.allowance,
+            traceparent=submission.traceparent,
         )
         stream = None
         if request.verbatim is None:

@@ -36,6 +36,7 @@ class EngineRequest:
     # Set: what it is, instead of prompt and sampling; of engines that take such.
     verbatim: Verbatim | None = None
     allowance: int = 0  # bytes of its answer that may be put out; `EngineHost.allow` gives more
+    traceparent: str = ""  # W3C trace context of its client's call; empty: none
 
     @property
     def n_tokens(self) -> int:

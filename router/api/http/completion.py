@@ -14,6 +14,7 @@ from typing import Final
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.errors import InvalidRequest
+from radixroute.request.wire import traceparent_of
 from radixroute.router.api.asked import AskedVerbatim
 from radixroute.router.api.giants.forms import Form
 from radixroute.router.api.http import replies
@@ -44,7 +45,6 @@ _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _NOT_TEXT = InvalidRequest(
     "messages", "have more in them than text: the engines of this cluster read text"
 )
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,10 +263,8 @@ class Completion:
         return list(specs)
 
     def _traced(self, spec: RequestSpec) -> RequestSpec:
-        traceparent = self._incoming.header(b"traceparent")
-        if not _TRACEPARENT.fullmatch(traceparent):
-            return spec
-        return replace(spec, traceparent=traceparent)
+        traceparent = traceparent_of(self._incoming.header(b"traceparent"))
+        return replace(spec, traceparent=traceparent) if traceparent else spec
 
     def _claim(self, request_id: str) -> None:
         choice = Choice(self, request_id, len(self._choices))

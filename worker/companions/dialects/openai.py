@@ -110,7 +110,8 @@ class OpenAiDialect:
             body["frequency_penalty"] = sampling.frequency_penalty
         if sampling.logit_bias:
             body["logit_bias"] = {str(token_id): bias for token_id, bias in sampling.logit_bias}
-        return Ask("POST", COMPLETIONS, headers_of(call_id), msgspec.json.encode(body))
+        headers = headers_of(request, call_id)
+        return Ask("POST", COMPLETIONS, headers, msgspec.json.encode(body))
 
     def verbatim(
         self, request: EngineRequest, call_id: str, model: str, rank: int | None = None

@@ -27,6 +27,7 @@ from radixroute.worker.companions.dialects.common.completions import (
     of_status,
     packed,
 )
+from radixroute.worker.companions.dialects.common.headers import traced
 from radixroute.worker.companions.dialects.common.models import MODELS
 from radixroute.worker.companions.dialects.common.passages import OpenAIPassages
 from radixroute.worker.companions.dialects.common.salting import digest_of
@@ -207,7 +208,7 @@ class SglangDialect:
         salt = self.salt(request.scope)
         if salt:
             body["cache_salt"] = salt
-        return Ask("POST", "/generate", JSON, msgspec.json.encode(body))
+        return Ask("POST", "/generate", traced(request), msgspec.json.encode(body))
 
     def verbatim(
         self, request: EngineRequest, call_id: str, model: str, rank: int | None = None

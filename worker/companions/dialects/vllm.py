@@ -82,7 +82,7 @@ class VllmDialect:
         salt = self.salt(request.scope)
         if salt:
             body["cache_salt"] = salt
-        headers = headers_of(call_id, rank)
+        headers = headers_of(request, call_id, rank)
         return Ask("POST", "/v1/completions", headers, msgspec.json.encode(body))
 
     def verbatim(

@@ -32,7 +32,8 @@ def handed_on(
     asked = request.verbatim
     if asked is None:
         raise BrokenInvariant("a request that is not verbatim")
-    return Ask("POST", asked.path, headers_of(call_id, rank), _with(asked.body, set_here))
+    headers = headers_of(request, call_id, rank)
+    return Ask("POST", asked.path, headers, _with(asked.body, set_here))
 
 
 def renders(asked: Verbatim, model: str) -> tuple[Ask, ...]:

@@ -252,7 +252,8 @@ class WorkerService:
             await loop.run_in_executor(None, self._compat.start)
         self._report_load(())
         self._sessions = WorkerSessions(tokenizer, self)
-        await self._page.start(partial(self._sight, self._info, self._sessions, self._publisher))
+        look = partial(self._sight, self._info, self._sessions, self._publisher)
+        await self._page.start(look, self._engine.parts)
         intakes = partial(
             Intake,
             Limits(self._info.max_model_len, self._info.vocab_size),

@@ -55,6 +55,10 @@ class FakeHost:
     def tokenizer(self):
         return None  # the service has one
 
+    @property
+    def parts(self) -> tuple[()]:
+        return ()
+
     async def start(self):
         while True:
             with suppress(OSError):

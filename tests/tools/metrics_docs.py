@@ -13,6 +13,7 @@ from radixroute.router.api.metrics.queue import QUEUE_METRICS
 from radixroute.router.api.metrics.sight import MAX_TENANTS
 from radixroute.router.api.metrics.table import ROUTER_METRICS
 from radixroute.worker.api.metrics import WORKER_METRICS
+from radixroute.worker.companions.measures.metrics import COMPANION_METRICS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 HEAD = f"""\
@@ -46,6 +47,7 @@ def page() -> str:
         ("Router: what happened", COUNT_METRICS),
         ("Router: its workers, as it sees them", FLEET_METRICS),
         ("Worker", WORKER_METRICS),
+        ("Worker: the companion of another's engine", COMPANION_METRICS),
     )
     return "\n".join([HEAD, *(_section(title, table) for title, table in sections)])
 

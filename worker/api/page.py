@@ -5,7 +5,8 @@ Owns the listening port and both measures. The rest of a look is the service's t
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from radixroute.metrics.loop_lag import LoopLag
 from radixroute.metrics.page import Part
@@ -36,12 +37,12 @@ class WorkerPage:
         host = self._settings.host
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
-    async def start(self, look: Callable[[], WorkerSight]) -> None:
-        """Raises PortInUse."""
+    async def start(self, look: Callable[[], WorkerSight], more: Sequence[Part[Any]] = ()) -> None:
+        """`more`: what its engine shows beside. Raises PortInUse."""
         host, port = self._settings.host, self._settings.metrics_port
         if port is None:
             return
-        self._server = MetricsServer(Part(WORKER_METRICS, look))
+        self._server = MetricsServer(Part(WORKER_METRICS, look), *more)
         try:
             self.port = await self._server.start(host, port)
         except OSError as error:

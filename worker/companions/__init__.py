@@ -11,6 +11,7 @@ The way in: `companion` (`companion.py`), which makes the `host` of a `WorkerSer
     dialects/       what an engine takes and gives, as bytes: pure
     cache/          its cache: by its events, or believed
     join/           what must hold before it serves, each with the flag that makes it so
+    measures/       what it counts, and shows on its worker's page
     verbatim/       requests that it gets as their clients wrote them
     companion.py    `Companion`: one engine from join to its end
     calls.py        requests that run there, and what came back of each

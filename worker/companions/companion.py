@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 
 from radixroute.events.wire.records import Event
+from radixroute.metrics.page import Part
 from radixroute.request.sampling import FinishReason
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.verbatim.records import Verbatim
@@ -27,6 +28,9 @@ from radixroute.worker.companions.health import Vitals
 from radixroute.worker.companions.http_client import EngineHttp
 from radixroute.worker.companions.join.joined import Joined
 from radixroute.worker.companions.join.joining import Joining
+from radixroute.worker.companions.measures.counters import CANCELLED, REFUSED, CompanionCounters
+from radixroute.worker.companions.measures.metrics import COMPANION_METRICS, CompanionSight
+from radixroute.worker.companions.measures.sight import sight_of
 from radixroute.worker.companions.ranks import Ranks
 from radixroute.worker.companions.refusals import finish_already, refusal_of
 from radixroute.worker.companions.sending import Sending
@@ -82,6 +86,7 @@ class Companion:
         self._watch: Watch | None = None
         self._is_dead = False
         self._refusals: set[str] = set()
+        self._counters = CompanionCounters()
         # From the join on.
         self._joined: Joined | None = None
         self._http: EngineHttp | None = None
@@ -104,6 +109,10 @@ class Companion:
     def followers(self) -> list[EventFollower]:
         """None: the engine sends no events."""
         return [] if self._ranks is None else self._ranks.followers
+
+    @property
+    def parts(self) -> tuple[Part[CompanionSight]]:
+        return (Part(COMPANION_METRICS, self._sight),)
 
     async def start(self) -> EngineInfo:
         """Waits until the engine is there, and joins it. Raises `JoinRefused` with what to do."""
@@ -152,6 +161,7 @@ class Companion:
             if reason not in self._refusals:
                 self._refusals.add(reason)  # fixed sentences: a few, each said once
                 _log.warning("engine %s: requests are refused: %s", self._joining.url, reason)
+            self._counters.ended(REFUSED)
             # Not from within: who submits does not know the request yet.
             refusal = ended(request, FinishReason.INVALID, reason)
             asyncio.get_running_loop().call_soon(self._listener.on_refused, refusal)
@@ -168,6 +178,7 @@ class Companion:
         if call is not None:
             self._believe(call, None, time.monotonic_ns())
             self._tick.output(self._calls.cancel(call))
+            self._counters.ended(CANCELLED)
             self._rest_if_idle()
 
     def allow(self, request_id: str, attempt: int, n_bytes: int) -> None:
@@ -193,7 +204,9 @@ class Companion:
             self._tick.output(TokenOutput(request_id, attempt, session_id, 0, (), end, NOT_HERE))
 
     def end_session(self, session_id: str) -> None:
+        before = len(self._calls)
         self._calls.forget_session(session_id)
+        self._counters.ends[CANCELLED] += before - len(self._calls)
         self._rest_if_idle()
 
     async def stop(self) -> None:
@@ -211,6 +224,7 @@ class Companion:
     # -- RanksListener
 
     def on_cache(self, events: Sequence[Event], rank: int) -> None:
+        self._counters.events += len(events)
         self._tick.events(events, rank)
 
     def on_link_lost(self) -> None:
@@ -253,6 +267,7 @@ class Companion:
         output = self._calls.hear(call, heard, now_ns)
         if output is None:
             return
+        self._counters.heard(heard)
         if heard.finish in (FinishReason.ABORT, FinishReason.ERROR) and call.exchange is not None:
             call.exchange.cancel()  # whatever it still has to say, nobody hears it
         if call.belief is not None:
@@ -334,6 +349,9 @@ class Companion:
         pinned = round(self._vitals.latest.kv_usage * total)
         held = 0 if self._ranks is None else self._ranks.n_blocks
         return max(pinned, min(held, total) if total else held)
+
+    def _sight(self) -> CompanionSight:
+        return sight_of(self._joined, self._ranks, self._vitals, self._counters)
 
     # -- Watched
 

@@ -29,6 +29,8 @@ class Vitals:
     progress_timeout_ns: int
     moved_ns: int = 0  # the last output, or step
     failed: int = 0  # looks in a row
+    looks: int = 0
+    failed_looks: int = 0  # of them
     steps: int | None = None
     started_s: float | None = None
     latest: EngineNumbers = field(default_factory=EngineNumbers)
@@ -40,6 +42,8 @@ class Vitals:
 
     def looked(self, health: Answer) -> str:
         """The answer of its health page; why it is dead, or nothing."""
+        self.looks += 1
+        self.failed_looks += not health.is_ok
         if health.is_ok:
             self.failed = 0
             return ""

@@ -4,9 +4,10 @@ The seam between a worker's server and any engine: ours in a process of its own 
 or another's behind its own wire (a companion). Protocols only; all on one event loop.
 """
 
-from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
+from radixroute.metrics.page import Part
 from radixroute.radix.ids import Tokens
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.verbatim.records import Verbatim
@@ -38,6 +39,10 @@ class EngineHost(Protocol):
     @property
     def tokenizer(self) -> Tokenizer | None:
         """Its own, once started; None: the one in the folder that the settings name."""
+
+    @property
+    def parts(self) -> Sequence[Part[Any]]:
+        """Of its worker's metrics page: tables of its own. Once started."""
 
     async def start(self) -> EngineInfo:
         """Raises `FixConfig` or `StartFailed` with what to do; nothing is left running then."""

@@ -67,6 +67,11 @@ class EngineProcess:
         return None
 
     @property
+    def parts(self) -> tuple[()]:
+        """The worker's own table says all of it."""
+        return ()
+
+    @property
     def is_alive(self) -> bool:
         return self._listening is not None and not self._listening.done()
 

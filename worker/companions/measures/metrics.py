@@ -1,0 +1,186 @@
+"""A companion's metrics: all that its worker's page shows beside the worker's own, in one table.
+
+`radixroute_companion_*` is what a companion knows of another's engine: what it sent there and what
+came back, what the engine tells of itself, and what is believed of its cache. docs/metrics.md is
+made of this table.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from radixroute.metrics.metric import Kind, Metric, Sample, Unit, one
+from radixroute.worker.companions.cache.believed import BeliefCounters
+from radixroute.worker.companions.dialects.dialect import RankNumbers
+
+
+@dataclass(frozen=True, slots=True)
+class RankSight:
+    """One data-parallel rank."""
+
+    rank: int
+    held_blocks: int
+    room_blocks: int  # that are believed in; 0: its events tell
+    told: RankNumbers
+
+
+@dataclass(frozen=True, slots=True)
+class CompanionSight:
+    """One moment of a companion."""
+
+    kind: str
+    version: str
+    ends: Mapping[str, int]
+    output_tokens: int
+    cached_tokens: int
+    passed_bytes: int
+    looks: int
+    failed_looks: int
+    events: int
+    event_batches: int
+    link_breaks: int
+    drops: Mapping[str, int]
+    belief: BeliefCounters
+    ranks: tuple[RankSight, ...]
+
+
+def _counter(
+    name: str, meaning: str, read: Callable[[CompanionSight], float], unit: Unit = Unit.NONE
+) -> Metric[CompanionSight]:
+    return Metric(name, Kind.COUNTER, meaning, lambda seen: one(read(seen)), unit)
+
+
+def _counters(
+    label: str,
+    name: str,
+    meaning: str,
+    read: Callable[[CompanionSight], Iterable[tuple[str, float]]],
+    unit: Unit = Unit.NONE,
+) -> Metric[CompanionSight]:
+    return Metric(
+        name,
+        Kind.COUNTER,
+        meaning,
+        lambda seen: (Sample(value, (key,)) for key, value in read(seen)),
+        unit,
+        (label,),
+    )
+
+
+def _ranks(
+    name: str, meaning: str, read: Callable[[RankSight], float], unit: Unit = Unit.NONE
+) -> Metric[CompanionSight]:
+    return Metric(
+        name,
+        Kind.GAUGE,
+        meaning,
+        lambda seen: (Sample(read(rank), (str(rank.rank),)) for rank in seen.ranks),
+        unit,
+        ("rank",),
+    )
+
+
+COMPANION_METRICS: tuple[Metric[CompanionSight], ...] = (
+    Metric(
+        "radixroute_companion",
+        Kind.GAUGE,
+        "1, with the kind and version of the engine that it stands beside",
+        lambda seen: (Sample(1, (seen.kind, seen.version)),),
+        labels=("kind", "version"),
+    ),
+    _counters(
+        "end",
+        "radixroute_companion_attempts_total",
+        "Attempts at requests by how they ended: as the engine said, cancelled by who asked, or"
+        " refused without asking the engine",
+        lambda seen: seen.ends.items(),
+    ),
+    _counter(
+        "radixroute_companion_output_tokens_total",
+        "Tokens of answers, those of verbatim ones as far as they can be told",
+        lambda seen: seen.output_tokens,
+        Unit.TOKENS,
+    ),
+    _counter(
+        "radixroute_companion_cached_tokens_total",
+        "Tokens of prompts that the engine said it had cached",
+        lambda seen: seen.cached_tokens,
+        Unit.TOKENS,
+    ),
+    _counter(
+        "radixroute_companion_passed_bytes_total",
+        "Bytes of verbatim answers",
+        lambda seen: seen.passed_bytes,
+        Unit.BYTES,
+    ),
+    _counters(
+        "outcome",
+        "radixroute_companion_looks_total",
+        "Times that the engine was asked whether it is well, by what it answered",
+        lambda seen: (("well", seen.looks - seen.failed_looks), ("ill", seen.failed_looks)),
+    ),
+    _counter(
+        "radixroute_companion_events_total",
+        "Cache events told on: the engine's own in our form, or what is believed of it",
+        lambda seen: seen.events,
+    ),
+    _counter(
+        "radixroute_companion_event_batches_total",
+        "Batches of cache events that the engine sent",
+        lambda seen: seen.event_batches,
+    ),
+    _counters(
+        "reason",
+        "radixroute_companion_events_dropped_total",
+        "Cache events of the engine that were not believed, blocks where the reason is about them",
+        lambda seen: seen.drops.items(),
+    ),
+    _counter(
+        "radixroute_companion_event_link_breaks_total",
+        "Times that the link to the engine's events was lost, or its count began anew",
+        lambda seen: seen.link_breaks,
+    ),
+    _ranks(
+        "radixroute_companion_held_blocks",
+        "Blocks that the engine holds, as it told or as is believed",
+        lambda rank: rank.held_blocks,
+        Unit.BLOCKS,
+    ),
+    _ranks(
+        "radixroute_companion_believed_room_blocks",
+        "Blocks that an engine which tells nothing is believed to have room for; 0 for others",
+        lambda rank: rank.room_blocks,
+        Unit.BLOCKS,
+    ),
+    _counters(
+        "change",
+        "radixroute_companion_believed_changes_total",
+        "Blocks that began or ceased to be believed in",
+        lambda seen: (("stored", seen.belief.stored), ("removed", seen.belief.removed)),
+    ),
+    _counters(
+        "found",
+        "radixroute_companion_belief_corrections_total",
+        "Answers that found less or more in the engine's cache than was believed",
+        lambda seen: (("less", seen.belief.told_less), ("more", seen.belief.told_more)),
+    ),
+    _ranks(
+        "radixroute_companion_engine_running_requests",
+        "Requests that run in the engine, whosever they are, as it told last",
+        lambda rank: rank.told.running,
+    ),
+    _ranks(
+        "radixroute_companion_engine_waiting_requests",
+        "Requests that wait in the engine, whosever they are, as it told last",
+        lambda rank: rank.told.waiting,
+    ),
+    _ranks(
+        "radixroute_companion_engine_kv_usage",
+        "Share of its blocks that running requests pin, as it told last",
+        lambda rank: rank.told.kv_usage,
+    ),
+    _ranks(
+        "radixroute_companion_engine_steps",
+        "Steps that the engine has made, as it told last; 0 where it does not say",
+        lambda rank: rank.told.steps or 0,
+    ),
+)

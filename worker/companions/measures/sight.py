@@ -1,0 +1,60 @@
+"""Sight: one moment of a companion, for its metrics page. Cheap: it is taken in the loop."""
+
+from collections import Counter
+
+from radixroute.worker.companions.cache.believed import BeliefCounters
+from radixroute.worker.companions.dialects.dialect import RankNumbers
+from radixroute.worker.companions.health import Vitals
+from radixroute.worker.companions.join.joined import Joined
+from radixroute.worker.companions.measures.counters import CompanionCounters
+from radixroute.worker.companions.measures.metrics import CompanionSight, RankSight
+from radixroute.worker.companions.ranks import Ranks
+
+
+def sight_of(
+    joined: Joined | None, ranks: Ranks | None, vitals: Vitals, counters: CompanionCounters
+) -> CompanionSight:
+    """None: it has not joined yet."""
+    followers = [] if ranks is None else ranks.followers
+    drops: Counter[str] = Counter()
+    for follower in followers:
+        drops.update(follower.drops)
+    return CompanionSight(
+        kind="" if joined is None else joined.statement.kind,
+        version="" if joined is None else joined.statement.version,
+        ends=dict(counters.ends),
+        output_tokens=counters.output_tokens,
+        cached_tokens=counters.cached_tokens,
+        passed_bytes=counters.passed_bytes,
+        looks=vitals.looks,
+        failed_looks=vitals.failed_looks,
+        events=counters.events,
+        event_batches=sum(follower.batches for follower in followers),
+        link_breaks=sum(follower.breaks for follower in followers),
+        drops=dict(drops),
+        belief=_belief(ranks),
+        ranks=_ranks(ranks, vitals),
+    )
+
+
+def _belief(ranks: Ranks | None) -> BeliefCounters:
+    every = [] if ranks is None else [one.believed.counters for one in ranks.caches if one.believed]
+    return BeliefCounters(
+        stored=sum(one.stored for one in every),
+        removed=sum(one.removed for one in every),
+        told_less=sum(one.told_less for one in every),
+        told_more=sum(one.told_more for one in every),
+    )
+
+
+def _ranks(ranks: Ranks | None, vitals: Vitals) -> tuple[RankSight, ...]:
+    told = vitals.latest.ranks
+    return tuple(
+        RankSight(
+            rank=rank,
+            held_blocks=cache.mirror.n_blocks,
+            room_blocks=0 if cache.believed is None else cache.believed.room,
+            told=told[rank] if rank < len(told) else RankNumbers(),
+        )
+        for rank, cache in enumerate([] if ranks is None else ranks.caches)
+    )

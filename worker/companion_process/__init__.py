@@ -8,6 +8,7 @@ SIGTERM.
 The way in: `__main__.py`; from outside the messages of `frames.py`.
 
     __main__.py   the process: its pipe, its signals, its end
+    memory.py     what a start needed and nobody needs any more
     lives.py      `Lives`: the workers in it, each from start to end
     frames.py     the messages to and fro, and how they stand in the pipe
 """

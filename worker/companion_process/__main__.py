@@ -6,7 +6,6 @@ and ends when the pipe closes.
 
 import argparse
 import asyncio
-import gc
 import importlib
 import logging
 import os
@@ -53,9 +52,6 @@ async def _serve(sock: socket.socket, make: MakeService) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, is_told.set)
     listening = asyncio.create_task(_listen(reader, lives))
     leaving = asyncio.create_task(_leave(is_told, lives, report))
-    # Modules and kernels stay for good: collections need not look at them again.
-    gc.collect()
-    gc.freeze()
     await asyncio.wait([listening, leaving], return_when=asyncio.FIRST_COMPLETED)
     for task in (listening, leaving):
         task.cancel()

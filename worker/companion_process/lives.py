@@ -21,6 +21,7 @@ from radixroute.worker.companion_process.frames import (
     StopLife,
     Stopped,
 )
+from radixroute.worker.companion_process.memory import settle
 from radixroute.worker.companions.companion import companion
 from radixroute.worker.service import WorkerService
 
@@ -98,6 +99,7 @@ class Lives:
             self._report(Started(number, error=_said(error)))
             return
         life.serving = service
+        settle()
         facts = _facts(service)
         self._report(Started(number, address.host, address.port, facts))
         reason = await service.wait_failed()

@@ -18,7 +18,7 @@ No clock, no I/O: `RouterCore` and the event link call; `take_turns` says what c
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from radixroute.events.wire.records import Event
 from radixroute.radix.errors import BrokenInvariant
@@ -30,7 +30,7 @@ from radixroute.router.workers.journal import (
     AuditedIndex,
     Journal,
     held_at,
-    least_held,
+    least_since,
 )
 from radixroute.router.workers.members import Members
 
@@ -45,6 +45,14 @@ _MIN_WINDOW: Final = 16
 _NEVER: Final = 1 << 62
 
 
+class Mark(NamedTuple):
+    """Where a worker's streams stood when a request was sent there."""
+
+    seqs: tuple[int, ...] = ()  # the next batch of each
+    # Leading blocks of its prompt that each then had; empty: its reports say when they looked.
+    held: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Claim:
     """What a worker tells of one prompt. Blocks unless named otherwise."""
@@ -53,7 +61,7 @@ class Claim:
     keys: Keys  # of the blocks that its cache could have saved
     told: int
     position: tuple[int, int] | None  # batches, and events of the next one, before it looked
-    mark: tuple[int, ...]  # the next batch of each of its streams when it was sent there
+    mark: Mark
     told_ns: int
 
 
@@ -89,6 +97,7 @@ class _Worker:
     journals: dict[Holder, Journal] = field(default_factory=dict)
     pending: list[Claim] = field(default_factory=list)
     rests: bool = True  # nothing runs there that could report: its journals keep nothing
+    names_moments: bool = False  # its last report said when it looked
     wakes_at: int = _NEVER  # batches after which one of them may be judged
     window: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_WINDOW))
 
@@ -117,7 +126,8 @@ class Audit:
         journal = self._journal(holder)
         worker = self._workers[holder.worker]
         share = max(_MIN_WORDS, min(MAX_WORDS, _ALL_WORDS // self._n_journals))
-        journal.add(seq, events, 0 if worker.rests else share)
+        max_words = 0 if worker.rests else share
+        journal.add(seq, events, max_words, notes_removals=not worker.names_moments)
         if worker.pending and seq + 1 >= worker.wakes_at:
             self._settle(worker)
 
@@ -165,13 +175,17 @@ class Audit:
 
     # -- requests
 
-    def mark(self, worker_id: WorkerId) -> tuple[int, ...]:
-        """Where its streams stand: kept with a request that is sent there now."""
+    def mark(self, worker_id: WorkerId, keys: Keys) -> Mark:
+        """Where its streams stand: kept with a request of these keys that is sent there now."""
         worker = self._workers.get(worker_id)
         if worker is None:
-            return ()
+            return Mark()
         worker.rests = False
-        return tuple([journal.next_seq for journal in worker.journals.values()])
+        seqs = tuple([journal.next_seq for journal in worker.journals.values()])
+        if worker.names_moments or not len(keys):
+            return Mark(seqs)
+        overlaps = self._index.overlaps(keys)
+        return Mark(seqs, tuple([overlaps.blocks_of(holder) for holder in worker.journals]))
 
     def reported(self, claim: Claim) -> None:
         """Judges it, now or when the events that it speaks of are here."""
@@ -179,7 +193,8 @@ class Audit:
         if not worker.journals:
             self._unjudged(worker)
             return
-        if _is_placed(worker, claim) and self._try(worker, claim):
+        worker.names_moments = _is_placed(worker, claim)
+        if worker.names_moments and self._try(worker, claim):
             return
         if len(worker.pending) == _MAX_PENDING:
             del worker.pending[0]
@@ -258,16 +273,17 @@ class Audit:
 
     def _judge_over_time(self, worker: _Worker, claim: Claim) -> None:
         """By the least it held since it was sent there. Of several ranks it may have been any."""
-        journals = worker.journals
-        is_known = len(claim.mark) == len(journals) > 0 and all(
-            journal.knows(seq) for seq, journal in zip(claim.mark, journals.values(), strict=True)
+        journals, seqs = worker.journals, claim.mark.seqs
+        is_known = len(seqs) == len(journals) > 0 and all(
+            journal.knows(seq) for seq, journal in zip(seqs, journals.values(), strict=True)
         )
         if not is_known:
             self._unjudged(worker)
             return
+        held = claim.mark.held or (None,) * len(seqs)
         least = min(
-            least_held(self._index, holder, claim.keys, journal.since(seq))
-            for seq, (holder, journal) in zip(claim.mark, journals.items(), strict=True)
+            least_since(self._index, holder, journal, claim.keys, seq, then)
+            for seq, then, (holder, journal) in zip(seqs, held, journals.items(), strict=True)
         )
         # One block is left for engines that compute the last one again.
         excess = max(0, least - 1 - claim.told)

@@ -53,6 +53,9 @@ class Mark(NamedTuple):
     held: tuple[int, ...] = ()
 
 
+NO_MARK: Final = Mark()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Claim:
     """What a worker tells of one prompt. Blocks unless named otherwise."""
@@ -179,7 +182,7 @@ class Audit:
         """Where its streams stand: kept with a request of these keys that is sent there now."""
         worker = self._workers.get(worker_id)
         if worker is None:
-            return Mark()
+            return NO_MARK
         worker.rests = False
         seqs = tuple([journal.next_seq for journal in worker.journals.values()])
         if worker.names_moments or not len(keys):

@@ -36,7 +36,7 @@ def read_ids(data: Bytes, ids: Tokens) -> int:
             at += 1
         first, value = at, 0
         while _ZERO <= data[at] <= _NINE and at - first <= _MOST_DIGITS:
-            value = value * 10 + np.int64(data[at]) - _ZERO
+            value = value * 10 + (int(data[at]) - _ZERO)
             at += 1
         n_digits = at - first
         if n_digits == 0 or value >= _U32_END or (n_digits > 1 and data[first] == _ZERO):

@@ -24,7 +24,7 @@ def expected(data: bytes) -> list[int] | None:
 
 def given(data: bytes) -> list[int] | None:
     try:
-        return ids_of(data).tolist()
+        return list(ids_of(data).tolist())
     except InvalidRequest:
         return None
 

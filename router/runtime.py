@@ -78,7 +78,7 @@ class RouterRuntime:
         self._leases: dict[str, asyncio.Future[Grant | Failure]] = {}
         self._rendering: dict[str, asyncio.Future[Tokens | None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._is_applying = False
+        self._is_applying = self._is_scheduling = False
         self._wake: asyncio.TimerHandle | None = None
         self._wake_ns = 0
 
@@ -120,7 +120,7 @@ class RouterRuntime:
     def submit(self, spec: RequestSpec, sink: AnswerSink) -> None:
         """The answer goes there, from now until its end or `abort`."""
         self._sinks[spec.request_id] = sink
-        self.perform(self.core.submit(spec, self.now_ns()))
+        self._submit(spec)
 
     def abort(self, request_id: str) -> None:
         """Its client is gone, or has had its answer: then nothing is left to do."""
@@ -154,7 +154,7 @@ class RouterRuntime:
         granted: asyncio.Future[Grant | Failure] = asyncio.get_running_loop().create_future()
         self._leases[spec.request_id] = granted
         try:
-            self.perform(self.core.submit(spec, self.now_ns()))
+            self._submit(spec)
             return await granted
         finally:
             if self._leases.pop(spec.request_id, None) is not None:
@@ -206,7 +206,9 @@ class RouterRuntime:
         if self._is_current(spec):
             for one in report.rendered:
                 self._rendered(one)
-            self.perform(self.core.step(spec.worker_id, report, self.now_ns()))
+            now_ns = self.now_ns()
+            self.perform(self.core.step(spec.worker_id, report, now_ns, schedules=False))
+            self._schedule_soon()
 
     def _rendered(self, rendered: Rendered) -> None:
         told = self._rendering.get(rendered.request_id)
@@ -263,6 +265,23 @@ class RouterRuntime:
 
     def _schedule(self) -> None:
         self._wake = None
+        self.perform(self.core.schedule_waiting(self.now_ns()))
+
+    def _submit(self, spec: RequestSpec) -> None:
+        """Who finds others waiting is scheduled with them."""
+        is_alone = not self.core.n_waiting
+        self.perform(self.core.submit(spec, self.now_ns(), is_last=is_alone))
+        self._schedule_soon()
+
+    def _schedule_soon(self) -> None:
+        """Once for all that comes in one turn of the loop: more may have, and each would cost a
+        plan of all that wait."""
+        if self.core.n_waiting and not self._is_scheduling:
+            self._is_scheduling = True
+            asyncio.get_running_loop().call_soon(self._schedule_waiting)
+
+    def _schedule_waiting(self) -> None:
+        self._is_scheduling = False
         self.perform(self.core.schedule_waiting(self.now_ns()))
 
     def _emit(self, emit: Emit) -> None:

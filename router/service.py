@@ -26,6 +26,7 @@ from radixroute.metrics.server import MetricsServer
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
+from radixroute.router.api.giants.json_prompts import reader_of_ids
 from radixroute.router.api.grpc.server import SERVICE_NAME, InspectServer, RouterServer
 from radixroute.router.api.guard.inspect_guard import InspectGuard
 from radixroute.router.api.guard.keys import Keys
@@ -128,6 +129,7 @@ class RouterService:
         # Compiling kernels takes seconds the first time; never in the loop, never in a request.
         await asyncio.to_thread(warm)
         await asyncio.to_thread(warm_policies)
+        await asyncio.to_thread(reader_of_ids)
         index = PrefixIndex(settings.index_bytes)
         rng = random.Random(settings.seed)  # noqa: S311 - choices must be reproducible, not secret
         core = RouterCore(settings, index, rng, secrets.randbits(64))

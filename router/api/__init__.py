@@ -9,6 +9,8 @@ The way in: `Reception` in `reception.py`; of a client, `grpc/` and `http/`.
     reception.py        what is the same at every door: ids, admission, whose answer it is
     asked.py            what a client wants, in whatever form: a seam
     prompts.py          tokenising, limits, block keys: what every door shares
+    prompt_checks.py    what a request may ask, and what it then is
+    prompt_threads.py   where prompts are tokenised, so that no stream stalls behind one
     fan.py              one prompt, several answers: a request for each
     request_ids.py      ids that a tenant can prove to be its own
     open_streams.py     which stream has a request's answer now

@@ -1,18 +1,13 @@
 """Prompts: from what a client asked to a request with tokens, block keys and complete sampling.
 
-Owns the threads on which long prompts are rendered and tokenised, so that streams do not stall
-behind one: giant prompts have threads and processes (`giants`) of their own, so that others do not
-either. What was tokenised before is remembered (`memo`). Every limit is
-checked here, those that need no tokenizer first, before the core sees a request. Each door hands in
-its own form of `Asked`. Never logs a prompt.
+Owns what is remembered of prompts tokenised before (`memo`). Whom a request asks is looked at
+first, then every limit (`prompt_checks`), before the core sees it; long prompts are read beside
+the loop (`prompt_threads`). Each door hands in its own form of `Asked`. Never logs a prompt.
 """
 
-import asyncio
 import datetime
 import secrets
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,63 +15,33 @@ from typing import Final
 
 import numpy as np
 
-from radixroute.radix.ids import Keys, Tokens
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.errors import InvalidRequest
-from radixroute.request.limits import (
-    MAX_PROMPT_BYTES,
-    MAX_TENANT_LEN,
-    Limits,
-    PartialSampling,
-    complete,
-    validate_prompt,
-    validate_scope,
-)
-from radixroute.request.pacing import Abandoned
-from radixroute.request.sampling import SamplingParams
-from radixroute.request.wire import unpack_tokens
+from radixroute.request.limits import validate_scope
 from radixroute.router.api.asked import Addressed, Asked, AskedVerbatim
 from radixroute.router.api.giants.forms import Reading
-from radixroute.router.api.giants.readers import GIANT_BYTES, GiantReaders
 from radixroute.router.api.memo.prompt_memo import READER_SHARE, PromptMemo, count_memo
-from radixroute.router.counters import Count
-from radixroute.router.errors import NoWorkers, PolicyNotOffered, UnknownModel
-from radixroute.router.links.handshake import Served
-from radixroute.router.messages.inputs import (
-    DEFAULT_PRIORITY,
-    DEFAULT_TENANT,
-    N_BANDS,
-    NS_PER_S,
-    VERBATIM_NEED,
-    RequestSpec,
-    Resumed,
-    session_of,
+from radixroute.router.api.prompt_checks import (
+    Prompt,
+    check_model,
+    checked_prompt,
+    limits_of,
+    priority_of,
+    require_adapter,
+    tenant_of,
 )
+from radixroute.router.api.prompt_threads import PromptThreads
+from radixroute.router.counters import Count
+from radixroute.router.errors import NoWorkers, PolicyNotOffered
+from radixroute.router.links.handshake import Served
+from radixroute.router.messages.inputs import NS_PER_S, VERBATIM_NEED, RequestSpec, session_of
 from radixroute.router.policy.registry import policy_named
 from radixroute.router.runtime import RouterRuntime
 from radixroute.router.settings import RouterSettings
-from radixroute.router.workers.members import Adapters
 
-# Some 2,000 characters tokenise in under a millisecond; a thread's hand-over costs a tenth of that.
-INLINE_BYTES = 2048
-INLINE_IDS_BYTES = 256 * 1024  # 64k token ids are copied and hashed in a fifth of a millisecond
-MESSAGE_BYTES = 64  # what a message costs beside its content
-THREADS = 2  # of either kind
-PAUSE_S = 50e-6  # enough to hand the interpreter over: a sleep of zero takes it back at once
-MOST_NAMED = 16  # adapters in an error
 _NO_TOKENS: Final = np.empty(0, np.uint32)
 _NO_KEYS: Final = np.empty(0, np.uint64)
-MOST_RESUMES = 4096  # of one stream: its attempts are numbered with 16 bits for each, in 32
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A request's content, validated."""
-
-    tokens: Tokens
-    keys: Keys  # of its full blocks
-    sampling: SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +53,6 @@ class Addressee:
     served: Served
     tenant: str
     scope: RequestScope
-
-
-class Pacer:
-    """The `pause` of one prompt on a thread: the loop has its turn; ends work nobody wants."""
-
-    def __init__(self) -> None:
-        self._is_wanted = True
-
-    @property
-    def is_wanted(self) -> bool:
-        return self._is_wanted
-
-    def give_up(self) -> None:
-        self._is_wanted = False
-
-    def __call__(self) -> None:
-        if not self._is_wanted:
-            raise Abandoned
-        time.sleep(PAUSE_S)
 
 
 class PromptReader:
@@ -125,11 +71,10 @@ class PromptReader:
         self._today = today
         named = {name.strip() for name in settings.client_policies.split(",")}
         self._offered = named | {settings.policy}
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="prompt")
-        self._giants = ThreadPoolExecutor(THREADS, thread_name_prefix="giant prompt")
         memo_bytes, idle_s = settings.memo_bytes, settings.memo_idle_s
         self._memo = PromptMemo(memo_bytes, idle_s, secrets.token_bytes(32))
-        self._giant_readers = GiantReaders(memo_bytes // READER_SHARE, idle_s)
+        self._threads = PromptThreads(memo_bytes // READER_SHARE, idle_s)
+        self._giant_readers = self._threads.giant_readers
 
     @property
     def memo_bytes(self) -> int:
@@ -140,12 +85,11 @@ class PromptReader:
         """Forgets what nobody asked for in a while. Now and then."""
         self._memo.tick(self._now_s)
         counts = self._memo.counts + self._giant_readers.memo_counts
+        self._runtime.core.count_to(Count.PROMPT_READERS_LOST, self._giant_readers.lost)
         count_memo(counts, self._runtime.core.count_to)
 
     def close(self) -> None:
-        self._giant_readers.close()
-        for threads in (self._threads, self._giants):
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     @property
     def _now_s(self) -> float:
@@ -170,7 +114,7 @@ class PromptReader:
         to = await self._addressee(asked.asked)
         if not self._runtime.core.adapters.may_serve(VERBATIM_NEED + to.scope.lora):
             raise asked.refusal
-        _check_model(asked.asked, to.served)
+        check_model(asked.asked, to.served)
         verbatim, prompt = asked.verbatim, None
         if asked.readable is not None:
             with suppress(InvalidRequest):  # its engine may find nothing wrong in it
@@ -213,7 +157,7 @@ class PromptReader:
                 f"this router's clients may not name the policy {policy!r}: leave it out"
             )
         served = await self.served()
-        tenant = _tenant(asked)
+        tenant = tenant_of(asked)
         return Addressee(arrival_ns, policy, served, tenant, self._scope(asked, tenant))
 
     def _spec(
@@ -236,7 +180,7 @@ class PromptReader:
             deadline_ns=self._runtime.now_ns() + round(left_s * NS_PER_S),
             session=session_of(asked.session_key),
             tenant=to.tenant,
-            priority=_priority(asked),
+            priority=priority_of(asked),
             scope=to.scope,
         )
 
@@ -256,144 +200,17 @@ class PromptReader:
         scope = RequestScope(lora=asked.lora, salt=asked.cache_salt, tenant=own)
         validate_scope(scope)
         if scope.lora:
-            _require_adapter(scope.lora, self._runtime.core.adapters)
+            require_adapter(scope.lora, self._runtime.core.adapters)
         return scope
 
     async def _prompt(self, asked: Asked, served: Served, scope: RequestScope, seed: int) -> Prompt:
-        _check_model(asked, served)
-        limits = _limits(served)
+        check_model(asked, served)
+        limits = limits_of(served)
         asked.check(limits)
-        threads = self._threads_for(asked)
         root = self._memo.root(served.tokenizer, scope) if asked.is_text else b""
         recall = self._memo.recall(root) if root and asked.giant is None else None
-        checked = partial(_checked, asked, served, limits, scope, seed)
         reading = Reading(served.tokenizer, limits, recall=recall, today=self._today())
-        if threads is None:
-            prompt = checked(asked.tokens(reading))
-        else:
-            prompt = await self._beside(threads, asked, reading, root, checked)
+        checked = partial(checked_prompt, asked, served, limits, scope, seed)
+        prompt = await self._threads.read(asked, reading, root, checked)
         self._memo.keep(recall, self._now_s)
         return prompt
-
-    async def _beside(
-        self,
-        threads: ThreadPoolExecutor,
-        asked: Asked,
-        reading: Reading,
-        root: bytes,
-        checked: Callable[[Tokens], Prompt],
-    ) -> Prompt:
-        """Beside the loop."""
-        loop, pacer = asyncio.get_running_loop(), Pacer()
-        reading = replace(reading, pause=pacer)
-        try:
-            return await loop.run_in_executor(
-                threads, self._read, asked, reading, root, pacer, checked
-            )
-        finally:
-            pacer.give_up()
-            self._runtime.core.count_to(Count.PROMPT_READERS_LOST, self._giant_readers.lost)
-
-    def _read(
-        self,
-        asked: Asked,
-        reading: Reading,
-        root: bytes,
-        pacer: Pacer,
-        checked: Callable[[Tokens], Prompt],
-    ) -> Prompt:
-        """On a thread."""
-        giant = asked.giant
-        if giant is None:
-            return checked(asked.tokens(reading))
-        tokens = self._giant_readers.read(
-            giant,
-            reading.tokenizer,
-            reading.limits,
-            lambda: pacer.is_wanted,
-            root,
-            reading.today,
-        )
-        return checked(tokens)
-
-    def _threads_for(self, asked: Asked) -> ThreadPoolExecutor | None:
-        """None: it takes less time than handing it over."""
-        if not asked.is_text:
-            return None if asked.n_bytes <= INLINE_IDS_BYTES else self._threads
-        work = asked.n_bytes + asked.n_messages * MESSAGE_BYTES
-        if work <= INLINE_BYTES:
-            return None
-        return self._threads if work <= GIANT_BYTES else self._giants
-
-
-def _limits(served: Served) -> Limits:
-    """Text in which each token would have to be longer than any is too long for certain."""
-    fleet = served.facts
-    most = (fleet.max_model_len - 1) * served.tokenizer.longest_token_bytes
-    return Limits(
-        max_model_len=fleet.max_model_len,
-        vocab_size=fleet.vocab_size,
-        max_prompt_bytes=min(MAX_PROMPT_BYTES, most),
-    )
-
-
-def _check_model(asked: Addressed, served: Served) -> None:
-    if asked.model not in ("", served.facts.model):
-        raise UnknownModel(f"unknown model: this cluster serves {served.facts.model!r}")
-
-
-def _tenant(asked: Addressed) -> str:
-    if len(asked.tenant) > MAX_TENANT_LEN:
-        raise InvalidRequest("tenant", f"has more than {MAX_TENANT_LEN} characters")
-    return asked.tenant or DEFAULT_TENANT
-
-
-def _require_adapter(name: str, adapters: Adapters) -> None:
-    """With a worker on its way of which nobody knows what it serves, the request waits for it."""
-    if adapters.may_serve(name):
-        return
-    served = adapters.served
-    names = ", ".join(map(repr, sorted(served)[:MOST_NAMED]))
-    more = ", ..." if len(served) > MOST_NAMED else ""
-    raise InvalidRequest(
-        "lora",
-        f"no worker serves this adapter; use one of {names}{more}, or leave it out"
-        if served
-        else "no worker serves any adapter; leave it out",
-    )
-
-
-def _priority(asked: Addressed) -> int:
-    priority = DEFAULT_PRIORITY if asked.priority is None else asked.priority
-    if not 0 <= priority < N_BANDS:
-        raise InvalidRequest("priority", f"is a band from 0 (first) to {N_BANDS - 1}")
-    return priority
-
-
-def _checked(
-    asked: Asked, served: Served, limits: Limits, scope: RequestScope, seed: int, tokens: Tokens
-) -> Prompt:
-    validate_prompt(tokens, limits)
-    partial = asked.sampling()
-    sampling = complete(partial, limits, prompt_len=len(tokens), seed=seed)
-    if asked.resumed is not None:
-        _check_resumed(asked.resumed, partial, sampling, limits)
-    keys = block_keys(tokens, served.facts.block_size, served.facts.scope.seed_of(scope))
-    return Prompt(tokens, keys, sampling)
-
-
-def _check_resumed(
-    resumed: Resumed, partial: PartialSampling, sampling: SamplingParams, limits: Limits
-) -> None:
-    """It must go on as it began: nothing may be filled in a second time."""
-    for name in ("seed", "max_tokens"):
-        if getattr(partial, name) is None:
-            told = "a resume sends the sampling that the stream's first message told"
-            raise InvalidRequest(f"sampling.{name}", f"is not set; {told}")
-    if not 0 < resumed.number <= MOST_RESUMES:
-        raise InvalidRequest("resume.number", f"counts a stream's resumes: 1 to {MOST_RESUMES}")
-    emitted = unpack_tokens(resumed.emitted, field="resume.emitted_token_ids")
-    if len(emitted) > sampling.max_tokens:
-        raise InvalidRequest("resume.emitted_token_ids", "has more tokens than max_tokens")
-    if len(emitted) and int(emitted.max()) >= limits.vocab_size:
-        raise InvalidRequest("resume.emitted_token_ids", "has a token id outside the vocabulary")

@@ -58,7 +58,7 @@ class Booker:
         request.attempt += 1
         request.worker_id = WorkerId(member.spec.worker_id)
         request.by_attempt.append(AttemptUsage(request.worker_id))
-        request.mark = self._state.audit.mark(request.worker_id)
+        request.mark = self._state.audit.mark(request.worker_id, request.spec.keys)
         seq = member.next_dispatch
         member.next_dispatch += 1
         # What nobody has read, or comes whole, teaches nothing of prompts.

@@ -15,7 +15,7 @@ from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Abort, Action, Emit, Failure
 from radixroute.router.messages.inputs import Delta, PromptFacts, packed_len
 from radixroute.router.policy.view import cacheable_blocks
-from radixroute.router.workers.audit import Claim
+from radixroute.router.workers.claims import Claim
 from radixroute.router.workers.members import Member
 
 _DROP_COUNTS = {

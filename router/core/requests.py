@@ -20,6 +20,7 @@ from radixroute.router.messages.inputs import (
     RequestSpec,
     packed_len,
 )
+from radixroute.router.workers.claims import NO_MARK, Mark
 from radixroute.router.workers.load import BookingId
 
 # Ends without output.
@@ -63,7 +64,7 @@ class Request:
     expected_ms: float = 0.0  # dispatch to first token, if it is alone there; 0: not known
     dispatch_seq: int = 0  # of its last attempt
     sent_ns: int = 0
-    mark: tuple[int, ...] = ()  # of its worker's event streams when it was sent there
+    mark: Mark = NO_MARK  # of its worker's event streams when it was sent there
     dispatched_ns: int | None = None  # first dispatch
     first_token_ns: int | None = None
     predicted_tokens: int = 0

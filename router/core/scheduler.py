@@ -21,8 +21,6 @@ from radixroute.router.policy.snapshot import Snapshot
 
 # Requests looked at in one schedule: bounds what an input costs, however many wait.
 FRONT: Final = 128
-# With fewer waiting, looking at them costs less than asking whether anybody could take one.
-FEW: Final = 8
 
 
 @dataclass(slots=True)
@@ -51,13 +49,11 @@ class Scheduler:
     def schedule(self, now_ns: int) -> list[Action]:
         """Hands waiting requests to workers that can take them now."""
         self._wake_ns = None
-        waiting, closed = self._state.waiting, _Closed()
-        if len(waiting) > FEW or len(waiting.lines) > 1:
-            closed = self._closed(now_ns)
-            if closed.n_requests == len(waiting):
-                if closed.n_weighed == len(waiting):
-                    self._state.idle.weighed()
-                return []
+        waiting, closed = self._state.waiting, self._closed(now_ns)
+        if closed.n_requests == len(waiting):
+            if closed.n_weighed == len(waiting):
+                self._state.idle.weighed()
+            return []
         front = waiting.front(now_ns, FRONT, busy=closed.busy, parked=closed.parked)
         actions = self._resume(front.lost, now_ns)
         n_weighed, is_held = closed.n_weighed, False
@@ -92,7 +88,7 @@ class Scheduler:
                 closed.parked.add(need)
                 closed.n_requests += len(line)
                 closed.n_weighed += len(line)
-            elif len(line) and not line.lost and (need or len(waiting) > FEW):
+            elif len(line) and not line.lost:
                 plans = self._idle(line, snapshot, now_ns)
                 if plans is not None:
                     closed.busy.add(need)

@@ -13,7 +13,7 @@ from radixroute.router.core.latencies import EndLatencies
 from radixroute.router.core.queue.admission import House
 from radixroute.router.core.state import RouterState
 from radixroute.router.messages.inputs import AbsentWorker
-from radixroute.router.workers.audit import AuditRecord
+from radixroute.router.workers.claims import AuditRecord
 from radixroute.router.workers.idle import WorkerIdle
 from radixroute.router.workers.members import Member
 

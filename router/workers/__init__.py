@@ -11,6 +11,7 @@ The way in: `Members` and `LoadBook`.
     speed_kernels.py     the sums behind it and the lines through them: the compiled arithmetic
     recent_prefill.py    how much each worker was given to cache lately
     audit.py             what workers tell of their caches against what their events say
+    claims.py            one claim of a worker, and what an audit says of all
     credit.py            whether what a worker's events say counts: lost at once, earned back
     journal.py           the last batches of a stream: what a worker held at a moment before
     breakers.py          workers that fail what they are given are left alone for a while

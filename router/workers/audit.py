@@ -18,19 +18,20 @@ No clock, no I/O: `RouterCore` and the event link call; `take_turns` says what c
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from radixroute.events.wire.records import Event
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import Holder, Keys, WorkerId
 from radixroute.router.counters import Count, Counters
+from radixroute.router.workers.claims import NO_MARK, AuditRecord, Claim, Mark, Turn
 from radixroute.router.workers.credit import Credit
 from radixroute.router.workers.journal import (
     MAX_WORDS,
     AuditedIndex,
     Journal,
     held_at,
-    least_held,
+    least_since,
 )
 from radixroute.router.workers.members import Members
 
@@ -45,40 +46,6 @@ _MIN_WINDOW: Final = 16
 _NEVER: Final = 1 << 62
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Claim:
-    """What a worker tells of one prompt. Blocks unless named otherwise."""
-
-    worker_id: WorkerId
-    keys: Keys  # of the blocks that its cache could have saved
-    told: int
-    position: tuple[int, int] | None  # batches, and events of the next one, before it looked
-    mark: tuple[int, ...]  # the next batch of each of its streams when it was sent there
-    told_ns: int
-    rank: int | None = None  # whose cache it speaks of; None: of several it may be any
-
-
-@dataclass(frozen=True, slots=True)
-class AuditRecord:
-    """One worker's audit at one moment. Counts are reports."""
-
-    has_credit: bool = True
-    judged: int = 0
-    differing: int = 0  # of these
-    unjudged: int = 0  # nothing could be said about them
-    reason: str = ""  # why it has no credit
-    is_believed: bool = False  # nobody told of its cache
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A worker lost its credit or has it back; or a snapshot did not help."""
-
-    worker_id: WorkerId
-    has_credit: bool
-    reason: str
-
-
 @dataclass(slots=True)
 class _Worker:
     epoch: str = ""
@@ -90,6 +57,7 @@ class _Worker:
     journals: dict[Holder, Journal] = field(default_factory=dict)
     pending: list[Claim] = field(default_factory=list)
     rests: bool = True  # nothing runs there that could report: its journals keep nothing
+    names_moments: bool = False  # its last report said when it looked
     wakes_at: int = _NEVER  # batches after which one of them may be judged
     window: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_WINDOW))
 
@@ -118,7 +86,8 @@ class Audit:
         journal = self._journal(holder)
         worker = self._workers[holder.worker]
         share = max(_MIN_WORDS, min(MAX_WORDS, _ALL_WORDS // self._n_journals))
-        journal.add(seq, events, 0 if worker.rests else share)
+        max_words = 0 if worker.rests else share
+        journal.add(seq, events, max_words, notes_removals=not worker.names_moments)
         if worker.pending and seq + 1 >= worker.wakes_at:
             self._settle(worker)
 
@@ -166,13 +135,17 @@ class Audit:
 
     # -- requests
 
-    def mark(self, worker_id: WorkerId) -> tuple[int, ...]:
-        """Where its streams stand: kept with a request that is sent there now."""
+    def mark(self, worker_id: WorkerId, keys: Keys) -> Mark:
+        """Where its streams stand: kept with a request of these keys that is sent there now."""
         worker = self._workers.get(worker_id)
         if worker is None:
-            return ()
+            return NO_MARK
         worker.rests = False
-        return tuple([journal.next_seq for journal in worker.journals.values()])
+        seqs = tuple([journal.next_seq for journal in worker.journals.values()])
+        if worker.names_moments or not len(keys):
+            return Mark(seqs)
+        overlaps = self._index.overlaps(keys)
+        return Mark(seqs, tuple([overlaps.blocks_of(holder) for holder in worker.journals]))
 
     def reported(self, claim: Claim) -> None:
         """Judges it, now or when the events that it speaks of are here."""
@@ -180,7 +153,8 @@ class Audit:
         if not worker.journals:
             self._unjudged(worker)
             return
-        if _is_placed(worker, claim) and self._try(worker, claim):
+        worker.names_moments = _is_placed(worker, claim)
+        if worker.names_moments and self._try(worker, claim):
             return
         if len(worker.pending) == _MAX_PENDING:
             del worker.pending[0]
@@ -261,12 +235,12 @@ class Audit:
         """By the least it held since it was sent there. Of several ranks it may have been any, but
         where it says which."""
         streams = _streams_of(worker, claim)
-        if not streams or not all(journal.knows(seq) for seq, _, journal in streams):
+        if not streams or not all(one.journal.knows(one.seq) for one in streams):
             self._unjudged(worker)
             return
         least = min(
-            least_held(self._index, holder, claim.keys, journal.since(seq))
-            for seq, holder, journal in streams
+            least_since(self._index, one.holder, one.journal, claim.keys, one.seq, one.held)
+            for one in streams
         )
         # One block is left for engines that compute the last one again.
         excess = max(0, least - 1 - claim.told)
@@ -353,15 +327,25 @@ def _is_placed(worker: _Worker, claim: Claim) -> bool:
     return claim.position is not None and len(worker.journals) == 1
 
 
-def _streams_of(worker: _Worker, claim: Claim) -> list[tuple[int, Holder, Journal]]:
-    """Of the ranks that it may speak of, and where each stood when it was sent there. None: there
-    were others then."""
-    if len(claim.mark) != len(worker.journals):
+class _Stream(NamedTuple):
+    """One that a claim may speak of, and where it stood when the prompt was sent there."""
+
+    holder: Holder
+    journal: Journal
+    seq: int
+    held: int | None
+
+
+def _streams_of(worker: _Worker, claim: Claim) -> list[_Stream]:
+    """None: there were others then."""
+    seqs = claim.mark.seqs
+    if len(seqs) != len(worker.journals):
         return []
+    held = claim.mark.held or (None,) * len(seqs)
     return [
-        (seq, holder, journal)
-        for seq, (holder, journal) in zip(claim.mark, worker.journals.items(), strict=True)
-        if claim.rank in (None, holder.rank) or len(worker.journals) == 1
+        _Stream(holder, journal, seq, then)
+        for seq, then, (holder, journal) in zip(seqs, held, worker.journals.items(), strict=True)
+        if claim.rank in (None, holder.rank) or len(seqs) == 1
     ]
 
 

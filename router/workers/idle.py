@@ -8,15 +8,10 @@ no I/O; `RouterCore` calls.
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
-from radixroute.router.workers.columns import ColumnList
-from radixroute.router.workers.load import Load, LoadBook
+from radixroute.router.workers.load import LoadBook
 from radixroute.router.workers.members import Members, MemberState
-
-_IN_FLIGHT = Load._fields.index("in_flight")
 
 
 @dataclass(slots=True)
@@ -41,12 +36,12 @@ class IdleBook:
         self._sent_ns: dict[WorkerId, int] = {}  # dispatches to idle workers, no step heard since
         self._last_ns = 0
         self._is_weighed = False
-        self._version = -1  # of the members that are listed here
-        self._live: list[WorkerId] = []
-        self._columns: ColumnList = np.empty(0, np.intp)
+        self._idle: list[WorkerId] = []  # live workers without a request in flight
+        self._as_of = (-1, -1)  # the members' version then, and how often one had turned
 
     def elapse(self, now_ns: int, *, n_waiting: int) -> None:
-        """Time has come to `now_ns` and nothing else has changed yet. O(workers) while some wait.
+        """Time has come to `now_ns` and nothing else has changed yet. O(idle workers) while some
+        wait, and O(workers) where one has become busy or idle.
 
         What follows may leave a worker idle without a plan: until `weighed`, its idling is not
         planned.
@@ -54,7 +49,7 @@ class IdleBook:
         spent_ns = now_ns - self._last_ns
         self._last_ns = max(self._last_ns, now_ns)
         if n_waiting and spent_ns > 0:
-            for worker_id in self._idle():
+            for worker_id in self._idle_now():
                 sums = self._by_worker.setdefault(worker_id, WorkerIdle())
                 if self._is_weighed:
                     sums.planned_ns += spent_ns
@@ -89,11 +84,10 @@ class IdleBook:
             if min(sums.planned_ns, sums.avoidable_ns, sums.starting_ns) < 0:
                 raise BrokenInvariant(f"{worker_id}: it idled for less than no time")
 
-    def _idle(self) -> list[WorkerId]:
-        if self._version != self._members.version:
-            live = [m for m in self._members if m.state is MemberState.LIVE]
-            self._live = [m.spec.worker_id for m in live]
-            self._columns = np.array([m.column for m in live], np.intp)
-            self._version = self._members.version
-        in_flight = self._loads.take(self._columns)[_IN_FLIGHT]
-        return [self._live[place] for place in np.flatnonzero(in_flight == 0.0).tolist()]
+    def _idle_now(self) -> list[WorkerId]:
+        as_of = self._members.version, self._loads.n_turns
+        if self._as_of != as_of:
+            live = [m.spec.worker_id for m in self._members if m.state is MemberState.LIVE]
+            self._idle = [worker_id for worker_id in live if worker_id not in self._loads.busy]
+            self._as_of = as_of
+        return self._idle

@@ -3,7 +3,9 @@
 The index is as of now; a worker's report speaks of a moment before. `held_at` takes back, for the
 keys of one prompt alone, what batches since then did, so it costs what happened between a prompt's
 admission and its first token. Keeps references to the batches' events, bounded in batches and
-words, and copies nothing. Owns no index and no clock; `Audit` calls.
+words, and copies nothing; where reports name no moment, it also keeps which blocks were removed
+last in which batch, so that a window in which nothing of a prompt was is told without walking it.
+Owns no index and no clock; `Audit` calls.
 """
 
 from collections import deque
@@ -12,7 +14,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from radixroute.events.wire.packed import PackedEvents
-from radixroute.events.wire.records import BlocksStored, CacheCleared, Event
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared, Event
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import BlockKey, Holder, Keys
 from radixroute.radix.index.contract import Overlaps
@@ -45,6 +47,9 @@ class Journal:
         self.n_bases = 0  # times it began anew, a snapshot being one
         self.n_words = 0
         self._batches: deque[tuple[int, Sequence[Event], int]] = deque()
+        self._removed: dict[int, int] = {}  # the batch that removed a key last
+        self._removals_from: int | None = None  # of all batches from there on; None: of none
+        self._cleared = -1  # the batch that did last
 
     def rebuild(self) -> None:
         self.trim()
@@ -53,22 +58,32 @@ class Journal:
     def base(self, next_seq: int) -> None:
         self.trim()
         self.is_based = True
+        self._removals_from, self._cleared = None, -1
         self.first_seq = self.next_seq = next_seq
         self.n_bases += 1
 
-    def add(self, seq: int, events: Sequence[Event], max_words: int = MAX_WORDS) -> None:
+    def add(
+        self,
+        seq: int,
+        events: Sequence[Event],
+        max_words: int = MAX_WORDS,
+        *,
+        notes_removals: bool = True,
+    ) -> None:
         """The batch that the index took last. Bounded: the oldest go."""
         if not self.is_based:
             return
+        self._note(seq, events if notes_removals else None)
         words = _BATCH_WORDS + _words(events)
         batches = self._batches
         batches.append((seq, events, words))
         self.n_words += words
         self.next_seq = seq + 1
         while len(batches) > MAX_BATCHES or self.n_words > max_words:
-            gone, _, words = batches.popleft()
+            gone, told, words = batches.popleft()
             self.n_words -= words
             self.first_seq = gone + 1
+            self._forget(gone, told)
 
     def knows(self, seq: int) -> bool:
         """Whether the time before batch `seq` can be told from what the index has now."""
@@ -83,7 +98,19 @@ class Journal:
             later.append(events if number > seq else tuple(islice(events, before, None)))
         return [event for events in reversed(later) for event in events]
 
+    def has_lost(self, keys: Keys, seq: int) -> bool | None:
+        """Whether a copy of one of these keys was removed since before batch `seq`. None: it was
+        not noted. O(keys)."""
+        if self._removals_from is None or self._removals_from > seq:
+            return None
+        listed = keys.tolist()
+        if self._cleared < seq and self._removed.keys().isdisjoint(listed):
+            return False
+        return self._cleared >= seq or any(self._removed.get(key, -1) >= seq for key in listed)
+
     def check(self) -> None:
+        if any(seq < self.first_seq for seq in self._removed.values()):
+            raise BrokenInvariant("a journal knows removals of batches that it forgot")
         if self.n_words != sum(words for *_, words in self._batches):
             raise BrokenInvariant("a journal's words are not those of its batches")
         if self._batches and not (self.is_based and self.first_seq <= self._batches[0][0]):
@@ -94,8 +121,32 @@ class Journal:
     def trim(self) -> None:
         """Nobody will ask about the time before now."""
         self._batches.clear()
+        self._removed.clear()
         self.n_words = 0
         self.first_seq = self.next_seq
+
+    def _note(self, seq: int, events: Sequence[Event] | None) -> None:
+        """What it removes. None: nobody will ask."""
+        if events is None:
+            self._removed.clear()
+            self._removals_from = None
+            return
+        if self._removals_from is None:
+            self._removals_from = seq
+        for event in events:
+            if isinstance(event, BlocksRemoved):
+                self._removed.update(dict.fromkeys(event.keys.tolist(), seq))
+            elif isinstance(event, CacheCleared):
+                self._cleared = seq
+
+    def _forget(self, seq: int, events: Sequence[Event]) -> None:
+        """Of a batch that goes."""
+        removed = self._removed
+        for event in events if removed else ():
+            if isinstance(event, BlocksRemoved):
+                for key in event.keys.tolist():
+                    if removed.get(key) == seq:
+                        del removed[key]
 
 
 def held_at(index: AuditedIndex, holder: Holder, keys: Keys, since: Sequence[Event]) -> int | None:
@@ -136,6 +187,18 @@ def _taken_back(keys: Keys, since: Sequence[Event]) -> dict[int, int] | None:
             if place is not None:
                 change[place] = change.get(place, 0) + by
     return change
+
+
+def least_since(
+    index: AuditedIndex, holder: Holder, journal: Journal, keys: Keys, seq: int, held: int | None
+) -> int:
+    """The fewest leading blocks of these keys that it had at any moment since before batch `seq`.
+
+    `held`: how many it had then, if somebody looked: O(keys), unless one of them was removed since.
+    """
+    if held is not None and journal.has_lost(keys[:held], seq) is False:
+        return min(held, _held_now(index, holder, keys))
+    return least_held(index, holder, keys, journal.since(seq))
 
 
 def least_held(index: AuditedIndex, holder: Holder, keys: Keys, since: Sequence[Event]) -> int:

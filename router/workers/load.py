@@ -62,6 +62,7 @@ class _Desk:
     reported_tokens: int | None = None  # ours, as last reported
     foreign_in_flight: int = 0
     foreign_tokens: int = 0
+    is_busy: bool = False
 
 
 class LoadBook:
@@ -74,6 +75,8 @@ class LoadBook:
         self._desks: dict[WorkerId, _Desk] = {}
         self._worker_by_id: dict[BookingId, WorkerId] = {}
         self._unwritten: dict[int, _Desk] = {}  # by column: desks that changed since a decision
+        self.busy: set[WorkerId] = set()  # with requests in flight, other routers' too; read only
+        self.n_turns = 0  # times one of them became busy, or idle
 
     def __len__(self) -> int:
         return len(self._worker_by_id)
@@ -98,7 +101,7 @@ class LoadBook:
         desk.unacknowledged.append(booking)
         desk.unacknowledged_tokens += queued_tokens
         self._worker_by_id[key] = worker_id
-        self._unwritten[desk.column] = desk
+        self._changed(worker_id, desk)
 
     def first_token(self, key: BookingId, now_ns: int) -> None:
         """Its prompt is computed: it decodes from now on."""
@@ -125,7 +128,7 @@ class LoadBook:
         desk.n_acknowledged -= booking.is_acknowledged and not booking.is_lease
         desk.prompts -= not (booking.has_first_token or booking.is_lease)
         _acknowledge(desk, 0)  # drops what is settled from the head: the queue stays short
-        self._unwritten[desk.column] = desk
+        self._changed(worker_id, desk)
 
     def report(self, worker_id: WorkerId, sessions: Iterable[SessionLoad], now_ns: int) -> None:
         """A heartbeat's word on every session of this worker."""
@@ -146,7 +149,7 @@ class LoadBook:
                 desk.foreign_tokens += session.queued_tokens
         if _queued_tokens(desk) != before:
             desk.since_ns = now_ns
-        self._unwritten[desk.column] = desk
+        self._changed(worker_id, desk)
 
     def unaccounted(self, worker_id: WorkerId, *, since_ns: int, now_ns: int) -> list[BookingId]:
         """Acknowledged bookings, if reports have counted fewer of them all the time since then:
@@ -165,6 +168,7 @@ class LoadBook:
                 raise BrokenInvariant(f"{worker_id} still has bookings")
             del self._desks[worker_id]
             self._unwritten.pop(desk.column, None)
+            self._turn(worker_id, desk, is_busy=False)
             self._table.unset(desk.column)
 
     def take(self, columns: ColumnList) -> Numbers:
@@ -202,6 +206,22 @@ class LoadBook:
         for column in range(self._table.capacity):
             if self._table.of(column) != loads.get(column, Load()):
                 raise BrokenInvariant(f"column {column}: the columns differ from the bookings")
+        if self.busy != {w for w, desk in self._desks.items() if _load(desk).in_flight}:
+            raise BrokenInvariant("who is busy is not who has requests in flight")
+
+    def _changed(self, worker_id: WorkerId, desk: _Desk) -> None:
+        self._unwritten[desk.column] = desk
+        self._turn(worker_id, desk, is_busy=bool(desk.bookings) or desk.foreign_in_flight > 0)
+
+    def _turn(self, worker_id: WorkerId, desk: _Desk, *, is_busy: bool) -> None:
+        if desk.is_busy is is_busy:
+            return
+        desk.is_busy = is_busy
+        self.n_turns += 1
+        if is_busy:
+            self.busy.add(worker_id)
+        else:
+            self.busy.remove(worker_id)
 
     def _write(self) -> None:
         """What changed since the last decision, into the columns."""

@@ -20,7 +20,7 @@ from radixroute.router.core.router_core import RouterCore
 from radixroute.router.links.event_link import EventLink
 from radixroute.router.messages.inputs import MemberSpec, WorkerFacts
 from radixroute.router.settings import RouterSettings
-from radixroute.router.workers.audit import Claim
+from radixroute.router.workers.claims import Claim
 from tests.router.test_event_link import FakeTransport
 
 W = WorkerId("w")
@@ -65,7 +65,7 @@ class Bench:
         self.seqs = [0] * self.ranks
         for rank in range(self.ranks):
             self.batch(stored(99), rank=rank)
-        self.core.audit.mark(W)  # something was sent there
+        self.core.audit.mark(W, PROMPT)  # something was sent there
         self.pass_time(100.0)
 
     def batch(self, *events, rank=0, seq=None) -> None:
@@ -81,7 +81,7 @@ class Bench:
 
     def tell(self, told, position=None, mark=None, rank=None) -> None:
         """A report on the prompt; by default of now, where all events are known."""
-        mark = self.core.audit.mark(W) if mark is None else mark
+        mark = self.core.audit.mark(W, PROMPT) if mark is None else mark
         self.core.audit.reported(Claim(W, PROMPT, told, position, mark, self.now_ns, rank))
         self.link.tick(self.now_ns)  # it takes what turned
 

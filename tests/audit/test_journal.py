@@ -10,7 +10,13 @@ from radixroute.events.wire.packed import PackedEvents, write_packed
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared, Event
 from radixroute.radix.ids import Holder, Tier, WorkerId
 from radixroute.radix.index.prefix_index import MIN_BYTES, PrefixIndex
-from radixroute.router.workers.journal import MAX_BATCHES, Journal, held_at, least_held
+from radixroute.router.workers.journal import (
+    MAX_BATCHES,
+    Journal,
+    held_at,
+    least_held,
+    least_since,
+)
 
 HOLDER, OTHER = Holder(WorkerId("w")), Holder(WorkerId("v"))
 KEYS = np.arange(1, 9, dtype=np.uint64)
@@ -85,6 +91,58 @@ def test_every_moment_is_told_as_it_was(seed):
             assert held_at(index, HOLDER, KEYS, since) == was, f"seed {seed}, {seq}+{before}"
             least = min(later for *_, later in followed.moments[at:])
             assert least_held(index, HOLDER, KEYS, since) == least, f"seed {seed}, {seq}+{before}"
+            if not before:  # as when a request is sent: between two batches
+                told = least_since(index, HOLDER, journal, KEYS, seq, was)
+                assert told == least, f"seed {seed}, {seq}"
+
+
+class Walked(Journal):
+    """Counts how often it was walked."""
+
+    walks = 0
+
+    def since(self, seq, before=0):
+        self.walks += 1
+        return super().since(seq, before)
+
+
+def test_a_window_in_which_no_block_of_a_prompt_left_is_not_walked():
+    index, journal = PrefixIndex(MIN_BYTES), Walked()
+    index.join(HOLDER)
+    index.store(HOLDER, None, KEYS[:6], Tier.DEVICE)
+    journal.base(0)
+    others = np.arange(1000, 2000, dtype=np.uint64)
+    journal.add(0, (BlocksRemoved(KEYS[:2]),))  # before it was sent
+    for seq in range(1, 9):
+        journal.add(seq, (BlocksStored(None, others), BlocksRemoved(others)))
+    journal.add(9, (BlocksRemoved(KEYS[6:]),))  # that it did not have
+    assert least_since(index, HOLDER, journal, KEYS, 1, 6) == 6
+    assert least_since(index, HOLDER, journal, KEYS, 1, 0) == 0
+    assert least_since(index, HOLDER, journal, KEYS[:3], 1, 6) == 3
+    assert journal.walks == 0
+    journal.add(10, (BlocksRemoved(KEYS[4:5]), BlocksStored(None, KEYS[4:5])))
+    assert least_since(index, HOLDER, journal, KEYS, 1, 6) == 4
+    assert least_since(index, HOLDER, journal, KEYS, 11, 6) == 6
+    assert journal.walks == 1
+    journal.check()
+
+
+def test_what_was_not_noted_is_walked():
+    index, journal = PrefixIndex(MIN_BYTES), Walked()
+    index.join(HOLDER)
+    index.store(HOLDER, None, KEYS, Tier.DEVICE)
+    journal.base(0)
+    journal.add(0, (BlocksRemoved(KEYS[:1]), BlocksStored(None, KEYS[:1])), notes_removals=False)
+    journal.add(1, (BlocksStored(None, np.array([99], np.uint64)),))
+    assert least_since(index, HOLDER, journal, KEYS, 0, 8) == 0
+    assert least_since(index, HOLDER, journal, KEYS, 1, 8) == 8
+    assert least_since(index, HOLDER, journal, KEYS, 1, None) == 8
+    assert journal.walks == 2
+    journal.add(2, (CacheCleared(), BlocksStored(None, KEYS)))
+    assert least_since(index, HOLDER, journal, KEYS, 1, 8) == 0
+    journal.base(5)
+    journal.add(5, stored(1))
+    assert journal.has_lost(KEYS, 5) is False
 
 
 def test_before_a_clear_nothing_is_known_and_since_then_it_held_nothing():

@@ -5,7 +5,7 @@ import pytest
 from radixroute.events.wire.records import (
     BlocksRemoved,
 )
-from tests.audit.hand_made import Bench, W, keys, stored
+from tests.audit.hand_made import PROMPT, Bench, W, keys, stored
 
 
 @pytest.fixture
@@ -73,11 +73,11 @@ def test_over_a_window_what_was_gone_for_a_moment_may_be_missing(bench):
     """Evicted and stored again while the request was on its way, or its report was."""
     bench.batch(stored(1, 2, 3, 4, 5, 6))
     for _ in range(40):
-        mark = bench.core.audit.mark(W)
+        mark = bench.core.audit.mark(W, PROMPT)
         bench.batch(BlocksRemoved(keys(1)))
         bench.batch(stored(1))
         bench.tell(0, mark=mark)
-        late = bench.core.audit.mark(W)
+        late = bench.core.audit.mark(W, PROMPT)
         bench.tell(0, mark=late)
         bench.batch(BlocksRemoved(keys(1)))
         bench.batch(stored(1))

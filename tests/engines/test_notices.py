@@ -2,12 +2,12 @@
 
 import pytest
 
+from tests.engines.examining import examined
 from tests.engines.fake_engine import FakeEngine
 from tests.engines.fake_openai import FakeOpenAi
 from tests.engines.fake_sglang import FakeSglang
 from tests.engines.fake_vllm import FakeVllm
 from tests.engines.fleets import beside
-from tests.engines.test_examination import _examined
 
 
 async def said_of(engine: FakeEngine, caplog: pytest.LogCaptureFixture) -> str:
@@ -47,5 +47,5 @@ async def test_reasoning_that_is_taken_apart_is_noticed(caplog):
     assert "qwen3" in said
     engine = FakeVllm()
     engine.chats.takes_apart = True
-    (notice,) = (await _examined(engine)).notices
+    (notice,) = (await examined(engine)).notices
     assert (notice.code, "include_reasoning" in notice.text) == ("reasoning", True)

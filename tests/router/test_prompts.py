@@ -13,11 +13,11 @@ from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import MAX_PROMPT_BYTES, Limits, PartialSampling
 from radixroute.request.pacing import Abandoned
 from radixroute.request.wire import pack_tokens
-from radixroute.router.api import prompts
+from radixroute.router.api import prompt_threads
 from radixroute.router.api.giants.readers import GIANT_BYTES
 from radixroute.router.api.grpc.proto_request import MAX_PARSED_BYTES, ProtoRequest
 from radixroute.router.api.grpc.wire_size import MAX_FIELDS, bytes_beside
-from radixroute.router.api.prompts import Pacer
+from radixroute.router.api.prompt_threads import Pacer
 from tests.router.clusters import all_live, cluster, collect, until
 from tests.router.fakes import FakeWorker
 
@@ -166,13 +166,13 @@ async def test_small_and_middling_prompts_never_wait_for_giant_ones():
             for n in range(1, 6)
         ]
         try:
-            await until(lambda: len(seen) == prompts.THREADS)
-            for n_bytes in (100, prompts.INLINE_BYTES + 1, GIANT_BYTES):
+            await until(lambda: len(seen) == prompt_threads.THREADS)
+            for n_bytes in (100, prompt_threads.INLINE_BYTES + 1, GIANT_BYTES):
                 await asyncio.wait_for(reader._prompt(Asked(n_bytes), served, UNSCOPED, 0), 30)
             assert not any(giant.done() for giant in giants)
-            assert len(seen) == prompts.THREADS + 3  # giants are read by so many threads only
+            assert len(seen) == prompt_threads.THREADS + 3  # giants have their own
             assert seen[100] == threading.current_thread().name
-            assert seen[prompts.INLINE_BYTES + 1].startswith("prompt")
+            assert seen[prompt_threads.INLINE_BYTES + 1].startswith("prompt")
         finally:
             release.set()
             await asyncio.gather(*giants)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from radixroute.radix.ids import WorkerId
 from radixroute.router.core.snapshot import RouterSnapshot
 from radixroute.router.core.state import RouterState
-from radixroute.router.workers.audit import AuditRecord
+from radixroute.router.workers.claims import AuditRecord
 
 
 class WorkerGlance(NamedTuple):

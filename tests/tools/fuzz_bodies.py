@@ -18,7 +18,7 @@ from radixroute.request.errors import InvalidRequest
 from radixroute.router.api.http.asked.bodies import Read, read_body
 from radixroute.router.api.http.asked.fields import STRIPPED, STRIPPED_BEGINNINGS
 from radixroute.router.api.http.asked.model_defaults import NONE
-from radixroute.router.api.http.asked.openai_request import OpenAIRequest, Sender
+from radixroute.router.api.http.asked.openai_request import Sender, asked_for
 
 BODIES = 1_000_000
 NOBODY = frozenset[str]()
@@ -71,9 +71,7 @@ def told(read: Read) -> tuple[Any, ...]:
         session_key="", tenant="", model="", lora="", cache_salt=read.cache_salt,
         priority=read.priority,
     )  # fmt: skip
-    asked = [
-        OpenAIRequest(sender, read.body, form, data, lambda: NONE) for form, data in read.prompts
-    ]
+    asked = [asked_for(sender, read.body, form, data, lambda: NONE) for form, data in read.prompts]
     prompts = [(one.form, msgspec.json.decode(one.data)) for one in asked]
     return prompts, asked[0].sampling(), read.cache_salt, read.priority, read.n, read.body.stream
 

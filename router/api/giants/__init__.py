@@ -11,5 +11,6 @@ The way in: `GiantReaders` in `readers.py`.
     child.py      the process itself
     forms.py      forms in which doors have a prompt, and how each becomes tokens
     json_prompts.py   prompts of OpenAI's API as JSON
+    ids_kernels.py    lists of token ids among them, in machine code
     messages.py   what crosses the socket between them, as bytes
 """

@@ -5,7 +5,8 @@ The bytes are a part of a body as it came; nothing of it was looked at but its f
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, TypeVar
+from functools import cache
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -51,8 +52,21 @@ def text_of(data: bytes) -> str:
 
 
 def ids_of(data: bytes) -> Tokens:
-    """The same, of a list of token ids."""
+    """The same, of a list of token ids. O(bytes), some 3 ns each."""
+    ids = np.empty(len(data) // 2 + 1, np.uint32)
+    n_ids = reader_of_ids()(np.frombuffer(data, np.uint8), ids)
+    if n_ids >= 0:
+        return ids[:n_ids].copy()
     return np.array(read_json(_IDS, data, "prompt"), np.uint32)
+
+
+@cache
+def reader_of_ids() -> Any:
+    """Its kernel, at first use: numba takes 0.5 s to import."""
+    from radixroute.radix.jit import entry_point
+    from radixroute.router.api.giants.ids_kernels import read_ids
+
+    return entry_point(read_ids)
 
 
 def messages_of(data: bytes, pause: Pause) -> list[ChatMessage]:

@@ -13,7 +13,7 @@ from radixroute.router.policy.decision import Decision
 from radixroute.router.policy.reasons import reason_of
 from radixroute.router.policy.view import Scores
 from radixroute.router.runtime import RouterRuntime
-from radixroute.router.workers.audit import AuditRecord
+from radixroute.router.workers.claims import AuditRecord
 
 
 def list_workers(runtime: RouterRuntime) -> pb.ListWorkersResponse:

@@ -21,7 +21,12 @@ from radixroute.router.api.http import replies
 from radixroute.router.api.http.answers import Answers, Streamed, Whole
 from radixroute.router.api.http.asked.bodies import Read, read_body
 from radixroute.router.api.http.asked.fields import NotSpoken
-from radixroute.router.api.http.asked.openai_request import Defaults, OpenAIRequest, Sender
+from radixroute.router.api.http.asked.openai_request import (
+    Defaults,
+    OpenAIRequest,
+    Sender,
+    asked_for,
+)
 from radixroute.router.api.http.asked.verbatim_body import read_verbatim
 from radixroute.router.api.http.connection import HttpConnection
 from radixroute.router.api.http.passing import Passing
@@ -216,7 +221,7 @@ class Completion:
         readable = None
         if body.readable is not None:
             typed, form, prompt = body.readable
-            readable = OpenAIRequest(sender, typed, form, prompt, self._desk.defaults)
+            readable = asked_for(sender, typed, form, prompt, self._desk.defaults)
         self._n = self._n_open = 1
         self._claim(self._request_id)
         (stream,) = self._choices
@@ -237,7 +242,7 @@ class Completion:
         sender = self._sender(
             body.model or "", body.prompt_cache_key or "", read.cache_salt, read.priority
         )
-        return OpenAIRequest(sender, body, form, prompt, self._desk.defaults)
+        return asked_for(sender, body, form, prompt, self._desk.defaults)
 
     def _sender(self, model: str, cache_key: str, salt: str, priority: int | None) -> Sender:
         is_adapter = model in self._reception.runtime.core.adapters.served

@@ -58,6 +58,8 @@ class RadixPolicy:
         pass
 
     def admit(self, ask: Ask, snapshot: Snapshot) -> bool:
+        if self._binds_late:
+            snapshot.draw(ask)  # now, so that who waits need not be looked at while nobody is free
         return not self._binds_late
 
     def choose(self, ask: Ask, snapshot: Snapshot) -> Plan:

@@ -13,7 +13,7 @@ import msgspec
 
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import MAX_PROMPT_BYTES, validate_n
-from radixroute.request.verbatim.bodies import fields_of
+from radixroute.request.verbatim.bodies import body_of, fields_of
 from radixroute.router.api.giants.forms import Form
 from radixroute.router.api.giants.json_prompts import read_json, what_is_wrong
 from radixroute.router.api.http.asked.fields import (
@@ -76,9 +76,8 @@ class _Body(msgspec.Struct):
 
 
 class CompletionBody(_Body):
-    """Of POST /v1/completions."""
+    """Of POST /v1/completions, without its prompt."""
 
-    prompt: msgspec.Raw = msgspec.Raw()
     logprobs: int | None = None
 
     @property
@@ -87,9 +86,8 @@ class CompletionBody(_Body):
 
 
 class ChatBody(_Body):
-    """Of POST /v1/chat/completions."""
+    """Of POST /v1/chat/completions, without its messages."""
 
-    messages: msgspec.Raw = msgspec.Raw()
     logprobs: bool | None = None
     top_logprobs: int | None = None
     max_completion_tokens: int | None = None
@@ -110,6 +108,7 @@ class ChatBody(_Body):
 
 Body = ChatBody | CompletionBody
 _CHAT, _COMPLETION = msgspec.json.Decoder(ChatBody), msgspec.json.Decoder(CompletionBody)
+_CHAT_NAMES, _COMPLETION_NAMES = ChatBody.__struct_fields__, CompletionBody.__struct_fields__
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +141,7 @@ def read_body(data: bytes, *, is_chat: bool, allowed: frozenset[str]) -> Read:
     out = dropped(fields, allowed)
     kept = {name: value for name, value in fields.items() if name not in out}
     check_fields(kept, spoken_in(is_chat=is_chat) | (allowed & OURS_WHEN_ALLOWED))
-    body, prompts = read_typed(data, is_chat=is_chat)
+    body, prompts = read_typed(kept, is_chat=is_chat)
     n = validate_n(body.n)
     if n * len(prompts) > MOST_PROMPTS:
         raise InvalidRequest("n", f"asks for {n * len(prompts)} answers: {MOST_PROMPTS} at most")
@@ -150,11 +149,15 @@ def read_body(data: bytes, *, is_chat: bool, allowed: frozenset[str]) -> Read:
     return Read(body, prompts, n, len(out), salt, priority)
 
 
-def read_typed(data: bytes, *, is_chat: bool) -> tuple[Body, tuple[tuple[Form, bytes], ...]]:
-    """What is spoken here of a body, and its prompts."""
-    body = _typed(_CHAT if is_chat else _COMPLETION, data)
+def read_typed(
+    fields: Mapping[str, bytes], *, is_chat: bool
+) -> tuple[Body, tuple[tuple[Form, bytes], ...]]:
+    """What is spoken here of a body's fields, and its prompts, which are not looked at again."""
+    names, decoder = (_CHAT_NAMES, _CHAT) if is_chat else (_COMPLETION_NAMES, _COMPLETION)
+    body = _typed(decoder, body_of({name: fields[name] for name in names if name in fields}))
     _check_together(body)
-    return body, _prompts(body)
+    prompt = fields.get("messages" if is_chat else "prompt", b"")
+    return body, _chat(prompt) if is_chat else _prompts(prompt)
 
 
 def read_own(fields: Mapping[str, bytes], allowed: frozenset[str]) -> tuple[str, int | None]:
@@ -198,18 +201,20 @@ def _check_together(body: Body) -> None:
         raise InvalidRequest("top_logprobs", "needs `logprobs`: true")
 
 
-def _prompts(body: Body) -> tuple[tuple[Form, bytes], ...]:
-    if isinstance(body, ChatBody):
-        messages = bytes(body.messages)
-        if not messages or messages == b"null":
-            raise InvalidRequest("messages", "is missing")
-        return ((Form.JSON_CHAT, messages),)
-    prompt = bytes(body.prompt).strip()
+def _chat(messages: bytes) -> tuple[tuple[Form, bytes], ...]:
+    if not messages or messages == b"null":
+        raise InvalidRequest("messages", "is missing")
+    return ((Form.JSON_CHAT, messages),)
+
+
+def _prompts(prompt: bytes) -> tuple[tuple[Form, bytes], ...]:
+    prompt = prompt.strip()
     if not prompt or prompt == b"null":
         raise InvalidRequest("prompt", "is missing")
     if prompt[:1] == b'"':
         return ((Form.JSON_TEXT, prompt),)
-    inner = prompt[1:].lstrip()[:1] if prompt[:1] == b"[" else b""
+    opened = _OPENED.match(prompt)
+    inner = b"" if opened is None else opened[1]
     if inner.isdigit() or inner in (b"-", b"]"):
         return ((Form.JSON_IDS, prompt),)
     if inner not in (b'"', b"["):
@@ -219,6 +224,7 @@ def _prompts(body: Body) -> tuple[tuple[Form, bytes], ...]:
     return tuple((form, bytes(one).strip()) for one in several)
 
 
+_OPENED = re.compile(rb"\[\s*(.)", re.DOTALL)
 _SEVERAL = msgspec.json.Decoder(list[msgspec.Raw])
 
 

@@ -60,6 +60,7 @@ class OpenAIRequest:
     form: Form
     data: bytes  # of the prompt, as it came
     defaults: Callable[[], Defaults]  # asked once something is served
+    n_ids: int  # of a list of them
     resumed: Resumed | None = None
 
     @property
@@ -96,7 +97,7 @@ class OpenAIRequest:
 
     @property
     def n_bytes(self) -> int:
-        return len(self.data) if self.is_text else self._n_ids * TOKEN_BYTES
+        return len(self.data) if self.is_text else self.n_ids * TOKEN_BYTES
 
     @property
     def n_messages(self) -> int:
@@ -107,14 +108,10 @@ class OpenAIRequest:
     def giant(self) -> Giant | None:
         return Giant(self.form, self.data) if len(self.data) > GIANT_BYTES else None
 
-    @property
-    def _n_ids(self) -> int:
-        return self.data.count(b",") + 1
-
     def check(self, limits: Limits) -> None:
         body = self.body
         if self.form is Form.JSON_IDS:
-            validate_length(self._n_ids, limits)
+            validate_length(self.n_ids, limits)
         elif len(self.data) > ESCAPED * limits.max_prompt_bytes:
             validate_text_size(len(self.data) // ESCAPED, limits)
         n_strings = len(body.stop) if isinstance(body.stop, list) else 1
@@ -149,6 +146,14 @@ class OpenAIRequest:
             logit_bias=_biases(body.logit_bias or {}),
             logprobs=_u32("logprobs", body.top_logprobs_wanted),
         )
+
+
+def asked_for(
+    sender: Sender, body: Body, form: Form, data: bytes, defaults: Callable[[], Defaults]
+) -> OpenAIRequest:
+    """Of one prompt of the body."""
+    n_ids = data.count(b",") + 1 if form is Form.JSON_IDS else 0
+    return OpenAIRequest(sender, body, form, data, defaults, n_ids)
 
 
 def _f32(name: str, value: float | None) -> float | None:

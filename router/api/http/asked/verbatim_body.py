@@ -75,18 +75,16 @@ def read_verbatim(data: bytes, *, is_chat: bool, allowed: frozenset[str]) -> Ver
         priority=priority,
         sampling=_sampling(next((n for n in most if n is not None), None)),
         renders=is_looked_at and (not is_chat or is_text(kept.get("messages", b""))),
-        readable=_readable(data, kept, is_chat=is_chat) if is_looked_at else None,
+        readable=_readable(kept, is_chat=is_chat) if is_looked_at else None,
     )
 
 
-def _readable(
-    data: bytes, kept: Mapping[str, bytes], *, is_chat: bool
-) -> tuple[Body, Form, bytes] | None:
+def _readable(kept: Mapping[str, bytes], *, is_chat: bool) -> tuple[Body, Form, bytes] | None:
     """Its prompt would be the same without what is not done here."""
     if not leaves_prompt(kept, spoken_in(is_chat=is_chat)):
         return None
     try:
-        body, prompts = read_typed(data, is_chat=is_chat)
+        body, prompts = read_typed(kept, is_chat=is_chat)
     except InvalidRequest:
         return None  # its engine may see nothing wrong in it
     if len(prompts) != 1 or (is_chat and not is_plain(prompts[0][1])):

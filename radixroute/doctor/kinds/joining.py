@@ -11,7 +11,13 @@ from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence
-from radixroute.worker.companions.join.findings import CODES, Finding, finding, finding_in
+from radixroute.worker.companions.join.findings import (
+    CODES,
+    NOTICES,
+    Finding,
+    finding,
+    finding_in,
+)
 
 _WHY: Final = {
     "unreachable": "nothing can be sent there",
@@ -41,6 +47,8 @@ _WHY: Final = {
     "canary": "it would not answer requests, either",
     "prompts": "the router makes the tokens: a server that wants text would make others",
     "token_ids": "an answer could not go on elsewhere, nor its blocks be known",
+    "cancel": "what nobody waits for any more takes the room of what somebody does",
+    "reasoning": "clients of the same model get other answers here than at the engine's own door",
     "salt": "whoever measures times learns what others asked, salt or no salt",
 }
 # How the router words a refusal of a worker, where the join has a code for that.
@@ -67,7 +75,7 @@ def join_code(reason: str) -> str | None:
 def _look(code: str, evidence: Evidence) -> Iterator[Seen]:
     told = set()
     for engine in evidence.engines:
-        for one in engine.examination.findings:
+        for one in (*engine.examination.findings, *engine.examination.notices):
             if one.code == code:
                 told.add(engine.url)
                 yield _seen(engine.url, one)
@@ -89,7 +97,8 @@ def _seen(where: str, found: Finding) -> Seen:
 
 def _check(code: str) -> Check:
     one = finding(code)
-    return Check(code, Level.ERROR, one.problem, _WHY[code], one.remedy, partial(_look, code))
+    level = Level.WARNING if code in NOTICES else Level.ERROR
+    return Check(code, level, one.problem, _WHY[code], one.remedy, partial(_look, code))
 
 
 JOIN_CHECKS: Final = tuple(_check(code) for code in CODES)

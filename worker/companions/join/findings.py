@@ -249,3 +249,4 @@ def _all() -> list[Finding]:
 
 
 CODES: Final = tuple(_SENTENCES)
+NOTICES: Final = ("cancel", "reasoning")  # of these, what an engine joins in spite of

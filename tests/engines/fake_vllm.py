@@ -13,7 +13,7 @@ CORE_DEAD = "EngineCore encountered an issue. See stack trace (above) for the ro
 
 class FakeVllm(FakeEngine):
     def may_have(self) -> None:
-        self.says_block_size = self.keeps_salts = True
+        self.says_block_size = self.keeps_salts = self.says_places = True
         self.hwm = 100_000
         self.root = f"/models/{MODEL}"
         self.says_ranks = True  # where the events of each are
@@ -32,7 +32,11 @@ class FakeVllm(FakeEngine):
             "/version": lambda: Reply(200, {"version": "0.32.0"}),
             "/v1/models": lambda: self.models("vllm", root=self.root),
             "/metrics": lambda: Reply(200, self._metrics().encode()),
-            "/kv_event_sources": lambda: Reply(200, self._sources()),
+            "/kv_event_sources": lambda: (
+                Reply(200, self._sources())
+                if self.says_places
+                else error(404, "NotFoundError", "Not Found")
+            ),
             "/tokenize": lambda: (
                 self.tokenize(asked)
                 if "prompt" in asked

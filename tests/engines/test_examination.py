@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -121,6 +122,24 @@ async def test_a_plain_server_that_is_only_asked_is_believed():
     engine = FakeOpenAi()
     seen = await examined(engine, sends_prompts=False)
     assert (seen.findings, seen.is_believed, engine.received) == ((), True, [])
+
+
+async def test_a_vllm_too_old_to_say_where_its_events_are_is_told_so():
+    engine = FakeVllm(says_places=False)
+    url = await engine.start()
+    _, pub, router = engine.ports
+    settings = CompanionSettings(start_timeout_s=0.1)
+    places = {"events": f"tcp://127.0.0.1:{pub}", "replay": f"tcp://127.0.0.1:{router}"}
+    try:
+        seen = await examine(settings, url, WorkerSettings(), sends_prompts=False)
+        told = await examine(
+            replace(settings, **places), url, WorkerSettings(), tokenizer=make_tokenizer()
+        )
+    finally:
+        await engine.kill()
+    assert codes_of(seen) == {"events"}
+    assert "give companion.events" in seen.findings[0].remedy
+    assert codes_of(told) == set()
 
 
 async def test_one_that_may_do_without_events_is_believed():

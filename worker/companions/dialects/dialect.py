@@ -90,6 +90,7 @@ class Statement:
     has_prefix_cache: bool = True
     could_tell_events: bool = True  # of its cache, were it started so
     keeps_salts_apart: bool | None = True  # None: to be tried out
+    tells_places: bool = True  # False: it is too old to say where its events are
     are_adapters_told: bool = True  # its events tell blocks of an adapter from the model's own
     ranks: int = 1  # data-parallel, behind this URL
     reasoning_parser: str = ""  # that takes chats apart; empty: none, or it does not say

@@ -26,6 +26,7 @@ _USAGE = "vllm:kv_cache_usage_perc"
 _STEPS = "vllm:iteration_tokens_total_count"
 _STARTED = "process_start_time_seconds"
 _RANK = "engine"  # label
+_NOT_FOUND = 404  # of a version that does not know the question
 
 
 class _Source(msgspec.Struct):
@@ -63,6 +64,7 @@ def statement(answers: Answers, host: str) -> Statement:
         kv_blocks=ranks * max(0, _number(labels.get("num_gpu_blocks")) - 1),  # one is never used
         kv_dtype="" if dtype == "auto" else dtype,
         places=_places(answers[SOURCES], host),
+        tells_places=answers[SOURCES].status != _NOT_FOUND,
         has_prefix_cache=labels.get("enable_prefix_caching", "True") != "False",
         ranks=ranks,
     )

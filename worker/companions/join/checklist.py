@@ -14,7 +14,7 @@ from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.block_keys import as_tokens
 from radixroute.worker.companions.dialects.common.places import of_rank
 from radixroute.worker.companions.dialects.dialect import EventPlace, Statement
-from radixroute.worker.companions.join.findings import PLACED, Finding, JoinRefused, finding
+from radixroute.worker.companions.join.findings import PLACED, UNTOLD, Finding, JoinRefused, finding
 from radixroute.worker.companions.settings import CompanionSettings
 
 TEXTS: Final = (
@@ -93,7 +93,7 @@ def _event_findings(statement: Statement, settings: CompanionSettings) -> Iterat
     if statement.block_size == 1:
         yield finding("page_size", kind=kind)
     if not places:
-        yield finding("events", kind=kind)
+        yield finding("events", kind=kind if statement.tells_places else UNTOLD)
         return
     if len(places) < statement.ranks:
         detail = f"{statement.ranks} ranks, events of {len(places)}"

@@ -137,9 +137,10 @@ _SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
     ),
 }
 
-# In place of a kind: what our own settings say of the engine is what is wrong.
+# In place of a kind: what our own settings say of the engine is what is wrong, or its age.
 KEYED: Final = "keyed"  # a key was sent
 PLACED: Final = "placed"  # companion.events was given
+UNTOLD: Final = "untold"  # the engine is too old to say where its events are
 # Where of another kind of engine something else is wrong, or it is mended otherwise.
 _PROBLEMS: Final[Mapping[str, Mapping[str, str]]] = {
     "sglang": {
@@ -151,6 +152,7 @@ _PROBLEMS: Final[Mapping[str, Mapping[str, str]]] = {
         "models": "it is no engine that is known here: it names no model at /v1/models",
     },
     KEYED: {"key": "it refuses the key of the file that was given"},
+    UNTOLD: {"events": "it is of a version that does not say whether and where it sends events"},
     PLACED: {
         "events_silent": "nothing was heard of what it cached at companion.events",
         "replay": "companion.events is given without companion.replay",
@@ -190,6 +192,11 @@ _REMEDIES: Final[Mapping[str, Mapping[str, str]]] = {
         "prefix_caching": "start it with its prefix cache on, or set companion.allow_no_events",
     },
     KEYED: {"key": "put the engine's --api-key into the file of companion.api_key_file"},
+    UNTOLD: {
+        "events": "give companion.events and companion.replay the endpoints of its "
+        "--kv-events-config, start a vLLM that has /kv_event_sources, or set "
+        "companion.allow_no_events",
+    },
     PLACED: {
         "events_silent": "mend companion.events, or leave it out where the engine says itself "
         "where its events are",

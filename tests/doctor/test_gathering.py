@@ -93,7 +93,7 @@ async def test_no_router_is_said_and_the_machine_is_looked_at_all_the_same(tmp_p
         config = _config(
             tmp_path, RADIXROUTE_ROUTER_PORT=str(port), RADIXROUTE_ROUTER_HTTP_PORT="0"
         )
-        wanted = Wanted(config, None, lambda: f"127.0.0.1:{port}", seconds=0.0)
+        wanted = Wanted(config, None, lambda: f"127.0.0.1:{port}", seconds=0.0, timeout_s=0.3)
         gathered = await asyncio.to_thread(gather, wanted)
     assert gathered.evidence.router is None
     assert len(gathered.not_seen) == 1

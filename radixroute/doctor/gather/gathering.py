@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from radixroute.client import INSPECT_TIMEOUT_S
 from radixroute.config import Config
 from radixroute.deploy.serving.engines import engines_of
 from radixroute.deploy.settings import without_secrets
@@ -32,6 +33,7 @@ class Wanted:
     find_router: Callable[[], str] | None  # host:port; None: no router is looked at
     engines: tuple[str, ...] = ()  # URLs that get prompts
     seconds: float = 1.0  # between two looks at a router
+    timeout_s: float = INSPECT_TIMEOUT_S  # of each question to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def _router(
 ) -> RouterSeen:
     client = wanted.config.client
     wants_key = bool(settings.get("router.keys_file")) if is_own else None
-    at = RouterAt(address, client.api_key, client.ca_file)
+    at = RouterAt(address, client.api_key, client.ca_file, wanted.timeout_s)
     certificate = str(settings.get("router.tls_cert_file") or "")
     if not at.ca_file and is_own and certificate:
         at = replace(at, ca_file=certificate)  # one that signed itself, perhaps

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import grpc
 
-from radixroute.client import OPTIONS, RouterClient
+from radixroute.client import INSPECT_TIMEOUT_S, OPTIONS, RouterClient
 from radixroute.doctor.evidence import Look, RouterSeen
 from radixroute.doctor.gather.listeners import listeners_of
 from radixroute.doctor.gather.sockets import TIMEOUT_S, get, host_and_port, is_local
@@ -32,12 +32,15 @@ class RouterAt:
     address: str
     api_key: str = ""
     ca_file: str = ""  # empty: without TLS
+    timeout_s: float = INSPECT_TIMEOUT_S  # of each question
 
 
 def router_seen(at: RouterAt, seconds: float, *, wants_key: bool | None) -> RouterSeen:
     """`wants_key`: as its settings say; None: not known. Raises what `RouterClient` raises."""
     began_s = time.monotonic()
-    with RouterClient(at.address, api_key=at.api_key, ca_file=at.ca_file) as client:
+    with RouterClient(
+        at.address, inspect_timeout_s=at.timeout_s, api_key=at.api_key, ca_file=at.ca_file
+    ) as client:
         is_near = is_local(host_and_port(at.address)[0])
         before = _look(client, is_near=is_near)
         log = _log(client)

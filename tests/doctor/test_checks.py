@@ -174,3 +174,14 @@ def test_what_all_prompts_end_with_alike_is_no_varying_beginning():
         for at in range(60)
     ]
     assert diagnose(fleet(router(log=tuple(log)))) == ()
+
+
+def test_who_waits_behind_others_is_not_slow():
+    """Each second `a` gets one prompt, and `b` six at once, which it computes one by one."""
+    log = []
+    for at in range(84):
+        sent, turn = at // 7 * 1_000_000_000, at % 7
+        where, taken = ("a", 100) if turn == 0 else ("b", 100 * turn)
+        ends = {"dispatched_ns": sent + turn, "first_token_ns": sent + taken * 1_000_000}
+        log.append(entry(at, where, prefix(turn > 0, 9), 8 if at > 6 else 0, **ends))
+    assert diagnose(fleet(router(log=tuple(log)))) == ()

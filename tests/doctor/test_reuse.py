@@ -115,16 +115,18 @@ def test_reachable_is_what_sets_of_prefixes_say(drawn):
 SHARED = np.random.default_rng(1).integers(0, 50_000, 1600).astype(np.uint32)
 
 
-def logged(*asked: tuple[np.ndarray, RequestScope]) -> list[pb.EndedRequest]:
+def logged(
+    *asked: tuple[np.ndarray, RequestScope], block_size: int = BLOCK
+) -> list[pb.EndedRequest]:
     """What a router's own log has of these prompts, one after another; nothing is cached."""
     log = RequestLog(1 << 24, 77)
-    scope = Scope("m", BLOCK)
+    scope = Scope("m", block_size)
     for at, (tokens, own) in enumerate(asked):
-        keys = block_keys(tokens, BLOCK, scope.seed_of(own))
+        keys = block_keys(tokens, block_size, scope.seed_of(own))
         spec = RequestSpec(f"r{at}", tokens, keys, SamplingParams(), "radix", 0, 1 << 60, scope=own)
         request = Request(spec)
         request.dispatched_ns, request.first_token_ns = at * 1000 + 10, at * 1000 + 500
-        log.ended(request, "stop", block_size=BLOCK, worker_id=WorkerId("a"))
+        log.ended(request, "stop", block_size=block_size, worker_id=WorkerId("a"))
     return [_ended(one) for one in log.after(0, 1 << 30)]
 
 
@@ -164,6 +166,14 @@ def test_scopes_with_much_of_their_own_lose_only_their_first():
     reuse = reuse_of(logged(*asked))
     assert reuse.lost(APART) == 1600
     assert reuse.reachable == 38 * 99 * BLOCK
+
+
+def test_the_rest_of_a_block_that_is_not_whole_has_no_other_beginning():
+    """Prompts that come twice: the last 90 tokens fill no block of 128, and repeat all the same."""
+    prompts = [own_tokens(at, 4 * 128 + 90) for at in range(20)]
+    reuse = reuse_of(logged(*((one, UNSCOPED) for one in [*prompts, *prompts]), block_size=128))
+    assert reuse.lost(SHIFTED) == 0
+    assert reuse.reachable == 20 * 4 * 128
 
 
 def test_who_came_while_the_first_was_computed_is_told_so():

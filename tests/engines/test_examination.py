@@ -129,7 +129,10 @@ async def test_a_vllm_too_old_to_say_where_its_events_are_is_told_so():
     url = await engine.start()
     _, pub, router = engine.ports
     settings = CompanionSettings(start_timeout_s=0.1)
-    places = {"events": f"tcp://127.0.0.1:{pub}", "replay": f"tcp://127.0.0.1:{router}"}
+    places: dict[str, Any] = {
+        "events": f"tcp://127.0.0.1:{pub}",
+        "replay": f"tcp://127.0.0.1:{router}",
+    }
     try:
         seen = await examine(settings, url, WorkerSettings(), sends_prompts=False)
         told = await examine(

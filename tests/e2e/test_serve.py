@@ -169,6 +169,9 @@ async def test_tls_all_through_with_what_certs_made_and_said(tmp_path, folder, m
         assert answered.usage.prompt_tokens == len(PROMPT)
         (worker,) = json.loads(await command(tmp_path, "workers", "--json"))["workers"]
         assert int(worker["indexed_blocks"]) > 0  # events came, too
+        recording = str(tmp_path / "run.rrev")
+        await command(tmp_path, "events", "record", recording, "--seconds", "0")
+        assert "engine-0" in await command(tmp_path, "events", "replay", recording)
         for port_of_worker in (port, int(worker["address"].rpartition(":")[2])):
             reader, writer = await asyncio.open_connection("127.0.0.1", port_of_worker)
             writer.write(b"rr.sess1")

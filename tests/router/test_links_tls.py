@@ -5,10 +5,12 @@ import logging
 import shutil
 import ssl
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 import pytest
 
+from radixroute.doctor.gather.routers import RouterAt, router_seen
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.protos.frames import HELLO
@@ -16,6 +18,7 @@ from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import BadSetting
 from radixroute.router.messages.inputs import MemberSpec
 from radixroute.router.service import RouterService
+from radixroute.router.settings import RouterSettings
 from radixroute.trust.authority import Role
 from radixroute.worker.errors import BadSetting as BadWorkerSetting
 from radixroute.worker.errors import UnsafeBind
@@ -67,6 +70,18 @@ async def test_a_request_goes_through_with_everything_proved():
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             with pytest.raises(grpc.aio.AioRpcError):
                 await rpc.EngineStub(channel).GetInfo(pb.GetInfoRequest(), timeout=5)
+        await asyncio.to_thread(look_around, service, router)
+
+
+def look_around(service: RouterService, links: dict[str, Any]) -> None:
+    """Whoever has the router's files may ask its workers; others see that it is asked for them."""
+    address = str(service.address)
+    theirs = RouterSettings(**links)
+    for whose, is_told in ((theirs, True), (RouterSettings(), False)):
+        seen = router_seen(RouterAt(address, links=whose), 0.0, wants_key=None)
+        assert bool(seen.told) is is_told
+        ends = [one for one in seen.listeners if one.kind == "worker"]
+        assert {(one.is_wide, one.speaks_tls) for one in ends} == {(True, True)}
 
 
 async def test_what_is_wrong_between_them_is_named(tmp_path):

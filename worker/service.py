@@ -127,6 +127,13 @@ class WorkerService:
         return 0 if self._sessions is None else self._sessions.unread
 
     @property
+    def unproven(self) -> int:
+        """Connections for sessions and events that did not prove themselves, where that is asked
+        for."""
+        sessions = 0 if self._frame_server is None else self._frame_server.unproven
+        return sessions + (0 if self._gate is None else self._gate.refused)
+
+    @property
     def engine_pid(self) -> int | None:
         return self._engine.pid
 
@@ -307,6 +314,7 @@ class WorkerService:
             sessions=len(sessions),
             refused=meter.refused,
             unread_sessions=self.unread_sessions,
+            unproven=self.unproven,
             batches=replace(publisher.stream_counters),
             publisher=replace(publisher.counters),
             loop_lag=self._page.lag.spread,

@@ -140,6 +140,7 @@ async def test_who_comes_in_the_clear_is_told_off_and_noted(caplog):
             assert not (await reader.read(100)).startswith(HELLO)
             writer.close()
             await until(lambda: "worker.tls_ca_file" in caplog.text)
+        assert service.unproven == 1
         # Whoever shows nothing hears nothing of sessions.
         context = ssl.create_default_context(cafile=one.ca)
         try:

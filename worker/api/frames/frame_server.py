@@ -44,6 +44,11 @@ class FrameServer:
         self._socket = FrameSocket(settings, identity)
         self._open: set[_Connection] = set()
 
+    @property
+    def unproven(self) -> int:
+        """Connections that were refused before their first frame."""
+        return self._socket.refused
+
     async def start(self) -> str:
         """Where it listens, as `GetInfo` tells it. Raises `BadSetting` and `PortInUse`."""
         return await self._socket.open(self._connection)

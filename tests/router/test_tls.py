@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from radixroute.client import AsyncRouterClient
-from radixroute.errors import FrontDoorError
+from radixroute.errors import FrontDoorError, RouterUnreachable
 from radixroute.request.limits import PartialSampling
 from radixroute.router.errors import BadSetting, UnsafeBind
 from radixroute.router.service import RouterService
 from tests.router.clusters import settings
 from tests.router.fakes import answer, text_of
 from tests.router.http.wire import IDS, chatting
+from tests.trust.certificates import cluster
 
 KEY = "a-key-of-more-than-16-letters"
 
@@ -57,10 +58,21 @@ async def test_both_doors_speak_tls_and_nothing_else(files):
             sampling = PartialSampling(max_tokens=3)
             pieces = [one.text async for one in client.generate(IDS, sampling)]
             assert "".join(pieces) == text_of(answer(IDS, 3))
-        async with AsyncRouterClient(str(service.address), lost_router_wait_s=0) as client:
-            with pytest.raises(FrontDoorError):
-                async for _ in client.generate(IDS):
-                    pass
+        await fails(service, "set client.ca_file")
+        await fails(service, "is not believed", ca_file=cluster().ca)
+    async with chatting() as service:
+        await fails(service, "speaks no TLS: leave out client.ca_file", ca_file=ca)
+
+
+async def fails(service: RouterService, said: str, **client) -> None:
+    """A client that is made so has no answer, and is told why."""
+    address = str(service.address)
+    async with AsyncRouterClient(address, lost_router_wait_s=0, **client) as one:
+        with pytest.raises(RouterUnreachable, match=said):
+            await one.list_workers()
+        with pytest.raises(FrontDoorError):
+            async for _ in one.generate(IDS):
+                pass
 
 
 async def test_what_is_guarded_may_be_reached_by_others(files, tmp_path):

@@ -1,6 +1,8 @@
 """TLS at both doors, from one certificate; a wide bind with keys and TLS needs no word more."""
 
 import asyncio
+import shutil
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from radixroute.router.service import RouterService
 from tests.router.clusters import settings
 from tests.router.fakes import answer, text_of
 from tests.router.http.wire import IDS, chatting
-from tests.trust.certificates import cluster
+from tests.trust.certificates import cluster, made_in
 
 KEY = "a-key-of-more-than-16-letters"
 
@@ -96,6 +98,36 @@ async def test_what_is_guarded_may_be_reached_by_others(files, tmp_path):
         assert "invalid_api_key" in (await curl("--cacert", files["tls_cert_file"], url)).stdout
     finally:
         await service.stop()
+
+
+async def test_both_doors_show_renewed_certificates_without_a_restart(tmp_path):
+    mine, other = made_in(tmp_path / "certs"), cluster()
+    async with chatting(**mine.doors) as service:
+        for ca, is_known in ((mine.ca, True), (other.ca, False)):
+            assert await knows(service, ca) is is_known
+        for name in ("router-key.pem", "router.pem"):
+            shutil.copy(other.path(name), mine.path(name))
+        for ca, is_known in ((mine.ca, False), (other.ca, True)):
+            assert await knows(service, ca) is is_known
+
+
+async def knows(service: RouterService, ca: str) -> bool:
+    """Whether a client with this CA believes both doors; HTTP is agreed on at the one."""
+    assert service.http_address is not None
+    context = ssl.create_default_context(cafile=ca)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    try:
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", service.http_address.port, ssl=context
+        )
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
+        writer.close()
+    except ssl.SSLCertVerificationError:
+        await fails(service, "is not believed", ca_file=ca)
+        return False
+    async with AsyncRouterClient(str(service.address), ca_file=ca) as client:
+        await client.list_workers()
+    return True
 
 
 async def test_files_that_make_no_sense_are_refused(files, tmp_path):

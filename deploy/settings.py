@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from radixroute.deploy.errors import ConfigError
 from radixroute.events.net.bind import is_loopback, why_not_free
@@ -79,10 +79,13 @@ class ClusterSettings:
             raise ConfigError("num_cpus_per_worker and num_gpus_per_worker cannot be negative")
         if self.start_timeout_s <= 0 or self.stop_timeout_s <= 0:
             raise ConfigError("start_timeout_s and stop_timeout_s must be greater than 0")
-        if self.spread and not self.worker.insecure_bind:
+        if self.spread and not (self.worker.insecure_bind or self.worker.tls_cert_file):
             raise ConfigError(
-                "spread binds workers to their nodes' addresses; allow it with worker.insecure_bind"
+                "spread binds workers to their nodes' addresses: guard them with"
+                " worker.tls_cert_file, tls_key_file and tls_ca_file, or allow it with"
+                " worker.insecure_bind"
             )
+        check_links(self)
 
     @property
     def drain_s(self) -> float:
@@ -97,7 +100,7 @@ def settle(settings: ClusterSettings) -> ClusterSettings:
     better now than after Ray has started.
     """
     check_startable(settings)
-    check_without_tls(settings)
+    settings = with_full_paths(settings)
     if not settings.worker.model:
         raise ConfigError(
             "worker.model is empty: give a Hugging Face directory or a .gguf file (--model PATH)"
@@ -119,12 +122,37 @@ def no_model(given: str) -> str:
     return f"{given} does not exist; give a directory or a .gguf file"
 
 
-def check_without_tls(settings: ClusterSettings) -> None:
-    """Raises `ConfigError` for TLS where the router is started on Ray and then looked at."""
-    if settings.router.tls_cert_file:
-        raise ConfigError(
-            "router.tls_cert_file: `up` looks at its router without TLS as yet; leave it out"
+def check_links(settings: ClusterSettings) -> None:
+    """Raises `ConfigError` where only one side of router and workers would speak TLS."""
+    router, worker = bool(settings.router.link_ca_file), bool(settings.worker.tls_cert_file)
+    if router != worker:
+        has, lacks = (
+            ("router.link_ca_file", "worker.tls_cert_file, tls_key_file and tls_ca_file")
+            if router
+            else ("worker.tls_cert_file", "router.link_ca_file")
         )
+        raise ConfigError(f"{has} asks for TLS between router and workers: set {lacks} as well")
+
+
+def with_full_paths(settings: ClusterSettings) -> ClusterSettings:
+    """Files of certificates and keys by their full paths: processes of a cluster run elsewhere. On
+    other machines they lie at the same ones."""
+    return replace(
+        settings, worker=_with_full_paths(settings.worker), router=_with_full_paths(settings.router)
+    )
+
+
+R = TypeVar("R", RouterSettings, WorkerSettings)
+
+
+def _with_full_paths(settings: R) -> R:
+    given = {one.name: getattr(settings, one.name) for one in fields(settings)}
+    full: dict[str, Any] = {
+        name: str(Path(path).expanduser().absolute())
+        for name, path in given.items()
+        if name.endswith(("_file", "_dir")) and path
+    }
+    return replace(settings, **full)
 
 
 def check_startable(settings: ClusterSettings) -> None:
@@ -141,14 +169,23 @@ def check_startable(settings: ClusterSettings) -> None:
     for name, port in (("port", router.port), ("http_port", router.http_port)):
         if port and (reason := why_not_free(router.host, port)) is not None:
             raise ConfigError(f"router.host {router.host!r}, router.{name} {port}: {reason}")
-    guarded = {"router": bool(router.keys_file and router.tls_cert_file), "worker": False}
+    guarded = {
+        "router": bool(router.keys_file and router.tls_cert_file),
+        "worker": bool(settings.worker.tls_cert_file),
+    }
     for section, listener in listeners.items():
         is_safe = listener.insecure_bind or guarded[section]
         if not is_safe and not is_loopback(listener.host):
             raise ConfigError(
                 f"{section}.host {listener.host!r} can be reached from other machines and nothing "
-                f"guards it: use 127.0.0.1, or allow it with --insecure-bind"
+                f"guards it: use 127.0.0.1, {_GUARDS[section]}, or allow it with --insecure-bind"
             )
+
+
+_GUARDS = {
+    "router": "give it router.keys_file and router.tls_cert_file",
+    "worker": "give it worker.tls_cert_file",
+}
 
 
 def with_secret(settings: ClusterSettings) -> ClusterSettings:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from radixroute.trust.event_keys import EventKeys
+
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
@@ -44,6 +46,7 @@ class SubscriberSettings:
     turn_bytes: int = 256 << 10  # of them: two parts of a snapshot
     receive_high_water_mark: int = 10_000
     max_sockets: int = 8192  # two a holder
+    keys: EventKeys | None = None  # who it is, where only some may come
 
 
 @dataclass(frozen=True, slots=True)

@@ -2060,12 +2060,17 @@ Global___PromptReport: _TypeAlias = PromptReport  # noqa: Y015
 class GetInfoRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    EVENTS_KEY_FIELD_NUMBER: _builtins.int
+    events_key: _builtins.bytes
+    """CURVE key of who asks, as Z85: with it alone a worker that speaks TLS lets in to its events"""
     def __init__(
         self,
+        *,
+        events_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_key", b"events_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2107,6 +2112,7 @@ class GetInfoResponse(_message.Message):
     TAKES_VERBATIM_FIELD_NUMBER: _builtins.int
     CACHE_IS_BELIEVED_FIELD_NUMBER: _builtins.int
     PROCESS_FIELD_NUMBER: _builtins.int
+    EVENTS_KEY_FIELD_NUMBER: _builtins.int
     api_version: _builtins.int
     version: _builtins.str
     """of the package"""
@@ -2159,6 +2165,8 @@ class GetInfoResponse(_message.Message):
     """its engine tells nothing of its cache: events are what its companion believes"""
     process: _builtins.str
     """of one life of the process that serves it; workers that name the same one die together"""
+    events_key: _builtins.bytes
+    """CURVE key of its native event sockets, as Z85; empty = they are in the clear"""
     @_builtins.property
     def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -2204,10 +2212,11 @@ class GetInfoResponse(_message.Message):
         takes_verbatim: _builtins.bool = ...,
         cache_is_believed: _builtins.bool = ...,
         process: _builtins.str = ...,
+        events_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "api_version", b"api_version", "block_size", b"block_size", "cache_is_believed", b"cache_is_believed", "cannot_resume", b"cannot_resume", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "engine_kind", b"engine_kind", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "max_waiting", b"max_waiting", "metrics_address", b"metrics_address", "model", b"model", "process", b"process", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "resent_is_prompt", b"resent_is_prompt", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "session_endpoint", b"session_endpoint", "takes_verbatim", b"takes_verbatim", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "api_version", b"api_version", "block_size", b"block_size", "cache_is_believed", b"cache_is_believed", "cannot_resume", b"cannot_resume", "compat_events_endpoint", b"compat_events_endpoint", "compat_replay_endpoint", b"compat_replay_endpoint", "device", b"device", "dtype", b"dtype", "engine_kind", b"engine_kind", "eos_token_ids", b"eos_token_ids", "epoch", b"epoch", "events_endpoint", b"events_endpoint", "events_key", b"events_key", "kv_blocks_total", b"kv_blocks_total", "max_model_len", b"max_model_len", "max_num_batched_tokens", b"max_num_batched_tokens", "max_num_seqs", b"max_num_seqs", "max_waiting", b"max_waiting", "metrics_address", b"metrics_address", "model", b"model", "process", b"process", "ranks", b"ranks", "replay_endpoint", b"replay_endpoint", "resent_is_prompt", b"resent_is_prompt", "scope", b"scope", "scope_fingerprint", b"scope_fingerprint", "session_endpoint", b"session_endpoint", "takes_verbatim", b"takes_verbatim", "tokenizer_fingerprint", b"tokenizer_fingerprint", "version", b"version", "vocab_size", b"vocab_size", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,9 +1,9 @@
 """radixroute: route LLM requests to where their KV cache already is.
 
 This folder holds the front door only: the version, the command line, the client and the config
-file. The rooms (`radix`, `request`, `protos`, `metrics`, `events`, `worker`, `router`, `replay`,
-`deploy`, `demo`) live at the top of the repository and install as `radixroute.<room>`; the links
-beside this file let tools find them.
+file. The rooms (`radix`, `request`, `protos`, `metrics`, `trust`, `events`, `worker`, `router`,
+`replay`, `deploy`, `demo`) live at the top of the repository and install as `radixroute.<room>`;
+the links beside this file let tools find them.
 
 Owns what users touch first: the command `radixroute`, `RouterClient`, `radixroute.toml`. Never
 routes, indexes or simulates. The way in: `RouterClient` in `client.py`, or `cli/app.py`.

@@ -33,6 +33,11 @@ _NO_CONNECTION = re.compile(
     r"|connection refused|handshake|empty address list|connect failed",
     re.IGNORECASE,
 )
+_UNBELIEVED = re.compile(
+    r"CERTIFICATE_VERIFY_FAILED(?:: ([a-z ]+))?|hostname verification", re.IGNORECASE
+)
+_NO_TLS = re.compile(r"WRONG_VERSION_NUMBER|TSI_PROTOCOL_FAILURE")
+_HUNG_UP = re.compile(r"failed to connect.*socket closed", re.IGNORECASE)
 _BROKEN_OFF = re.compile(r"rst_stream|socket closed|stream removed|goaway", re.IGNORECASE)
 _CLOSED_HERE = re.compile(r"locally cancelled|channel closed", re.IGNORECASE)
 _TOO_LARGE = re.compile(r"(sent|received|decompressed).*larger than max", re.IGNORECASE)
@@ -60,12 +65,33 @@ def translated(error: Any, address: str, limit_s: float) -> FrontDoorError:
         return RequestFailed(f"{details} ({code})")
     if _TOO_LARGE.search(details):
         return _size_error(details, address)
-    if code == "UNAVAILABLE" and _NO_CONNECTION.search(details):
-        return RouterUnreachable(
+    if code == "UNAVAILABLE" and (trouble := _no_connection(details, address)):
+        return RouterUnreachable(trouble)
+    return RequestFailed(_by_code(code, address, limit_s))
+
+
+def _no_connection(details: str, address: str) -> str:
+    """Why there was none; empty: there was one."""
+    if unbelieved := _UNBELIEVED.search(details):
+        why = (unbelieved[1] or "it is for another host").strip()
+        return (
+            f"the certificate of the router at {address} is not believed ({why}): client.ca_file"
+            " (RADIXROUTE_CLIENT_CA_FILE) must name who signed it, and it must be in force and for"
+            " that host"
+        )
+    if _NO_TLS.search(details):
+        return f"what answers at {address} speaks no TLS: leave out client.ca_file"
+    if _HUNG_UP.search(details):
+        return (
+            f"what answers at {address} hangs up at once: if that router speaks TLS, set"
+            " client.ca_file (RADIXROUTE_CLIENT_CA_FILE) to who signed its certificate"
+        )
+    if _NO_CONNECTION.search(details):
+        return (
             f"no router answers at {address}: start one with `radixroute up`, "
             "or give another address (HOST:PORT)"
         )
-    return RequestFailed(_by_code(code, address, limit_s))
+    return ""
 
 
 def is_lost(error: Any) -> bool:

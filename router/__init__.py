@@ -11,6 +11,7 @@ The way in: `RouterService` (`service.py`) puts one router together; `RouterCore
     runtime.py      drives the core in one loop and performs what it asks for; knows no door
     loop_lag.py     how late the loop runs what is due
     settings.py     settings of one router
+    identities.py   what it shows at its doors and to its workers
     errors.py       errors, cut by what the caller can do
     counters.py     named counters: every drop and refusal has one
     api/            doors: gRPC today; a new door is one folder or file there
@@ -21,5 +22,5 @@ The way in: `RouterService` (`service.py`) puts one router together; `RouterCore
     messages/       what goes into the core and what comes out
 
 Imports point one way: `service` > `api` > `runtime` > `links` > `core` > `policy` > `workers` >
-`messages` > `counters`, `settings`, `loop_lag`, `errors`.
+`messages` > `identities` > `counters`, `settings`, `loop_lag`, `errors`.
 """

@@ -47,6 +47,7 @@ from radixroute.router.messages.inputs import (
     StepReport,
 )
 from radixroute.router.settings import RouterSettings
+from radixroute.trust.identity import Identity
 
 _log = logging.getLogger(__name__)
 
@@ -65,13 +66,16 @@ class RouterRuntime:
         core: RouterCore,
         index: PrefixIndex,
         now_ns: Callable[[], int],
+        identity: Identity | None = None,
     ) -> None:
+        """`identity`: towards workers; None: in the clear."""
         self.core = core
         self.now_ns = now_ns
         self.handshake = Handshake(settings)
         self.lag_meter = LagMeter()
         self._settings = settings
         self._index = index
+        self._identity = identity
         self._events: EventLink | None = None
         self._links: dict[WorkerId, EngineLink] = {}
         self._sinks: dict[str, AnswerSink] = {}
@@ -312,7 +316,7 @@ class RouterRuntime:
     def _link(self, action: Connect | Drop | Disconnect) -> None:
         match action:
             case Connect(spec=spec):
-                link = EngineLink(spec, self._settings, self.handshake, self)
+                link = EngineLink(spec, self._settings, self.handshake, self, self._identity)
                 self._links[spec.worker_id] = link
                 link.start()
             case Drop(worker_id=worker_id):

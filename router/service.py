@@ -19,6 +19,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from radixroute.events.net.bind import is_loopback, why_not_free
+from radixroute.events.settings import SubscriberSettings
 from radixroute.events.subscribe.subscriber import EventSubscriber
 from radixroute.events.warm import warm
 from radixroute.metrics.page import Part
@@ -30,7 +31,6 @@ from radixroute.router.api.giants.json_prompts import reader_of_ids
 from radixroute.router.api.grpc.server import SERVICE_NAME, InspectServer, RouterServer
 from radixroute.router.api.guard.inspect_guard import InspectGuard
 from radixroute.router.api.guard.keys import Keys
-from radixroute.router.api.guard.tls import Tls, tls_of
 from radixroute.router.api.http.door import HttpDoor, http_door
 from radixroute.router.api.metrics.sight import RouterSights
 from radixroute.router.api.metrics.table import ROUTER_METRICS
@@ -38,12 +38,14 @@ from radixroute.router.api.prompts import PromptReader
 from radixroute.router.api.reception import Reception
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.errors import PortInUse, UnsafeBind
+from radixroute.router.identities import door_identity, link_identity
 from radixroute.router.links.channel import server_options
 from radixroute.router.messages.inputs import AbsentWorker, MemberSpec
 from radixroute.router.policy.registry import policy_named
 from radixroute.router.policy.warm import warm as warm_policies
 from radixroute.router.runtime import RouterRuntime
 from radixroute.router.settings import RouterSettings
+from radixroute.trust.identity import Identity
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ class RouterService:
         self._metrics_address: RouterAddress | None = None
         self._door: HttpDoor | None = None
         self._http_address: RouterAddress | None = None
-        self._tls: Tls | None = None
+        self._identity: Identity | None = None  # of the doors
 
     @property
     def runtime(self) -> RouterRuntime:
@@ -113,7 +115,7 @@ class RouterService:
     @property
     def speaks_tls(self) -> bool:
         """Both doors do."""
-        return self._tls is not None
+        return self._identity is not None
 
     @property
     def reception(self) -> Reception:
@@ -133,7 +135,8 @@ class RouterService:
         index = PrefixIndex(settings.index_bytes)
         rng = random.Random(settings.seed)  # noqa: S311 - choices must be reproducible, not secret
         core = RouterCore(settings, index, rng, secrets.randbits(64))
-        runtime = RouterRuntime(settings, core, index, time.monotonic_ns)
+        link = link_identity(settings)
+        runtime = RouterRuntime(settings, core, index, time.monotonic_ns, link)
         server, port = await self._serve(runtime)
         try:
             await self._serve_http(runtime, await self._serve_metrics(runtime))
@@ -142,7 +145,11 @@ class RouterService:
             await server.stop(None)
             raise
         loop = asyncio.get_running_loop()
-        self._subscriber = EventSubscriber(runtime.receive_events, loop.call_soon_threadsafe)
+        self._subscriber = EventSubscriber(
+            runtime.receive_events,
+            loop.call_soon_threadsafe,
+            SubscriberSettings(keys=None if link is None else link.event_keys),
+        )
         runtime.listen(self._subscriber)
         self._subscriber.start()
         self._runtime, self._server = runtime, server
@@ -197,7 +204,7 @@ class RouterService:
     async def _serve(self, runtime: RouterRuntime) -> tuple[grpc.aio.Server, int]:
         settings = self._settings
         keys = Keys(Path(settings.keys_file)) if settings.keys_file else None
-        tls = tls_of(settings.tls_cert_file, settings.tls_key_file)
+        identity = door_identity(settings)
         server = grpc.aio.server(
             options=server_options(settings.max_message_bytes),
             interceptors=() if keys is None else (InspectGuard(keys),),
@@ -216,15 +223,15 @@ class RouterService:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         target = str(RouterAddress(settings.host, settings.port))
         try:
-            if tls is None:
+            if identity is None:
                 port = server.add_insecure_port(target)
             else:
-                port = server.add_secure_port(target, tls.credentials)
+                port = server.add_secure_port(target, identity.server_credentials())
         except RuntimeError as error:
             await server.stop(None)
             reason = why_not_free(settings.host, settings.port) or "the system refuses"
             raise PortInUse(f"cannot listen on {target}: {reason}") from error
-        self._tls = tls
+        self._identity = identity
         return server, port
 
     async def _drain(self, reception: Reception, give_up_s: float) -> None:
@@ -261,7 +268,8 @@ class RouterService:
             return
         door = http_door(self.reception, settings, metrics.page)
         try:
-            context = None if self._tls is None else self._tls.context
+            identity = self._identity
+            context = None if identity is None else identity.server_context()
             port = await door.start(settings.host, settings.http_port, context)
         except OSError as error:
             target = RouterAddress(settings.host, settings.http_port)

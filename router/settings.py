@@ -79,9 +79,19 @@ class RouterSettings:
     # Of `name:key` lines; read again when it changes. Both doors then want `Authorization: Bearer
     # KEY`, and the key's name is the tenant. Empty: whoever can reach the router may ask.
     keys_file: str = ""
-    # A certificate and its key, as PEM: both doors then speak TLS. Read when the router starts.
+    # A certificate and its key, as PEM: both doors then speak TLS. Read again when they change, as
+    # are those of links.
     tls_cert_file: str = ""
     tls_key_file: str = ""
+    # Of who signed the workers' certificates, as PEM: links then speak TLS with workers that prove
+    # themselves, and with no others.
+    link_ca_file: str = ""
+    # What the router shows its workers; empty: what it shows at its doors.
+    link_cert_file: str = ""
+    link_key_file: str = ""
+    # A name that every worker's certificate has; empty: the address at which it is come to. For
+    # machines whose addresses nobody knows before they are there.
+    link_name: str = ""
     # Fields that reach into an engine and are dropped from what clients send over HTTP, but for
     # those named here: `cache_salt`, `priority`; with commas.
     http_client_fields: str = ""
@@ -107,13 +117,23 @@ class RouterSettings:
             port = getattr(self, name)
             if port is not None and not 0 <= port <= 65535:
                 raise BadSetting(name, f"is not a port; use 0 to 65535{without}")
-        if bool(self.tls_cert_file) != bool(self.tls_key_file):
-            raise BadSetting("tls_cert_file", "needs tls_key_file, and the other way round")
+        self._check_tls()
         if self.generation_config not in ("model", "ours"):
             raise BadSetting("generation_config", "is `model` or `ours`")
         if self.index_bytes < MIN_INDEX_BYTES:
             raise BadSetting("index_bytes", f"must be at least {MIN_INDEX_BYTES}")
         self._check_order()
+
+    def _check_tls(self) -> None:
+        for which in ("tls", "link"):
+            pair = f"{which}_cert_file", f"{which}_key_file"
+            if bool(getattr(self, pair[0])) != bool(getattr(self, pair[1])):
+                raise BadSetting(pair[0], f"needs {pair[1]}, and the other way round")
+        if self.link_ca_file and not (self.link_cert_file or self.tls_cert_file):
+            raise BadSetting("link_ca_file", "needs link_cert_file or tls_cert_file, for workers")
+        for name in ("link_cert_file", "link_name"):
+            if getattr(self, name) and not self.link_ca_file:
+                raise BadSetting(name, "needs link_ca_file: without it links speak no TLS")
 
     def _check_order(self) -> None:
         for low, high in _ORDERED:

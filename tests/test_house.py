@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = ("protos", "request", "metrics", "radix")
+LEAVES = ("protos", "request", "metrics", "trust", "radix")
 ROOMS = (*LEAVES, "events", "worker", "router", "replay", "deploy", "demo")
 MAX_LINES = 400
 GENERATED = "_pb2"
@@ -107,7 +107,7 @@ import importlib, pkgutil
 names = [
     module.name
     for room in (
-        *("protos", "request", "metrics", "radix", "events", "router", "replay"),
+        *("protos", "request", "metrics", "trust", "radix", "events", "router", "replay"),
         *("worker.api", "worker.companions", "worker.engine"),
     )
     for module in pkgutil.walk_packages(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from radixroute.events.net.gate import EventGate
 from radixroute.events.publish.compat_publisher import CompatPublisher
 from radixroute.events.publish.publisher import EventPublisher
 from radixroute.events.settings import PublisherSettings
@@ -22,8 +23,11 @@ from radixroute.radix.ids import Tokens
 from radixroute.request.limits import Limits
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.verbatim.records import Verbatim
+from radixroute.trust.errors import BadPem
+from radixroute.trust.identity import Identity
+from radixroute.trust.pem_files import PemFiles
 from radixroute.worker.api.describe import Places, describe
-from radixroute.worker.api.frame_server import FrameServer
+from radixroute.worker.api.frames.frame_server import FrameServer
 from radixroute.worker.api.intake import Intake
 from radixroute.worker.api.metrics import WorkerSight
 from radixroute.worker.api.page import WorkerPage
@@ -73,6 +77,9 @@ class WorkerService:
         engine instead. `tokenizer`: else the one in the model's folder."""
         require_safe_host(settings)
         self._settings = settings
+        self._identity = _identity(settings)
+        identity = self._identity
+        self._gate = None if identity is None else EventGate(identity.event_keys)
         self._tokenizer = tokenizer
         self._is_ours = host is None
         self._engine: EngineHost = (
@@ -118,6 +125,13 @@ class WorkerService:
     def unread_sessions(self) -> int:
         """Worker sessions closed because their caller read nothing for too long."""
         return 0 if self._sessions is None else self._sessions.unread
+
+    @property
+    def unproven(self) -> int:
+        """Connections for sessions and events that did not prove themselves, where that is asked
+        for."""
+        sessions = 0 if self._frame_server is None else self._frame_server.unproven
+        return sessions + (0 if self._gate is None else self._gate.refused)
 
     @property
     def engine_pid(self) -> int | None:
@@ -240,7 +254,9 @@ class WorkerService:
         if self._is_ours and self._tokenizer is None:
             self._tokenizer = await loop.run_in_executor(None, _load_tokenizer, self._settings)
         # Before the engine: one that runs already tells of its cache while it joins.
-        self._publisher = EventPublisher(self._epoch, settings=_publisher_settings(self._settings))
+        self._publisher = EventPublisher(
+            self._epoch, settings=_publisher_settings(self._settings), gate=self._gate
+        )
         await loop.run_in_executor(None, self._publisher.start)
         self._info = await self._engine.start()
         self._publisher.add_ranks(self._info.ranks)
@@ -261,7 +277,7 @@ class WorkerService:
                 self._settings.max_message_bytes if self._info.takes_verbatim else 0
             ),
         )
-        self._frame_server = FrameServer(self._sessions, intakes, self._settings)
+        self._frame_server = FrameServer(self._sessions, intakes, self._settings, self._identity)
         places = Places(
             await self._frame_server.start(),
             self._publisher.endpoints,
@@ -270,9 +286,9 @@ class WorkerService:
         )
         message = describe(self._settings, self._info, tokenizer, self._epoch, places)
         self._engine_server = EngineServer(
-            self._sessions, message, intakes, self._settings.unread_timeout_s
+            self._sessions, message, intakes, self._settings.unread_timeout_s, self._gate
         )
-        self._server = WorkerServer(self._settings, self._engine_server)
+        self._server = WorkerServer(self._settings, self._engine_server, self._identity)
         return await self._server.start()
 
     async def _its_tokenizer(self) -> Tokenizer:
@@ -298,6 +314,7 @@ class WorkerService:
             sessions=len(sessions),
             refused=meter.refused,
             unread_sessions=self.unread_sessions,
+            unproven=self.unproven,
             batches=replace(publisher.stream_counters),
             publisher=replace(publisher.counters),
             loop_lag=self._page.lag.spread,
@@ -315,6 +332,17 @@ class WorkerService:
                 direct_ended=self._sessions.direct_ended,
             )
         self._publisher.report_load(report)
+
+
+def _identity(settings: WorkerSettings) -> Identity | None:
+    """None: whoever reaches the worker may ask it. Raises BadSetting."""
+    if not settings.tls_cert_file:
+        return None
+    files = PemFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_ca_file)
+    try:
+        return Identity(files)
+    except BadPem as error:
+        raise BadSetting(error.name, error.problem) from None
 
 
 def _publisher_settings(settings: WorkerSettings) -> PublisherSettings:

@@ -40,10 +40,18 @@ class WorkerSettings:
     host: str = "127.0.0.1"
     port: int = 0  # gRPC; 0: one the system picks, announced through membership
     session_port: int = 0  # of worker sessions in plain frames; 0: one the system picks, announced
+    # Folder of a Unix socket for those sessions instead: for a router on the same machine, run by
+    # the same user. Empty: TCP.
+    session_dir: str = ""
     # Of GET /metrics, at the same host; None: no page; 0: one the system picks, announced as `port`
     # is: workers share their settings and often a machine, and one number fits one of them.
     metrics_port: int | None = 0
     insecure_bind: bool = False  # allow a host that others can reach, without credentials
+    # A certificate, its key, and of who signed the routers' ones, as PEM: gRPC, sessions and events
+    # are then for routers that prove themselves, and encrypted. Read again when they change.
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
+    tls_ca_file: str = ""
     # Events in vLLM's form as well, for other routers: token ids, so prompts, in the clear.
     events_compat: bool = False
     cluster_secret: str = field(default="", repr=False)  # salts block keys; same on every worker
@@ -73,6 +81,7 @@ class WorkerSettings:
             )
         if not 0.0 <= self.watermark < 1.0:
             raise BadSetting("watermark", f"{self.watermark} is not a share; use 0 up to below 1")
+        _all_or_none(self, "tls_cert_file", "tls_key_file", "tls_ca_file")
         if self.unread_timeout_s <= 0:
             raise BadSetting("unread_timeout_s", "must be greater than 0 seconds")
 
@@ -80,6 +89,12 @@ class WorkerSettings:
 def _one_of(name: str, value: str, allowed: Collection[str]) -> None:
     if value not in allowed:
         raise BadSetting(name, f"{value!r} is not known; use one of {', '.join(allowed)}")
+
+
+def _all_or_none(settings: WorkerSettings, *names: str) -> None:
+    missing = [name for name in names if not getattr(settings, name)]
+    if missing and len(missing) < len(names):
+        raise BadSetting(missing[0], f"is empty; {', '.join(names)} go together")
 
 
 def _at_least(name: str, value: int, least: int) -> None:

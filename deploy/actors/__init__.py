@@ -11,6 +11,7 @@ The way in is `Supervisor` (`supervisor.py`). A worker that dies is restarted by
     actor_slot.py      one actor's place: start, watch, restart after a pause
     ray_actors.py      actors by way of Ray: makes them, finds them again, translates errors
     actor_classes.py   `WorkerActor` and `RouterActor`, the classes that Ray runs
+    router_look.py     what whoever started a router sees of it
     own_engine.py      a worker over an engine's server that it starts itself
     own_server.py      that server: its process, its orphans, its end
     actor_logging.py   each line with time and level, to stderr and a file that stays

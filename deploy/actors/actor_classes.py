@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 from radixroute.deploy.actors.actor_logging import log_to
 from radixroute.deploy.actors.own_engine import OwnEngine, ServerSettings
+from radixroute.deploy.actors.router_look import look_at
 from radixroute.deploy.actors.service_host import ServiceHost
 from radixroute.deploy.open_files import allow_files, files_needed
-from radixroute.deploy.state.records import StartOutcome
+from radixroute.deploy.state.records import RouterLook, StartOutcome
 from radixroute.radix.ids import WorkerId
 from radixroute.router.messages.inputs import AbsentWorker, MemberSpec
 from radixroute.router.service import RouterService
@@ -94,3 +95,6 @@ class RouterActor:
 
     async def report_dead(self, worker_id: WorkerId) -> None:
         await self._host.apply(lambda router: router.report_dead(worker_id))
+
+    async def look(self) -> RouterLook:
+        return await self._host.apply(look_at)

@@ -13,7 +13,7 @@ from radixroute.deploy.ray_env import ray
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger
 from radixroute.deploy.state.ray_store import RayStore
-from radixroute.deploy.state.records import ClusterStatus
+from radixroute.deploy.state.records import ClusterStatus, RouterLook
 
 
 class Controller:
@@ -29,6 +29,10 @@ class Controller:
 
     async def status(self) -> ClusterStatus:
         return await self._loop.call(self._status())
+
+    async def look(self) -> RouterLook | None:
+        """The router as it sees itself; None: it has no life now."""
+        return await self._loop.call(self._supervisor.look())
 
     async def restart(self, policy: str | None) -> None:
         await self._loop.call(self._supervisor.restart(policy))

@@ -23,7 +23,7 @@ from radixroute.deploy.ray_env import (
 )
 from radixroute.deploy.settings import OWN_ENGINE, ClusterSettings
 from radixroute.deploy.state.ledger import Ledger
-from radixroute.deploy.state.records import StartOutcome
+from radixroute.deploy.state.records import RouterLook, StartOutcome
 from radixroute.radix.ids import WorkerId
 from radixroute.router.messages.inputs import AbsentWorker, MemberSpec
 
@@ -56,6 +56,9 @@ class RayActor:
 
     async def report_dead(self, worker_id: WorkerId) -> None:
         await _answer(self.handle.report_dead.remote(worker_id))
+
+    async def look(self) -> RouterLook:
+        return cast(RouterLook, await _answer(self.handle.look.remote()))
 
     def kill(self) -> None:
         with suppress(RayError):

@@ -51,6 +51,7 @@ class Service(Protocol):
 
 
 S = TypeVar("S", bound=Service)
+T = TypeVar("T")
 
 
 class ServiceHost(Generic[S]):
@@ -77,9 +78,9 @@ class ServiceHost(Generic[S]):
     async def ping(self) -> None:
         await self._loop.call(asyncio.sleep(0))
 
-    async def apply(self, change: Callable[[S], None]) -> None:
-        """Runs `change` on the service, on its loop."""
-        await self._loop.call(self._apply(change))
+    async def apply(self, change: Callable[[S], T]) -> T:
+        """Runs `change` on the service, on its loop; what it returns."""
+        return await self._loop.call(self._apply(change))
 
     async def stop(self) -> None:
         self._is_stopping = True
@@ -96,8 +97,8 @@ class ServiceHost(Generic[S]):
             raise BrokenInvariant("the service was not started")
         return self._service
 
-    async def _apply(self, change: Callable[[S], None]) -> None:
-        change(self._running())
+    async def _apply(self, change: Callable[[S], T]) -> T:
+        return change(self._running())
 
     async def _start_once(self) -> StartOutcome:
         if self._starting is None:

@@ -14,7 +14,7 @@ from radixroute.deploy.actors.actor_slot import Actor, ActorSlot, SlotLimits, Sp
 from radixroute.deploy.errors import ActorLost
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger
-from radixroute.deploy.state.records import ActorState, ClusterStatus
+from radixroute.deploy.state.records import ActorState, ClusterStatus, RouterLook
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
 from radixroute.router.messages.inputs import Absence, AbsentWorker, MemberSpec
@@ -26,7 +26,7 @@ COMING = (ActorState.STARTING, ActorState.DRAINING, ActorState.WAITING)
 
 
 class RouterHandle(Actor, Protocol):
-    """A router, which besides living takes membership. Both verbs may be repeated freely."""
+    """A router, which besides living takes membership. All verbs may be repeated freely."""
 
     async def set_members(
         self, members: tuple[MemberSpec, ...], absent: tuple[AbsentWorker, ...]
@@ -34,6 +34,9 @@ class RouterHandle(Actor, Protocol):
         """Workers that serve, and those that are being brought up."""
 
     async def report_dead(self, worker_id: WorkerId) -> None: ...
+
+    async def look(self) -> RouterLook:
+        """Itself, and its workers as it sees them."""
 
 
 class ActorSpawners(Protocol):
@@ -121,6 +124,16 @@ class Supervisor:
         if slot is not self._router:
             self._dead.append(WorkerId(slot.name))
         self._changed.set()
+
+    async def look(self) -> RouterLook | None:
+        """The router as it sees itself; None: it has no life now."""
+        router = self._live_router()
+        if router is None:
+            return None
+        try:
+            return await router.look()
+        except ActorLost:
+            return None
 
     def check(self) -> None:
         """Raises when two lives share an incarnation or a live actor has no address."""

@@ -21,7 +21,13 @@ from radixroute.deploy.ray_env import (
     ray,
 )
 from radixroute.deploy.settings import ClusterSettings
-from radixroute.deploy.state.records import ActorState, ActorStatus, ClusterStatus, Progress
+from radixroute.deploy.state.records import (
+    ActorState,
+    ActorStatus,
+    ClusterStatus,
+    Progress,
+    RouterLook,
+)
 
 POLL_S = 0.1
 # Ray's view of free resources lags behind an actor's end by its own report period (0.1 s) and more
@@ -56,16 +62,16 @@ class Cluster:
                 raise StartError(self._overdue(status))
             time.sleep(POLL_S)
         _report(status, reported, progress, time.monotonic() - began_s)
-        doors = await_joined(
-            status.router.address,
+        router = await_joined(
+            self._look,
             self._settings.workers,
             lambda: time.monotonic() > give_up_s,
             lambda: time.sleep(POLL_S),
         )
-        if doors.http_address:
-            progress(f"OpenAI API at http://{doors.http_address}/v1")
-        if doors.metrics_address:
-            progress(f"metrics at http://{doors.metrics_address}/metrics")
+        if router.api_url:
+            progress(f"OpenAI API at {router.api_url}")
+        if router.metrics_url:
+            progress(f"metrics at {router.metrics_url}")
         return status
 
     def restart(self, policy: str | None, progress: Progress) -> ClusterStatus:
@@ -81,6 +87,9 @@ class Cluster:
             self._call(self._controller.stop.remote(), self._stop_limit_s)
         finally:
             ray.kill(self._controller, no_restart=True)
+
+    def _look(self) -> RouterLook | None:
+        return cast(RouterLook | None, self._call(self._controller.look.remote(), CALL_TIMEOUT_S))
 
     @property
     def _stop_limit_s(self) -> float:

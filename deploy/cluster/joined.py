@@ -16,7 +16,7 @@ from radixroute.deploy.ray_env import ray, total_cpus
 from radixroute.deploy.settings import (
     ClusterSettings,
     check_startable,
-    check_without_tls,
+    with_full_paths,
     with_secret,
 )
 from radixroute.deploy.state.records import Progress
@@ -30,7 +30,7 @@ AUTO = "auto"
 def join(settings: ClusterSettings, progress: Progress) -> ClusterState:
     """Starts the cluster there and returns once it serves; on failure takes back what it began."""
     check_startable(settings)
-    check_without_tls(settings)
+    settings = with_full_paths(settings)
     with _connected(settings):
         progress(f"joined Ray with {total_cpus():g} CPU")
         cluster = launch(with_secret(settings), progress)

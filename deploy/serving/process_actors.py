@@ -8,18 +8,26 @@ import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from radixroute.deploy.actors.router_look import look_at
 from radixroute.deploy.errors import ActorLost
 from radixroute.deploy.serving.companion_links import CompanionLink, CompanionLinks
 from radixroute.deploy.serving.engines import EngineAt
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger
-from radixroute.deploy.state.records import StartOutcome
+from radixroute.deploy.state.records import RouterLook, StartOutcome
+from radixroute.deploy.state.state_file import runtime_path
+from radixroute.events.net.bind import is_loopback
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import RouterError
 from radixroute.router.messages.inputs import AbsentWorker, MemberSpec
 from radixroute.router.service import RouterService
+from radixroute.worker.api.frames.frame_socket import has_room
 from radixroute.worker.companion_process.frames import EngineFacts, StartLife
+from radixroute.worker.settings import WorkerSettings
+
+SESSIONS = "-sessions"  # behind the cluster's name: the folder of its worker sessions' sockets
 
 Told = Callable[[WorkerId, EngineFacts], None]
 
@@ -103,6 +111,9 @@ class RouterHere:
     async def report_dead(self, worker_id: WorkerId) -> None:
         self._living().report_dead(worker_id)
 
+    async def look(self) -> RouterLook:
+        return look_at(self._living())
+
     def _living(self) -> RouterService:
         if self._ending is not None:
             raise ActorLost("the router has ended")
@@ -120,8 +131,11 @@ class CompanionSpawner:
     told: Told
 
     def spawn(self, incarnation: int) -> CompanionActor:
-        worker = replace(
-            self.settings.worker, worker_id=self.engine.name, incarnation=incarnation, port=0
+        worker = beside_router(
+            replace(
+                self.settings.worker, worker_id=self.engine.name, incarnation=incarnation, port=0
+            ),
+            runtime_path(self.settings.runtime_dir) / f"{self.settings.name}{SESSIONS}",
         )
         order = StartLife(incarnation, self.engine.url, worker, self.settings.companion)
         link = self.links.of(self.place)
@@ -171,3 +185,11 @@ class ServeSpawners:
     def router_spawner(self, ledger: Ledger) -> RouterSpawner:
         self.router = RouterSpawner(self._settings, ledger)
         return self.router
+
+
+def beside_router(worker: WorkerSettings, folder: Path) -> WorkerSettings:
+    """Worker sessions over a Unix socket there, unless they were laid out otherwise, or a name is
+    too long for it."""
+    is_laid_out = worker.session_dir or worker.session_port or not is_loopback(worker.host)
+    here = replace(worker, session_dir=str(folder))
+    return worker if is_laid_out or not has_room(here) else here

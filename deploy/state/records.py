@@ -68,3 +68,21 @@ class ClusterStatus:
     @property
     def is_live(self) -> bool:
         return all(actor.state is ActorState.LIVE for actor in self.actors)
+
+
+@dataclass(frozen=True, slots=True)
+class MemberLook:
+    """A worker as the router sees it."""
+
+    worker_id: str
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RouterLook:
+    """A router as it sees itself."""
+
+    members: tuple[MemberLook, ...] = ()
+    api_url: str = ""  # of the OpenAI API; empty: it has no such door
+    metrics_url: str = ""  # empty: no page

@@ -8,6 +8,7 @@ import zmq
 
 from radixroute.events.errors import LocalEventError
 from radixroute.events.net.bind import is_loopback
+from radixroute.events.net.gate import EventGate
 from radixroute.events.net.socket_thread import Socket
 from radixroute.events.settings import PublisherSettings
 from radixroute.events.wire.control import Endpoints
@@ -28,22 +29,34 @@ def require_safe_host(settings: PublisherSettings, what: str) -> None:
         )
 
 
-def listen(context: zmq.Context[Socket], settings: PublisherSettings) -> tuple[Socket, Socket]:
-    """The PUB and the ROUTER socket, bound. Destroys the context where that fails."""
+def listen(
+    context: zmq.Context[Socket], settings: PublisherSettings, gate: EventGate | None = None
+) -> tuple[Socket, Socket]:
+    """The PUB and the ROUTER socket, bound. Destroys the context where that fails.
+
+    `gate`: open already; None: they are for everybody.
+    """
     try:
-        return _bind(context, settings)
+        return _bind(context, settings, gate)
     except zmq.ZMQError as error:
         context.destroy(linger=0)
         raise LocalEventError(f"cannot bind the event sockets: {error.strerror}") from error
 
 
-def endpoints_of(events: Socket, control: Socket, settings: PublisherSettings) -> Endpoints:
+def endpoints_of(
+    events: Socket, control: Socket, settings: PublisherSettings, gate: EventGate | None = None
+) -> Endpoints:
     """What subscribers connect to."""
-    return Endpoints(_advertised(events, settings), _advertised(control, settings))
+    key = b"" if gate is None else gate.key
+    return Endpoints(_advertised(events, settings), _advertised(control, settings), key)
 
 
-def _bind(context: zmq.Context[Socket], settings: PublisherSettings) -> tuple[Socket, Socket]:
+def _bind(
+    context: zmq.Context[Socket], settings: PublisherSettings, gate: EventGate | None
+) -> tuple[Socket, Socket]:
     events, control = context.socket(zmq.PUB), context.socket(zmq.ROUTER)
+    if gate is not None:
+        gate.guard(events, control)
     events.setsockopt(zmq.SNDHWM, settings.send_high_water_mark)
     control.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST_BYTES)
     # A full or vanished peer is an error to act on, not a silent drop.

@@ -18,6 +18,7 @@ import zmq
 
 from radixroute.events.errors import LocalEventError, RemoteEventError
 from radixroute.events.net.frames import send_frames
+from radixroute.events.net.gate import EventGate
 from radixroute.events.net.socket_thread import Socket, SocketThread
 from radixroute.events.publish.listening import (
     LAST_LINGER_MS,
@@ -53,9 +54,17 @@ class EventPublisher:
     """One epoch of one worker: `start`, any number of `publish` and `report_load`, `stop`. It has
     one rank until `add_ranks` says that there are more."""
 
-    def __init__(self, epoch: Epoch, settings: PublisherSettings | None = None) -> None:
+    def __init__(
+        self,
+        epoch: Epoch,
+        settings: PublisherSettings | None = None,
+        gate: EventGate | None = None,
+    ) -> None:
+        """`gate`: who may come to its sockets; None: everybody."""
         self._settings = settings or PublisherSettings()
-        require_safe_host(self._settings, "events")
+        self._gate = gate
+        if gate is None:
+            require_safe_host(self._settings, "events")
         self._epoch = epoch
         self._streams = [self._new_stream(0)]  # by rank
         # Guards streams and the queue's order; held for one batch or one mirror copy at most.
@@ -93,9 +102,10 @@ class EventPublisher:
         """Binds both sockets here, so that a taken port is the caller's error, and starts."""
         self._thread.require_new()
         context = zmq.Context(io_threads=1)
-        events, control = listen(context, self._settings)
-        self._endpoints = endpoints_of(events, control, self._settings)
-        self._thread.start(context, partial(self._run, events, control))
+        asked = None if self._gate is None else self._gate.open(context)
+        events, control = listen(context, self._settings, self._gate)
+        self._endpoints = endpoints_of(events, control, self._settings, self._gate)
+        self._thread.start(context, partial(self._run, events, control, asked))
 
     def add_ranks(self, n: int) -> None:
         """It has so many from now on; whoever asks hears of all of them."""
@@ -148,9 +158,12 @@ class EventPublisher:
 
     # -- the thread --------------------------------------------------------------------------------
 
-    def _run(self, events: Socket, control: Socket) -> None:
+    def _run(self, events: Socket, control: Socket, asked: Socket | None) -> None:
+        """`asked`: the gate's."""
         transfers = Transfers(control, self._settings.max_transfers)
         self._thread.watch(control)
+        if asked is not None:
+            self._thread.watch(asked)
         interval_ns = int(self._settings.heartbeat_interval_s * 1e9)
         next_beat_ns = time.monotonic_ns()
         while not self._thread.is_stopping:
@@ -159,6 +172,8 @@ class EventPublisher:
             if now_ns >= next_beat_ns:
                 self._beat(events, now_ns)
                 next_beat_ns = now_ns + interval_ns
+            if self._gate is not None and asked is not None:
+                self._gate.answer(asked)
             self._serve(transfers)
             is_busy = transfers.advance(now_ns)
             self.counters.failed_transfers = transfers.failed

@@ -26,6 +26,7 @@ from radixroute.events.settings import SubscriberSettings
 from radixroute.events.subscribe.connection import Connection, listening_context
 from radixroute.events.wire.control import Endpoints
 from radixroute.events.wire.native import MAX_PAYLOAD_BYTES, TOPIC_BATCH
+from radixroute.trust.event_keys import EventKeys
 
 # Messages of one socket before the others have their turn.
 _MESSAGES_A_TURN = 256
@@ -52,20 +53,22 @@ class _Link:
 class Capture:
     """One recording while it is made. `turn` any number of times, then `finish`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - two of them are clocks, for tests
         self,
         file: BinaryIO,
         sources: Sequence[Source],
         *,
         by: str,
         scope: RecordedScope | None = None,
+        keys: EventKeys | None = None,
         now_ns: Callable[[], int] = time.monotonic_ns,
         unix_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        """`keys`: with which it may listen where only some may."""
         self._now_ns = now_ns
         self._began_ns = now_ns()
         self._flushed_ns = 0
-        self._settings = SubscriberSettings()
+        self._settings = SubscriberSettings(keys=keys)
         self._context = listening_context(self._settings)
         self._poller = zmq.Poller()
         self._links: dict[int, _Link] = {}
@@ -158,7 +161,7 @@ class Capture:
         try:
             connection = Connection(
                 self._context,
-                Endpoints(source.events, source.control),
+                Endpoints(source.events, source.control, source.key),
                 self._settings,
                 topic=TOPIC_BATCH if is_native else b"",
                 max_bytes=MAX_PAYLOAD_BYTES if is_native else MAX_FOREIGN_PAYLOAD_BYTES,

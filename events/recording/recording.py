@@ -72,6 +72,7 @@ class Source(msgspec.Struct, frozen=True, array_like=True):
     events: str  # ZeroMQ addresses
     control: str  # empty: none
     block_size: _Count = 0  # tokens, of a foreign engine, as it was stated; 0: its stores tell
+    key: bytes = b""  # CURVE key of both addresses, as Z85; empty: in the clear
 
     @property
     def holders(self) -> tuple[Holder, ...]:

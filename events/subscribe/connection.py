@@ -9,6 +9,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from radixroute.events.errors import LocalEventError
 from radixroute.events.net.frames import offer_frames
+from radixroute.events.net.gate import prove
 from radixroute.events.net.socket_thread import Socket
 from radixroute.events.settings import SubscriberSettings
 from radixroute.events.wire.control import Endpoints
@@ -125,6 +126,8 @@ class Connection:
             (zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS),
         ):
             socket.setsockopt(option, value)
+        if self._settings.keys is not None and self._endpoints.key:
+            prove(socket, self._settings.keys, self._endpoints.key)
         return socket
 
 

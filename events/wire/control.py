@@ -45,6 +45,7 @@ class Endpoints:
 
     events: str  # PUB: batches and heartbeats
     control: str  # ROUTER: resend and snapshot
+    key: bytes = b""  # CURVE key of both, as Z85; empty: in the clear
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from typer.core import TyperGroup
 
 from radixroute import __version__
 from radixroute.cli import completion, inspect, policies, submit
+from radixroute.cli.cluster import certs, serve
 from radixroute.cli.cluster import command as cluster
-from radixroute.cli.cluster import serve
 from radixroute.cli.compile_progress import compilation_shown
 from radixroute.cli.console import complain
 from radixroute.cli.context import Context
@@ -69,5 +69,16 @@ def _before(
     ctx.obj = Context(config_path=config)
 
 
-for commands in (cluster, serve, submit, inspect, doctor, policies, events, replay, completion):
+for commands in (
+    cluster,
+    serve,
+    certs,
+    submit,
+    inspect,
+    doctor,
+    policies,
+    events,
+    replay,
+    completion,
+):
     commands.register(app)

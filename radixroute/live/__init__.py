@@ -14,6 +14,7 @@ The way in: `replay_beside` in `lab.py`, `record_into` in `event_recording.py`.
     replay.py               a trace against a running cluster, open loop
     request_log_reader.py   a router's request log, page by page
     stop_flag.py            signals as a flag
+    worker_asker.py         what workers say of themselves, asked as their router would
 
 `lab` imports `replay` and `calibration`; they import `cluster`, and that the client. Recording is
 apart from all of these.

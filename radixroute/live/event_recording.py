@@ -25,8 +25,9 @@ def record_into(
 ) -> Capture:
     """Returns the finished capture. The `seconds` begin when every stream's beginning is there."""
     lookout = Lookout(finder)
+    by, keys = f"radixroute {__version__}", finder.event_keys
     with (
-        Capture(file, found.sources, by=f"radixroute {__version__}", scope=found.scope) as capture,
+        Capture(file, found.sources, by=by, scope=found.scope, keys=keys) as capture,
         stop_flag() as is_stopped,
     ):
         lookout.start()

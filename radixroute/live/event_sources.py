@@ -1,6 +1,6 @@
 """Sources of a recording: event streams, asked of the workers, or of a router for all of its own.
 
-Owns the gRPC channels to the workers and, while a recording runs, the thread that asks again: a
+Owns, while a recording runs, the thread that asks again: a
 worker that restarts has another epoch and other endpoints. Only what `GetInfo` says is believed.
 """
 
@@ -12,20 +12,22 @@ from typing import Any
 
 import grpc
 
-from radixroute.client import OPTIONS, RouterClient
+from radixroute.client import RouterClient
 from radixroute.errors import BadInput, FrontDoorError, NotRecorded
 from radixroute.events.errors import RemoteEventError
 from radixroute.events.recording.recording import RecordedScope, Source, Wire
 from radixroute.events.wire.control import Endpoints
 from radixroute.events.wire.epoch import epoch_from_hex
-from radixroute.protos import API_VERSION, radixroute_pb2_grpc
+from radixroute.live.worker_asker import WorkerAsker
+from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.router.settings import RouterSettings
+from radixroute.trust.event_keys import EventKeys
 
 INFO_TIMEOUT_S = 5.0
 LOOK_INTERVAL_S = 1.0
 _STOP_TIMEOUT_S = 1.0
 MAX_PORT = 65_535
-_STUBS: Any = radixroute_pb2_grpc  # generated without annotations
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +73,12 @@ class SourceFinder:
         *,
         workers: Sequence[str] = (),
         vllm: Sequence[Endpoints] = (),
-        router: str | None = None,
+        router: RouterClient | None = None,
+        asker: WorkerAsker | None = None,
         block_size: int = 0,
     ) -> None:
-        """`block_size`: of the engines, in tokens; 0: what they store tells it."""
+        """`asker`: None: workers are asked in the clear. `block_size`: of the engines, in tokens;
+        0: what they store tells it. Closes what it was given."""
         self._workers = workers
         self._foreign = tuple(
             Source(
@@ -88,11 +92,16 @@ class SourceFinder:
             )
             for one in vllm
         )
-        self._router = None if router is None else RouterClient(router)
-        self._channels: dict[str, grpc.Channel] = {}
+        self._router = router
+        self._asker = WorkerAsker(RouterSettings()) if asker is None else asker
         # By what a router says of a worker: asked again only when that changes.
         self._known: dict[tuple[str, str, str], pb.GetInfoResponse] = {}
         self._named: dict[str, pb.GetInfoResponse] = {}  # by address; as they answered last
+
+    @property
+    def event_keys(self) -> EventKeys | None:
+        """With which to listen; None: in the clear."""
+        return self._asker.event_keys
 
     def find(self) -> Found:
         """Asks everybody. Raises `FrontDoorError` if somebody that was named does not answer."""
@@ -107,8 +116,7 @@ class SourceFinder:
         return self._found()
 
     def close(self) -> None:
-        for channel in self._channels.values():
-            channel.close()
+        self._asker.close()
         if self._router is not None:
             self._router.close()
 
@@ -140,16 +148,12 @@ class SourceFinder:
         return [self._known[key] for key in sorted(self._known)]
 
     def _info(self, address: str) -> pb.GetInfoResponse:
-        channel = self._channels.get(address)
-        if channel is None:
-            channel = self._channels[address] = grpc.insecure_channel(address, options=OPTIONS)
         try:
-            stub = _STUBS.EngineStub(channel)
-            info: pb.GetInfoResponse = stub.GetInfo(pb.GetInfoRequest(), timeout=INFO_TIMEOUT_S)
+            info = self._asker.ask(address, INFO_TIMEOUT_S)
         except grpc.RpcError as error:
             raise NotRecorded(
-                f"no worker answers at {address} ({_code(error)}): "
-                "`radixroute workers` lists the workers' addresses"
+                f"no worker answers at {address} ({_code(error)}): `radixroute workers` lists the"
+                " workers' addresses; where they speak TLS set router.link_ca_file here, too"
             ) from error
         if info.api_version != API_VERSION:
             raise NotRecorded(
@@ -207,6 +211,7 @@ def _source_of(info: pb.GetInfoResponse) -> Source:
         epoch,
         info.events_endpoint,
         info.replay_endpoint,
+        key=info.events_key,
     )
 
 

@@ -19,11 +19,14 @@ from radixroute.router.links.channel import channel_options
 from radixroute.router.links.frame_wire import FrameWire
 from radixroute.router.links.grpc_wire import GrpcWire
 from radixroute.router.links.handshake import Handshake, Joined
+from radixroute.router.links.session_place import session_place
 from radixroute.router.links.session_wire import SessionEnded, SessionWire
+from radixroute.router.links.tls_trouble import tls_trouble
 from radixroute.router.links.wire import messages_of
 from radixroute.router.messages.actions import ToWorker
 from radixroute.router.messages.inputs import MemberSpec, StepReport
 from radixroute.router.settings import RouterSettings
+from radixroute.trust.identity import Identity
 
 _log = logging.getLogger(__name__)
 
@@ -51,8 +54,11 @@ class EngineLink:
         settings: RouterSettings,
         handshake: Handshake,
         listener: LinkListener,
+        identity: Identity | None = None,
     ) -> None:
+        """`identity`: None: in the clear."""
         self.spec = spec
+        self._identity = identity
         self._settings = settings
         self._handshake = handshake
         self._listener = listener
@@ -112,17 +118,46 @@ class EngineLink:
         return was_open
 
     async def _serve_session(self) -> None:
-        timeout_s = self._settings.connect_timeout_s
-        options = channel_options(self._settings.max_message_bytes)
-        async with grpc.aio.insecure_channel(self.spec.address, options=options) as channel:
+        async with self._channel() as channel:
             stub = rpc.EngineStub(channel)
-            info = await stub.GetInfo(pb.GetInfoRequest(), timeout=timeout_s)
+            info = await self._info(stub)
             joined = await self._handshake.admit(self.spec, info, stub)
             if not info.session_endpoint:
                 await self._relay(GrpcWire(stub), joined)
                 return
-        endpoint, most = info.session_endpoint, self._settings.max_message_bytes
-        await self._relay(FrameWire(endpoint, self.spec.address, most), joined)
+        place = session_place(info.session_endpoint, self.spec.address)
+        tls = None if self._identity is None else self._identity.client_context()
+        most, name = self._settings.max_message_bytes, self._settings.link_name
+        await self._relay(FrameWire(place, most, tls, name), joined)
+
+    def _channel(self) -> grpc.aio.Channel:
+        address, settings = self.spec.address, self._settings
+        options: list[tuple[str, int | str]] = [*channel_options(settings.max_message_bytes)]
+        if self._identity is None:
+            return grpc.aio.insecure_channel(address, options=options)
+        if settings.link_name:
+            options.append(("grpc.ssl_target_name_override", settings.link_name))
+        credentials = self._identity.channel_credentials()
+        return grpc.aio.secure_channel(address, credentials, options=options)
+
+    async def _info(self, stub: rpc.EngineStub) -> pb.GetInfoResponse:
+        """Raises JoinRefused where the two do not believe each other."""
+        identity, settings = self._identity, self._settings
+        key = b"" if identity is None else identity.event_keys.public
+        try:
+            info: pb.GetInfoResponse = await stub.GetInfo(
+                pb.GetInfoRequest(events_key=key), timeout=settings.connect_timeout_s
+            )
+            return info
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            host, _, port = self.spec.address.rpartition(":")
+            host = host.strip("[]")
+            name = settings.link_name or host
+            if trouble := await tls_trouble(host, int(port), identity, name):
+                raise JoinRefused(trouble) from None
+            raise
 
     async def _relay(self, wire: SessionWire, joined: Joined) -> None:
         hello = pb.OpenSession(router_id=self._settings.router_id, api_version=API_VERSION)

@@ -4,6 +4,7 @@ No task and no future for a message: what the transport hands in goes to whoever
 """
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import cast
@@ -13,22 +14,27 @@ from google.protobuf.message import DecodeError
 from radixroute.events.net.tcp import keep_alive
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos.frames import HELLO, BadFrame, FrameReader, framed
-from radixroute.router.errors import JoinRefused
+from radixroute.router.links.session_place import SessionPlace
 from radixroute.router.links.session_wire import SessionEnded
 from radixroute.router.links.wire import step_reports
 from radixroute.router.messages.inputs import StepReport
-
-_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - what a worker is bound to, not what we bind
 
 
 class FrameWire(asyncio.Protocol):
     """Implements `SessionWire`."""
 
-    def __init__(self, endpoint: str, address: str, max_message_bytes: int) -> None:
-        """`endpoint`: as `GetInfo` told it, tcp://host:port; a wildcard host means that of
-        `address`."""
-        self._endpoint = endpoint
-        self._address = address
+    def __init__(
+        self,
+        place: SessionPlace,
+        max_message_bytes: int,
+        tls: ssl.SSLContext | None = None,
+        name: str = "",
+    ) -> None:
+        """`tls`: of this side; `name`: that the worker's certificate should have, empty: its
+        host."""
+        self._place = place
+        self._tls = tls
+        self._name = name
         self._frames = FrameReader(max_message_bytes)
         self._transport: asyncio.Transport | None = None
         loop = asyncio.get_running_loop()
@@ -39,9 +45,7 @@ class FrameWire(asyncio.Protocol):
         self._closing = ""
 
     async def open(self, hello: pb.OpenSession) -> None:
-        host, port = _host_and_port(self._endpoint, self._address)
-        loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: self, host, port)
+        await self._place.connect(self, self._tls, self._name)
         self.send(pb.EngineRequest(open=hello))
         await self._opened
 
@@ -121,12 +125,3 @@ class FrameWire(asyncio.Protocol):
 def _from(first: StepReport, rest: Iterator[StepReport]) -> Iterator[StepReport]:
     yield first
     yield from rest
-
-
-def _host_and_port(endpoint: str, address: str) -> tuple[str, int]:
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    if not host or not port.isdecimal():
-        raise JoinRefused(f"session endpoint {endpoint!r} is not tcp://host:port")
-    if host.strip("[]") in _WILDCARDS:
-        host = address.rpartition(":")[0]
-    return host.strip("[]"), int(port)

@@ -22,6 +22,7 @@ from radixroute.router.errors import JoinRefused
 from radixroute.router.links.tokenizer_fetch import fetch_tokenizer
 from radixroute.router.messages.inputs import MemberSpec, WorkerFacts
 from radixroute.router.settings import RouterSettings
+from radixroute.trust.event_keys import raw_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Handshake:
                 tokenizer = await fetch_tokenizer(stub, wanted, timeout_s=timeout_s)
                 self._served = Served(fleet, tokenizer)
                 self._first.set()
-        endpoints = Endpoints(events=info.events_endpoint, control=info.replay_endpoint)
+        endpoints = Endpoints(info.events_endpoint, info.replay_endpoint, info.events_key)
         return Joined(worker_facts(info, spec), read_epoch(info), endpoints)
 
 
@@ -121,6 +122,7 @@ def check_join(
 ) -> FleetFacts:
     """What the fleet is with this worker in it. Raises JoinRefused with the reason."""
     _check_identity(info, spec)
+    _check_events(info, settings)
     offered = fleet_facts(info, settings)
     _same("block size", offered.block_size, settings.block_size or offered.block_size)
     _same("model", offered.model, settings.model or offered.model)
@@ -186,6 +188,13 @@ def _check_identity(info: pb.GetInfoResponse, spec: MemberSpec) -> None:
     _same("worker id", info.worker_id, spec.worker_id)
     incarnation = incarnation_of(read_epoch(info))
     _same("incarnation", incarnation, spec.incarnation)
+
+
+def _check_events(info: pb.GetInfoResponse, settings: RouterSettings) -> None:
+    if info.events_key and raw_key(info.events_key) is None:
+        raise JoinRefused("events key: it is no key of CURVE")
+    if settings.link_ca_file and not info.events_key:
+        raise JoinRefused("its events are in the clear, and router.link_ca_file asks for more")
 
 
 def _same(what: str, offered: object, wanted: object) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from radixroute.deploy.actors.actor_slot import Actor, Spawner
 from radixroute.deploy.errors import ActorLost
 from radixroute.deploy.state.ledger import Ledger
-from radixroute.deploy.state.records import StartOutcome
+from radixroute.deploy.state.records import RouterLook, StartOutcome
 from radixroute.radix.ids import WorkerId
 from radixroute.router.messages.inputs import AbsentWorker, MemberSpec
 
@@ -75,6 +75,10 @@ class FakeActor:
         self._check_alive()
         self.calls.append("report_dead")
         self.dead.append(worker_id)
+
+    async def look(self) -> RouterLook:
+        self._check_alive()
+        return RouterLook()
 
     def _check_alive(self) -> None:
         if self._end.done():

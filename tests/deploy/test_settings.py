@@ -103,17 +103,36 @@ def test_a_wide_bind_may_be_asked_for(tmp_path: Path):
     assert settle(wide).router.host == "::"
 
 
-def test_a_wide_bind_with_keys_and_tls_is_for_who_looks_at_it_with_tls(tmp_path: Path):
+def test_what_is_guarded_may_be_reached_by_others(tmp_path: Path):
     guarded = RouterSettings(
-        port=0, http_port=0, host="::", keys_file="k", tls_cert_file="c", tls_key_file="k"
+        port=0,
+        http_port=0,
+        host="::",
+        keys_file="k",
+        tls_cert_file="c",
+        tls_key_file="k",
+        link_ca_file="ca",
     )
-    wide = ClusterSettings(worker=WorkerSettings(model=str(tmp_path)), router=guarded)
-    check_startable(wide)
-    with pytest.raises(ConfigError, match="tls_cert_file"):
-        settle(wide)
+    files: dict[str, Any] = {"tls_cert_file": "c", "tls_key_file": "k", "tls_ca_file": "ca"}
+    worker = WorkerSettings(model=str(tmp_path), host="0.0.0.0", **files)
+    wide = settle(ClusterSettings(worker=worker, router=guarded, spread=True))
+    # The daemon and its actors run in other folders.
+    assert wide.router.keys_file == str(Path("k").absolute())
+    assert wide.worker.tls_ca_file == str(Path("ca").absolute())
+    assert wide.worker.session_dir == ""
     unguarded = replace(wide, router=replace(guarded, keys_file=""))
     with pytest.raises(ConfigError, match="insecure-bind"):
         check_startable(unguarded)
+
+
+def test_tls_between_router_and_workers_is_asked_of_both():
+    files: dict[str, Any] = {"tls_cert_file": "c", "tls_key_file": "k", "tls_ca_file": "ca"}
+    with pytest.raises(ConfigError, match=r"set router\.link_ca_file"):
+        ClusterSettings(worker=WorkerSettings(**files))
+    router = RouterSettings(link_ca_file="ca", tls_cert_file="c", tls_key_file="k")
+    with pytest.raises(ConfigError, match=r"set worker\.tls_cert_file"):
+        ClusterSettings(router=router)
+    ClusterSettings(router=router, worker=WorkerSettings(**files))
 
 
 def test_router_and_workers_get_one_secret():

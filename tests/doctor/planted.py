@@ -289,7 +289,7 @@ PLANTED: dict[str, list[Any]] = {
     "door_open": [listening("grpc", wants_key=False), listening("http", wants_key=False)],
     "door_in_clear": [listening("grpc", speaks_tls=False), listening("http", speaks_tls=False)],
     "metrics_open": [listening("metrics")],
-    "worker_open": [listening("worker")],
+    "worker_open": [listening("worker", speaks_tls=False)],
     "token_ids_open": [listening("compat")],
     "secret_file_open": [
         fleet(machine=machine(secrets=(FileSeen("router.keys_file", "/k", 0o644),)))

@@ -20,7 +20,15 @@ from tests.doctor.evidences import (
     told,
     worker,
 )
-from tests.doctor.planted import BESIDE, PLANTED, counted, one_slow, refused, with_worker
+from tests.doctor.planted import (
+    BESIDE,
+    PLANTED,
+    counted,
+    listening,
+    one_slow,
+    refused,
+    with_worker,
+)
 
 CASES = [(code, at) for code, cases in PLANTED.items() for at in range(len(cases))]
 
@@ -111,6 +119,10 @@ def test_who_was_refused_for_his_deadline_is_among_those_who_asked():
 )
 def test_two_engines_are_not_taken_for_one(first, second):
     assert diagnose(of_engines(engine(**first), engine(url="http://b", **second))) == ()
+
+
+def test_a_worker_that_asks_who_comes_may_be_reached():
+    assert diagnose(listening("worker", speaks_tls=True)) == ()
 
 
 def test_a_certificate_with_weeks_left_is_well():

@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from radixroute.cli.app import app
+from radixroute.deploy.actors.own_engine import free_port
 from radixroute.deploy.process_tree import descendants
 from radixroute.deploy.serving.story import FLAGS
 from radixroute.protos import radixroute_pb2 as pb
@@ -144,6 +145,54 @@ async def test_two_engines_by_url_answer_and_other_commands_find_them(tmp_path, 
         await command(tmp_path, "down")
         async with asyncio.timeout(LIMIT_S):
             assert await one.process.wait() == 0
+
+
+async def test_tls_all_through_with_what_certs_made_and_said(tmp_path, folder, monkeypatch):
+    """Doors, and a companion in another process over TCP, for somebody who follows `certs`."""
+    config = tmp_path / "radixroute.toml"
+    config.write_text(await command(tmp_path, "certs", str(tmp_path / "certs")))
+    monkeypatch.setenv("RADIXROUTE_CONFIG", str(config))
+    ca, port = str(tmp_path / "certs" / "ca.pem"), free_port()
+    over_tcp = ["--set", f"worker.session_port={port}"]
+    async with (
+        engines(1) as (_, (url,)),
+        serve(tmp_path, folder, "--engine", url, *over_tcp) as one,
+    ):
+        await one.says("serving with 1 engine")
+        api = next(line for line in one.lines if "OpenAI API" in line).split()[-1]
+        assert api.startswith("https://")
+        monkeypatch.setenv("SSL_CERT_FILE", ca)  # as the client's own documents say
+        async with openai.AsyncOpenAI(base_url=api, api_key="unused") as client:
+            answered: Any = await client.completions.create(
+                model="fake-model", prompt=PROMPT, max_tokens=4
+            )
+        assert answered.usage.prompt_tokens == len(PROMPT)
+        (worker,) = json.loads(await command(tmp_path, "workers", "--json"))["workers"]
+        assert int(worker["indexed_blocks"]) > 0  # events came, too
+        recording = str(tmp_path / "run.rrev")
+        await command(tmp_path, "events", "record", recording, "--seconds", "0")
+        assert "engine-0" in await command(tmp_path, "events", "replay", recording)
+        for port_of_worker in (port, int(worker["address"].rpartition(":")[2])):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of_worker)
+            writer.write(b"rr.sess1")
+            assert not (await reader.read(8)).startswith(b"rr.sess1")
+            writer.close()
+
+
+async def test_companions_take_sessions_where_only_their_user_comes(tmp_path, folder):
+    async with engines(1) as (_, (url,)), serve(tmp_path, folder, "--engine", url) as one:
+        address = (await one.says("router listens at")).rpartition(" ")[2]
+        await one.says("serving with 1 engine")
+        (socket,) = (tmp_path / "run" / "default-sessions").iterdir()
+        assert socket.is_socket()
+        async with grpc.aio.insecure_channel(address) as channel:
+            router = rpc.RouterStub(channel)
+            messages = [message async for message in router.Generate(ask(PROMPT, 12))]
+        assert_whole(messages, PROMPT, 12)
+        await command(tmp_path, "down")
+        async with asyncio.timeout(LIMIT_S):
+            await one.process.wait()
+        assert not socket.exists()
 
 
 async def test_an_openai_client_calls_tools_over_two_engines(tmp_path, folder):

@@ -1,11 +1,18 @@
-"""`radixroute up --engine vllm`, a fake `vllm` on the PATH: Ray actors that own their servers."""
+"""`radixroute up --engine vllm`, a fake `vllm` on the PATH: Ray actors that own their servers.
+
+With TLS at the doors and between router and workers, all of it through.
+"""
 
 import json
 import os
+import re
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -13,11 +20,28 @@ from radixroute.deploy.actors.own_server import TOKEN
 from radixroute.deploy.process_tree import await_gone, descendants, identify
 from radixroute.deploy.state.state_file import read_state, runtime_dir
 from tests.engines.fake_vllm_program import write_program
+from tests.trust.certificates import made_in
 from tests.worker.fakes import make_tokenizer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 LIMIT_S = 150.0
 NAME = "owned"
+# Paths as somebody writes them beside the file: the daemon and its actors run in other folders.
+SETTINGS = """
+[router]
+port = 0
+http_port = 0
+metrics_port = "none"
+tls_cert_file = "certs/router.pem"
+tls_key_file = "certs/router-key.pem"
+link_ca_file = "certs/ca.pem"
+[worker]
+tls_cert_file = "certs/worker.pem"
+tls_key_file = "certs/worker-key.pem"
+tls_ca_file = "certs/ca.pem"
+[client]
+ca_file = "certs/ca.pem"
+"""
 
 
 @pytest.fixture
@@ -28,9 +52,9 @@ def front(tmp_path):
     for name, content in make_tokenizer().files().items():
         (model / name).write_bytes(content)
     programs = write_program(tmp_path / "bin")
+    made_in(tmp_path / "certs")
     (tmp_path / "radixroute.toml").write_text(
-        f'[cluster]\nname = "{NAME}"\nnum_cpus = 2\nruntime_dir = "{tmp_path / "run"}"\n'
-        "[router]\nport = 0\nmetrics_port = 'none'\n"
+        f'[cluster]\nname = "{NAME}"\nnum_cpus = 2\nruntime_dir = "{tmp_path / "run"}"\n{SETTINGS}'
     )
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
 
@@ -71,6 +95,24 @@ def workers(front):
 def test_workers_own_their_servers_and_everything_goes_with_down(front, tmp_path):
     up = front("up", "--engine", "vllm", "--model", "fake-model", "--workers", "2")
     assert up.returncode == 0, up.stderr
+    url = re.search(r"https://\S+", up.stderr)
+    assert url is not None, up.stderr
+    models = subprocess.run(
+        ["curl", "-sS", "--cacert", tmp_path / "certs" / "ca.pem", f"{url[0]}/models"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "fake-model" in models.stdout
+    for worker in workers(front).values():  # whoever comes without a router's certificate
+        host, _, port = worker["address"].rpartition(":")
+        plain = ssl.create_default_context(cafile=tmp_path / "certs" / "ca.pem")
+        with (
+            socket.create_connection((host, int(port)), LIMIT_S) as sock,
+            suppress(OSError),
+            plain.wrap_socket(sock, server_hostname=host) as secure,
+        ):
+            assert secure.recv(1) == b""
     state = read_state(runtime_dir(str(tmp_path / "run")), NAME)
     assert state is not None
     assert state.process is not None

@@ -1,13 +1,13 @@
 """The router's metrics: what a scrape of a running router shows, and that nothing is left out."""
 
 import asyncio
-import time
 from collections import Counter
 from dataclasses import fields
 from typing import Any
 
 import pytest
 
+from radixroute.deploy.actors.router_look import look_at
 from radixroute.deploy.cluster.readiness import await_joined
 from radixroute.metrics.metric import Kind, check_names
 from radixroute.protos import radixroute_pb2 as pb
@@ -207,11 +207,10 @@ async def test_the_page_ends_with_the_router():
 
 async def test_whoever_starts_a_cluster_learns_where_its_pages_are():
     async with cluster(FakeWorker("a")) as (service, _router, _inspect):
-        told = await asyncio.to_thread(
-            await_joined, str(service.address), 1, lambda: False, lambda: time.sleep(0.01)
-        )
-        assert told.metrics_address == str(service.metrics_address)
-        assert told.http_address == str(service.http_address)
+        await until(lambda: all_live(service))
+        told = await_joined(lambda: look_at(service), 1, lambda: False, lambda: None)
+        assert told.metrics_url == f"http://{service.metrics_address}/metrics"
+        assert told.api_url == f"http://{service.http_address}/v1"
 
 
 @pytest.mark.parametrize("port", [-1, 65536])

@@ -1,19 +1,22 @@
 """TLS at both doors, from one certificate; a wide bind with keys and TLS needs no word more."""
 
 import asyncio
+import shutil
+import ssl
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from radixroute.client import AsyncRouterClient
-from radixroute.errors import FrontDoorError
+from radixroute.errors import FrontDoorError, RouterUnreachable
 from radixroute.request.limits import PartialSampling
 from radixroute.router.errors import BadSetting, UnsafeBind
 from radixroute.router.service import RouterService
 from tests.router.clusters import settings
 from tests.router.fakes import answer, text_of
 from tests.router.http.wire import IDS, chatting
+from tests.trust.certificates import cluster, made_in
 
 KEY = "a-key-of-more-than-16-letters"
 
@@ -57,10 +60,21 @@ async def test_both_doors_speak_tls_and_nothing_else(files):
             sampling = PartialSampling(max_tokens=3)
             pieces = [one.text async for one in client.generate(IDS, sampling)]
             assert "".join(pieces) == text_of(answer(IDS, 3))
-        async with AsyncRouterClient(str(service.address), lost_router_wait_s=0) as client:
-            with pytest.raises(FrontDoorError):
-                async for _ in client.generate(IDS):
-                    pass
+        await fails(service, "set client.ca_file")
+        await fails(service, "is not believed", ca_file=cluster().ca)
+    async with chatting() as service:
+        await fails(service, "speaks no TLS: leave out client.ca_file", ca_file=ca)
+
+
+async def fails(service: RouterService, said: str, **client) -> None:
+    """A client that is made so has no answer, and is told why."""
+    address = str(service.address)
+    async with AsyncRouterClient(address, lost_router_wait_s=0, **client) as one:
+        with pytest.raises(RouterUnreachable, match=said):
+            await one.list_workers()
+        with pytest.raises(FrontDoorError):
+            async for _ in one.generate(IDS):
+                pass
 
 
 async def test_what_is_guarded_may_be_reached_by_others(files, tmp_path):
@@ -84,6 +98,36 @@ async def test_what_is_guarded_may_be_reached_by_others(files, tmp_path):
         assert "invalid_api_key" in (await curl("--cacert", files["tls_cert_file"], url)).stdout
     finally:
         await service.stop()
+
+
+async def test_both_doors_show_renewed_certificates_without_a_restart(tmp_path):
+    mine, other = made_in(tmp_path / "certs"), cluster()
+    async with chatting(**mine.doors) as service:
+        for ca, is_known in ((mine.ca, True), (other.ca, False)):
+            assert await knows(service, ca) is is_known
+        for name in ("router-key.pem", "router.pem"):
+            shutil.copy(other.path(name), mine.path(name))
+        for ca, is_known in ((mine.ca, False), (other.ca, True)):
+            assert await knows(service, ca) is is_known
+
+
+async def knows(service: RouterService, ca: str) -> bool:
+    """Whether a client with this CA believes both doors; HTTP is agreed on at the one."""
+    assert service.http_address is not None
+    context = ssl.create_default_context(cafile=ca)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    try:
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", service.http_address.port, ssl=context
+        )
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
+        writer.close()
+    except ssl.SSLCertVerificationError:
+        await fails(service, "is not believed", ca_file=ca)
+        return False
+    async with AsyncRouterClient(str(service.address), ca_file=ca) as client:
+        await client.list_workers()
+    return True
 
 
 async def test_files_that_make_no_sense_are_refused(files, tmp_path):

@@ -16,6 +16,7 @@ from radixroute.request.wire import pack_tokens
 from radixroute.router.counters import Count
 from radixroute.router.links.frame_wire import FrameWire
 from radixroute.router.links.grpc_wire import GrpcWire
+from radixroute.router.links.session_place import SessionPlace
 from radixroute.router.links.wire import DELTAS_A_TURN, step_reports
 from radixroute.router.loop_lag import MAX_LAG_S, LagMeter
 from radixroute.router.runtime import RouterRuntime
@@ -62,7 +63,7 @@ async def test_others_have_their_turn_between_the_parts_of_a_step(kind):
 
     task = asyncio.create_task(other())
     nobody: Any = None
-    wire = GrpcWire(nobody) if kind == "grpc" else FrameWire("", "", 1 << 30)
+    wire = GrpcWire(nobody) if kind == "grpc" else FrameWire(SessionPlace(), 1 << 30)
     if isinstance(wire, GrpcWire):
         call: Any = Call()
         wire._call = call

@@ -13,7 +13,7 @@ from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos.frames import HELLO, FrameReader, framed
 from radixroute.request.sampling import SamplingParams
-from radixroute.worker.api import frame_server
+from radixroute.worker.api.frames import frame_server
 from tests.worker.fakes import alone
 from tests.worker.serving import (
     PROMPT,

@@ -9,7 +9,7 @@ what a direct client calls.
 
     server.py            `EngineServer` (the RPCs of `Engine`) and `WorkerServer` (port, health)
     describe.py          what a worker says of itself to a router that joins it
-    frame_server.py      worker sessions over plain sockets
+    frames/              worker sessions over plain sockets
     inbox.py             what the messages of a worker session do, however they came
     intake.py            submits and prompt chunks become whole, checked requests
     worker_sessions.py   who gets which output, and what waits to be sent to each

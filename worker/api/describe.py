@@ -69,4 +69,5 @@ def describe(
         takes_verbatim=info.takes_verbatim,
         cache_is_believed=info.is_cache_believed,
         process=_PROCESS,
+        events_key=places.events.key,
     )

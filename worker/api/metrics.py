@@ -31,6 +31,7 @@ class WorkerSight:
     sessions: int
     refused: int
     unread_sessions: int
+    unproven: int
     batches: OutboundCounters
     publisher: PublisherCounters
     loop_lag: Spread  # seconds
@@ -132,6 +133,11 @@ WORKER_METRICS: tuple[Metric[WorkerSight], ...] = (
         "radixroute_engine_requests_refused_total",
         "Requests the engine would not take",
         lambda seen: seen.refused,
+    ),
+    _counter(
+        "radixroute_engine_connections_unproven_total",
+        "Connections for sessions and events refused: no TLS, or no certificate of a router",
+        lambda seen: seen.unproven,
     ),
     _counter(
         "radixroute_engine_sessions_unread_total",

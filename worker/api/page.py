@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from radixroute.events.net.bind import is_loopback
 from radixroute.metrics.loop_lag import LoopLag
 from radixroute.metrics.page import Part
 from radixroute.metrics.server import MetricsServer
@@ -17,6 +18,8 @@ from radixroute.worker.errors import PortInUse
 from radixroute.worker.settings import WorkerSettings
 
 _log = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
 
 
 class WorkerPage:
@@ -34,12 +37,12 @@ class WorkerPage:
         """host:port; empty: no page."""
         if self.port is None:
             return ""
-        host = self._settings.host
+        host = _host(self._settings)
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     async def start(self, look: Callable[[], WorkerSight], more: Sequence[Part[Any]] = ()) -> None:
         """`more`: what its engine shows beside. Raises PortInUse."""
-        host, port = self._settings.host, self._settings.metrics_port
+        host, port = _host(self._settings), self._settings.metrics_port
         if port is None:
             return
         self._server = MetricsServer(Part(WORKER_METRICS, look), *more)
@@ -58,3 +61,9 @@ class WorkerPage:
         await self.lag.stop()
         if self._server is not None:
             await self._server.stop()
+
+
+def _host(settings: WorkerSettings) -> str:
+    """That page asks nobody who he is: what is guarded elsewhere is not shown to others here."""
+    is_open = settings.insecure_bind or is_loopback(settings.host)
+    return settings.host if is_open else LOOPBACK

@@ -15,9 +15,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
 from radixroute.events.net.bind import is_loopback
+from radixroute.events.net.gate import EventGate
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.request.errors import InvalidRequest, NoRoom
+from radixroute.trust.identity import Identity
 from radixroute.worker.api.inbox import ENGINE_GONE, take, why_not_opened
 from radixroute.worker.api.intake import MAX_ID_LEN, Intake
 from radixroute.worker.api.worker_sessions import WorkerSession, WorkerSessions
@@ -46,8 +48,10 @@ class EngineServer(rpc.EngineServicer):
         info: pb.GetInfoResponse,
         intakes: Callable[[], Intake],
         unread_timeout_s: float,
+        gate: EventGate | None = None,
     ) -> None:
-        """`intakes` makes that of one worker session."""
+        """`intakes` makes that of one worker session. `gate`: of its events, if they have one."""
+        self._gate = gate
         self._sessions = sessions
         self._info = info
         self._intakes = intakes
@@ -56,6 +60,9 @@ class EngineServer(rpc.EngineServicer):
     async def GetInfo(
         self, request: pb.GetInfoRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetInfoResponse:
+        # Whoever asks has proved itself: with a gate there is TLS.
+        if self._gate is not None and request.events_key:
+            self._gate.admit(request.events_key)
         return self._info
 
     async def GetTokenizer(
@@ -156,9 +163,13 @@ class EngineServer(rpc.EngineServicer):
 class WorkerServer:
     """The listening server: `start`, `report_ending`, `stop`."""
 
-    def __init__(self, settings: WorkerSettings, engine: EngineServer) -> None:
+    def __init__(
+        self, settings: WorkerSettings, engine: EngineServer, identity: Identity | None = None
+    ) -> None:
+        """`identity`: None: in the clear."""
         require_safe_host(settings)
         self._settings = settings
+        self._identity = identity
         self._health = health_aio.HealthServicer()
         self._server = grpc.aio.server(options=_options(settings))
         rpc.add_EngineServicer_to_server(engine, self._server)
@@ -168,8 +179,13 @@ class WorkerServer:
         """Bind and serve; returns the port. Raises `PortInUse`."""
         host, port = self._settings.host, self._settings.port
         bracketed = f"[{host}]" if ":" in host else host
+        target = f"{bracketed}:{port}"
         try:
-            bound = self._server.add_insecure_port(f"{bracketed}:{port}")
+            if self._identity is None:
+                bound = self._server.add_insecure_port(target)
+            else:
+                credentials = self._identity.server_credentials()
+                bound = self._server.add_secure_port(target, credentials)
         except RuntimeError as error:
             raise PortInUse(
                 f"cannot listen on {host}:{port}: choose another worker.port, or 0"
@@ -191,11 +207,15 @@ class WorkerServer:
 
 
 def require_safe_host(settings: WorkerSettings) -> None:
-    """Refuse a bind that others can reach, unless it was asked for in so many words."""
-    if not settings.insecure_bind and not is_loopback(settings.host):
+    """Refuse a bind that others can reach, unless routers must prove themselves or it was asked for
+    in so many words."""
+    is_guarded = settings.insecure_bind or settings.tls_cert_file
+    if not is_guarded and not is_loopback(settings.host):
         raise UnsafeBind(
-            f"{settings.host} can be reached from other machines and nothing guards this worker: "
-            "use 127.0.0.1, or set insecure_bind on a network you trust"
+            f"worker.host {settings.host!r} can be reached from other machines and nothing guards"
+            " this worker: use 127.0.0.1, give it worker.tls_cert_file, tls_key_file and"
+            " tls_ca_file (`radixroute certs` makes them), or allow it with worker.insecure_bind"
+            " (--insecure-bind) on a network you trust"
         )
 
 

@@ -2,5 +2,6 @@
 
 command.py   `up`, `down`, `config`, `warm`
 serve.py     `serve`
+certs.py     `certs`
 options.py   options that several of them share
 """

@@ -86,12 +86,24 @@ def record(  # noqa: PLR0913 - every parameter is an option of the command line
         require_address("worker", address)
     for endpoint in (*engines, *(one for one in vllm_replay or () if one != "none")):
         require_address("engine", endpoint.removeprefix("tcp://"))
+    from radixroute.client import RouterClient
     from radixroute.live.event_sources import SourceFinder, engine_endpoints
+    from radixroute.live.worker_asker import WorkerAsker
 
-    own = None if workers or engines else find_router(config_for(ctx, router, name))
+    config = config_for(ctx, router, name)
+    own = None
+    if not (workers or engines):
+        client = config.client
+        own = RouterClient(find_router(config), api_key=client.api_key, ca_file=client.ca_file)
     endpoints = engine_endpoints(engines, vllm_replay)
     require_free(file, force)
-    finder = SourceFinder(workers=workers, vllm=endpoints, router=own, block_size=block_size)
+    finder = SourceFinder(
+        workers=workers,
+        vllm=endpoints,
+        router=own,
+        asker=WorkerAsker(config.cluster.router),
+        block_size=block_size,
+    )
     try:
         capture = record_streams(file, finder, seconds, force)
     finally:

@@ -21,6 +21,12 @@ from radixroute.errors import FrontDoorError, RouterUnreachable
 _PATHS: Final = (
     *("companion.api_key_file", "companion.ca_file", "companion.model"),
     *("router.keys_file", "router.tls_cert_file", "router.tls_key_file"),
+    *("router.link_ca_file", "router.link_cert_file", "router.link_key_file"),
+    "worker.tls_key_file",
+)
+_LINKS: Final = (
+    *("tls_cert_file", "tls_key_file"),
+    *("link_ca_file", "link_cert_file", "link_key_file", "link_name"),
 )
 
 
@@ -112,7 +118,11 @@ def _router(
 ) -> RouterSeen:
     client = wanted.config.client
     wants_key = bool(settings.get("router.keys_file")) if is_own else None
-    at = RouterAt(address, client.api_key, client.ca_file, wanted.timeout_s)
+    links = wanted.config.cluster.router
+    if is_own:
+        given = {name: settings.get(f"router.{name}") for name in _LINKS}
+        links = replace(links, **{name: value for name, value in given.items() if value})
+    at = RouterAt(address, client.api_key, client.ca_file, links, wanted.timeout_s)
     certificate = str(settings.get("router.tls_cert_file") or "")
     if not at.ca_file and is_own and certificate:
         at = replace(at, ca_file=certificate)  # one that signed itself, perhaps

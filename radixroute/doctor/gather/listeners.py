@@ -4,7 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from radixroute.doctor.evidence import Listener, Look
-from radixroute.doctor.gather.sockets import get, host_and_port, is_local, wide, wide_ports
+from radixroute.doctor.gather.sockets import (
+    get,
+    host_and_port,
+    is_local,
+    shakes_hands,
+    wide,
+    wide_ports,
+)
 from radixroute.events.net.bind import is_loopback
 from radixroute.protos import radixroute_pb2 as pb
 
@@ -30,10 +37,16 @@ def listeners_of(
     http = next((one for one in found if one.kind == "http"), None)
     if wants_key is None and http is not None and any(_is_wide_door(one) for one in found):
         wants_key = _wants_key(http.address, is_tls=speaks_tls)
-    return tuple(
-        replace(one, speaks_tls=speaks_tls, wants_key=wants_key) if _is_wide_door(one) else one
-        for one in found
-    )
+    return tuple(_looked_at(one, speaks_tls, wants_key) for one in found)
+
+
+def _looked_at(one: Listener, speaks_tls: bool, wants_key: bool | None) -> Listener:
+    if _is_wide_door(one):
+        return replace(one, speaks_tls=speaks_tls, wants_key=wants_key)
+    if one.is_wide and one.kind == "worker":
+        # A worker that does asks whoever comes for a router's certificate.
+        return replace(one, speaks_tls=shakes_hands(one.address))
+    return one
 
 
 def _known(address: str, now: Look, told: Mapping[str, pb.GetInfoResponse]) -> Iterator[Listener]:

@@ -18,7 +18,10 @@ from radixroute.doctor.evidence import DiskSeen, FileSeen, MachineSeen, PortSeen
 from radixroute.doctor.kinds.machine import SHM
 from radixroute.events.net.bind import why_not_free
 
-SECRET_FILES: Final = ("router.keys_file", "router.tls_key_file", "companion.api_key_file")
+SECRET_FILES: Final = (
+    *("router.keys_file", "router.tls_key_file", "router.link_key_file"),
+    *("worker.tls_key_file", "companion.api_key_file"),
+)
 # In a settings file; a file without them may be read by all.
 SECRET_KEYS: Final = ("cluster_secret", "api_key")
 

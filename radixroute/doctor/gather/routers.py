@@ -3,13 +3,13 @@
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from typing import Final
 
 import grpc
 
-from radixroute.client import INSPECT_TIMEOUT_S, OPTIONS, RouterClient
+from radixroute.client import INSPECT_TIMEOUT_S, RouterClient
 from radixroute.doctor.evidence import Look, RouterSeen
 from radixroute.doctor.gather.listeners import listeners_of
 from radixroute.doctor.gather.sockets import TIMEOUT_S, get, host_and_port, is_local
@@ -17,12 +17,12 @@ from radixroute.doctor.page import Page
 from radixroute.errors import FrontDoorError
 from radixroute.events.net.bind import is_loopback
 from radixroute.live.request_log_reader import RequestLogReader
+from radixroute.live.worker_asker import WorkerAsker
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.protos import radixroute_pb2_grpc
+from radixroute.router.settings import RouterSettings
 
 MOST_LOGGED: Final = 100_000  # requests, the last ones: some seconds of looking
 MOST_PAGES: Final = 1000  # of the log, a megabyte each
-_STUBS: Any = radixroute_pb2_grpc  # generated without annotations
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +32,25 @@ class RouterAt:
     address: str
     api_key: str = ""
     ca_file: str = ""  # empty: without TLS
+    links: RouterSettings = field(default_factory=RouterSettings)  # how it comes to its workers
     timeout_s: float = INSPECT_TIMEOUT_S  # of each question
 
 
 def router_seen(at: RouterAt, seconds: float, *, wants_key: bool | None) -> RouterSeen:
     """`wants_key`: as its settings say; None: not known. Raises what `RouterClient` raises."""
     began_s = time.monotonic()
-    with RouterClient(
-        at.address, inspect_timeout_s=at.timeout_s, api_key=at.api_key, ca_file=at.ca_file
-    ) as client:
+    with (
+        closing(WorkerAsker(at.links)) as asker,
+        RouterClient(
+            at.address, inspect_timeout_s=at.timeout_s, api_key=at.api_key, ca_file=at.ca_file
+        ) as client,
+    ):
         is_near = is_local(host_and_port(at.address)[0])
         before = _look(client, is_near=is_near)
         log = _log(client)
         with ThreadPoolExecutor(8) as pool:
             asked = {
-                one.worker_id: pool.submit(_told, one.address)
+                one.worker_id: pool.submit(_told, asker, one.address)
                 for one in before.workers
                 if one.address and _is_for_us(one.address, is_near=is_near)
             }
@@ -113,12 +117,9 @@ def _log(client: RouterClient) -> tuple[pb.EndedRequest, ...]:
     return tuple(entries)
 
 
-def _told(address: str) -> pb.GetInfoResponse | None:
+def _told(asker: WorkerAsker, address: str) -> pb.GetInfoResponse | None:
     """What a worker says of itself; None: it does not answer from here."""
     try:
-        with grpc.insecure_channel(address, options=OPTIONS) as channel:
-            stub = _STUBS.EngineStub(channel)
-            answer: pb.GetInfoResponse = stub.GetInfo(pb.GetInfoRequest(), timeout=TIMEOUT_S)
-            return answer
+        return asker.ask(address, TIMEOUT_S)
     except grpc.RpcError:
         return None

@@ -105,6 +105,23 @@ def ip_of(host: str) -> str:
         return host
 
 
+def shakes_hands(address: str) -> bool:
+    """Whether TLS is spoken there, whatever is shown and asked for."""
+    host, port = host_and_port(address)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((reachable(host), port), TIMEOUT_S) as plain,
+            context.wrap_socket(plain),
+        ):
+            return True
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")
+    except OSError:
+        return False
+
+
 def certificate(address: str, ca_file: str) -> tuple[str, float | None]:
     """Of the certificate that is shown there: why its time is not now, and how long it has left in
     seconds. Empty and None: there is none that `ca_file` vouches for. Its name is not asked:

@@ -10,8 +10,8 @@ _DOORS: Final = ("grpc", "http")
 OVER_S: Final = 43_200.0  # too late for most who renew them
 SOON_S: Final = 14 * 86_400.0
 _FRESH: Final = (
-    "put a fresh one at router.tls_cert_file and its key at router.tls_key_file, and start the "
-    "router again: it reads them when it starts"
+    "put a fresh one at router.tls_cert_file and its key at router.tls_key_file (`radixroute certs "
+    "--renew` makes them): the router reads them by itself"
 )
 
 
@@ -42,7 +42,8 @@ def _metrics(evidence: Evidence) -> Iterator[Seen]:
 def _workers(evidence: Evidence) -> Iterator[Seen]:
     ends: dict[str, list[str]] = {}  # calls come at one, sessions at another
     for one in _wide(evidence, "worker"):
-        ends.setdefault(one.what, []).append(one.address)
+        if not one.speaks_tls:
+            ends.setdefault(one.what, []).append(one.address)
     for worker_id, addresses in ends.items():
         what = f"connections from other machines are taken at {', '.join(addresses)}"
         yield Seen(worker_id, what)
@@ -111,10 +112,11 @@ SAFETY_CHECKS: Final = (
     Check(
         "worker_open",
         Level.ERROR,
-        "a worker can be reached from other machines",
-        "it asks for no key: whoever reaches it runs prompts there and reads what it caches",
-        "bind 127.0.0.1 (worker.host, without --insecure-bind); over several machines let a "
-        "firewall or network policy give its ports to the router alone",
+        "a worker can be reached from other machines and does not ask who comes",
+        "whoever reaches it runs prompts there and reads what it caches",
+        "bind 127.0.0.1 (worker.host, without --insecure-bind); over several machines give workers "
+        "worker.tls_cert_file, tls_key_file and tls_ca_file and the router router.link_ca_file "
+        "(`radixroute certs` makes them)",
         _workers,
     ),
     Check(

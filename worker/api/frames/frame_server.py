@@ -1,9 +1,9 @@
 """Frame server: worker sessions over plain sockets, as `protos/frames.py` says.
 
 What `Session` is over gRPC, at a tenth of its price: no task and no future for a message. Owns the
-listening socket and its connections; the worker sessions are `WorkerSessions`'. A connection that
-breaks, closes or is not read for too long closes its worker session, which aborts its requests. In
-one event loop; called by `WorkerService`.
+connections; the listening socket is `FrameSocket`'s, the worker sessions are `WorkerSessions`'. A
+connection that breaks, closes or is not read for too long closes its worker session, which aborts
+its requests. In one event loop; called by `WorkerService`.
 """
 
 import asyncio
@@ -15,10 +15,11 @@ from google.protobuf.message import DecodeError
 from radixroute.events.net.tcp import keep_alive
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos.frames import HELLO, BadFrame, FrameReader, framed
+from radixroute.trust.identity import Identity
+from radixroute.worker.api.frames.frame_socket import FrameSocket
 from radixroute.worker.api.inbox import ENGINE_GONE, take, why_not_opened
 from radixroute.worker.api.intake import Intake
 from radixroute.worker.api.worker_sessions import WorkerSession, WorkerSessions
-from radixroute.worker.errors import PortInUse
 from radixroute.worker.settings import WorkerSettings
 
 HELLO_S = 5.0  # for a peer to say who it is
@@ -30,31 +31,30 @@ class FrameServer:
     """Listens: `start`, `stop`."""
 
     def __init__(
-        self, sessions: WorkerSessions, intakes: Callable[[], Intake], settings: WorkerSettings
+        self,
+        sessions: WorkerSessions,
+        intakes: Callable[[], Intake],
+        settings: WorkerSettings,
+        identity: Identity | None = None,
     ) -> None:
-        """`intakes` makes that of one worker session."""
+        """`intakes` makes that of one worker session. `identity`: None: in the clear."""
         self._sessions = sessions
         self._intakes = intakes
         self._settings = settings
-        self._server: asyncio.Server | None = None
+        self._socket = FrameSocket(settings, identity)
         self._open: set[_Connection] = set()
 
+    @property
+    def unproven(self) -> int:
+        """Connections that were refused before their first frame."""
+        return self._socket.refused
+
     async def start(self) -> str:
-        """Where it listens, as `GetInfo` tells it. Raises `PortInUse`."""
-        host, port = self._settings.host, self._settings.session_port
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(self._connection, host, port)
-        except OSError as error:
-            raise PortInUse(
-                f"cannot listen on {host}:{port}: choose another worker.session_port, or 0"
-            ) from error
-        bound = self._server.sockets[0].getsockname()[1]
-        return f"tcp://[{host}]:{bound}" if ":" in host else f"tcp://{host}:{bound}"
+        """Where it listens, as `GetInfo` tells it. Raises `BadSetting` and `PortInUse`."""
+        return await self._socket.open(self._connection)
 
     async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        self._socket.close()
         for connection in list(self._open):
             connection.abort()
 

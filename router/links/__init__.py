@@ -8,6 +8,7 @@ The way in: `EngineLink` for requests and answers, `EventLink` for cache events.
     engine_link.py        one worker's session, reopened while the worker is listed
     session_wire.py       the seam between a link and what its session travels on
     frame_wire.py         plain frames over a socket
+    attempts.py           which attempt a session's dispatch numbers mean, and columns that use them
     grpc_wire.py          the `Session` stream
     event_link.py         every worker's event streams into the prefix index, in order
     handshake.py          does this worker belong to the fleet? What the first one decides

@@ -14,6 +14,7 @@ from radixroute.events.net.tcp import keep_alive
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos.frames import HELLO, BadFrame, FrameReader, framed
 from radixroute.router.errors import JoinRefused
+from radixroute.router.links.attempts import Attempts
 from radixroute.router.links.session_wire import SessionEnded
 from radixroute.router.links.wire import step_reports
 from radixroute.router.messages.inputs import StepReport
@@ -30,6 +31,7 @@ class FrameWire(asyncio.Protocol):
         self._endpoint = endpoint
         self._address = address
         self._frames = FrameReader(max_message_bytes)
+        self._attempts = Attempts()
         self._transport: asyncio.Transport | None = None
         loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = loop.create_future()
@@ -42,10 +44,13 @@ class FrameWire(asyncio.Protocol):
         host, port = _host_and_port(self._endpoint, self._address)
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self, host, port)
+        hello.takes_more = True
         self.send(pb.EngineRequest(open=hello))
         await self._opened
 
     def send(self, message: pb.EngineRequest) -> None:
+        if message.HasField("submit"):
+            self._attempts.begin(message.submit)
         if self._transport is not None:
             self._transport.write(framed(message.SerializeToString()))
 
@@ -75,9 +80,9 @@ class FrameWire(asyncio.Protocol):
             for frame in self._frames.feed(data):
                 self._take(pb.StepOutput.FromString(frame))
         except (BadFrame, DecodeError) as error:
-            self._closing = f"the session broke: {error}"
-            if self._transport is not None:
-                self._transport.abort()
+            self._break(f"the session broke: {error}")
+        except SessionEnded as error:
+            self._break(str(error))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -86,13 +91,22 @@ class FrameWire(asyncio.Protocol):
             if not future.done():
                 future.set_exception(SessionEnded(why))
 
+    def _break(self, why: str) -> None:
+        self._closing = why
+        if self._transport is not None:
+            self._transport.abort()
+
     def _take(self, output: pb.StepOutput) -> None:
         if output.closing:
             self._closing = f"the worker ended the session: {output.closing}"
         elif output.opened and not self._opened.done():
             self._opened.set_result(None)
         elif self._received is not None:
-            reports = step_reports(output)
+            more = self._attempts.deltas(output.more) if output.HasField("more") else ()
+            for delta in output.deltas:
+                if delta.finish_reason:
+                    self._attempts.end(delta.request_id, delta.attempt)
+            reports = step_reports(output, more)
             if self._waiting:
                 self._waiting.append(reports)
                 return

@@ -44,7 +44,6 @@ class Delivery:
         for delta in deltas:
             request = requests.get(delta.request_id)
             if request is None or request.worker_id != worker_id or not request.continues(delta):
-                self._serve(served)  # what this one does may depend on it
                 actions += self._deliver(request, member, delta, now_ns)
                 continue
             token_ids, text = delta.token_ids, delta.text
@@ -62,14 +61,9 @@ class Delivery:
                     delta.logprobs,
                 )
             )
-        self._serve(served)
-        return actions
-
-    def _serve(self, served: dict[str, int]) -> None:
-        """Tells the queue, and begins anew."""
         for tenant, n_tokens in served.items():
             self._state.waiting.serve(tenant, decode=n_tokens)
-        served.clear()
+        return actions
 
     def _deliver(
         self, request: Request | None, member: Member, delta: Delta, now_ns: int

@@ -62,6 +62,27 @@ def lived(frames: Frames) -> World:
     return world
 
 
+def lived_on() -> World:
+    """It goes on elsewhere, and that worker reports nothing of its prompt, or late."""
+    world = World("a", "b")
+    for rid in ("r0", "r1"):
+        world.submit(request(rid, n=10))
+        (w,) = (w for w in world.workers if rid in world.on(w))
+        deliver(world, w, more(rid, 0, prompt=REPORT))
+        world.kill(w)
+        world.revive(w)
+        world.pass_time(100_000_000)
+        (w,) = (w for w in world.workers if rid in world.on(w))
+        deliver(world, w, more(rid, 1, attempt=2))
+        deliver(world, w, more(rid, 2, attempt=2, prompt=REPORT if rid == "r1" else None))
+    return world
+
+
+def deliver(world: World, w: str, delta: Delta) -> None:
+    world.now_ns += 7_000_000
+    world.do(world.core.step(WorkerId(w), StepReport(5.0, 0, 1, (delta,)), world.now_ns))
+
+
 def state_of(world: World) -> list[object]:
     core = world.core._state
     tenants = core.waiting.tenants
@@ -79,6 +100,14 @@ def test_the_short_way_is_the_long_way(frames, monkeypatch):
     short = state_of(lived(frames))
     noted(monkeypatch)
     assert state_of(lived(frames)) == short
+
+
+def test_the_short_way_begins_anew_where_an_answer_goes_on(monkeypatch):
+    short = lived_on()
+    assert all(one.begun == one.attempt == 2 for one in short.core._state.requests)
+    would = noted(monkeypatch)
+    assert state_of(lived_on()) == state_of(short)
+    assert would == [False, False, True, False, False, False]
 
 
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:

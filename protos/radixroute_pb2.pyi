@@ -1494,23 +1494,23 @@ class OpenSession(_message.Message):
 
     ROUTER_ID_FIELD_NUMBER: _builtins.int
     API_VERSION_FIELD_NUMBER: _builtins.int
-    TAKES_MORE_FIELD_NUMBER: _builtins.int
+    TAKES_COLUMNS_FIELD_NUMBER: _builtins.int
     router_id: _builtins.str
     """who is calling; sessions of a router are reported under it"""
     api_version: _builtins.int
     """refused with FAILED_PRECONDITION when the worker speaks another"""
-    takes_more: _builtins.bool
-    """this router reads `StepOutput.more`; false: all comes in `deltas`"""
+    takes_columns: _builtins.bool
+    """this router reads `StepOutput.columns`; false: all comes in `deltas`"""
     def __init__(
         self,
         *,
         router_id: _builtins.str = ...,
         api_version: _builtins.int = ...,
-        takes_more: _builtins.bool = ...,
+        takes_columns: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "router_id", b"router_id", "takes_more", b"takes_more"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "router_id", b"router_id", "takes_columns", b"takes_columns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1844,7 +1844,7 @@ class StepOutput(_message.Message):
     OPENED_FIELD_NUMBER: _builtins.int
     RENDERED_FIELD_NUMBER: _builtins.int
     CLOSING_FIELD_NUMBER: _builtins.int
-    MORE_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     step: _builtins.int
     """engine steps since start"""
     step_ms: _builtins.float
@@ -1866,7 +1866,7 @@ class StepOutput(_message.Message):
         """answers to RenderRequest"""
 
     @_builtins.property
-    def more(self) -> Global___MoreTokens:
+    def columns(self) -> Global___TokenColumns:
         """goes before `deltas`; only to routers that take it"""
 
     def __init__(
@@ -1881,19 +1881,19 @@ class StepOutput(_message.Message):
         opened: _builtins.bool = ...,
         rendered: _abc.Iterable[Global___Rendered] | None = ...,
         closing: _builtins.str = ...,
-        more: Global___MoreTokens | None = ...,
+        columns: Global___TokenColumns | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["more", b"more"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_dispatch", b"acknowledged_dispatch", "closing", b"closing", "decode_tokens", b"decode_tokens", "deltas", b"deltas", "more", b"more", "opened", b"opened", "prefill_tokens", b"prefill_tokens", "rendered", b"rendered", "step", b"step", "step_ms", b"step_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_dispatch", b"acknowledged_dispatch", "closing", b"closing", "columns", b"columns", "decode_tokens", b"decode_tokens", "deltas", b"deltas", "opened", b"opened", "prefill_tokens", b"prefill_tokens", "rendered", b"rendered", "step", b"step", "step_ms", b"step_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepOutput: _TypeAlias = StepOutput  # noqa: Y015
 
 @_typing.final
-class MoreTokens(_message.Message):
-    """More tokens of attempts of which there is nothing else to say: a delta each, in columns, for nearly all that is sent is this.
+class TokenColumns(_message.Message):
+    """More tokens of attempts of which there is nothing else to say: a delta each, as columns, for nearly all that is sent is this.
     An attempt has one row at most; of one that has a delta in the same message, all that follows is in deltas, too.
     """
 
@@ -1937,7 +1937,7 @@ class MoreTokens(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MoreTokens: _TypeAlias = MoreTokens  # noqa: Y015
+Global___TokenColumns: _TypeAlias = TokenColumns  # noqa: Y015
 
 @_typing.final
 class Rendered(_message.Message):

@@ -42,13 +42,13 @@ class _Running:
         self.left, self.n = submit.sampling.max_tokens, 0
         self.pieces = [submit.prompt_token_ids]
 
-    def row(self, more: pb.MoreTokens) -> None:
+    def row(self, columns: pb.TokenColumns) -> None:
         """One more token, and nothing else to say of it."""
         token_id, letter = LETTERS[self.n % len(LETTERS)]
-        more.dispatch_seqs.append(self.dispatch_seq)
-        more.positions.append(self.n)
-        more.token_ids += pack_tokens([token_id])
-        more.texts.append(letter)
+        columns.dispatch_seqs.append(self.dispatch_seq)
+        columns.positions.append(self.n)
+        columns.token_ids += pack_tokens([token_id])
+        columns.texts.append(letter)
         self.n += 1
         self.left -= 1
 
@@ -142,7 +142,7 @@ class _Session(asyncio.Protocol):
     def __init__(self, worker: FrameWorker) -> None:
         self._worker = worker
         self._reader = FrameReader(_MOST_BYTES)
-        self.router_id, self.acknowledged, self._takes_more = "", 0, False
+        self.router_id, self.acknowledged, self._takes_columns = "", 0, False
         self.running: dict[tuple[str, int], _Running] = {}
         self._coming: dict[tuple[str, int], _Running] = {}
         self._step = 0
@@ -161,7 +161,7 @@ class _Session(asyncio.Protocol):
             match message.WhichOneof("kind"):
                 case "open":
                     self.router_id = message.open.router_id
-                    self._takes_more = message.open.takes_more
+                    self._takes_columns = message.open.takes_columns
                     self._worker.sessions.add(self)
                     self._send(pb.StepOutput(opened=True))
                 case "submit":
@@ -185,13 +185,13 @@ class _Session(asyncio.Protocol):
 
     def step(self) -> None:
         if self.running:
-            running, more, last = list(self.running.values()), pb.MoreTokens(), []
+            running, columns, last = list(self.running.values()), pb.TokenColumns(), []
             for one in running:
-                if self._takes_more and one.left > 1:
-                    one.row(more)
+                if self._takes_columns and one.left > 1:
+                    one.row(columns)
                 else:
                     last.append(one)
-            self._tell([one.delta() for one in last], last, 0, more)
+            self._tell([one.delta() for one in last], last, 0, columns)
 
     def _begin(self, begun: list[_Running]) -> None:
         deltas, n_prompts = [], 0
@@ -208,7 +208,7 @@ class _Session(asyncio.Protocol):
         deltas: list[pb.TokenDelta],
         whose: list[_Running],
         n_prompts: int,
-        more: pb.MoreTokens | None = None,
+        columns: pb.TokenColumns | None = None,
     ) -> None:
         for one in whose:
             if not one.left:
@@ -217,7 +217,7 @@ class _Session(asyncio.Protocol):
         self._send(
             pb.StepOutput(
                 step=self._step,
-                more=more,
+                columns=columns,
                 deltas=deltas,
                 step_ms=PROMPT_MS if n_prompts else TICK_S * 1e3,
                 prefill_tokens=n_prompts,

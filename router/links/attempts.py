@@ -36,10 +36,14 @@ class Attempts:
         if number is not None:
             del self._names[number]
 
-    def deltas(self, more: pb.MoreTokens) -> list[Delta]:
+    def deltas(self, columns: pb.TokenColumns) -> list[Delta]:
         """Its rows. Raises SessionEnded: columns of different lengths say nothing."""
-        numbers, counts, packed = list(more.dispatch_seqs), list(more.counts), more.token_ids
-        positions, texts = list(more.positions), list(more.texts)
+        numbers, counts, packed = (
+            list(columns.dispatch_seqs),
+            list(columns.counts),
+            columns.token_ids,
+        )
+        positions, texts = list(columns.positions), list(columns.texts)
         n_tokens = sum(counts) if counts else len(numbers)
         are_equal = len(numbers) == len(positions) == len(texts) == len(counts or numbers)
         if not are_equal or n_tokens * TOKEN_BYTES != len(packed):

@@ -44,7 +44,7 @@ class FrameWire(asyncio.Protocol):
         host, port = _host_and_port(self._endpoint, self._address)
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self, host, port)
-        hello.takes_more = True
+        hello.takes_columns = True
         self.send(pb.EngineRequest(open=hello))
         await self._opened
 
@@ -102,11 +102,12 @@ class FrameWire(asyncio.Protocol):
         elif output.opened and not self._opened.done():
             self._opened.set_result(None)
         elif self._received is not None:
-            more = self._attempts.deltas(output.more) if output.HasField("more") else ()
+            has_rows = output.HasField("columns")
+            rows = self._attempts.deltas(output.columns) if has_rows else ()
             for delta in output.deltas:
                 if delta.finish_reason:
                     self._attempts.end(delta.request_id, delta.attempt)
-            reports = step_reports(output, more)
+            reports = step_reports(output, rows)
             if self._waiting:
                 self._waiting.append(reports)
                 return

@@ -126,13 +126,13 @@ def _verbatim_messages(
         yield pb.EngineRequest(chunk=chunk)
 
 
-def step_reports(output: pb.StepOutput, more: Iterable[Delta] = ()) -> Iterator[StepReport]:
+def step_reports(output: pb.StepOutput, rows: Iterable[Delta] = ()) -> Iterator[StepReport]:
     """One for each engine step, not for each token; the outputs of very many requests in parts.
 
-    `more`: what goes before its deltas. What was measured of the step comes with the first part
-    alone.
+    `rows`: those of its columns, which go before its deltas. What was measured of the step comes
+    with the first part alone.
     """
-    deltas = chain(more, map(_delta, output.deltas))
+    deltas = chain(rows, map(_delta, output.deltas))
     yield StepReport(
         step_ms=_time_ms(output.step_ms),
         prefill_tokens=output.prefill_tokens,

@@ -29,8 +29,8 @@ def submit(number: int, request_id: str, attempt: int) -> pb.SubmitRequest:
     return pb.SubmitRequest(request_id=request_id, attempt=attempt, dispatch_seq=number)
 
 
-def columns(rows, numbers=NUMBERS, *, counts=True) -> pb.MoreTokens:
-    return pb.MoreTokens(
+def columns_of(rows, numbers=NUMBERS, *, counts=True) -> pb.TokenColumns:
+    return pb.TokenColumns(
         dispatch_seqs=numbers,
         positions=[row[2] for row in rows],
         counts=[len(row[3]) for row in rows] if counts else (),
@@ -54,10 +54,10 @@ def as_deltas(rows) -> tuple[Delta, ...]:
 
 
 def test_a_row_is_what_a_delta_would_be():
-    assert tuple(attempts().deltas(columns(ROWS))) == as_deltas(ROWS)
+    assert tuple(attempts().deltas(columns_of(ROWS))) == as_deltas(ROWS)
     one_each = [(*row[:3], row[3][:1], row[4]) for row in ROWS]
-    assert tuple(attempts().deltas(columns(one_each, counts=False))) == as_deltas(one_each)
-    assert attempts().deltas(pb.MoreTokens()) == []
+    assert tuple(attempts().deltas(columns_of(one_each, counts=False))) == as_deltas(one_each)
+    assert attempts().deltas(pb.TokenColumns()) == []
 
 
 def test_what_has_ended_has_no_number_any_more():
@@ -66,7 +66,7 @@ def test_what_has_ended_has_no_number_any_more():
     begun.end("b", 3)
     begun.end("never", 1)
     assert len(begun) == 2
-    names = [(delta.request_id, delta.attempt) for delta in begun.deltas(columns(ROWS))]
+    names = [(delta.request_id, delta.attempt) for delta in begun.deltas(columns_of(ROWS))]
     assert names == [("a", 1), ("", 0), ("a", 2)]
 
 
@@ -85,10 +85,10 @@ TORN = {
 def test_columns_that_do_not_fit_end_the_session(changed):
     told: dict[str, Any] = {
         field.name: value if field.name == "token_ids" else list(value)
-        for field, value in columns(ROWS).ListFields()
+        for field, value in columns_of(ROWS).ListFields()
     }
     with pytest.raises(SessionEnded, match="columns"):
-        attempts().deltas(pb.MoreTokens(**{**told, **changed}))
+        attempts().deltas(pb.TokenColumns(**{**told, **changed}))
 
 
 class Socket:
@@ -121,7 +121,7 @@ async def test_a_wire_hands_rows_on_before_deltas_and_hangs_up_on_torn_ones(monk
     last = pb.TokenDelta(
         request_id="a", attempt=1, position=4, finish_reason=pb.FINISH_REASON_LENGTH
     )
-    output = pb.StepOutput(more=columns(rows, (1, 2)), deltas=[last])
+    output = pb.StepOutput(columns=columns_of(rows, (1, 2)), deltas=[last])
     wire.data_received(HELLO + framed(output.SerializeToString()))
     assert [(one.request_id, one.position, one.text) for one in reports] == [
         ("a", 3, "x"),
@@ -129,7 +129,7 @@ async def test_a_wire_hands_rows_on_before_deltas_and_hangs_up_on_torn_ones(monk
         ("a", 4, ""),
     ]
     assert len(wire._attempts) == 1
-    wire.data_received(framed(pb.StepOutput(more=columns(rows, (1,))).SerializeToString()))
+    wire.data_received(framed(pb.StepOutput(columns=columns_of(rows, (1,))).SerializeToString()))
     assert socket.is_aborted
     wire.connection_lost(None)
     with pytest.raises(SessionEnded, match="columns"):

@@ -86,10 +86,10 @@ async def connected(stub, **options) -> AsyncIterator[Peer]:
 
 
 @asynccontextmanager
-async def session(stub, *, takes_more=False, **options) -> AsyncIterator[Peer]:
+async def session(stub, *, takes_columns=False, **options) -> AsyncIterator[Peer]:
     async with connected(stub, **options) as peer:
         peer.send(HELLO)
-        hello = pb.OpenSession(router_id="r", api_version=API_VERSION, takes_more=takes_more)
+        hello = pb.OpenSession(router_id="r", api_version=API_VERSION, takes_columns=takes_columns)
         await peer.write(pb.EngineRequest(open=hello))
         first = await peer.read()
         assert first is not None
@@ -111,7 +111,7 @@ async def test_a_session_in_frames_streams_what_the_engine_says():
 
 async def test_a_router_that_takes_columns_gets_the_same_tokens_in_them():
     prompts = {f"r{seq}": [*PROMPT, seq] for seq in (1, 2, 3)}
-    async with worker() as (_, stub, _), session(stub, takes_more=True) as peer:
+    async with worker() as (_, stub, _), session(stub, takes_columns=True) as peer:
         attempts = Attempts()
         for seq, (name, prompt) in enumerate(prompts.items(), start=1):
             message = submit(name, prompt, seq=seq, max_tokens=12)
@@ -122,7 +122,7 @@ async def test_a_router_that_takes_columns_gets_the_same_tokens_in_them():
         while n_over < len(prompts):
             output = await peer.read()
             assert output is not None
-            rows = attempts.deltas(output.more)
+            rows = attempts.deltas(output.columns)
             n_rows += len(rows)
             for delta in next(step_reports(output, rows)).deltas:
                 heard[delta.request_id].append(delta)

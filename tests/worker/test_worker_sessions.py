@@ -146,7 +146,7 @@ def told(position: int, prompt: PromptReport | None = None, finish=None) -> Toke
 def test_columns_are_for_tokens_with_nothing_else_to_say_and_keep_their_order():
     """They are read before deltas: what follows a delta of the same message is one, too."""
     sessions = WorkerSessions(make_tokenizer(), Engine())
-    session = sessions.open("router-1", takes_more=True)
+    session = sessions.open("router-1", takes_columns=True)
     session.submit(replace(attempt(3), dispatch_seq=9))
     report = PromptReport(4, 0, 0, 0.0, 0.0, None, 0)
     steps = [
@@ -159,7 +159,11 @@ def test_columns_are_for_tokens_with_nothing_else_to_say_and_keep_their_order():
         progress = WorkerSessionProgress("s1", 1, 0, 0, 0)
         sessions.deliver(EngineStep(number, outputs, (), 1.0, 0, 0, 0, (progress,)))
     found = [
-        (list(out.more.dispatch_seqs), list(out.more.positions), [d.position for d in out.deltas])
+        (
+            list(out.columns.dispatch_seqs),
+            list(out.columns.positions),
+            [d.position for d in out.deltas],
+        )
         for out in session.take_outputs()
     ]
     assert found == [([], [], [0, 1]), ([9], [2], []), ([9], [3], [4]), ([], [], [5])]

@@ -145,7 +145,7 @@ class _Connection(asyncio.Protocol):
             return
         self._disarm()
         self._session = self._sessions.open(
-            message.open.router_id, takes_more=message.open.takes_more
+            message.open.router_id, takes_columns=message.open.takes_columns
         )
         self._session.listener = self._flush
         self._send(pb.StepOutput(opened=True))

@@ -26,7 +26,7 @@ def token_delta(request_id: str, output: TokenOutput, piece: Piece) -> pb.TokenD
     )
 
 
-def is_more(output: TokenOutput, piece: Piece) -> bool:
+def is_row(output: TokenOutput, piece: Piece) -> bool:
     """Whether there is nothing to say but tokens."""
     return (
         bool(piece.token_ids)
@@ -37,8 +37,8 @@ def is_more(output: TokenOutput, piece: Piece) -> bool:
     )
 
 
-class More:
-    """Rows of one message's `MoreTokens`, each of another attempt."""
+class Columns:
+    """Rows of one message's `TokenColumns`, each of another attempt."""
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
@@ -54,12 +54,12 @@ class More:
         self._token_ids += piece.token_ids
         self._texts.append(piece.text)
 
-    def message(self) -> pb.MoreTokens | None:
+    def message(self) -> pb.TokenColumns | None:
         """None: there are none."""
         if not self._numbers:
             return None
         is_one_each = len(self._token_ids) == len(self._numbers)
-        return pb.MoreTokens(
+        return pb.TokenColumns(
             dispatch_seqs=self._numbers,
             positions=self._positions,
             counts=() if is_one_each else self._counts,

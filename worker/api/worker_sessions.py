@@ -24,7 +24,7 @@ from radixroute.worker.api.commands import EngineCommands
 from radixroute.worker.api.fences import Fences
 from radixroute.worker.api.intake import Submission
 from radixroute.worker.api.streams import AnswerStream, Piece
-from radixroute.worker.api.wire import More, is_more, token_delta
+from radixroute.worker.api.wire import Columns, is_row, token_delta
 from radixroute.worker.engine.engine import (
     NOT_HERE,
     EngineRequest,
@@ -49,12 +49,12 @@ class WorkerSession:
     """One caller's stream: its requests, and the outputs that wait to be sent."""
 
     def __init__(
-        self, session_id: str, router_id: str, sessions: "WorkerSessions", *, takes_more: bool
+        self, session_id: str, router_id: str, sessions: "WorkerSessions", *, takes_columns: bool
     ) -> None:
         self.session_id = session_id
         self.router_id = router_id
         self._sessions = sessions
-        self._takes_more = takes_more
+        self._takes_columns = takes_columns
         self._answers: dict[tuple[str, int], _Answer] = {}  # by engine id and attempt
         self._engine_ids: dict[tuple[str, int], str] = {}  # by the caller's id and attempt
         self._n_submitted = 0
@@ -182,7 +182,7 @@ class WorkerSession:
 
     def deliver(self, step: EngineStep, outputs: Iterable[TokenOutput], acknowledged: int) -> None:
         """Queue what a step did for this session; nothing if it did nothing."""
-        more, deltas = More(), list[pb.TokenDelta]()
+        columns, deltas = Columns(), list[pb.TokenDelta]()
         apart: set[tuple[str, int]] = set()  # who has a delta in this message
         for output in outputs:
             taken = self._take(output)
@@ -190,19 +190,19 @@ class WorkerSession:
                 continue
             answer, piece = taken
             key = (output.request_id, output.attempt)
-            if self._takes_more and key not in apart and is_more(output, piece):
-                more.add(answer.dispatch_seq, output.position, piece)
+            if self._takes_columns and key not in apart and is_row(output, piece):
+                columns.add(answer.dispatch_seq, output.position, piece)
             else:
                 deltas.append(token_delta(answer.request_id, output, piece))
             apart.add(key)
-        told = more.message()
-        if not deltas and told is None and acknowledged == self._acknowledged:
+        rows = columns.message()
+        if not deltas and rows is None and acknowledged == self._acknowledged:
             return
         self._acknowledged = acknowledged
         self._put(
             pb.StepOutput(
                 step=step.step,
-                more=told,
+                columns=rows,
                 deltas=deltas,
                 step_ms=step.step_ms,
                 prefill_tokens=step.prefill_tokens,
@@ -274,13 +274,13 @@ class WorkerSessions:
     def in_flight(self) -> int:
         return sum(session.in_flight for session in self._sessions.values())
 
-    def open(self, router_id: str, *, takes_more: bool = False) -> WorkerSession:
+    def open(self, router_id: str, *, takes_columns: bool = False) -> WorkerSession:
         """A session of its own, even for a router that has one: that one may be dying.
 
-        `takes_more`: of `OpenSession`."""
+        `takes_columns`: of `OpenSession`."""
         self._n_opened += 1
         name = f"s{self._n_opened}"
-        session = WorkerSession(name, router_id, self, takes_more=takes_more)
+        session = WorkerSession(name, router_id, self, takes_columns=takes_columns)
         self._sessions[session.session_id] = session
         return session
 

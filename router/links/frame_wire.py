@@ -49,8 +49,11 @@ class FrameWire(asyncio.Protocol):
         await self._opened
 
     def send(self, message: pb.EngineRequest) -> None:
-        if message.HasField("submit"):
-            self._attempts.begin(message.submit)
+        match message.WhichOneof("kind"):
+            case "submit":
+                self._attempts.begin(message.submit)
+            case "abort":
+                self._attempts.end(message.abort.request_id, message.abort.attempt)
         if self._transport is not None:
             self._transport.write(framed(message.SerializeToString()))
 

@@ -129,6 +129,8 @@ async def test_a_wire_hands_rows_on_before_deltas_and_hangs_up_on_torn_ones(monk
         ("a", 4, ""),
     ]
     assert len(wire._attempts) == 1
+    wire.send(pb.EngineRequest(abort=pb.AbortRequest(request_id="b", attempt=1)))
+    assert not len(wire._attempts)
     wire.data_received(framed(pb.StepOutput(columns=columns_of(rows, (1,))).SerializeToString()))
     assert socket.is_aborted
     wire.connection_lost(None)

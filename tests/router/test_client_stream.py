@@ -9,7 +9,7 @@ from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
 from radixroute.router.api.grpc import client_message
 from radixroute.router.api.grpc.client_stream import ClientStream
-from radixroute.router.api.grpc.pace import WINDOW_S, Pace
+from radixroute.router.api.grpc.coalescing import WINDOW_S, Coalescing
 from radixroute.router.errors import DeadlinePassed, NoWorkers
 from radixroute.router.messages.actions import Emit, Failure, Usage
 from tests.router.worlds import packed
@@ -82,17 +82,25 @@ def test_a_message_that_is_written_by_hand_is_what_protobuf_reads(n_tokens, text
     assert pb.GenerateResponse.FromString(made) == told
 
 
-def loaded_pace(most: int = 3) -> Pace:
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def loaded(clock: Clock, most: int = 3) -> Coalescing:
     """Its last window had more than it sends one by one."""
-    pace = Pace(messages_a_s=most / WINDOW_S)
-    assert not any(pace.count() for _ in range(most + 2))
-    pace._until_s -= WINDOW_S
-    assert pace.count()
-    return pace
+    coalescing = Coalescing(clock, messages_a_s=most / WINDOW_S)
+    assert not any(coalescing.count() for _ in range(most + 2))
+    clock.now_s += WINDOW_S
+    assert coalescing.count()
+    return coalescing
 
 
-async def test_under_load_what_comes_in_a_turn_goes_together_and_ends_at_once():
-    stream = ClientStream("r", pace=loaded_pace())
+async def test_under_load_what_is_held_goes_together_and_ends_at_once():
+    stream = ClientStream("r", coalescing=loaded(Clock()))
     stream.put(emit(0))
     first = read(await stream.take())
     assert (first.position, first.text) == (0, "0")  # no first token waits
@@ -111,8 +119,8 @@ async def test_under_load_what_comes_in_a_turn_goes_together_and_ends_at_once():
     assert await stream.take() is None
 
 
-async def test_under_load_a_failure_waits_for_no_turn():
-    stream = ClientStream("r", pace=loaded_pace())
+async def test_under_load_a_failure_is_not_held():
+    stream = ClientStream("r", coalescing=loaded(Clock()))
     stream.put(emit(0))
     assert stream.poll() is not None
     stream.put(emit(1))
@@ -124,14 +132,15 @@ async def test_under_load_a_failure_waits_for_no_turn():
 
 
 async def test_few_messages_are_no_load():
-    pace = Pace(messages_a_s=100 / WINDOW_S)
-    stream = ClientStream("r", pace=pace)
+    coalescing = Coalescing(Clock(), messages_a_s=100 / WINDOW_S)
+    stream = ClientStream("r", coalescing=coalescing)
     for position in range(40):
         stream.put(emit(position))
         assert read(stream.poll()).position == position
 
 
 async def test_a_window_without_output_ends_the_load():
-    pace = loaded_pace()
-    pace._until_s -= 3 * WINDOW_S
-    assert not pace.count()
+    clock = Clock()
+    coalescing = loaded(clock)
+    clock.now_s += 3 * WINDOW_S
+    assert not coalescing.count()

@@ -7,17 +7,19 @@ so that it can be claimed; a call for one answer waits for that stream itself.
 from collections.abc import Iterator
 
 from radixroute.router.api.grpc.client_stream import Bell, ClientStream
-from radixroute.router.api.grpc.pace import Pace
+from radixroute.router.api.grpc.coalescing import Coalescing
 
 
 class ClientAnswers:
     """Of one call."""
 
-    def __init__(self, request_id: str, number: int = 0, pace: Pace | None = None) -> None:
-        """`pace`: of its server."""
+    def __init__(
+        self, request_id: str, number: int = 0, coalescing: Coalescing | None = None
+    ) -> None:
+        """`coalescing`: of its server."""
         self._bell = Bell()
-        self._pace = pace
-        self._streams = [ClientStream(request_id, number, bell=self._bell, pace=pace)]
+        self._coalescing = coalescing
+        self._streams = [ClientStream(request_id, number, bell=self._bell, coalescing=coalescing)]
         self._turn = 0
 
     def __iter__(self) -> Iterator[ClientStream]:
@@ -30,7 +32,7 @@ class ClientAnswers:
     def add(self, request_id: str) -> ClientStream:
         """One more answer."""
         index = len(self._streams)
-        stream = ClientStream(request_id, index=index, bell=self._bell, pace=self._pace)
+        stream = ClientStream(request_id, index=index, bell=self._bell, coalescing=self._coalescing)
         self._streams.append(stream)
         return stream
 

@@ -1,8 +1,8 @@
 """Client stream: one answer on its way from the core to its client, alone or beside others.
 
 Owns what the client has not taken yet, merged into one message: a slow client gets larger messages,
-never a queue without bound (max_tokens bounds it). While the door is loaded what is taken waits for
-a turn. Producers and one consumer, in one loop.
+never a queue without bound (max_tokens bounds it). While the door is loaded what comes is held
+a little. Producers and one consumer, in one loop.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.request.wire import finish_to_proto, logprobs_to_proto, sampling_to_proto
 from radixroute.router.api.fan import usage_of
 from radixroute.router.api.grpc import client_message
-from radixroute.router.api.grpc.pace import Pace
+from radixroute.router.api.grpc.coalescing import Coalescing
 from radixroute.router.api.status import failure_error
 from radixroute.router.errors import RouterError
 from radixroute.router.messages.actions import Emit, Failure, Usage
@@ -46,10 +46,10 @@ class ClientStream:
         *,
         index: int = 0,
         bell: Bell | None = None,
-        pace: Pace | None = None,
+        coalescing: Coalescing | None = None,
     ) -> None:
         """`number`: of the stream's resumes before it, this one counted in. `index`: among the
-        answers to its prompt, which share a bell. No `pace`: all goes at once."""
+        answers to its prompt, which share a bell. No `coalescing`: all goes at once."""
         self.request_id = request_id
         self.number = number
         self.sampling: SamplingParams | None = None  # for the first message to tell
@@ -65,8 +65,8 @@ class ClientStream:
         self._error: RouterError | None = None
         self._is_over = False
         self._bell = bell or Bell()
-        self._pace = pace
-        self._has_sent = self._is_held = False  # until a turn
+        self._coalescing = coalescing
+        self._has_sent = self._is_held = False
 
     @property
     def is_over(self) -> bool:
@@ -126,12 +126,11 @@ class ClientStream:
         return message if is_plain and self.sampling is None else message + self._more()
 
     def _waits(self) -> bool:
-        """Whether it is held until a turn. What comes first never is."""
-        pace = self._pace
-        is_loaded = pace is not None and pace.count()
-        if pace is not None and is_loaded and self._has_sent and not self._is_held:
+        """Whether it is held. What comes first never is."""
+        coalescing = self._coalescing
+        if coalescing is not None and coalescing.count() and self._has_sent and not self._is_held:
             self._is_held = True
-            pace.at_turn(self._ring)
+            coalescing.hold(self._ring)
         return self._is_held
 
     def _ring(self) -> None:

@@ -7,6 +7,7 @@ library travels.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -18,8 +19,8 @@ from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.errors import InvalidRequest
 from radixroute.router.api.grpc import inspect
 from radixroute.router.api.grpc.client_answers import ClientAnswers
+from radixroute.router.api.grpc.coalescing import Coalescing
 from radixroute.router.api.grpc.leases import LeaseDesk, RouteStream
-from radixroute.router.api.grpc.pace import Pace
 from radixroute.router.api.grpc.proto_request import ProtoRequest
 from radixroute.router.api.grpc.unread import UnreadWatch
 from radixroute.router.api.guard.inspect_guard import authorization
@@ -49,7 +50,7 @@ class RouterServer:
         self._runtime = reception.runtime
         self._settings = settings
         self._desk = LeaseDesk(reception, settings)
-        self._pace = Pace()
+        self._coalescing = Coalescing(time.monotonic)
         self._unread = UnreadWatch(
             settings.client_unread_timeout_s,
             lambda: reception.runtime.core.count(Count.CLIENTS_UNREAD),
@@ -80,7 +81,7 @@ class RouterServer:
         asked = await self._parsed(ProtoRequest.of_generate, data, context)
         request = asked.message
         request_id = self._reception.id_of(request.resume.request_id, request.tenant)
-        answers = ClientAnswers(request_id, request.resume.number, self._pace)
+        answers = ClientAnswers(request_id, request.resume.number, self._coalescing)
         async with self._clean_errors(context, request_id):
             if request.HasField("resume") and request_id != request.resume.request_id:
                 raise UnknownRequest("no stream of this tenant has the id that `resume` names")

@@ -1494,19 +1494,23 @@ class OpenSession(_message.Message):
 
     ROUTER_ID_FIELD_NUMBER: _builtins.int
     API_VERSION_FIELD_NUMBER: _builtins.int
+    TAKES_COLUMNS_FIELD_NUMBER: _builtins.int
     router_id: _builtins.str
     """who is calling; sessions of a router are reported under it"""
     api_version: _builtins.int
     """refused with FAILED_PRECONDITION when the worker speaks another"""
+    takes_columns: _builtins.bool
+    """this router reads `StepOutput.columns`; false: all comes in `deltas`"""
     def __init__(
         self,
         *,
         router_id: _builtins.str = ...,
         api_version: _builtins.int = ...,
+        takes_columns: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "router_id", b"router_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "router_id", b"router_id", "takes_columns", b"takes_columns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1840,6 +1844,7 @@ class StepOutput(_message.Message):
     OPENED_FIELD_NUMBER: _builtins.int
     RENDERED_FIELD_NUMBER: _builtins.int
     CLOSING_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     step: _builtins.int
     """engine steps since start"""
     step_ms: _builtins.float
@@ -1860,6 +1865,10 @@ class StepOutput(_message.Message):
     def rendered(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rendered]:
         """answers to RenderRequest"""
 
+    @_builtins.property
+    def columns(self) -> Global___TokenColumns:
+        """goes before `deltas`; only to routers that take it"""
+
     def __init__(
         self,
         *,
@@ -1872,14 +1881,63 @@ class StepOutput(_message.Message):
         opened: _builtins.bool = ...,
         rendered: _abc.Iterable[Global___Rendered] | None = ...,
         closing: _builtins.str = ...,
+        columns: Global___TokenColumns | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_dispatch", b"acknowledged_dispatch", "closing", b"closing", "decode_tokens", b"decode_tokens", "deltas", b"deltas", "opened", b"opened", "prefill_tokens", b"prefill_tokens", "rendered", b"rendered", "step", b"step", "step_ms", b"step_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_dispatch", b"acknowledged_dispatch", "closing", b"closing", "columns", b"columns", "decode_tokens", b"decode_tokens", "deltas", b"deltas", "opened", b"opened", "prefill_tokens", b"prefill_tokens", "rendered", b"rendered", "step", b"step", "step_ms", b"step_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepOutput: _TypeAlias = StepOutput  # noqa: Y015
+
+@_typing.final
+class TokenColumns(_message.Message):
+    """More tokens of attempts of which there is nothing else to say: a delta each, as columns, for nearly all that is sent is this.
+    An attempt has one row at most; of one that has a delta in the same message, all that follows is in deltas, too.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPATCH_SEQS_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    token_ids: _builtins.bytes
+    """of all of them, one after another; packed little-endian u32"""
+    @_builtins.property
+    def dispatch_seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """name the attempts: each that of its SubmitRequest in this session"""
+
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """output tokens before these, resumed ones included"""
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """tokens of each; none at all = one each"""
+
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """whole characters only"""
+
+    def __init__(
+        self,
+        *,
+        dispatch_seqs: _abc.Iterable[_builtins.int] | None = ...,
+        positions: _abc.Iterable[_builtins.int] | None = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        token_ids: _builtins.bytes = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "dispatch_seqs", b"dispatch_seqs", "positions", b"positions", "texts", b"texts", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenColumns: _TypeAlias = TokenColumns  # noqa: Y015
 
 @_typing.final
 class Rendered(_message.Message):

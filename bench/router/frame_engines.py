@@ -38,8 +38,19 @@ class _Running:
 
     def __init__(self, submit: pb.SubmitRequest) -> None:
         self.request_id, self.attempt = submit.request_id, submit.attempt
+        self.dispatch_seq = submit.dispatch_seq
         self.left, self.n = submit.sampling.max_tokens, 0
         self.pieces = [submit.prompt_token_ids]
+
+    def row(self, columns: pb.TokenColumns) -> None:
+        """One more token, and nothing else to say of it."""
+        token_id, letter = LETTERS[self.n % len(LETTERS)]
+        columns.dispatch_seqs.append(self.dispatch_seq)
+        columns.positions.append(self.n)
+        columns.token_ids += pack_tokens([token_id])
+        columns.texts.append(letter)
+        self.n += 1
+        self.left -= 1
 
     def delta(self, n_prompt: int = 0, batch: int = 0) -> pb.TokenDelta:
         """`n_prompt`: with the first one, which says where in the events its prompt was looked up:
@@ -131,7 +142,7 @@ class _Session(asyncio.Protocol):
     def __init__(self, worker: FrameWorker) -> None:
         self._worker = worker
         self._reader = FrameReader(_MOST_BYTES)
-        self.router_id, self.acknowledged = "", 0
+        self.router_id, self.acknowledged, self._takes_columns = "", 0, False
         self.running: dict[tuple[str, int], _Running] = {}
         self._coming: dict[tuple[str, int], _Running] = {}
         self._step = 0
@@ -150,6 +161,7 @@ class _Session(asyncio.Protocol):
             match message.WhichOneof("kind"):
                 case "open":
                     self.router_id = message.open.router_id
+                    self._takes_columns = message.open.takes_columns
                     self._worker.sessions.add(self)
                     self._send(pb.StepOutput(opened=True))
                 case "submit":
@@ -173,8 +185,13 @@ class _Session(asyncio.Protocol):
 
     def step(self) -> None:
         if self.running:
-            running = list(self.running.values())
-            self._tell([one.delta() for one in running], running, 0)
+            running, columns, last = list(self.running.values()), pb.TokenColumns(), []
+            for one in running:
+                if self._takes_columns and one.left > 1:
+                    one.row(columns)
+                else:
+                    last.append(one)
+            self._tell([one.delta() for one in last], last, 0, columns)
 
     def _begin(self, begun: list[_Running]) -> None:
         deltas, n_prompts = [], 0
@@ -186,7 +203,13 @@ class _Session(asyncio.Protocol):
             deltas.append(one.delta(len(prompt) // 4, batch))
         self._tell(deltas, begun, n_prompts)
 
-    def _tell(self, deltas: list[pb.TokenDelta], whose: list[_Running], n_prompts: int) -> None:
+    def _tell(
+        self,
+        deltas: list[pb.TokenDelta],
+        whose: list[_Running],
+        n_prompts: int,
+        columns: pb.TokenColumns | None = None,
+    ) -> None:
         for one in whose:
             if not one.left:
                 del self.running[one.request_id, one.attempt]
@@ -194,10 +217,11 @@ class _Session(asyncio.Protocol):
         self._send(
             pb.StepOutput(
                 step=self._step,
+                columns=columns,
                 deltas=deltas,
                 step_ms=PROMPT_MS if n_prompts else TICK_S * 1e3,
                 prefill_tokens=n_prompts,
-                decode_tokens=0 if n_prompts else len(deltas),
+                decode_tokens=0 if n_prompts else len(self.running),
                 acknowledged_dispatch=self.acknowledged,
             )
         )

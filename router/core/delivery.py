@@ -4,6 +4,8 @@ Owns no state: fences old attempts, drops what was emitted already, counts both,
 engine reports about the prompt. No clock, no I/O; `RouterCore` calls.
 """
 
+from collections.abc import Iterable
+
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
 from radixroute.request.verbatim.records import Passage
@@ -33,8 +35,39 @@ class Delivery:
         self._booker = booker
         self._dispatcher = dispatcher
 
-    def deliver(self, member: Member, delta: Delta, now_ns: int) -> list[Action]:
-        request = self._state.requests.get(delta.request_id)
+    def deliver(self, member: Member, deltas: Iterable[Delta], now_ns: int) -> list[Action]:
+        """All of one step. Nearly all of them are more tokens of what goes on: those take the short
+        way, and what they count is counted once for all."""
+        requests, worker_id = self._state.requests, member.spec.worker_id
+        actions: list[Action] = []
+        served: dict[str, int] = {}  # by tenant, tokens
+        for delta in deltas:
+            request = requests.get(delta.request_id)
+            if request is None or request.worker_id != worker_id or not request.continues(delta):
+                actions += self._deliver(request, member, delta, now_ns)
+                continue
+            token_ids, text = delta.token_ids, delta.text
+            tenant = request.spec.tenant
+            served[tenant] = served.get(tenant, 0) + packed_len(token_ids)
+            request.emit(token_ids, text)
+            actions.append(
+                Emit(
+                    request.spec.request_id,
+                    delta.position,
+                    token_ids,
+                    text,
+                    None,
+                    None,
+                    delta.logprobs,
+                )
+            )
+        for tenant, n_tokens in served.items():
+            self._state.waiting.serve(tenant, decode=n_tokens)
+        return actions
+
+    def _deliver(
+        self, request: Request | None, member: Member, delta: Delta, now_ns: int
+    ) -> list[Action]:
         if request is None or request.worker_id != member.spec.worker_id:
             self._state.counters.add(Count.DELTAS_FENCED)
             return []

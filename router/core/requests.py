@@ -121,6 +121,20 @@ class Request:
         """Output tokens emitted."""
         return packed_len(self.emitted)
 
+    def continues(self, delta: Delta) -> bool:
+        """Whether it, from its worker, is nothing but the next tokens of an answer that has begun:
+        `NEXT`, and nothing is to be booked but those. Pure; asked for each token."""
+        return (
+            delta.position * TOKEN_BYTES == len(self.emitted)
+            and delta.attempt == self.attempt == self.begun
+            and delta.finish is None
+            and delta.prompt is None
+            and delta.passage is None
+            and bool(delta.token_ids)
+            and self.first_token_ns is not None
+            and not self.expected_ms
+        )
+
     def place(self, delta: Delta) -> Placement:
         """Pure."""
         if self.worker_id is None or delta.attempt != self.attempt:

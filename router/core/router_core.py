@@ -171,11 +171,9 @@ class RouterCore:
         )
         member.step_age_ms = 0.0
         self._membership.heard(member, now_ns)
-        actions: list[Action] = []
-        for delta in report.deltas:
-            actions += self._delivery.deliver(member, delta, now_ns)
+        actions = self._delivery.deliver(member, report.deltas, now_ns)
         actions += self._membership.settle_drained(worker_id)
-        return [*actions, *self.schedule_waiting(now_ns)] if schedules else actions
+        return actions + self.schedule_waiting(now_ns) if schedules else actions
 
     # -- the fleet
 

@@ -10,6 +10,7 @@ The way in: `EngineLink` for requests and answers, `EventLink` for cache events.
     frame_wire.py         plain frames over a socket
     session_place.py      where a worker takes them
     tls_trouble.py        why router and worker did not believe each other
+    attempts.py           which attempt a session's dispatch numbers mean, and columns that use them
     grpc_wire.py          the `Session` stream
     event_link.py         every worker's event streams into the prefix index, in order
     handshake.py          does this worker belong to the fleet? What the first one decides

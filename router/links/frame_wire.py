@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from radixroute.events.net.tcp import keep_alive
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos.frames import HELLO, BadFrame, FrameReader, framed
+from radixroute.router.links.attempts import Attempts
 from radixroute.router.links.session_place import SessionPlace
 from radixroute.router.links.session_wire import SessionEnded
 from radixroute.router.links.wire import step_reports
@@ -36,6 +37,7 @@ class FrameWire(asyncio.Protocol):
         self._tls = tls
         self._name = name
         self._frames = FrameReader(max_message_bytes)
+        self._attempts = Attempts()
         self._transport: asyncio.Transport | None = None
         loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = loop.create_future()
@@ -46,10 +48,16 @@ class FrameWire(asyncio.Protocol):
 
     async def open(self, hello: pb.OpenSession) -> None:
         await self._place.connect(self, self._tls, self._name)
+        hello.takes_columns = True
         self.send(pb.EngineRequest(open=hello))
         await self._opened
 
     def send(self, message: pb.EngineRequest) -> None:
+        match message.WhichOneof("kind"):
+            case "submit":
+                self._attempts.begin(message.submit)
+            case "abort":
+                self._attempts.end(message.abort.request_id, message.abort.attempt)
         if self._transport is not None:
             self._transport.write(framed(message.SerializeToString()))
 
@@ -79,9 +87,9 @@ class FrameWire(asyncio.Protocol):
             for frame in self._frames.feed(data):
                 self._take(pb.StepOutput.FromString(frame))
         except (BadFrame, DecodeError) as error:
-            self._closing = f"the session broke: {error}"
-            if self._transport is not None:
-                self._transport.abort()
+            self._break(f"the session broke: {error}")
+        except SessionEnded as error:
+            self._break(str(error))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -90,13 +98,23 @@ class FrameWire(asyncio.Protocol):
             if not future.done():
                 future.set_exception(SessionEnded(why))
 
+    def _break(self, why: str) -> None:
+        self._closing = why
+        if self._transport is not None:
+            self._transport.abort()
+
     def _take(self, output: pb.StepOutput) -> None:
         if output.closing:
             self._closing = f"the worker ended the session: {output.closing}"
         elif output.opened and not self._opened.done():
             self._opened.set_result(None)
         elif self._received is not None:
-            reports = step_reports(output)
+            has_rows = output.HasField("columns")
+            rows = self._attempts.deltas(output.columns) if has_rows else ()
+            for delta in output.deltas:
+                if delta.finish_reason:
+                    self._attempts.end(delta.request_id, delta.attempt)
+            reports = step_reports(output, rows)
             if self._waiting:
                 self._waiting.append(reports)
                 return

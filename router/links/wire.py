@@ -3,7 +3,8 @@
 Pure. Token ids stay packed on the way through.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.sampling import FinishReason
@@ -125,23 +126,23 @@ def _verbatim_messages(
         yield pb.EngineRequest(chunk=chunk)
 
 
-def step_reports(output: pb.StepOutput) -> Iterator[StepReport]:
+def step_reports(output: pb.StepOutput, rows: Iterable[Delta] = ()) -> Iterator[StepReport]:
     """One for each engine step, not for each token; the outputs of very many requests in parts.
 
-    What was measured of the step comes with the first part alone.
+    `rows`: those of its columns, which go before its deltas. What was measured of the step comes
+    with the first part alone.
     """
-    deltas = output.deltas
+    deltas = chain(rows, map(_delta, output.deltas))
     yield StepReport(
         step_ms=_time_ms(output.step_ms),
         prefill_tokens=output.prefill_tokens,
         decode_tokens=output.decode_tokens,
-        deltas=tuple(_delta(delta) for delta in deltas[:DELTAS_A_TURN]),
+        deltas=tuple(islice(deltas, DELTAS_A_TURN)),
         rendered=tuple(
             Rendered(one.request_id, PackedTokens(one.token_ids)) for one in output.rendered
         ),
     )
-    for start in range(DELTAS_A_TURN, len(deltas), DELTAS_A_TURN):
-        part = tuple(_delta(delta) for delta in deltas[start : start + DELTAS_A_TURN])
+    while part := tuple(islice(deltas, DELTAS_A_TURN)):
         yield StepReport(step_ms=0.0, prefill_tokens=0, decode_tokens=0, deltas=part)
 
 

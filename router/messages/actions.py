@@ -109,7 +109,7 @@ class Allow:
     n_bytes: int
 
 
-class Emit(msgspec.Struct, frozen=True):
+class Emit(msgspec.Struct, frozen=True, gc=False):
     """Send this to the client. `finish` set: the last one. A struct, as `Delta`."""
 
     request_id: str

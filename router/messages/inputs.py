@@ -153,7 +153,7 @@ class PromptFacts:
     rank: int | None = None  # whose cache that was, of a worker with several; None: it cannot say
 
 
-class Delta(msgspec.Struct, frozen=True):
+class Delta(msgspec.Struct, frozen=True, gc=False):
     """New output of one attempt. A struct: there is one a token, and a frozen dataclass takes five
     times as long to make."""
 

@@ -25,6 +25,7 @@ from tests.router.clusters import (
 )
 from tests.router.fakes import FakeWorker, told_at
 from tests.router.real_fleet import fleet
+from tests.router.test_client_stream import read
 from tests.router.worlds import packed
 from tests.worker.fakes import alone
 from tests.worker.fakes import request as engine_request
@@ -157,12 +158,10 @@ async def test_what_is_told_is_merged_with_its_tokens():
     stream = ClientStream("r")
     for position in range(3):
         stream.put(emit(position, logprobs=told[position]))
-    message = await stream.take()
-    assert message is not None
+    message = read(await stream.take())
     assert told_in([message]) == [told_at(position, 2) for position in range(3)]
     stream.put(emit(3, FinishReason.STOP))
-    last = await stream.take()
-    assert last is not None
+    last = read(await stream.take())
     assert not last.HasField("logprobs")
 
 
@@ -172,20 +171,17 @@ async def test_answers_take_turns_whichever_has_most_to_say():
     for position in range(2):
         answers.first.put(emit(position))
         second.put(emit(position, usage=USAGE if not position else None))
-        taken = [await answers.take() for _ in range(2)]
-        assert [(one and one.index, one and one.position) for one in taken] == [
+        taken = [read(await answers.take()) for _ in range(2)]
+        assert [(one.index, one.position) for one in taken] == [
             (0, position),
             (1, position),
         ]
         if not position:
-            assert taken[1] is not None
             assert (taken[1].usage.prompt_tokens, taken[1].usage.output_tokens) == (0, 2)
     taking = asyncio.create_task(answers.take())
     await asyncio.sleep(0)
     second.put(emit(2, FinishReason.STOP))
-    woken = await taking
-    assert woken is not None
-    assert woken.index == 1
+    assert read(await taking).index == 1
     answers.first.put(emit(2, FinishReason.STOP))
     assert (await answers.take()) is not None
     assert await answers.take() is None

@@ -8,6 +8,7 @@ import pytest
 
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
+from radixroute.router.core.requests import Request
 from radixroute.router.messages.actions import Failure
 from radixroute.router.policy.registry import POLICIES
 from tests.router.worlds import MS, World, request, spec
@@ -110,6 +111,28 @@ def counted(seed: int) -> Counter[str]:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_same_seed_gives_the_same_actions(seed):
     assert run(seed).log == fresh_run(seed).log
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_short_way_of_a_token_changes_nothing(seed, monkeypatch):
+    short = run(seed)
+    n_short = list[bool]()
+    continues = Request.continues
+    monkeypatch.setattr(
+        Request,
+        "continues",
+        lambda one, delta: n_short.append(continues(one, delta)) or False,  # type: ignore[func-returns-value]
+    )
+    long = fresh_run(seed)
+    assert sum(n_short) >= 10
+    assert long.log == short.log
+    assert long.core.snapshot() == short.core.snapshot()
+    assert served(long) == served(short)
+
+
+def served(world: World) -> dict[str, int]:
+    tenants = world.core._state.waiting.tenants
+    return {name: one.served for name, one in (tenants._idle | tenants.waiting).items()}
 
 
 def test_another_seed_gives_other_choices():

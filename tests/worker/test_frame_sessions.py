@@ -13,11 +13,16 @@ from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos.frames import HELLO, FrameReader, framed
 from radixroute.request.sampling import SamplingParams
+from radixroute.request.wire import unpack_tokens
+from radixroute.router.links.attempts import Attempts
+from radixroute.router.links.wire import step_reports
+from radixroute.router.messages.inputs import Delta
 from radixroute.worker.api.frames import frame_server
 from tests.worker.fakes import alone
 from tests.worker.serving import (
     PROMPT,
     SLOW_RUNNER,
+    TOKENIZER,
     all_blocks_are_free,
     collect,
     ids,
@@ -81,10 +86,11 @@ async def connected(stub, **options) -> AsyncIterator[Peer]:
 
 
 @asynccontextmanager
-async def session(stub, **options) -> AsyncIterator[Peer]:
+async def session(stub, *, takes_columns=False, **options) -> AsyncIterator[Peer]:
     async with connected(stub, **options) as peer:
         peer.send(HELLO)
-        await peer.write(OPEN)
+        hello = pb.OpenSession(router_id="r", api_version=API_VERSION, takes_columns=takes_columns)
+        await peer.write(pb.EngineRequest(open=hello))
         first = await peer.read()
         assert first is not None
         assert first.opened
@@ -101,6 +107,33 @@ async def test_a_session_in_frames_streams_what_the_engine_says():
             sampling = SamplingParams(max_tokens=12, ignore_eos=True)
             assert ids(deltas[f"r{seq}"]) == alone([*PROMPT, seq], sampling)
             assert [d.position for d in deltas[f"r{seq}"]] == list(range(12))
+
+
+async def test_a_router_that_takes_columns_gets_the_same_tokens_in_them():
+    prompts = {f"r{seq}": [*PROMPT, seq] for seq in (1, 2, 3)}
+    async with worker() as (_, stub, _), session(stub, takes_columns=True) as peer:
+        attempts = Attempts()
+        for seq, (name, prompt) in enumerate(prompts.items(), start=1):
+            message = submit(name, prompt, seq=seq, max_tokens=12)
+            attempts.begin(message)
+            await peer.write(pb.EngineRequest(submit=message))
+        heard: dict[str, list[Delta]] = {name: [] for name in prompts}
+        n_rows = n_over = 0
+        while n_over < len(prompts):
+            output = await peer.read()
+            assert output is not None
+            rows = attempts.deltas(output.columns)
+            n_rows += len(rows)
+            for delta in next(step_reports(output, rows)).deltas:
+                heard[delta.request_id].append(delta)
+                n_over += delta.finish is not None
+    assert n_rows >= 3 * 10  # all but the first, which has a report, and the last
+    for name, prompt in prompts.items():
+        wanted = alone(prompt, SamplingParams(max_tokens=12, ignore_eos=True))
+        packed = b"".join(delta.token_ids for delta in heard[name])
+        assert unpack_tokens(packed).tolist() == wanted
+        assert [delta.position for delta in heard[name]] == list(range(12))
+        assert "".join(delta.text for delta in heard[name]) == TOKENIZER.decode(wanted)
 
 
 WRONG = {

@@ -9,7 +9,12 @@ from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import FinishReason
 from radixroute.worker.api.intake import Submission
 from radixroute.worker.api.worker_sessions import WorkerSessions
-from radixroute.worker.engine.engine import EngineStep, TokenOutput, WorkerSessionProgress
+from radixroute.worker.engine.engine import (
+    EngineStep,
+    PromptReport,
+    TokenOutput,
+    WorkerSessionProgress,
+)
 from tests.worker.fakes import make_tokenizer, request
 
 
@@ -132,3 +137,33 @@ def test_what_the_engine_has_lost_ends_at_its_word_and_only_once():
         sessions.deliver(EngineStep(number, (lost,), (), 1.0, 0, 0, 0, (progress,)))
     assert deltas(session) == [("a", 3, pb.FINISH_REASON_ABORT)]
     assert (session.in_flight, len(sessions.fences)) == (0, 0)
+
+
+def told(position: int, prompt: PromptReport | None = None, finish=None) -> TokenOutput:
+    return TokenOutput("s1.1", 3, "s1", position, (5,), finish, prompt=prompt)
+
+
+def test_columns_are_for_tokens_with_nothing_else_to_say_and_keep_their_order():
+    """They are read before deltas: what follows a delta of the same message is one, too."""
+    sessions = WorkerSessions(make_tokenizer(), Engine())
+    session = sessions.open("router-1", takes_columns=True)
+    session.submit(replace(attempt(3), dispatch_seq=9))
+    report = PromptReport(4, 0, 0, 0.0, 0.0, None, 0)
+    steps = [
+        (told(0, report), told(1)),
+        (told(2),),
+        (told(3), told(4)),
+        (told(5, finish=FinishReason.LENGTH),),
+    ]
+    for number, outputs in enumerate(steps):
+        progress = WorkerSessionProgress("s1", 1, 0, 0, 0)
+        sessions.deliver(EngineStep(number, outputs, (), 1.0, 0, 0, 0, (progress,)))
+    found = [
+        (
+            list(out.columns.dispatch_seqs),
+            list(out.columns.positions),
+            [d.position for d in out.deltas],
+        )
+        for out in session.take_outputs()
+    ]
+    assert found == [([], [], [0, 1]), ([9], [2], []), ([9], [3], [4]), ([], [], [5])]

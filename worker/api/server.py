@@ -81,7 +81,7 @@ class EngineServer(rpc.EngineServicer):
         self, requests: AsyncIterator[pb.EngineRequest], context: grpc.aio.ServicerContext
     ) -> None:
         hello = await self._hello(context)
-        session = self._sessions.open(hello.router_id)
+        session = self._sessions.open(hello.router_id, takes_columns=hello.takes_columns)
         reading = asyncio.create_task(self._read(session, context))
         try:
             await self._write(session, pb.StepOutput(opened=True), context)

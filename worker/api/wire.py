@@ -1,4 +1,4 @@
-"""Wire: what the engine put out, as the messages that a caller gets. Pure."""
+"""Wire: what the engine put out, as the messages that a caller gets."""
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.wire import (
@@ -24,6 +24,48 @@ def token_delta(request_id: str, output: TokenOutput, piece: Piece) -> pb.TokenD
         logprobs=None if piece.logprobs is None else logprobs_to_proto(piece.logprobs),
         passage=None if output.passage is None else passage_to_proto(output.passage),
     )
+
+
+def is_row(output: TokenOutput, piece: Piece) -> bool:
+    """Whether there is nothing to say but tokens."""
+    return (
+        bool(piece.token_ids)
+        and piece.finish is None
+        and piece.logprobs is None
+        and output.prompt is None
+        and output.passage is None
+    )
+
+
+class Columns:
+    """Rows of one message's `TokenColumns`, each of another attempt."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+        self._positions: list[int] = []
+        self._counts: list[int] = []
+        self._token_ids: list[int] = []
+        self._texts: list[str] = []
+
+    def add(self, dispatch_seq: int, position: int, piece: Piece) -> None:
+        self._numbers.append(dispatch_seq)
+        self._positions.append(position)
+        self._counts.append(len(piece.token_ids))
+        self._token_ids += piece.token_ids
+        self._texts.append(piece.text)
+
+    def message(self) -> pb.TokenColumns | None:
+        """None: there are none."""
+        if not self._numbers:
+            return None
+        is_one_each = len(self._token_ids) == len(self._numbers)
+        return pb.TokenColumns(
+            dispatch_seqs=self._numbers,
+            positions=self._positions,
+            counts=() if is_one_each else self._counts,
+            token_ids=pack_tokens(self._token_ids),
+            texts=self._texts,
+        )
 
 
 def _prompt_report(report: PromptReport) -> pb.PromptReport:

@@ -24,7 +24,7 @@ from radixroute.worker.api.commands import EngineCommands
 from radixroute.worker.api.fences import Fences
 from radixroute.worker.api.intake import Submission
 from radixroute.worker.api.streams import AnswerStream, Piece
-from radixroute.worker.api.wire import token_delta
+from radixroute.worker.api.wire import Columns, is_row, token_delta
 from radixroute.worker.engine.engine import (
     NOT_HERE,
     EngineRequest,
@@ -41,16 +41,20 @@ LATER_ATTEMPT = "request_id: a later attempt of this request runs here"
 @dataclass(frozen=True, slots=True)
 class _Answer:
     request_id: str  # the caller's
+    dispatch_seq: int
     stream: AnswerStream | None  # None: its engine's own answer goes by
 
 
 class WorkerSession:
     """One caller's stream: its requests, and the outputs that wait to be sent."""
 
-    def __init__(self, session_id: str, router_id: str, sessions: "WorkerSessions") -> None:
+    def __init__(
+        self, session_id: str, router_id: str, sessions: "WorkerSessions", *, takes_columns: bool
+    ) -> None:
         self.session_id = session_id
         self.router_id = router_id
         self._sessions = sessions
+        self._takes_columns = takes_columns
         self._answers: dict[tuple[str, int], _Answer] = {}  # by engine id and attempt
         self._engine_ids: dict[tuple[str, int], str] = {}  # by the caller's id and attempt
         self._n_submitted = 0
@@ -104,7 +108,7 @@ class WorkerSession:
         self._sessions.engine.submit(request)
         self._engine_ids[caller_key] = request.request_id
         key = (request.request_id, submission.attempt)
-        self._answers[key] = _Answer(submission.request_id, stream)
+        self._answers[key] = _Answer(submission.request_id, submission.dispatch_seq, stream)
 
     def refuse(self, request_id: str, attempt: int, finish: FinishReason, reason: str) -> None:
         """A request that never reaches the engine ends at once."""
@@ -178,13 +182,27 @@ class WorkerSession:
 
     def deliver(self, step: EngineStep, outputs: Iterable[TokenOutput], acknowledged: int) -> None:
         """Queue what a step did for this session; nothing if it did nothing."""
-        deltas = [delta for output in outputs if (delta := self._delta(output)) is not None]
-        if not deltas and acknowledged == self._acknowledged:
+        columns, deltas = Columns(), list[pb.TokenDelta]()
+        apart: set[tuple[str, int]] = set()  # who has a delta in this message
+        for output in outputs:
+            taken = self._take(output)
+            if taken is None:
+                continue
+            answer, piece = taken
+            key = (output.request_id, output.attempt)
+            if self._takes_columns and key not in apart and is_row(output, piece):
+                columns.add(answer.dispatch_seq, output.position, piece)
+            else:
+                deltas.append(token_delta(answer.request_id, output, piece))
+            apart.add(key)
+        rows = columns.message()
+        if not deltas and rows is None and acknowledged == self._acknowledged:
             return
         self._acknowledged = acknowledged
         self._put(
             pb.StepOutput(
                 step=step.step,
+                columns=rows,
                 deltas=deltas,
                 step_ms=step.step_ms,
                 prefill_tokens=step.prefill_tokens,
@@ -200,11 +218,14 @@ class WorkerSession:
 
     def deliver_refusal(self, output: TokenOutput) -> None:
         """The engine would not take a request."""
-        delta = self._delta(output)
-        if delta is not None:
+        taken = self._take(output)
+        if taken is not None:
+            answer, piece = taken
+            delta = token_delta(answer.request_id, output, piece)
             self._put(pb.StepOutput(deltas=[delta], acknowledged_dispatch=self._acknowledged))
 
-    def _delta(self, output: TokenOutput) -> pb.TokenDelta | None:
+    def _take(self, output: TokenOutput) -> tuple[_Answer, Piece] | None:
+        """Whose it is, and what it adds."""
         key = (output.request_id, output.attempt)
         answer = self._answers.get(key)
         if answer is None:
@@ -219,7 +240,7 @@ class WorkerSession:
             self._sessions.fences.end(answer.request_id, output.attempt, self)
         if piece.cut and output.finish is None:
             self._sessions.engine.abort(*key)
-        return token_delta(answer.request_id, output, piece)
+        return answer, piece
 
     def _put(self, message: pb.StepOutput) -> None:
         if not self._is_closed:
@@ -253,10 +274,13 @@ class WorkerSessions:
     def in_flight(self) -> int:
         return sum(session.in_flight for session in self._sessions.values())
 
-    def open(self, router_id: str) -> WorkerSession:
-        """A session of its own, even for a router that has one: that one may be dying."""
+    def open(self, router_id: str, *, takes_columns: bool = False) -> WorkerSession:
+        """A session of its own, even for a router that has one: that one may be dying.
+
+        `takes_columns`: of `OpenSession`."""
         self._n_opened += 1
-        session = WorkerSession(f"s{self._n_opened}", router_id, self)
+        name = f"s{self._n_opened}"
+        session = WorkerSession(name, router_id, self, takes_columns=takes_columns)
         self._sessions[session.session_id] = session
         return session
 

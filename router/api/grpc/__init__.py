@@ -10,6 +10,9 @@ The way in: `RouterServer.Generate` in `server.py`.
     proto_request.py    a `GenerateRequest` as `Asked`
     wire_size.py        parts of a message before it is parsed: their size, a field alone
     client_stream.py    the door's sink: what a slow client has not taken yet, merged
+    client_message.py   its messages as bytes
     client_answers.py   the sinks of all answers to one prompt
+    coalescing.py       whether tokens go out as they come, or some together
+    unread.py           clients that take nothing for too long
     inspect.py          the router's snapshot as messages
 """

@@ -6,16 +6,20 @@ so that it can be claimed; a call for one answer waits for that stream itself.
 
 from collections.abc import Iterator
 
-from radixroute.protos import radixroute_pb2 as pb
 from radixroute.router.api.grpc.client_stream import Bell, ClientStream
+from radixroute.router.api.grpc.coalescing import Coalescing
 
 
 class ClientAnswers:
     """Of one call."""
 
-    def __init__(self, request_id: str, number: int = 0) -> None:
+    def __init__(
+        self, request_id: str, number: int = 0, coalescing: Coalescing | None = None
+    ) -> None:
+        """`coalescing`: of its server."""
         self._bell = Bell()
-        self._streams = [ClientStream(request_id, number, bell=self._bell)]
+        self._coalescing = coalescing
+        self._streams = [ClientStream(request_id, number, bell=self._bell, coalescing=coalescing)]
         self._turn = 0
 
     def __iter__(self) -> Iterator[ClientStream]:
@@ -27,11 +31,12 @@ class ClientAnswers:
 
     def add(self, request_id: str) -> ClientStream:
         """One more answer."""
-        stream = ClientStream(request_id, index=len(self._streams), bell=self._bell)
+        index = len(self._streams)
+        stream = ClientStream(request_id, index=index, bell=self._bell, coalescing=self._coalescing)
         self._streams.append(stream)
         return stream
 
-    async def take(self) -> pb.GenerateResponse | None:
+    async def take(self) -> bytes | None:
         """The next message of any answer; None after the last. Raises how one of them failed."""
         if len(self._streams) == 1:
             return await self.first.take()
@@ -41,7 +46,7 @@ class ClientAnswers:
             await self._bell.wait()
         return message
 
-    def _poll(self) -> pb.GenerateResponse | None:
+    def _poll(self) -> bytes | None:
         """In turns: an answer that never lets go would hide the others."""
         for _ in self._streams:
             stream = self._streams[self._turn]

@@ -7,6 +7,7 @@ library travels.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -18,8 +19,10 @@ from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.errors import InvalidRequest
 from radixroute.router.api.grpc import inspect
 from radixroute.router.api.grpc.client_answers import ClientAnswers
+from radixroute.router.api.grpc.coalescing import Coalescing
 from radixroute.router.api.grpc.leases import LeaseDesk, RouteStream
 from radixroute.router.api.grpc.proto_request import ProtoRequest
+from radixroute.router.api.grpc.unread import UnreadWatch
 from radixroute.router.api.guard.inspect_guard import authorization
 from radixroute.router.api.reception import Reception
 from radixroute.router.api.status import retry_hint, status_of
@@ -47,13 +50,17 @@ class RouterServer:
         self._runtime = reception.runtime
         self._settings = settings
         self._desk = LeaseDesk(reception, settings)
+        self._coalescing = Coalescing(time.monotonic)
+        self._unread = UnreadWatch(
+            settings.client_unread_timeout_s,
+            lambda: reception.runtime.core.count(Count.CLIENTS_UNREAD),
+        )
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """All but Release get their requests as bytes: some are too large to be parsed."""
         handlers = {
-            "Generate": grpc.unary_stream_rpc_method_handler(
-                self.Generate, response_serializer=pb.GenerateResponse.SerializeToString
-            ),
+            # What it answers is bytes, too: there is a message a token.
+            "Generate": grpc.unary_stream_rpc_method_handler(self.Generate),
             "Route": grpc.unary_unary_rpc_method_handler(
                 self.Route, response_serializer=pb.RouteResponse.SerializeToString
             ),
@@ -74,7 +81,7 @@ class RouterServer:
         asked = await self._parsed(ProtoRequest.of_generate, data, context)
         request = asked.message
         request_id = self._reception.id_of(request.resume.request_id, request.tenant)
-        answers = ClientAnswers(request_id, request.resume.number)
+        answers = ClientAnswers(request_id, request.resume.number, self._coalescing)
         async with self._clean_errors(context, request_id):
             if request.HasField("resume") and request_id != request.resume.request_id:
                 raise UnknownRequest("no stream of this tenant has the id that `resume` names")
@@ -82,11 +89,19 @@ class RouterServer:
                 self._reception.claim(answers.first)
                 spec = await self._admit(asked, request_id, context)
                 self._submit(spec, asked.n, answers)
-                while (message := await answers.take()) is not None:
-                    await self._write(message, context)
+                await self._answer(answers, context)
             finally:
                 for stream in answers:
                     self._reception.release(stream)
+
+    async def _answer(self, answers: ClientAnswers, context: grpc.aio.ServicerContext) -> None:
+        """A client that reads nothing for long gives its answer up."""
+        now_s = asyncio.get_running_loop().time
+        async with self._unread.watch() as writing:
+            while (message := await answers.take()) is not None:
+                writing.since_s = now_s()
+                await context.write(message)
+                writing.since_s = None
 
     def _submit(self, spec: RequestSpec, n: int, answers: ClientAnswers) -> None:
         specs = self._reception.fan_out(spec, n)

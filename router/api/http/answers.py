@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Protocol
 
+import msgspec
+
 from radixroute.request.sampling import FinishReason
 from radixroute.router.api.http import replies
 from radixroute.router.api.http.connection import HttpConnection
@@ -51,6 +53,41 @@ class _Held:
         self.finish = emit.finish
 
 
+class Flow:
+    """More text of one answer of a stream that has begun: a call and a write a token.
+
+    All but the text is made once, with the size of its chunk, of which there are few."""
+
+    __slots__ = ("_before", "_behind", "_connection", "_end", "_head", "_openings")
+
+    def __init__(
+        self, connection: HttpConnection, head: StreamHead, around: tuple[bytes, bytes]
+    ) -> None:
+        """`around`: an event before and behind its text."""
+        self._connection = connection
+        self._head = head
+        self._before, self._behind = around
+        self._end = self._behind + head.chunk_end
+        self._openings: dict[int, bytes] = {}  # all before a text, by its encoded length
+
+    def tell(self, text: str) -> bool:
+        """False: its client is behind, and whoever keeps what waits for it is to be told."""
+        if self._connection.is_paused:
+            return False
+        if text:
+            encoded = msgspec.json.encode(text)
+            n = len(encoded)
+            opening = self._openings.get(n) or self._opening(n)
+            self._head.has_told = True
+            self._connection.write(b"".join((opening, encoded, self._end)))
+        return True
+
+    def _opening(self, n: int) -> bytes:
+        size = len(self._before) + n + len(self._behind)
+        opening = self._openings[n] = self._head.chunk_begin(size) + self._before
+        return opening
+
+
 class Streamed:
     """Server-sent events."""
 
@@ -73,6 +110,10 @@ class Streamed:
     def begin(self, headers: tuple[Header, ...]) -> None:
         self._head.open(headers)
         self._head.hold(map(self._wording.opening, range(self._n)))
+
+    def flow(self, index: int) -> Flow:
+        """Of one answer; from `begin` on, for outputs that have nothing but text."""
+        return Flow(self._connection, self._head, self._wording.around(index))
 
     def put(self, index: int, emit: Emit) -> None:
         if self._connection.is_paused:

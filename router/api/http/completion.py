@@ -18,7 +18,7 @@ from radixroute.request.wire import traceparent_of
 from radixroute.router.api.asked import AskedVerbatim
 from radixroute.router.api.giants.forms import Form
 from radixroute.router.api.http import replies
-from radixroute.router.api.http.answers import Answers, Streamed, Whole
+from radixroute.router.api.http.answers import Answers, Flow, Streamed, Whole
 from radixroute.router.api.http.asked.bodies import Read, read_body
 from radixroute.router.api.http.asked.fields import NotSpoken
 from radixroute.router.api.http.asked.openai_request import (
@@ -67,16 +67,20 @@ class Desk:
 class Choice:
     """One answer's stream."""
 
-    __slots__ = ("_completion", "index", "number", "request_id")
+    __slots__ = ("_completion", "flow", "index", "number", "request_id")
 
     def __init__(self, completion: "Completion", request_id: str, index: int) -> None:
         self._completion = completion
         self.request_id = request_id
         self.index = index
         self.number = 0  # nothing is resumed here
+        self.flow: Flow | None = None  # while it streams
 
     def put(self, emit: Emit) -> None:
-        self._completion.put(self.index, emit)
+        flow = self.flow
+        is_more_than_text = emit.finish is not None or emit.logprobs is not None
+        if flow is None or is_more_than_text or not flow.tell(emit.text):
+            self._completion.put(self.index, emit)
 
     def fail(self, failure: Failure, detail: str = "") -> None:
         self._completion.failed(failure_error(failure, detail))
@@ -133,6 +137,9 @@ class Completion:
         if not self._has_begun:
             self._has_begun = True
             answers.begin(self._headers(emit))
+            if isinstance(answers, Streamed):
+                for choice in self._choices:
+                    choice.flow = answers.flow(choice.index)
         answers.put(index, emit)
         if emit.finish is not None:
             if emit.usage is not None:
@@ -148,6 +155,8 @@ class Completion:
         if self._is_over:
             return
         self._is_over = True
+        for choice in self._choices:
+            choice.flow = None
         self._release_soon()
         self._reception.refused(error)
         problem = replies.problem_of(error, self._request_id)

@@ -29,6 +29,7 @@ JSON = b"application/json"
 SSE = b"text/event-stream; charset=utf-8"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
+CHUNK_END = b"\r\n"
 
 Header = tuple[bytes, bytes]
 
@@ -122,4 +123,8 @@ def head(
 
 def chunk(data: bytes) -> bytes:
     """Of a body whose length is not known before its end."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    return chunk_begin(len(data)) + data + CHUNK_END
+
+
+def chunk_begin(size: int) -> bytes:
+    return b"%x\r\n" % size

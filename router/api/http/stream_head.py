@@ -38,15 +38,15 @@ class StreamHead:
         self._sign_s = sign_s
         self._due_s = now_s + sign_s
         self._is_chunked = not connection.incoming.is_old
-        self._has_told = False  # since the last look
+        self.has_told = False  # since the last look
         self._joined = b""  # goes out with what follows at once: each write is a system call
         self.is_out = False
 
     def look(self, now_s: float) -> bool:
         """Now and then. A client that heard nothing for long gets a sign; whether the head went out
         for that."""
-        if self._has_told:
-            self._has_told = False
+        if self.has_told:
+            self.has_told = False
             self._due_s = now_s + self._sign_s
         if not self._sign_s or now_s < self._due_s or self._connection.is_paused:
             return False
@@ -59,7 +59,7 @@ class StreamHead:
 
     def open(self, headers: tuple[Header, ...]) -> None:
         """The first event is about to come. `headers`: all that are known by now."""
-        self._has_told = True
+        self.has_told = True
         if not self.is_out:
             self._send(headers)
             return
@@ -68,6 +68,15 @@ class StreamHead:
             lines = b"".join(b": %b: %b\n" % one for one in late)
             self.hold((lines + b"\n",))
 
+    def chunk_begin(self, size: int) -> bytes:
+        """What goes before so many bytes of the stream, for who knows chunks."""
+        return replies.chunk_begin(size) if self._is_chunked else b""
+
+    @property
+    def chunk_end(self) -> bytes:
+        """And what goes behind them."""
+        return replies.CHUNK_END if self._is_chunked else b""
+
     def fail(self, problem: Problem) -> None:
         """After `look` sent it, and before any event: there will be none."""
         self._connection.incoming.keeps_alive = False
@@ -75,7 +84,7 @@ class StreamHead:
 
     def tell(self, event: bytes, *, more_follows: bool = False) -> None:
         """One event, as it comes. `more_follows`: at once, so they go out together."""
-        self._has_told = True
+        self.has_told = True
         self._joined += replies.chunk(event) if self._is_chunked else event
         if not more_follows:
             self.flush()

@@ -71,11 +71,15 @@ class Wording:
         self, index: int, text: str, finish: FinishReason | None, logprobs: bytes | None = None
     ) -> bytes:
         """More of an answer."""
-        head = self._heads.get(index) or self._head(index)
+        head, tail = self.around(index)
         if finish is None and logprobs is None:
-            return head + _encode(text) + self._tail
+            return head + _encode(text) + tail
         end = b"null" if finish is None else _encode(_finish(finish))
         return head + _encode(text) + self._rare % (logprobs or b"null", end)
+
+    def around(self, index: int) -> tuple[bytes, bytes]:
+        """An event of an answer's text alone: what is before the text and what behind it."""
+        return self._heads.get(index) or self._head(index), self._tail
 
     def closing(self, totals: Totals) -> bytes:
         """After all answers."""

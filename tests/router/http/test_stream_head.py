@@ -3,15 +3,20 @@ that have their status, errors after it are events."""
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import openai
 import pytest
 
+from radixroute.router.api.http.answers import Streamed
 from radixroute.router.api.http.connection import HttpConnection
+from radixroute.router.api.http.probabilities import Probabilities
 from radixroute.router.api.http.request_reader import Incoming
 from radixroute.router.api.http.stream_head import SIGN, StreamHead
+from radixroute.router.api.http.wording import Wording
 from radixroute.router.counters import Count
+from radixroute.router.messages.actions import Emit
+from radixroute.router.messages.inputs import PackedTokens
 from tests.router.clusters import until
 from tests.router.fakes import FakeWorker, answer, text_of
 from tests.router.http.test_openai_client import client_of
@@ -211,3 +216,57 @@ def test_signs_come_when_they_are_due_and_not_before():
     connection.is_paused = True  # what it does not take now, it would not take with a sign
     head.look(200.0)
     assert connection.got.count(SIGN) == 3
+
+
+TEXTS = ["a", " b", '"\\\n', "\u20ac\U0001f600\x07\x7f\u2028", "", "x" * 300, " b"]
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize("tells_usage", [False, True])
+@pytest.mark.parametrize("is_chat", [False, True])
+def test_text_that_flows_is_written_as_any_event_is(is_chat, tells_usage, is_old):
+    wording = Wording("id", 'a "model"', 7, is_chat=is_chat, tells_usage=tells_usage)
+    connections = [Written(), Written()]
+    streams = list[Streamed]()
+    for connection in connections:
+        connection.incoming.is_old = is_old
+        head = StreamHead(connection, (), sign_s=10.0, now_s=100.0)
+        told: Any = None  # nobody asked for log probabilities
+        streams.append(Streamed(connection, head, wording, told, 2))
+        streams[-1].begin(())
+        streams[-1].put(0, emit("first"))
+    flow = streams[1].flow(1)
+    for text in TEXTS:
+        streams[0].put(1, emit(text))
+        assert flow.tell(text)
+    assert connections[0].got == connections[1].got
+    connections[1].is_paused = True
+    assert not flow.tell("more")
+    assert connections[0].got == connections[1].got
+
+
+def emit(text: str) -> Emit:
+    return Emit("r", 0, PackedTokens(b"abcd"), text, None, None)
+
+
+def test_what_a_slow_client_left_comes_before_what_flows():
+    wording = Wording("id", "m", 7, is_chat=False, tells_usage=False)
+    connection, told = Written(), Probabilities(cast(Any, None), is_chat=False)
+    streamed = Streamed(
+        connection, StreamHead(connection, (), sign_s=0, now_s=0.0), wording, told, 1
+    )
+    streamed.begin(())
+    flow = streamed.flow(0)
+    for number, is_paused in enumerate((False, True, True, False, False)):
+        if connection.is_paused and not is_paused:
+            connection.is_paused = False
+            streamed.resumed()
+        connection.is_paused = is_paused
+        if not flow.tell(f"{number}"):
+            streamed.put(0, emit(f"{number}"))
+    texts = [json.loads(line[6:])["choices"][0]["text"] for line in lines_of(connection)]
+    assert texts == ["0", "12", "3", "4"]
+
+
+def lines_of(connection: Written) -> list[bytes]:
+    return [one for one in connection.got.split(b"\n") if one.startswith(b"data: ")]

@@ -144,7 +144,9 @@ class _Connection(asyncio.Protocol):
             self._end(reason)
             return
         self._disarm()
-        self._session = self._sessions.open(message.open.router_id)
+        self._session = self._sessions.open(
+            message.open.router_id, takes_columns=message.open.takes_columns
+        )
         self._session.listener = self._flush
         self._send(pb.StepOutput(opened=True))
 

@@ -60,9 +60,8 @@ def attempt(number):
 
 
 def deltas(session):
-    return [
-        (d.request_id, d.attempt, d.finish_reason) for out in session._outbox for d in out.deltas
-    ]
+    sent = [pb.StepOutput.FromString(message) for message in session._outbox]
+    return [(d.request_id, d.attempt, d.finish_reason) for out in sent for d in out.deltas]
 
 
 def test_a_later_attempt_in_another_session_ends_the_earlier_one_before_it_starts():

@@ -146,7 +146,7 @@ class _Connection(asyncio.Protocol):
         self._disarm()
         self._session = self._sessions.open(message.open.router_id)
         self._session.listener = self._flush
-        self._send(pb.StepOutput(opened=True))
+        self._send(pb.StepOutput(opened=True).SerializeToString())
 
     def _flush(self) -> None:
         """Whatever waits for this router, in one write; all of it while the socket takes it."""
@@ -162,9 +162,9 @@ class _Connection(asyncio.Protocol):
         self._sessions.unread += 1
         self.abort()
 
-    def _send(self, *messages: pb.StepOutput) -> None:
+    def _send(self, *messages: bytes) -> None:
         if self._transport is not None:
-            self._transport.write(b"".join(framed(one.SerializeToString()) for one in messages))
+            self._transport.write(b"".join(map(framed, messages)))
 
     def _end(self, reason: str) -> None:
         """Says why and hangs up; nothing that comes now is read."""

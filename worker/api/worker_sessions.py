@@ -8,7 +8,7 @@ server and by the engine's listener, on one event loop.
 """
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -24,7 +24,13 @@ from radixroute.worker.api.commands import EngineCommands
 from radixroute.worker.api.fences import Fences
 from radixroute.worker.api.intake import Submission
 from radixroute.worker.api.streams import AnswerStream, Piece
-from radixroute.worker.api.wire import token_delta
+from radixroute.worker.api.wire import (
+    PlainDeltas,
+    PlainFields,
+    delta_field,
+    step_output,
+    token_delta,
+)
 from radixroute.worker.engine.engine import (
     NOT_HERE,
     EngineRequest,
@@ -42,6 +48,7 @@ LATER_ATTEMPT = "request_id: a later attempt of this request runs here"
 class _Answer:
     request_id: str  # the caller's
     stream: AnswerStream | None  # None: its engine's own answer goes by
+    plain: PlainDeltas
 
 
 class WorkerSession:
@@ -55,7 +62,7 @@ class WorkerSession:
         self._engine_ids: dict[tuple[str, int], str] = {}  # by the caller's id and attempt
         self._n_submitted = 0
         self._acknowledged = 0
-        self._outbox: deque[pb.StepOutput] = deque()
+        self._outbox: deque[bytes] = deque()  # each a `StepOutput`
         self._arrived = asyncio.Event()
         self._is_closed = False
         # Told whenever there is output or the end; instead of whoever waits in `next_output`.
@@ -104,7 +111,8 @@ class WorkerSession:
         self._sessions.engine.submit(request)
         self._engine_ids[caller_key] = request.request_id
         key = (request.request_id, submission.attempt)
-        self._answers[key] = _Answer(submission.request_id, stream)
+        plain = PlainDeltas(*caller_key)
+        self._answers[key] = _Answer(submission.request_id, stream, plain)
 
     def refuse(self, request_id: str, attempt: int, finish: FinishReason, reason: str) -> None:
         """A request that never reaches the engine ends at once."""
@@ -114,7 +122,7 @@ class WorkerSession:
             finish_reason=finish_to_proto(finish),
             error=reason,
         )
-        self._put(pb.StepOutput(deltas=[error], acknowledged_dispatch=self._acknowledged))
+        self._put_alone(deltas=[error])
 
     def abort(self, request_id: str, attempt: int) -> None:
         """The engine confirms with an ABORT; an unknown request has crossed its own end."""
@@ -157,10 +165,10 @@ class WorkerSession:
                 return None
             self._arrived.clear()
             await self._arrived.wait()
-        return self._outbox.popleft()
+        return pb.StepOutput.FromString(self._outbox.popleft())
 
-    def take_outputs(self) -> list[pb.StepOutput]:
-        """All that waits to be sent."""
+    def take_outputs(self) -> list[bytes]:
+        """All that waits to be sent, each a `StepOutput`."""
         waiting = list(self._outbox)
         self._outbox.clear()
         return waiting
@@ -182,33 +190,36 @@ class WorkerSession:
         if not deltas and acknowledged == self._acknowledged:
             return
         self._acknowledged = acknowledged
-        self._put(
-            pb.StepOutput(
-                step=step.step,
-                deltas=deltas,
-                step_ms=step.step_ms,
-                prefill_tokens=step.prefill_tokens,
-                decode_tokens=step.decode_tokens,
-                acknowledged_dispatch=acknowledged,
-            )
+        rest = pb.StepOutput(
+            step=step.step,
+            step_ms=step.step_ms,
+            prefill_tokens=step.prefill_tokens,
+            decode_tokens=step.decode_tokens,
+            acknowledged_dispatch=acknowledged,
         )
+        self._put(step_output(deltas, rest))
 
     def deliver_rendered(self, request_id: str, tokens: Tokens | None) -> None:
         packed = b"" if tokens is None else pack_tokens(tokens)
         rendered = pb.Rendered(request_id=request_id, token_ids=packed)
-        self._put(pb.StepOutput(rendered=[rendered], acknowledged_dispatch=self._acknowledged))
+        self._put_alone(rendered=[rendered])
 
     def deliver_refusal(self, output: TokenOutput) -> None:
         """The engine would not take a request."""
         delta = self._delta(output)
         if delta is not None:
-            self._put(pb.StepOutput(deltas=[delta], acknowledged_dispatch=self._acknowledged))
+            rest = pb.StepOutput(acknowledged_dispatch=self._acknowledged)
+            self._put(step_output([delta], rest))
 
-    def _delta(self, output: TokenOutput) -> pb.TokenDelta | None:
+    def _delta(self, output: TokenOutput) -> bytes | None:
         key = (output.request_id, output.attempt)
         answer = self._answers.get(key)
         if answer is None:
             return None  # cut at a stop string before: this is the engine's word on the abort
+        if answer.stream is not None and answer.stream.is_plain and output.is_plain:
+            fields = self._sessions.plain_fields.of(output.token_ids)
+            if fields:
+                return answer.plain.delta(output.position, fields)
         if answer.stream is None:
             piece = Piece((), "", output.finish, False)
         else:
@@ -219,9 +230,18 @@ class WorkerSession:
             self._sessions.fences.end(answer.request_id, output.attempt, self)
         if piece.cut and output.finish is None:
             self._sessions.engine.abort(*key)
-        return token_delta(answer.request_id, output, piece)
+        return delta_field(token_delta(answer.request_id, output, piece))
 
-    def _put(self, message: pb.StepOutput) -> None:
+    def _put_alone(
+        self, *, deltas: Iterable[pb.TokenDelta] = (), rendered: Iterable[pb.Rendered] = ()
+    ) -> None:
+        """Of no step."""
+        message = pb.StepOutput(
+            deltas=deltas, rendered=rendered, acknowledged_dispatch=self._acknowledged
+        )
+        self._put(message.SerializeToString())
+
+    def _put(self, message: bytes) -> None:
         if not self._is_closed:
             self._outbox.append(message)
             self._tell()
@@ -237,6 +257,7 @@ class WorkerSessions:
 
     def __init__(self, tokenizer: Tokenizer, engine: EngineCommands) -> None:
         self.tokenizer = tokenizer
+        self.plain_fields = PlainFields(tokenizer)
         self.engine = engine
         self.fences = Fences[WorkerSession]()
         self._sessions: dict[str, WorkerSession] = {}
@@ -307,9 +328,9 @@ class WorkerSessions:
 
     def deliver(self, step: EngineStep) -> None:
         """Share a step's outputs out; those of closed sessions have nobody to go to."""
-        outputs: dict[str, list[TokenOutput]] = {}
+        outputs: defaultdict[str, list[TokenOutput]] = defaultdict(list)
         for output in step.outputs:
-            outputs.setdefault(output.session_id, []).append(output)
+            outputs[output.session_id].append(output)
         for progress in step.sessions:
             session = self._sessions.get(progress.session_id)
             if session is not None:

@@ -23,6 +23,11 @@ class IncrementalDetokenizer:
         self._at_start = self._bytes.strips_first_space
         self.push(prompt_tail)
 
+    @property
+    def is_between_characters(self) -> bool:
+        """Whole characters that come next are text as they are."""
+        return not self._at_start and not self._decoder.getstate()[0]
+
     def push(self, token_ids: Iterable[int]) -> str:
         """The text these ids complete; a character still missing bytes waits for them."""
         data = b"".join([self._bytes[int(token_id)] for token_id in token_ids])

@@ -25,6 +25,10 @@ class StopStrings:
         self._ended = False
 
     @property
+    def looks_for_any(self) -> bool:
+        return bool(self._stop)
+
+    @property
     def held_len(self) -> int:
         """Characters that wait for what follows."""
         return len(self._held)

@@ -323,14 +323,13 @@ class WorkerService:
     def _report_load(self, progress: tuple[WorkerSessionProgress, ...]) -> None:
         if self._publisher is None or self._info is None:
             return
-        report = LoadReport(0.0, self._info.kv_blocks_total, self._n_blocks_used)
-        if self._sessions is not None:
-            report = replace(
-                report,
-                sessions=self._sessions.load(progress),
-                direct=self._sessions.direct,
-                direct_ended=self._sessions.direct_ended,
-            )
+        total, used = self._info.kv_blocks_total, self._n_blocks_used
+        sessions = self._sessions
+        if sessions is None:
+            report = LoadReport(0.0, total, used)
+        else:
+            load = sessions.load(progress)
+            report = LoadReport(0.0, total, used, load, sessions.direct, sessions.direct_ended)
         self._publisher.report_load(report)
 
 

@@ -123,7 +123,7 @@ def test_a_connection_that_ends_too_soon_gave_its_request_up():
     end = data.index(b'"finish_reason":"length"')
     for cut in rng.sample(range(end), 40):
         reader = VllmDialect().reader()
-        found = reader.feed(data[:cut]) + reader.end()
+        found = [*reader.feed(data[:cut]), *reader.end()]
         assert found[-1].finish is FinishReason.ABORT
         assert found[-1].is_engine_fault
 

@@ -16,6 +16,7 @@ what a direct client calls.
     commands.py          what worker sessions ask of the engine
     fences.py            of two attempts at one request, the higher alone goes on
     wire.py              what the engine put out, as messages
+    plain_texts.py       what tokens say wherever they stand: such answers go past their stream
     streams.py           one answer as text: detokenised, cut at stop strings, resumed
     meter.py             sums over the engine's steps
     page.py              the port of GET /metrics, and what only this process measures

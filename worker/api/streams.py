@@ -42,9 +42,24 @@ class AnswerStream:
         self._unsent = ""
         for token_id in request.emitted.tolist():
             self._unsent += self._read(token_id)
+        self.is_plain = self._find_plain()
 
     def take(self, output: TokenOutput) -> Piece:
-        """The next output of the engine, in order. After a cut nothing more may come."""
+        """The next output of the engine, in order. After a cut nothing more may come.
+
+        While the answer `is_plain`, outputs of whole characters and nothing else need not come
+        here: they are their own text, and leave it as it is.
+        """
+        piece = self._take(output)
+        self.is_plain = self._find_plain()
+        return piece
+
+    def _find_plain(self) -> bool:
+        """Nothing waits, is to be skipped or looked for."""
+        is_open = not (self._unsent or self._to_skip or self._stops.looks_for_any)
+        return is_open and self._detokenizer.is_between_characters
+
+    def _take(self, output: TokenOutput) -> Piece:
         n_read = 0
         text, self._unsent = self._unsent, ""
         for token_id in output.token_ids:

@@ -1,5 +1,7 @@
 """Wire: what the engine put out, as the messages that a caller gets."""
 
+from collections.abc import Sequence
+
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.wire import (
     finish_to_proto,
@@ -28,13 +30,7 @@ def token_delta(request_id: str, output: TokenOutput, piece: Piece) -> pb.TokenD
 
 def is_row(output: TokenOutput, piece: Piece) -> bool:
     """Whether there is nothing to say but tokens."""
-    return (
-        bool(piece.token_ids)
-        and piece.finish is None
-        and piece.logprobs is None
-        and output.prompt is None
-        and output.passage is None
-    )
+    return bool(piece.token_ids) and piece.finish is None and output.is_plain
 
 
 class Columns:
@@ -47,12 +43,12 @@ class Columns:
         self._token_ids: list[int] = []
         self._texts: list[str] = []
 
-    def add(self, dispatch_seq: int, position: int, piece: Piece) -> None:
+    def add(self, dispatch_seq: int, position: int, token_ids: Sequence[int], text: str) -> None:
         self._numbers.append(dispatch_seq)
         self._positions.append(position)
-        self._counts.append(len(piece.token_ids))
-        self._token_ids += piece.token_ids
-        self._texts.append(piece.text)
+        self._counts.append(len(token_ids))
+        self._token_ids += token_ids
+        self._texts.append(text)
 
     def message(self) -> pb.TokenColumns | None:
         """None: there are none."""

@@ -8,7 +8,7 @@ server and by the engine's listener, on one event loop.
 """
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ from radixroute.request.wire import finish_to_proto, pack_tokens
 from radixroute.worker.api.commands import EngineCommands
 from radixroute.worker.api.fences import Fences
 from radixroute.worker.api.intake import Submission
+from radixroute.worker.api.plain_texts import PlainTexts
 from radixroute.worker.api.streams import AnswerStream, Piece
 from radixroute.worker.api.wire import Columns, is_row, token_delta
 from radixroute.worker.engine.engine import (
@@ -185,13 +186,17 @@ class WorkerSession:
         columns, deltas = Columns(), list[pb.TokenDelta]()
         apart: set[tuple[str, int]] = set()  # who has a delta in this message
         for output in outputs:
+            key = (output.request_id, output.attempt)
+            may_be_row = self._takes_columns and key not in apart
+            if may_be_row and self._add_plain(columns, key, output):
+                apart.add(key)
+                continue
             taken = self._take(output)
             if taken is None:
                 continue
             answer, piece = taken
-            key = (output.request_id, output.attempt)
-            if self._takes_columns and key not in apart and is_row(output, piece):
-                columns.add(answer.dispatch_seq, output.position, piece)
+            if may_be_row and is_row(output, piece):
+                columns.add(answer.dispatch_seq, output.position, piece.token_ids, piece.text)
             else:
                 deltas.append(token_delta(answer.request_id, output, piece))
             apart.add(key)
@@ -223,6 +228,19 @@ class WorkerSession:
             answer, piece = taken
             delta = token_delta(answer.request_id, output, piece)
             self._put(pb.StepOutput(deltas=[delta], acknowledged_dispatch=self._acknowledged))
+
+    def _add_plain(self, columns: Columns, key: tuple[str, int], output: TokenOutput) -> bool:
+        """As a row, if its text is that of its tokens and the stream need not see it."""
+        answer = self._answers.get(key)
+        if answer is None or answer.stream is None or not answer.stream.is_plain:
+            return False
+        if not output.token_ids or not output.is_plain:
+            return False
+        text = self._sessions.plain_texts.of(output.token_ids)
+        if text is None:
+            return False
+        columns.add(answer.dispatch_seq, output.position, output.token_ids, text)
+        return True
 
     def _take(self, output: TokenOutput) -> tuple[_Answer, Piece] | None:
         """Whose it is, and what it adds."""
@@ -258,6 +276,7 @@ class WorkerSessions:
 
     def __init__(self, tokenizer: Tokenizer, engine: EngineCommands) -> None:
         self.tokenizer = tokenizer
+        self.plain_texts = PlainTexts(tokenizer)
         self.engine = engine
         self.fences = Fences[WorkerSession]()
         self._sessions: dict[str, WorkerSession] = {}
@@ -331,9 +350,9 @@ class WorkerSessions:
 
     def deliver(self, step: EngineStep) -> None:
         """Share a step's outputs out; those of closed sessions have nobody to go to."""
-        outputs: dict[str, list[TokenOutput]] = {}
+        outputs: defaultdict[str, list[TokenOutput]] = defaultdict(list)
         for output in step.outputs:
-            outputs.setdefault(output.session_id, []).append(output)
+            outputs[output.session_id].append(output)
         for progress in step.sessions:
             session = self._sessions.get(progress.session_id)
             if session is not None:

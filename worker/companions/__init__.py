@@ -25,5 +25,6 @@ The way in: `companion` (`companion.py`), which makes the `host` of a `WorkerSer
     health.py       whether it lives and moves, by what was seen
     http_client.py  `EngineHttp`: connections to one engine, kept
     http_connection.py  one of them, and the exchange it carries
+    chunks.py       whole chunks of a body, of one read of it
     settings.py     settings of companions, with their defaults and units
 """

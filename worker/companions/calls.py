@@ -6,7 +6,7 @@ Sends nothing itself; no clock: times come in. Called by `Companion`, on one eve
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from radixroute.radix.errors import BrokenInvariant
@@ -37,6 +37,14 @@ class Relayed(Protocol):
     def allow(self, n_bytes: int) -> None: ...
 
 
+@dataclass(slots=True)
+class _Load:
+    acknowledged: int = 0
+    in_flight: int = 0
+    queued_tokens: int = 0
+    active_blocks: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """One request under way. Times are of the caller's clock, in ns."""
@@ -47,6 +55,9 @@ class Call:
     rank: int = 0  # that runs it
     n_blocks: int = 0  # that it pins, as far as known
     n_output: int = 0  # output tokens so far, resumed ones included
+    n_room: int = 0  # output tokens that those blocks have room for
+    is_over: bool = False  # nobody waits for it any more
+    load: _Load = field(default_factory=_Load)  # of its session
     first_ns: int | None = None  # its first token
     exchange: Cancellable | None = None
     relaying: Relayed | None = None  # of a verbatim one
@@ -55,14 +66,6 @@ class Call:
     @property
     def key(self) -> tuple[str, int]:
         return self.request.request_id, self.request.attempt
-
-
-@dataclass(slots=True)
-class _Load:
-    acknowledged: int = 0
-    in_flight: int = 0
-    queued_tokens: int = 0
-    active_blocks: int = 0
 
 
 class Calls:
@@ -101,11 +104,12 @@ class Calls:
         """From here on it counts as load."""
         n_emitted = len(request.emitted)
         n_blocks = self._blocks_of(request.n_tokens)
-        call = Call(request, now_ns, uncached_tokens, rank, n_blocks, n_emitted)
+        load = self._loads.setdefault(request.session_id, _Load())
+        call = Call(request, now_ns, uncached_tokens, rank, n_blocks, n_emitted, load=load)
+        call.n_room = n_blocks * self._block_size - request.n_tokens + n_emitted
         if call.key in self._calls:
             raise BrokenInvariant("a call begins twice")
         self._calls[call.key] = call
-        load = self._loads.setdefault(request.session_id, _Load())
         load.in_flight += 1
         load.queued_tokens += call.uncached_tokens
         load.active_blocks += call.n_blocks
@@ -113,26 +117,27 @@ class Calls:
 
     def hear(self, call: Call, heard: Heard, now_ns: int) -> TokenOutput | None:
         """What the engine said as an output; None: nobody waits for it any more."""
-        if self._calls.get(call.key) is not call:
+        if call.is_over:
             return None
-        passage = heard.passage
+        request, passage = call.request, heard.passage
         position = 0 if passage is not None else call.n_output
         n_tokens = len(heard.token_ids) if passage is None else passage.n_tokens
         if n_tokens or passage is not None:
             self._grow(call, n_tokens, now_ns)
         if heard.finish is not None:
             self._drop(call)
+        # By position: there is one a token.
         return TokenOutput(
-            request_id=call.request.request_id,
-            attempt=call.request.attempt,
-            session_id=call.request.session_id,
-            position=position,
-            token_ids=heard.token_ids,
-            finish=heard.finish,
-            error=heard.error,
-            prompt=_report(call, heard),
-            logprobs=heard.logprobs,
-            passage=passage,
+            request.request_id,
+            request.attempt,
+            request.session_id,
+            position,
+            heard.token_ids,
+            heard.finish,
+            heard.error,
+            None if heard.cached_tokens is None else _report(call, heard),
+            heard.logprobs,
+            passage,
         )
 
     def cancel(self, call: Call) -> TokenOutput:
@@ -175,19 +180,20 @@ class Calls:
                 raise BrokenInvariant("the load of a session is not that of its calls")
 
     def _grow(self, call: Call, n_tokens: int, now_ns: int) -> None:
-        load = self._loads[call.request.session_id]
         if call.first_ns is None:
             call.first_ns = now_ns
-            load.queued_tokens -= call.uncached_tokens
+            call.load.queued_tokens -= call.uncached_tokens
         call.n_output += n_tokens
-        n_prompt = call.request.n_tokens - len(call.request.emitted)
-        n_blocks = self._blocks_of(n_prompt + call.n_output)
-        load.active_blocks += n_blocks - call.n_blocks
-        call.n_blocks = n_blocks
+        if call.n_output > call.n_room:
+            n_more = self._blocks_of(call.n_output - call.n_room)
+            call.load.active_blocks += n_more
+            call.n_blocks += n_more
+            call.n_room += n_more * self._block_size
 
     def _drop(self, call: Call) -> None:
         del self._calls[call.key]
-        load = self._loads[call.request.session_id]
+        call.is_over = True
+        load = call.load
         load.in_flight -= 1
         load.active_blocks -= call.n_blocks
         if call.first_ns is None:

@@ -81,7 +81,7 @@ class Companion:
         self._salts = Salts()
         self._vitals = Vitals(int(settings.progress_timeout_s * 1e9))
         self._meter = StepMeter()
-        self._tick = Tick(self._flush)
+        self._tick = Tick(self._flush, lambda: len(self._calls))
         self._n_steps = 0
         self._watch: Watch | None = None
         self._is_dead = False
@@ -260,28 +260,41 @@ class Companion:
         call.exchange = sending.send(request, hear, tells_again=ranks.is_cut(at), rank=rank)
 
     def _hear(self, call: Call, heard: Heard) -> None:
+        """There is one a token: what is not of each is `_hear_more`'s."""
         now_ns = time.monotonic_ns()
         is_first = call.first_ns is None
+        output = self._calls.hear(call, heard, now_ns)
+        if output is not None:
+            self._counters.heard(heard)
+            if call.belief is not None:
+                self._believe(call, heard, now_ns)
+            if heard.token_ids:
+                self._vitals.moved_ns = now_ns
+                self._meter.output(call, len(heard.token_ids), now_ns, is_first=is_first)
+                if heard.finish is None:
+                    self._tick.output(output)
+                    return
+        self._hear_more(call, heard, output, is_first=is_first)
+
+    def _hear_more(
+        self, call: Call, heard: Heard, output: TokenOutput | None, *, is_first: bool
+    ) -> None:
+        """An end, or bytes of a verbatim answer; nobody may wait for it any more."""
         if heard.is_engine_fault:
             self._look_soon()
-        output = self._calls.hear(call, heard, now_ns)
         if output is None:
             return
-        self._counters.heard(heard)
         if heard.finish in (FinishReason.ABORT, FinishReason.ERROR) and call.exchange is not None:
             call.exchange.cancel()  # whatever it still has to say, nobody hears it
-        if call.belief is not None:
-            self._believe(call, heard, now_ns)
-        if heard.passage is not None:
+        passage = heard.passage
+        if passage is not None:
+            now_ns = time.monotonic_ns()
             self._vitals.moved(now_ns)
             if is_first:
                 self._meter.unread()
-            elif heard.passage.n_tokens:
-                self._meter.output(call, heard.passage.n_tokens, now_ns, is_first=False)
-        if heard.token_ids:
-            self._vitals.moved(now_ns)
-            self._meter.output(call, len(heard.token_ids), now_ns, is_first=is_first)
-        has_output = bool(heard.token_ids) or heard.passage is not None
+            elif passage.n_tokens:
+                self._meter.output(call, passage.n_tokens, now_ns, is_first=False)
+        has_output = bool(heard.token_ids) or passage is not None
         if is_first and not has_output and heard.finish is not FinishReason.ABORT:
             self._refused(output)
         else:
@@ -294,10 +307,11 @@ class Companion:
         if self._ranks is None or believed is None or call.belief is None:
             return
         if heard is None:
-            events = believed.ended(call.belief, now_ns)
+            events: Sequence[Event] = believed.ended(call.belief, now_ns)
         else:
             events = believed.took(call.belief, heard, now_ns)
-        self._ranks.changed(events, call.rank)
+        if events:
+            self._ranks.changed(events, call.rank)
 
     def _refused(self, output: TokenOutput) -> None:
         if output.finish in (FinishReason.STOP, FinishReason.LENGTH):

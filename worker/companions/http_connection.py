@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import httptools
 
+from radixroute.worker.companions.chunks import HEADS, whole_chunks
+
 
 class AnswerSink(Protocol):
     """Who hears one answer. Exactly one of `ended` and `failed` comes, and then nothing."""
@@ -70,6 +72,8 @@ class Connection(asyncio.Protocol):
         self._parser: Any = None
         self._content_type = ""
         self._is_whole = self._keeps = False
+        self._is_chunk_over = False
+        self._is_between = False  # two chunks: the parser has seen no byte of the next one
         self.idle_since_s = 0.0
 
     @property
@@ -81,7 +85,7 @@ class Connection(asyncio.Protocol):
         exchange.connection = self
         self._parser = httptools.HttpResponseParser(self)
         self._content_type = ""
-        self._is_whole = False
+        self._is_whole = self._is_between = False
         self._transport.write(exchange.data)
 
     def abort(self) -> None:
@@ -106,13 +110,28 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             self.abort()  # an answer to nothing
             return
+        if self._is_between:
+            head = HEADS.get(len(data))
+            if head is not None and data.startswith(head) and data.endswith(b"\r\n"):
+                if exchange.sink is not None:
+                    exchange.sink.body(data[len(head) : -2])
+                return
+            chunks, n_bytes = whole_chunks(data)
+            for chunk in chunks:
+                if exchange.sink is not None:
+                    exchange.sink.body(chunk)
+            if n_bytes == len(data):
+                return
+            data = data[n_bytes:]
         exchange.may_repeat, exchange.data = False, b""
+        self._is_chunk_over = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._fail()
             self.abort()
             return
+        self._is_between = self._is_chunk_over and data.endswith(b"\r\n")
         if self._is_whole:
             self._over(exchange)
 
@@ -138,6 +157,12 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if sink is not None and status >= 200:
             sink.head(status, self._content_type)
+
+    def on_chunk_header(self) -> None:
+        self._is_chunk_over = False
+
+    def on_chunk_complete(self) -> None:
+        self._is_chunk_over = True
 
     def on_body(self, data: bytes) -> None:
         sink = self._sink

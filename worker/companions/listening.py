@@ -3,7 +3,7 @@
 Whatever happens, exactly one thing with a finish is heard, and nothing after it. On the event loop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -49,7 +49,11 @@ class Listening:
 
     def body(self, data: bytes) -> None:
         if self._reader is not None:
-            self._tell(self._reader.feed(data))
+            for one in self._reader.feed(data):
+                if one.text or one.finish is not None or self._is_over:
+                    self._tell((one,))
+                else:
+                    self._hear(one)  # one a token: the short way
         elif len(self._refusal) < _MAX_REFUSAL_BYTES:
             self._refusal += data
 
@@ -70,7 +74,7 @@ class Listening:
         else:
             self._tell([Heard(finish=FinishReason.FULL, error=UNREACHED, is_engine_fault=True)])
 
-    def _tell(self, heard: list[Heard]) -> None:
+    def _tell(self, heard: Sequence[Heard]) -> None:
         for one in heard:
             if not self._is_over:
                 told = self._in_tokens(one) if one.text else one

@@ -20,20 +20,31 @@ from radixroute.worker.engine.engine import TokenOutput
 _OUTLIER: Final = 10.0
 _KEPT: Final = 33
 _MIN_KEPT: Final = 8
+# Turns of the loop that an output waits for those of the same step, at most.
+MOST_TURNS: Final = 32
 
 
 class Tick:
-    """Outputs and events until the loop's next turn; then `flush` takes them as one step."""
+    """Outputs and events that come together; then `flush` takes them as one step.
 
-    def __init__(self, flush: Callable[[], None]) -> None:
+    An engine answers all that run there in each step, one after another: while more of them come
+    with each turn of the loop and some are missing, they are waited for. What is alone waits for
+    one turn that brings nothing.
+    """
+
+    def __init__(self, flush: Callable[[], None], n_running: Callable[[], int]) -> None:
+        """`n_running`: how many may have an output in a step."""
         self._flush = flush
+        self._n_running = n_running
         self._is_due = False
+        self._n_seen = self._n_turns = 0  # outputs, by the last of so many turns
         self._outputs: list[TokenOutput] = []
         self._events: dict[int, list[Event]] = {}  # by rank
 
     def output(self, output: TokenOutput) -> None:
         self._outputs.append(output)
-        self.wake()
+        if not self._is_due:
+            self.wake()
 
     def events(self, events: Sequence[Event], rank: int = 0) -> None:
         self._events.setdefault(rank, []).extend(events)
@@ -43,6 +54,7 @@ class Tick:
         """A step is made in the loop's next turn, of nothing if nothing comes."""
         if not self._is_due:
             self._is_due = True
+            self._n_seen = self._n_turns = 0
             asyncio.get_running_loop().call_soon(self._run)
 
     def take(self) -> tuple[tuple[TokenOutput, ...], dict[int, tuple[Event, ...]]]:
@@ -53,6 +65,11 @@ class Tick:
         return taken
 
     def _run(self) -> None:
+        n_seen, self._n_seen = self._n_seen, len(self._outputs)
+        self._n_turns += 1
+        if n_seen < self._n_seen < self._n_running() and self._n_turns < MOST_TURNS:
+            asyncio.get_running_loop().call_soon(self._run)
+            return
         self._is_due = False
         self._flush()
 
@@ -61,7 +78,7 @@ class StepMeter:
     """The engine's steps, found among its outputs."""
 
     def __init__(self) -> None:
-        self._members: set[tuple[str, int]] = set()  # who has an output of the open step
+        self._members: set[Call] = set()  # who has an output of the open step
         self._started_ns = 0  # when the open step's first output came
         self._before_ns = 0  # when it began
         self._earlier_ns = 0  # and the one before it
@@ -69,6 +86,8 @@ class StepMeter:
         self._prefill = self._decode = 0
         self._closed: list[tuple[float, int, int]] = []
         self._usual: deque[float] = deque(maxlen=_KEPT)
+        self._usual_ms: float | None = None  # the median of these, now and then
+        self._n_closed = 0
         self.outliers = 0
 
     def busy(self, now_ns: int) -> None:
@@ -78,12 +97,12 @@ class StepMeter:
 
     def output(self, call: Call, n_tokens: int, now_ns: int, *, is_first: bool) -> None:
         """Tokens of one call arrived."""
-        if call.key in self._members:
+        if call in self._members:
             self._close()
         if not self._members:
             self._earlier_ns, self._before_ns = self._before_ns, self._started_ns
             self._started_ns = now_ns
-        self._members.add(call.key)
+        self._members.add(call)
         if is_first:
             self._prefill += call.uncached_tokens
             self._is_spread = self._is_spread or call.submitted_ns < self._earlier_ns
@@ -116,8 +135,11 @@ class StepMeter:
         if not members or is_spread:
             return
         took_ms = (self._started_ns - self._before_ns) / 1e6
-        usual = median(self._usual) if len(self._usual) >= _MIN_KEPT else None
+        usual = self._usual_ms
         self._usual.append(took_ms)
+        self._n_closed += 1
+        if self._n_closed % _MIN_KEPT == 0:
+            self._usual_ms = median(self._usual)
         if usual is not None and took_ms > _OUTLIER * usual and not prefill:
             self.outliers += 1
         elif prefill + decode:

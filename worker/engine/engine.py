@@ -77,9 +77,19 @@ class TokenOutput(msgspec.Struct, frozen=True):
     logprobs: Logprobs | None = None  # of `token_ids`; None: not asked for
     passage: Passage | None = None  # of a verbatim request, instead of ids
 
+    @property
+    def is_plain(self) -> bool:
+        """Tokens, and nothing else is told."""
+        return (
+            self.finish is None
+            and self.prompt is None
+            and self.logprobs is None
+            and self.passage is None
+            and not self.error
+        )
 
-@dataclass(frozen=True, slots=True)
-class WorkerSessionProgress:
+
+class WorkerSessionProgress(msgspec.Struct, frozen=True):
     """Load of one worker session as the scheduler sees it; see `SessionLoad` of `events`."""
 
     session_id: str
@@ -89,8 +99,7 @@ class WorkerSessionProgress:
     active_blocks: int
 
 
-@dataclass(frozen=True, slots=True)
-class EngineStep:
+class EngineStep(msgspec.Struct, frozen=True):
     """Everything one step did: outputs to deliver, cache events to publish, load to report."""
 
     step: int

@@ -11,8 +11,9 @@ Owns the order, the ages and what was learned. No clock: times come in. On the e
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from math import gcd
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -41,13 +42,9 @@ class Belief:
     is_held: bool = False  # its prompt is believed to be cached now
 
 
-@dataclass(slots=True)
-class _Held:
-    """One block. A block's parent is used whenever it is, and a little later."""
-
-    stamp: int
-    used_ns: int
-    parent: int | None = None
+# One block: stamp, time of its last use in ns, and parent, which is used whenever it is, and a
+# little later. A bare tuple: each request makes one of each of its blocks twice.
+_Held: TypeAlias = tuple[int, int, int | None]
 
 
 @dataclass(slots=True)
@@ -120,12 +117,15 @@ class BelievedCache:
             held = self._held.get(key)
             if held is None:
                 break
-            stamps.append(held.stamp)
+            stamps.append(held[0])
         tail = tokens[len(keys) * self._size :].tolist()
         return Belief(seed, keys, tail, len(tokens), stamps)
 
-    def took(self, belief: Belief, heard: Heard, now_ns: int) -> list[Event]:
+    def took(self, belief: Belief, heard: Heard, now_ns: int) -> Sequence[Event]:
         """With the first token its prompt is computed; with its end, output is cached as well."""
+        if belief.is_held and heard.finish is None and heard.cached_tokens is None:
+            belief.tail += heard.token_ids
+            return ()
         events: list[Event] = []
         if heard.token_ids:
             belief.tail.extend(heard.token_ids)
@@ -153,8 +153,8 @@ class BelievedCache:
     def expire(self, now_ns: int) -> list[Event]:
         """What was not used for long. O(blocks that go)."""
         gone = []
-        for key, held in self._held.items():
-            if now_ns - held.used_ns <= self._lifetime_ns:
+        for key, (_, used_ns, _) in self._held.items():
+            if now_ns - used_ns <= self._lifetime_ns:
                 break
             gone.append(key)
         return self._remove(gone)
@@ -164,12 +164,11 @@ class BelievedCache:
         if len(self._held) > self._room:
             raise BrokenInvariant("more blocks are believed than there is room for")
         before = 0
-        for held in self._held.values():
-            if held.stamp <= before:
+        for stamp, _, parent in self._held.values():
+            if stamp <= before:
                 raise BrokenInvariant("believed blocks are out of order")
-            before = held.stamp
-            parent = None if held.parent is None else self._held.get(held.parent)
-            if held.parent is not None and (parent is None or parent.stamp < held.stamp):
+            before = stamp
+            if parent is not None and self._held.get(parent, (0, 0, None))[0] < stamp:
                 raise BrokenInvariant("a block is believed and the one before it is not")
 
     # -- inside
@@ -201,12 +200,13 @@ class BelievedCache:
             n_known += 1
         new = keys[n_known : max(n_known, min(len(keys), self._room))]
         events: list[Event] = []
-        for at in reversed(range(n_known + len(new))):
-            key = keys[at]
-            held = self._held.pop(key, None) or _Held(0, 0, keys[at - 1] if at else None)
-            self._stamp += 1
-            held.stamp, held.used_ns = self._stamp, now_ns
-            self._held[key] = held
+        for key in keys[:n_known]:
+            del self._held[key]
+        used = keys[: n_known + len(new)]
+        stamps = range(self._stamp + 1, self._stamp + 1 + len(used))
+        facts = zip(stamps, repeat(now_ns), reversed([None, *used[:-1]]))
+        self._held.update(zip(reversed(used), facts, strict=True))
+        self._stamp += len(used)
         if new:
             parent = BlockKey(keys[n_known - 1]) if n_known else None
             events.append(BlocksStored(parent, _array(new)))
@@ -228,7 +228,7 @@ class BelievedCache:
         """All that was used last then, or before."""
         gone = []
         for key, held in self._held.items():
-            if held.stamp > stamp:
+            if held[0] > stamp:
                 break
             gone.append(key)
         return self._remove(gone)

@@ -24,14 +24,11 @@ class CacheMirror:
         self._scope = scope
         self._index = PrefixIndex(_BYTES)
         self._index.join(_SELF)
-
-    @property
-    def n_blocks(self) -> int:
-        """That it holds in any tier."""
-        return self._index.n_blocks(_SELF)
+        self.n_blocks = 0  # that it holds in any tier; each step asks
 
     def apply(self, events: Sequence[Event]) -> None:
         apply_events(self._index, _SELF, events)
+        self.n_blocks = self._index.n_blocks(_SELF)
 
     def cached_tokens(self, tokens: Tokens, scope: RequestScope) -> int:
         """Of this prompt, by now; the last token is computed in any case."""

@@ -3,7 +3,7 @@
 Bytes and values in and out, nothing else: what a dialect does can be shown with recorded exchanges.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -136,9 +136,9 @@ class EngineNumbers:
 class AnswerReader(Protocol):
     """Reads the stream of one answer. After an end nothing more is heard."""
 
-    def feed(self, data: bytes) -> list[Heard]: ...
+    def feed(self, data: bytes) -> Sequence[Heard]: ...
 
-    def end(self) -> list[Heard]:
+    def end(self) -> Sequence[Heard]:
         """The connection ended; an answer without an end was given up."""
 
 
@@ -159,7 +159,7 @@ class PassageReader(Protocol):
 
 
 class Dialect(Protocol):
-    """One kind of engine. Stateless: one serves any number of calls."""
+    """One kind of engine. One serves any number of calls and keeps nothing of any."""
 
     @property
     def kind(self) -> str: ...

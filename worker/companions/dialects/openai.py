@@ -21,6 +21,7 @@ from radixroute.worker.companions.dialects.common.completions import (
     of_status,
 )
 from radixroute.worker.companions.dialects.common.headers import headers_of
+from radixroute.worker.companions.dialects.common.known_events import KnownEvents
 from radixroute.worker.companions.dialects.common.models import MODELS, models_of, no_model
 from radixroute.worker.companions.dialects.common.passages import OpenAIPassages
 from radixroute.worker.companions.dialects.dialect import (
@@ -63,6 +64,9 @@ class OpenAiDialect:
     """Implements `radixroute.worker.companions.dialects.dialect.Dialect`."""
 
     kind = KIND
+
+    def __init__(self) -> None:
+        self._known = KnownEvents()
 
     def questions(self) -> tuple[Ask, ...]:
         return (Ask("GET", MODELS),)
@@ -147,7 +151,7 @@ class OpenAiDialect:
     def reader(
         self, n_logprobs: int | None = None, ends: Collection[int] = frozenset()
     ) -> CompletionReader:
-        return CompletionReader(takes_texts=True, ends=ends)
+        return CompletionReader(takes_texts=True, ends=ends, known=self._known)
 
     def refusal(self, status: int, body: bytes) -> Heard:
         return of_status(status)

@@ -22,6 +22,7 @@ from radixroute.worker.companions.dialects.common.completions import (
     of_status,
 )
 from radixroute.worker.companions.dialects.common.headers import headers_of
+from radixroute.worker.companions.dialects.common.known_events import KnownEvents
 from radixroute.worker.companions.dialects.common.models import MODELS
 from radixroute.worker.companions.dialects.common.passages import OpenAIPassages
 from radixroute.worker.companions.dialects.common.salting import digest_of
@@ -46,6 +47,7 @@ class VllmDialect:
 
     def __init__(self, secret: str = "") -> None:
         self._secret = secret.encode()
+        self._known = KnownEvents()
 
     def questions(self) -> tuple[Ask, ...]:
         paths = (MODELS, facts.METRICS, facts.SOURCES, facts.VERSION)
@@ -110,7 +112,7 @@ class VllmDialect:
         self, n_logprobs: int | None = None, ends: Collection[int] = frozenset()
     ) -> CompletionReader:
         """Whatever token it stopped at is told, and is no text."""
-        return CompletionReader(n_logprobs)
+        return CompletionReader(n_logprobs, known=self._known)
 
     def refusal(self, status: int, body: bytes) -> Heard:
         return of_status(status)

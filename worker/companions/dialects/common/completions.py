@@ -4,13 +4,14 @@ A chunk brings tokens by their ids where the server tells them, else as text; th
 what was cached. Pure.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from radixroute.request.logprobs import Logprobs, TokenLogprob, pack_logprobs
 from radixroute.request.sampling import FinishReason
+from radixroute.worker.companions.dialects.common.known_events import KnownEvents
 from radixroute.worker.companions.dialects.common.sse import SseLines
 from radixroute.worker.companions.dialects.dialect import Heard
 from radixroute.worker.errors import MalformedMessage
@@ -29,6 +30,8 @@ _FINISHES: Final = {
 _TOKEN_ID: Final = "token_id:"  # noqa: S105 - how it names an id
 NEVER: Final = -9999.0  # vLLM's own word for minus infinity, which JSON has not
 _DONE: Final = b"[DONE]"
+_DATA: Final = b"data:"
+_CHOICES: Final = b'"choices":['
 _WRONG: Final = "invalid_request_error"  # as OpenAI itself says it, whose codes are words
 
 
@@ -77,9 +80,10 @@ class CompletionReader:
         *,
         takes_texts: bool = False,
         ends: Collection[int] | None = None,
+        known: KnownEvents | None = None,
     ) -> None:
         """`takes_texts`: where no ids are told. `ends`: tokens that may end an answer; None: the
-        last one does wherever the server says that it stopped."""
+        last one does wherever the server says that it stopped. `known`: of answers before."""
         self._n_logprobs = n_logprobs
         self._takes_texts = takes_texts  # until ids were told
         self._takes_ids = True  # until a text had none
@@ -88,8 +92,21 @@ class CompletionReader:
         self._last: Heard | None = None  # has a finish
         self._cached: int | None = None
         self._is_over = False
+        self._known = KnownEvents() if known is None else known
+        # Of each event of this answer; empty: what comes next must be read.
+        self._head = b""
 
-    def feed(self, data: bytes) -> list[Heard]:
+    def feed(self, data: bytes) -> Sequence[Heard]:
+        head = self._head
+        if head and data.startswith(head):
+            known = self._known.find(data[len(head) :])
+            if known is not None:
+                return known
+        heard = self._read(data)
+        self._learn(data, heard)
+        return heard
+
+    def _read(self, data: bytes) -> list[Heard]:
         heard: list[Heard] = []
         try:
             for line in self._lines.feed(data):
@@ -159,6 +176,20 @@ class CompletionReader:
         ]
         return packed(tokens, n_top, len(choice.token_ids or ()))
 
+    def _learn(self, data: bytes, heard: list[Heard]) -> None:
+        """These bytes say the same behind any head, if they are tokens by their ids, no line goes
+        on, and there is nothing else to be told."""
+        is_plain = len(heard) == 1 and heard[0] == Heard(heard[0].token_ids)
+        is_plain = is_plain and data.endswith(b"\n")
+        has_more = (self._n_logprobs, self._cached, self._last) != (None, None, None)
+        if not is_plain or has_more or not heard[0].token_ids:
+            self._head = b""
+            return
+        if not (self._head and data.startswith(self._head)):
+            self._head = _head_of(data)
+        if self._head:
+            self._known.add(data[len(self._head) :], heard[0])
+
     def _finish(self, heard: list[Heard]) -> None:
         """The answer is whole, if the engine said how it ended."""
         last = self._last
@@ -170,6 +201,19 @@ class CompletionReader:
     def _over(self, heard: list[Heard], last: Heard) -> None:
         self._is_over = True
         heard.append(last)
+
+
+def _head_of(event: bytes) -> bytes:
+    """Up to its choices; empty unless what follows there are its choices, whatever they are."""
+    at = event.find(_CHOICES) + len(_CHOICES)
+    head = event[:at]
+    if at < len(_CHOICES) or not head.startswith(_DATA):
+        return b""
+    try:
+        alone = _decode_chunk(head[len(_DATA) :] + b"]}")
+    except msgspec.MsgspecError:
+        return b""  # it is somewhere deeper, or in a text
+    return head if alone == _Chunk() else b""
 
 
 def given_up() -> Heard:

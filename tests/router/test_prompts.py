@@ -170,9 +170,7 @@ async def test_small_and_middling_prompts_never_wait_for_giant_ones():
             for n_bytes in (100, prompt_threads.INLINE_BYTES + 1, GIANT_BYTES):
                 await asyncio.wait_for(reader._prompt(Asked(n_bytes), served, UNSCOPED, 0), 30)
             assert not any(giant.done() for giant in giants)
-            assert (
-                len(seen) == prompt_threads.THREADS + 3
-            )  # giants have their own
+            assert len(seen) == prompt_threads.THREADS + 3  # giants have their own
             assert seen[100] == threading.current_thread().name
             assert seen[prompt_threads.INLINE_BYTES + 1].startswith("prompt")
         finally:

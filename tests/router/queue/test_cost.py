@@ -83,6 +83,22 @@ def many() -> dict[str, int]:
     return costs(MANY)
 
 
+def test_while_nobody_is_free_no_prompt_is_looked_up_however_few_wait(monkeypatch):
+    world = World("a", seats=2, queue=1)
+    for k in range(5):
+        world.submit(request(f"r{k}", k, n=50, policy="radix"))
+    asked = list[int]()
+    overlaps = world.index.overlaps
+    monkeypatch.setattr(world.index, "overlaps", lambda keys: asked.append(1) or overlaps(keys))
+    core, now_ns = world.core, world.now_ns + MS
+    assert core.n_waiting == 4
+    core.step(WorkerId("a"), StepReport(5.0, 0, 1, ()), now_ns)
+    core.tick(now_ns)
+    assert not asked
+    assert core.abort(world.on("a")[0], now_ns + S)
+    assert asked
+
+
 INPUTS = ["submit", "step", "abort", "tick", "a worker falls free"]
 
 

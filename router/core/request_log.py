@@ -10,6 +10,7 @@ import hashlib
 from collections import deque
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from radixroute.radix.errors import BrokenInvariant
@@ -22,8 +23,7 @@ from radixroute.router.core.requests import Request
 ENTRY_BYTES = 540
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class EndedRequest:
+class EndedRequest(msgspec.Struct, frozen=True, eq=False):
     """One request. Times are nanoseconds on the router's clock; lengths are tokens."""
 
     number: int  # from 1, in order of ending

@@ -75,15 +75,17 @@ class Request:
     # Of a verbatim one: bytes of its answer have gone to its client, and tokens with them.
     has_passed: bool = False
     passed_tokens: int = 0
+    # Of its spec, at hand: they are asked for some twenty times a request.
+    request_id: str = field(init=False)
+    n_prompt: int = field(init=False)
 
-    @property
-    def request_id(self) -> str:
-        return self.spec.request_id
+    def __post_init__(self) -> None:
+        self.request_id, self.n_prompt = self.spec.request_id, self.spec.prompt_tokens
 
     @property
     def prompt_tokens(self) -> int:
         """To be known to a worker that takes it now: prompt and what was emitted."""
-        return self.spec.prompt_tokens + self.position
+        return self.n_prompt + len(self.emitted) // TOKEN_BYTES
 
     @property
     def is_resumed(self) -> bool:
@@ -119,7 +121,7 @@ class Request:
     @property
     def position(self) -> int:
         """Output tokens emitted."""
-        return packed_len(self.emitted)
+        return len(self.emitted) // TOKEN_BYTES
 
     def continues(self, delta: Delta) -> bool:
         """Whether it, from its worker, is nothing but the next tokens of an answer that has begun:

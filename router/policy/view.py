@@ -7,6 +7,7 @@ are in the order of `worker_ids` and read-only.
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,8 +36,7 @@ class Excluded:
     because: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class View:
+class View(msgspec.Struct, frozen=True, eq=False):
     """Everything one decision may depend on; equal views give equal decisions."""
 
     prompt_tokens: int

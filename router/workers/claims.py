@@ -17,8 +17,7 @@ class Mark(NamedTuple):
 NO_MARK: Final = Mark()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Claim:
+class Claim(NamedTuple):
     """What a worker tells of one prompt. Blocks unless named otherwise."""
 
     worker_id: WorkerId

@@ -1,8 +1,10 @@
 """A snapshot that always shows one view: what a policy makes of it, without a router around it."""
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from radixroute.router.core.requests import Request
 from radixroute.router.counters import Counters
@@ -34,7 +36,7 @@ class _Fixed:
     )
 
     def view(self, ask: Request, beliefs: Beliefs | None = None) -> View:
-        return replace(self.seen, prompt_tokens=self.seen.prompt_tokens, own=None)
+        return msgspec.structs.replace(self.seen, prompt_tokens=self.seen.prompt_tokens, own=None)
 
     def draw(self, ask: Request) -> int:
         return self.seen.draw

@@ -7,6 +7,7 @@ takes. `view` makes a `View` of rows that a test can read.
 import math
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 
 from radixroute.radix.ids import WorkerId
@@ -68,7 +69,7 @@ def view(*rows: Row, tokens: int = 1000, replica_ms: float = 0.0, **changes) -> 
         draw=0,
         own=terms(replica_ms=replica_ms),
     )
-    return replace(made, **changes)
+    return msgspec.structs.replace(made, **changes)
 
 
 def scalar_terms(what: View, row: Row, rows: list[Row]) -> dict[str, float]:

@@ -11,6 +11,7 @@ import pytest
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos.frames import HELLO, framed
+from radixroute.radix.ids import WorkerId
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import pack_tokens
 from radixroute.router.counters import Count
@@ -19,9 +20,11 @@ from radixroute.router.links.grpc_wire import GrpcWire
 from radixroute.router.links.session_place import SessionPlace
 from radixroute.router.links.wire import DELTAS_A_TURN, step_reports
 from radixroute.router.loop_lag import MAX_LAG_S, LagMeter
+from radixroute.router.messages.inputs import MemberSpec, StepReport
 from radixroute.router.runtime import RouterRuntime
 from tests.router.clusters import all_live, cluster, settings, until
 from tests.router.fakes import FakeWorker
+from tests.router.worlds import request
 
 
 def output(n: int) -> pb.StepOutput:
@@ -109,6 +112,46 @@ async def test_streams_that_are_busy_go_on_one_turn_at_a_time():
         turn[0] += 1
         await asyncio.sleep(0)
     assert len(seen) == len(set(seen)) == 10
+
+
+async def test_who_waits_is_scheduled_once_for_all_that_a_turn_brings():
+    spec = MemberSpec(WorkerId("w"), "w:1", 1)
+    seen = list[str]()
+
+    class Core:
+        wake_ns, n_waiting = None, 0
+
+        def submit(self, spec, now_ns, *, is_last):
+            seen.append("planned" if is_last else "waits")
+            self.n_waiting += 1
+            return []
+
+        def step(self, worker_id, report, now_ns, *, schedules):
+            seen.append("planned" if schedules else "step")
+            return []
+
+        def schedule_waiting(self, now_ns):
+            seen.append("scheduled")
+            return []
+
+    core: Any = Core()
+    nothing: Any = None
+    runtime = RouterRuntime(settings(), core, nothing, time.monotonic_ns)
+    link: Any = SimpleNamespace(spec=spec)
+    runtime._links[spec.worker_id] = link
+    runtime.received(spec, StepReport(1.0, 0, 0, ()))
+    await asyncio.sleep(0)
+    assert seen == ["step"]  # nobody waits
+    for name in ("first", "second", "third"):
+        runtime.submit(request(name), nothing)
+    runtime.received(spec, StepReport(1.0, 0, 0, ()))
+    assert seen[1:] == ["planned", "waits", "waits", "step"]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert seen[5:] == ["scheduled"]
+    runtime.received(spec, StepReport(1.0, 0, 0, ()))
+    await asyncio.sleep(0)
+    assert seen[6:] == ["step", "scheduled"]
 
 
 async def test_a_tokenizer_is_parsed_beside_the_loop(monkeypatch):

@@ -110,7 +110,7 @@ class RouteStream:
             task.cancel()
 
     def _begin(self, data: bytes) -> None:
-        request_id, number = self._reception.draw_id(""), 0
+        request_id, number = "", 0
         try:
             message, asked = ProtoRequest.of_stream(data)
             number = message.number
@@ -147,8 +147,9 @@ class RouteStream:
         self._bell.ring()
 
     def _fail(self, number: int, error: Exception, request_id: str) -> None:
+        """`request_id`: empty: it has none of its tenant's yet, so it gets one of nobody's."""
         self._reception.refused(error)
-        code, text = status_of(error, request_id)
+        code, text = status_of(error, request_id or self._reception.draw_id(""))
         after_ms = self._reception.retry_after_ms(error)
         failure = pb.RouteFailure(
             code=code.value[0],

@@ -6,7 +6,7 @@ requests. Pure; a door asks by `RouterCore.enter`.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from radixroute.radix.errors import BrokenInvariant
 
@@ -24,8 +24,7 @@ class House:
     tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Guest:
+class _Guest(NamedTuple):
     n_bytes: int
     tokens: int
 

@@ -262,7 +262,8 @@ class WaitingQueue:
 
     def _lane(self, line: Line, name: str, band: int) -> Lane:
         """Where one more waits."""
-        tenant = self.tenants.enter(name, self._least_served())
+        least = None if name in self.tenants.waiting else self._least_served()
+        tenant = self.tenants.enter(name, least)
         lanes = self._lanes.setdefault(name, {})
         lane = lanes.get((line.need, band))
         if lane is None:
@@ -294,10 +295,11 @@ class WaitingQueue:
         self._stale.clear()
 
     def _file(self, lane: Lane, now_ns: int) -> None:
-        lane.line.unfile(lane)
         arrival_ns = lane.head.arrival_ns
         aged = max(0, now_ns - arrival_ns) // self._age_ns
         level = max(0, lane.band - aged)
-        lane.line.file(lane, level)
+        if lane.filed != (level, lane.tenant.served):
+            lane.line.unfile(lane)
+            lane.line.file(lane, level)
         if level:
             heapq.heappush(self._due, (arrival_ns + (aged + 1) * self._age_ns, lane.order, lane))

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from radixroute.radix.ids import WorkerId
+from radixroute.radix.ids import Keys, WorkerId
+from radixroute.radix.index.contract import Overlaps
 from radixroute.router.messages.inputs import StepReport
 from tests.router.worlds import MS, S, World, request
 
@@ -81,6 +82,26 @@ def few() -> dict[str, int]:
 @pytest.fixture(scope="module")
 def many() -> dict[str, int]:
     return costs(MANY)
+
+
+def test_while_nobody_is_free_no_prompt_is_looked_up_however_few_wait(monkeypatch):
+    world = World("a", seats=2, queue=1)
+    for k in range(5):
+        world.submit(request(f"r{k}", k, n=50, policy="radix"))
+    asked, overlaps = list[Keys](), world.index.overlaps
+
+    def noted(keys: Keys) -> Overlaps:
+        asked.append(keys)
+        return overlaps(keys)
+
+    monkeypatch.setattr(world.index, "overlaps", noted)
+    core, now_ns = world.core, world.now_ns + MS
+    assert core.n_waiting == 4
+    core.step(WorkerId("a"), StepReport(5.0, 0, 1, ()), now_ns)
+    core.tick(now_ns)
+    assert not asked
+    assert core.abort(world.on("a")[0], now_ns + S)
+    assert asked
 
 
 INPUTS = ["submit", "step", "abort", "tick", "a worker falls free"]

@@ -85,6 +85,7 @@ def ours_beside(engines: Sequence[int], folder: Path, name: str = "ours.companio
     command += ["--port", str(grpc_port), "--http-port", str(http_port)]
     for setting in (
         "router.metrics_port=none",
+        "companion.dialect=vllm",  # the same engines look like SGLang to another router
         "companion.fingerprint=00",
         "companion.max_num_seqs=8192",
     ):

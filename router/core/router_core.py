@@ -174,6 +174,8 @@ class RouterCore:
         actions: list[Action] = []
         for delta in report.deltas:
             actions += self._delivery.deliver(member, delta, now_ns)
+        if report.more:
+            actions += self._delivery.pass_on(member, report.more)
         actions += self._membership.settle_drained(worker_id)
         return [*actions, *self.schedule_waiting(now_ns)] if schedules else actions
 

@@ -5,9 +5,11 @@ Pure. Token ids stay packed on the way through.
 
 from collections.abc import Iterator
 
+from google.protobuf.message import DecodeError
+
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.sampling import FinishReason
-from radixroute.request.verbatim.records import WINDOW_BYTES, Verbatim
+from radixroute.request.verbatim.records import WINDOW_BYTES, More, Verbatim
 from radixroute.request.wire import (
     finish_from_proto,
     logprobs_from_proto,
@@ -128,9 +130,10 @@ def _verbatim_messages(
 def step_reports(output: pb.StepOutput) -> Iterator[StepReport]:
     """One for each engine step, not for each token; the outputs of very many requests in parts.
 
-    What was measured of the step comes with the first part alone.
+    What was measured of the step comes with the first part alone. Raises `DecodeError`.
     """
-    deltas = output.deltas
+    deltas, more = output.deltas, _more(output.more) if output.HasField("more") else ()
+    n = len(deltas)
     yield StepReport(
         step_ms=_time_ms(output.step_ms),
         prefill_tokens=output.prefill_tokens,
@@ -139,10 +142,19 @@ def step_reports(output: pb.StepOutput) -> Iterator[StepReport]:
         rendered=tuple(
             Rendered(one.request_id, PackedTokens(one.token_ids)) for one in output.rendered
         ),
+        more=more[: max(0, DELTAS_A_TURN - n)],
     )
-    for start in range(DELTAS_A_TURN, len(deltas), DELTAS_A_TURN):
-        part = tuple(_delta(delta) for delta in deltas[start : start + DELTAS_A_TURN])
-        yield StepReport(step_ms=0.0, prefill_tokens=0, decode_tokens=0, deltas=part)
+    for start in range(DELTAS_A_TURN, n + len(more), DELTAS_A_TURN):
+        end = start + DELTAS_A_TURN
+        part = tuple(_delta(delta) for delta in deltas[start:end])
+        yield StepReport(0.0, 0, 0, part, more=more[max(0, start - n) : max(0, end - n)])
+
+
+def _more(told: pb.More) -> tuple[More, ...]:
+    n = len(told.data)
+    if not len(told.request_ids) == len(told.attempts) == len(told.n_tokens) == n:
+        raise DecodeError("lists of `more` have different lengths")
+    return tuple(map(More, told.request_ids, told.attempts, told.data, told.n_tokens))
 
 
 def _time_ms(told: float) -> float:

@@ -29,6 +29,7 @@ from radixroute.worker.engine.engine import (
     NOT_HERE,
     EngineRequest,
     EngineStep,
+    MoreOutput,
     TokenOutput,
     WorkerSessionProgress,
 )
@@ -176,10 +177,16 @@ class WorkerSession:
         self._sessions.forget(self)
         self._tell()
 
-    def deliver(self, step: EngineStep, outputs: Iterable[TokenOutput], acknowledged: int) -> None:
+    def deliver(
+        self,
+        step: EngineStep,
+        outputs: Iterable[TokenOutput],
+        acknowledged: int,
+        more: Iterable[MoreOutput] = (),
+    ) -> None:
         """Queue what a step did for this session; nothing if it did nothing."""
         deltas = [delta for output in outputs if (delta := self._delta(output)) is not None]
-        if not deltas and acknowledged == self._acknowledged:
+        if not deltas and not more and acknowledged == self._acknowledged:
             return
         self._acknowledged = acknowledged
         self._put(
@@ -190,6 +197,7 @@ class WorkerSession:
                 prefill_tokens=step.prefill_tokens,
                 decode_tokens=step.decode_tokens,
                 acknowledged_dispatch=acknowledged,
+                more=self._more(more) if more else None,
             )
         )
 
@@ -220,6 +228,21 @@ class WorkerSession:
         if piece.cut and output.finish is None:
             self._sessions.engine.abort(*key)
         return token_delta(answer.request_id, output, piece)
+
+    def _more(self, outputs: Iterable[MoreOutput]) -> pb.More:
+        """Under their callers' ids. What was given up meanwhile is nobody's."""
+        answers = self._answers
+        pairs = [
+            (answer.request_id, one)
+            for one in outputs
+            if (answer := answers.get((one.request_id, one.attempt))) is not None
+        ]
+        return pb.More(
+            request_ids=[request_id for request_id, _ in pairs],
+            attempts=[one.attempt for _, one in pairs],
+            data=[one.data for _, one in pairs],
+            n_tokens=[one.n_tokens for _, one in pairs],
+        )
 
     def _put(self, message: pb.StepOutput) -> None:
         if not self._is_closed:
@@ -310,11 +333,15 @@ class WorkerSessions:
         outputs: dict[str, list[TokenOutput]] = {}
         for output in step.outputs:
             outputs.setdefault(output.session_id, []).append(output)
+        more: dict[str, list[MoreOutput]] = {}
+        for one in step.more:
+            more.setdefault(one.session_id, []).append(one)
         for progress in step.sessions:
             session = self._sessions.get(progress.session_id)
             if session is not None:
-                session_outputs = outputs.get(progress.session_id, ())
-                session.deliver(step, session_outputs, progress.acknowledged_dispatch)
+                session_id, acknowledged = progress.session_id, progress.acknowledged_dispatch
+                own = outputs.get(session_id, ())
+                session.deliver(step, own, acknowledged, more.get(session_id, ()))
 
     def deliver_refusal(self, output: TokenOutput) -> None:
         session = self._sessions.get(output.session_id)

@@ -135,6 +135,13 @@ class Calls:
             passage=passage,
         )
 
+    def passed(self, call: Call, n_tokens: int) -> None:
+        """More of a verbatim answer that has begun went by."""
+        call.n_output += n_tokens
+        n_blocks = self._blocks_of(call.request.n_tokens + call.n_output)
+        self._loads[call.request.session_id].active_blocks += n_blocks - call.n_blocks
+        call.n_blocks = n_blocks
+
     def cancel(self, call: Call) -> TokenOutput:
         """It ends here; the engine learns it at once."""
         self._drop(call)

@@ -36,6 +36,7 @@ from radixroute.worker.companions.refusals import finish_already, refusal_of
 from radixroute.worker.companions.sending import Sending
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.companions.tick import StepMeter, Tick
+from radixroute.worker.companions.verbatim.lane import Lane
 from radixroute.worker.companions.verbatim.rendering import Rendering
 from radixroute.worker.companions.watching import Watch
 from radixroute.worker.engine.engine import (
@@ -43,6 +44,7 @@ from radixroute.worker.engine.engine import (
     EngineInfo,
     EngineRequest,
     EngineStep,
+    MoreOutput,
     TokenOutput,
 )
 from radixroute.worker.engine.host import EngineListener, HostFactory
@@ -82,6 +84,7 @@ class Companion:
         self._vitals = Vitals(int(settings.progress_timeout_s * 1e9))
         self._meter = StepMeter()
         self._tick = Tick(self._flush)
+        self._lane = Lane(self._tick.wake)
         self._n_steps = 0
         self._watch: Watch | None = None
         self._is_dead = False
@@ -249,7 +252,7 @@ class Companion:
         call = self._calls.begin(request, uncached_tokens=n_uncached, now_ns=now_ns, rank=at)
         hear, rank = partial(self._hear, call), joined.rank_of(at)
         if request.verbatim is not None:
-            call.exchange, call.relaying = sending.relay(request, hear, rank)
+            call.exchange, call.relaying = sending.relay(request, hear, self._lane, rank=rank)
             return
         believed = ranks.caches[at].believed
         if believed is not None:
@@ -313,12 +316,16 @@ class Companion:
         """What came since the loop's last turn, as one step."""
         if self._is_dead or self._watch is None:
             return  # until it has joined nobody knows its ranks
+        now_ns = time.monotonic_ns()
         outputs, events = self._tick.take()
+        more = self._lane.take(self._calls, self._meter, now_ns)
+        if more:
+            self._vitals.moved(now_ns)
         # Events first: whoever sees a first token should find its blocks soon after.
         *others, last = sorted(events) or (0,)
         for rank in others:
             self._say(events[rank], rank)
-        self._say(events.get(last, ()), last, outputs, self._meter.take())
+        self._say(events.get(last, ()), last, outputs, self._meter.take(), more)
 
     def _say(
         self,
@@ -326,6 +333,7 @@ class Companion:
         rank: int,
         outputs: tuple[TokenOutput, ...] = (),
         timed: tuple[float, int, int] = (0.0, 0, 0),
+        more: tuple[MoreOutput, ...] = (),
     ) -> None:
         step_ms, prefill_tokens, decode_tokens = timed
         self._n_steps += 1
@@ -340,6 +348,7 @@ class Companion:
                 kv_blocks_used=self._blocks_used(),
                 sessions=self._calls.progress(),
                 rank=rank,
+                more=more,
             )
         )
 

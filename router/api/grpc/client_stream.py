@@ -7,6 +7,7 @@ never a queue without bound (max_tokens bounds it). Producers and one consumer, 
 import asyncio
 
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.logprobs import Logprobs, join_logprobs
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.wire import finish_to_proto, logprobs_to_proto, sampling_to_proto
@@ -83,6 +84,9 @@ class ClientStream:
             pending.finish_reason = finish_to_proto(emit.finish)
             self._is_over = True
         self._bell.ring()
+
+    def more(self, data: bytes) -> None:
+        raise BrokenInvariant("no verbatim request comes by this door")
 
     def fail(self, failure: Failure, detail: str = "") -> None:
         self.end(failure_error(failure, detail))

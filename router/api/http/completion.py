@@ -78,6 +78,9 @@ class Choice:
     def put(self, emit: Emit) -> None:
         self._completion.put(self.index, emit)
 
+    def more(self, data: bytes) -> None:
+        self._completion.more(data)
+
     def fail(self, failure: Failure, detail: str = "") -> None:
         self._completion.failed(failure_error(failure, detail))
 
@@ -100,6 +103,7 @@ class Completion:
         self._request_id = desk.reception.draw_id(self._tenant)  # of its first answer
         self._choices: list[Choice] = []
         self._answers: Answers | None = None
+        self._passing: Passing | None = None  # the same, of one that goes by as it is
         self._head: StreamHead | None = None  # of a stream
         self._totals = Totals()
         self._n = self._n_open = 0
@@ -142,6 +146,11 @@ class Completion:
                 self._is_over = True
                 self._release_soon()
                 answers.finish(self._totals)
+
+    def more(self, data: bytes) -> None:
+        """Of an answer that goes by as it is."""
+        if self._passing is not None and not self._is_over:
+            self._passing.more(data)
 
     def failed(self, error: Exception) -> None:
         """None of its answers goes on."""
@@ -234,7 +243,8 @@ class Completion:
             refusal=refusal,
         )
         spec = await self._reception.admit_verbatim(asked, self._request_id)
-        self._answers = Passing(self._connection, partial(self._reception.allow, stream))
+        self._passing = Passing(self._connection, partial(self._reception.allow, stream))
+        self._answers = self._passing
         return [self._traced(spec)]
 
     def _asked(self, read: Read, form: Form, prompt: bytes) -> OpenAIRequest:

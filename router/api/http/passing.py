@@ -30,7 +30,6 @@ class Passing:
         self._headers: tuple[Header, ...] = ()
         self._is_stream = self._is_chunked = self._has_head = False
         self._held: list[bytes] = []  # that its client has no room for
-        self._n_held = 0
         self._n_taken = 0  # and not told of
         self._last: bytes | None = None  # what ends it, if that waits
 
@@ -43,13 +42,15 @@ class Passing:
             return
         if not self._has_head:
             self._head(passage, is_whole=emit.finish is not None)
-        if not passage.data:
-            return
+        if passage.data:
+            self.more(passage.data)
+
+    def more(self, data: bytes) -> None:
+        """As it comes, once the head is out."""
         if self._connection.is_paused:
-            self._held.append(passage.data)
-            self._n_held += len(passage.data)
+            self._held.append(data)
         else:
-            self._write(passage.data)
+            self._write(data)
 
     def finish(self, totals: Totals) -> None:
         self._end(b"")
@@ -64,7 +65,7 @@ class Passing:
             self._connection.abort()
 
     def resumed(self) -> None:
-        held, self._held, self._n_held = b"".join(self._held), [], 0
+        held, self._held = b"".join(self._held), []
         self._write(held)
         last, self._last = self._last, None
         if last is not None:

@@ -144,7 +144,9 @@ def test_more_of_what_is_not_its_or_has_not_begun_goes_nowhere(w, name, attempt)
     assert world.core._state.counters[Count.DELTAS_FENCED] == 1
 
 
-@pytest.mark.parametrize("how", ["death", FinishReason.ERROR, FinishReason.ABORT])
+@pytest.mark.parametrize(
+    "how", ["death", FinishReason.ERROR, FinishReason.ABORT, FinishReason.FULL]
+)
 def test_after_its_first_byte_it_is_not_tried_again(how):
     world = World("a", "b", verbatim="ab")
     client = world.submit(verbatim("v"))

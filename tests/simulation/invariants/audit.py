@@ -3,12 +3,13 @@
 A mangled batch that fooled a stream is as a lie: neither says who is to blame. Where a worker does
 not say when it looked into its cache, and batches of its events can be late, one report may differ
 without a fault: a batch was lost and found again later than reports wait for (docs/audit.md). That
-takes no credit.
+takes no credit. What nobody here has read is not audited at all.
 """
 
 from typing import TYPE_CHECKING
 
 from radixroute.radix.ids import WorkerId
+from radixroute.router.workers.audit import Claim
 from tests.simulation.deeds import BreakSession, CutEvents, Freeze, Weather
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Audits:
             for deed in self._world.plan.deeds
             if isinstance(deed, (CutEvents, Weather, BreakSession, Freeze))
         }
+        self._world.router.core.on_claim = self._claimed
 
     def after(self) -> None:
         if self._watchers.has_news:
@@ -32,6 +34,12 @@ class Audits:
 
     def end(self) -> None:
         self._look()
+
+    def _claimed(self, claim: Claim) -> None:
+        """Of a prompt that nobody here has read there is nothing to hold a report against."""
+        is_known = claim.told <= len(claim.keys)
+        text = f"{claim.worker_id} found {claim.told} blocks, and {len(claim.keys)} are known"
+        self._watchers.claim("unread", is_known, text)
 
     def _look(self) -> None:
         for seen in self._watchers.glance.workers:

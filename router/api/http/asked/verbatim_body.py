@@ -103,5 +103,5 @@ def _told(decoder: "msgspec.json.Decoder[_T]", fields: Mapping[str, bytes], name
     value = fields.get(name)
     try:
         return None if value is None else decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None

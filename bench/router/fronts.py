@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Final
 
 from bench.router.bodies import MODEL
-from bench.router.cpu import tree
+from bench.router.cpu import cpu_ns, tree
 
-ROUTERS: Final = Path(".cache/routers/bin")
 START_S: Final = 300.0  # kernels may have to be compiled
 STOP_S: Final = 10.0
+_COMPANION: Final = b"radixroute.worker.companion_process"
+_HERE: Final = Path(__file__).resolve().parents[2]
+ROUTERS: Final = _HERE / ".cache/routers/bin"
 _NGINX: Final = """daemon off; worker_processes 1; pid {folder}/nginx.pid;
 error_log {folder}/nginx.err error;
 events {{ worker_connections 16384; }}
@@ -51,17 +53,30 @@ class Front:
         """All between client and engine."""
         return tree(self.process.pid)
 
+    def parts_us(self) -> dict[str, float]:
+        """CPU time of each kind of process of it, in us; nothing where there is one kind."""
+        parts: dict[str, int] = {}
+        for pid in self.pids():
+            is_companion = _COMPANION in Path(f"/proc/{pid}/cmdline").read_bytes()
+            part = "companion" if is_companion else "router"
+            parts[part] = parts.get(part, 0) + cpu_ns((pid,))
+        return {} if len(parts) < 2 else {part: ns / 1e3 for part, ns in parts.items()}
+
     def stop(self) -> None:
         end(self.process)
 
 
-def started(module: str, *args: object) -> "tuple[subprocess.Popen[str], list[int]]":
+def started(
+    module: str, *args: object, checkout: Path = _HERE
+) -> "tuple[subprocess.Popen[str], list[int]]":
     """A process of ours and the ports that its first line says; it ends with its input."""
     process = subprocess.Popen(
         [sys.executable, "-m", f"bench.router.{module}", *map(str, args)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout)},
     )
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -70,22 +85,24 @@ def started(module: str, *args: object) -> "tuple[subprocess.Popen[str], list[in
     return process, [int(port) for port in line.split()]
 
 
-def ours(workers: Sequence[int]) -> Front:
+def ours(workers: Sequence[int], name: str = "ours", checkout: Path = _HERE) -> Front:
     """Over worker sessions of our own, in plain frames."""
-    process, (grpc_port, http_port) = started("our_router", *workers)
-    front = Front("ours", http_port, process, grpc_port)
+    process, (grpc_port, http_port) = started("our_router", *workers, checkout=checkout)
+    front = Front(name, http_port, process, grpc_port)
     _await(front)
     return front
 
 
-def ours_beside(engines: Sequence[int], folder: Path, name: str = "ours.companion") -> Front:
+def ours_beside(
+    engines: Sequence[int], folder: Path, name: str = "ours.companion", checkout: Path = _HERE
+) -> Front:
     """`radixroute serve`: the same router, and companions beside engines that are not ours."""
     grpc_port, http_port = free_port(), free_port()
     command = [sys.executable, "-m", "radixroute", "serve", "--allow-no-events"]
     command += ["--port", str(grpc_port), "--http-port", str(http_port)]
     for setting in (
         "router.metrics_port=none",
-        "companion.dialect=vllm",  # the same engines look like SGLang to another router
+        "companion.dialect=vllm",  # it answers what an SGLang is asked, too, for the peers
         "companion.fingerprint=00",
         "companion.max_num_seqs=8192",
     ):
@@ -93,7 +110,8 @@ def ours_beside(engines: Sequence[int], folder: Path, name: str = "ours.companio
     for port in engines:
         command += ["--engine", f"http://127.0.0.1:{port}"]
     runtime = tempfile.mkdtemp(prefix="rr-bench-")
-    process = _launch(name, command, folder, {"RADIXROUTE_CLUSTER_RUNTIME_DIR": runtime})
+    env = {"RADIXROUTE_CLUSTER_RUNTIME_DIR": runtime, "PYTHONPATH": str(checkout)}
+    process = _launch(name, command, folder, env, checkout)
     log = folder / f"{name}.log"
     _until(lambda: "serving with all" in log.read_text(), process, log)
     front = Front(name, http_port, process, grpc_port)
@@ -149,11 +167,11 @@ def end(process: "subprocess.Popen[str]") -> None:
 
 
 def _launch(
-    name: str, command: list[str], folder: Path, more: dict[str, str]
+    name: str, command: list[str], folder: Path, more: dict[str, str], cwd: Path = _HERE
 ) -> "subprocess.Popen[str]":
     with (folder / f"{name}.log").open("w") as log:
         return subprocess.Popen(
-            command, stdout=log, stderr=log, env={**os.environ, **more}, text=True
+            command, stdout=log, stderr=log, env={**os.environ, **more}, text=True, cwd=cwd
         )
 
 

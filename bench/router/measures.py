@@ -4,6 +4,7 @@
 """
 
 import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from bench.router.bodies import CHAT_BYTES, text
@@ -29,10 +30,15 @@ def kind_of(front: Front) -> str:
 
 
 def tokens(table: Table, clients: Clients, front: Front) -> None:
+    """Beside the whole: what each part of the front had of it."""
+    before_us = front.parts_us()
     cost = clients.cost(
         front, "http", kind=kind_of(front), clients=STREAMS, requests=STREAMS, max_tokens=TOKENS
     )
+    after_us = front.parts_us()
     table.add("http.token", front.name, cost.token_us)
+    for part, us in after_us.items():
+        table.add("http.token", f"{front.name}:{part}", (us - before_us[part]) / STREAMS / TOKENS)
 
 
 def requests(table: Table, clients: Clients, front: Front) -> None:
@@ -42,7 +48,11 @@ def requests(table: Table, clients: Clients, front: Front) -> None:
     table.add("http.request", front.name, cost.answer_us)
 
 
-def first_tokens(table: Table, clients: Clients, name: str, port: int, kind: str) -> None:
+def first_tokens(table: Table, clients: Clients, front: Front) -> None:
+    first_tokens_at(table, clients, front.name, front.http_port, kind_of(front))
+
+
+def first_tokens_at(table: Table, clients: Clients, name: str, port: int, kind: str) -> None:
     """Of one client after another: nobody waits for anything but what lies between."""
     outcome = clients.load("http", port, kind=kind, clients=1, requests=ALONE, max_tokens=1)
     first_ms = sorted(outcome.first_ms)
@@ -53,9 +63,10 @@ def first_tokens(table: Table, clients: Clients, name: str, port: int, kind: str
 def chats(table: Table, clients: Clients, front: Front) -> None:
     cost = clients.cost(front, "http", kind="chat", clients=CALLERS, requests=CHATS, max_tokens=1)
     table.add("chat.8k.whole", front.name, cost.answer_us)
+    _tokenising(table)
 
 
-def tokenising(table: Table) -> None:
+def _tokenising(table: Table) -> None:
     """What rendering and tokenising such chats costs by itself."""
     tokenizer = chat_tokenizer()
     said = [[ChatMessage("user", text(number, CHAT_BYTES))] for number in range(CHATS // 4)]
@@ -65,15 +76,24 @@ def tokenising(table: Table) -> None:
     table.add("chat.8k.tokenising", "ours", (time.process_time_ns() - before_ns) / 1e3 / len(said))
 
 
-def calls(table: Table, clients: Clients, front: Front) -> None:
-    """What only our own API has."""
+def generated(table: Table, clients: Clients, front: Front) -> None:
     many = {"clients": STREAMS, "requests": STREAMS, "max_tokens": TOKENS}
     table.add("grpc.token", front.name, clients.cost(front, "generate", **many).token_us)
+
+
+def generated_loaded(table: Table, clients: Clients, front: Front) -> None:
     many = {"clients": LOADED, "requests": LOADED, "max_tokens": TOKENS}
     table.add("grpc.token.loaded", front.name, clients.cost(front, "generate", **many).token_us)
-    for way in ("route", "route_stream"):
-        cost = clients.cost(front, way, clients=CALLERS, requests=CALLS, max_tokens=1)
-        table.add(way.replace("_", "."), front.name, cost.answer_us)
+
+
+def routes(table: Table, clients: Clients, front: Front) -> None:
+    cost = clients.cost(front, "route", clients=CALLERS, requests=CALLS, max_tokens=1)
+    table.add("route", front.name, cost.answer_us)
+
+
+def routes_on_stream(table: Table, clients: Clients, front: Front) -> None:
+    cost = clients.cost(front, "route_stream", clients=CALLERS, requests=CALLS, max_tokens=1)
+    table.add("route.stream", front.name, cost.answer_us)
 
 
 def pause(table: Table, clients: Clients, front: Front) -> None:
@@ -117,3 +137,19 @@ def memory(table: Table, clients: Clients, front: Front, prompts: int) -> None:
     filled = min(at_mb, key=lambda n: abs(n - FILLED))
     table.add("memory.filled", front.name, at_mb[filled])
     table.add("memory", front.name, at_mb[max(at_mb)])
+
+
+Measure = Callable[[Table, Clients, Front], None]
+# By the row that it fills. Of every front, then of ours alone.
+EACH_ROUND: Final[Mapping[str, Measure]] = {
+    "http.token": tokens,
+    "http.request": requests,
+    "ttft": first_tokens,
+}
+OURS_EACH_ROUND: Final[Mapping[str, Measure]] = {
+    "grpc.token": generated,
+    "grpc.token.loaded": generated_loaded,
+    "route": routes,
+    "route.stream": routes_on_stream,
+    "chat.8k": chats,
+}

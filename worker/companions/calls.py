@@ -135,6 +135,12 @@ class Calls:
             passage=passage,
         )
 
+    def computed(self, call: Call) -> None:
+        """Its prompt is thought to be computed, though nothing has come of it."""
+        if call.first_ns is None:
+            self._loads[call.request.session_id].queued_tokens -= call.uncached_tokens
+            call.uncached_tokens = 0
+
     def passed(self, call: Call, n_tokens: int) -> None:
         """More of a verbatim answer that has begun went by."""
         call.n_output += n_tokens

@@ -38,6 +38,7 @@ from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.companions.tick import StepMeter, Tick
 from radixroute.worker.companions.verbatim.lane import Lane
 from radixroute.worker.companions.verbatim.rendering import Rendering
+from radixroute.worker.companions.verbatim.seating import Seating
 from radixroute.worker.companions.watching import Watch
 from radixroute.worker.engine.engine import (
     NOT_HERE,
@@ -85,6 +86,7 @@ class Companion:
         self._meter = StepMeter()
         self._tick = Tick(self._flush)
         self._lane = Lane(self._tick.wake)
+        self._seating = Seating()
         self._n_steps = 0
         self._watch: Watch | None = None
         self._is_dead = False
@@ -371,9 +373,11 @@ class Companion:
 
     def on_well(self, *, has_moved: bool) -> None:
         """It was looked at and lives: routers hear how it does."""
+        now_ns = time.monotonic_ns()
         if self._ranks is not None:
-            self._ranks.expire(time.monotonic_ns())
-        if has_moved:
+            self._ranks.expire(now_ns)
+        has_computed = self._seating.looked(self._calls, self._vitals.latest, now_ns)
+        if has_moved or has_computed:
             self._tick.wake()
 
     def on_dead(self, reason: str) -> None:

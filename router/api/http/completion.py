@@ -125,7 +125,8 @@ class Completion:
             self._answers.resumed()
 
     def look(self, now_s: float) -> None:
-        if self._head is not None and not self._is_over and self._head.look(now_s):
+        looks = self._passing or self._head
+        if looks is not None and not self._is_over and looks.look(now_s):
             self._reception.runtime.core.count(Count.HTTP_HEADS_EARLY)
 
     # -- what its choices tell
@@ -194,12 +195,7 @@ class Completion:
         if not await self._is_spoken(read):
             return await self._ask_verbatim(data, _NOT_TEXT)
         if read.body.stream:
-            self._head = StreamHead(
-                self._connection,
-                self._id_headers(),
-                sign_s=self._desk.sign_s,
-                now_s=self._desk.now_s(),
-            )
+            self._head = self._stream_head()
         self._reception.runtime.core.count(Count.FIELDS_DROPPED, read.n_dropped)
         asked = [self._asked(read, form, prompt) for form, prompt in read.prompts]
         self._n, self._n_open = read.n, read.n_answers
@@ -209,6 +205,10 @@ class Completion:
             raise BrokenInvariant("a prompt was read without a tokenizer")
         self._answers = self._answers_to(read, served)
         return specs
+
+    def _stream_head(self) -> StreamHead:
+        sign_s, now_s = self._desk.sign_s, self._desk.now_s()
+        return StreamHead(self._connection, self._id_headers(), sign_s=sign_s, now_s=now_s)
 
     async def _is_spoken(self, read: Read) -> bool:
         """False: its chat has more in it than text, and somebody understands that. Who serves alone
@@ -225,6 +225,7 @@ class Completion:
     async def _ask_verbatim(self, data: bytes, refusal: InvalidRequest) -> list[RequestSpec]:
         """As it is, to an engine that understands it. Raises `refusal` where there is none."""
         body = read_verbatim(data, is_chat=self._is_chat, allowed=self._desk.client_fields)
+        self._head = self._stream_head() if body.is_stream else None
         self._reception.runtime.core.count(Count.FIELDS_DROPPED, body.n_dropped)
         sender = self._sender(body.model, body.prompt_cache_key, body.cache_salt, body.priority)
         readable = None
@@ -243,7 +244,8 @@ class Completion:
             refusal=refusal,
         )
         spec = await self._reception.admit_verbatim(asked, self._request_id)
-        self._passing = Passing(self._connection, partial(self._reception.allow, stream))
+        allow = partial(self._reception.allow, stream)
+        self._passing = Passing(self._connection, allow, self._head)
         self._answers = self._passing
         return [self._traced(spec)]
 

@@ -36,6 +36,8 @@ from radixroute.worker.engine.engine import (
 
 # Ended requests of direct clients that heartbeats still name: a short one may run between two.
 DIRECT_ENDED_KEPT = 256
+# Of verbatim answers in one message, and what one piece brings on top: routers read no giant one.
+MORE_BYTES = 1 << 20
 LATER_ATTEMPT = "request_id: a later attempt of this request runs here"
 
 
@@ -189,6 +191,7 @@ class WorkerSession:
         if not deltas and not more and acknowledged == self._acknowledged:
             return
         self._acknowledged = acknowledged
+        first, *rest = self._more(more) if more else (None,)
         self._put(
             pb.StepOutput(
                 step=step.step,
@@ -197,9 +200,11 @@ class WorkerSession:
                 prefill_tokens=step.prefill_tokens,
                 decode_tokens=step.decode_tokens,
                 acknowledged_dispatch=acknowledged,
-                more=self._more(more) if more else None,
+                more=first,
             )
         )
+        for part in rest:
+            self._put(pb.StepOutput(step=step.step, acknowledged_dispatch=acknowledged, more=part))
 
     def deliver_rendered(self, request_id: str, tokens: Tokens | None) -> None:
         packed = b"" if tokens is None else pack_tokens(tokens)
@@ -229,20 +234,23 @@ class WorkerSession:
             self._sessions.engine.abort(*key)
         return token_delta(answer.request_id, output, piece)
 
-    def _more(self, outputs: Iterable[MoreOutput]) -> pb.More:
-        """Under their callers' ids. What was given up meanwhile is nobody's."""
-        answers = self._answers
-        pairs = [
-            (answer.request_id, one)
-            for one in outputs
-            if (answer := answers.get((one.request_id, one.attempt))) is not None
-        ]
-        return pb.More(
-            request_ids=[request_id for request_id, _ in pairs],
-            attempts=[one.attempt for _, one in pairs],
-            data=[one.data for _, one in pairs],
-            n_tokens=[one.n_tokens for _, one in pairs],
-        )
+    def _more(self, outputs: Iterable[MoreOutput]) -> list[pb.More]:
+        """Under their callers' ids, in messages of a size; at least one. What was given up
+        meanwhile is nobody's."""
+        parts, n_bytes = list[pb.More](), 0
+        names: list[str] = []
+        taken: list[MoreOutput] = []
+        for one in outputs:
+            answer = self._answers.get((one.request_id, one.attempt))
+            if answer is None:
+                continue
+            if n_bytes > MORE_BYTES:
+                parts.append(_more(names, taken))
+                names, taken, n_bytes = [], [], 0
+            names.append(answer.request_id)
+            taken.append(one)
+            n_bytes += len(one.data)
+        return [*parts, _more(names, taken)]
 
     def _put(self, message: pb.StepOutput) -> None:
         if not self._is_closed:
@@ -253,6 +261,15 @@ class WorkerSession:
         if self.listener is not None:
             self.listener()
         self._arrived.set()
+
+
+def _more(names: list[str], outputs: list[MoreOutput]) -> pb.More:
+    return pb.More(
+        request_ids=names,
+        attempts=[one.attempt for one in outputs],
+        data=[one.data for one in outputs],
+        n_tokens=[one.n_tokens for one in outputs],
+    )
 
 
 class WorkerSessions:

@@ -39,7 +39,7 @@ class Audits:
         """Of a prompt that nobody here has read there is nothing to hold a report against."""
         is_known = claim.told <= len(claim.keys)
         text = f"{claim.worker_id} found {claim.told} blocks, and {len(claim.keys)} are known"
-        self._watchers.claim("unread", is_known, text)
+        self._watchers.claim("prompt", is_known, text)
 
     def _look(self) -> None:
         for seen in self._watchers.glance.workers:

@@ -1,6 +1,7 @@
 """One answer that goes by: what comes in one turn in one piece, its end behind all of it."""
 
 import random
+import time
 from dataclasses import replace
 
 from radixroute.request.sampling import FinishReason
@@ -15,6 +16,7 @@ from radixroute.worker.companions.verbatim.relaying import Relaying
 from radixroute.worker.engine.engine import MoreOutput
 from tests.engines.bodies import EVENT
 from tests.engines.test_calls import request
+from tests.router.clusters import until
 
 USAGE = (
     b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":7,'
@@ -57,8 +59,8 @@ class Relay:
         self.heard.append(heard)
         self.calls.hear(self.call, heard, 1)
 
-    def take(self) -> list[tuple[bytes, int]]:
-        more: tuple[MoreOutput, ...] = self.lane.take(self.calls, self.meter, 2)
+    def take(self, now_ns: int = 2) -> list[tuple[bytes, int]]:
+        more: tuple[MoreOutput, ...] = self.lane.take(self.calls, self.meter, now_ns)
         self.calls.check()
         return [(one.data, one.n_tokens) for one in more]
 
@@ -81,6 +83,23 @@ def test_what_comes_in_one_turn_goes_in_one_piece():
     assert relay.take() == [(EVENT[9:], 1)], "an event counts where it ends"
     assert relay.passages() == [EVENT]
     assert relay.call.n_output == 5
+
+
+async def test_what_comes_soon_after_waits_a_moment_and_goes_together(monkeypatch):
+    monkeypatch.setattr("radixroute.worker.companions.verbatim.lane.GAP_NS", 50_000_000)
+    relay = Relay()
+    relay.relaying.body(EVENT)
+    relay.relaying.body(EVENT)
+    assert relay.n_woken == 1, "whoever is alone waits for none"
+    assert relay.take(time.monotonic_ns()) == [(EVENT, 1)]
+    relay.relaying.body(EVENT)
+    relay.relaying.body(EVENT)
+    assert relay.n_woken == 1
+    await until(lambda: relay.n_woken == 2)
+    assert relay.take(time.monotonic_ns()) == [(EVENT * 2, 2)]
+    relay.relaying.body(EVENT)
+    relay.relaying.ended()
+    assert relay.passages()[-1] == EVENT, "its end does not wait"
 
 
 def test_its_end_takes_along_what_waited():

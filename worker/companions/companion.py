@@ -99,6 +99,7 @@ class Companion:
         self._sending: Sending | None = None
         self._rendering: Rendering | None = None
         self._ranks: Ranks | None = None
+        self._n_held: int | None = None  # blocks of their caches, counted when asked
 
     @property
     def pid(self) -> int | None:
@@ -229,6 +230,7 @@ class Companion:
     # -- RanksListener
 
     def on_cache(self, events: Sequence[Event], rank: int) -> None:
+        self._n_held = None
         self._counters.events += len(events)
         self._tick.events(events, rank)
 
@@ -358,7 +360,9 @@ class Companion:
         """Its own number counts pinned blocks alone."""
         total = 0 if self._joined is None else self._joined.info.kv_blocks_total
         pinned = round(self._vitals.latest.kv_usage * total)
-        held = 0 if self._ranks is None else self._ranks.n_blocks
+        if self._n_held is None:
+            self._n_held = 0 if self._ranks is None else self._ranks.n_blocks
+        held = self._n_held
         return max(pinned, min(held, total) if total else held)
 
     def _sight(self) -> CompanionSight:

@@ -1843,6 +1843,7 @@ class StepOutput(_message.Message):
     ACKNOWLEDGED_DISPATCH_FIELD_NUMBER: _builtins.int
     OPENED_FIELD_NUMBER: _builtins.int
     RENDERED_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     CLOSING_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     step: _builtins.int
@@ -1866,6 +1867,10 @@ class StepOutput(_message.Message):
         """answers to RenderRequest"""
 
     @_builtins.property
+    def more(self) -> Global___More:
+        """bytes of verbatim answers that have begun; they come behind `deltas`"""
+
+    @_builtins.property
     def columns(self) -> Global___TokenColumns:
         """goes before `deltas`; only to routers that take it"""
 
@@ -1880,12 +1885,13 @@ class StepOutput(_message.Message):
         acknowledged_dispatch: _builtins.int = ...,
         opened: _builtins.bool = ...,
         rendered: _abc.Iterable[Global___Rendered] | None = ...,
+        more: Global___More | None = ...,
         closing: _builtins.str = ...,
         columns: Global___TokenColumns | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "more", b"more"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_dispatch", b"acknowledged_dispatch", "closing", b"closing", "columns", b"columns", "decode_tokens", b"decode_tokens", "deltas", b"deltas", "opened", b"opened", "prefill_tokens", b"prefill_tokens", "rendered", b"rendered", "step", b"step", "step_ms", b"step_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_dispatch", b"acknowledged_dispatch", "closing", b"closing", "columns", b"columns", "decode_tokens", b"decode_tokens", "deltas", b"deltas", "more", b"more", "opened", b"opened", "prefill_tokens", b"prefill_tokens", "rendered", b"rendered", "step", b"step", "step_ms", b"step_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2022,8 +2028,46 @@ class TokenDelta(_message.Message):
 Global___TokenDelta: _TypeAlias = TokenDelta  # noqa: Y015
 
 @_typing.final
+class More(_message.Message):
+    """More bytes of engines' own answers, for their clients as they are: one entry of each list a piece, as there is one a token
+    and a message for each would cost more than all else. Lists of different lengths end the session.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_IDS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    N_TOKENS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def data(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    @_builtins.property
+    def n_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """output tokens in it, as far as they can be told"""
+
+    def __init__(
+        self,
+        *,
+        request_ids: _abc.Iterable[_builtins.str] | None = ...,
+        attempts: _abc.Iterable[_builtins.int] | None = ...,
+        data: _abc.Iterable[_builtins.bytes] | None = ...,
+        n_tokens: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "data", b"data", "n_tokens", b"n_tokens", "request_ids", b"request_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___More: _TypeAlias = More  # noqa: Y015
+
+@_typing.final
 class Passage(_message.Message):
-    """More bytes of an engine's own answer, for its client as they are."""
+    """The beginning of an engine's own answer, or what ends it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2035,7 +2079,7 @@ class Passage(_message.Message):
     n_tokens: _builtins.int
     """output tokens in it, as far as they can be told"""
     status: _builtins.int
-    """of HTTP, with the first; 0 = it goes on"""
+    """of HTTP, with the first; 0 = it had begun"""
     content_type: _builtins.str
     """with the first"""
     def __init__(

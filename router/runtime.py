@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from radixroute.events.wire.control import Delivery
 from radixroute.radix.ids import Holder, Tokens, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
-from radixroute.request.verbatim.records import Verbatim
+from radixroute.request.verbatim.records import More, Verbatim
 from radixroute.request.wire import unpack_tokens
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.counters import Count
@@ -246,6 +246,8 @@ class RouterRuntime:
             match action:
                 case Emit():
                     self._emit(action)
+                case More():
+                    self._pass_on(action)
                 case Dispatch() | Abort() | Inquire() | Allow():
                     self._send(action)
                 case Fail():
@@ -294,6 +296,11 @@ class RouterRuntime:
             sink.put(emit)
             if emit.finish is not None:
                 del self._sinks[emit.request_id]
+
+    def _pass_on(self, more: More) -> None:
+        sink = self._sinks.get(more.request_id)
+        if sink is not None:
+            sink.more(more.data)
 
     def _fail(self, fail: Fail) -> None:
         sink = self._sinks.pop(fail.request_id, None)

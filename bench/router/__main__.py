@@ -12,7 +12,7 @@ import argparse
 import os
 import resource
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,8 +32,12 @@ ENGINES: Final = 2
 ROUNDS: Final = 5
 OURS, BESIDE, DIRECT = "ours", "ours.companion", "direct"
 OURS_ALONE: Final = (OURS, f"{OURS}.before")  # over workers of ours
+OURS_BESIDE: Final = (BESIDE, f"{BESIDE}.before")  # and over companions
 NGINX, SGLANG, VLLM = "nginx", "sglang-router", "vllm-router"
-ROWS: Final = (*measures.EACH_ROUND, *measures.OURS_EACH_ROUND, "pause", "growth", "memory")
+ROWS: Final = (
+    *measures.EACH_ROUND, *measures.BESIDE_EACH_ROUND, *measures.OURS_EACH_ROUND,
+    "pause", "growth", "memory",
+)  # fmt: skip
 MOST_GROWN_MB: Final = 32.0  # over 80,000 prompts that nobody asked before: what is flat
 
 
@@ -121,7 +125,11 @@ def take(table: Table, clients: Clients, running: list[Front], engine: int, choi
 
 
 def take_round(table: Table, clients: Clients, front: Front, choice: Choice) -> None:
-    of_ours = measures.OURS_EACH_ROUND if front.name in OURS_ALONE else {}
+    of_ours: Mapping[str, measures.Measure] = {}
+    if front.name in OURS_ALONE:
+        of_ours = measures.OURS_EACH_ROUND
+    elif front.name in OURS_BESIDE:
+        of_ours = measures.BESIDE_EACH_ROUND
     for row, one in {**measures.EACH_ROUND, **of_ours}.items():
         if choice.has(row):
             one(table, clients, front)
@@ -135,9 +143,12 @@ def rows_of(table: Table) -> list[Row]:
     def own(row: str, limit: float) -> Row:
         return alone(row, table.of(row, OURS), "us", limit)
 
+    verbatim, read = table.of(measures.VERBATIM, BESIDE), table.of("http.token", BESIDE)
     rows = [
         beside("http.token", OURS, SGLANG, 30.0),
         replace(beside("http.token", BESIDE, VLLM, None), name="http.token.companion", bar=1.0),
+        # What nobody reads is to cost less than what is read.
+        Row(measures.VERBATIM, verbatim, read, read / verbatim, "us", bar=1.0),
         own("grpc.token", 75.0),
         own("grpc.token.loaded", 45.0),
         beside("http.request", OURS, VLLM, 300.0),

@@ -24,8 +24,15 @@ def text(number: int, n_bytes: int) -> str:
     return (f"{number:012d} " + _WORDS * (n_bytes // len(_WORDS) + 1))[:n_bytes]
 
 
+_TOOLS: Final = (
+    b',"tools":[{"type":"function","function":{"name":"weather","description":"of a town",'
+    b'"parameters":{"type":"object","properties":{"town":{"type":"string"}}}}}]'
+)
+
+
 class Bodies:
-    """JSON of one kind: ids, few (of them), long (text of the same size), text, chat or giant."""
+    """JSON of one kind: ids, few (of them), long (text of the same size), text, chat, tools (a chat
+    of the same size with one, which goes to an engine as it is) or giant."""
 
     def __init__(self, kind: str, max_tokens: int, number: int) -> None:
         self._kind = kind
@@ -40,15 +47,17 @@ class Bodies:
 
     @property
     def path(self) -> str:
-        return "/v1/chat/completions" if self._kind == "chat" else "/v1/completions"
+        is_chat = self._kind in ("chat", "tools")
+        return "/v1/chat/completions" if is_chat else "/v1/completions"
 
     def take(self) -> bytes:
         number, self._number = self._number, self._number + 1
         if self._kind in ("ids", "few"):
             head = b",".join(b"%d" % one for one in prompt_ids(number, 4))
             return b'{"prompt":[' + head + b"," + self._rest + b"]" + self._tail
-        if self._kind == "chat":
+        if self._kind in ("chat", "tools"):
             said = text(number, CHAT_BYTES).encode()
-            return b'{"messages":[{"role":"user","content":"' + said + b'"}]' + self._tail
+            tools = _TOOLS if self._kind == "tools" else b""
+            return b'{"messages":[{"role":"user","content":"' + said + b'"}]' + tools + self._tail
         size = _SIZES[self._kind]
         return b'{"prompt":"' + text(number, size).encode() + b'"' + self._tail

@@ -15,6 +15,7 @@ from radixroute.request.chat import ChatMessage
 from tests.router.fakes import chat_tokenizer
 
 STREAMS, TOKENS = 64, 128
+VERBATIM: Final = "http.token.verbatim"
 LOADED: Final = 256  # streams: more than one core can serve one message a token
 CALLERS, CALLS = 16, 800
 CHATS: Final = 160
@@ -30,15 +31,24 @@ def kind_of(front: Front) -> str:
 
 
 def tokens(table: Table, clients: Clients, front: Front) -> None:
+    _tokens(table, clients, front, "http.token", kind_of(front))
+
+
+def verbatim_tokens(table: Table, clients: Clients, front: Front) -> None:
+    """Of chats with a tool, whose answers go by as they are."""
+    _tokens(table, clients, front, VERBATIM, "tools")
+
+
+def _tokens(table: Table, clients: Clients, front: Front, row: str, kind: str) -> None:
     """Beside the whole: what each part of the front had of it."""
     before_us = front.parts_us()
     cost = clients.cost(
-        front, "http", kind=kind_of(front), clients=STREAMS, requests=STREAMS, max_tokens=TOKENS
+        front, "http", kind=kind, clients=STREAMS, requests=STREAMS, max_tokens=TOKENS
     )
     after_us = front.parts_us()
-    table.add("http.token", front.name, cost.token_us)
+    table.add(row, front.name, cost.token_us)
     for part, us in after_us.items():
-        table.add("http.token", f"{front.name}:{part}", (us - before_us[part]) / STREAMS / TOKENS)
+        table.add(row, f"{front.name}:{part}", (us - before_us[part]) / STREAMS / TOKENS)
 
 
 def requests(table: Table, clients: Clients, front: Front) -> None:
@@ -140,12 +150,13 @@ def memory(table: Table, clients: Clients, front: Front, prompts: int) -> None:
 
 
 Measure = Callable[[Table, Clients, Front], None]
-# By the row that it fills. Of every front, then of ours alone.
+# By the row that it fills. Of every front, of ours beside engines of others, of ours alone.
 EACH_ROUND: Final[Mapping[str, Measure]] = {
     "http.token": tokens,
     "http.request": requests,
     "ttft": first_tokens,
 }
+BESIDE_EACH_ROUND: Final[Mapping[str, Measure]] = {VERBATIM: verbatim_tokens}
 OURS_EACH_ROUND: Final[Mapping[str, Measure]] = {
     "grpc.token": generated,
     "grpc.token.loaded": generated_loaded,

@@ -6,6 +6,8 @@ Nobody between the two reads what they hold.
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 # Where an engine answers: the paths of the door that they came to.
 PATHS: Final = ("/v1/chat/completions", "/v1/completions")
 STREAM: Final = "text/event-stream"
@@ -24,7 +26,7 @@ class Verbatim:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """More of an answer."""
+    """The beginning of an answer, or what ends it; `More` is what comes between."""
 
     data: bytes = field(repr=False)
     n_tokens: int = 0  # output tokens in it, as far as they can be told
@@ -35,3 +37,12 @@ class Passage:
     def is_stream(self) -> bool:
         """Of the first."""
         return self.content_type.startswith(STREAM)
+
+
+class More(msgspec.Struct, frozen=True):
+    """More of an answer that has begun, and not its end. A struct: there is one a token."""
+
+    request_id: str
+    attempt: int
+    data: bytes
+    n_tokens: int  # output tokens in it, as far as they can be told

@@ -4,11 +4,11 @@ Owns no state: fences old attempts, drops what was emitted already, counts both,
 engine reports about the prompt. No clock, no I/O; `RouterCore` calls.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
-from radixroute.request.verbatim.records import Passage
+from radixroute.request.verbatim.records import More, Passage
 from radixroute.router.core.booking import Booker
 from radixroute.router.core.dispatcher import Dispatcher
 from radixroute.router.core.requests import GIVEN_UP, Placement, Request
@@ -77,6 +77,20 @@ class Delivery:
         if delta.finish is not None and delta.finish in GIVEN_UP:
             return self._given_up(request, member, delta, now_ns)
         return [self._emit(request, member, delta, now_ns)]
+
+    def pass_on(self, member: Member, pieces: Sequence[More]) -> list[More]:
+        """More bytes of verbatim answers: those that are still their clients'."""
+        requests, worker_id = self._state.requests, member.spec.worker_id
+        passed: list[More] = []
+        for piece in pieces:
+            request = requests.get(piece.request_id)
+            if request is None or request.worker_id != worker_id or not request.passes(piece):
+                self._state.counters.add(Count.DELTAS_FENCED)
+                continue
+            request.passed_tokens += piece.n_tokens
+            self._state.waiting.serve(request.spec.tenant, decode=piece.n_tokens)
+            passed.append(piece)
+        return passed
 
     def _given_up(
         self, request: Request, member: Member, delta: Delta, now_ns: int

@@ -138,6 +138,8 @@ class Dispatcher:
         self._state.members.fill(member, is_full=True)
         self._state.counters.add(Count.REQUESTS_SENT_BACK)
         request.worker_id = None
+        if request.has_passed:
+            return self.fail(request, Failure.NOT_RESUMABLE, now_ns)
         self._booker.wait(request, now_ns)
         return []
 

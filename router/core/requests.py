@@ -12,6 +12,7 @@ from typing import Final
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason, SamplingParams
+from radixroute.request.verbatim.records import More
 from radixroute.router.messages.actions import AttemptUsage, Usage
 from radixroute.router.messages.inputs import (
     TOKEN_BYTES,
@@ -149,6 +150,10 @@ class Request:
         if n and delta.finish is None and delta.position + n <= self.position:
             return Placement.DUPLICATE
         return Placement.MISPLACED
+
+    def passes(self, piece: More) -> bool:
+        """Whether it is more of an answer of which its client has the beginning. Pure."""
+        return piece.attempt == self.attempt and self.has_passed
 
     def emit(self, token_ids: PackedTokens, text: str) -> None:
         self.emitted += token_ids

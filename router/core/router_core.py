@@ -172,6 +172,8 @@ class RouterCore:
         member.step_age_ms = 0.0
         self._membership.heard(member, now_ns)
         actions = self._delivery.deliver(member, report.deltas, now_ns)
+        if report.more:
+            actions += self._delivery.pass_on(member, report.more)
         actions += self._membership.settle_drained(worker_id)
         return actions + self.schedule_waiting(now_ns) if schedules else actions
 

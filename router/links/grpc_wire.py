@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Callable
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.router.errors import JoinRefused
+from radixroute.router.links.session_wire import SessionEnded
 from radixroute.router.links.wire import step_reports
 from radixroute.router.messages.inputs import StepReport
 
@@ -42,6 +44,8 @@ class GrpcWire:
                     if number:
                         await asyncio.sleep(0)  # others have their turn
                     received(report)
+        except DecodeError as error:
+            raise SessionEnded(f"the session broke: {error}") from error
         finally:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)

@@ -6,9 +6,11 @@ Pure. Token ids stay packed on the way through.
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
+from google.protobuf.message import DecodeError
+
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.sampling import FinishReason
-from radixroute.request.verbatim.records import WINDOW_BYTES, Verbatim
+from radixroute.request.verbatim.records import WINDOW_BYTES, More, Verbatim
 from radixroute.request.wire import (
     finish_from_proto,
     logprobs_from_proto,
@@ -130,20 +132,34 @@ def step_reports(output: pb.StepOutput, rows: Iterable[Delta] = ()) -> Iterator[
     """One for each engine step, not for each token; the outputs of very many requests in parts.
 
     `rows`: those of its columns, which go before its deltas. What was measured of the step comes
-    with the first part alone.
+    with the first part alone. Raises `DecodeError`.
     """
     deltas = chain(rows, map(_delta, output.deltas))
+    more = _more(output.more) if output.HasField("more") else ()
+    part = tuple(islice(deltas, DELTAS_A_TURN))
+    n_free = DELTAS_A_TURN - len(part)
     yield StepReport(
         step_ms=_time_ms(output.step_ms),
         prefill_tokens=output.prefill_tokens,
         decode_tokens=output.decode_tokens,
-        deltas=tuple(islice(deltas, DELTAS_A_TURN)),
+        deltas=part,
         rendered=tuple(
             Rendered(one.request_id, PackedTokens(one.token_ids)) for one in output.rendered
         ),
+        more=more[:n_free],
     )
-    while part := tuple(islice(deltas, DELTAS_A_TURN)):
-        yield StepReport(step_ms=0.0, prefill_tokens=0, decode_tokens=0, deltas=part)
+    more = more[n_free:]
+    while (part := tuple(islice(deltas, DELTAS_A_TURN))) or more:
+        n_free = DELTAS_A_TURN - len(part)
+        yield StepReport(0.0, 0, 0, part, more=more[:n_free])
+        more = more[n_free:]
+
+
+def _more(told: pb.More) -> tuple[More, ...]:
+    n = len(told.data)
+    if not len(told.request_ids) == len(told.attempts) == len(told.n_tokens) == n:
+        raise DecodeError("lists of `more` have different lengths")
+    return tuple(map(More, told.request_ids, told.attempts, told.data, told.n_tokens))
 
 
 def _time_ms(told: float) -> float:

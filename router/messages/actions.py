@@ -12,7 +12,7 @@ import msgspec
 from radixroute.radix.ids import WorkerId
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason
-from radixroute.request.verbatim.records import Passage, Verbatim
+from radixroute.request.verbatim.records import More, Passage, Verbatim
 from radixroute.router.messages.inputs import MemberSpec, PackedTokens, RequestSpec
 
 
@@ -164,4 +164,5 @@ class Disconnect:
 
 
 ToWorker: TypeAlias = Dispatch | Abort | Inquire | Allow | Render
-Action: TypeAlias = ToWorker | Emit | Fail | Grant | Connect | Drop | Disconnect
+# `More` as it came: it is its client's.
+Action: TypeAlias = ToWorker | Emit | More | Fail | Grant | Connect | Drop | Disconnect

@@ -14,5 +14,8 @@ class AnswerSink(Protocol):
     def put(self, emit: Emit) -> None:
         """More output, usage with the first and the last; the last has a `finish`."""
 
+    def more(self, data: bytes) -> None:
+        """Bytes of a verbatim answer, after the first output and before the last."""
+
     def fail(self, failure: Failure, detail: str = "") -> None:
         """There will be no more: why. `detail`: see `Fail`."""

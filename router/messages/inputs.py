@@ -17,7 +17,7 @@ from radixroute.radix.ids import Keys, Tokens, WorkerId
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.logprobs import Logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
-from radixroute.request.verbatim.records import Passage, Verbatim
+from radixroute.request.verbatim.records import More, Passage, Verbatim
 
 NS_PER_S = 1_000_000_000
 PackedTokens = NewType("PackedTokens", bytes)
@@ -186,3 +186,4 @@ class StepReport:
     decode_tokens: int
     deltas: tuple[Delta, ...]
     rendered: tuple[Rendered, ...] = ()
+    more: tuple[More, ...] = ()  # of verbatim answers that have begun; behind `deltas`

@@ -194,7 +194,11 @@ class FakeEngine:
         is_open = not self.api_key or headers.get("authorization") == f"Bearer {self.api_key}"
         if self.is_guarded(path) and not is_open:
             return Reply(401, {"error": "Unauthorized"})
-        reply = self.route(path, headers, json.loads(body) if body else {}, body)
+        try:
+            asked = json.loads(body) if body else {}
+        except (ValueError, RecursionError):
+            return error(400, "BadRequestError", "no JSON")
+        reply = self.route(path, headers, asked, body)
         if len(self.received) > len(self.headers):
             self.headers.append(headers)
         return reply

@@ -7,7 +7,7 @@ import pytest
 
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
-from radixroute.request.verbatim.records import PATHS, STREAM, Passage, Verbatim
+from radixroute.request.verbatim.records import PATHS, STREAM, More, Passage, Verbatim
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Allow, Failure
 from radixroute.router.messages.inputs import Delta, PromptFacts, RequestSpec
@@ -35,6 +35,9 @@ def put_out(
 ) -> None:
     """Two tokens go by."""
     ((_, attempt),) = [key for key in world.workers[w].running if key[0] == request_id]
+    if not is_first and finish is None:
+        world.pass_on(w, More(request_id, attempt, b"data: x\n\n", 2))
+        return
     if finish is not None:
         del world.workers[w].running[request_id, attempt]
     status, kind = (200, STREAM) if is_first else (0, "")
@@ -113,7 +116,37 @@ def test_before_its_first_byte_it_goes_elsewhere(how):
     assert (ended.prompt_tokens, ended.output_tokens) == (N_TOKENS, 4)
 
 
-@pytest.mark.parametrize("how", ["death", FinishReason.ERROR, FinishReason.ABORT])
+def test_more_of_it_goes_on_as_it_comes_and_counts():
+    world = World("a", verbatim="a")
+    world.submit(verbatim("v"))
+    put_out(world, "a", "v", is_first=True)
+    put_out(world, "a", "v")
+    put_out(world, "a", "v")
+    assert world.passed == {"v": [b"data: x\n\n"] * 2}
+    put_out(world, "a", "v", finish=FinishReason.STOP)
+    (ended,) = world.core.ended(0, 1 << 20).entries
+    assert ended.output_tokens == 8
+    assert world.core._state.counters[Count.DELTAS_FENCED] == 0
+
+
+@pytest.mark.parametrize(
+    ("w", "name", "attempt"), [("b", "v", 1), ("a", "v", 2), ("a", "unknown", 1), ("a", "new", 1)]
+)
+def test_more_of_what_is_not_its_or_has_not_begun_goes_nowhere(w, name, attempt):
+    world = World("a", "b", verbatim="ab")
+    world.submit(verbatim("v"))
+    other = "b" if world.on("a") else "a"
+    here = {"a": "b", "b": "a"}[other]
+    put_out(world, here, "v", is_first=True)
+    world.submit(verbatim("new"))
+    world.pass_on({"a": here, "b": other}[w], More(name, attempt, b"x", 1))
+    assert world.passed == {}
+    assert world.core._state.counters[Count.DELTAS_FENCED] == 1
+
+
+@pytest.mark.parametrize(
+    "how", ["death", FinishReason.ERROR, FinishReason.ABORT, FinishReason.FULL]
+)
 def test_after_its_first_byte_it_is_not_tried_again(how):
     world = World("a", "b", verbatim="ab")
     client = world.submit(verbatim("v"))

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from radixroute.router.counters import Count
 from radixroute.router.links.frame_wire import FrameWire
 from radixroute.router.links.grpc_wire import GrpcWire
 from radixroute.router.links.session_place import SessionPlace
+from radixroute.router.links.session_wire import SessionEnded
 from radixroute.router.links.wire import DELTAS_A_TURN, step_reports
 from radixroute.router.loop_lag import MAX_LAG_S, LagMeter
 from radixroute.router.messages.inputs import MemberSpec, StepReport
@@ -42,6 +44,59 @@ def test_a_step_of_very_many_requests_comes_in_parts():
     measured = [(one.step_ms, one.prefill_tokens, one.decode_tokens) for one in reports]
     assert measured == [(7.0, 3, 2 * DELTAS_A_TURN + 1), (0.0, 0, 0), (0.0, 0, 0)]
     assert [len(one.deltas) for one in step_reports(output(0))] == [0]
+
+
+def more(n: int) -> pb.More:
+    return pb.More(
+        request_ids=[f"m{i}" for i in range(n)],
+        attempts=[1] * n,
+        data=[b"x%d" % i for i in range(n)],
+        n_tokens=[1] * n,
+    )
+
+
+@pytest.mark.parametrize("n_deltas", [0, 1, DELTAS_A_TURN, DELTAS_A_TURN + 1])
+@pytest.mark.parametrize("n_more", [0, 1, 2 * DELTAS_A_TURN])
+def test_more_of_very_many_answers_comes_in_parts_behind_them(n_deltas, n_more):
+    told = output(n_deltas)
+    told.more.CopyFrom(more(n_more))
+    reports = list(step_reports(told))
+    assert all(len(one.deltas) + len(one.more) <= DELTAS_A_TURN for one in reports)
+    assert all(not two.deltas for one, two in pairwise(reports) if one.more)
+    assert [one.data for report in reports for one in report.more] == list(told.more.data)
+    assert sum(len(report.deltas) for report in reports) == n_deltas
+
+
+@pytest.mark.parametrize("kind", ["grpc", "frames"])
+async def test_lists_that_do_not_fit_together_end_the_session(kind):
+    torn = more(2)
+    torn.data.append(b"whose?")
+    reading = "lists of `more` have different lengths"
+    message = pb.StepOutput(more=torn)
+    if kind == "grpc":
+        outputs = [message]
+
+        class Call:
+            async def read(self):
+                return outputs.pop() if outputs else grpc.aio.EOF
+
+        stub: Any = None
+        wire: Any = GrpcWire(stub)
+        wire._call = Call()
+        with pytest.raises(SessionEnded, match=reading):
+            await wire.relay(lambda report: pytest.fail("it is no report"))
+        return
+    frames = FrameWire(SessionPlace(), 1 << 20)
+    aborted = list[bool]()
+    transport: Any = SimpleNamespace(write=lambda data: None, abort=lambda: aborted.append(True))
+    frames._transport = transport
+    frames._received = lambda report: pytest.fail("it is no report")
+    frames.data_received(HELLO + framed(message.SerializeToString()))
+    assert aborted
+    frames.connection_lost(None)
+    with pytest.raises(SessionEnded, match=reading):
+        await frames._ended
+    frames.close()
 
 
 @pytest.mark.parametrize("kind", ["grpc", "frames"])

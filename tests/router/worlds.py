@@ -16,11 +16,11 @@ from radixroute.radix.ids import BlockKey, Holder, Keys, WorkerId
 from radixroute.radix.index.contract import Overlaps
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.sampling import FinishReason, SamplingParams
+from radixroute.request.verbatim.records import More
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.messages.actions import (
     Abort,
     Action,
-    Connect,
     Disconnect,
     Dispatch,
     Drop,
@@ -197,6 +197,7 @@ class World:
         self.core = RouterCore(self.settings, self.index, random.Random(seed))
         self.now_ns = 0
         self.clients: dict[str, Client] = {}
+        self.passed: dict[str, list[bytes]] = {}  # of verbatim answers, by request
         self.workers = {w: Worker() for w in worker_ids}
         self.log: list[str] = []
         self.leases_waiting: set[str] = set()  # requests
@@ -276,6 +277,9 @@ class World:
         report = StepReport(5.0, 0, len(deltas), tuple(deltas))
         self.do(self.core.step(WorkerId(w), report, self.now_ns))
 
+    def pass_on(self, w: str, *more: More) -> None:
+        self.do(self.core.step(WorkerId(w), StepReport(0.0, 0, 0, (), more=more), self.now_ns))
+
     def beat(self, w: str) -> None:
         worker = self.workers[w]
         if worker.is_up and not worker.is_mute:
@@ -340,6 +344,9 @@ class World:
         match action:
             case Emit():
                 self.clients[action.request_id].take(action)
+            case More():
+                assert self.clients[action.request_id].end is None
+                self.passed.setdefault(action.request_id, []).append(action.data)
             case Grant() | Fail() if action.request_id in self.leases_waiting:
                 self.leases_waiting.remove(action.request_id)
             case Fail():
@@ -366,8 +373,6 @@ class World:
                 worker.running.clear()
                 worker.late = None
                 worker.is_up = False
-            case Connect():
-                pass
 
     def _check_cap_of_bookings(self) -> None:
         open_now = [c for c in self.clients.values() if c.end is None]

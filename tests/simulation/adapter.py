@@ -14,6 +14,7 @@ from radixroute.radix.ids import Holder, Keys, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.sampling import FinishReason, SamplingParams
+from radixroute.request.verbatim.records import PATHS, Verbatim
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.core.snapshot import RouterSnapshot
 from radixroute.router.links.wire import step_reports
@@ -31,12 +32,13 @@ from radixroute.router.messages.inputs import (
 from radixroute.router.policy.decision import Decision
 from radixroute.router.policy.view import Scores
 from radixroute.router.settings import RouterSettings
+from radixroute.router.workers.claims import Claim
 from tests.simulation.agenda import MS
 from tests.simulation.deeds import Submit, TakeLease
 from tests.simulation.glance import Glance, glance_at
 from tests.simulation.meter import Meter
 from tests.simulation.plan import INDEX_BYTES, Plan, WorkerPlan
-from tests.simulation.prompts import BLOCK_TOKENS, EOS, prompt_of
+from tests.simulation.prompts import BLOCK_TOKENS, EOS, body_of, prompt_of
 
 ROUTER_ID = "me"
 # Little of each, so that a seed reaches every bound.
@@ -84,7 +86,7 @@ def scope_of(plan: Plan, deed: Submit | TakeLease) -> RequestScope:
 
 def request_spec(deed: Submit, scope: RequestScope, now_ns: int) -> RequestSpec:
     prompt, keys = prompt_of(deed.pieces, scope)
-    return RequestSpec(
+    spec = RequestSpec(
         request_id=deed.request_id,
         prompt=prompt,
         keys=keys,
@@ -97,6 +99,16 @@ def request_spec(deed: Submit, scope: RequestScope, now_ns: int) -> RequestSpec:
         priority=deed.priority,
         scope=scope,
     )
+    return _as_it_came(spec, deed) if deed.is_verbatim else spec
+
+
+def _as_it_came(spec: RequestSpec, deed: Submit) -> RequestSpec:
+    """A verbatim one: its length is a guess where its router has not read it."""
+    n_tokens = len(spec.prompt)
+    if deed.is_read:
+        return replace(spec, verbatim=Verbatim(PATHS[0], body_of(deed.pieces), n_tokens))
+    verbatim = Verbatim(PATHS[0], body_of(deed.pieces), 1 + n_tokens * (1 + n_tokens % 3) // 2)
+    return replace(spec, prompt=spec.prompt[:0], keys=spec.keys[:0], verbatim=verbatim)
 
 
 def lease_spec(deed: TakeLease, scope: RequestScope, now_ns: int) -> RequestSpec:
@@ -122,8 +134,8 @@ def n_bytes(spec: RequestSpec) -> int:
 
 
 def guessed_tokens(spec: RequestSpec) -> int:
-    """Of text, before it is tokenised."""
-    return -(-n_bytes(spec) // 2)
+    """Of text, before it is tokenised; of a verbatim one its door guesses."""
+    return -(-n_bytes(spec) // 2) if spec.verbatim is None else spec.verbatim.n_tokens
 
 
 def member(worker: str, incarnation: int) -> MemberSpec:
@@ -141,6 +153,7 @@ def facts(plan: WorkerPlan, epoch: Epoch) -> WorkerFacts:
         max_num_seqs=plan.seats if plan.says_seats else 0,
         max_waiting=plan.queue_len if plan.says_queue else 0,
         adapters=frozenset(plan.adapters),
+        takes_verbatim=plan.takes_verbatim,
     )
 
 
@@ -162,7 +175,7 @@ def over_the_wire(report: StepReport) -> StepReport:
         prefill_tokens=report.prefill_tokens,
         decode_tokens=report.decode_tokens,
     )
-    return replace(next(step_reports(output)), deltas=report.deltas)
+    return replace(next(step_reports(output)), deltas=report.deltas, more=report.more)
 
 
 class OverheardCore(RouterCore):
@@ -175,6 +188,10 @@ class OverheardCore(RouterCore):
         self.on_decision: Callable[[str, Decision], None] = lambda request_id, decision: None
         self._decided = self._state.log.decided
         vars(self._state.log)["decided"] = self._overhear
+        # What the audit is given to judge.
+        self.on_claim: Callable[[Claim], None] = lambda claim: None
+        self._reported = self._state.audit.reported
+        vars(self._state.audit)["reported"] = self._overhear_claim
 
     def heartbeat(self, worker_id: WorkerId, load: LoadReport, now_ns: int) -> list[Action]:
         self.on_heartbeat(worker_id, load)
@@ -192,6 +209,10 @@ class OverheardCore(RouterCore):
         self.on_decision(request_id, decision)
         self._decided(request_id, decision)
 
+    def _overhear_claim(self, claim: Claim) -> None:
+        self.on_claim(claim)
+        self._reported(claim)
+
 
 class Router:
     """The core under test, and what may be asked about it."""
@@ -205,7 +226,8 @@ class Router:
 
     def enter(self, spec: RequestSpec) -> bool:
         """As text, before its tokens are known."""
-        return self.core.enter(spec.request_id, n_bytes=n_bytes(spec))
+        tokens = None if spec.verbatim is None else guessed_tokens(spec)
+        return self.core.enter(spec.request_id, n_bytes=n_bytes(spec), tokens=tokens)
 
     def leave(self, request_id: str) -> None:
         self.core.leave(request_id)

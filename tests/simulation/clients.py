@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from radixroute.router.messages.actions import Abort, Emit, Grant
+from radixroute.router.messages.actions import Abort, Grant
 from radixroute.router.messages.inputs import RequestSpec
 from tests.simulation import adapter, deeds
 from tests.simulation.agenda import MS
@@ -23,12 +23,12 @@ class Clients:
         self._hang_ups: dict[str, int] = {}  # after so many tokens
         self._leases: dict[str, deeds.TakeLease] = {}  # by request
 
-    def take(self, emit: Emit) -> None:
+    def take(self, request_id: str) -> None:
         """A client reads, and may have had enough."""
-        after = self._hang_ups.get(emit.request_id)
-        client = self._world.ledger.clients[emit.request_id]
-        if after is not None and len(client.got) >= after and client.end is None:
-            del self._hang_ups[emit.request_id]
+        after = self._hang_ups.get(request_id)
+        client = self._world.ledger.clients[request_id]
+        if after is not None and client.n_got >= after and client.end is None:
+            del self._hang_ups[request_id]
             self._at(1, self._hang_up, client)
 
     def _hang_up(self, client: Client) -> None:

@@ -47,6 +47,8 @@ class Submit:
     hangs_up_after_ms: int | None = None
     hangs_up_after_tokens: int | None = None
     kills: bool = False  # its prefill ends the worker's process
+    is_verbatim: bool = False  # for engines that take it as it is
+    is_read: bool = True  # whether its router knows the tokens of such a one
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from radixroute.events.wire.native import decode_frames
 from radixroute.events.wire.records import Epoch, LoadReport
 from radixroute.radix.ids import Holder, WorkerId
 from radixroute.request.sampling import FinishReason
+from radixroute.request.verbatim.records import More
 from radixroute.router.counters import Count
 from radixroute.router.links.event_link import EventLink
 from radixroute.router.messages.actions import (
@@ -99,7 +100,7 @@ class Edge(Process):
         self.on_input: Callable[[], None] = lambda: None
         self.life_of: Callable[[str], Life | None] = lambda worker: None
         self.fits: Callable[[str], bool] = lambda worker: True
-        self.on_emit: Callable[[Emit], None] = lambda emit: None
+        self.on_emit: Callable[[str], None] = lambda request_id: None
         self.on_grant: Callable[[Grant], None] = lambda grant: None
         router.core.on_heartbeat = self._note_heartbeat
         self._agenda = agenda
@@ -118,12 +119,14 @@ class Edge(Process):
         """Performs what an input led to."""
         for action in actions:
             # A token on its way changes nothing that a snapshot shows.
-            self.has_acted = self.has_acted or type(action) is not Emit or action.finish is not None
+            is_passing = type(action) is More
+            is_passing = is_passing or (type(action) is Emit and action.finish is None)
+            self.has_acted = self.has_acted or not is_passing
             self.on_action(action)
             self.ledger.acted(action, self.clock_ns)
             match action:
-                case Emit():
-                    self.on_emit(action)
+                case Emit() | More():
+                    self.on_emit(action.request_id)
                 case Grant():
                     self.on_grant(action)
                 case Fail():
@@ -150,7 +153,7 @@ class Edge(Process):
     # -- inputs
 
     def hear_report(self, worker: str, report: StepReport) -> None:
-        self.n_reported = len(report.deltas)
+        self.n_reported = len(report.deltas) + len(report.more)
         self.n_deltas += self.n_reported
         current: set[str] = set()
         self.ledger.standing.full.discard(worker)
@@ -160,6 +163,8 @@ class Edge(Process):
             if finish in _NO_ANSWER:
                 request_id, attempt = delta.request_id, delta.attempt
                 self.ledger.told(worker, request_id, attempt, finish, self.clock_ns)
+        for more in report.more:
+            self._note_fence(worker, more, current)
         self.reported_by = worker
         self.do(self.router.step(worker, report, self.clock_ns))
 
@@ -168,7 +173,7 @@ class Edge(Process):
             self.ledger.standing.full.discard(worker)
         self.ledger.heard(worker, load, self.clock_ns)
 
-    def _note_fence(self, worker: str, delta: Delta, current: set[str]) -> None:
+    def _note_fence(self, worker: str, delta: Delta | More, current: set[str]) -> None:
         request_id = delta.request_id
         client = self.ledger.open.get(request_id)
         if client is not None and (client.worker, client.attempt) == (worker, delta.attempt):

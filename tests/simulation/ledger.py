@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from radixroute.events.wire.records import LoadReport
 from radixroute.request.sampling import FinishReason
+from radixroute.request.verbatim.records import More
 from radixroute.router.messages.actions import (
     Abort,
     Action,
@@ -22,7 +23,7 @@ from radixroute.router.messages.actions import (
     Grant,
 )
 from radixroute.router.messages.inputs import RequestSpec
-from tests.simulation.prompts import Answer
+from tests.simulation.prompts import Answer, prompt_in
 from tests.simulation.standing import Standing
 
 End = FinishReason | Failure | str
@@ -36,6 +37,7 @@ class Client:
     answer: Answer
     number: int  # in order of arrival
     got: list[int] = field(default_factory=list)
+    passed: list[bytes] = field(default_factory=list)  # instead, of a verbatim one
     text_len: int = 0
     end: End | None = None
     attempt: int = 0
@@ -51,6 +53,10 @@ class Client:
     @property
     def request_id(self) -> str:
         return self.spec.request_id
+
+    @property
+    def n_got(self) -> int:
+        return len(self.got) + len(self.passed)
 
     @property
     def is_lost(self) -> bool:
@@ -110,10 +116,10 @@ class Ledger:
         self.n_tokens -= tokens
 
     def submitted(self, spec: RequestSpec, now_ns: int, n_bytes: int) -> Client:
-        client = Client(spec, Answer(spec.prompt, spec.sampling), len(self.clients))
+        client = Client(spec, Answer(prompt_in(spec), spec.sampling), len(self.clients))
         client.waits_since_ns = now_ns
         self.clients[spec.request_id] = self.open[spec.request_id] = client
-        self.entered(spec.request_id, n_bytes, len(spec.prompt))
+        self.entered(spec.request_id, n_bytes, spec.prompt_tokens)
         self.tally["submitted"] += 1
         return client
 
@@ -136,6 +142,7 @@ class Ledger:
                 self._lose(client, now_ns)
             case FinishReason.ERROR:
                 client.errors += 1
+                self.tally["cut off by an error"] += bool(client.passed)
                 client.tried.add((worker, self.epochs.get(worker, "")))
                 self._wait_again(client, now_ns)
                 self.tally["breakers"] += self.standing.failed(worker, now_ns)
@@ -174,6 +181,9 @@ class Ledger:
                 self.tally["dispatched"] += 1
             case Emit():
                 self._emit(self.clients[action.request_id], action)
+            case More():
+                self.tally["emitted"] += 1
+                self.clients[action.request_id].passed.append(action.data)
             case Fail():
                 client = self.clients[action.request_id]
                 self._leave(client)
@@ -213,6 +223,8 @@ class Ledger:
     def _emit(self, client: Client, emit: Emit) -> None:
         self.tally["emitted"] += 1
         client.got += tokens_of(emit.token_ids)
+        if emit.passage is not None and emit.passage.data:
+            client.passed.append(emit.passage.data)
         client.text_len += len(emit.text)
         if emit.finish is not None:
             if client.worker is not None:

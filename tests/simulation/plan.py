@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from radixroute.router.messages.inputs import VERBATIM_NEED
 from tests.simulation.deeds import Deed, over_ms
 
 INDEX_BYTES = 1 << 20
@@ -27,9 +28,13 @@ class WorkerPlan:
     removes_parents_first: bool
     adapters: tuple[str, ...] = ()  # that it serves beside the model as it is
     says_position: bool = True  # of its events when it looked a prompt up: audited exactly
+    takes_verbatim: bool = False
 
-    def serves(self, lora: str) -> bool:
-        return not lora or lora in self.adapters
+    def serves(self, need: str) -> bool:
+        """What not every worker has: an adapter, verbatim requests, or both."""
+        lora = need.removeprefix(VERBATIM_NEED)
+        may = self.takes_verbatim or lora == need
+        return may and (not lora or lora in self.adapters)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Prompts and their answers, functions of what was asked: a lost or repeated token shows."""
 
 import zlib
+from ast import literal_eval
 from functools import lru_cache
 
 import numpy as np
@@ -9,6 +10,7 @@ from radixroute.radix.ids import Keys, Tokens
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope, Scope
 from radixroute.request.sampling import FinishReason, SamplingParams
+from radixroute.router.messages.inputs import RequestSpec
 from tests.simulation.deeds import Pieces
 
 BLOCK_TOKENS = 8
@@ -31,6 +33,22 @@ def prompt_of(pieces: Pieces, scope: RequestScope = UNSCOPED) -> tuple[Tokens, K
     return tokens, keys_of(tokens, scope)
 
 
+def prompt_in(spec: RequestSpec) -> Tokens:
+    """What an engine reads in it: of a verbatim one the body, which is all that it gets."""
+    verbatim = spec.verbatim
+    return spec.prompt if verbatim is None else _prompt_in(verbatim.body)
+
+
+def body_of(pieces: Pieces) -> bytes:
+    return repr(pieces).encode()
+
+
+@lru_cache(maxsize=4096)
+def _prompt_in(body: bytes) -> Tokens:
+    pieces: Pieces = literal_eval(body.decode())
+    return prompt_of(pieces)[0]
+
+
 def keys_of(tokens: Tokens, scope: RequestScope) -> Keys:
     """As routers and workers have them, each by itself."""
     return block_keys(tokens, BLOCK_TOKENS, _FLEET.seed_of(scope))
@@ -42,6 +60,11 @@ class Answer:
     def __init__(self, prompt: Tokens, sampling: SamplingParams) -> None:
         self._root = zlib.crc32(prompt.tobytes())
         self._sampling = sampling
+
+    @property
+    def tells_usage(self) -> bool:
+        """Whether an answer that goes by as it is says what was cached: its client may not ask."""
+        return self._root % 4 > 0
 
     def token(self, position: int) -> int:
         value = zlib.crc32(position.to_bytes(4, "little"), self._root)

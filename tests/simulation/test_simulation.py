@@ -79,7 +79,7 @@ def test_what_can_go_wrong_does():
         "ticks_late", "event_items_malformed", "event_items_dropped_unknown_worker",
         "finishes_synthesised", "connects_failed", "index_parent_conflicts",
         "leases_used", "requests_sent_back_by_full_workers", "requests_refused_by_worker",
-        "requests_refused_no_workers", "requests_retried",
+        "requests_refused_no_workers", "requests_retried", "requests_not_resumable",
         "breakers_opened", "expected_blocks_lapsed",
         "learned_blocks_lapsed", "replicas_of_hot_prefixes",
         "audit_reports_judged", "audit_credit_lost", "audit_credit_returned",
@@ -94,6 +94,15 @@ def test_requests_are_kept_apart_in_every_way():
     assert sum(bool(deed.salt) for deed in asks) > 50
     assert sum(bool(deed.lora) for deed in asks) > 50
     assert sum(not plan.tenants_share for plan in plans) > 5
+
+
+def test_some_of_them_only_some_engines_understand():
+    plans = [make_plan(seed) for seed in range(2 * CHUNK)]
+    asks = [d for plan in plans for d in plan.deeds if isinstance(d, Submit) and d.is_verbatim]
+    assert sum(deed.is_read for deed in asks) > 50
+    assert sum(not deed.is_read for deed in asks) > 50
+    takers = [[w.takes_verbatim for w in plan.workers] for plan in plans]
+    assert sum(any(some) and not all(some) for some in takers) > 5
 
 
 def test_special_days_are_what_they_are_for():

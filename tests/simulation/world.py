@@ -13,6 +13,7 @@ from functools import partial
 
 from radixroute.events.wire.epoch import make_epoch
 from radixroute.events.wire.records import Epoch, Event
+from radixroute.request.verbatim.records import More
 from radixroute.router.messages.actions import Abort, Action, Dispatch, Drop, Emit, Fail, Grant
 from radixroute.router.messages.inputs import MemberSpec
 from tests.simulation import adapter, deeds
@@ -234,9 +235,9 @@ class World:
             self.agenda.put(now_ns, life, life.hoard, keys, deed.copies)
             self.agenda.put(now_ns + deed.ms * MS, life, life.shed, keys, gone)
 
-    def serves(self, worker: str, lora: str) -> bool:
-        """Whether it serves an adapter, or there is none to be served."""
-        return self.workers[worker].plan.serves(lora)
+    def serves(self, worker: str, need: str) -> bool:
+        """Whether it has what a request needs of it."""
+        return self.workers[worker].plan.serves(need)
 
     def _lie(self, deed: deeds.Lie) -> None:
         self.workers[deed.worker].liar.begin(deed.kind, self.agenda.now_ns + deed.ms * MS)
@@ -294,6 +295,8 @@ def _told(action: Action, now_ns: int) -> str:
             what = f"dispatch {action.spec.request_id}/{action.attempt} {action.worker_id}"
         case Emit():
             what = f"emit {action.request_id} {action.position} {action.finish} {action.usage}"
+        case More():
+            what = f"more {action.request_id} {action.data.hex()}"
         case Abort() | Fail() | Drop() | Grant():
             what = repr(action)
         case _:

@@ -7,10 +7,13 @@ import pytest
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import FinishReason
+from radixroute.request.verbatim.records import PATHS, STREAM, Passage, Verbatim
 from radixroute.worker.api.intake import Submission
+from radixroute.worker.api.wire import MORE_BYTES
 from radixroute.worker.api.worker_sessions import WorkerSessions
 from radixroute.worker.engine.engine import (
     EngineStep,
+    MoreOutput,
     PromptReport,
     TokenOutput,
     WorkerSessionProgress,
@@ -167,3 +170,29 @@ def test_columns_are_for_tokens_with_nothing_else_to_say_and_keep_their_order():
         for out in session.take_outputs()
     ]
     assert found == [([], [], [0, 1]), ([9], [2], []), ([9], [3], [4]), ([], [], [5])]
+
+
+def test_more_of_verbatim_answers_goes_to_its_session_in_messages_of_a_size():
+    sessions = WorkerSessions(make_tokenizer(), Engine())
+    session, other = sessions.open("router-1"), sessions.open("router-2")
+    verbatim = Verbatim(PATHS[0], b"{}", 5)
+    for name in ("a", "b", "c"):
+        session.submit(replace(submission(), request_id=name, verbatim=verbatim))
+    other.submit(replace(submission(), request_id="d", verbatim=verbatim))
+    big = b"x" * (MORE_BYTES + 1)
+    said = [("s1.1", "s1", big), ("s1.2", "s1", big), ("s2.1", "s2", b"y"), ("s1.3", "s1", b"z")]
+    more = (*(MoreOutput(name, 1, whose, data, 2) for name, whose, data in said),)
+    ended = TokenOutput("s1.2", 1, "s1", 0, (), FinishReason.ABORT)
+    begun = TokenOutput("s1.1", 1, "s1", 0, (), passage=Passage(b"", 0, 200, STREAM))
+    progress = tuple(WorkerSessionProgress(whose, 1, 1, 0, 0) for whose in ("s1", "s2"))
+    step = EngineStep(1, (begun, ended), (), 1.0, 0, 3, 0, progress, more=more)
+    sessions.deliver(step)
+    first, second = session.take_outputs()
+    assert [one.request_id for one in first.deltas] == ["a", "b"]
+    assert (list(first.more.request_ids), list(first.more.data)) == (["a"], [big])
+    assert (list(first.more.attempts), list(first.more.n_tokens)) == ([1], [2])
+    assert (list(second.more.request_ids), list(second.more.data)) == (["c"], [b"z"])
+    assert not second.deltas
+    assert (first.decode_tokens, second.decode_tokens) == (3, 0)
+    (theirs,) = other.take_outputs()
+    assert (list(theirs.more.request_ids), list(theirs.more.data)) == (["d"], [b"y"])

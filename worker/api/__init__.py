@@ -12,7 +12,8 @@ what a direct client calls.
     frames/              worker sessions over plain sockets
     inbox.py             what the messages of a worker session do, however they came
     intake.py            submits and prompt chunks become whole, checked requests
-    worker_sessions.py   who gets which output, and what waits to be sent to each
+    worker_session.py    one caller's requests, and what waits to be sent to it
+    worker_sessions.py   who has one open, and who gets which output of a step
     commands.py          what worker sessions ask of the engine
     fences.py            of two attempts at one request, the higher alone goes on
     wire.py              what the engine put out, as messages

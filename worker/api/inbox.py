@@ -6,7 +6,7 @@ from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import FinishReason
 from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.api.intake import Intake
-from radixroute.worker.api.worker_sessions import WorkerSession
+from radixroute.worker.api.worker_session import WorkerSession
 from radixroute.worker.engine.engine import refused_as
 from radixroute.worker.errors import EngineDead
 

@@ -22,7 +22,8 @@ from radixroute.request.errors import InvalidRequest, NoRoom
 from radixroute.trust.identity import Identity
 from radixroute.worker.api.inbox import ENGINE_GONE, take, why_not_opened
 from radixroute.worker.api.intake import MAX_ID_LEN, Intake
-from radixroute.worker.api.worker_sessions import WorkerSession, WorkerSessions
+from radixroute.worker.api.worker_session import WorkerSession
+from radixroute.worker.api.worker_sessions import WorkerSessions
 from radixroute.worker.errors import EngineDead, PortInUse, UnsafeBind
 from radixroute.worker.settings import WorkerSettings
 

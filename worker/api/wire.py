@@ -1,6 +1,7 @@
 """Wire: what the engine put out, as the messages that a caller gets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.wire import (
@@ -10,7 +11,10 @@ from radixroute.request.wire import (
     passage_to_proto,
 )
 from radixroute.worker.api.streams import Piece
-from radixroute.worker.engine.engine import PromptReport, TokenOutput
+from radixroute.worker.engine.engine import MoreOutput, PromptReport, TokenOutput
+
+# Of verbatim answers in one message, and what one piece brings on top: routers read no giant one.
+MORE_BYTES: Final = 1 << 20
 
 
 def token_delta(request_id: str, output: TokenOutput, piece: Piece) -> pb.TokenDelta:
@@ -62,6 +66,22 @@ class Columns:
             token_ids=pack_tokens(self._token_ids),
             texts=self._texts,
         )
+
+
+def more_messages(outputs: Iterable[tuple[str, MoreOutput]]) -> list[pb.More]:
+    """Each with its caller's id, in messages of a size; at least one."""
+    parts, n_bytes = [pb.More()], 0
+    for request_id, output in outputs:
+        if n_bytes > MORE_BYTES:
+            parts.append(pb.More())
+            n_bytes = 0
+        part = parts[-1]
+        part.request_ids.append(request_id)
+        part.attempts.append(output.attempt)
+        part.data.append(output.data)
+        part.n_tokens.append(output.n_tokens)
+        n_bytes += len(output.data)
+    return parts
 
 
 def _prompt_report(report: PromptReport) -> pb.PromptReport:

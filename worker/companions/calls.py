@@ -140,6 +140,19 @@ class Calls:
             passage,
         )
 
+    def computed(self, call: Call) -> None:
+        """Its prompt is thought to be computed, though nothing has come of it."""
+        if call.first_ns is None:
+            self._loads[call.request.session_id].queued_tokens -= call.uncached_tokens
+            call.uncached_tokens = 0
+
+    def passed(self, call: Call, n_tokens: int) -> None:
+        """More of a verbatim answer that has begun went by."""
+        call.n_output += n_tokens
+        n_blocks = self._blocks_of(call.request.n_tokens + call.n_output)
+        self._loads[call.request.session_id].active_blocks += n_blocks - call.n_blocks
+        call.n_blocks = n_blocks
+
     def cancel(self, call: Call) -> TokenOutput:
         """It ends here; the engine learns it at once."""
         self._drop(call)

@@ -36,13 +36,16 @@ from radixroute.worker.companions.refusals import finish_already, refusal_of
 from radixroute.worker.companions.sending import Sending
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.companions.tick import StepMeter, Tick
+from radixroute.worker.companions.verbatim.lane import Lane
 from radixroute.worker.companions.verbatim.rendering import Rendering
+from radixroute.worker.companions.verbatim.seating import Seating
 from radixroute.worker.companions.watching import Watch
 from radixroute.worker.engine.engine import (
     NOT_HERE,
     EngineInfo,
     EngineRequest,
     EngineStep,
+    MoreOutput,
     TokenOutput,
 )
 from radixroute.worker.engine.host import EngineListener, HostFactory
@@ -82,6 +85,8 @@ class Companion:
         self._vitals = Vitals(int(settings.progress_timeout_s * 1e9))
         self._meter = StepMeter()
         self._tick = Tick(self._flush, lambda: len(self._calls))
+        self._lane = Lane(self._tick.wake)
+        self._seating = Seating()
         self._n_steps = 0
         self._watch: Watch | None = None
         self._is_dead = False
@@ -249,7 +254,7 @@ class Companion:
         call = self._calls.begin(request, uncached_tokens=n_uncached, now_ns=now_ns, rank=at)
         hear, rank = partial(self._hear, call), joined.rank_of(at)
         if request.verbatim is not None:
-            call.exchange, call.relaying = sending.relay(request, hear, rank)
+            call.exchange, call.relaying = sending.relay(request, hear, self._lane, rank=rank)
             return
         believed = ranks.caches[at].believed
         if believed is not None:
@@ -327,12 +332,16 @@ class Companion:
         """What came since the loop's last turn, as one step."""
         if self._is_dead or self._watch is None:
             return  # until it has joined nobody knows its ranks
+        now_ns = time.monotonic_ns()
         outputs, events = self._tick.take()
+        more = self._lane.take(self._calls, self._meter, now_ns)
+        if more:
+            self._vitals.moved(now_ns)
         # Events first: whoever sees a first token should find its blocks soon after.
         *others, last = sorted(events) or (0,)
         for rank in others:
             self._say(events[rank], rank)
-        self._say(events.get(last, ()), last, outputs, self._meter.take())
+        self._say(events.get(last, ()), last, outputs, self._meter.take(), more)
 
     def _say(
         self,
@@ -340,6 +349,7 @@ class Companion:
         rank: int,
         outputs: tuple[TokenOutput, ...] = (),
         timed: tuple[float, int, int] = (0.0, 0, 0),
+        more: tuple[MoreOutput, ...] = (),
     ) -> None:
         step_ms, prefill_tokens, decode_tokens = timed
         self._n_steps += 1
@@ -354,15 +364,15 @@ class Companion:
                 kv_blocks_used=self._blocks_used(),
                 sessions=self._calls.progress(),
                 rank=rank,
+                more=more,
             )
         )
 
     def _blocks_used(self) -> int:
-        """Its own number counts pinned blocks alone."""
-        total = 0 if self._joined is None else self._joined.info.kv_blocks_total
-        pinned = round(self._vitals.latest.kv_usage * total)
-        held = 0 if self._ranks is None else self._ranks.n_blocks
-        return max(pinned, min(held, total) if total else held)
+        if self._joined is None or self._ranks is None:
+            return 0
+        total = self._joined.info.kv_blocks_total
+        return self._ranks.blocks_used(total, round(self._vitals.latest.kv_usage * total))
 
     def _sight(self) -> CompanionSight:
         return sight_of(self._joined, self._ranks, self._vitals, self._counters)
@@ -376,9 +386,11 @@ class Companion:
 
     def on_well(self, *, has_moved: bool) -> None:
         """It was looked at and lives: routers hear how it does."""
+        now_ns = time.monotonic_ns()
         if self._ranks is not None:
-            self._ranks.expire(time.monotonic_ns())
-        if has_moved:
+            self._ranks.expire(now_ns)
+        has_computed = self._seating.looked(self._calls, self._vitals.latest, now_ns)
+        if has_moved or has_computed:
             self._tick.wake()
 
     def on_dead(self, reason: str) -> None:

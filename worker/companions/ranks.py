@@ -48,6 +48,7 @@ class Ranks:
     def __init__(self, joined: Joined, salts: Salts, listener: RanksListener) -> None:
         self._listener = listener
         self.caches = [RankCache(CacheMirror(joined.scope)) for _ in joined.ranks]
+        self._n_blocks: int | None = 0  # None: to be counted
         pool_blocks = joined.info.kv_blocks_total // len(self.caches)
         for rank, (cache, place) in enumerate(zip(self.caches, joined.places, strict=False)):
             cache.follower = EventFollower(
@@ -74,7 +75,14 @@ class Ranks:
     @property
     def n_blocks(self) -> int:
         """That all of them hold in any tier."""
-        return sum(cache.mirror.n_blocks for cache in self.caches)
+        if self._n_blocks is None:
+            self._n_blocks = sum(cache.mirror.n_blocks for cache in self.caches)
+        return self._n_blocks
+
+    def blocks_used(self, total: int, pinned: int) -> int:
+        """Of `total` (0: not told). The engine's own number counts pinned blocks alone."""
+        held = self.n_blocks
+        return max(pinned, min(held, total) if total else held)
 
     def start(self) -> None:
         """Raises `LocalEventError` for what is no address."""
@@ -107,6 +115,7 @@ class Ranks:
         """One of them holds more, or less."""
         if events:
             self.caches[rank].mirror.apply(events)
+            self._n_blocks = None
             self._listener.on_cache(events, rank)
 
     def lost(self) -> None:

@@ -14,6 +14,7 @@ from radixroute.worker.companions.http_client import EngineHttp
 from radixroute.worker.companions.http_connection import Exchange
 from radixroute.worker.companions.join.joined import Joined
 from radixroute.worker.companions.listening import Listening
+from radixroute.worker.companions.verbatim.lane import Lane
 from radixroute.worker.companions.verbatim.relaying import Relaying
 from radixroute.worker.engine.engine import EngineRequest
 
@@ -52,13 +53,19 @@ class Sending:
         return UnderWay(self._http, self._http.send(ask, listening), dialect.abort(call_id))
 
     def relay(
-        self, request: EngineRequest, hear: Callable[[Heard], None], rank: int | None = None
+        self,
+        request: EngineRequest,
+        hear: Callable[[Heard], None],
+        lane: Lane,
+        *,
+        rank: int | None = None,
     ) -> tuple["UnderWay", Relaying]:
-        """A verbatim one; `hear` as for `send`, with passages. The engine has no id of ours for it:
-        its connection says that it is over."""
+        """A verbatim one; `hear` as for `send`, with passages, and `lane` has what is between the
+        first and the last. The engine has no id of ours for it: its connection says that it is
+        over."""
         dialect = self._joined.dialect
         call_id, model = self._named(request)
-        relaying = Relaying(dialect, hear, request.allowance)
+        relaying = Relaying(request, dialect, hear, lane)
         exchange = self._http.send(dialect.verbatim(request, call_id, model, rank), relaying)
         relaying.bring(exchange)
         return UnderWay(self._http, exchange, None), relaying

@@ -89,6 +89,16 @@ class TokenOutput(msgspec.Struct, frozen=True):
         )
 
 
+class MoreOutput(msgspec.Struct, frozen=True):
+    """More bytes of a verbatim answer that has begun; its end is a `TokenOutput`."""
+
+    request_id: str
+    attempt: int
+    session_id: str
+    data: bytes
+    n_tokens: int  # output tokens in it, as far as they can be told
+
+
 class WorkerSessionProgress(msgspec.Struct, frozen=True):
     """Load of one worker session as the scheduler sees it; see `SessionLoad` of `events`."""
 
@@ -111,6 +121,7 @@ class EngineStep(msgspec.Struct, frozen=True):
     kv_blocks_used: int
     sessions: tuple[WorkerSessionProgress, ...]
     rank: int = 0  # whose events these are
+    more: tuple[MoreOutput, ...] = ()  # behind `outputs`: who has some there has begun, not ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ a little. Producers and one consumer, in one loop.
 import asyncio
 
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.logprobs import Logprobs, join_logprobs
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.request.wire import finish_to_proto, logprobs_to_proto, sampling_to_proto
@@ -88,6 +89,9 @@ class ClientStream:
         elif self._waits():
             return
         self._ring()
+
+    def more(self, data: bytes) -> None:
+        raise BrokenInvariant("no verbatim request comes by this door")
 
     def fail(self, failure: Failure, detail: str = "") -> None:
         self.end(failure_error(failure, detail))

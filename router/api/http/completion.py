@@ -82,6 +82,9 @@ class Choice:
         if flow is None or is_more_than_text or not flow.tell(emit.text):
             self._completion.put(self.index, emit)
 
+    def more(self, data: bytes) -> None:
+        self._completion.more(data)
+
     def fail(self, failure: Failure, detail: str = "") -> None:
         self._completion.failed(failure_error(failure, detail))
 
@@ -104,6 +107,7 @@ class Completion:
         self._request_id = desk.reception.draw_id(self._tenant)  # of its first answer
         self._choices: list[Choice] = []
         self._answers: Answers | None = None
+        self._passing: Passing | None = None  # the same, of one that goes by as it is
         self._head: StreamHead | None = None  # of a stream
         self._totals = Totals()
         self._n = self._n_open = 0
@@ -125,7 +129,8 @@ class Completion:
             self._answers.resumed()
 
     def look(self, now_s: float) -> None:
-        if self._head is not None and not self._is_over and self._head.look(now_s):
+        looks = self._passing or self._head
+        if looks is not None and not self._is_over and looks.look(now_s):
             self._reception.runtime.core.count(Count.HTTP_HEADS_EARLY)
 
     # -- what its choices tell
@@ -149,6 +154,11 @@ class Completion:
                 self._is_over = True
                 self._release_soon()
                 answers.finish(self._totals)
+
+    def more(self, data: bytes) -> None:
+        """Of an answer that goes by as it is."""
+        if self._passing is not None and not self._is_over:
+            self._passing.more(data)
 
     def failed(self, error: Exception) -> None:
         """None of its answers goes on."""
@@ -194,12 +204,7 @@ class Completion:
         if not await self._is_spoken(read):
             return await self._ask_verbatim(data, _NOT_TEXT)
         if read.body.stream:
-            self._head = StreamHead(
-                self._connection,
-                self._id_headers(),
-                sign_s=self._desk.sign_s,
-                now_s=self._desk.now_s(),
-            )
+            self._head = self._stream_head()
         self._reception.runtime.core.count(Count.FIELDS_DROPPED, read.n_dropped)
         asked = [self._asked(read, form, prompt) for form, prompt in read.prompts]
         self._n, self._n_open = read.n, read.n_answers
@@ -209,6 +214,10 @@ class Completion:
             raise BrokenInvariant("a prompt was read without a tokenizer")
         self._answers = self._answers_to(read, served)
         return specs
+
+    def _stream_head(self) -> StreamHead:
+        sign_s, now_s = self._desk.sign_s, self._desk.now_s()
+        return StreamHead(self._connection, self._id_headers(), sign_s=sign_s, now_s=now_s)
 
     async def _is_spoken(self, read: Read) -> bool:
         """False: its chat has more in it than text, and somebody understands that. Who serves alone
@@ -225,6 +234,7 @@ class Completion:
     async def _ask_verbatim(self, data: bytes, refusal: InvalidRequest) -> list[RequestSpec]:
         """As it is, to an engine that understands it. Raises `refusal` where there is none."""
         body = read_verbatim(data, is_chat=self._is_chat, allowed=self._desk.client_fields)
+        self._head = self._stream_head() if body.is_stream else None
         self._reception.runtime.core.count(Count.FIELDS_DROPPED, body.n_dropped)
         sender = self._sender(body.model, body.prompt_cache_key, body.cache_salt, body.priority)
         readable = None
@@ -243,7 +253,9 @@ class Completion:
             refusal=refusal,
         )
         spec = await self._reception.admit_verbatim(asked, self._request_id)
-        self._answers = Passing(self._connection, partial(self._reception.allow, stream))
+        allow = partial(self._reception.allow, stream)
+        self._passing = Passing(self._connection, allow, self._head)
+        self._answers = self._passing
         return [self._traced(spec)]
 
     def _asked(self, read: Read, form: Form, prompt: bytes) -> OpenAIRequest:

@@ -57,6 +57,10 @@ class StreamHead:
         self.write((SIGN,))
         return is_early
 
+    def told(self) -> None:
+        """Its client heard something by another way."""
+        self._has_told = True
+
     def open(self, headers: tuple[Header, ...]) -> None:
         """The first event is about to come. `headers`: all that are known by now."""
         self.has_told = True

@@ -6,12 +6,13 @@ Pure: `begin` says how long the next step takes, `finish` what it produced. Its 
 
 from dataclasses import dataclass, field
 
-from radixroute.radix.ids import Keys
+from radixroute.radix.ids import Keys, Tokens
 from radixroute.request.sampling import FinishReason
+from radixroute.request.verbatim.records import STREAM, More, Passage
 from radixroute.router.messages.inputs import Delta, PromptFacts, RequestSpec
 from tests.simulation.fleet.cache import Blocks, Name, names_of
 from tests.simulation.plan import WorkerPlan
-from tests.simulation.prompts import BLOCK_TOKENS, Answer, keys_of, text_of
+from tests.simulation.prompts import BLOCK_TOKENS, Answer, keys_of, prompt_in, text_of
 
 Place = tuple[str, str, int]  # session, request, attempt
 
@@ -31,12 +32,13 @@ class Running:
     has_reported: bool = False
     owes_finish: FinishReason | None = None
     position_at: tuple[int, int] = (0, 0)  # of its life's events when the cache was looked up
+    prompt: Tokens = field(init=False)  # as it reads it
     keys: Keys = field(init=False)  # of its full blocks: the router's count for nothing here
     names: list[Name] = field(init=False)
 
     def __post_init__(self) -> None:
-        scope = self.spec.scope
-        self.keys = keys_of(self.spec.prompt, scope)
+        scope, self.prompt = self.spec.scope, prompt_in(self.spec)
+        self.keys = keys_of(self.prompt, scope)
         self.names = names_of(self.keys, scope)
 
     @property
@@ -76,7 +78,7 @@ class Engine:
 
     def queued_tokens(self, session: str) -> int:
         return sum(
-            max(0, r.todo) if r.todo >= 0 else len(r.spec.prompt)
+            max(0, r.todo) if r.todo >= 0 else len(r.prompt)
             for r in self.requests.values()
             if r.session == session
         )
@@ -108,9 +110,9 @@ class Engine:
         self.prefill_tokens, self.decode_tokens = n_prefill, n_decode
         return us * 1000
 
-    def finish(self) -> list[tuple[Running, Delta]]:
+    def finish(self) -> list[tuple[Running, Delta | More]]:
         """What the step produced, for those who still want it."""
-        outputs = []
+        outputs: list[tuple[Running, Delta | More]] = []
         for request, chunk in self._step:
             if self.requests.get(request.place) is not request:
                 continue
@@ -119,7 +121,9 @@ class Engine:
                 continue
             if not request.has_reported:
                 self.blocks.take(request.names, request.keys, request.cached // BLOCK_TOKENS)
-            outputs.append((request, self._advance(request)))
+            is_verbatim = request.spec.verbatim is not None
+            advance = self._pass if is_verbatim else self._advance
+            outputs.append((request, advance(request)))
         self._step = []
         return outputs
 
@@ -128,7 +132,7 @@ class Engine:
         return any(request.spec.request_id in kills for request, _ in self._step)
 
     def _look_up(self, request: Running) -> None:
-        n_tokens = len(request.spec.prompt) + request.position
+        n_tokens = len(request.prompt) + request.position
         held = self.blocks.leading(request.names)
         request.cached = min(held, (n_tokens - 1) // BLOCK_TOKENS) * BLOCK_TOKENS
         request.todo = n_tokens - request.cached
@@ -156,6 +160,29 @@ class Engine:
         return Delta(
             spec.request_id, request.attempt, position, _packed(token), text, finish, facts
         )
+
+    def _pass(self, request: Running) -> Delta | More:
+        """The same of a verbatim one: bytes, and what was cached at its end, if at all."""
+        name, position, finish = request.spec.request_id, request.position, request.owes_finish
+        data, n_tokens = b"", 0
+        if finish is None:
+            token = request.answer.token(position)
+            data, n_tokens = _packed(token), 1
+            request.position += 1
+            if request.answer.finish_after(position, token) is not None:
+                finish = FinishReason.STOP  # that it is over is all that is told of its end
+                if self._plan.says_finish_apart:
+                    request.owes_finish, finish = finish, None
+        is_first, request.has_reported = not request.has_reported, True
+        if finish is None and not is_first:
+            return More(name, request.attempt, data, n_tokens)
+        passage = Passage(data, n_tokens, *((200, STREAM) if is_first else ()))
+        facts = None
+        if finish is not None:
+            del self.requests[request.place]
+            if request.answer.tells_usage:
+                facts = PromptFacts(len(request.prompt), request.cached, 0)
+        return Delta(name, request.attempt, 0, _packed(), "", finish, facts, None, passage)
 
 
 def _packed(*tokens: int):

@@ -70,16 +70,16 @@ class Liar:
         rng, said = self._rng, [report]
         match self.kind:
             case "repeats":
-                said.append(report)
+                said.append(replace(report, deltas=_placed(report), more=()))
             case "skips" if rng.random() < 0.5:
                 # Not the last: nothing would follow that shows the hole.
-                lost = next((d for d in report.deltas if d.finish is None), None)
+                lost = next((d for d in _placed(report) if d.finish is None), None)
                 kept = tuple(d for d in report.deltas if d is not lost)
                 said = [replace(report, deltas=kept)]
             case "gives_up" | "errors" | "refuses" | "full" if self._is_all or rng.random() < 0.1:
                 said += self._end_some(life)
             case "old_attempt" | "others":
-                said.insert(0, replace(report, step_ms=0.0, deltas=self._false(report)))
+                said.insert(0, replace(report, step_ms=0.0, deltas=self._false(report), more=()))
             case "speed":
                 self.has_told_times = True
                 ms = rng.choice((0.0, 1e-9, 1e7, -5.0, inf, nan))
@@ -89,7 +89,7 @@ class Liar:
 
     def _false(self, report: StepReport) -> tuple[Delta, ...]:
         """Outputs in the right place, of an attempt before; or of requests of the step before."""
-        old, self._last = self._last, list(report.deltas)
+        old, self._last = self._last, list(_placed(report))
         if self.kind == "others":
             return tuple(old)
         return tuple(
@@ -154,3 +154,8 @@ class Liar:
             delta = Delta(name, request.attempt, request.position, _NOTHING, "", how)
             reports.append(StepReport(0.0, 0, 0, (delta,)))
         return reports
+
+
+def _placed(report: StepReport) -> tuple[Delta, ...]:
+    """Outputs that say where they belong: bytes that go by do not, so nobody sees a false one."""
+    return tuple(delta for delta in report.deltas if delta.passage is None)

@@ -15,6 +15,7 @@ from radixroute.events.wire.native import encode_heartbeat
 from radixroute.events.wire.records import Epoch, Event, LoadReport, SessionLoad
 from radixroute.radix.ids import Keys
 from radixroute.request.sampling import FinishReason
+from radixroute.request.verbatim.records import More
 from radixroute.router.messages.actions import AttemptName, Dispatch
 from radixroute.router.messages.inputs import Delta, RequestSpec, StepReport
 from tests.simulation import adapter
@@ -24,7 +25,7 @@ from tests.simulation.fleet.hoard import HoardMirror
 from tests.simulation.fleet.liar import Liar
 from tests.simulation.fleet.links import EventWire, Session
 from tests.simulation.plan import WorkerPlan
-from tests.simulation.prompts import Answer
+from tests.simulation.prompts import Answer, prompt_in
 
 BEAT_NS = 250 * MS
 _MIRROR_BYTES = 1 << 20  # a default one takes longer to make than all that a seed stores in it
@@ -163,7 +164,7 @@ class Life(Process):
     def _take(
         self, session: str, spec: RequestSpec, attempt: int, emitted: int, dispatch_seq: int
     ) -> None:
-        answer = Answer(spec.prompt, spec.sampling)
+        answer = Answer(prompt_in(spec), spec.sampling)
         self.engine.submit(Running(session, spec, attempt, emitted, dispatch_seq, answer, -1))
         self._go_on()
 
@@ -191,11 +192,15 @@ class Life(Process):
         self._steps = False
         self._stepped_ns = now_ns
         outputs: dict[str, list[Delta]] = defaultdict(list)
-        for request, delta in self.engine.finish():
-            outputs[request.session].append(delta)
+        more: list[More] = []
+        for request, output in self.engine.finish():
+            if isinstance(output, More):
+                more.append(output)
+            else:
+                outputs[request.session].append(output)
         self._publish((*self.engine.blocks.take_told(), *self.liar.events(self)))
-        if outputs[ROUTER]:
-            self._tell(outputs[ROUTER])
+        if outputs[ROUTER] or more:
+            self._tell(outputs[ROUTER], more)
         for delta in outputs[DIRECT]:
             if delta.finish is not None:
                 self._direct_ended.append(delta.request_id)
@@ -203,13 +208,14 @@ class Life(Process):
         self._has_worked = bool(self.engine.requests)
         self._go_on()
 
-    def _tell(self, deltas: list[Delta]) -> None:
+    def _tell(self, deltas: Sequence[Delta], more: Sequence[More] = ()) -> None:
         engine = self.engine
-        is_refusal = deltas[0].finish is FinishReason.FULL
+        is_refusal = bool(deltas) and deltas[0].finish is FinishReason.FULL
         work = (0.0, 0, 0) if is_refusal else (
             engine.step_ms, engine.prefill_tokens, engine.decode_tokens
         )  # fmt: skip
-        for report in self.liar.reports(self, StepReport(*work, tuple(deltas))):
+        step = StepReport(*work, tuple(deltas), more=tuple(more))
+        for report in self.liar.reports(self, step):
             if self.session is not None:
                 self.session.to_router(self._mouth.hears_report, self.plan.name, report)
 

@@ -72,7 +72,7 @@ class Counts:
             "sent back": (counters[Count.REQUESTS_SENT_BACK], tally["told FULL"]),
             "errors": (
                 counters[Count.REQUESTS_RETRIED] + counters[Count.WORKER_ERRORS],
-                tally["told ERROR"],
+                tally["told ERROR"] - tally["cut off by an error"],
             ),
             "breakers": (counters[Count.BREAKERS_OPENED], tally["breakers"]),
             "outputs": (

@@ -35,6 +35,7 @@ class Dispatches:
         claim("lease granted", not client.spec.lease_id, f"{name} wants a lease, and is sent")
         is_next = action.attempt == client.attempt + 1
         claim("attempts", is_next, f"{name}: attempt {action.attempt} after {client.attempt}")
+        claim("once begun", not client.passed, f"{name}: sent on, and its client has some of it")
         is_all = tokens_of(action.emitted) == client.got
         is_all = is_all and action.emitted_text_len == client.text_len
         claim("resume", is_all, f"{name}: sent on without what its client has")
@@ -105,7 +106,7 @@ class Dispatches:
         self._claim("pace", n < _MOST_RESUMING, text)
 
     def _live(self, client: Client) -> list[str]:
-        """Those of them that serve its adapter."""
-        world, lora = self._world, client.spec.scope.lora
+        """Those of them that have what it needs."""
+        world, need = self._world, client.spec.need
         live = [seen.worker_id for seen in world.router.glance().workers if seen.state == "live"]
-        return [worker for worker in live if world.serves(worker, lora)]
+        return [worker for worker in live if world.serves(worker, need)]

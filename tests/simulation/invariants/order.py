@@ -19,7 +19,7 @@ class _Place(NamedTuple):
     arrival."""
 
     level: int
-    lane: tuple[str, int, str]  # tenant, band and adapter
+    lane: tuple[str, int, str]  # tenant, band and need
     arrival_ns: int
     number: int
 
@@ -63,7 +63,7 @@ class Order:
 
 
 def _lane(client: Client) -> tuple[str, int, str]:
-    return client.spec.tenant, client.spec.priority, client.spec.scope.lora
+    return client.spec.tenant, client.spec.priority, client.spec.need
 
 
 def _place(client: Client, heads: dict[tuple[str, int, str], int], now_ns: int) -> _Place:
@@ -75,7 +75,7 @@ def _place(client: Client, heads: dict[tuple[str, int, str], int], now_ns: int) 
 
 def _is_ahead(place: _Place, mine: _Place) -> bool:
     """For certain: of several lanes of one level, whoever was served least goes first, and who
-    waits for an adapter holds back nobody who waits for another one."""
+    needs something of a worker holds back nobody who needs another thing."""
     if place.lane[2] != mine.lane[2]:
         return False
     if place.level != mine.level:

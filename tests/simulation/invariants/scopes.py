@@ -37,8 +37,9 @@ class Scopes:
 
     def _judge(self, name: str, worker: str) -> None:
         scope, owners = self._asked[name], self._owners
-        is_served = self._world.serves(worker, scope.lora)
-        self._claim("adapter", is_served, f"{name} goes to {worker}, which lacks its adapter")
+        need = self._world.ledger.clients[name].spec.need
+        is_served = self._world.serves(worker, need)
+        self._claim("adapter", is_served, f"{name} goes to {worker}, which lacks {need!r}")
         keys = self._world.ledger.clients[name].spec.keys.tolist()
         is_own = all(owners.setdefault(key, scope) == scope for key in keys)
         self._claim("scope", is_own, f"{name}: a block of its scope is another's, too")

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from radixroute.router.messages.actions import Action, Emit, Fail, Failure
+from radixroute.request.verbatim.records import More
+from radixroute.router.messages.actions import Action, Emit, Fail, Failure, Usage
 from tests.simulation.ledger import Client, tokens_of
-from tests.simulation.prompts import BLOCK_TOKENS, text_of
+from tests.simulation.prompts import BLOCK_TOKENS, prompt_in, text_of
 
 if TYPE_CHECKING:
     from tests.simulation.invariants import Watchers
@@ -20,8 +21,12 @@ class Streams:
 
     def acted(self, action: Action) -> None:
         match action:
+            case Emit() if action.passage is not None:
+                self._passed(self._client(action.request_id), action.passage.data, action)
             case Emit():
                 self._emitted(self._client(action.request_id), action)
+            case More():
+                self._passed(self._client(action.request_id), action.data)
             case Fail():
                 self._failed(self._client(action.request_id), action.failure)
 
@@ -47,13 +52,40 @@ class Streams:
         self._claim("whole", wanted is not None, f"{name}: ended after {len(got)} tokens")
         text = f"{name}: finish {emit.finish}, not {wanted}"
         self._claim("finish", emit.finish is wanted, text)
-        usage = emit.usage
+        self._judge_usage(client, emit.usage, n_got=len(got), n_prompt=len(client.spec.prompt))
+
+    def _passed(self, client: Client, data: bytes, emit: Emit | None = None) -> None:
+        """Bytes of a verbatim answer, a token in each piece; `emit` of its first and its last."""
+        name, claim, n = client.request_id, self._claim, len(client.passed)
+        truth = client.answer.token(n).to_bytes(4, "little")
+        is_last = emit is not None and emit.finish is not None
+        claim("bytes", data == truth or (is_last and not data), f"{name}: wrong bytes at {n}")
+        is_fenced = name in self._world.edge.fenced
+        claim("fence", not is_fenced, f"{name}: output of an attempt that was given up")
+        if emit is not None:
+            passage = emit.passage
+            has_head = passage is not None and bool(passage.status)
+            claim("head", has_head == (n == 0), f"{name}: a head before byte {n}, or none")
+        if emit is None or emit.finish is None:
+            return
+        whole = [*client.passed, data] if data else client.passed
+        last = client.answer.finish_after(len(whole) - 1, client.answer.token(len(whole) - 1))
+        claim("whole", last is not None, f"{name}: ended after {len(whole)} pieces")
+        n_prompt = client.spec.prompt_tokens
+        told = len(prompt_in(client.spec)) if client.answer.tells_usage else n_prompt
+        self._judge_usage(client, emit.usage, n_got=len(whole), n_prompt=n_prompt, most=told)
+
+    def _judge_usage(
+        self, client: Client, usage: Usage | None, *, n_got: int, n_prompt: int, most: int = 0
+    ) -> None:
+        """`most`: of what may be cached, where its router does not know the prompt's length."""
+        name = client.request_id
         self._claim("usage", usage is not None, f"{name}: no usage at its end")
         if usage is not None:
             counts = (usage.prompt_tokens, usage.output_tokens, usage.attempts)
-            right = (len(client.spec.prompt), len(got), client.attempt)
+            right = (n_prompt, n_got, client.attempt)
             self._claim("usage", counts == right, f"{name}: usage {counts}, not {right}")
-            is_possible = 0 <= usage.cached_tokens <= usage.prompt_tokens
+            is_possible = 0 <= usage.cached_tokens <= max(most, n_prompt)
             self._claim("usage", is_possible, f"{name}: {usage.cached_tokens} tokens cached")
 
     def _failed(self, client: Client, failure: Failure) -> None:
@@ -79,17 +111,18 @@ class Streams:
             case Failure.REFUSED:
                 claim("refusals", client.was_refused, f"{name}: no worker refused it")
             case Failure.NOT_RESUMABLE:
-                claim("resumes", False, f"{name}: every worker goes on with anything")
+                text = f"{name}: nothing of it had gone to its client"
+                claim("resumes", bool(client.passed), text)
             case Failure.HOPELESS:
                 claim("hopeless", self._is_hopeless(client), f"{name}: there was time for it")
 
     def _is_full(self, client: Client) -> bool:
         """Without itself, which is in the ledger already."""
         plan, ledger = self._world.plan, self._world.ledger
-        tokens = len(client.spec.prompt)
+        tokens = client.spec.prompt_tokens
         others = [c for c in ledger.waiting() if c is not client]
         n_fresh = sum(not other.is_lost for other in others)
-        n_tokens = sum(len(other.spec.prompt) + len(other.got) for other in others)
+        n_tokens = sum(other.spec.prompt_tokens + len(other.got) for other in others)
         return (
             len(ledger.guests) > plan.max_in_flight
             or ledger.n_bytes > plan.max_in_flight_bytes

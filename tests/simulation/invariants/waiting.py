@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from radixroute.router.messages.inputs import VERBATIM_NEED
 from tests.simulation import adapter
 from tests.simulation.agenda import S
 from tests.simulation.edge import TICK_NS
@@ -30,9 +31,12 @@ class Waiting:
         self._idle: Counter[str] = Counter()  # ticks in a row, by worker
         self._waits: Counter[str] = Counter()  # the same, by request
         self._calm_ticks = 0  # in a row, without a worker whose step does not end
-        # When somebody was listed who may serve an adapter, or none, or was being started.
+        # When somebody was listed who may have what is needed, or was being started.
         self._hope_ns: Counter[str] = Counter()
-        self._adapters = {"", *(name for w in watchers.world.plan.workers for name in w.adapters)}
+        workers = watchers.world.plan.workers
+        self._needs = {"", *(name for worker in workers for name in worker.adapters)}
+        if any(worker.takes_verbatim for worker in workers):
+            self._needs |= {VERBATIM_NEED + name for name in self._needs}
 
     @property
     def is_stalled(self) -> bool:
@@ -53,20 +57,20 @@ class Waiting:
                 is_fair = client.overtaken <= _OVERTAKEN
                 claim("overtaking", is_fair, f"{name} waits behind {client.overtaken} later ones")
         hopes = [w.worker_id for w in self._watchers.glance.workers if w.state not in _HOPELESS]
-        for lora in self._adapters:
-            if any(world.serves(worker, lora) for worker in hopes):
-                self._hope_ns[lora] = world.edge.clock_ns
+        for need in self._needs:
+            if any(world.serves(worker, need) for worker in hopes):
+                self._hope_ns[need] = world.edge.clock_ns
         self._waits = Counter({c.request_id: self._waits[c.request_id] + 1 for c in waiting})
         self._look_for_idle(waiting)
 
     def judge_no_workers(self, client: Client) -> None:
         """It fails for want of workers."""
-        world, name, lora = self._world, client.request_id, client.spec.scope.lora
-        now_ns, since_ns = world.edge.clock_ns, max(self._hope_ns[lora], client.waits_since_ns)
+        world, name, need = self._world, client.request_id, client.spec.need
+        now_ns, since_ns = world.edge.clock_ns, max(self._hope_ns[need], client.waits_since_ns)
         has_waited = now_ns - since_ns >= adapter.NO_WORKER_WAIT_S * S
         self._watchers.claim("patience", has_waited, f"{name}: no worker, it is said, too soon")
         live = [w.worker_id for w in world.router.glance().workers if w.state == "live"]
-        there = [worker for worker in live if world.serves(worker, lora)]
+        there = [worker for worker in live if world.serves(worker, need)]
         self._watchers.claim("patience", not there, f"{name}: no worker, it is said, but {there}")
 
     def _look_for_idle(self, waiting) -> None:
@@ -75,10 +79,10 @@ class Waiting:
         most = _IDLE_TICKS + (_SUSPECTED_TICKS if self._calm_ticks < _IDLE_TICKS else 0)
         live = [seen.worker_id for seen in glance.workers if seen.state == "live"]
         usable = {
-            lora: self._world.ledger.standing.usable(
-                [worker for worker in live if self._world.serves(worker, lora)]
+            need: self._world.ledger.standing.usable(
+                [worker for worker in live if self._world.serves(worker, need)]
             )
-            for lora in self._adapters
+            for need in self._needs
         }
         for seen in glance.workers:
             worker = seen.worker_id
@@ -91,7 +95,7 @@ class Waiting:
                 continue
             for client in waiting:
                 is_stuck = self._waits[client.request_id] >= most
-                may_go = worker in usable[client.spec.scope.lora]
+                may_go = worker in usable[client.spec.need]
                 may_go = may_go and (worker, epochs.get(worker, "")) not in client.tried
                 text = f"{client.request_id} waits and {worker} idles"
                 self._watchers.claim("idle", not (is_stuck and may_go), text)

@@ -19,7 +19,8 @@ from radixroute.trust.identity import Identity
 from radixroute.worker.api.frames.frame_socket import FrameSocket
 from radixroute.worker.api.inbox import ENGINE_GONE, take, why_not_opened
 from radixroute.worker.api.intake import Intake
-from radixroute.worker.api.worker_sessions import WorkerSession, WorkerSessions
+from radixroute.worker.api.worker_session import WorkerSession
+from radixroute.worker.api.worker_sessions import WorkerSessions
 from radixroute.worker.settings import WorkerSettings
 
 HELLO_S = 5.0  # for a peer to say who it is

@@ -13,6 +13,8 @@ from radixroute.request.sampling import FinishReason
 from radixroute.request.verbatim.records import STREAM, Passage
 from radixroute.worker.companions.dialects.dialect import Dialect, Heard, PassageReader
 from radixroute.worker.companions.listening import CUT, UNREACHED
+from radixroute.worker.companions.verbatim.lane import Lane
+from radixroute.worker.engine.engine import EngineRequest
 
 # An answer that comes whole is held until it is whole, so that what it says of itself is known with
 # its first byte; a larger one goes as it comes.
@@ -33,11 +35,16 @@ class Pausable(Protocol):
 class Relaying:
     """Implements `radixroute.worker.companions.http_client.AnswerSink`."""
 
-    def __init__(self, dialect: Dialect, hear: Callable[[Heard], None], allowance: int) -> None:
-        """`allowance`: bytes that may be heard; `allow` gives more."""
+    def __init__(
+        self, request: EngineRequest, dialect: Dialect, hear: Callable[[Heard], None], lane: Lane
+    ) -> None:
+        """`hear` is told how the answer begins and ends; between the two it goes by `lane`. No more
+        bytes than the request's allowance; `allow` gives more."""
+        self.request = request
         self._dialect = dialect
         self._hear = hear
-        self._allowance = allowance
+        self._lane = lane
+        self._allowance = request.allowance
         self._source: Pausable | None = None
         self._reader: PassageReader | None = None  # None: what comes is no answer for its client
         self._status = 0
@@ -74,12 +81,25 @@ class Relaying:
             return
         reader.feed(data)
         self._held.append(data)
+        if self._has_begun:
+            if len(self._held) == 1:
+                self._lane.add(self)
+            self._spend(len(data))
+            return
         self._n_held += len(data)
         is_known = self._content_type.startswith(STREAM) and reader.has_event
-        if not self._has_begun and is_known and self._is_broken(reader):
+        if is_known and self._is_broken(reader):
             self._finish(FinishReason.ERROR, _FAILED, is_engine_fault=True)
-        elif self._has_begun or is_known or self._n_held > MOST_HELD_BYTES:
+        elif is_known or self._n_held > MOST_HELD_BYTES:
             self._pass()
+
+    def take(self) -> tuple[bytes, int]:
+        """For the lane."""
+        reader, held = self._reader, self._held
+        if reader is None or self._is_over or not held:
+            return b"", 0
+        self._held = []
+        return held[0] if len(held) == 1 else b"".join(held), reader.take_tokens()
 
     def ended(self) -> None:
         reader = self._reader
@@ -104,7 +124,7 @@ class Relaying:
     def _pass(self, finish: FinishReason | None = None) -> None:
         """What is held goes to its client."""
         reader, data = self._reader, b"".join(self._held)
-        self._held, self._n_held = [], 0
+        self._held = []
         if reader is None or self._is_over or not (data or finish):
             return
         is_first, self._has_begun = not self._has_begun, True
@@ -114,10 +134,8 @@ class Relaying:
             self._status if is_first else 0,
             self._content_type if is_first else "",
         )
-        self._allowance -= len(data)
         if finish is None:
-            if self.is_paused and self._source is not None:
-                self._source.pause()
+            self._spend(len(data))
             self._tell(Heard(passage=passage))
             return
         self._tell(
@@ -129,6 +147,12 @@ class Relaying:
                 is_engine_fault=self._is_broken(reader),
             )
         )
+
+    def _spend(self, n_bytes: int) -> None:
+        """Of what may be heard."""
+        self._allowance -= n_bytes
+        if self._allowance <= 0 and self._source is not None:
+            self._source.pause()
 
     def _is_broken(self, reader: PassageReader) -> bool:
         """A 200 may still carry an error, and the engine's own one."""
@@ -145,6 +169,8 @@ class Relaying:
                 self._finish(FinishReason.ERROR, _FAILED, is_engine_fault=True)
 
     def _finish(self, finish: FinishReason, error: str, *, is_engine_fault: bool) -> None:
+        if self._has_begun:
+            self._pass()  # what came before it stopped is its client's
         self._tell(Heard(finish=finish, error=error, is_engine_fault=is_engine_fault))
 
     def _tell(self, heard: Heard) -> None:

@@ -31,6 +31,7 @@ _IN_CHATS = ("messages", "tools", "functions", "documents")
 # Bytes of a body whose prompt is to be known before it goes on.
 MOST_LOOKED_AT = 1024 * 1024
 _STR, _INT = msgspec.json.Decoder(str), msgspec.json.Decoder(int)
+_BOOL = msgspec.json.Decoder(bool)
 _MOST_TOKENS = 1 << 31
 _T = TypeVar("_T")
 
@@ -47,6 +48,7 @@ class VerbatimBody:
     cache_salt: str = field(repr=False)
     priority: int | None
     sampling: SamplingParams  # as far as it says how long the answer may be
+    is_stream: bool  # its client asked for one
     renders: bool  # its prompt is text, so that its tokens name it
     # What was understood, and its one prompt, where that can be read here; None: it cannot.
     readable: tuple[Body, Form, bytes] | None = field(repr=False)
@@ -74,6 +76,7 @@ def read_verbatim(data: bytes, *, is_chat: bool, allowed: frozenset[str]) -> Ver
         cache_salt=salt,
         priority=priority,
         sampling=_sampling(next((n for n in most if n is not None), None)),
+        is_stream=_told(_BOOL, kept, "stream") or False,
         renders=is_looked_at and (not is_chat or is_text(kept.get("messages", b""))),
         readable=_readable(kept, is_chat=is_chat) if is_looked_at else None,
     )
@@ -103,5 +106,5 @@ def _told(decoder: "msgspec.json.Decoder[_T]", fields: Mapping[str, bytes], name
     value = fields.get(name)
     try:
         return None if value is None else decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None

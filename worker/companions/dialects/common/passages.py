@@ -11,6 +11,7 @@ import msgspec
 # Of a line, or of a whole answer: what is longer is not looked at.
 MOST_READ_BYTES: Final = 512 * 1024
 _DATA: Final = b"data:"
+_LATER_DATA: Final = b"\n" + _DATA  # in text its line end would be escaped
 _DONE: Final = b"[DONE]"
 _USAGE: Final = b'"prompt_tokens"'  # in text its quotes would be escaped
 _ERROR: Final = b'{"error"'
@@ -55,6 +56,10 @@ class OpenAIPassages:
     def feed(self, data: bytes) -> None:
         if not self._is_stream:
             self._keep(data)
+            return
+        if not self._n_rest and _says_nothing(data):
+            self._n_events += data.count(_LATER_DATA) + data.startswith(_DATA)
+            self.has_event = self.has_event or self._n_events > 0
             return
         lines = data.split(b"\n")
         for line in lines[:-1]:
@@ -107,3 +112,8 @@ class OpenAIPassages:
         self.prompt_tokens, self._output_tokens = usage.prompt_tokens, usage.completion_tokens
         if usage.prompt_tokens_details is not None:
             self.cached_tokens = usage.prompt_tokens_details.cached_tokens
+
+
+def _says_nothing(data: bytes) -> bool:
+    """Whole lines, none of which tells more than that it is there: nearly all that goes by."""
+    return not (_USAGE in data or _ERROR in data or _DONE in data or not data.endswith(b"\n"))

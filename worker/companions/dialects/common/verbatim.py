@@ -51,7 +51,7 @@ def rendered(answer: Answer) -> list[int] | None:
     """What one of these was answered with; None: it does not tell."""
     try:
         told = msgspec.json.decode(answer.body, type=_Rendered) if answer.is_ok else None
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return None if told is None else told.token_ids or told.tokens
 

@@ -32,7 +32,7 @@ from radixroute.router.messages.inputs import (
 from radixroute.router.policy.decision import Decision
 from radixroute.router.policy.view import Scores
 from radixroute.router.settings import RouterSettings
-from radixroute.router.workers.audit import Claim
+from radixroute.router.workers.claims import Claim
 from tests.simulation.agenda import MS
 from tests.simulation.deeds import Submit, TakeLease
 from tests.simulation.glance import Glance, glance_at

@@ -153,7 +153,7 @@ def test_more_of_verbatim_answers_goes_to_its_session_in_messages_of_a_size():
     ended = TokenOutput("s1.2", 1, "s1", 0, (), FinishReason.ABORT)
     begun = TokenOutput("s1.1", 1, "s1", 0, (), passage=Passage(b"", 0, 200, STREAM))
     progress = tuple(WorkerSessionProgress(whose, 1, 1, 0, 0) for whose in ("s1", "s2"))
-    step = EngineStep(1, (begun, ended), (), 1.0, 0, 3, 0, progress, more)
+    step = EngineStep(1, (begun, ended), (), 1.0, 0, 3, 0, progress, more=more)
     sessions.deliver(step)
     first, second = session.take_outputs()
     assert [one.request_id for one in first.deltas] == ["a", "b"]

@@ -9,7 +9,7 @@ takes no credit. What nobody here has read is not audited at all.
 from typing import TYPE_CHECKING
 
 from radixroute.radix.ids import WorkerId
-from radixroute.router.workers.audit import Claim
+from radixroute.router.workers.claims import Claim
 from tests.simulation.deeds import BreakSession, CutEvents, Freeze, Weather
 
 if TYPE_CHECKING:

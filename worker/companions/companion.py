@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 import numpy as np
 
@@ -53,6 +54,8 @@ from radixroute.worker.errors import BadSetting, EngineDead
 from radixroute.worker.settings import WorkerSettings
 
 _log = logging.getLogger(__name__)
+# What ends an answer without a token that is no refusal.
+_ENDS_OF_NOTHING: Final = (FinishReason.STOP, FinishReason.LENGTH, FinishReason.ABORT)
 
 
 def companion(
@@ -299,9 +302,9 @@ class Companion:
                 self._meter.unread()
             elif passage.n_tokens:
                 self._meter.output(call, passage.n_tokens, now_ns, is_first=False)
-        has_output = bool(heard.token_ids) or passage is not None
-        if is_first and not has_output and heard.finish is not FinishReason.ABORT:
-            self._refused(output)
+        is_empty = is_first and not heard.token_ids and passage is None
+        if is_empty and output.finish not in _ENDS_OF_NOTHING:
+            self._listener.on_refused(output)
         else:
             self._tick.output(output)
         self._rest_if_idle()
@@ -317,12 +320,6 @@ class Companion:
             events = believed.took(call.belief, heard, now_ns)
         if events:
             self._ranks.changed(events, call.rank)
-
-    def _refused(self, output: TokenOutput) -> None:
-        if output.finish in (FinishReason.STOP, FinishReason.LENGTH):
-            self._tick.output(output)  # an answer of nothing
-        else:
-            self._listener.on_refused(output)
 
     def _rest_if_idle(self) -> None:
         if not len(self._calls):

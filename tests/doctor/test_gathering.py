@@ -28,7 +28,7 @@ from radixroute.doctor.gather.sockets import certificate, get, is_local, wide, w
 from radixroute.doctor.table import diagnose
 from radixroute.router.service import RouterService
 from radixroute.router.settings import RouterSettings
-from radixroute.worker.companions.http_client import EngineAddress
+from radixroute.worker.companions.http.client import EngineAddress
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.settings import WorkerSettings
 from tests.engines.fake_http import FakeHttp, Reply

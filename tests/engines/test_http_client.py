@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from radixroute.worker.companions.dialects.dialect import Ask
-from radixroute.worker.companions.http_client import EngineAddress, EngineHttp
+from radixroute.worker.companions.http.client import EngineAddress, EngineHttp
 from radixroute.worker.errors import BadSetting
 from tests.router.clusters import until
 

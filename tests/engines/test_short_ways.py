@@ -18,7 +18,7 @@ from radixroute.worker.companions.dialects.common.known_events import (
 )
 from radixroute.worker.companions.dialects.dialect import Heard
 from radixroute.worker.companions.dialects.vllm import VllmDialect
-from radixroute.worker.companions.http_connection import Connection, Exchange
+from radixroute.worker.companions.http.connection import Connection, Exchange
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 

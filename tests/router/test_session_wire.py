@@ -8,8 +8,8 @@ import pytest
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.logprobs import TokenLogprob, join_logprobs, pack_logprobs
 from radixroute.router.links.wire import step_reports
-from radixroute.worker.api.streams import Piece
-from radixroute.worker.api.wire import token_delta
+from radixroute.worker.api.answers.streams import Piece
+from radixroute.worker.api.answers.wire import token_delta
 from radixroute.worker.engine.engine import PromptReport, TokenOutput
 
 

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.wire import unpack_tokens
+from radixroute.worker.api.answers.plain_texts import MAX_PLAIN, PlainTexts
 from radixroute.worker.api.intake import Submission
-from radixroute.worker.api.plain_texts import MAX_PLAIN, PlainTexts
 from radixroute.worker.api.worker_sessions import WorkerSessions
 from radixroute.worker.engine.engine import EngineStep, TokenOutput, WorkerSessionProgress
 from tests.router.fakes import tiny_tokenizer

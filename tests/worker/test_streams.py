@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from radixroute.request.logprobs import TokenLogprob, pack_logprobs
 from radixroute.request.sampling import FinishReason
-from radixroute.worker.api.streams import AnswerStream
+from radixroute.worker.api.answers.streams import AnswerStream
 from radixroute.worker.engine.engine import TokenOutput
 from tests.worker.fakes import EOS, make_tokenizer, request
 

@@ -8,8 +8,8 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.sampling import FinishReason
 from radixroute.request.verbatim.records import PATHS, STREAM, Passage, Verbatim
+from radixroute.worker.api.answers.wire import MORE_BYTES
 from radixroute.worker.api.intake import Submission
-from radixroute.worker.api.wire import MORE_BYTES
 from radixroute.worker.api.worker_sessions import WorkerSessions
 from radixroute.worker.engine.engine import (
     EngineStep,

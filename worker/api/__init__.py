@@ -9,6 +9,7 @@ what a direct client calls.
 
     server.py            `EngineServer` (the RPCs of `Engine`) and `WorkerServer` (port, health)
     describe.py          what a worker says of itself to a router that joins it
+    answers/             what the engine put out, as text and as messages
     frames/              worker sessions over plain sockets
     inbox.py             what the messages of a worker session do, however they came
     intake.py            submits and prompt chunks become whole, checked requests
@@ -16,9 +17,6 @@ what a direct client calls.
     worker_sessions.py   who has one open, and who gets which output of a step
     commands.py          what worker sessions ask of the engine
     fences.py            of two attempts at one request, the higher alone goes on
-    wire.py              what the engine put out, as messages
-    plain_texts.py       what tokens say wherever they stand: such answers go past their stream
-    streams.py           one answer as text: detokenised, cut at stop strings, resumed
     meter.py             sums over the engine's steps
     page.py              the port of GET /metrics, and what only this process measures
     metrics.py           what the page at `/metrics` shows of a worker

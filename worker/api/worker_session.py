@@ -18,12 +18,12 @@ from radixroute.request.sampling import FinishReason
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.verbatim.records import Verbatim
 from radixroute.request.wire import finish_to_proto, pack_tokens
+from radixroute.worker.api.answers.plain_texts import PlainTexts
+from radixroute.worker.api.answers.streams import AnswerStream, Piece
+from radixroute.worker.api.answers.wire import Columns, is_row, more_messages, token_delta
 from radixroute.worker.api.commands import EngineCommands
 from radixroute.worker.api.fences import Fences
 from radixroute.worker.api.intake import Submission
-from radixroute.worker.api.plain_texts import PlainTexts
-from radixroute.worker.api.streams import AnswerStream, Piece
-from radixroute.worker.api.wire import Columns, is_row, more_messages, token_delta
 from radixroute.worker.engine.engine import (
     NOT_HERE,
     EngineRequest,

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from radixroute.events.wire.records import SessionLoad
 from radixroute.radix.ids import Tokens
 from radixroute.request.tokenizer import Tokenizer
+from radixroute.worker.api.answers.plain_texts import PlainTexts
 from radixroute.worker.api.commands import EngineCommands
 from radixroute.worker.api.fences import Fences
-from radixroute.worker.api.plain_texts import PlainTexts
 from radixroute.worker.api.worker_session import WorkerSession
 from radixroute.worker.engine.engine import (
     EngineStep,

@@ -8,6 +8,7 @@ model: no torch here. Imports `worker/engine`, events, request; never `api`, `pr
 
 The way in: `companion` (`companion.py`), which makes the `host` of a `WorkerService`.
 
+    http/           connections to it, kept, and what goes over them
     dialects/       what an engine takes and gives, as bytes: pure
     cache/          its cache: by its events, or believed
     join/           what must hold before it serves, each with the flag that makes it so
@@ -23,8 +24,5 @@ The way in: `companion` (`companion.py`), which makes the `host` of a `WorkerSer
     tick.py         outputs of one turn as one step, and how long steps take
     watching.py     looks at it, as often as it should move
     health.py       whether it lives and moves, by what was seen
-    http_client.py  `EngineHttp`: connections to one engine, kept
-    http_connection.py  one of them, and the exchange it carries
-    chunks.py       whole chunks of a body, of one read of it
     settings.py     settings of companions, with their defaults and units
 """

@@ -26,7 +26,7 @@ from radixroute.worker.companions.cache.salts import Salts
 from radixroute.worker.companions.calls import Call, Calls, ended
 from radixroute.worker.companions.dialects.dialect import Heard
 from radixroute.worker.companions.health import Vitals
-from radixroute.worker.companions.http_client import EngineHttp
+from radixroute.worker.companions.http.client import EngineHttp
 from radixroute.worker.companions.join.joined import Joined
 from radixroute.worker.companions.join.joining import Joining
 from radixroute.worker.companions.measures.counters import CANCELLED, REFUSED, CompanionCounters

@@ -22,7 +22,7 @@ NO_TOKENS: Final = "the engine told a text that the model's tokenizer cannot say
 
 
 class Listening:
-    """Implements `radixroute.worker.companions.http_client.AnswerSink`."""
+    """Implements `radixroute.worker.companions.http.client.AnswerSink`."""
 
     def __init__(
         self,

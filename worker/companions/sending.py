@@ -10,8 +10,8 @@ from collections.abc import Callable
 from radixroute.events.wire.compat import salt_of
 from radixroute.worker.companions.cache.salts import Salts
 from radixroute.worker.companions.dialects.dialect import Ask, Heard
-from radixroute.worker.companions.http_client import EngineHttp
-from radixroute.worker.companions.http_connection import Exchange
+from radixroute.worker.companions.http.client import EngineHttp
+from radixroute.worker.companions.http.connection import Exchange
 from radixroute.worker.companions.join.joined import Joined
 from radixroute.worker.companions.listening import Listening
 from radixroute.worker.companions.verbatim.lane import Lane

@@ -18,7 +18,7 @@ from radixroute.worker.companions.health import (
     STUCK,
     Vitals,
 )
-from radixroute.worker.companions.http_client import EngineHttp
+from radixroute.worker.companions.http.client import EngineHttp
 from radixroute.worker.companions.join.joined import Joined
 from radixroute.worker.companions.settings import CompanionSettings
 

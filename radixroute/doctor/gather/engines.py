@@ -18,7 +18,7 @@ from radixroute.doctor.gather.sockets import (
 )
 from radixroute.worker.companions.dialects.common.models import MODELS
 from radixroute.worker.companions.dialects.dialect import EventPlace
-from radixroute.worker.companions.http_client import EngineAddress
+from radixroute.worker.companions.http.client import EngineAddress
 from radixroute.worker.companions.join.examination import Examination, examine
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.settings import WorkerSettings

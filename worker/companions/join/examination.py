@@ -19,7 +19,7 @@ from radixroute.request.errors import RequestError
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.companions.cache.salts import Salts
 from radixroute.worker.companions.dialects.dialect import Statement
-from radixroute.worker.companions.http_client import EngineHttp
+from radixroute.worker.companions.http.client import EngineHttp
 from radixroute.worker.companions.join.checklist import CHATS, canary_prompt, statement_findings
 from radixroute.worker.companions.join.findings import Finding, JoinRefused, finding
 from radixroute.worker.companions.join.joined import Joined

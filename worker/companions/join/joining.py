@@ -26,7 +26,7 @@ from radixroute.worker.companions.dialects.common.tokenizing import (
     tokens_of,
 )
 from radixroute.worker.companions.dialects.dialect import Answer, Ask, Dialect, Statement
-from radixroute.worker.companions.http_client import EngineAddress, EngineHttp
+from radixroute.worker.companions.http.client import EngineAddress, EngineHttp
 from radixroute.worker.companions.join.checklist import (
     CHATS,
     TEXTS,

@@ -16,7 +16,7 @@ import numpy as np
 from radixroute.request.sampling import SamplingParams
 from radixroute.worker.companions.dialects.common.completions import JSON
 from radixroute.worker.companions.dialects.dialect import Ask, EngineNumbers, Heard
-from radixroute.worker.companions.http_client import EngineHttp
+from radixroute.worker.companions.http.client import EngineHttp
 from radixroute.worker.companions.join.checklist import CHATS, canary_prompt
 from radixroute.worker.companions.join.findings import Finding, finding
 from radixroute.worker.companions.join.joined import Joined

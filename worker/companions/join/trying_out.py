@@ -16,7 +16,7 @@ from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.worker.companions.dialects.dialect import Heard
-from radixroute.worker.companions.http_client import EngineHttp
+from radixroute.worker.companions.http.client import EngineHttp
 from radixroute.worker.companions.join.checklist import (
     BELIEVED_CANARY,
     Trial,

@@ -33,7 +33,7 @@ class Pausable(Protocol):
 
 
 class Relaying:
-    """Implements `radixroute.worker.companions.http_client.AnswerSink`."""
+    """Implements `radixroute.worker.companions.http.client.AnswerSink`."""
 
     def __init__(
         self, request: EngineRequest, dialect: Dialect, hear: Callable[[Heard], None], lane: Lane

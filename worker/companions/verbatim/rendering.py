@@ -11,7 +11,7 @@ import numpy as np
 
 from radixroute.radix.ids import Tokens
 from radixroute.request.verbatim.records import Verbatim
-from radixroute.worker.companions.http_client import EngineHttp
+from radixroute.worker.companions.http.client import EngineHttp
 from radixroute.worker.companions.join.joined import Joined
 
 # Longer than that nobody waits for a better guess.

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from radixroute.worker.companions.dialects.dialect import Answer, Ask
-from radixroute.worker.companions.http_connection import AnswerSink, Connection, Exchange
+from radixroute.worker.companions.http.connection import AnswerSink, Connection, Exchange
 from radixroute.worker.errors import BadSetting
 
 # Servers close idle connections, vLLM after 5 s: one that may be closed now is not used.

@@ -10,7 +10,7 @@ from radixroute.request.wire import (
     pack_tokens,
     passage_to_proto,
 )
-from radixroute.worker.api.streams import Piece
+from radixroute.worker.api.answers.streams import Piece
 from radixroute.worker.engine.engine import MoreOutput, PromptReport, TokenOutput
 
 # Of verbatim answers in one message, and what one piece brings on top: routers read no giant one.

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import httptools
 
-from radixroute.worker.companions.chunks import HEADS, whole_chunks
+from radixroute.worker.companions.http.chunks import HEADS, whole_chunks
 
 
 class AnswerSink(Protocol):

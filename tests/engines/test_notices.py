@@ -2,6 +2,7 @@
 
 import pytest
 
+from radixroute.worker.companions.join import notices
 from tests.engines.examining import examined
 from tests.engines.fake_engine import FakeEngine
 from tests.engines.fake_openai import FakeOpenAi
@@ -33,7 +34,8 @@ async def test_nothing_is_said_of_a_sound_engine(kind, caplog):
         lambda: FakeSglang(has_metrics=True, frees_cancelled=False),
     ],
 )
-async def test_requests_that_run_on_without_their_clients_are_noticed(engine, caplog):
+async def test_requests_that_run_on_without_their_clients_are_noticed(engine, caplog, monkeypatch):
+    monkeypatch.setattr(notices, "_FREED_S", 0.3)  # the answer would take two seconds
     assert "goes on running there" in await said_of(engine(), caplog)
 
 

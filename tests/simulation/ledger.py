@@ -66,7 +66,7 @@ class Client:
     @property
     def is_resuming(self) -> bool:
         """Its prompt is computed again."""
-        return bool(self.tried) and len(self.got) == self.n_before
+        return bool(self.tried) and self.n_got == self.n_before
 
 
 @dataclass(slots=True, eq=False)

@@ -77,7 +77,7 @@ $(ROUTERS)/.ready:
 	command -v nginx /usr/sbin/nginx >/dev/null || apt-get install --yes --quiet nginx-light
 	@touch $@
 
-bench-router: $(STAMP) $(ROUTERS)/.ready ## What a token and a request cost beside nginx, sglang-router and vllm-router (8 minutes)
+bench-router: $(STAMP) $(ROUTERS)/.ready ## What a token and a request cost beside nginx, sglang-router and vllm-router (13 minutes)
 	$(BIN)/python -m bench.router
 
 bench-compile: $(STAMP) ## CPU seconds of compiling and loading all kernels (5 minutes)

@@ -75,7 +75,6 @@ class Fleet:
         url = self.urls[worker_id]
         worker = beside(url, worker_id, incarnation=incarnation, **changes)
         await self._list(worker, worker_id, incarnation)
-        self.engines[worker_id].n_aborted = 0  # how it does with that was tried at the join
 
     async def _list(self, worker: WorkerService, worker_id: str, incarnation: int) -> None:
         address = await worker.start()

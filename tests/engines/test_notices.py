@@ -34,13 +34,26 @@ async def test_nothing_is_said_of_a_sound_engine(kind, caplog):
         lambda: FakeSglang(has_metrics=True, frees_cancelled=False),
     ],
 )
-async def test_requests_that_run_on_without_their_clients_are_noticed(engine, caplog, monkeypatch):
+async def test_requests_that_run_on_without_their_clients_are_noticed(engine, monkeypatch):
     monkeypatch.setattr(notices, "_FREED_S", 0.3)  # the answer would take two seconds
-    assert "goes on running there" in await said_of(engine(), caplog)
+    (notice,) = (await examined(engine())).notices
+    assert notice.code == "cancel"
+    assert "goes on running there" in notice.text
 
 
-async def test_who_shows_no_numbers_or_has_other_work_is_not_judged(caplog):
-    assert await said_of(FakeSglang(frees_cancelled=False), caplog) == ""
+async def test_who_shows_no_numbers_or_has_other_work_is_not_judged():
+    assert (await examined(FakeSglang(frees_cancelled=False))).notices == ()
+
+
+async def test_a_join_sends_nothing_but_its_canary():
+    engine = FakeVllm()
+    worker = beside(await engine.start())
+    try:
+        await worker.start()
+        assert (len(engine.received), engine.chats.bodies, engine.n_aborted) == (2, [], 0)
+    finally:
+        await worker.stop()
+        await engine.kill()
 
 
 async def test_reasoning_that_is_taken_apart_is_noticed(caplog):

@@ -210,7 +210,7 @@ class _Examiner:
             self.seen = replace(self.seen, kept_batches=min(kept))
         if joined.statement.keeps_salts_apart:  # else salts are refused, or were tried out
             await self._try_salt(http, joined)
-        notices = await Noticing(http, joined).look(sends_chats=True)
+        notices = await Noticing(http, joined).tried()
         self.seen = replace(self.seen, notices=tuple(notices))
 
     async def _wrong(

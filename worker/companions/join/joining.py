@@ -225,7 +225,7 @@ class Joining:
             tried = await TryingOut(self._settings, http, joined).run(caches)
         except JoinRefused as error:
             raise JoinRefused(error.finding, self.url) from error
-        for notice in await Noticing(http, tried).look(sends_chats=False):
+        for notice in Noticing(http, tried).said():
             _log.warning("engine %s joins, but %s", self.url, notice.text)
         return tried
 

@@ -54,14 +54,21 @@ class Noticing:
         self._http = http
         self._joined = joined
 
-    async def look(self, *, sends_chats: bool) -> list[Finding]:
-        """`sends_chats`: asks for a few tokens of a chat, too."""
-        statement, found = self._joined.statement, []
+    def said(self) -> list[Finding]:
+        """By what it says of itself alone."""
+        statement = self._joined.statement
+        if not statement.reasoning_parser:
+            return []
+        return [finding("reasoning", statement.reasoning_parser, kind=statement.kind)]
+
+    async def tried(self) -> list[Finding]:
+        """By what it does, too: with one request that is cancelled, and a few tokens of a chat.
+        Takes seconds where the engine is slow: a join does without."""
+        statement, found = self._joined.statement, self.said()
+        if not found and await self._takes_reasoning_apart():
+            found.append(finding("reasoning", "", kind=statement.kind))
         if await self._frees_cancelled() is False:
-            found.append(finding("cancel", kind=statement.kind))
-        is_apart = bool(statement.reasoning_parser)
-        if is_apart or (sends_chats and await self._takes_reasoning_apart()):
-            found.append(finding("reasoning", statement.reasoning_parser, kind=statement.kind))
+            found.insert(0, finding("cancel", kind=statement.kind))
         return found
 
     async def _frees_cancelled(self) -> bool | None:

@@ -97,6 +97,21 @@ def one(value: float) -> tuple[Sample]:
     return (Sample(value),)
 
 
+def by_label(
+    label: str,
+    name: str,
+    meaning: str,
+    read: Callable[[S], Iterable[tuple[str, float]]],
+    unit: Unit = Unit.NONE,
+) -> Metric[S]:
+    """A counter for each value of one label, as `read` names them."""
+
+    def samples(seen: S) -> Iterable[Sample]:
+        return (Sample(value, (key,)) for key, value in read(seen))
+
+    return Metric(name, Kind.COUNTER, meaning, samples, unit, (label,))
+
+
 def check_names(names: Iterable[str]) -> None:
     """Raises BrokenMetric for one that stands in two tables, or twice in one."""
     seen: set[str] = set()

@@ -4,14 +4,14 @@
 `radixroute_worker_*` on the router's page. docs/metrics.md is made of this table.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from radixroute import __version__
 from radixroute.events.publish.outbound import OutboundCounters
 from radixroute.events.publish.publisher import PublisherCounters
 from radixroute.metrics.distribution import Spread
-from radixroute.metrics.metric import Kind, Metric, Sample, Unit, one
+from radixroute.metrics.metric import Kind, Metric, Sample, Unit, by_label, one
 from radixroute.metrics.own import loop_lag_metric
 from radixroute.worker.engine.engine import EngineInfo
 
@@ -47,23 +47,6 @@ def _counter(name: str, meaning: str, read: Callable[[WorkerSight], float]) -> M
     return Metric(name, Kind.COUNTER, meaning, lambda seen: one(read(seen)))
 
 
-def _by(
-    label: str,
-    name: str,
-    meaning: str,
-    read: Callable[[WorkerSight], Iterable[tuple[str, float]]],
-    unit: Unit = Unit.NONE,
-) -> Metric[WorkerSight]:
-    return Metric(
-        name,
-        Kind.COUNTER,
-        meaning,
-        lambda seen: (Sample(value, (key,)) for key, value in read(seen)),
-        unit,
-        (label,),
-    )
-
-
 WORKER_METRICS: tuple[Metric[WorkerSight], ...] = (
     Metric(
         "radixroute_engine",
@@ -85,7 +68,7 @@ WORKER_METRICS: tuple[Metric[WorkerSight], ...] = (
         lambda seen: (Sample(seen.steps),),
         Unit.SECONDS,
     ),
-    _by(
+    by_label(
         "kind",
         "radixroute_engine_tokens_total",
         "Tokens computed: of prompts, and one for each request that decodes",
@@ -144,7 +127,7 @@ WORKER_METRICS: tuple[Metric[WorkerSight], ...] = (
         "Sessions closed because their caller read nothing for too long",
         lambda seen: seen.unread_sessions,
     ),
-    _by(
+    by_label(
         "outcome",
         "radixroute_engine_event_batches_total",
         "Batches of cache events: sent, or dropped, which routers see as gaps",
@@ -160,7 +143,7 @@ WORKER_METRICS: tuple[Metric[WorkerSight], ...] = (
         "Batches of cache events that came when nobody sent any more",
         lambda seen: seen.publisher.after_stop,
     ),
-    _by(
+    by_label(
         "reason",
         "radixroute_engine_event_requests_refused_total",
         "Requests for a resend or a snapshot that were refused: they make no sense, or transfers"

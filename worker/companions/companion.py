@@ -86,7 +86,7 @@ class Companion:
         self._listener = listener
         self._salts = Salts()
         self._vitals = Vitals(int(settings.progress_timeout_s * 1e9))
-        self._meter = StepMeter()
+        self._meter = StepMeter(1)
         self._tick = Tick(self._flush, lambda: len(self._calls))
         self._lane = Lane(self._tick.wake)
         self._seating = Seating()
@@ -129,6 +129,7 @@ class Companion:
             await self._joining.await_engine(self._http)
             joined = self._joined = await self._joining.ask(self._http)
             self._calls = Calls(joined.info.block_size)
+            self._meter = StepMeter(joined.info.block_size)
             ranks = self._ranks = Ranks(joined, self._salts, self)
             ranks.start()
             joined = self._joined = await self._joining.try_out(self._http, joined, ranks.caches)

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Final
 
 from radixroute.events.wire.records import Event
+from radixroute.radix.ids import Tokens
 from radixroute.worker.companions.calls import Call
 from radixroute.worker.engine.engine import TokenOutput
 
@@ -77,13 +78,18 @@ class Tick:
 class StepMeter:
     """The engine's steps, found among its outputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, block_size: int) -> None:
+        """`block_size`: in tokens; what prompts of one step share is whole blocks."""
+        self._block_size = block_size
         self._members: set[Call] = set()  # who has an output of the open step
+        self._prompts: list[Call] = []  # those whose first it was
         self._started_ns = 0  # when the open step's first output came
         self._before_ns = 0  # when it began
         self._earlier_ns = 0  # and the one before it
         self._is_spread = False  # a prompt of it was computed in earlier steps, too
-        self._prefill = self._decode = 0
+        self._prefill = self._decode = 0  # prompt tokens; requests that decoded
+        self._n_tokens = 1  # the most that one of them got
+        self._usual_tokens = 1  # the same of the last step that only decoded
         self._closed: list[tuple[float, int, int]] = []
         self._usual: deque[float] = deque(maxlen=_KEPT)
         self._usual_ms: float | None = None  # the median of these, now and then
@@ -104,10 +110,12 @@ class StepMeter:
             self._started_ns = now_ns
         self._members.add(call)
         if is_first:
-            self._prefill += call.uncached_tokens
+            self._prefill += self._computed(call)
+            self._prompts.append(call)
             self._is_spread = self._is_spread or call.submitted_ns < self._earlier_ns
         else:
-            self._decode += n_tokens
+            self._decode += 1
+            self._n_tokens = max(self._n_tokens, n_tokens)
 
     def unread(self) -> None:
         """A prompt of which nobody knows what it took was in the open step, or before."""
@@ -118,7 +126,8 @@ class StepMeter:
         self._close()
 
     def take(self) -> tuple[float, int, int]:
-        """Milliseconds, prompt tokens and decoded tokens of a step that was over; zeros: of none.
+        """Milliseconds, prompt tokens and requests that decoded of a step that was over; zeros: of
+        none.
 
         One of several, should more than one have ended: each is as good a sample.
         """
@@ -128,13 +137,33 @@ class StepMeter:
         self._closed.clear()
         return last
 
+    def _computed(self, call: Call) -> int:
+        """Prompt tokens that the engine computed for it in the open step: a block is there to be
+        hit as soon as it is planned, so that prompts of one step share what is new to both."""
+        least = call.uncached_tokens
+        for other in self._prompts:
+            if call.request.scope == other.request.scope:
+                n_shared = _n_shared(call.request.prompt, other.request.prompt)
+                n_hit = n_shared // self._block_size * self._block_size
+                least = min(least, call.request.n_tokens - n_hit)
+        return max(least, 1)
+
     def _close(self) -> None:
         members, self._members = self._members, set()
+        self._prompts.clear()
         prefill, decode, self._prefill, self._decode = self._prefill, self._decode, 0, 0
         is_spread, self._is_spread = self._is_spread, False
-        if not members or is_spread:
+        n_tokens, self._n_tokens = self._n_tokens, 1
+        if members and not prefill:
+            self._usual_tokens = n_tokens
+        # Several tokens of a request at once are several steps, told of late: without a prompt
+        # they took as long each. An engine that guesses ahead makes them in one.
+        is_merged = n_tokens > self._usual_tokens
+        if not members or is_spread or (prefill and is_merged):
             return
         took_ms = (self._started_ns - self._before_ns) / 1e6
+        if not prefill:
+            took_ms /= n_tokens
         usual = self._usual_ms
         self._usual.append(took_ms)
         self._n_closed += 1
@@ -144,3 +173,10 @@ class StepMeter:
             self.outliers += 1
         elif prefill + decode:
             self._closed.append((took_ms, prefill, decode))
+
+
+def _n_shared(one: Tokens, other: Tokens) -> int:
+    """Tokens in which both begin alike."""
+    n = min(len(one), len(other))
+    differs = one[:n] != other[:n]
+    return int(differs.argmax()) if differs.any() else n

@@ -54,15 +54,16 @@ class FakeVllm(FakeEngine):
 
     def _metrics(self) -> str:
         lines = ["# TYPE vllm:num_requests_running gauge"]
+        blocks = sum(one.n_blocks + 1 for one in self.ranks)  # each page says it of all
         for one in self.ranks:
-            lines += one._rank_metrics()
+            lines += one._rank_metrics(blocks)
         lines.append(f"process_start_time_seconds {self.started_s!r}")
         return "\n".join(lines) + "\n"
 
-    def _rank_metrics(self) -> list[str]:
+    def _rank_metrics(self, blocks: int) -> list[str]:
         label = f'engine="{self.rank}",model_name="{MODEL}"'
         size = f'block_size="{self.block_size}",' if self.says_block_size else ""
-        info = f'{size}cache_dtype="auto",num_gpu_blocks="{self.n_blocks + 1}"'
+        info = f'{size}cache_dtype="auto",num_gpu_blocks="{blocks}"'
         return [
             f"vllm:num_requests_running{{{label}}} {float(self.running)}",
             f"vllm:num_requests_waiting{{{label}}} {float(self.waiting)}",

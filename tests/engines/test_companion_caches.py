@@ -26,7 +26,8 @@ async def test_hits_are_predicted_as_the_engines_tell_them():
         assert sum(h.cached_tokens for h in hits) == sum(
             told for e in made.engines.values() for told in e.cached_told[2:]
         )
-        assert sum(h.cached_tokens for h in hits) > 0.6 * sum(h.prompt_tokens for h in hits)
+        # Where hits are worth it, that is: the fakes' prompts take next to no time.
+        assert sum(h.cached_tokens for h in hits) > 0.4 * sum(h.prompt_tokens for h in hits)
         assert sum(h.predicted_tokens for h in hits) == sum(h.cached_tokens for h in hits)
 
 

@@ -231,6 +231,9 @@ def test_ranks_are_told_apart_by_their_metrics():
     both = VllmDialect().numbers((second + page).encode())
     assert [(one.running, one.steps) for one in both.ranks] == [(1, 57), (2, 60)]
     assert (both.running, both.steps) == (3, 117)
-    answers = {**facts(), "/metrics": Answer(200, (second + page).encode())}
+    # Blocks are those of all ranks in each line, as a real server with two of 600 said 1,200 twice.
+    of_both = (second + page).replace('num_gpu_blocks="72"', 'num_gpu_blocks="144"')
+    assert of_both.count('num_gpu_blocks="144"') == 2
+    answers = {**facts(), "/metrics": Answer(200, of_both.encode())}
     said = VllmDialect().statement(answers, "h")
     assert (said.ranks, said.kv_blocks) == (2, 142)

@@ -61,7 +61,8 @@ def statement(answers: Answers, host: str) -> Statement:
         adapters=tuple(model.id for model in models if model.parent is not None),
         max_model_len=base.max_model_len or 0,
         block_size=_number(labels.get("block_size")),
-        kv_blocks=ranks * max(0, _number(labels.get("num_gpu_blocks")) - 1),  # one is never used
+        # Of all its ranks together; one of each is never used.
+        kv_blocks=max(0, _number(labels.get("num_gpu_blocks")) - ranks),
         kv_dtype="" if dtype == "auto" else dtype,
         places=_places(answers[SOURCES], host),
         tells_places=answers[SOURCES].status != _NOT_FOUND,

@@ -106,8 +106,8 @@ REFUSAL_CHECKS: Final = (
         Level.ERROR,
         "a worker keeps its KV cache in another dtype, or has another model's weights",
         "what one computes is not what another would: their blocks are not the same",
-        "start all engines with one --kv-cache-dtype (companion.kv_dtype, worker.dtype); where one "
-        "stands beside workers of ours, companion.fingerprint is theirs",
+        "start all engines with one --kv-cache-dtype (companion.kv_dtype, worker.kv_dtype); where "
+        "one stands beside workers of ours, companion.fingerprint is theirs",
         _refused("kv_dtype_differs"),
     ),
     Check(

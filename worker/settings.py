@@ -13,6 +13,8 @@ from radixroute.worker.errors import BadSetting
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16")
+KV_DTYPES = ("auto", "fp32", "bf16", "fp16")
+NUMERICS = ("fast",)
 PREEMPTION_ORDERS = ("youngest", "least_computed")
 
 
@@ -25,6 +27,8 @@ class WorkerSettings:
     served_model_name: str = ""  # empty: the last part of the model's path
     device: str = "auto"  # auto, cpu or cuda; auto takes cuda where there is one
     dtype: str = "auto"  # auto: bfloat16 where the CPU has AMX or AVX-512 bf16, else float32
+    kv_dtype: str = "auto"  # of the KV pool; auto: the one that the model is computed in
+    numerics: str = "fast"  # fast: torch's own kernels, whose last bits depend on a step's shape
     block_size: int = 16  # tokens; the same on every worker of a cluster
     kv_memory: int = 512 * 1024 * 1024  # bytes of the KV pool
     max_model_len: int = 0  # tokens, prompt and output; 0: the model's limit or the pool's
@@ -62,6 +66,8 @@ class WorkerSettings:
     def __post_init__(self) -> None:
         _one_of("device", self.device, DEVICES)
         _one_of("dtype", self.dtype, DTYPES)
+        _one_of("kv_dtype", self.kv_dtype, KV_DTYPES)
+        _one_of("numerics", self.numerics, NUMERICS)
         _one_of("preemption_order", self.preemption_order, PREEMPTION_ORDERS)
         _one_of("eviction_policy", self.eviction_policy, EVICTION_POLICIES)
         for name in ("block_size", "kv_memory", "max_num_seqs", "max_num_batched_tokens"):

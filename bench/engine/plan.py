@@ -18,7 +18,7 @@ from bench.engine.live import live_client, live_steps, live_worker
 from bench.engine.ours import OurEngine, Prompts, bench_settings
 from bench.engine.peer import PeerModel
 from radixroute.radix.ids import Tokens
-from radixroute.worker.model.config import load_config
+from radixroute.worker.model.registry import load_config
 from radixroute.worker.settings import WorkerSettings
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radixroute.worker.engine.runner import SequenceSlice
-from radixroute.worker.model.attention import MAX_PADDING, SdpaBackend, _grouped
-from radixroute.worker.model.kv_pool import KVPool
+from radixroute.worker.model.attention.sdpa import MAX_PADDING, SdpaBackend, _grouped
+from radixroute.worker.model.kv.layout import KVLayout
+from radixroute.worker.model.kv.pool import new_pool
 
 pytestmark = pytest.mark.torch
 
@@ -25,8 +26,10 @@ GARBAGE = (1e4, math.nan, math.inf, -math.inf)
 
 
 def new_backend(garbage=math.nan):
-    shape = (LAYERS, N_BLOCKS, BLOCK_SIZE, KV_HEADS, HEAD_DIM)
-    pool = KVPool(torch.full(shape, garbage), torch.full(shape, garbage), BLOCK_SIZE)
+    layout = KVLayout.keys_and_values(LAYERS, KV_HEADS, HEAD_DIM)
+    pool = new_pool(layout, N_BLOCKS, BLOCK_SIZE, dtype=torch.float32, device=torch.device("cpu"))
+    for plane in pool.planes.values():
+        plane.fill_(garbage)
     return SdpaBackend(pool)
 
 
@@ -70,7 +73,7 @@ def run(backend, *work):
             for name in "qkv"
         )
         backend.write(layer, k, v)
-        found = backend.read(layer, q).split(cuts)
+        found = backend.read(layer, q, HEAD_DIM**-0.5).split(cuts)
         for (sequence, start, stop), seen in zip(work, found, strict=True):
             expected = sequence.expected(layer, start, stop)
             torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-5)

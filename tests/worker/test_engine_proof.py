@@ -54,10 +54,10 @@ def new_engine(runner, blocks=POOL_BLOCKS):
     from radixroute.worker.model.torch_runner import TorchRunner
 
     with torch.inference_mode():
-        runner.pool.k.zero_()
-        runner.pool.v.zero_()
+        for plane in runner.pool.planes.values():
+            plane.zero_()
     facts = replace(runner.facts, kv_blocks_total=blocks)
-    fewer = TorchRunner(runner._model, runner.pool, facts)
+    fewer = TorchRunner(runner._model, runner.pool, facts, runner._attention)
     return InferenceEngine(SETTINGS, fewer, time.monotonic_ns)
 
 
@@ -128,10 +128,10 @@ def test_one_zeroed_cached_block_is_found_out(runner, engine, short_cases):
     prompts = [case.prompt for case in short_cases]
     run_engine(engine, prompts, FEW_NEW)
     # The first block of the pool to be filled: the head of the first prompt, still cached.
-    used = runner.pool.k.abs().sum(dim=(0, 2, 3, 4)).nonzero().flatten().tolist()
+    used = runner.pool.planes["k"].abs().sum(dim=(0, 2, 3, 4)).nonzero().flatten().tolist()
     with torch.inference_mode():
-        runner.pool.k[:, used[0]] = 0
-        runner.pool.v[:, used[0]] = 0
+        for plane in runner.pool.planes.values():
+            plane[:, used[0]] = 0
     again = run_engine(engine, prompts, FEW_NEW)
     assert again.cached_prefixes == len(prompts)
     assert judge(short_cases, again.ids)[1] != []

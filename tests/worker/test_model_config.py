@@ -6,7 +6,8 @@ import math
 import pytest
 
 from radixroute.worker.errors import ModelError
-from radixroute.worker.model.config import GGUF_ROPE, RopeScaling, load_config
+from radixroute.worker.model.layers.rope import GGUF_ROPE, RopeScaling
+from radixroute.worker.model.registry import load_config
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -40,11 +41,11 @@ def load(tmp_path):
 
 def test_what_a_folder_leaves_out_follows_from_the_rest(load):
     config = load()
-    assert (config.n_kv_heads, config.head_dim) == (4, 16)
-    assert (config.rope_theta, config.rope_scaling) == (10000.0, None)
+    assert (config.heads.n_kv_heads, config.heads.head_dim) == (4, 16)
+    assert (config.rope.theta, config.rope.scaling) == (10000.0, None)
     switches = (config.tied_embeddings, config.qkv_bias, config.output_bias, config.mlp_bias)
     assert switches == (False,) * 4
-    assert config.kv_bytes_per_token(itemsize=4) == 2 * 3 * 4 * 16 * 4
+    assert config.layout.bytes_per_token(itemsize=4) == 2 * 3 * 4 * 16 * 4
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_what_a_folder_leaves_out_follows_from_the_rest(load):
 )
 def test_rope_settings_are_found_wherever_they_stand(load, changes):
     config = load(**changes)
-    assert (config.rope_theta, config.rope_scaling) == (5e5, SCALING)
+    assert (config.rope.theta, config.rope.scaling) == (5e5, SCALING)
 
 
 def test_biases_are_where_each_kind_has_them(load):
@@ -137,9 +138,9 @@ def test_a_stretch_of_the_frequencies_that_divides_by_nothing_is_refused(load, w
 
 
 def test_a_linear_stretch_divides_every_frequency(load):
-    assert load(rope_scaling={"type": "linear", "factor": 4}).rope_divisors == (4.0,) * 8
+    assert load(rope_scaling={"type": "linear", "factor": 4}).rope.divisors == (4.0,) * 8
     given = {"rope_type": GGUF_ROPE, "divisors": [1.0] * 7 + [2.0]}
-    assert load(rope_scaling=given).rope_divisors == (*[1.0] * 7, 2.0)
+    assert load(rope_scaling=given).rope.divisors == (*[1.0] * 7, 2.0)
     for wrong in ([1.0] * 7, [1.0] * 7 + [0.0], [1.0] * 7 + ["x"], 3):
         with pytest.raises(ModelError, match="divisors"):
             load(rope_scaling={**given, "divisors": wrong})

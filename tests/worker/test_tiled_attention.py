@@ -9,9 +9,10 @@ import torch
 from torch.nn import functional
 
 from radixroute.worker.engine.runner import SequenceSlice
-from radixroute.worker.model.attention import SdpaBackend
-from radixroute.worker.model.kv_pool import KVPool
-from radixroute.worker.model.tiled_attention import TILE, tiled_attention
+from radixroute.worker.model.attention.sdpa import SdpaBackend
+from radixroute.worker.model.attention.tiled import TILE, tiled_attention
+from radixroute.worker.model.kv.layout import KVLayout
+from radixroute.worker.model.kv.pool import new_pool
 
 pytestmark = pytest.mark.torch
 
@@ -43,7 +44,7 @@ def in_one_piece(q, k, v, start):
 def test_tiles_see_what_one_piece_sees(start, n):
     q, k, v = drawn(start, n)
     out = torch.empty_like(q)
-    tiled_attention(q, k, v, start, out)
+    tiled_attention(q, k, v, start, HEAD_DIM**-0.5, out)
     torch.testing.assert_close(out.double(), in_one_piece(q, k, v, start), rtol=1e-4, atol=1e-5)
 
 
@@ -55,10 +56,9 @@ def test_a_bfloat16_pool_on_a_cpu_is_read_by_tiles_and_stays_close(monkeypatch):
         calls.append(given[3])
         tiled_attention(*given)
 
-    monkeypatch.setattr("radixroute.worker.model.attention.tiled_attention", counted)
-    shape = (1, 16, 16, KV_HEADS, HEAD_DIM)
-    k_pages, v_pages = (torch.zeros(shape, dtype=torch.bfloat16) for _ in range(2))
-    pool = KVPool(k_pages, v_pages, block_size=16)
+    monkeypatch.setattr("radixroute.worker.model.attention.sdpa.tiled_attention", counted)
+    layout = KVLayout.keys_and_values(1, KV_HEADS, HEAD_DIM)
+    pool = new_pool(layout, 16, 16, dtype=torch.bfloat16, device=torch.device("cpu"))
     backend = SdpaBackend(pool)
     q, k, v = drawn(0, n, torch.bfloat16)
     table = np.random.default_rng(1).permutation(16).astype(np.int32)
@@ -67,7 +67,7 @@ def test_a_bfloat16_pool_on_a_cpu_is_read_by_tiles_and_stays_close(monkeypatch):
         tokens = np.zeros(stop - start, dtype=np.uint32)
         backend.plan([SequenceSlice(tokens, start, table[: -(-stop // 16)], None)])
         backend.write(0, k[start:stop], v[start:stop])
-        found.append(backend.read(0, q[start:stop].flatten(1, 2)))
+        found.append(backend.read(0, q[start:stop].flatten(1, 2), HEAD_DIM**-0.5))
     assert calls == [0, cached]
     seen = torch.cat(found).view(n, KV_HEADS, GROUP, HEAD_DIM)
     torch.testing.assert_close(seen.double(), in_one_piece(q, k, v, 0), rtol=0.02, atol=0.02)

@@ -13,8 +13,8 @@ from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.engine.runner import StepPlan
 from radixroute.worker.errors import ModelError, StartFailed
-from radixroute.worker.model.config import load_config
-from radixroute.worker.model.kv_pool import blocks_that_fit
+from radixroute.worker.model.kv.pool import blocks_that_fit
+from radixroute.worker.model.registry import load_config
 from radixroute.worker.model.sampling.sampler import Choice, sample
 from radixroute.worker.model.torch_runner import choose_device, choose_dtype
 from tests.request import samples
@@ -105,8 +105,8 @@ def test_a_slice_without_numbers_is_named_with_its_blocks_and_no_other_changes(l
     first = runner.execute(StepPlan(tuple(parts)))
     assert (first.unsound_slices, first.unsound_blocks) == (frozenset(), frozenset())
     with torch.inference_mode():
-        runner.pool.k[0, 2, 1] = torch.nan  # layer 0 of the second block of `bad`
-        runner.pool.v[:, 3, 3] = torch.nan  # behind its last token: nobody wrote there
+        runner.pool.planes["k"][0, 2, 1] = torch.nan  # layer 0 of the second block of `bad`
+        runner.pool.planes["v"][:, 3, 3] = torch.nan  # behind its last token: nobody wrote there
     one_more = [np.append(run, np.uint32(7)) for run in (bad, good)]
     plan = StepPlan(
         (
@@ -123,7 +123,7 @@ def test_a_slice_without_numbers_is_named_with_its_blocks_and_no_other_changes(l
     last_layer = runner_of(folder)
     last_layer.execute(StepPlan(tuple(parts)))
     with torch.inference_mode():
-        last_layer.pool.k[1, 2, 1] = torch.nan
+        last_layer.pool.planes["k"][1, 2, 1] = torch.nan
     assert last_layer.execute(plan).unsound_blocks == {2}
 
 
@@ -189,11 +189,17 @@ def test_bfloat16_runs_through_the_pool(llama, monkeypatch):
 
 
 def test_a_pool_too_small_or_too_big_says_what_to_change(llama):
-    config = load_config(llama[1])
+    layout = load_config(llama[1]).layout
     with pytest.raises(StartFailed, match="at least"):
-        blocks_that_fit(config, kv_memory=1000, block_size=16, itemsize=4)
+        blocks_that_fit(layout, kv_memory=1000, block_size=16, itemsize=4)
     with pytest.raises(StartFailed, match="lower it"):
         runner_of(llama[1], n_blocks=10**10)
+
+
+def test_a_pool_of_another_dtype_than_the_models_is_refused(llama):
+    assert runner_of(llama[1], kv_dtype="fp32").facts.dtype == "float32"
+    with pytest.raises(StartFailed, match=r"bf16.*float32"):
+        runner_of(llama[1], kv_dtype="bf16")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

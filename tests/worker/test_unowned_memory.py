@@ -42,8 +42,8 @@ def engine_over(runner, **changes):
 
 @torch.inference_mode()
 def fill(runner, blocks, value):
-    for half in (runner.pool.k, runner.pool.v):
-        half[:, blocks] = value
+    for plane in runner.pool.planes.values():
+        plane[:, blocks] = value
 
 
 def answers(engine, runner, prompts, n_new, poison):

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from radixroute.worker.errors import ModelError
-from radixroute.worker.model.config import load_config
+from radixroute.worker.model.registry import load_config
 from radixroute.worker.model.weights import fingerprint
 from tests.worker.tiny import (
     VOCAB,

@@ -8,10 +8,10 @@ import transformers
 
 from radixroute.request.sampling import SamplingParams
 from radixroute.worker.engine.runner import SequenceSlice
-from radixroute.worker.model.attention import SdpaBackend
-from radixroute.worker.model.config import load_config
-from radixroute.worker.model.kv_pool import new_pool
-from radixroute.worker.model.llama import Llama
+from radixroute.worker.model.attention.sdpa import SdpaBackend
+from radixroute.worker.model.kv.pool import new_pool
+from radixroute.worker.model.layers.ops import Ops
+from radixroute.worker.model.registry import load_config
 from radixroute.worker.model.weights import Weights
 
 BLOCK_SIZE, VOCAB = 4, 120
@@ -74,10 +74,10 @@ class Ours:
     def __init__(self, folder, n_blocks=48, dtype=torch.float32):
         cpu = torch.device("cpu")
         config = load_config(folder)
-        self.model = Llama(config, Weights(folder, dtype=dtype, device=cpu))
-        self.pool = new_pool(config, n_blocks, BLOCK_SIZE, dtype=dtype, device=cpu)
-        self.pool.k.fill_(7.0)
-        self.pool.v.fill_(-50.0)
+        self.model = config.build(Weights(folder, dtype=dtype, device=cpu), Ops())
+        self.pool = new_pool(config.layout, n_blocks, BLOCK_SIZE, dtype=dtype, device=cpu)
+        for plane, garbage in zip(self.pool.planes.values(), (7.0, -50.0), strict=False):
+            plane.fill_(garbage)
         self._attention = SdpaBackend(self.pool)
 
     @torch.inference_mode()

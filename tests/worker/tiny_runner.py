@@ -1,27 +1,25 @@
 """The whole runner over a tiny model's folder, and the logits its sampler sees."""
 
-import json
 from pathlib import Path
 
 import torch
 
 from radixroute.worker.engine.runner import SequenceSlice, StepPlan
+from radixroute.worker.model.registry import load_config
 from radixroute.worker.model.torch_runner import TorchRunner, load_runner
 from radixroute.worker.settings import WorkerSettings
 from tests.worker.tiny import BLOCK_SIZE
 
 
 def runner_of(folder: Path, dtype="float32", n_blocks=64, **changes) -> TorchRunner:
-    config = json.loads((folder / "config.json").read_text())
-    heads, layers = config["num_key_value_heads"], config["num_hidden_layers"]
-    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     itemsize = 4 if dtype == "float32" else 2
+    block_bytes = load_config(folder).layout.bytes_per_token(itemsize) * BLOCK_SIZE
     settings = WorkerSettings(
         model=str(folder),
         device="cpu",
         dtype=dtype,
         block_size=BLOCK_SIZE,
-        kv_memory=n_blocks * 2 * layers * heads * head_dim * itemsize * BLOCK_SIZE,
+        kv_memory=n_blocks * block_bytes,
         **changes,
     )
     return load_runner(settings)

@@ -7,15 +7,15 @@ which block belongs to whom is the engine's business.
 The way in is `load_runner` (`torch_runner.py`); how a GGUF file is read is in `gguf_file.py`.
 
     torch_runner.py      loads a model and computes step plans: a `ModelRunner`
+    registry.py          the table of families; a folder's configuration, or why it is refused
+    families/            one file for each family of models
+    layers/              what families are made of, and `Ops`, the arithmetic they share
+    kv/                  what a token keeps in the cache, and the paged pool of it
+    attention/           attention over that pool, behind one seam
+    sampling/            the choice of tokens: penalties, the keyed draw, log probabilities
+    weights.py           tensors by name, checked; the fingerprint of a model
     folder.py            a Hugging Face folder as it is, a GGUF file converted once
     gguf_file.py         how a GGUF file is read: tensors, names, configuration
     gguf_tokenizer.py    the tokenizer inside a GGUF file
-    config.py            a model's sizes, read from `config.json` and checked
     fields.py            fields of JSON files, by name and type
-    weights.py           tensors by name, checked; the fingerprint of a model
-    llama.py             the Llama-family forward
-    attention.py         attention over the paged KV pool, behind one seam
-    tiled_attention.py   causal attention in bfloat16 on a CPU
-    kv_pool.py           K and V of every block of every layer
-    sampling/            the choice of tokens: penalties, the keyed draw, log probabilities
 """

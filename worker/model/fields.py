@@ -2,7 +2,7 @@
 
 Owns no values. Raises `ModelError` with the file, the field and what it should be. A number that
 JSON can hold and no model can have (NaN, a switch for a count, 10^30 layers) is refused like text.
-Called by `config`.
+Called by the families' readers.
 """
 
 import json
@@ -18,7 +18,7 @@ class Fields:
     """One JSON object of one file."""
 
     def __init__(self, path: Path, raw: Mapping[str, Any]) -> None:
-        self._path, self._raw = path, raw
+        self.path, self._raw = path, raw
 
     def get(self, name: str) -> Any:
         """As it stands; None where it is missing or null."""
@@ -46,12 +46,17 @@ class Fields:
             raise self.refusal(name, "true or false")
         return value
 
+    def must_be(self, name: str, only: Any, *, default: Any = None) -> None:
+        """Raises unless it is the one value that a family computes; `default` where missing."""
+        if (value := self._found(name, default)) != only:
+            raise ModelError(f"{self.path}: {name} is {value!r:.60}; this engine runs {only!r}")
+
     def record(self, name: str) -> "Fields":
         """A JSON object inside; empty where it is missing."""
         value = self._found(name, {})
         if not isinstance(value, dict):
             raise self.refusal(name, "a JSON object")
-        return Fields(self._path, value)
+        return Fields(self.path, value)
 
     def ids(self, name: str) -> tuple[int, ...] | None:
         """One token id or a list of them; None where it is missing."""
@@ -70,7 +75,7 @@ class Fields:
 
     def refusal(self, name: str, wanted: str) -> ModelError:
         shown = repr(self._raw[name])[:60] if name in self._raw else "missing"
-        return ModelError(f"{self._path}: {name} is {shown}, not {wanted}: fetch the model again")
+        return ModelError(f"{self.path}: {name} is {shown}, not {wanted}: fetch the model again")
 
     def _found(self, name: str, default: Any) -> Any:
         value = self._raw.get(name)

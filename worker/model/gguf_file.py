@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from radixroute.worker.errors import ModelError
-from radixroute.worker.model.config import GGUF_ROPE, load_config
 from radixroute.worker.model.gguf_tokenizer import end_tokens, write_tokenizer
+from radixroute.worker.model.layers.rope import GGUF_ROPE
+from radixroute.worker.model.registry import load_config
 
 Progress = Callable[[str], None]
 

@@ -5,7 +5,7 @@ Chooses device and dtype, and sizes the pool. No scheduling, no clock, no socket
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,24 +22,33 @@ from radixroute.worker.engine.runner import (
     StepResult,
 )
 from radixroute.worker.errors import ModelError, StartFailed
-from radixroute.worker.model.attention import SdpaBackend
-from radixroute.worker.model.config import ModelConfig, load_config
+from radixroute.worker.model.attention.backend import AttentionBackend
+from radixroute.worker.model.attention.sdpa import SdpaBackend
+from radixroute.worker.model.families.family import Model, ModelConfig
 from radixroute.worker.model.folder import model_folder
-from radixroute.worker.model.kv_pool import KVPool, blocks_that_fit, new_pool
-from radixroute.worker.model.llama import Llama
+from radixroute.worker.model.kv.pool import KVPool, blocks_that_fit, new_pool
+from radixroute.worker.model.layers.ops import Ops
+from radixroute.worker.model.registry import load_config
 from radixroute.worker.model.sampling.sampler import Choice, choose
 from radixroute.worker.model.weights import Weights, fingerprint
 from radixroute.worker.settings import WorkerSettings
+
+# By the setting `numerics`: the arithmetic between attention calls, and attention itself.
+_OPS: dict[str, Callable[[], Ops]] = {"fast": Ops}
+_ATTENTION: dict[str, Callable[[KVPool], AttentionBackend]] = {"fast": SdpaBackend}
+_KV_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchRunner:
     """A loaded model with its KV pool."""
 
-    def __init__(self, model: Llama, pool: KVPool, facts: ModelFacts) -> None:
+    def __init__(
+        self, model: Model, pool: KVPool, facts: ModelFacts, attention: AttentionBackend
+    ) -> None:
         self._model = model
         self._pool = pool
         self._facts = facts
-        self._attention = SdpaBackend(pool)
+        self._attention = attention
 
     @property
     def facts(self) -> ModelFacts:
@@ -105,15 +114,15 @@ class TorchRunner:
             blocks = self._tensor(one.block_table.astype(np.int64))
             n_slots = one.start + len(one.token_ids)
             sound = torch.ones(len(blocks), self._pool.block_size, dtype=torch.bool)
-            for half in (self._pool.k, self._pool.v):
-                for layer in half:
+            for plane in self._pool.planes.values():
+                for layer in plane:
                     sound &= layer.index_select(0, blocks).isfinite().all(-1).all(-1).cpu()
             sound.view(-1)[n_slots:] = True  # nobody wrote there
             found.update(one.block_table[~sound.all(-1).numpy()].tolist())
         return frozenset(found)
 
     def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(array).to(self._pool.k.device)
+        return torch.from_numpy(array).to(self._pool.device)
 
 
 def load_runner(settings: WorkerSettings) -> TorchRunner:
@@ -123,8 +132,9 @@ def load_runner(settings: WorkerSettings) -> TorchRunner:
     dtype = choose_dtype(settings.dtype, device)
     folder = model_folder(Path(settings.model))
     config = load_config(folder)
+    _must_keep_the_compute_dtype(settings.kv_dtype, dtype)
     n_blocks = blocks_that_fit(
-        config,
+        config.layout,
         kv_memory=settings.kv_memory,
         block_size=settings.block_size,
         itemsize=dtype.itemsize,
@@ -132,9 +142,10 @@ def load_runner(settings: WorkerSettings) -> TorchRunner:
     if device.type == "cpu":
         _must_fit_in_memory(settings.kv_memory)
     with torch.inference_mode():
-        model = Llama(config, Weights(folder, dtype=dtype, device=device))
-        pool = new_pool(config, n_blocks, settings.block_size, dtype=dtype, device=device)
-    return TorchRunner(model, pool, _facts(settings, config, folder, pool))
+        model = config.build(Weights(folder, dtype=dtype, device=device), _OPS[settings.numerics]())
+        pool = new_pool(config.layout, n_blocks, settings.block_size, dtype=dtype, device=device)
+        attention = _ATTENTION[settings.numerics](pool)
+    return TorchRunner(model, pool, _facts(settings, config, folder, pool), attention)
 
 
 def choose_device(name: str) -> torch.device:
@@ -154,6 +165,14 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         in_hardware = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if in_hardware else torch.float32
     return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+
+
+def _must_keep_the_compute_dtype(name: str, dtype: torch.dtype) -> None:
+    if name != "auto" and _KV_DTYPES[name] is not dtype:
+        computed = str(dtype).removeprefix("torch.")
+        raise StartFailed(
+            f"kv_dtype is {name}, but the model is computed in {computed}: use kv_dtype = auto"
+        )
 
 
 def _cpu_has_bf16() -> bool:
@@ -181,8 +200,8 @@ def _facts(settings: WorkerSettings, config: ModelConfig, folder: Path, pool: KV
         vocab_size=config.vocab_size,
         eos_token_ids=_end_tokens(config, folder),
         fingerprint=fingerprint(folder),
-        dtype=str(pool.k.dtype).removeprefix("torch."),
-        device=pool.k.device.type,
+        dtype=str(pool.dtype).removeprefix("torch."),
+        device=pool.device.type,
         kv_blocks_total=pool.n_blocks,
     )
 

@@ -4,6 +4,7 @@ Owns reading safetensors (one file or sharded). Never guesses: a missing, missha
 is an error that names the file. Called by the runner's start only. Needs torch and safetensors.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -61,6 +62,11 @@ class Weights:
             )
         self._taken.add(name)
         return tensor.to(self._device, self._dtype)
+
+    def stacked(self, shape_by_name: Mapping[str, tuple[int, ...]]) -> torch.Tensor:
+        """These tensors below one another, as one. Raises `ModelError`."""
+        tensors = [self.take(name, shape) for name, shape in shape_by_name.items()]
+        return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
     def must_be_used_up(self, *unused: str) -> None:
         """Raises `ModelError` for a tensor nobody took: it would change what the model computes."""

@@ -1,14 +1,11 @@
-"""Attention over the paged pool, behind one seam; the SDPA backend gathers pages.
+"""SDPA backend: gathers pages and calls torch's scaled_dot_product_attention.
 
-Owns nothing that lasts: `plan` prepares one step (which slot each row writes, which pages each
-sequence reads), then every layer calls `write` for all rows and `read` for all rows. Since all rows
-are written first, a sequence may read blocks that another one fills in the same step. Called by
-`llama` through the Protocol.
+Owns one step's plan and nothing that lasts. Single new tokens are read in padded batches of
+similar length, longer slices one by one. Called by the layers through the Protocol.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,28 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from radixroute.worker.engine.runner import SequenceSlice
-from radixroute.worker.model.kv_pool import KVPool
-from radixroute.worker.model.tiled_attention import tiled_attention
+from radixroute.worker.model.attention.tiled import tiled_attention
+from radixroute.worker.model.kv.pool import KVPool
 
 # A batch of single tokens is padded to its longest context. Sequences join a batch as long as the
 # padded positions stay below this multiple of the real ones; past it a further call is cheaper.
 MAX_PADDING = 1.25
-
-
-class AttentionBackend(Protocol):
-    """K, V and attention of one step. Rows are the step's tokens, slice after slice."""
-
-    def plan(self, slices: Sequence[SequenceSlice]) -> None:
-        """Begin a step."""
-        ...
-
-    def write(self, layer: int, k: Tensor, v: Tensor) -> None:
-        """Store K and V of all rows: each (rows, kv_heads, head_dim)."""
-        ...
-
-    def read(self, layer: int, q: Tensor) -> Tensor:
-        """Attention of all rows: (rows, heads, head_dim) -> the same shape."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +48,7 @@ class _Prefill:
 
     rows: slice
     pages: _Pages
-    start: int  # position of the first; 0: its K and V are this step's rows
+    start: int  # position of the first; 0: its planes are this step's rows
     mask: Tensor | None  # (tokens, context), additive; None: causal from 0, or tiled
 
 
@@ -79,13 +60,15 @@ class SdpaBackend:
 
     def __init__(self, pool: KVPool) -> None:
         self._pool = pool
-        self._k = pool.k.flatten(1, 2)  # (layers, slots, kv_heads, head_dim), views
-        self._v = pool.v.flatten(1, 2)
-        self._tiles = pool.k.dtype is torch.bfloat16 and pool.k.device.type == "cpu"
+        self._pages_of = [pool.planes[plane.name] for plane in pool.layout.planes]
+        # (layers, slots, heads, width), views
+        self._slots_of = [pages.flatten(1, 2) for pages in self._pages_of]
+        self._value_width = pool.layout.value_width
+        self._tiles = pool.dtype is torch.bfloat16 and pool.device.type == "cpu"
         self._slots = torch.empty(0, dtype=torch.int64)
         self._decodes: list[_Decodes] = []
         self._prefills: list[_Prefill] = []
-        self._fresh: tuple[Tensor, Tensor] | None = None
+        self._fresh: tuple[Tensor, ...] = ()
 
     def plan(self, slices: Sequence[SequenceSlice]) -> None:
         ends = np.cumsum([len(s.token_ids) for s in slices])
@@ -101,63 +84,79 @@ class SdpaBackend:
             if len(s.token_ids) > 1
         ]
 
-    def write(self, layer: int, k: Tensor, v: Tensor) -> None:
-        self._k[layer].index_copy_(0, self._slots, k)
-        self._v[layer].index_copy_(0, self._slots, v)
-        self._fresh = k, v
+    def write(self, layer: int, *planes: Tensor) -> None:
+        for place, rows in zip(self._slots_of, planes, strict=True):
+            place[layer].index_copy_(0, self._slots, rows)
+        self._fresh = planes
 
-    def read(self, layer: int, q: Tensor) -> Tensor:
-        out = torch.empty_like(q)
+    def read(self, layer: int, q: Tensor, scale: float) -> Tensor:
+        out = q.new_empty(*q.shape[:2], self._value_width)
         for prefill in self._prefills:
-            self._read_prefill(layer, q[prefill.rows], prefill, out[prefill.rows])
+            self._read_prefill(layer, q[prefill.rows], scale, prefill, out[prefill.rows])
         for decodes in self._decodes:
-            attended = self._read_decodes(layer, q.index_select(0, decodes.rows), decodes)
+            attended = self._read_decodes(layer, q.index_select(0, decodes.rows), scale, decodes)
             out.index_copy_(0, decodes.rows, attended)
         return out
 
-    def _read_prefill(self, layer: int, q: Tensor, prefill: _Prefill, out: Tensor) -> None:
-        """Fills `out`, which has q's shape: (tokens, heads, head_dim)."""
-        if prefill.start == 0 and self._fresh is not None:
-            k, v = (x[prefill.rows] for x in self._fresh)
+    def _read_prefill(
+        self, layer: int, q: Tensor, scale: float, prefill: _Prefill, out: Tensor
+    ) -> None:
+        """Fills `out`, (tokens, heads, value width)."""
+        if prefill.start == 0:
+            planes = [rows[prefill.rows] for rows in self._fresh]
         else:
-            k, v = (x[0] for x in self._gather(layer, prefill.pages))
-        n, heads, head_dim = q.shape
-        kv_heads = k.shape[1]
-        grouped = (n, kv_heads, heads // kv_heads, head_dim)
+            planes = [found[0] for found in self._gather(layer, prefill.pages)]
+        k, v = planes[0], planes[-1]
+        n, heads, _ = q.shape
+        grouped = (n, k.shape[1], heads // k.shape[1], -1)
         if self._tiles:
-            tiled_attention(q.view(grouped), k, v, prefill.start, out.view(grouped))
+            values = v[..., : self._value_width]
+            tiled_attention(q.view(grouped), k, values, prefill.start, scale, out.view(grouped))
             return
+        keys = _shared(k, grouped[2])
         attended = functional.scaled_dot_product_attention(
             q.view(grouped).permute(1, 2, 0, 3),
-            _shared(k, heads // kv_heads),
-            _shared(v, heads // kv_heads),
+            keys,
+            keys if v is k else _shared(v, grouped[2]),
             attn_mask=prefill.mask,
             is_causal=prefill.mask is None,
+            scale=scale,
         )
-        out.view(grouped).copy_(attended.permute(2, 0, 1, 3))
+        out.view(grouped).copy_(self._values(attended).permute(2, 0, 1, 3))
 
-    def _read_decodes(self, layer: int, q: Tensor, decodes: _Decodes) -> Tensor:
-        """(sequences, heads, head_dim) -> the same shape. A group's heads are query rows."""
-        k, v = self._gather(layer, decodes.pages)
-        n, heads, head_dim = q.shape
-        kv_heads = k.shape[2]
+    def _read_decodes(self, layer: int, q: Tensor, scale: float, decodes: _Decodes) -> Tensor:
+        """(sequences, heads, key width) -> (.., value width). A group's heads are query rows."""
+        planes = self._gather(layer, decodes.pages)
+        k, v = planes[0], planes[-1]
+        n, heads, _ = q.shape
         attended = functional.scaled_dot_product_attention(
-            q.view(n, kv_heads, heads // kv_heads, head_dim),
+            q.view(n, k.shape[2], heads // k.shape[2], -1),
             k.transpose(1, 2),
             v.transpose(1, 2),
             attn_mask=decodes.mask,
+            scale=scale,
         )
-        return attended.reshape(n, heads, head_dim)
+        return self._values(attended).reshape(n, heads, -1)
 
-    def _gather(self, layer: int, pages: _Pages) -> tuple[Tensor, Tensor]:
-        """K and V of some sequences: each (sequences, context, kv_heads, head_dim)."""
+    def _values(self, attended: Tensor) -> Tensor:
+        """What was read, without the keys behind a latent.
+
+        Rows of a latent are keys and values at once: given twice in full width they take torch's
+        fast path, which wants both of one width. What is more than values is cut off here.
+        """
+        return attended[..., : self._value_width]
+
+    def _gather(self, layer: int, pages: _Pages) -> list[Tensor]:
+        """The planes of some sequences: each (sequences, context, heads, width)."""
         if pages.run is not None:
-            k, v = self._pool.k[layer, pages.run], self._pool.v[layer, pages.run]
+            planes = [place[layer, pages.run] for place in self._pages_of]
         else:
-            places = (self._k, self._v) if pages.of_slots else (self._pool.k, self._pool.v)
-            k, v = (place[layer].index_select(0, pages.table) for place in places)
-        shape = (pages.n_sequences, -1, *k.shape[-2:])
-        return k.view(shape)[:, : pages.context_len], v.view(shape)[:, : pages.context_len]
+            places = self._slots_of if pages.of_slots else self._pages_of
+            planes = [place[layer].index_select(0, pages.table) for place in places]
+        return [
+            plane.view(pages.n_sequences, -1, *plane.shape[-2:])[:, : pages.context_len]
+            for plane in planes
+        ]
 
     def _decode(
         self, slices: Sequence[SequenceSlice], starts: NDArray[np.int64], group: list[int]
@@ -208,12 +207,12 @@ class SdpaBackend:
 
     def _mask(self, hidden: NDArray[np.bool_]) -> Tensor:
         """Additive, in the pool's dtype: a boolean mask would be converted again by each layer."""
-        mask = torch.zeros(hidden.shape, dtype=self._pool.k.dtype)
+        mask = torch.zeros(hidden.shape, dtype=self._pool.dtype)
         mask.masked_fill_(torch.from_numpy(hidden), float("-inf"))
-        return mask.to(self._pool.k.device)
+        return mask.to(self._pool.device)
 
     def _to_device(self, array: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(array).to(self._pool.k.device)
+        return torch.from_numpy(array).to(self._pool.device)
 
 
 def _shared(x: Tensor, group: int) -> Tensor:

@@ -13,22 +13,23 @@ from torch import Tensor
 TILE = 128
 
 
-def tiled_attention(q: Tensor, k: Tensor, v: Tensor, start: int, out: Tensor) -> None:
+def tiled_attention(q: Tensor, k: Tensor, v: Tensor, start: int, scale: float, out: Tensor) -> None:
     """Fill `out` with the attention of queries at positions `start` and up.
 
-    Shapes: q and out (tokens, kv_heads, group, head_dim); k and v (start + tokens, kv_heads,
-    head_dim). Heads of a group are rows of one product, so K and V are not copied for them.
+    Shapes: q (tokens, kv_heads, group, key width), out alike of the value width; k and v
+    (start + tokens, kv_heads, their width). Heads of a group are rows of one product, so K and V
+    are not copied for them.
     """
-    n, kv_heads, group, head_dim = q.shape
-    scaled = (q * head_dim**-0.5).permute(1, 2, 0, 3)
+    n, kv_heads, group, key_width = q.shape
+    scaled = (q * scale).permute(1, 2, 0, 3)
     keys, values = k.permute(1, 2, 0), v.transpose(0, 1)
     later = q.new_full((min(TILE, n), min(TILE, n)), float("-inf")).triu_(1)
     for first in range(0, n, TILE):
         rows = min(TILE, n - first)
         seen = start + first + rows
-        queries = scaled[:, :, first : first + rows].reshape(kv_heads, group * rows, head_dim)
+        queries = scaled[:, :, first : first + rows].reshape(kv_heads, group * rows, key_width)
         scores = torch.bmm(queries, keys[:, :, :seen]).view(kv_heads, group, rows, seen)
         scores[..., seen - rows :] += later[:rows, :rows]
         weights = torch.softmax(scores, dim=-1).view(kv_heads, group * rows, seen)
-        read = torch.bmm(weights, values[:, :seen]).view(kv_heads, group, rows, head_dim)
+        read = torch.bmm(weights, values[:, :seen]).view(kv_heads, group, rows, -1)
         out[first : first + rows].copy_(read.permute(2, 0, 1, 3))

@@ -1,0 +1,9 @@
+"""Attention over the paged KV pool, behind one seam.
+
+Owns how queries meet what the pool holds. Never decides which block is whose, and knows no model:
+the pool's layout says what a row is.
+
+    backend.py   the `AttentionBackend` seam: plan a step, write rows, read rows
+    sdpa.py      gathers pages and calls torch's scaled_dot_product_attention
+    tiled.py     causal attention in bfloat16 on a CPU
+"""

@@ -72,7 +72,7 @@ def test_biases_are_where_each_kind_has_them(load):
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"architectures": ["MixtralForCausalLM"]}, "MixtralForCausalLM"),
+        ({"architectures": ["GemmaForCausalLM"]}, "GemmaForCausalLM"),
         ({"architectures": None}, "none"),
         ({"architectures": ["MistralForCausalLM"], "sliding_window": 4096}, "sliding-window"),
         ({"use_sliding_window": True, "sliding_window": 64}, "sliding-window"),

@@ -24,11 +24,13 @@ class Fields:
         """As it stands; None where it is missing or null."""
         return self._raw.get(name)
 
-    def count(self, name: str, *, default: int | None = None, most: int = 2**24) -> int:
-        """A whole number of 1 or more; 16.7 million is beyond any size of a model."""
+    def count(
+        self, name: str, *, default: int | None = None, least: int = 1, most: int = 2**24
+    ) -> int:
+        """A whole number; 16.7 million is beyond any size of a model."""
         value = self._found(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            raise self.refusal(name, f"a whole number from 1 to {most}")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self.refusal(name, f"a whole number from {least} to {most}")
         return value
 
     def positive(self, name: str, *, default: float | None = None) -> float:
@@ -39,9 +41,8 @@ class Fields:
             raise self.refusal(name, "a number above 0")
         return float(value)
 
-    def switch(self, name: str) -> bool:
-        """False where it is missing."""
-        value = self._found(name, False)
+    def switch(self, name: str, *, default: bool = False) -> bool:
+        value = self._found(name, default)
         if not isinstance(value, bool):
             raise self.refusal(name, "true or false")
         return value

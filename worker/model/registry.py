@@ -8,11 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from radixroute.worker.errors import ModelError
-from radixroute.worker.model.families import llama
+from radixroute.worker.model.families import deepseek_v2, gpt2, llama, qwen3
 from radixroute.worker.model.families.family import Family, ModelConfig
 from radixroute.worker.model.fields import Fields, read_fields
 
-FAMILIES: tuple[Family, ...] = (llama.FAMILY,)
+FAMILIES: tuple[Family, ...] = (
+    llama.FAMILY,
+    qwen3.FAMILY,
+    gpt2.FAMILY,
+    deepseek_v2.FAMILY,
+)
 
 _BY_ARCHITECTURE = {name: family for family in FAMILIES for name in family.architectures}
 # Where quantised folders say so; none of their forms is undone here.

@@ -6,7 +6,6 @@ Llama, Mistral and Qwen2 differ in where they have biases; MQA is a single K and
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from radixroute.worker.errors import ModelError
 from radixroute.worker.model.families.family import Family, Model, ModelConfig
 from radixroute.worker.model.fields import Fields
 from radixroute.worker.model.kv.layout import KVLayout
@@ -14,6 +13,7 @@ from radixroute.worker.model.layers.decoder import Decoder, FeedForward, LayerAt
 from radixroute.worker.model.layers.grouped import GroupedAttention, HeadSizes, read_head_sizes
 from radixroute.worker.model.layers.mlp import GatedMlp
 from radixroute.worker.model.layers.rope import Rope, read_rope
+from radixroute.worker.model.layers.window import must_have_no_window
 
 if TYPE_CHECKING:
     from radixroute.worker.model.layers.ops import Ops
@@ -59,7 +59,7 @@ class LlamaConfig(ModelConfig):
 
 
 def _read(fields: Fields, architecture: str) -> LlamaConfig:
-    _must_have_no_window(fields)
+    must_have_no_window(fields)
     fields.must_be("hidden_act", "silu", default="silu")
     heads = read_head_sizes(fields)
     attention_bias = fields.switch("attention_bias")
@@ -77,22 +77,6 @@ def _read(fields: Fields, architecture: str) -> LlamaConfig:
         output_bias=attention_bias,
         mlp_bias=fields.switch("mlp_bias"),
     )
-
-
-def _must_have_no_window(fields: Fields) -> None:
-    if fields.get("use_sliding_window") or _has_window(fields):
-        raise ModelError(
-            f"{fields.path} asks for sliding-window attention, which this engine lacks"
-        )
-
-
-def _has_window(fields: Fields) -> bool:
-    # Qwen2 writes a window it does not use; Mistral's null means none.
-    if fields.get("sliding_window") is None:
-        return False
-    layers = fields.get("layer_types")
-    is_used = isinstance(layers, list) and "sliding_attention" in layers
-    return is_used or fields.get("use_sliding_window") is None
 
 
 FAMILY = Family(("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"), _read)

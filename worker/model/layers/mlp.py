@@ -1,6 +1,6 @@
 """Gated feed-forward: silu(gate) * up, then down.
 
-Owns three matrices of one layer, gate and up fused. Called by the decoder.
+Owns three matrices, gate and up fused: of a layer, or of one expert. Called by the decoder.
 """
 
 from dataclasses import dataclass
@@ -17,20 +17,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GatedMlp:
-    """One layer's feed-forward part."""
+    """A layer's feed-forward part."""
 
     gate_up: Linear  # 2 * intermediate rows: gate, then up
     down: Linear
 
     @classmethod
     def read(
-        cls, weights: "Weights", prefix: str, hidden: int, intermediate: int, *, bias: bool = False
+        cls,
+        weights: "Weights",
+        prefix: str,
+        hidden: int,
+        intermediate: int,
+        *,
+        bias: bool = False,
+        names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj"),
     ) -> "GatedMlp":
-        gate_up = {f"{prefix}.gate_proj": intermediate, f"{prefix}.up_proj": intermediate}
-        down = {f"{prefix}.down_proj": hidden}
+        gate, up, down = (f"{prefix}.{name}" for name in names)
+        rows = {gate: intermediate, up: intermediate}
         return cls(
-            read_linear(weights, gate_up, hidden, bias=bias),
-            read_linear(weights, down, intermediate, bias=bias),
+            read_linear(weights, rows, hidden, bias=bias),
+            read_linear(weights, {down: hidden}, intermediate, bias=bias),
         )
 
     def __call__(self, ops: "Ops", x: "Tensor") -> "Tensor":

@@ -25,9 +25,30 @@ class Ops:
         """(n, in) -> (n, out)."""
         return functional.linear(x, linear.weight, linear.bias)
 
-    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    def rms_norm(self, x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+        """Over the last dimension; without a weight: of 1 each."""
+        return functional.rms_norm(x, x.shape[-1:], weight, eps)
+
+    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         """Over the last dimension."""
-        return functional.rms_norm(x, weight.shape, weight, eps)
+        return functional.layer_norm(x, weight.shape, weight, bias, eps)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """By its tanh approximation, as GPT-2 has it."""
+        return functional.gelu(x, approximate="tanh")
+
+    def per_head(self, x: Tensor, matrices: Tensor) -> Tensor:
+        """Each head by a matrix of its own: (n, heads, in), (heads, in, out) -> (n, heads, out)."""
+        return torch.bmm(x.transpose(0, 1), matrices).transpose(0, 1)
+
+    def top_experts(self, scores: Tensor, top_k: int, *, normalised: bool) -> tuple[Tensor, Tensor]:
+        """(n, experts) -> shares and numbers of the best, each (n, top_k)."""
+        shares, chosen = torch.softmax(scores, dim=-1).topk(top_k, dim=-1)
+        return (shares / shares.sum(-1, keepdim=True) if normalised else shares), chosen
+
+    def join(self, first: Tensor, second: Tensor) -> Tensor:
+        """Features of both, side by side."""
+        return torch.cat((first, second), dim=-1)
 
     def swiglu(self, gate_up: Tensor) -> Tensor:
         """(n, 2 * width) -> (n, width): silu(gate) * up."""

@@ -33,14 +33,17 @@ class Rope:
     divisors: tuple[float, ...] = ()  # one for each rotary frequency; (): none
 
 
-def read_rope(fields: Fields, width: int) -> Rope:
-    """Settings beside the sizes, or, in newer folders, in a record of their own."""
+def read_rope(fields: Fields, width: int, *, theta: float = 10000.0) -> Rope:
+    """Settings beside the sizes, or, in newer folders, in a record of their own.
+
+    `theta`: the family's, where a configuration names none.
+    """
     rope = fields.record("rope_parameters")
     for record in (fields, rope):
         record.must_be("partial_rotary_factor", 1.0, default=1.0)
     scaling = fields.record("rope_scaling") if fields.get("rope_scaling") else rope
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
-    theta = fields.positive("rope_theta", default=10000.0)
+    theta = fields.positive("rope_theta", default=theta)
     return Rope(
         width=width,
         theta=rope.positive("rope_theta", default=theta),

@@ -61,6 +61,7 @@ ROWS = (
         {"hidden_size": 192},
         drops=("intermediate_size", "num_key_value_heads"),
     ),
+    Row("mixtral", "MixtralForCausalLM", {"num_local_experts": 5, "intermediate_size": 96}),
     Row("deepseek_v2", "DeepseekV2ForCausalLM", {**MLA, "q_lora_rank": None}),
     Row(
         "deepseek_v2_full",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from radixroute.worker.errors import ModelError
-from radixroute.worker.model.families import deepseek_v2, gpt2, llama, qwen3
+from radixroute.worker.model.families import deepseek_v2, gpt2, llama, mixtral, qwen3
 from radixroute.worker.model.families.family import Family, ModelConfig
 from radixroute.worker.model.fields import Fields, read_fields
 
@@ -17,6 +17,7 @@ FAMILIES: tuple[Family, ...] = (
     qwen3.FAMILY,
     gpt2.FAMILY,
     deepseek_v2.FAMILY,
+    mixtral.FAMILY,
 )
 
 _BY_ARCHITECTURE = {name: family for family in FAMILIES for name in family.architectures}

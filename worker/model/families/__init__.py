@@ -9,4 +9,5 @@ does not compute is refused by name, never guessed. No torch at run time: the ar
     qwen3.py         Qwen3: the same with a norm over queries and keys
     gpt2.py          GPT-2: MHA, learned positions, LayerNorm, GELU
     deepseek_v2.py   DeepSeek-V2: MLA, whose cache holds a latent; shared and routed experts
+    mixtral.py       Mixtral: a Llama with routed experts
 """

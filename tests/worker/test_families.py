@@ -1,6 +1,7 @@
 """Every family's ids are those of `transformers`: batched, chunked, cached, preempted, resumed."""
 
 import copy
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from radixroute.request.sampling import SamplingParams
 from radixroute.worker.engine.engine import EngineRequest
@@ -109,3 +111,20 @@ def test_bfloat16_is_hardly_further_from_float32_than_transformers_own(case):
 def test_resumed_where_nothing_is_cached(case):
     engine = engine_over(case.runner)
     assert answers(engine, emitted=25, expected=case.expected)[0] == case.expected
+
+
+def test_the_oldest_gpt2_folders_are_read_too(tmp_path):
+    """Tied without saying so, no prefix, the causal mask of each layer among the tensors."""
+    row = next(row for row in ROWS if row.name == "gpt2")
+    tied = replace(row, changes={**row.changes, "tie_word_embeddings": True})
+    model = random_model(tmp_path, tied)
+    path = tmp_path / "model.safetensors"
+    tensors = {name.removeprefix("transformer."): x for name, x in load_file(path).items()}
+    masks = {f"h.{i}.attn.bias": torch.ones(1, 1, 128, 128).tril() for i in range(2)}
+    save_file({**tensors, **masks}, path, metadata={"format": "pt"})
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["tie_word_embeddings"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    tokens = np.array(prompts()[0], np.uint32)
+    (found,) = Ours(tmp_path).step(part(tokens, blocks_from(2, len(tokens))))
+    assert_same(found, reference_logits(model, tokens))

@@ -24,6 +24,17 @@ SIZES = {
     "tie_word_embeddings": False,
 }
 
+# As DeepSeek-V2's own, but for lengths.
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "beta_fast": 32,
+    "beta_slow": 1,
+    "mscale": 0.9,
+    "mscale_all_dim": 0.5,
+    "original_max_position_embeddings": 32,
+}
 MLA = {
     "num_key_value_heads": 4,
     "kv_lora_rank": 48,
@@ -66,7 +77,13 @@ ROWS = (
     Row(
         "deepseek_v2_full",
         "DeepseekV2ForCausalLM",
-        {**MLA, "q_lora_rank": 40, "attention_bias": True},
+        {
+            **MLA,
+            "q_lora_rank": 56,
+            "attention_bias": True,
+            "rope_parameters": YARN,
+            "hidden_size": 160,
+        },
     ),
 )
 

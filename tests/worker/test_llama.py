@@ -32,6 +32,12 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 48,
 }
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 500.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 48,
+}
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +131,9 @@ def test_decodes_of_unequal_length_share_a_step_with_a_prefill(llama):
         ("Llama", {"rms_norm_eps": 0.1}),
         ("Llama", {"rope_parameters": LLAMA3}),
         ("Llama", {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0}}),
+        ("Llama", {"rope_parameters": YARN}),
+        ("Llama", {"rope_parameters": {**YARN, "truncate": False, "beta_fast": 8}}),
+        ("Qwen2", {"rope_parameters": {**YARN, "attention_factor": 1.3}}),
         ("Qwen2", {}),
         ("Qwen2", {"tie_word_embeddings": True}),
         ("Mistral", {"sliding_window": None}),

@@ -77,7 +77,7 @@ def test_biases_are_where_each_kind_has_them(load):
         ({"architectures": ["MistralForCausalLM"], "sliding_window": 4096}, "sliding-window"),
         ({"use_sliding_window": True, "sliding_window": 64}, "sliding-window"),
         ({"hidden_act": "gelu"}, "gelu"),
-        ({"rope_scaling": {"rope_type": "yarn"}}, "yarn"),
+        ({"rope_scaling": {"rope_type": "longrope"}}, "longrope"),
         ({"hidden_size": "many"}, "many"),
     ],
 )
@@ -135,6 +135,33 @@ def test_a_stretch_of_the_frequencies_that_divides_by_nothing_is_refused(load, w
     if key == "factor":
         with pytest.raises(ModelError, match=key):
             load(**{where: {"rope_type": "linear", key: value}})
+
+
+YARN = {"rope_type": "yarn", "factor": 40, "original_max_position_embeddings": 4096}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("factor", None),
+        ("original_max_position_embeddings", None),
+        ("beta_slow", 32),
+        ("mscale", "x"),
+        ("attention_factor", -1),
+        ("truncate", 1),
+    ],
+)
+def test_a_yarn_that_does_not_add_up_is_refused(load, key, value):
+    with pytest.raises(ModelError, match=key):
+        load(rope_scaling={**YARN, key: value})
+
+
+def test_the_yarn_of_deepseek_sharpens_attention(load):
+    scaling = load(rope_scaling={**YARN, "mscale": 0.707, "mscale_all_dim": 0.707}).rope.scaling
+    assert scaling.amplitude == 1.0
+    assert scaling.sharpness == pytest.approx(1.5896, abs=1e-4)
+    plain = load(rope_scaling=YARN).rope.scaling
+    assert (plain.amplitude, plain.sharpness) == (pytest.approx(1.3689, abs=1e-4), 1.0)
 
 
 def test_a_linear_stretch_divides_every_frequency(load):

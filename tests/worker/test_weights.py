@@ -162,7 +162,7 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
     [
         ({"architectures": ["GemmaForCausalLM"]}, "Gemma"),
         ({"architectures": None}, "none"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
+        ({"rope_parameters": {"rope_type": "longrope", "factor": 4.0}}, "longrope"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic"),
         ({"hidden_act": "gelu"}, "gelu"),
         ({"architectures": ["MistralForCausalLM"], "sliding_window": 128}, "sliding"),

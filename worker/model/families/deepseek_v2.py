@@ -10,7 +10,7 @@ from radixroute.worker.model.layers.decoder import Decoder, FeedForward, LayerAt
 from radixroute.worker.model.layers.experts import Experts, read_router
 from radixroute.worker.model.layers.latent import LatentAttention, LatentSizes
 from radixroute.worker.model.layers.mlp import GatedMlp
-from radixroute.worker.model.layers.rope import Rope, read_rope
+from radixroute.worker.model.layers.rope import Rope, Yarn, read_rope
 from radixroute.worker.model.layers.window import must_have_no_window
 
 if TYPE_CHECKING:
@@ -77,17 +77,20 @@ def _read(fields: Fields, _: str) -> DeepseekV2Config:
     hidden, n_heads = fields.count("hidden_size"), fields.count("num_attention_heads")
     fields.must_be("num_key_value_heads", n_heads, default=n_heads)
     has_query_rank = fields.get("q_lora_rank") is not None
+    rotary = fields.count("qk_rope_head_dim")
+    if rotary % 2:
+        raise fields.refusal("qk_rope_head_dim", "even, as rotary positions need it")
+    rope = read_rope(fields, rotary)
     attention = LatentSizes(
         hidden=hidden,
         n_heads=n_heads,
         query_rank=fields.count("q_lora_rank") if has_query_rank else None,
         rank=fields.count("kv_lora_rank"),
         plain=fields.count("qk_nope_head_dim"),
-        rotary=fields.count("qk_rope_head_dim"),
+        rotary=rotary,
         value=fields.count("v_head_dim"),
+        sharpness=rope.scaling.sharpness if isinstance(rope.scaling, Yarn) else 1.0,
     )
-    if attention.rotary % 2:
-        raise fields.refusal("qk_rope_head_dim", "even, as rotary positions need it")
     n_layers, n_experts = fields.count("num_hidden_layers"), fields.count("n_routed_experts")
     return DeepseekV2Config(
         n_layers=n_layers,
@@ -97,7 +100,7 @@ def _read(fields: Fields, _: str) -> DeepseekV2Config:
         tied_embeddings=fields.switch("tie_word_embeddings"),
         attention=attention,
         rms_norm_eps=fields.positive("rms_norm_eps"),
-        rope=read_rope(fields, attention.rotary),
+        rope=rope,
         attention_bias=fields.switch("attention_bias"),
         mlp_bias=fields.switch("mlp_bias"),
         intermediate=fields.count("intermediate_size"),

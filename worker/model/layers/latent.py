@@ -33,6 +33,7 @@ class LatentSizes:
     plain: int  # features of a key without positions
     rotary: int  # features of a key with positions, which all heads share
     value: int  # features of a value
+    sharpness: float = 1.0  # of attention, beside the usual scale
 
     @property
     def query(self) -> int:
@@ -98,7 +99,8 @@ class LatentAttention:
         q = self.queries(ops, x).view(n, sizes.n_heads, sizes.query)
         plain, turned = q[..., : sizes.plain], ops.rotate(q[..., sizes.plain :], *rotary)
         query = ops.join(ops.per_head(plain, self.to_latent), turned)
-        attended = attention.read(layer, query, sizes.query**-0.5)
+        scale = sizes.query**-0.5 * sizes.sharpness
+        attended = attention.read(layer, query, scale)
         return ops.linear(ops.per_head(attended, self.to_value).reshape(n, -1), self.output)
 
 

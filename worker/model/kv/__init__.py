@@ -8,4 +8,6 @@ plain arithmetic without torch.
     formats.py    in which numbers planes are kept, and the bytes of one
     rounding.py   a tensor as a format keeps it, and back
     pool.py       the planes of every block of every layer, and how many blocks fit
+    shape.py      what a model keeps of a token, by its `config.json` alone
+    plan.py       bytes of a token, what fits a memory, what sharing saves
 """

@@ -40,9 +40,18 @@ class FakeRunner:
     """Deterministic; `fail_steps` names executions (from 0) that raise half-way.
 
     A context with a token of `bad_tokens` is computed to NaN, and so is what sees it in the pool.
+    With a `window` it reads the last so many tokens alone.
     """
 
-    def __init__(self, n_blocks=64, block_size=4, vocab_size=VOCAB, max_model_len=256, adapters=()):
+    def __init__(
+        self,
+        n_blocks=64,
+        block_size=4,
+        vocab_size=VOCAB,
+        max_model_len=256,
+        adapters=(),
+        window=None,
+    ):
         self._facts = ModelFacts(
             model="fake",
             block_size=block_size,
@@ -54,6 +63,7 @@ class FakeRunner:
             device="cpu",
             kv_blocks_total=n_blocks,
             adapters=tuple(adapters),
+            window=window,
         )
         self.pool = np.full((n_blocks, block_size, 2), NOWHERE, dtype=np.int64)
         self.plans: list[StepPlan] = []
@@ -78,7 +88,8 @@ class FakeRunner:
                 self.pool[slot] = (NAN if token in self.bad_tokens else token, part.start + offset)
                 self.n_computed += 1
             if step in self.fail_steps:
-                self.pool[part.block_table[part.start // self.facts.block_size :]] = NOWHERE
+                first = part.start // self.facts.block_size - part.first_block
+                self.pool[part.block_table[first:]] = NOWHERE
         if step in self.fail_steps:
             raise RuntimeError("the fake was told to fail")
         unsound = frozenset(
@@ -98,18 +109,22 @@ class FakeRunner:
 
     def _slot(self, part, position):
         size = self.facts.block_size
-        return int(part.block_table[position // size]), position % size
+        return int(part.block_table[position // size - part.first_block]), position % size
 
     def _seen(self, part):
-        size = self.facts.block_size
+        """What the tokens of a slice see, from the first one's window on."""
+        size, window = self.facts.block_size, self.facts.window
         end = part.start + len(part.token_ids)
-        assert len(part.block_table) == -(-end // size)
-        seen = self.pool[part.block_table].reshape(-1, 2)[:end]
-        assert (seen[:, 1] == np.arange(end)).all(), "a slot holds no or another position's KV"
+        start = 0 if window is None else max(0, part.start - window + 1)
+        assert len(part.block_table) == -(-end // size) - part.first_block
+        held = self.pool[part.block_table].reshape(-1, 2)
+        seen = held[start - part.first_block * size :][: end - start]
+        assert part.first_block * size <= start, "a block is gone that a token sees"
+        assert (seen[:, 1] == np.arange(start, end)).all(), "a slot holds no or another's KV"
         return seen
 
     def _sample(self, part):
-        seen = self._seen(part)[:, 0].tolist()
+        seen = self._seen(part)[-(self.facts.window or 0) :, 0].tolist()
         seed, vocab_size = part.sampling.seed, self.facts.vocab_size
         assert (part.history is None) == (not part.sampling.reads_history)
         if part.history is None:
@@ -139,7 +154,7 @@ def next_token(context, seed=0, vocab_size=VOCAB, forbidden=(), n_prompt=0):
     return token
 
 
-def alone(prompt, sampling, emitted=()):
+def alone(prompt, sampling, emitted=(), window=None):
     """The output ids of a request that has the engine to itself."""
     output = list(emitted)
     ends = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else (EOS,))}
@@ -148,7 +163,7 @@ def alone(prompt, sampling, emitted=()):
         if output[sampling.min_tokens :] and output[-1] in ends:
             break
         n_prompt = len(prompt) if sampling.reads_history else 0
-        known, seed = [*prompt, *output], sampling.seed
+        known, seed = [*prompt, *output][-(window or 0) :], sampling.seed
         output.append(next_token(known, seed, forbidden=forbidden, n_prompt=n_prompt))
     return output
 

@@ -21,7 +21,7 @@ BAD = VOCAB  # none that the fake model says itself
 
 
 @st.composite
-def _workload(draw):
+def workloads(draw):
     """Requests with shared beginnings, and what happens to them between steps."""
     trunk = draw(st.lists(st.integers(1, 3), min_size=0, max_size=24))
     jobs = []
@@ -41,7 +41,7 @@ def _workload(draw):
     return jobs
 
 
-def _play(engine, jobs):
+def play(engine, jobs, window=None):
     """(tokens, finish) and the tokens wanted, by request; checks what must hold in every step."""
     listener = Listener()
     outputs: dict[str, Any] = {}
@@ -50,7 +50,7 @@ def _play(engine, jobs):
         for job in jobs:
             if job["at"] == now:
                 sampling = request("x", [1], max_tokens=job["max_tokens"]).sampling
-                wanted[job["name"]] = alone(job["prompt"], sampling)
+                wanted[job["name"]] = alone(job["prompt"], sampling, window=window)
                 emitted = wanted[job["name"]][: job["resume"]]
                 engine.submit(
                     request(
@@ -82,24 +82,25 @@ def _play(engine, jobs):
     max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 @given(
-    jobs=_workload(),
+    jobs=workloads(),
     n_blocks=st.integers(13, 30),
     budget=st.integers(1, 40),
     seqs=st.integers(1, 5),
     order=st.sampled_from(["youngest", "least_computed"]),
     failing=st.sets(st.integers(0, 60), max_size=1),
+    window=st.none() | st.integers(1, 14),
 )
 def test_whatever_happens_outputs_equal_those_of_a_request_alone(
-    jobs, n_blocks, budget, seqs, order, failing
+    *, jobs, n_blocks, budget, seqs, order, failing, window
 ):
     engine, runner = make_engine(
-        FakeRunner(n_blocks=n_blocks),
+        FakeRunner(n_blocks=n_blocks, window=window),
         max_num_batched_tokens=budget,
         max_num_seqs=seqs,
         preemption_order=order,
     )
     runner.fail_steps = failing
-    outputs, wanted = _play(engine, jobs)
+    outputs, wanted = play(engine, jobs, window)
     for name, (tokens, finish) in outputs.items():
         assert finish is not None, "a request never ended"
         if finish in (FinishReason.STOP, FinishReason.LENGTH):
@@ -111,21 +112,26 @@ def test_whatever_happens_outputs_equal_those_of_a_request_alone(
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
-    jobs=_workload(),
+    jobs=workloads(),
     n_blocks=st.integers(13, 30),
     budget=st.integers(1, 40),
     bad=st.dictionaries(st.integers(0, 6), st.integers(0, 36), min_size=1, max_size=2),
+    window=st.none() | st.integers(1, 14),
 )
-def test_requests_without_numbers_end_alone_and_leave_nothing_cached(jobs, n_blocks, budget, bad):
+def test_requests_without_numbers_end_alone_and_leave_nothing_cached(
+    jobs, n_blocks, budget, bad, window
+):
     """`bad` puts a token whose K and V are NaN into the prompts of at most two requests."""
     engine, runner = make_engine(
-        FakeRunner(n_blocks=n_blocks), max_num_batched_tokens=budget, max_num_seqs=5
+        FakeRunner(n_blocks=n_blocks, window=window),
+        max_num_batched_tokens=budget,
+        max_num_seqs=5,
     )
     runner.bad_tokens = {BAD}
     for index, at in bad.items():
         prompt = jobs[index % len(jobs)]["prompt"]
         prompt[at % len(prompt)] = BAD
-    outputs, wanted = _play(engine, jobs)
+    outputs, wanted = play(engine, jobs, window)
     for job in jobs:
         tokens, finish = outputs[job["name"]]
         if finish is FinishReason.ERROR:

@@ -15,6 +15,9 @@ a `ModelRunner` compute it and reports an `EngineStep`.
     sequence.py    one request while it is scheduled
     ends.py        which tokens end an answer, and from when on
     cache.py       `PrefixCache`: leases of KV blocks, sharing, eviction, events
+    lease.py       the blocks of one sequence while it runs
+    loose.py       blocks of the tree that leases hold without pinning them
+    window.py      which blocks left a sliding window
     blocks.py      which KV blocks are free and how many users the others have
     progress.py    last dispatch seen and load, by worker session
     runner.py      the `ModelRunner` seam: what one step asks of a model

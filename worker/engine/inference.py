@@ -46,6 +46,7 @@ class InferenceEngine:
             engine_scope(settings, self._info),
             events_carry_tokens=settings.events_compat,
             eviction_policy=settings.eviction_policy,
+            window=facts.window,
         )
         self._scheduler = Scheduler(self._cache, _limits(settings, self._info))
         self._progress = ProgressTracker()
@@ -159,7 +160,9 @@ def _engine_info(settings: WorkerSettings, facts: ModelFacts) -> EngineInfo:
     pool_tokens = facts.kv_blocks_total * facts.block_size
     if pool_tokens < 2:
         raise BadSetting("kv_memory", f"{settings.kv_memory} bytes hold not even one block of KV")
-    limit = min(facts.max_model_len, pool_tokens)
+    # A sliding window holds less than the context; `Scheduler` says where even that is too much.
+    longest = pool_tokens if facts.window is None else facts.max_model_len
+    limit = min(facts.max_model_len, longest)
     requested = settings.max_model_len
     if requested > limit:
         raise BadSetting(

@@ -33,7 +33,8 @@ class SequenceSlice:
     # Absolute position of token_ids[0]. KV of positions before it is in the pool, or is written in
     # this same step by an earlier slice.
     start: int
-    block_table: NDArray[np.int32]  # shape (ceil((start + q) / block_size),): block ids
+    # shape (ceil((start + q) / block_size) - first_block,): block ids
+    block_table: NDArray[np.int32]
     # None: no token is sampled (an inner prefill chunk); else one is, from the last token's
     # logits, with the RNG keyed by (seed, start + q).
     sampling: SamplingParams | None
@@ -41,6 +42,9 @@ class SequenceSlice:
     forbidden: tuple[int, ...] = ()
     adapter: str = ""  # one of the model's; empty: the model as it is
     history: History | None = None  # None: its sampling looks at none, or no token is sampled
+    first_block: int = (
+        0  # which block of the sequence the table begins with: others left the window
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,9 @@ class ModelFacts:
     device: str
     kv_blocks_total: int
     adapters: tuple[str, ...] = ()  # that it computes with beside the model as it is
+    # Tokens that a token sees, itself among them, where every layer has that sliding window. None
+    # where one sees all before it.
+    window: int | None = None
 
 
 class ModelRunner(Protocol):

@@ -29,6 +29,7 @@ from radixroute.worker.engine.step import (
     SchedulerCounters,
     SchedulerLimits,
 )
+from radixroute.worker.engine.window import most_blocks_at_once
 
 STEP_FAILED = "the engine failed on a step with this request; sending it again may work"
 UNSOUND = "the model computed NaN or infinity for this request; sending it again may work"
@@ -134,14 +135,19 @@ class Scheduler:
         outputs, unsound = [], []
         for at, part in enumerate(done.sequences):
             part.sequence.n_computed += part.n_tokens
-            self._cache.settle(part.sequence.held)
             self._cache.touch(part.sequence.held, now_ns)
+            self._cache.settle(part.sequence.held)
             if at in result.unsound_slices:
                 unsound.append(part.sequence)
             elif part.samples:
                 told = next(logprobs, None)
                 outputs.append(self._extend(part.sequence, int(next(ids)), told, now_ns))
-        return outputs + self._end_unsound(unsound, result.unsound_blocks) if unsound else outputs
+        if unsound:
+            outputs += self._end_unsound(unsound, result.unsound_blocks)
+        for part in done.sequences:
+            if part.sequence.lease is not None:  # it goes on
+                self._cache.slide(part.sequence.lease, part.sequence.n_computed)
+        return outputs
 
     def fail(self) -> list[TokenOutput]:
         """The open step was not computed: its requests end in error, its blocks hold nothing."""
@@ -163,8 +169,10 @@ class Scheduler:
         for sequence in self._running:
             if not 0 <= sequence.n_computed < sequence.n_tokens:
                 raise BrokenInvariant("a running request has nothing left to compute")
-            if len(sequence.held.table) < self._cache.blocks_for(sequence.n_computed):
+            if sequence.held.n_blocks < self._cache.blocks_for(sequence.n_computed):
                 raise BrokenInvariant("computed tokens have no blocks")
+            if sequence.held.n_gone != self._cache.n_gone_after(sequence.n_computed):
+                raise BrokenInvariant("a request holds blocks that left its window, or lacks some")
 
     def _end_unsound(self, unsound: list[Sequence], blocks: frozenset[int]) -> list[TokenOutput]:
         """These end in error, and no cached block of theirs that holds no numbers stays.
@@ -172,7 +180,7 @@ class Scheduler:
         Whoever shares such a block only gives way: computed without it, its answer goes on.
         """
         for sequence in [s for s in reversed(self._running) if not blocks.isdisjoint(s.held.table)]:
-            self._cache.distrust(sequence.held, blocks)
+            self._cache.distrust(sequence.held, blocks, sequence.tokens)
             if sequence not in unsound:
                 self._preempt(sequence)
         for sequence in unsound:
@@ -197,12 +205,17 @@ class Scheduler:
                 "max_tokens", f"prompt {n_prompt} + max_tokens {max_tokens} exceed {limit} tokens"
             )
         # The last token sampled is never computed, so it needs no slot.
-        if self._cache.blocks_for(n_prompt + max_tokens - 1) > self._cache.n_blocks:
+        if self._blocks_at_once(n_prompt + max_tokens - 1) > self._cache.n_blocks:
             raise InvalidRequest(
                 "max_tokens",
                 f"{n_prompt + max_tokens} tokens do not fit the KV pool of {self._cache.n_blocks} "
                 f"blocks of {self._cache.block_size}; lower max_tokens or raise kv_memory",
             )
+
+    def _blocks_at_once(self, n_tokens: int) -> int:
+        """That a sequence of so many tokens needs for any one of its steps."""
+        cache, n_step = self._cache, self._limits.max_num_batched_tokens
+        return most_blocks_at_once(n_tokens, cache.block_size, cache.window, n_step)
 
     def _already_done(self, sequence: Sequence) -> FinishReason | None:
         """A resume may carry the very tokens that end it."""
@@ -242,14 +255,14 @@ class Scheduler:
             return False
         sequence = self._waiting[0]
         lease = self._cache.acquire(sequence.tokens, sequence.request.scope)
-        n_blocks = self._cache.blocks_for(sequence.n_tokens) - len(lease.table)
+        n_blocks = self._blocks_at_once(sequence.n_tokens) - len(lease.table)
         n_spare = self._limits.watermark_blocks if self._running else 0
         if n_blocks + n_spare > self._cache.n_available:
             self._cache.release(lease)
             return False
         self._waiting.popleft()
         self._running.append(sequence)
-        n_cached = len(lease.table) * self._cache.block_size
+        n_cached = lease.n_blocks * self._cache.block_size
         sequence.admit(lease, n_cached, now_ns, self._cache.position)
         return True
 
@@ -262,14 +275,17 @@ class Scheduler:
         lease = sequence.held
         self._cache.grow(lease, end)
         self._cache.publish(lease, sequence.tokens, end)
-        table = np.array(lease.table[: self._cache.blocks_for(end)], dtype=np.int32)
+        n_blocks = self._cache.blocks_for(end) - lease.n_gone
+        table = np.array(lease.table[:n_blocks], dtype=np.int32)
         part, adapter = sequence.tokens[start:end], sequence.request.scope.lora
         if samples:
             sampling, history = sequence.request.sampling, sequence.history
             forbidden = forbidden_ends(sequence, self._limits.eos_token_ids)
-            one = SequenceSlice(part, start, table, sampling, forbidden, adapter, history)
+            one = SequenceSlice(
+                part, start, table, sampling, forbidden, adapter, history, lease.n_gone
+            )
         else:
-            one = SequenceSlice(part, start, table, None, adapter=adapter)
+            one = SequenceSlice(part, start, table, None, adapter=adapter, first_block=lease.n_gone)
         slices.append(one)
         is_decode = samples and n_tokens == 1 and sequence.has_output
         return ScheduledSequence(sequence, n_tokens, samples, is_decode)

@@ -13,8 +13,8 @@ import numpy as np
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import Tokens
 from radixroute.request.sampling import FinishReason
-from radixroute.worker.engine.cache import BlockLease
 from radixroute.worker.engine.engine import EngineRequest, PromptReport, TokenOutput
+from radixroute.worker.engine.lease import BlockLease
 from radixroute.worker.engine.runner import History
 
 

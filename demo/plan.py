@@ -17,6 +17,7 @@ from radixroute.demo.workload.chats import Workload
 from radixroute.radix.ids import Tokens
 from radixroute.replay.analysis.infinite_cache import Ceiling, Exchange, ceiling
 from radixroute.request.chat import ChatMessage
+from radixroute.worker.model.kv.formats import FORMATS
 from radixroute.worker.model.registry import load_config
 
 POLICIES = ("round_robin", "random", "radix")
@@ -68,8 +69,7 @@ def planned_working_set(workload: Workload, tokenizer: ChatTokenizer, block_size
 
 def kv_memory(model: Path, blocks: int, block_size: int, dtype: str) -> int:
     """Bytes of a pool of `blocks`: K and V of every layer."""
-    itemsize = {"bfloat16": 2, "float32": 4}[dtype]
-    return blocks * block_size * load_config(model).layout.bytes_per_token(itemsize)
+    return blocks * block_size * load_config(model).layout.bytes_per_token(FORMATS[dtype])
 
 
 def demo_dtype() -> str:

@@ -13,7 +13,7 @@ from radixroute.worker.errors import BadSetting
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16")
-KV_DTYPES = ("auto", "fp32", "bf16", "fp16")
+KV_DTYPES = ("auto", "float32", "bfloat16", "float16", "int8", "fp8_e4m3")
 NUMERICS = ("fast",)
 PREEMPTION_ORDERS = ("youngest", "least_computed")
 
@@ -27,7 +27,9 @@ class WorkerSettings:
     served_model_name: str = ""  # empty: the last part of the model's path
     device: str = "auto"  # auto, cpu or cuda; auto takes cuda where there is one
     dtype: str = "auto"  # auto: bfloat16 where the CPU has AMX or AVX-512 bf16, else float32
-    kv_dtype: str = "auto"  # of the KV pool; auto: the one that the model is computed in
+    # Of the KV pool: float32, float16, bfloat16, int8 (a scale a token and head) or fp8_e4m3; auto:
+    # what the model is computed in. The same on every worker of a cluster.
+    kv_dtype: str = "auto"
     numerics: str = "fast"  # fast: torch's own kernels, whose last bits depend on a step's shape
     block_size: int = 16  # tokens; the same on every worker of a cluster
     kv_memory: int = 512 * 1024 * 1024  # bytes of the KV pool

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from radixroute.worker.errors import ModelError
+from radixroute.worker.model.kv.formats import FORMATS
 from radixroute.worker.model.layers.rope import GGUF_ROPE, RopeScaling
 from radixroute.worker.model.registry import load_config
 
@@ -45,7 +46,7 @@ def test_what_a_folder_leaves_out_follows_from_the_rest(load):
     assert (config.rope.theta, config.rope.scaling) == (10000.0, None)
     switches = (config.tied_embeddings, config.qkv_bias, config.output_bias, config.mlp_bias)
     assert switches == (False,) * 4
-    assert config.layout.bytes_per_token(itemsize=4) == 2 * 3 * 4 * 16 * 4
+    assert config.layout.bytes_per_token(FORMATS["float32"]) == 2 * 3 * 4 * 16 * 4
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from radixroute.worker.engine.runner import SequenceSlice
 from radixroute.worker.model.attention.sdpa import SdpaBackend
-from radixroute.worker.model.attention.tiled import TILE, tiled_attention
+from radixroute.worker.model.attention.tiled import TILE, Places, tiled_attention
 from radixroute.worker.model.kv.layout import KVLayout
 from radixroute.worker.model.kv.pool import new_pool
 
@@ -26,9 +26,11 @@ def drawn(start, n, dtype=torch.float32):
     return q.to(dtype), k.to(dtype), v.to(dtype)
 
 
-def in_one_piece(q, k, v, start):
+def in_one_piece(q, k, v, start, window=None):
     """(tokens, kv_heads, group, head_dim), float64."""
-    hidden = torch.full((len(q), len(k)), float("-inf"), dtype=torch.float64).triu(start + 1)
+    places, own = torch.arange(len(k))[None], torch.arange(start, start + len(q))[:, None]
+    unseen = (places > own) | (places <= own - (window or len(k)))
+    hidden = torch.zeros(unseen.shape, dtype=torch.float64).masked_fill(unseen, float("-inf"))
     shared = (KV_HEADS, GROUP, len(k), HEAD_DIM)
     seen = functional.scaled_dot_product_attention(
         q.double().permute(1, 2, 0, 3),
@@ -44,8 +46,18 @@ def in_one_piece(q, k, v, start):
 def test_tiles_see_what_one_piece_sees(start, n):
     q, k, v = drawn(start, n)
     out = torch.empty_like(q)
-    tiled_attention(q, k, v, start, HEAD_DIM**-0.5, out)
+    tiled_attention(q, k, v, Places(start), HEAD_DIM**-0.5, out)
     torch.testing.assert_close(out.double(), in_one_piece(q, k, v, start), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [1, 2, 100, TILE, TILE + 1, 3 * TILE])
+@pytest.mark.parametrize(("start", "n"), [(0, 1), (0, 2 * TILE + 44), (90, TILE + 1), (300, 5)])
+def test_tiles_see_no_further_than_the_window(start, n, window):
+    q, k, v = drawn(start, n)
+    out = torch.empty_like(q)
+    tiled_attention(q, k, v, Places(start, window), HEAD_DIM**-0.5, out)
+    wanted = in_one_piece(q, k, v, start, window)
+    torch.testing.assert_close(out.double(), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_bfloat16_pool_on_a_cpu_is_read_by_tiles_and_stays_close(monkeypatch):
@@ -68,6 +80,6 @@ def test_a_bfloat16_pool_on_a_cpu_is_read_by_tiles_and_stays_close(monkeypatch):
         backend.plan([SequenceSlice(tokens, start, table[: -(-stop // 16)], None)])
         backend.write(0, k[start:stop], v[start:stop])
         found.append(backend.read(0, q[start:stop].flatten(1, 2), HEAD_DIM**-0.5))
-    assert calls == [0, cached]
+    assert calls == [Places(0), Places(cached)]
     seen = torch.cat(found).view(n, KV_HEADS, GROUP, HEAD_DIM)
     torch.testing.assert_close(seen.double(), in_one_piece(q, k, v, 0), rtol=0.02, atol=0.02)

@@ -13,6 +13,7 @@ from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.engine.runner import StepPlan
 from radixroute.worker.errors import ModelError, StartFailed
+from radixroute.worker.model.kv.formats import FORMATS
 from radixroute.worker.model.kv.pool import blocks_that_fit
 from radixroute.worker.model.registry import load_config
 from radixroute.worker.model.sampling.sampler import Choice, sample
@@ -191,15 +192,9 @@ def test_bfloat16_runs_through_the_pool(llama, monkeypatch):
 def test_a_pool_too_small_or_too_big_says_what_to_change(llama):
     layout = load_config(llama[1]).layout
     with pytest.raises(StartFailed, match="at least"):
-        blocks_that_fit(layout, kv_memory=1000, block_size=16, itemsize=4)
+        blocks_that_fit(layout, kv_memory=1000, block_size=16, kv_format=FORMATS["float32"])
     with pytest.raises(StartFailed, match="lower it"):
         runner_of(llama[1], n_blocks=10**10)
-
-
-def test_a_pool_of_another_dtype_than_the_models_is_refused(llama):
-    assert runner_of(llama[1], kv_dtype="fp32").facts.dtype == "float32"
-    with pytest.raises(StartFailed, match=r"bf16.*float32"):
-        runner_of(llama[1], kv_dtype="bf16")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

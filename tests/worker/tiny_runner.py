@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from radixroute.worker.engine.runner import SequenceSlice, StepPlan
+from radixroute.worker.model.kv.formats import FORMATS
 from radixroute.worker.model.registry import load_config
 from radixroute.worker.model.torch_runner import TorchRunner, load_runner
 from radixroute.worker.settings import WorkerSettings
@@ -12,8 +13,7 @@ from tests.worker.tiny import BLOCK_SIZE
 
 
 def runner_of(folder: Path, dtype="float32", n_blocks=64, **changes) -> TorchRunner:
-    itemsize = 4 if dtype == "float32" else 2
-    block_bytes = load_config(folder).layout.bytes_per_token(itemsize) * BLOCK_SIZE
+    block_bytes = load_config(folder).layout.bytes_per_token(FORMATS[dtype]) * BLOCK_SIZE
     settings = WorkerSettings(
         model=str(folder),
         device="cpu",

@@ -178,6 +178,7 @@ def _engine_info(settings: WorkerSettings, facts: ModelFacts) -> EngineInfo:
         eos_token_ids=facts.eos_token_ids,
         model_fingerprint=facts.fingerprint,
         dtype=facts.dtype,
+        kv_dtype=facts.kv_dtype,
         device=facts.device,
         kv_blocks_total=facts.kv_blocks_total,
         max_num_seqs=settings.max_num_seqs,

@@ -76,10 +76,11 @@ class ModelFacts:
     vocab_size: int
     eos_token_ids: tuple[int, ...]
     fingerprint: str  # hexadecimal, of the weights and the configuration
-    dtype: str  # of the KV pool
+    dtype: str  # that it computes in
     device: str
     kv_blocks_total: int
     adapters: tuple[str, ...] = ()  # that it computes with beside the model as it is
+    kv_dtype: str = ""  # of the KV pool; empty: `dtype`
     # Tokens that a token sees, itself among them, where every layer has that sliding window. None
     # where one sees all before it.
     window: int | None = None

@@ -26,7 +26,8 @@ from radixroute.worker.model.attention.backend import AttentionBackend
 from radixroute.worker.model.attention.sdpa import SdpaBackend
 from radixroute.worker.model.families.family import Model, ModelConfig
 from radixroute.worker.model.folder import model_folder
-from radixroute.worker.model.kv.pool import KVPool, blocks_that_fit, new_pool
+from radixroute.worker.model.kv.formats import format_named
+from radixroute.worker.model.kv.pool import KVPool, blocks_that_fit, format_of, new_pool
 from radixroute.worker.model.layers.ops import Ops
 from radixroute.worker.model.registry import load_config
 from radixroute.worker.model.sampling.sampler import Choice, choose
@@ -36,7 +37,6 @@ from radixroute.worker.settings import WorkerSettings
 # By the setting `numerics`: the arithmetic between attention calls, and attention itself.
 _OPS: dict[str, Callable[[], Ops]] = {"fast": Ops}
 _ATTENTION: dict[str, Callable[[KVPool], AttentionBackend]] = {"fast": SdpaBackend}
-_KV_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchRunner:
@@ -112,11 +112,8 @@ class TorchRunner:
         found: set[int] = set()
         for one in slices:
             blocks = self._tensor(one.block_table.astype(np.int64))
-            n_slots = one.start + len(one.token_ids)
-            sound = torch.ones(len(blocks), self._pool.block_size, dtype=torch.bool)
-            for plane in self._pool.planes.values():
-                for layer in plane:
-                    sound &= layer.index_select(0, blocks).isfinite().all(-1).all(-1).cpu()
+            n_slots = one.start + len(one.token_ids) - one.first_block * self._pool.block_size
+            sound = self._pool.are_sound(blocks)
             sound.view(-1)[n_slots:] = True  # nobody wrote there
             found.update(one.block_table[~sound.all(-1).numpy()].tolist())
         return frozenset(found)
@@ -132,18 +129,25 @@ def load_runner(settings: WorkerSettings) -> TorchRunner:
     dtype = choose_dtype(settings.dtype, device)
     folder = model_folder(Path(settings.model))
     config = load_config(folder)
-    _must_keep_the_compute_dtype(settings.kv_dtype, dtype)
+    kv_format = format_named(settings.kv_dtype) or format_of(dtype)
     n_blocks = blocks_that_fit(
         config.layout,
         kv_memory=settings.kv_memory,
         block_size=settings.block_size,
-        itemsize=dtype.itemsize,
+        kv_format=kv_format,
     )
     if device.type == "cpu":
         _must_fit_in_memory(settings.kv_memory)
     with torch.inference_mode():
         model = config.build(Weights(folder, dtype=dtype, device=device), _OPS[settings.numerics]())
-        pool = new_pool(config.layout, n_blocks, settings.block_size, dtype=dtype, device=device)
+        pool = new_pool(
+            config.layout,
+            n_blocks,
+            settings.block_size,
+            dtype=dtype,
+            device=device,
+            kv_format=kv_format,
+        )
         attention = _ATTENTION[settings.numerics](pool)
     return TorchRunner(model, pool, _facts(settings, config, folder, pool), attention)
 
@@ -165,14 +169,6 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         in_hardware = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if in_hardware else torch.float32
     return torch.bfloat16 if _cpu_has_bf16() else torch.float32
-
-
-def _must_keep_the_compute_dtype(name: str, dtype: torch.dtype) -> None:
-    if name != "auto" and _KV_DTYPES[name] is not dtype:
-        computed = str(dtype).removeprefix("torch.")
-        raise StartFailed(
-            f"kv_dtype is {name}, but the model is computed in {computed}: use kv_dtype = auto"
-        )
 
 
 def _cpu_has_bf16() -> bool:
@@ -203,6 +199,8 @@ def _facts(settings: WorkerSettings, config: ModelConfig, folder: Path, pool: KV
         dtype=str(pool.dtype).removeprefix("torch."),
         device=pool.device.type,
         kv_blocks_total=pool.n_blocks,
+        kv_dtype=pool.kv_format.name,
+        window=config.layout.window,
     )
 
 

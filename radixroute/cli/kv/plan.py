@@ -84,7 +84,7 @@ def _plan_of(model: Path, memory: str, dtype: str, block_size: int) -> KVPlan:
 
 
 def _as_json(planned: KVPlan, length: int, sharing: Sharing) -> dict[str, Any]:
-    from radixroute.worker.model.kv.plan import bytes_by_format, token_bytes, variants
+    from radixroute.worker.model.kv.plan import bytes_by_format, variants
 
     shape = planned.shape
     return {
@@ -102,7 +102,7 @@ def _as_json(planned: KVPlan, length: int, sharing: Sharing) -> dict[str, Any]:
         "tokens": planned.n_tokens,
         "bytes_per_token_by_dtype": bytes_by_format(shape.layouts),
         "bytes_per_token_by_variant": {
-            name: sum(token_bytes(one, planned.kv_format) for one in layouts)
+            name: sum(one.bytes_per_token(planned.kv_format) for one in layouts)
             for name, layouts in variants(shape).items()
         },
         "sequences": [

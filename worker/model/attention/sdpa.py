@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from radixroute.worker.engine.runner import SequenceSlice
-from radixroute.worker.model.attention.tiled import tiled_attention
+from radixroute.worker.model.attention.context import Context, context_of, hidden_from, slots_of
+from radixroute.worker.model.attention.tiled import Places, tiled_attention
 from radixroute.worker.model.kv.pool import KVPool
 
 # A batch of single tokens is padded to its longest context. Sequences join a batch as long as the
@@ -30,6 +31,7 @@ class _Pages:
     of_slots: bool
     run: slice | None  # the blocks, when one sequence has them side by side
     n_sequences: int
+    lead: int  # tokens of the first block that nobody sees
     context_len: int  # tokens, the longest
 
 
@@ -48,7 +50,8 @@ class _Prefill:
 
     rows: slice
     pages: _Pages
-    start: int  # position of the first; 0: its planes are this step's rows
+    is_fresh: bool  # all that it sees are this step's rows
+    n_before: int  # tokens that its first one sees beside itself
     mask: Tensor | None  # (tokens, context), additive; None: causal from 0, or tiled
 
 
@@ -60,34 +63,33 @@ class SdpaBackend:
 
     def __init__(self, pool: KVPool) -> None:
         self._pool = pool
-        self._pages_of = [pool.planes[plane.name] for plane in pool.layout.planes]
-        # (layers, slots, heads, width), views
-        self._slots_of = [pages.flatten(1, 2) for pages in self._pages_of]
+        self._window = pool.layout.window
         self._value_width = pool.layout.value_width
         self._tiles = pool.dtype is torch.bfloat16 and pool.device.type == "cpu"
         self._slots = torch.empty(0, dtype=torch.int64)
         self._decodes: list[_Decodes] = []
         self._prefills: list[_Prefill] = []
-        self._fresh: tuple[Tensor, ...] = ()
+        self._fresh: list[Tensor] = []
 
     def plan(self, slices: Sequence[SequenceSlice]) -> None:
         ends = np.cumsum([len(s.token_ids) for s in slices])
         starts = ends - [len(s.token_ids) for s in slices]
-        slots = [_slots(s, self._pool.block_size) for s in slices]
-        self._slots = self._to_device(np.concatenate(slots))
+        block_size = self._pool.block_size
+        self._slots = self._to_device(np.concatenate([slots_of(s, block_size) for s in slices]))
+        contexts = [context_of(s, block_size, self._window) for s in slices]
         singles = [i for i, s in enumerate(slices) if len(s.token_ids) == 1]
-        groups = _grouped(singles, [_context_len(s) for s in slices])
-        self._decodes = [self._decode(slices, starts, group) for group in groups]
+        groups = _grouped(singles, [one.length for one in contexts])
+        self._decodes = [
+            self._decode([contexts[i] for i in group], starts[group]) for group in groups
+        ]
         self._prefills = [
-            self._prefill(s, slice(int(starts[i]), int(ends[i])))
+            self._prefill(contexts[i], slice(int(starts[i]), int(ends[i])))
             for i, s in enumerate(slices)
             if len(s.token_ids) > 1
         ]
 
     def write(self, layer: int, *planes: Tensor) -> None:
-        for place, rows in zip(self._slots_of, planes, strict=True):
-            place[layer].index_copy_(0, self._slots, rows)
-        self._fresh = planes
+        self._fresh = self._pool.write(layer, self._slots, planes)
 
     def read(self, layer: int, q: Tensor, scale: float) -> Tensor:
         out = q.new_empty(*q.shape[:2], self._value_width)
@@ -102,7 +104,7 @@ class SdpaBackend:
         self, layer: int, q: Tensor, scale: float, prefill: _Prefill, out: Tensor
     ) -> None:
         """Fills `out`, (tokens, heads, value width)."""
-        if prefill.start == 0:
+        if prefill.is_fresh:
             planes = [rows[prefill.rows] for rows in self._fresh]
         else:
             planes = [found[0] for found in self._gather(layer, prefill.pages)]
@@ -111,7 +113,8 @@ class SdpaBackend:
         grouped = (n, k.shape[1], heads // k.shape[1], -1)
         if self._tiles:
             values = v[..., : self._value_width]
-            tiled_attention(q.view(grouped), k, values, prefill.start, scale, out.view(grouped))
+            places = Places(prefill.n_before, self._window)
+            tiled_attention(q.view(grouped), k, values, places, scale, out.view(grouped))
             return
         keys = _shared(k, grouped[2])
         attended = functional.scaled_dot_product_attention(
@@ -149,61 +152,57 @@ class SdpaBackend:
     def _gather(self, layer: int, pages: _Pages) -> list[Tensor]:
         """The planes of some sequences: each (sequences, context, heads, width)."""
         if pages.run is not None:
-            planes = [place[layer, pages.run] for place in self._pages_of]
+            planes = self._pool.read_run(layer, pages.run)
+        elif pages.of_slots:
+            planes = self._pool.read_slots(layer, pages.table)
         else:
-            places = self._slots_of if pages.of_slots else self._pages_of
-            planes = [place[layer].index_select(0, pages.table) for place in places]
-        return [
-            plane.view(pages.n_sequences, -1, *plane.shape[-2:])[:, : pages.context_len]
-            for plane in planes
-        ]
+            planes = self._pool.read_blocks(layer, pages.table)
+        seen = slice(pages.lead, pages.lead + pages.context_len)
+        return [plane.view(pages.n_sequences, -1, *plane.shape[-2:])[:, seen] for plane in planes]
 
-    def _decode(
-        self, slices: Sequence[SequenceSlice], starts: NDArray[np.int64], group: list[int]
-    ) -> _Decodes:
-        lengths = np.array([_context_len(slices[i]) for i in group])
+    def _decode(self, contexts: list[Context], rows: NDArray[np.int64]) -> _Decodes:
+        lengths = np.array([one.length for one in contexts])
         longest = int(lengths.max())
-        tables = [slices[i].block_table for i in group]
         mask = None
-        if (lengths == longest).all():
-            pages = self._pages(tables, longest)
+        if (lengths == longest).all() and len({one.lead for one in contexts}) == 1:
+            pages = self._pages(contexts)
         else:
+            pages = self._padded_pages(contexts, longest)
+        if (lengths != longest).any():
             hidden = np.arange(longest)[None] >= lengths[:, None]
             mask = self._mask(hidden)[:, None, None]
-            pages = self._padded_pages(tables, lengths)
-        return _Decodes(self._to_device(starts[group].astype(np.int64)), pages, mask)
+        return _Decodes(self._to_device(rows.astype(np.int64)), pages, mask)
 
-    def _prefill(self, part: SequenceSlice, rows: slice) -> _Prefill:
-        context_len = _context_len(part)
+    def _prefill(self, context: Context, rows: slice) -> _Prefill:
+        n_rows, n_before = rows.stop - rows.start, context.n_before
+        leaves_out = self._window is not None and context.length > self._window
         mask = None
-        if part.start and not self._tiles:
-            positions = np.arange(part.start, context_len)
-            mask = self._mask(np.arange(context_len)[None] > positions[:, None])
-        return _Prefill(rows, self._pages([part.block_table], context_len), part.start, mask)
+        if (n_before or leaves_out) and not self._tiles:
+            mask = self._mask(hidden_from(n_rows, context, self._window))
+        return _Prefill(rows, self._pages([context]), n_before == 0, n_before, mask)
 
-    def _pages(self, tables: list[NDArray[np.int32]], context_len: int) -> _Pages:
-        n_blocks = -(-context_len // self._pool.block_size)
-        flat = np.concatenate([blocks[:n_blocks] for blocks in tables]).astype(np.int64)
-        first = int(flat[0])
-        side_by_side = len(tables) == 1 and bool((flat == first + np.arange(n_blocks)).all())
+    def _pages(self, contexts: list[Context]) -> _Pages:
+        """Of contexts that are as long and begin as far inside a block."""
+        flat = np.concatenate([one.blocks for one in contexts]).astype(np.int64)
+        first, n_blocks = int(flat[0]), len(flat)
+        side_by_side = len(contexts) == 1 and bool((flat == first + np.arange(n_blocks)).all())
         run = slice(first, first + n_blocks) if side_by_side else None
-        return _Pages(self._to_device(flat), False, run, len(tables), context_len)
+        lead, context_len = contexts[0].lead, contexts[0].length
+        return _Pages(self._to_device(flat), False, run, len(contexts), lead, context_len)
 
-    def _padded_pages(self, tables: list[NDArray[np.int32]], lengths: NDArray[np.int64]) -> _Pages:
+    def _padded_pages(self, contexts: list[Context], longest: int) -> _Pages:
         """Contexts of several lengths, slot by slot; the padding is each sequence's first slot.
 
         A mask adds -inf to a score and multiplies V by 0: neither hides a NaN or an infinity. So a
         masked position must still hold numbers of the sequence itself, not what a block that
         nobody owns, or the unwritten end of its own last block, was left with.
         """
-        block_size, longest = self._pool.block_size, int(lengths.max())
-        slots = np.empty((len(tables), longest), np.int64)
-        offsets = np.arange(block_size)
-        for row, (blocks, length) in enumerate(zip(tables, lengths.tolist(), strict=True)):
-            own = (blocks[:, None].astype(np.int64) * block_size + offsets).reshape(-1)
-            slots[row, :length] = own[:length]
-            slots[row, length:] = own[0]
-        return _Pages(self._to_device(slots.reshape(-1)), True, None, len(tables), longest)
+        slots = np.empty((len(contexts), longest), np.int64)
+        for row, one in enumerate(contexts):
+            own = one.slots(self._pool.block_size)
+            slots[row, : one.length] = own
+            slots[row, one.length :] = own[0]
+        return _Pages(self._to_device(slots.reshape(-1)), True, None, len(contexts), 0, longest)
 
     def _mask(self, hidden: NDArray[np.bool_]) -> Tensor:
         """Additive, in the pool's dtype: a boolean mask would be converted again by each layer."""
@@ -223,18 +222,6 @@ def _shared(x: Tensor, group: int) -> Tensor:
     """
     by_head = x.transpose(0, 1).contiguous()
     return by_head[:, None].expand(-1, group, -1, -1)
-
-
-def _context_len(part: SequenceSlice) -> int:
-    return part.start + len(part.token_ids)
-
-
-def _slots(part: SequenceSlice, block_size: int) -> NDArray[np.int64]:
-    """Pool slot of each new token."""
-    positions = np.arange(part.start, _context_len(part))
-    blocks = part.block_table[positions // block_size].astype(np.int64)
-    slots: NDArray[np.int64] = blocks * block_size + positions % block_size
-    return slots
 
 
 def _grouped(members: list[int], lengths: list[int]) -> list[list[int]]:

@@ -6,6 +6,8 @@ Scores are rounded to bfloat16 before the softmax, as in the `eager` attention o
 Tiles bound the memory for scores and skip what no query of the tile may see. Pure functions.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -13,23 +15,39 @@ from torch import Tensor
 TILE = 128
 
 
-def tiled_attention(q: Tensor, k: Tensor, v: Tensor, start: int, scale: float, out: Tensor) -> None:
-    """Fill `out` with the attention of queries at positions `start` and up.
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the queries stand among the keys, and how far they see."""
+
+    n_before: int  # keys before the one of the first query
+    window: int | None = None  # keys that a query sees, its own among them; None: all before it
+
+
+def tiled_attention(
+    q: Tensor, k: Tensor, v: Tensor, places: Places, scale: float, out: Tensor
+) -> None:
+    """Fill `out` with the attention of the queries.
 
     Shapes: q (tokens, kv_heads, group, key width), out alike of the value width; k and v
-    (start + tokens, kv_heads, their width). Heads of a group are rows of one product, so K and V
-    are not copied for them.
+    (places.n_before + tokens, kv_heads, their width). Heads of a group are rows of one product, so
+    K and V are not copied for them.
     """
     n, kv_heads, group, key_width = q.shape
     scaled = (q * scale).permute(1, 2, 0, 3)
     keys, values = k.permute(1, 2, 0), v.transpose(0, 1)
-    later = q.new_full((min(TILE, n), min(TILE, n)), float("-inf")).triu_(1)
+    hidden = q.new_full((min(TILE, n), min(TILE, n)), float("-inf"))
+    later, earlier = hidden.triu(1), hidden.tril(-1)
     for first in range(0, n, TILE):
         rows = min(TILE, n - first)
-        seen = start + first + rows
+        end = places.n_before + first + rows
+        begin = 0 if places.window is None else max(0, end - rows - places.window + 1)
         queries = scaled[:, :, first : first + rows].reshape(kv_heads, group * rows, key_width)
-        scores = torch.bmm(queries, keys[:, :, :seen]).view(kv_heads, group, rows, seen)
-        scores[..., seen - rows :] += later[:rows, :rows]
-        weights = torch.softmax(scores, dim=-1).view(kv_heads, group * rows, seen)
-        read = torch.bmm(weights, values[:, :seen]).view(kv_heads, group, rows, -1)
+        scores = torch.bmm(queries, keys[:, :, begin:end]).view(kv_heads, group, rows, -1)
+        scores[..., end - begin - rows :] += later[:rows, :rows]
+        if places.window is not None and end > places.window:
+            # The first queries of the tile may see all its keys, each further one a key less.
+            n_less = min(rows, end - places.window + 1)
+            scores[..., rows - n_less :, :n_less] += earlier[:n_less, :n_less]
+        weights = torch.softmax(scores, dim=-1).view(kv_heads, group * rows, end - begin)
+        read = torch.bmm(weights, values[:, begin:end]).view(kv_heads, group, rows, -1)
         out[first : first + rows].copy_(read.permute(2, 0, 1, 3))

@@ -6,6 +6,8 @@ model. Said by each family's configuration; the pool allocates it, attention rea
 
 from dataclasses import dataclass
 
+from radixroute.worker.model.kv.formats import KVFormat
+
 
 @dataclass(frozen=True, slots=True)
 class KVPlane:
@@ -57,6 +59,8 @@ class KVLayout:
         """Numbers that one token keeps over all layers."""
         return self.n_layers * sum(plane.features for plane in self.planes)
 
-    def bytes_per_token(self, itemsize: int) -> int:
-        """Bytes of one token over all layers, with so many bytes a number."""
-        return self.features_per_token * itemsize
+    def bytes_per_token(self, kv_format: KVFormat) -> int:
+        """Bytes of one token over all layers, scales included."""
+        return self.n_layers * sum(
+            kv_format.bytes_of(plane.heads, plane.width) for plane in self.planes
+        )

@@ -10,6 +10,7 @@ torch, no files: `shape` reads those. Called by the command `kv plan` and whoeve
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from radixroute.worker.engine.window import n_blocks_gone
 from radixroute.worker.model.kv.formats import FORMATS, KVFormat
 from radixroute.worker.model.kv.layout import KVLayout, KVPlane
 from radixroute.worker.model.kv.shape import KVShape
@@ -40,7 +41,7 @@ class KVPlan:
 
     @property
     def bytes_per_token(self) -> int:
-        return sum(token_bytes(layout, self.kv_format) for layout in self.shape.layouts)
+        return sum(layout.bytes_per_token(self.kv_format) for layout in self.shape.layouts)
 
     @property
     def block_bytes(self) -> int:
@@ -96,14 +97,7 @@ class KVPlan:
         return KVPlan(self.shape, kv_format, self.block_size, self.memory)
 
     def _bytes_of(self, layout: KVLayout) -> int:
-        return token_bytes(layout, self.kv_format) * self.block_size
-
-
-def token_bytes(layout: KVLayout, kv_format: KVFormat) -> int:
-    """Bytes of one token over all layers of a layout, scales included."""
-    return layout.n_layers * sum(
-        kv_format.bytes_of(plane.heads, plane.width) for plane in layout.planes
-    )
+        return layout.bytes_per_token(self.kv_format) * self.block_size
 
 
 def live_blocks(n_tokens: int, block_size: int, window: int | None) -> range:
@@ -111,9 +105,7 @@ def live_blocks(n_tokens: int, block_size: int, window: int | None) -> range:
 
     Its next token, at position `n_tokens`, sees itself and the `window - 1` before it.
     """
-    n_all = -(-n_tokens // block_size)
-    n_gone = 0 if window is None else max(0, n_tokens - window + 1) // block_size
-    return range(n_gone, n_all)
+    return range(n_blocks_gone(n_tokens, block_size, window), -(-n_tokens // block_size))
 
 
 def variants(shape: KVShape) -> dict[str, tuple[KVLayout, ...]]:
@@ -133,7 +125,8 @@ def variants(shape: KVShape) -> dict[str, tuple[KVLayout, ...]]:
 def bytes_by_format(layouts: Sequence[KVLayout]) -> dict[str, int]:
     """Bytes of a token in every format."""
     return {
-        name: sum(token_bytes(layout, one) for layout in layouts) for name, one in FORMATS.items()
+        name: sum(layout.bytes_per_token(one) for layout in layouts)
+        for name, one in FORMATS.items()
     }
 
 

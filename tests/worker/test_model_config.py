@@ -27,6 +27,8 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 256,
 }
+QWEN2 = {"architectures": ["Qwen2ForCausalLM"], "sliding_window": 64}
+MIXED = ["sliding_attention", "full_attention", "full_attention"]
 SCALING = RopeScaling(8.0, 1.0, 4.0, 256)
 
 
@@ -75,7 +77,9 @@ def test_biases_are_where_each_kind_has_them(load):
     [
         ({"architectures": ["GemmaForCausalLM"]}, "GemmaForCausalLM"),
         ({"architectures": None}, "none"),
-        ({"architectures": ["MistralForCausalLM"], "sliding_window": 4096}, "sliding-window"),
+        ({"sliding_window": 4096}, "sliding-window"),
+        (QWEN2 | {"use_sliding_window": True}, "sliding-window"),
+        (QWEN2 | {"use_sliding_window": True, "layer_types": MIXED}, "sliding-window"),
         ({"use_sliding_window": True, "sliding_window": 64}, "sliding-window"),
         ({"hidden_act": "gelu"}, "gelu"),
         ({"rope_scaling": {"rope_type": "longrope"}}, "longrope"),
@@ -205,6 +209,12 @@ def test_a_window_that_is_switched_off_is_no_window(load):
     assert load(architectures=["MistralForCausalLM"], sliding_window=None).n_layers == 3
     with pytest.raises(ModelError, match="sliding"):
         load(use_sliding_window=False, sliding_window=64, layer_types=["sliding_attention"])
+
+
+def test_a_window_of_every_layer_is_computed(load):
+    assert load(architectures=["MistralForCausalLM"], sliding_window=64).layout.window == 64
+    every = {"use_sliding_window": True, "layer_types": ["sliding_attention"] * 3}
+    assert load(**QWEN2, **every).layout.window == 64
 
 
 REQUIRED = [key for key in LLAMA if key not in ("architectures", "eos_token_id")]

@@ -71,11 +71,13 @@ def part(tokens, table, start=0, sampling=None):
 class Ours:
     """Our forward with a pool full of garbage: what was not written must never matter."""
 
-    def __init__(self, folder, n_blocks=48, dtype=torch.float32):
+    def __init__(self, folder, n_blocks=48, dtype=torch.float32, kv_format=None):
         cpu = torch.device("cpu")
         config = load_config(folder)
         self.model = config.build(Weights(folder, dtype=dtype, device=cpu), Ops())
-        self.pool = new_pool(config.layout, n_blocks, BLOCK_SIZE, dtype=dtype, device=cpu)
+        self.pool = new_pool(
+            config.layout, n_blocks, BLOCK_SIZE, dtype=dtype, device=cpu, kv_format=kv_format
+        )
         for plane, garbage in zip(self.pool.planes.values(), (7.0, -50.0), strict=False):
             plane.fill_(garbage)
         self._attention = SdpaBackend(self.pool)

@@ -13,7 +13,7 @@ from radixroute.worker.model.layers.decoder import Decoder, FeedForward, LayerAt
 from radixroute.worker.model.layers.grouped import GroupedAttention, HeadSizes, read_head_sizes
 from radixroute.worker.model.layers.mlp import GatedMlp
 from radixroute.worker.model.layers.rope import Rope, read_rope
-from radixroute.worker.model.layers.window import must_have_no_window
+from radixroute.worker.model.layers.window import must_have_no_window, read_window
 
 if TYPE_CHECKING:
     from radixroute.worker.model.layers.ops import Ops
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Qwen2 has biases on q, k and v without saying so in its configuration.
 _WITH_QKV_BIAS = ("Qwen2ForCausalLM",)
+# Llama has no windows, whatever its configuration says.
+_WITH_WINDOW = ("MistralForCausalLM", "Qwen2ForCausalLM")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +36,14 @@ class LlamaConfig(ModelConfig):
     qkv_bias: bool
     output_bias: bool
     mlp_bias: bool
+    window: int | None = None
 
     @property
     def layout(self) -> KVLayout:
-        return KVLayout.keys_and_values(self.n_layers, self.heads.n_kv_heads, self.heads.head_dim)
+        heads = self.heads
+        return KVLayout.keys_and_values(
+            self.n_layers, heads.n_kv_heads, heads.head_dim, window=self.window
+        )
 
     def build(self, weights: "Weights", ops: "Ops") -> Model:
         def parts(_: int, prefix: str) -> tuple[LayerAttention, FeedForward]:
@@ -59,7 +65,8 @@ class LlamaConfig(ModelConfig):
 
 
 def _read(fields: Fields, architecture: str) -> LlamaConfig:
-    must_have_no_window(fields)
+    if architecture not in _WITH_WINDOW:
+        must_have_no_window(fields)
     fields.must_be("hidden_act", "silu", default="silu")
     heads = read_head_sizes(fields)
     attention_bias = fields.switch("attention_bias")
@@ -76,6 +83,7 @@ def _read(fields: Fields, architecture: str) -> LlamaConfig:
         qkv_bias=attention_bias or architecture in _WITH_QKV_BIAS,
         output_bias=attention_bias,
         mlp_bias=fields.switch("mlp_bias"),
+        window=read_window(fields) if architecture in _WITH_WINDOW else None,
     )
 
 

@@ -11,6 +11,7 @@ docstring says what is compared.
     engine/    the engine against `transformers`, time to first token, the cost of serving
     events/    event streams over real sockets: rates, losses, a router's restart
     index/     prefix index, block keys and decoding beside NVIDIA Dynamo's
+    kv/        KV dtypes: bytes, perplexity, time of a step
     pause/     small streams while others send giant prompts
     router/    the data path beside nginx, sglang-router and vllm-router
     replay/    the simulated fleet and the policies beside NVIDIA Dynamo's replay

@@ -6,15 +6,20 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+import transformers
 
 from radixroute.worker.engine.inference import InferenceEngine, engine_scope
 from radixroute.worker.engine.runner import StepPlan
 from radixroute.worker.engine.window import most_blocks_at_once
 from radixroute.worker.errors import BadSetting
 from radixroute.worker.model.kv.formats import AUTO, FORMATS
+from radixroute.worker.model.kv.plan import KVPlan
+from radixroute.worker.model.kv.pool import new_pool
+from radixroute.worker.model.kv.shape import read_shape
 from radixroute.worker.model.registry import load_config
 from radixroute.worker.settings import KV_DTYPES, WorkerSettings
 from tests.worker.fakes import FakeClock, assert_at_rest, drain, ids, request
+from tests.worker.families import ROWS, SIZES
 from tests.worker.tiny import (
     BLOCK_SIZE,
     GREEDY,
@@ -138,6 +143,28 @@ def test_workers_of_two_formats_share_nothing(llama):
     scopes = [engine_scope(WorkerSettings(), engine.info).fingerprint for engine in engines]
     assert scopes[0] == scopes[1] != scopes[2]
     assert [engine.info.kv_dtype for engine in engines] == ["float32", "float32", "int8"]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_the_plan_is_exact_to_the_byte_for_every_family(tmp_path, row):
+    made = getattr(transformers, row.architecture).config_class
+    sizes = {name: value for name, value in SIZES.items() if name not in row.drops}
+    config = made(**{**sizes, **row.changes}, architectures=[row.architecture])
+    config.save_pretrained(tmp_path)
+    layout, shape = load_config(tmp_path).layout, read_shape(tmp_path)
+    assert shape.layouts == (layout,)
+    for kv_format in FORMATS.values():
+        plan = KVPlan(shape, kv_format, block_size=8, memory=1_000_000)
+        pool = new_pool(
+            layout,
+            plan.n_blocks,
+            8,
+            dtype=torch.float32,
+            device=torch.device("cpu"),
+            kv_format=kv_format,
+        )
+        assert pool.n_bytes == plan.n_tokens * plan.bytes_per_token
+        assert pool.n_bytes <= plan.memory < pool.n_bytes + plan.block_bytes
 
 
 @pytest.mark.parametrize("block_size", [8, 32, 256])

@@ -60,7 +60,7 @@ def _standard(fields: Fields, family: str) -> KVShape:
     """K and V for each KV head, of all layers or by windows."""
     n_layers, n_heads = fields.count("num_hidden_layers"), fields.count("num_attention_heads")
     kv_heads = fields.count("num_key_value_heads", default=n_heads)
-    head_dim = _head_dim(fields, n_heads, "hidden_size")
+    head_dim = _head_dim(fields, n_heads, "hidden_size", _HEAD_DIMS.get(family))
     window = _window(fields, family)
     n_windowed = _windowed_layers(fields, family, n_layers) if window else 0
     parts = ((n_layers - n_windowed, None), (n_windowed, window))
@@ -114,11 +114,12 @@ def _shape(
     return KVShape(family, layouts, n_heads, head_features, longest, published or BFLOAT16)
 
 
-def _head_dim(fields: Fields, n_heads: int, width: str) -> int:
+def _head_dim(fields: Fields, n_heads: int, width: str, usual: int | None = None) -> int:
+    """As it is said, else as is usual in the family, else by the width."""
     hidden = fields.count(width)
-    if fields.get("head_dim") is None and hidden % n_heads:
+    if fields.get("head_dim") is None and usual is None and hidden % n_heads:
         raise fields.refusal(width, f"a multiple of the {n_heads} attention heads")
-    return fields.count("head_dim", default=hidden // n_heads)
+    return fields.count("head_dim", default=usual or hidden // n_heads)
 
 
 def _window(fields: Fields, family: str) -> int | None:
@@ -145,6 +146,9 @@ def _windowed_layers(fields: Fields, family: str, n_layers: int) -> int:
         return n_layers
     return n_layers - n_layers // fields.count("sliding_window_pattern", default=every)
 
+
+# Features of a head where a file leaves them out, if they do not follow from the width.
+_HEAD_DIMS = {"qwen3": 128, "gemma": 256, "gemma2": 256, "gemma3_text": 256, "gpt_oss": 64}
 
 # Families in which one layer of so many sees everything, where their file does not say which.
 _FULL_EVERY = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4, "gpt_oss": 2}

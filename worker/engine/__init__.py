@@ -16,7 +16,6 @@ a `ModelRunner` compute it and reports an `EngineStep`.
     ends.py        which tokens end an answer, and from when on
     cache.py       `PrefixCache`: leases of KV blocks, sharing, eviction, events
     lease.py       the blocks of one sequence while it runs
-    loose.py       blocks of the tree that leases hold without pinning them
     window.py      which blocks left a sliding window
     blocks.py      which KV blocks are free and how many users the others have
     progress.py    last dispatch seen and load, by worker session

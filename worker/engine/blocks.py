@@ -2,9 +2,11 @@
 
 Owns the free list and the reference counts. Users are the prefix cache (one reference for each
 block in its tree) and sequences (one for each block in their tables). Knows neither tokens nor
-keys and never evicts. Called by `PrefixCache` alone; one thread.
+keys and never evicts. Which blocks are held without being pinned is counted apart, by
+`LooseBlocks`. Called by `PrefixCache` alone; one thread.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from radixroute.radix.errors import BrokenInvariant
@@ -64,3 +66,41 @@ class BlockAllocator:
             users = users_by_block.get(block, 0)
             if references != users or (block in free) != (users == 0):
                 raise BrokenInvariant(f"block {block} has {references} references, {users} users")
+
+
+class LooseBlocks:
+    """Blocks of the tree that leases hold without pinning them, and how many leases each.
+
+    Evicting such a block frees no memory until its last lease gives it back, so it does not count
+    as available.
+    """
+
+    def __init__(self) -> None:
+        self._n_leases: Counter[int] = Counter()
+
+    @property
+    def n_blocks(self) -> int:
+        return len(self._n_leases)
+
+    def add(self, blocks: Iterable[int]) -> None:
+        """One more lease holds these blocks, all of which are in the tree."""
+        self._n_leases.update(blocks)
+
+    def drop(self, blocks: Iterable[int]) -> None:
+        """One lease less; those that left the tree meanwhile are forgotten already."""
+        for block in blocks:
+            remaining = self._n_leases[block] - 1
+            if remaining > 0:
+                self._n_leases[block] = remaining
+            else:
+                del self._n_leases[block]
+
+    def forget(self, blocks: Iterable[int]) -> None:
+        """These blocks left the tree."""
+        for block in blocks:
+            del self._n_leases[block]
+
+    def check(self, held: Iterable[int]) -> None:
+        """Raises unless exactly these blocks are held, each once a lease. O(blocks)."""
+        if self._n_leases != Counter(held):
+            raise BrokenInvariant("blocks that leases hold loosely are miscounted")

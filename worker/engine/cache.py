@@ -24,9 +24,8 @@ from radixroute.radix.keys.block_keys import extend_keys
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope, Scope
 from radixroute.radix.tree.eviction import LRU, eviction_named
 from radixroute.radix.tree.radix_tree import NodeRef, RadixTree
-from radixroute.worker.engine.blocks import BlockAllocator
+from radixroute.worker.engine.blocks import BlockAllocator, LooseBlocks
 from radixroute.worker.engine.lease import BlockLease
-from radixroute.worker.engine.loose import LooseBlocks
 from radixroute.worker.engine.window import n_blocks_gone
 
 

@@ -4,6 +4,7 @@ Owns how queries meet what the pool holds. Never decides which block is whose, a
 the pool's layout says what a row is.
 
     backend.py   the `AttentionBackend` seam: plan a step, write rows, read rows
+    context.py   which positions a slice's tokens see, and in which blocks those lie
     sdpa.py      gathers pages and calls torch's scaled_dot_product_attention
     tiled.py     causal attention in bfloat16 on a CPU
 """

@@ -53,6 +53,10 @@ class KVPool:
         """Keep rows of all planes, each (rows, heads, width); returns them as they will be read."""
         read = []
         for store, given in zip(self._stores, rows, strict=True):
+            if given.dtype is store.values.dtype:  # kept as it is: 2 calls less a layer
+                store.value_slots[layer].index_copy_(0, slots, given)
+                read.append(given)
+                continue
             kept = rounded(given, self.kv_format)
             store.value_slots[layer].index_copy_(0, slots, _raw(kept.values))
             if store.scale_slots is not None and kept.scales is not None:

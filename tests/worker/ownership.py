@@ -22,6 +22,7 @@ def assert_one_owner_each(cache: PrefixCache) -> None:
     assert owners == Counter(range(cache.n_blocks)), "free + cached + own is not each block once"
     assert cache.n_used == len(cached) + len(own)
     for lease in cache._leases:
+        assert lease.ref is not None, "not pinned: only under a window"
         assert lease.table[: lease.n_shared] == tree.blocks_of(lease.ref)
     assert tree.n_locked_paths == len(cache._leases)
 

@@ -31,7 +31,7 @@ def test_with_a_tenth_of_the_memory_all_end_as_alone_and_the_oldest_never_waits(
     sampling = request("x", [1], max_tokens=MAX_TOKENS, ignore_eos=True).sampling
     for i, prompt in enumerate(prompts()):
         engine.submit(request(f"r{i}", prompt, max_tokens=MAX_TOKENS, ignore_eos=True), i)
-    told = {f"r{i}": [] for i in range(N_REQUESTS)}
+    told: dict[str, list[int]] = {f"r{i}": [] for i in range(N_REQUESTS)}
     now = N_REQUESTS
     while engine.has_work:
         running = engine._scheduler._running

@@ -31,7 +31,7 @@ class WorkerSettings:
     # what the model is computed in. The same on every worker of a cluster.
     kv_dtype: str = "auto"
     # fast: torch's own kernels, whose last bits depend on a step's shape. invariant: a token's
-    # logits depend on its prefix alone, to the last bit; float32 on a CPU, slower (docs/engine.md).
+    # logits depend on its prefix alone, to the last bit; float32 on a CPU, slower (docs/usage.md).
     numerics: str = "fast"
     block_size: int = 16  # tokens; the same on every worker of a cluster
     kv_memory: int = 512 * 1024 * 1024  # bytes of the KV pool

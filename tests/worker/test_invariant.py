@@ -5,6 +5,9 @@ over batches, chunks, cache hits, preemption, and a request that goes on at anot
 """
 
 import inspect
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -148,6 +151,26 @@ def test_a_pool_of_a_tenth_of_what_is_asked_changes_no_bit(workers):
     assert engine.scheduler_counters.preemptions > 2
     assert engine.cache_counters.evicted > 0
     assert_nothing_is_held(engine)
+
+
+def bits_of(folder, budget):
+    """Of every prefix of one request, as a text."""
+    runner = runner_of(Path(folder), n_blocks=N_BLOCKS, numerics="invariant")
+    logits: Bits = {}
+    rows: Bits = {}
+    job = {"prompt": tokens_of(SPLIT + 9), "n_new": 8, "at": 0, "worker": 0, "moves_at": None}
+    play([engine_over(Recorder(runner, logits, rows), max_num_batched_tokens=budget)], [job])
+    assert len(rows) == SPLIT + 9 + 7
+    return repr((logits, rows))
+
+
+@pytest.mark.deep
+def test_another_process_comes_to_the_same_bits(llama):
+    code = "from tests.worker.test_invariant import *; print(bits_of(sys.argv[1], 19))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(llama[1])], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == bits_of(llama[1], 200)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM ?= false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo check test test-deep test-slow simulate simulate-long planted fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-index bench-events bench-compat bench-replay bench-overload bench-pause bench-chats bench-router bench-compile chaos chaos-long e2e-vllm model clean
+.PHONY: help dev demo check test test-deep test-slow simulate simulate-long planted fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-numerics bench-index bench-events bench-compat bench-replay bench-overload bench-pause bench-chats bench-router bench-compile chaos chaos-long e2e-vllm model clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,9 @@ bench-demo: $(STAMP) ## The demo over three seeds, each policy twice (about 30 m
 
 bench-engine: $(STAMP) ## Engine speed against transformers, cold and warm TTFT
 	@$(BIN)/python -m bench.engine
+
+bench-numerics: $(STAMP) model ## Greedy answers batched, chunked, preempted, cached against alone; TOKENS=2000 is short (a night)
+	@$(BIN)/python -m bench.numerics $(if $(TOKENS),--tokens $(TOKENS))
 
 # The peer lives in an environment of its own: it pins what we do not.
 DYNAMO := .cache/dynamo/bin

@@ -14,7 +14,7 @@ from radixroute.worker.errors import BadSetting
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16")
 KV_DTYPES = ("auto", "float32", "bfloat16", "float16", "int8", "fp8_e4m3")
-NUMERICS = ("fast",)
+NUMERICS = ("fast", "invariant")
 PREEMPTION_ORDERS = ("youngest", "least_computed")
 
 
@@ -30,7 +30,9 @@ class WorkerSettings:
     # Of the KV pool: float32, float16, bfloat16, int8 (a scale a token and head) or fp8_e4m3; auto:
     # what the model is computed in. The same on every worker of a cluster.
     kv_dtype: str = "auto"
-    numerics: str = "fast"  # fast: torch's own kernels, whose last bits depend on a step's shape
+    # fast: torch's own kernels, whose last bits depend on a step's shape. invariant: a token's
+    # logits depend on its prefix alone, to the last bit; float32 on a CPU, slower (docs/usage.md).
+    numerics: str = "fast"
     block_size: int = 16  # tokens; the same on every worker of a cluster
     kv_memory: int = 512 * 1024 * 1024  # bytes of the KV pool
     max_model_len: int = 0  # tokens, prompt and output; 0: the model's limit or the pool's
@@ -70,6 +72,7 @@ class WorkerSettings:
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("kv_dtype", self.kv_dtype, KV_DTYPES)
         _one_of("numerics", self.numerics, NUMERICS)
+        _must_allow(self.numerics, self)
         _one_of("preemption_order", self.preemption_order, PREEMPTION_ORDERS)
         _one_of("eviction_policy", self.eviction_policy, EVICTION_POLICIES)
         for name in ("block_size", "kv_memory", "max_num_seqs", "max_num_batched_tokens"):
@@ -92,6 +95,22 @@ class WorkerSettings:
         _all_or_none(self, "tls_cert_file", "tls_key_file", "tls_ca_file")
         if self.unread_timeout_s <= 0:
             raise BadSetting("unread_timeout_s", "must be greater than 0 seconds")
+
+
+def _must_allow(numerics: str, settings: WorkerSettings) -> None:
+    if numerics != "invariant":
+        return
+    if settings.device == "cuda":
+        raise BadSetting("device", "is cuda, but numerics = invariant computes on a CPU: use cpu")
+    if settings.dtype == "bfloat16":
+        raise BadSetting("dtype", "is bfloat16, but numerics = invariant needs float32")
+    if settings.torch_threads != 1:
+        # Products are cut among threads by their size: measured, a row's last bits follow.
+        raise BadSetting(
+            "torch_threads",
+            f"{settings.torch_threads} is too many for numerics = invariant: use 1, and a worker "
+            "for each core",
+        )
 
 
 def _one_of(name: str, value: str, allowed: Collection[str]) -> None:

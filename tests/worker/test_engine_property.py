@@ -73,6 +73,9 @@ def play(engine, jobs, window=None):
             seen = outputs[output.request_id]
             assert seen[1] is None, "output after the end"
             assert output.position == len(seen[0])
+            if output.finish is FinishReason.ERROR and not engine._runner.bad_tokens:
+                # Else a failing check of the runner itself would pass for a failing step.
+                assert len(engine._runner.plans) - 1 in engine._runner.fail_steps
             seen[0] += output.token_ids
             seen[1] = output.finish
     return outputs, wanted

@@ -28,11 +28,11 @@ N_BLOCKS = 24  # too few for all: requests give way to one another
 POISON = (math.nan, math.inf, -math.inf)
 
 
-@pytest.fixture(scope="module")
-def runner(tmp_path_factory):
+@pytest.fixture(scope="module", params=["fast", "invariant"])
+def runner(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("llama")
     write_model(folder)
-    return runner_of(folder, n_blocks=N_BLOCKS)
+    return runner_of(folder, n_blocks=N_BLOCKS, numerics=request.param)
 
 
 def engine_over(runner, **changes):

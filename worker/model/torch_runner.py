@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from radixroute.request.errors import TokenizerError
 from radixroute.request.logprobs import TokenLogprob
+from radixroute.request.sampling import SamplingParams
 from radixroute.request.tokenizer import TOKENIZER_FILE, Tokenizer
 from radixroute.worker.engine.runner import (
     ModelFacts,
@@ -23,11 +24,13 @@ from radixroute.worker.engine.runner import (
 )
 from radixroute.worker.errors import ModelError, StartFailed
 from radixroute.worker.model.attention.backend import AttentionBackend
+from radixroute.worker.model.attention.invariant import InvariantBackend
 from radixroute.worker.model.attention.sdpa import SdpaBackend
 from radixroute.worker.model.families.family import Model, ModelConfig
 from radixroute.worker.model.folder import model_folder
 from radixroute.worker.model.kv.formats import format_named
 from radixroute.worker.model.kv.pool import KVPool, blocks_that_fit, format_of, new_pool
+from radixroute.worker.model.layers.invariant_ops import InvariantOps
 from radixroute.worker.model.layers.ops import Ops
 from radixroute.worker.model.registry import load_config
 from radixroute.worker.model.sampling.sampler import Choice, choose
@@ -35,8 +38,11 @@ from radixroute.worker.model.weights import Weights, fingerprint
 from radixroute.worker.settings import WorkerSettings
 
 # By the setting `numerics`: the arithmetic between attention calls, and attention itself.
-_OPS: dict[str, Callable[[], Ops]] = {"fast": Ops}
-_ATTENTION: dict[str, Callable[[KVPool], AttentionBackend]] = {"fast": SdpaBackend}
+_OPS: dict[str, Callable[[], Ops]] = {"fast": Ops, "invariant": InvariantOps}
+_ATTENTION: dict[str, Callable[[KVPool], AttentionBackend]] = {
+    "fast": SdpaBackend,
+    "invariant": InvariantBackend,
+}
 
 
 class TorchRunner:
@@ -125,8 +131,9 @@ class TorchRunner:
 def load_runner(settings: WorkerSettings) -> TorchRunner:
     """Load the model that the settings name. Raises `ModelError` or `StartFailed`."""
     torch.set_num_threads(settings.torch_threads)
-    device = choose_device(settings.device)
-    dtype = choose_dtype(settings.dtype, device)
+    is_invariant = settings.numerics == "invariant"
+    device = choose_device("cpu" if is_invariant else settings.device)
+    dtype = choose_dtype("float32" if is_invariant else settings.dtype, device)
     folder = model_folder(Path(settings.model))
     config = load_config(folder)
     kv_format = format_named(settings.kv_dtype) or format_of(dtype)
@@ -149,7 +156,16 @@ def load_runner(settings: WorkerSettings) -> TorchRunner:
             kv_format=kv_format,
         )
         attention = _ATTENTION[settings.numerics](pool)
-    return TorchRunner(model, pool, _facts(settings, config, folder, pool), attention)
+    runner = TorchRunner(model, pool, _facts(settings, config, folder, pool), attention)
+    if is_invariant:
+        _compute_once(runner)
+    return runner
+
+
+def _compute_once(runner: TorchRunner) -> None:
+    """Every product: one that varies on this machine is told at the start, not by a request."""
+    token, block = np.zeros(1, np.uint32), np.zeros(1, np.int32)
+    runner.execute(StepPlan((SequenceSlice(token, 0, block, SamplingParams()),)))
 
 
 def choose_device(name: str) -> torch.device:

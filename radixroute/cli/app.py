@@ -20,6 +20,7 @@ from radixroute.cli.console import complain
 from radixroute.cli.context import Context
 from radixroute.cli.doctor import command as doctor
 from radixroute.cli.events import command as events
+from radixroute.cli.kv import command as kv
 from radixroute.cli.replay import command as replay
 from radixroute.errors import FrontDoorError
 
@@ -79,6 +80,7 @@ for commands in (
     policies,
     events,
     replay,
+    kv,
     completion,
 ):
     commands.register(app)

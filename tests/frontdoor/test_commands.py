@@ -23,7 +23,7 @@ from tests.frontdoor.fake_router import REQUEST_ID
 
 COMMANDS = (
     *("up", "down", "submit", "workers", "hits", "explain", "config", "warm", "events"),
-    *("completion", "serve"),
+    *("completion", "serve", "kv"),
 )
 
 

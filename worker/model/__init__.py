@@ -16,6 +16,7 @@ The way in is `load_runner` (`torch_runner.py`); how a GGUF file is read is in `
     llama.py             the Llama-family forward
     attention.py         attention over the paged KV pool, behind one seam
     tiled_attention.py   causal attention in bfloat16 on a CPU
+    kv/                  what a token keeps, in which numbers, what it costs
     kv_pool.py           K and V of every block of every layer
     sampling/            the choice of tokens: penalties, the keyed draw, log probabilities
 """

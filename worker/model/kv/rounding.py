@@ -1,8 +1,8 @@
 """Rounding: a tensor as a KV format keeps it, and back. Pure functions over torch tensors.
 
 A token's row of one head is rounded by itself, so a number in the pool depends on its own row only.
-Finite numbers (up to 3e38) stay finite in float16, int8 and fp8; what is NaN or infinite is still no
-number when it is read, so that a sequence that computed one is found, however its KV is kept.
+Finite numbers (up to 3e38) stay finite in float16, int8 and fp8. What is NaN or infinite is read as
+no number either, so that a sequence that computed one is found, however its KV is kept.
 
     float32, float16, bfloat16   the nearest, ties to even; float16 saturates at 65,504
     int8       round half to even of x / scale; scale = largest magnitude of the row / 127, float32.

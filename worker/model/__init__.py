@@ -18,5 +18,6 @@ The way in is `load_runner` (`torch_runner.py`); how a GGUF file is read is in `
     tiled_attention.py   causal attention in bfloat16 on a CPU
     kv/                  what a token keeps, in which numbers, what it costs
     kv_pool.py           K and V of every block of every layer
+    teaching/            attention for study: without a cache, with one, paged, latent
     sampling/            the choice of tokens: penalties, the keyed draw, log probabilities
 """

@@ -74,13 +74,18 @@ class PagedCache:
         start, end = self.length, self.length + len(new[0])
         while len(self.table) * self._store.block_size < end:
             self.table.append(self._store.take())
-        slots = self._slots(end)
+        table, size = torch.tensor(self.table), self._store.block_size
+        positions = torch.arange(start, end)
+        slots = table[positions // size] * size + positions % size
         for memory, rows in zip(self._store.memory, new, strict=True):
-            memory.index_copy_(0, slots[start:], rows.to(memory.dtype))
+            memory.index_copy_(0, slots, rows.to(memory.dtype))
         self.length = end
-        context = tuple(memory.index_select(0, slots) for memory in self._store.memory)
+        # Gathered block by block; the unwritten end of the last block is cut off.
+        blocks = (memory.unflatten(0, (-1, size)) for memory in self._store.memory)
+        gathered = tuple(memory.index_select(0, table).flatten(0, 1) for memory in blocks)
+        context = tuple(rows[:end] for rows in gathered)
         self._work.kv_written += bytes_of(*new)
-        self._work.copied += bytes_of(*context)  # the gathering
+        self._work.copied += bytes_of(*gathered)
         self._work.kv_read += bytes_of(*context)
         return tuple(x.to(rows.dtype) for x, rows in zip(context, new, strict=True))
 
@@ -101,9 +106,3 @@ class PagedCache:
         for block in self.table:
             self._store.give_back(block)
         self.table, self.length = [], 0
-
-    def _slots(self, n_tokens: int) -> Tensor:
-        """Row in the store of each position, int64."""
-        positions = torch.arange(n_tokens)
-        size = self._store.block_size
-        return torch.tensor(self.table)[positions // size] * size + positions % size

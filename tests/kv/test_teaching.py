@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from radixroute.worker.model.kv.formats import FORMATS
 from radixroute.worker.model.teaching.attention import attend
 from radixroute.worker.model.teaching.contiguous import ContiguousCache
 from radixroute.worker.model.teaching.decoder_weights import random_decoder, read_decoder
+from radixroute.worker.model.teaching.formatted import FormattedCache
 from radixroute.worker.model.teaching.no_cache import NoCache
 from radixroute.worker.model.teaching.paged import BlockStore, PagedCache
 from radixroute.worker.model.teaching.planes import Plane
@@ -31,7 +33,8 @@ def _paged(decoder, block_size=4, n_blocks=32):
     for store in stores:
         for memory in store.memory:
             memory.fill_(float("nan"))
-    return [PagedCache(store, decoder.work) for store in stores]
+    window = getattr(decoder.shape.heads, "window", None)
+    return [PagedCache(store, decoder.work, window) for store in stores]
 
 
 def _none(decoder):
@@ -69,8 +72,9 @@ def test_attend_is_what_torch_computes():
     torch.testing.assert_close(attend(q, k, v), expected)
 
 
-def test_the_decoder_reads_a_folder_as_transformers_does(tmp_path):
-    model = write_model(tmp_path, tie_word_embeddings=True)
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_the_decoder_reads_a_folder_as_transformers_does(is_tied, tmp_path):
+    model = write_model(tmp_path, tie_word_embeddings=is_tied)
     decoder = read_decoder(tmp_path)
     ids = np.arange(3, 40)
     expected = reference_logits(model, ids)
@@ -130,3 +134,28 @@ def test_work_of_one_token_is_counted_to_the_last_multiplication():
     assert work.kv_written == GPT2.kv_bytes_per_token(4)
     assert work.kv_read == 10 * GPT2.kv_bytes_per_token(4)
     assert work.copied == 0
+
+
+def test_blocks_that_left_the_window_are_free_again():
+    decoder = DECODERS["window"]
+    caches = _paged(decoder, block_size=4)
+    for token in torch.arange(60).split(1):
+        decoder.last_logits(token, caches)
+    # 7 tokens that end anywhere in a block: three blocks at most.
+    assert all(cache._store.n_used <= 3 for cache in caches)
+    assert caches[0].length == 60
+
+
+@pytest.mark.parametrize("kv_format", FORMATS.values(), ids=FORMATS)
+def test_a_format_holds_what_it_says_and_loses_little(kv_format):
+    decoder = DECODERS["gqa"]
+    planes = decoder.shape.planes
+    caches = [FormattedCache(40, planes, decoder.work, kv_format) for _ in decoder.layers]
+    ids = torch.arange(40)
+    exact = decoder.all_logits(ids, _none(decoder)).log_softmax(-1)
+    got = decoder.all_logits(ids, caches).log_softmax(-1)
+    assert sum(c.reserved_bytes for c in caches) == 2 * 40 * sum(
+        kv_format.bytes_of(*plane) for plane in planes
+    )
+    lost = (got - exact).abs().mean()
+    assert lost == 0 if kv_format.name == "float32" else 0 < lost < 0.2

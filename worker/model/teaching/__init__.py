@@ -11,6 +11,7 @@ Read them in this order:
     contiguous.py    K and V in one long piece of memory, reserved for the longest sequence
     paged.py         K and V in blocks, a table that says where, and blocks that two share
     latent.py        the same layer with one small latent in the cache, as DeepSeek-V2 does it
+    formatted.py     a contiguous cache in int8, fp8 and others
     planes.py        what a cache keeps of a token, and the seam that the caches stand behind
     work.py          multiplications and bytes, as they are done
     decoder.py       a whole model made of these layers

@@ -9,7 +9,7 @@ With fewer heads of K and V than of Q (grouped or multi query) query heads share
 Pure but for the cache that the caller gives.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -55,6 +55,11 @@ class AttentionLayer:
     @property
     def weight_elements(self) -> int:
         return self._q_k_v.numel() + self._output.numel()
+
+    def windowed(self, window: int | None) -> "AttentionLayer":
+        """The same weights, seeing no further back than `window` tokens."""
+        heads = replace(self.heads, window=window)
+        return AttentionLayer(heads, self._q_k_v, self._output, self.work, self._rotary)
 
     def __call__(self, x: Tensor, cache: Cache) -> Tensor:
         """New tokens (n, hidden) -> (n, hidden); the cache holds those before them."""

@@ -61,6 +61,16 @@ class DecoderLayer:
     down: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What stands before the layers and behind them."""
+
+    embedding: Tensor  # (vocab, hidden)
+    norm: Tensor  # (hidden,)
+    head: Tensor  # (vocab, hidden); may be the embedding itself
+    positions: Tensor | None  # (max_tokens, hidden), learned; None: layers rotate
+
+
 class Decoder:
     """A model for study. Deterministic for the same calls."""
 
@@ -68,17 +78,15 @@ class Decoder:
         self,
         shape: DecoderShape,
         layers: Sequence[DecoderLayer],
-        embedding: Tensor,
-        norm: Tensor,
-        positions: Tensor | None,
+        ends: Ends,
         work: Work,
     ) -> None:
         self.shape, self.layers, self.work = shape, tuple(layers), work
-        self._embedding, self._norm, self._positions = embedding, norm, positions
+        self._ends = ends
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._embedding.dtype
+        return self._ends.head.dtype
 
     @property
     def weight_elements(self) -> int:
@@ -87,7 +95,17 @@ class Decoder:
             layer.attention.weight_elements + layer.up.numel() + layer.down.numel()
             for layer in self.layers
         )
-        return layers + self._embedding.numel()
+        return layers + self._ends.head.numel()
+
+    def windowed(self, window: int | None) -> "Decoder":
+        """The same weights with a sliding window in every layer. Raises `ValueError` for MLA."""
+        layers = []
+        for layer in self.layers:
+            if isinstance(layer.attention, LatentAttentionLayer):
+                raise ValueError("latent attention has no window here")
+            layers.append(replace(layer, attention=layer.attention.windowed(window)))
+        shape = self.shape.windowed(window)
+        return Decoder(shape, layers, self._ends, self.work)
 
     @torch.inference_mode()
     def last_logits(self, token_ids: Tensor, caches: Sequence[Cache]) -> Tensor:
@@ -101,9 +119,9 @@ class Decoder:
 
     def _hidden(self, token_ids: Tensor, caches: Sequence[Cache]) -> Tensor:
         start = caches[0].length
-        x = functional.embedding(token_ids, self._embedding)
-        if self._positions is not None:
-            x = x + self._positions[start : start + len(x)]
+        x = functional.embedding(token_ids, self._ends.embedding)
+        if self._ends.positions is not None:
+            x = x + self._ends.positions[start : start + len(x)]
         for layer, cache in zip(self.layers, caches, strict=True):
             x = x + layer.attention(self._normed(x, layer.first_norm), cache)
             x = x + self._mlp(self._normed(x, layer.second_norm), layer)
@@ -121,8 +139,8 @@ class Decoder:
         return wide @ layer.down.T
 
     def _logits(self, x: Tensor) -> Tensor:
-        self.work.matrix(len(x), self._embedding.numel(), x.element_size())
-        return (self._normed(x, self._norm) @ self._embedding.T).float()
+        self.work.matrix(len(x), self._ends.head.numel(), x.element_size())
+        return (self._normed(x, self._ends.norm) @ self._ends.head.T).float()
 
     def _normed(self, x: Tensor, scale: Tensor) -> Tensor:
         if self.shape.look == "llama":

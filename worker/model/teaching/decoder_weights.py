@@ -12,7 +12,7 @@ from torch import Tensor
 from radixroute.worker.errors import ModelError
 from radixroute.worker.model.config import ModelConfig, load_config
 from radixroute.worker.model.teaching.attention import AttentionLayer, Heads, rotary_table
-from radixroute.worker.model.teaching.decoder import Decoder, DecoderLayer, DecoderShape
+from radixroute.worker.model.teaching.decoder import Decoder, DecoderLayer, DecoderShape, Ends
 from radixroute.worker.model.teaching.latent import (
     LatentAttentionLayer,
     LatentHeads,
@@ -44,8 +44,8 @@ def read_decoder(
     Raises `ModelError` for what these layers do not compute.
     """
     config = load_config(folder)
-    if config.rope_scaling is not None or config.rope_divisors or not config.tied_embeddings:
-        raise ModelError(f"{folder}: the lab's decoder has no scaled rotary positions, no own head")
+    if config.rope_scaling is not None or config.rope_divisors:
+        raise ModelError(f"{folder}: the lab's decoder has no scaled rotary positions")
     if config.qkv_bias or config.output_bias or config.mlp_bias:
         raise ModelError(f"{folder}: the lab's decoder has no biases")
     heads = Heads(config.n_heads, config.n_kv_heads, config.head_dim, window)
@@ -66,9 +66,11 @@ def read_decoder(
     layers = [
         _read_layer(config, weights, index, heads, work, table) for index in range(shape.n_layers)
     ]
-    embedding = weights.take("model.embed_tokens.weight", (config.vocab_size, config.hidden))
+    size = (config.vocab_size, config.hidden)
+    embedding = weights.take("model.embed_tokens.weight", size)
+    head = embedding if config.tied_embeddings else weights.take("lm_head.weight", size)
     norm = weights.take("model.norm.weight", (config.hidden,))
-    return Decoder(shape, layers, embedding, norm, None, work)
+    return Decoder(shape, layers, Ends(embedding, norm, head, None), work)
 
 
 def _read_layer(
@@ -115,7 +117,9 @@ class _Drawn:
         is_learned = shape.look == "gpt2"
         positions = self._matrix(shape.max_tokens, shape.hidden) if is_learned else None
         embedding = self._matrix(shape.vocab_size, shape.hidden)
-        return Decoder(shape, layers, embedding, self._ones(), positions, self._work)
+        return Decoder(
+            shape, layers, Ends(embedding, self._ones(), embedding, positions), self._work
+        )
 
     def _layer(self) -> DecoderLayer:
         shape = self._shape

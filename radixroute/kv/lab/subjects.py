@@ -14,6 +14,7 @@ from torch import Tensor
 
 from radixroute.kv.lab.text import TEXT
 from radixroute.request.tokenizer import TOKENIZER_FILE, Tokenizer
+from radixroute.worker.model.folder import model_folder
 from radixroute.worker.model.teaching.attention import Heads
 from radixroute.worker.model.teaching.contiguous import ContiguousCache
 from radixroute.worker.model.teaching.decoder import Decoder, DecoderShape
@@ -62,13 +63,14 @@ def gpt2_subject(*, is_quick: bool = False) -> Subject:
     return Subject(name, random_decoder(SMALL if is_quick else GPT2))
 
 
-def folder_subject(folder: Path) -> Subject:
-    """A model folder. Raises `ModelError`."""
+def folder_subject(model: Path) -> Subject:
+    """A model folder, or a GGUF file converted once. Raises `ModelError`."""
+    folder = model_folder(model)
     decoder = read_decoder(folder, max_tokens=MAX_TOKENS)
     text = None
     if (folder / TOKENIZER_FILE).exists():
         text = torch.tensor(Tokenizer.from_dir(folder).encode(TEXT).astype("int64"))
-    return Subject(folder.name, decoder, folder, text)
+    return Subject(model.name, decoder, folder, text)
 
 
 def no_caches(decoder: Decoder) -> list[Cache]:

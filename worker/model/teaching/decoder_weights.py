@@ -10,9 +10,15 @@ import torch
 from torch import Tensor
 
 from radixroute.worker.errors import ModelError
-from radixroute.worker.model.config import ModelConfig, load_config
+from radixroute.worker.model.fields import Fields, read_fields
 from radixroute.worker.model.teaching.attention import AttentionLayer, Heads, rotary_table
-from radixroute.worker.model.teaching.decoder import Decoder, DecoderLayer, DecoderShape, Ends
+from radixroute.worker.model.teaching.decoder import (
+    ROTARY_THETA,
+    Decoder,
+    DecoderLayer,
+    DecoderShape,
+    Ends,
+)
 from radixroute.worker.model.teaching.latent import (
     LatentAttentionLayer,
     LatentHeads,
@@ -23,6 +29,8 @@ from radixroute.worker.model.weights import Weights
 
 # Wide enough for a greedy answer to have clear winners; of time and memory it changes nothing.
 SPREAD = 0.1
+# Of folders; both are the same layers.
+ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM")
 
 
 def random_decoder(
@@ -37,67 +45,91 @@ def read_decoder(
     *,
     dtype: torch.dtype = torch.float32,
     max_tokens: int | None = None,
-    window: int | None = None,
 ) -> Decoder:
     """A Llama-family folder as it stands. `max_tokens`: no longer than this.
 
     Raises `ModelError` for what these layers do not compute.
     """
-    config = load_config(folder)
-    if config.rope_scaling is not None or config.rope_divisors:
-        raise ModelError(f"{folder}: the lab's decoder has no scaled rotary positions")
-    if config.qkv_bias or config.output_bias or config.mlp_bias:
-        raise ModelError(f"{folder}: the lab's decoder has no biases")
-    heads = Heads(config.n_heads, config.n_kv_heads, config.head_dim, window)
-    shape = DecoderShape(
-        look="llama",
-        n_layers=config.n_layers,
-        hidden=config.hidden,
-        intermediate=config.intermediate,
-        heads=heads,
-        vocab_size=config.vocab_size,
-        max_tokens=min(max_tokens or config.max_position, config.max_position),
-        rotary_theta=config.rope_theta,
-        norm_eps=config.rms_norm_eps,
-    )
+    fields = read_fields(folder / "config.json")
+    _must_be_plain(folder, fields)
+    shape = _read_shape(fields, max_tokens)
     weights = Weights(folder, dtype=dtype, device=torch.device("cpu"))
     work = Work()
-    table = _table(shape, config.head_dim, dtype)
-    layers = [
-        _read_layer(config, weights, index, heads, work, table) for index in range(shape.n_layers)
-    ]
-    size = (config.vocab_size, config.hidden)
+    table = _table(shape, shape.heads.head_dim, dtype)
+    layers = [_read_layer(shape, weights, index, work, table) for index in range(shape.n_layers)]
+    size = (shape.vocab_size, shape.hidden)
     embedding = weights.take("model.embed_tokens.weight", size)
-    head = embedding if config.tied_embeddings else weights.take("lm_head.weight", size)
-    norm = weights.take("model.norm.weight", (config.hidden,))
+    is_tied = fields.switch("tie_word_embeddings")
+    head = embedding if is_tied else weights.take("lm_head.weight", size)
+    norm = weights.take("model.norm.weight", (shape.hidden,))
+    weights.must_be_used_up("lm_head.weight")
     return Decoder(shape, layers, Ends(embedding, norm, head, None), work)
 
 
+def _must_be_plain(folder: Path, fields: Fields) -> None:
+    """Raises `ModelError` for what these layers would compute wrong."""
+    named = fields.get("architectures") or ["none"]
+    if named[0] not in ARCHITECTURES:
+        raise ModelError(
+            f"{folder} holds a {named[0]}; the lab's decoder reads {', '.join(ARCHITECTURES)}"
+        )
+    rope = fields.record("rope_parameters")
+    scaling = fields.record("rope_scaling") if fields.get("rope_scaling") else rope
+    kind = scaling.get("rope_type") or scaling.get("type") or "default"
+    if kind != "default":
+        raise ModelError(f"{folder} has {kind} rotary positions; the lab's decoder has plain ones")
+    for name in ("attention_bias", "mlp_bias", "quantization_config", "sliding_window"):
+        if fields.get(name):
+            raise ModelError(f"{folder} has {name}, which the lab's decoder lacks")
+    if (activation := fields.get("hidden_act") or "silu") != "silu":
+        raise ModelError(f"{folder} has activation {activation!r}; the lab's decoder has silu")
+
+
+def _read_shape(fields: Fields, max_tokens: int | None) -> DecoderShape:
+    n_heads, hidden = fields.count("num_attention_heads"), fields.count("hidden_size")
+    n_kv_heads = fields.count("num_key_value_heads", default=n_heads)
+    longest = fields.count("max_position_embeddings")
+    theta = fields.positive("rope_theta", default=ROTARY_THETA)
+    return DecoderShape(
+        look="llama",
+        n_layers=fields.count("num_hidden_layers"),
+        hidden=hidden,
+        intermediate=fields.count("intermediate_size"),
+        heads=Heads(n_heads, n_kv_heads, fields.count("head_dim", default=hidden // n_heads)),
+        vocab_size=fields.count("vocab_size"),
+        max_tokens=min(max_tokens or longest, longest),
+        rotary_theta=fields.record("rope_parameters").positive("rope_theta", default=theta),
+        norm_eps=fields.positive("rms_norm_eps"),
+    )
+
+
 def _read_layer(
-    config: ModelConfig,
+    shape: DecoderShape,
     weights: Weights,
     index: int,
-    heads: Heads,
     work: Work,
     table: tuple[Tensor, Tensor],
 ) -> DecoderLayer:
-    wide, narrow = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+    heads = shape.heads
+    if isinstance(heads, LatentHeads):
+        raise TypeError("no folder is read with latent attention")
+    wide, narrow = heads.n_heads * heads.head_dim, heads.n_kv_heads * heads.head_dim
 
     def taken(name: str, *size: int) -> Tensor:
         return weights.take(f"model.layers.{index}.{name}.weight", size)
 
     q_k_v = [
-        taken(f"self_attn.{name}_proj", rows, config.hidden)
+        taken(f"self_attn.{name}_proj", rows, shape.hidden)
         for name, rows in (("q", wide), ("k", narrow), ("v", narrow))
     ]
-    up = [taken(f"mlp.{n}_proj", config.intermediate, config.hidden) for n in ("gate", "up")]
-    output = taken("self_attn.o_proj", config.hidden, wide)
+    up = [taken(f"mlp.{n}_proj", shape.intermediate, shape.hidden) for n in ("gate", "up")]
+    output = taken("self_attn.o_proj", shape.hidden, wide)
     return DecoderLayer(
         AttentionLayer(heads, torch.cat(q_k_v), output, work, table),
-        taken("input_layernorm", config.hidden),
-        taken("post_attention_layernorm", config.hidden),
+        taken("input_layernorm", shape.hidden),
+        taken("post_attention_layernorm", shape.hidden),
         torch.cat(up),
-        taken("mlp.down_proj", config.hidden, config.intermediate),
+        taken("mlp.down_proj", shape.hidden, shape.intermediate),
     )
 
 

@@ -274,32 +274,37 @@ def _costs(subject: Subject, wholes: list[_Whole], bench: Bench) -> Table:
 def _text(
     subject: Subject, steps: dict[str, list[_Step]], wholes: list[_Whole], bench: Bench
 ) -> str:
-    facts = _facts(0, steps)
-    none, contiguous, paged = (steps[arm] for arm in ARMS)
-    last, first = contiguous[-1], contiguous[0]
-    cross = crossover_tokens(subject)
-    grows = last.seconds / first.seconds
     by_arm = {one.arm: one for one in wholes}
+    parts = [_growth_text(subject, steps), _paging(steps), _claim(by_arm, bench)]
+    return "\n\n".join(parts)
+
+
+def _growth_text(subject: Subject, steps: dict[str, list[_Step]]) -> str:
+    facts = _facts(0, steps)
+    none, contiguous = steps[NONE], steps[CONTIGUOUS]
+    last, first = contiguous[-1], contiguous[0]
+
+    def of(arm: str, what: str) -> str:
+        return f"n^{facts[f'0.{arm}.{what}_exponent']:.2f}"
+
     return (
         f"{subject.name}. Without a cache a token costs the work of all tokens before it: its "
-        f"FLOPs grow as n^{facts['0.no_cache.flops_per_token_exponent']:.2f}, those of a whole "
-        f"text as n^{facts['0.no_cache.flops_total_exponent']:.2f}, and at {none[-1].length} "
-        f"tokens it took {seconds(none[-1].seconds)}. With a cache only the new token goes "
-        "through the weights: FLOPs grow as "
-        f"n^{facts['0.contiguous.flops_per_token_exponent']:.2f} over the measured lengths, those "
-        f"of a text as n^{facts['0.contiguous.flops_total_exponent']:.2f}. Is a cached token then "
-        "O(1), as some say, or O(n), as others do? Its work is a constant (each weight once, "
-        f"{count(subject.decoder.weight_elements)} of them) plus a term that grows with the "
-        f"context, and the second equals the first at {cross:,.0f} tokens. Far below that the sum "
-        "is nearly constant, far above it is a line: O(1) is a rule for short texts, O(n) is "
-        "true in the end. Measured time grew as "
-        f"n^{facts['0.contiguous.seconds_per_token_exponent']:.2f}: a token after {last.length:,} "
-        f"took {times(grows)} as long as one after {first.length}. "
-        f"{_paging(subject, paged, contiguous)} {_claim(by_arm, bench)}"
+        f"FLOPs grew as {of('no_cache', 'flops_per_token')}, those of a whole text as "
+        f"{of('no_cache', 'flops_total')}, and at {none[-1].length} tokens one took "
+        f"{seconds(none[-1].seconds)}. With a cache only the new token goes through the weights: "
+        f"{of('contiguous', 'flops_per_token')} a token, {of('contiguous', 'flops_total')} a "
+        "text. Is a cached token then O(1), as some say, or O(n), as others do? Its work is a "
+        f"constant ({count(subject.decoder.weight_elements)} weights, each once) plus attention, "
+        "which grows with the context and equals the constant at "
+        f"{crossover_tokens(subject):,.0f} tokens. Far below that the sum is nearly constant, far "
+        f"above it is a line. Measured, a token after {last.length:,} took "
+        f"{times(last.seconds / first.seconds)} as long as one after {first.length} "
+        f"({of('contiguous', 'seconds_per_token')} over all lengths)."
     )
 
 
-def _paging(subject: Subject, paged: list[_Step], contiguous: list[_Step]) -> str:
+def _paging(steps: dict[str, list[_Step]]) -> str:
+    contiguous, paged = steps[CONTIGUOUS], steps[PAGED]
     sentence = against(
         f"At {paged[-1].length:,} tokens a paged step",
         paged[-1].seconds,

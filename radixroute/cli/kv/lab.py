@@ -94,7 +94,8 @@ def _measured(
 def _show(finding: Finding) -> None:
     show(f"\n[bold]{cell(finding.title)}[/]  [dim]{cell(finding.question)}[/]")
     for table in finding.tables:
-        shown = table_of(table.title, table.columns, left=table.columns[:1])
+        left = [n for n, is_word in zip(table.columns, table.words, strict=True) if is_word]
+        shown = table_of(table.title, table.columns, left=left)
         for row in table.rows:
             shown.add_row(*(cell(one) for one in row))
         show_table(shown)

@@ -59,6 +59,14 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    @property
+    def words(self) -> tuple[bool, ...]:
+        """Of each column whether it holds words: in no row does it begin like a number."""
+        return tuple(
+            not any(row[at][:1].isdigit() or row[at][:1] in "-+" for row in self.rows)
+            for at in range(len(self.columns))
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

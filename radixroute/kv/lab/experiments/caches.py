@@ -4,13 +4,20 @@ FLOPs and bytes are counted, so their growth is exact; times are measured at som
 of a long context is filled with random numbers: attention costs what it costs whatever they are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from radixroute.kv.lab.bench import Bench
-from radixroute.kv.lab.measuring import exponent, least_seconds, rss_peak, summed, tensor_peak
+from radixroute.kv.lab.measuring import (
+    exponent,
+    least_of_each,
+    least_seconds,
+    rss_peak,
+    summed,
+    tensor_peak,
+)
 from radixroute.kv.lab.records import Finding, Plot, Series, Table
 from radixroute.kv.lab.subjects import (
     BLOCK_SIZE,
@@ -40,6 +47,10 @@ class _Step:
     n_bytes: int
 
 
+Caches = Sequence[ContiguousCache] | Sequence[PagedCache]
+Steps = dict[str, list[_Step]]  # by arm, shortest first
+
+
 @dataclass(frozen=True, slots=True)
 class _Whole:
     """A prompt and its answer."""
@@ -59,7 +70,8 @@ def run(bench: Bench) -> Finding:
     texts: list[str] = []
     facts: dict[str, float] = {}
     for at, subject in enumerate(bench.subjects):
-        steps = {arm: _steps(arm, subject, bench) for arm in ARMS}
+        steps = _steps((NONE,), bench.effort.uncached_lengths, subject, bench)
+        steps |= _steps((CONTIGUOUS, PAGED), bench.effort.cached_lengths, subject, bench)
         wholes = [_whole(arm, subject, bench) for arm in (*ARMS, HIT)]
         plots += _plots(at, subject, steps)
         tables += [_growth(subject, steps), _costs(subject, wholes, bench)]
@@ -68,19 +80,21 @@ def run(bench: Bench) -> Finding:
     return Finding(NAME, TITLE, QUESTION, "\n\n".join(texts), tuple(plots), tuple(tables), facts)
 
 
-def _steps(arm: str, subject: Subject, bench: Bench) -> list[_Step]:
-    effort, decoder = bench.effort, subject.decoder
-    lengths = effort.uncached_lengths if arm == NONE else effort.cached_lengths
-    found = []
+def _steps(
+    arms: tuple[str, ...], lengths: tuple[int, ...], subject: Subject, bench: Bench
+) -> Steps:
+    """Steps at some lengths; the arms take turns at each."""
+    decoder = subject.decoder
+    found: Steps = {arm: [] for arm in arms}
     for length in (n for n in lengths if n <= subject.max_tokens):
-        step = _one_step(arm, subject, length)
-        step()  # warm
-        decoder.work.clear()
-        step()
-        work = decoder.work
-        flops, n_bytes = work.flops, work.bytes_moved
-        found.append(_Step(length, least_seconds(step, effort.repeats), flops, n_bytes))
-        bench.tell(f"{subject.name}: {arm}, {length} tokens")
+        steps = [_one_step(arm, subject, length) for arm in arms]
+        laps = least_of_each(steps, bench.effort.repeats)
+        for arm, step, lap in zip(arms, steps, laps, strict=True):
+            decoder.work.clear()
+            step()
+            work = decoder.work
+            found[arm].append(_Step(length, lap, work.flops, work.bytes_moved))
+        bench.tell(f"{subject.name}: {' and '.join(arms)}, {length:,} tokens")
     return found
 
 
@@ -90,7 +104,7 @@ def _one_step(arm: str, subject: Subject, length: int) -> Callable[[], object]:
     if arm == NONE:
         ids = subject.ids(length)
         return lambda: decoder.last_logits(ids, no_caches(decoder))
-    caches: list[ContiguousCache] | list[PagedCache] = (
+    caches: Caches = (
         contiguous_caches(decoder, length) if arm == CONTIGUOUS else paged_caches(decoder, length)
     )
     fill(caches, decoder, length - 1)
@@ -115,22 +129,21 @@ def _whole(arm: str, subject: Subject, bench: Bench) -> _Whole:
         peak = tensor_peak(lambda: decoder.last_logits(texts[-1], no_caches(decoder)))
         bench.tell(f"{subject.name}: {arm}, a whole answer")
         return _Whole(arm, laps[0], sum(laps), 0, peak, rss)
-    made: list[list[ContiguousCache] | list[PagedCache]] = []
+    owners = paged_caches(decoder, 2 * n_all) if arm == HIT else []
+    if arm == HIT:  # somebody asked with the same prefix before
+        fill(owners, decoder, n_prompt)
+    made: list[Caches] = []
 
-    def begin() -> list[ContiguousCache] | list[PagedCache]:
+    def begin() -> Caches:
         if arm == CONTIGUOUS:
             return contiguous_caches(decoder, max(effort.reserved, n_all))
-        caches = paged_caches(decoder, 2 * n_all)
         if arm == PAGED:
-            return caches
-        # Somebody asked with the same prefix before.
-        fill(caches, decoder, n_prompt)
-        return [cache.fork(n_prompt - 1) for cache in caches]
-
-    made.append(begin())
+            return paged_caches(decoder, n_all)
+        return [cache.fork(n_prompt - 1) for cache in owners]
 
     def write() -> list[float]:
-        caches = made[-1]
+        caches = begin()
+        made.append(caches)
         rest = prompt[caches[0].length :]
         laps = [least_seconds(lambda: decoder.last_logits(rest, caches), 1)]
         for i in range(n_answer - 1):
@@ -150,7 +163,7 @@ def _uncached_seconds(subject: Subject, ids: Tensor) -> float:
     return least_seconds(lambda: decoder.last_logits(ids, no_caches(decoder)), 1)
 
 
-def _held(caches: list[ContiguousCache] | list[PagedCache]) -> int:
+def _held(caches: Caches) -> int:
     total = 0
     for cache in caches:
         if isinstance(cache, ContiguousCache):
@@ -160,7 +173,7 @@ def _held(caches: list[ContiguousCache] | list[PagedCache]) -> int:
     return total
 
 
-def _facts(at: int, steps: dict[str, list[_Step]]) -> dict[str, float]:
+def _facts(at: int, steps: Steps) -> dict[str, float]:
     facts: dict[str, float] = {}
     for arm, found in steps.items():
         xs = [one.length for one in found]
@@ -186,7 +199,7 @@ def _flops(subject: Subject, length: int) -> int:
     return subject.decoder.work.flops
 
 
-def _plots(at: int, subject: Subject, steps: dict[str, list[_Step]]) -> list[Plot]:
+def _plots(at: int, subject: Subject, steps: Steps) -> list[Plot]:
     def series(of: Callable[[_Step], float]) -> tuple[Series, ...]:
         return tuple(
             Series.of(arm, [(s.length, of(s)) for s in found]) for arm, found in steps.items()
@@ -232,7 +245,7 @@ def _plots(at: int, subject: Subject, steps: dict[str, list[_Step]]) -> list[Plo
     ]
 
 
-def _growth(subject: Subject, steps: dict[str, list[_Step]]) -> Table:
+def _growth(subject: Subject, steps: Steps) -> Table:
     facts = _facts(0, steps)
     rows = []
     for arm in steps:
@@ -271,15 +284,13 @@ def _costs(subject: Subject, wholes: list[_Whole], bench: Bench) -> Table:
     )
 
 
-def _text(
-    subject: Subject, steps: dict[str, list[_Step]], wholes: list[_Whole], bench: Bench
-) -> str:
+def _text(subject: Subject, steps: Steps, wholes: list[_Whole], bench: Bench) -> str:
     by_arm = {one.arm: one for one in wholes}
     parts = [_growth_text(subject, steps), _paging(steps), _claim(by_arm, bench)]
     return "\n\n".join(parts)
 
 
-def _growth_text(subject: Subject, steps: dict[str, list[_Step]]) -> str:
+def _growth_text(subject: Subject, steps: Steps) -> str:
     facts = _facts(0, steps)
     none, contiguous = steps[NONE], steps[CONTIGUOUS]
     last, first = contiguous[-1], contiguous[0]
@@ -303,7 +314,7 @@ def _growth_text(subject: Subject, steps: dict[str, list[_Step]]) -> str:
     )
 
 
-def _paging(steps: dict[str, list[_Step]]) -> str:
+def _paging(steps: Steps) -> str:
     contiguous, paged = steps[CONTIGUOUS], steps[PAGED]
     sentence = against(
         f"At {paged[-1].length:,} tokens a paged step",
@@ -331,6 +342,12 @@ def _claim(by_arm: dict[str, _Whole], bench: Bench) -> str:
         else "so the claim did not hold here as it is told"
     )
     n_tokens = sum(bench.effort.answer)
+    untouched = (
+        " RSS grew by less than was reserved, since the system gives memory page by page as it is "
+        "written; a GPU's memory is gone at once."
+        if contiguous.rss_bytes is not None and contiguous.rss_bytes < contiguous.cache_bytes
+        else ""
+    )
     return (
         "One often reads that a paged cache takes the most memory and is the fastest. For "
         f"{n_tokens} tokens the {most.arm} cache held more ({size(contiguous.cache_bytes)} "
@@ -340,5 +357,5 @@ def _claim(by_arm: dict[str, _Whole], bench: Bench) -> str:
         "they may share: with the prompt's blocks already there the first token came after "
         f"{seconds(hit.first_s)}, {share(hit.first_s / paged.first_s)} of "
         f"{seconds(paged.first_s)}; without any cache the whole answer took "
-        f"{times(none.total_s / contiguous.total_s)} as long as with one."
+        f"{times(none.total_s / contiguous.total_s)} as long as with one.{untouched}"
     )

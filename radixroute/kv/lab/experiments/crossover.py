@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from radixroute.kv.lab.bench import Bench
-from radixroute.kv.lab.measuring import least_seconds
+from radixroute.kv.lab.measuring import least_of_each, least_seconds
 from radixroute.kv.lab.records import Finding, Plot, Series, Table
 from radixroute.kv.lab.subjects import (
     BLOCK_SIZE,
@@ -116,9 +116,9 @@ def _first_tokens(subject: Subject, bench: Bench) -> tuple[Laps, Laps]:
             for cache in caches:
                 cache.release()
 
-        for call, laps in ((cold_start, cold), (warm_start, warm)):
-            call()
-            laps.append((float(n), least_seconds(call, bench.effort.repeats)))
+        least = least_of_each((cold_start, warm_start), bench.effort.repeats)
+        cold.append((float(n), least[0]))
+        warm.append((float(n), least[1]))
         bench.tell(f"{subject.name}: first token of {n}")
     return cold, warm
 

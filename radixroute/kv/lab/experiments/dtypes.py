@@ -1,13 +1,14 @@
 """K and V in fewer bits: memory, the time of a step, and what the model says afterwards."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from radixroute.kv.lab.bench import Bench
-from radixroute.kv.lab.measuring import least_seconds
+from radixroute.kv.lab.measuring import least_of_each
 from radixroute.kv.lab.records import Finding, Kind, Plot, Series, Table
 from radixroute.kv.lab.subjects import Subject, fill
 from radixroute.kv.lab.words import against, seconds, share, size
@@ -37,7 +38,7 @@ class _Measured:
 def run(bench: Bench) -> Finding:
     """All formats on the first model that can read the text, else on the first one."""
     subject = next((one for one in bench.subjects if one.text is not None), bench.subjects[0])
-    found = [_measured(subject, kv_format, bench) for kv_format in FORMATS.values()]
+    found = _all_measured(subject, bench)
     names = tuple(one.kv_format.name for one in found)
     plots = [
         Plot("dtypes-bytes", f"KV cache of one token, {subject.name}", "format", "KiB",
@@ -72,34 +73,44 @@ def losses(subject: Subject, caches: list[FormattedCache], ids: Tensor) -> Tenso
     return torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="none")
 
 
-def _measured(subject: Subject, kv_format: KVFormat, bench: Bench) -> _Measured:
-    shape, decoder = subject.shape, subject.decoder
+def _all_measured(subject: Subject, bench: Bench) -> list[_Measured]:
+    """Steps of all formats take turns."""
     lengths = bench.effort.cached_lengths
     context = lengths[len(lengths) // 2]
+    formats = list(FORMATS.values())
+    laps = least_of_each(
+        [_filled_step(subject, one, context) for one in formats], bench.effort.repeats
+    )
+    found = []
+    for kv_format, lap in zip(formats, laps, strict=True):
+        planes = subject.shape.planes
+        token_bytes = subject.shape.n_layers * sum(kv_format.bytes_of(*plane) for plane in planes)
+        nll = None
+        if subject.text is not None:
+            ids = subject.text[: bench.effort.text_tokens]
+            nll = float(losses(subject, _caches(subject, kv_format, len(ids)), ids).mean())
+        bench.tell(kv_format.name)
+        found.append(_Measured(kv_format, token_bytes, lap, nll))
+    return found
 
-    def caches(n_tokens: int) -> list[FormattedCache]:
-        return [
-            FormattedCache(n_tokens, shape.planes, decoder.work, kv_format) for _ in decoder.layers
-        ]
 
-    filled = caches(context + 1)
-    fill(filled, decoder, context)
+def _caches(subject: Subject, kv_format: KVFormat, n_tokens: int) -> list[FormattedCache]:
+    decoder = subject.decoder
+    planes = subject.shape.planes
+    return [FormattedCache(n_tokens, planes, decoder.work, kv_format) for _ in decoder.layers]
+
+
+def _filled_step(subject: Subject, kv_format: KVFormat, context: int) -> Callable[[], object]:
+    decoder, caches = subject.decoder, _caches(subject, kv_format, context + 1)
+    fill(caches, decoder, context)
     token = subject.ids(1)
 
     def step() -> None:
-        decoder.last_logits(token, filled)
-        for cache in filled:
+        decoder.last_logits(token, caches)
+        for cache in caches:
             cache.length = context
 
-    step()
-    took = least_seconds(step, bench.effort.repeats)
-    nll = None
-    if subject.text is not None:
-        ids = subject.text[: bench.effort.text_tokens]
-        nll = float(losses(subject, caches(len(ids)), ids).mean())
-    bench.tell(kv_format.name)
-    token_bytes = shape.n_layers * sum(kv_format.bytes_of(*plane) for plane in shape.planes)
-    return _Measured(kv_format, token_bytes, took, nll)
+    return step
 
 
 def _change(one: _Measured, exact: _Measured) -> float | None:

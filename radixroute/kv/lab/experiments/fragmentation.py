@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from radixroute.kv.lab.bench import Bench
-from radixroute.kv.lab.measuring import least_seconds
+from radixroute.kv.lab.measuring import least_of_each
 from radixroute.kv.lab.records import Finding, Kind, Plot, Series, Table
 from radixroute.kv.lab.subjects import Subject, fill, paged_caches
 from radixroute.kv.lab.words import seconds, share, times
@@ -66,7 +66,10 @@ def run(bench: Bench) -> Finding:
         n: simulate_use(MIXES[2], PAGED, bench.effort.requests, block_size=n) for n in BLOCK_SIZES
     }
     subject = bench.subjects[0]
-    laps = {n: _step_seconds(subject, n, bench) for n in BLOCK_SIZES}
+    steps = [_filled_step(subject, n, bench) for n in BLOCK_SIZES]
+    least = least_of_each(steps, bench.effort.repeats)
+    bench.tell("block sizes")
+    laps = dict(zip(BLOCK_SIZES, least, strict=True))
     plots = (*_use_plots(uses), *_size_plots(sizes, laps))
     facts = {
         f"{name}.{way}.filled": use.filled
@@ -174,7 +177,7 @@ class _Blocks:
         return np.array(shares) / MEMORY_TOKENS
 
 
-def _step_seconds(subject: Subject, block_size: int, bench: Bench) -> float:
+def _filled_step(subject: Subject, block_size: int, bench: Bench) -> Callable[[], object]:
     """One decode after a context of the middle length."""
     lengths = bench.effort.cached_lengths
     context = lengths[len(lengths) // 2]
@@ -187,9 +190,7 @@ def _step_seconds(subject: Subject, block_size: int, bench: Bench) -> float:
         for cache in caches:
             cache.length = context
 
-    step()
-    bench.tell(f"blocks of {block_size}")
-    return least_seconds(step, bench.effort.repeats)
+    return step
 
 
 def _use_plots(uses: dict[str, dict[str, Use]]) -> tuple[Plot, ...]:

@@ -3,8 +3,10 @@
 Random models that differ in attention alone: equal layers, width, query heads and MLP.
 """
 
+from collections.abc import Callable
+
 from radixroute.kv.lab.bench import Bench
-from radixroute.kv.lab.measuring import least_seconds
+from radixroute.kv.lab.measuring import least_of_each
 from radixroute.kv.lab.records import Finding, Kind, Plot, Series, Table
 from radixroute.kv.lab.subjects import Subject, contiguous_caches, fill
 from radixroute.kv.lab.words import against, count, seconds, size, times
@@ -22,14 +24,16 @@ _GIB = 2**30
 
 
 def run(bench: Bench) -> Finding:
-    """Builds each variant, measures it, and lets it go."""
+    """Builds all variants; their steps take turns."""
     shapes = variant_shapes(is_quick=bench.effort.matrix < 1000)
-    laps: dict[str, list[tuple[float, float]]] = {}
-    weights: dict[str, int] = {}
-    for name, shape in shapes.items():
-        subject = Subject(name, random_decoder(shape))
-        weights[name] = subject.decoder.weight_elements
-        laps[name] = [(n, _step_seconds(subject, n, bench)) for n in bench.effort.variant_lengths]
+    subjects = [Subject(name, random_decoder(shape)) for name, shape in shapes.items()]
+    weights = {one.name: one.decoder.weight_elements for one in subjects}
+    laps: dict[str, list[tuple[float, float]]] = {one.name: [] for one in subjects}
+    for n in bench.effort.variant_lengths:
+        steps = [_filled_step(one, n) for one in subjects]
+        for one, lap in zip(subjects, least_of_each(steps, bench.effort.repeats), strict=True):
+            laps[one.name].append((n, lap))
+        bench.tell(f"{n:,} tokens")
     n_bytes = {name: shape.kv_bytes_per_token(2) for name, shape in shapes.items()}
     return Finding(
         NAME,
@@ -77,7 +81,7 @@ def variant_shapes(*, is_quick: bool) -> dict[str, DecoderShape]:
     }
 
 
-def _step_seconds(subject: Subject, context: int, bench: Bench) -> float:
+def _filled_step(subject: Subject, context: int) -> Callable[[], object]:
     decoder = subject.decoder
     caches = contiguous_caches(decoder, context + 1)
     fill(caches, decoder, context)
@@ -88,9 +92,7 @@ def _step_seconds(subject: Subject, context: int, bench: Bench) -> float:
         for cache in caches:
             cache.length = context
 
-    step()
-    bench.tell(f"{subject.name}, {context} tokens")
-    return least_seconds(step, bench.effort.repeats)
+    return step
 
 
 def _table(

@@ -45,7 +45,7 @@ summary{cursor:pointer;color:var(--soft);font-size:14px}
 table{border-collapse:collapse;font-size:13.5px;font-variant-numeric:tabular-nums}
 th,td{padding:3px 12px 3px 0;text-align:right;white-space:nowrap;
 border-bottom:1px solid var(--grid)}
-th:first-child,td:first-child,td.word{text-align:left}
+th.word,td.word{text-align:left}
 th{color:var(--soft);font-weight:600}
 caption{text-align:left;color:var(--soft);padding-bottom:3px}
 @media (max-width:600px){body{font-size:15px}h1{font-size:22px}.canvas{height:270px}

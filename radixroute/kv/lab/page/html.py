@@ -7,7 +7,7 @@ escaping would still run nothing.
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from radixroute.kv.lab.page.assets import SCRIPT, STYLE
 from radixroute.kv.lab.page.library import PACKAGE, VERSION, library_script
@@ -92,17 +92,15 @@ def _figure(plot: Plot) -> Iterator[str]:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
-    rows = "".join(
-        "<tr>" + "".join(f"<td{_kind(one)}>{escape(one)}</td>" for one in row) + "</tr>"
-        for row in table.rows
-    )
-    inside = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
+    kinds = [' class="word"' if is_word else "" for is_word in table.words]
+
+    def line(tag: str, row: Sequence[str]) -> str:
+        cells = (f"<{tag}{k}>{escape(one)}</{tag}>" for k, one in zip(kinds, row, strict=True))
+        return f"<tr>{''.join(cells)}</tr>"
+
+    rows = "".join(line("td", row) for row in table.rows)
+    inside = f"<thead>{line('th', table.columns)}</thead><tbody>{rows}</tbody>"
     return f'<div class="scroll"><table>{inside}</table></div>'
-
-
-def _kind(cell: str) -> str:
-    return "" if any(one.isdigit() for one in cell[:2]) or cell[:1] in "-+" else ' class="word"'
 
 
 def _skipped(report: LabReport) -> Iterator[str]:

@@ -6,7 +6,7 @@ Pure; drawn with the frames of the replay's report.
 from radixroute.kv.lab.records import Kind, Plot, Series
 from radixroute.replay.report.svg import Frame, Scale, number
 
-WIDTH, HEIGHT = 620, 330
+WIDTH = 620
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 604, 34, 236
 _STYLE = (
     "<style>svg{--ink:#0b0b0b;--soft:#52514e;--grid:#e1e0d9;--axis:#c3c2b7;--k0:#2a78d6;--k1:#c77700;"
@@ -25,7 +25,8 @@ _STYLE = (
 
 def picture_svg(plot: Plot) -> str:
     """About 6 kB."""
-    frame = Frame(WIDTH, HEIGHT, _x_scale(plot), _y_scale(plot))
+    height = _BOTTOM + (80 if len(plot.series) > 1 else 46)  # with a legend, or without
+    frame = Frame(WIDTH, height, _x_scale(plot), _y_scale(plot))
     frame.text(0, 16, plot.title, "title")
     if plot.kind is Kind.BARS:
         _bars(plot, frame)
@@ -74,7 +75,7 @@ def _bars(plot: Plot, frame: Frame) -> None:
 def _legend(plot: Plot, frame: Frame) -> None:
     if len(plot.series) < 2:
         return
-    x, y = float(_LEFT), HEIGHT - 28.0
+    x, y = float(_LEFT), _BOTTOM + 56.0
     for at, series in enumerate(plot.series):
         width = 26 + 6.6 * len(series.name)
         if x + width > _RIGHT and x > _LEFT:

@@ -18,6 +18,7 @@ routes, indexes or simulates. The way in: `RouterClient` in `client.py`, or `cli
     config_values.py   one setting's value, from TOML or text to its type
     errors.py          errors, cut by what whoever sees them can do
     cli/               commands, their options, and how results look
+    kv/                KV caches, measured: the lab
     doctor/            what is wrong with a fleet or an engine: evidence, checks, fixes
     live/              a running cluster from outside: live replay, calibration, recording
 """

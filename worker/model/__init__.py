@@ -18,4 +18,5 @@ The way in is `load_runner` (`torch_runner.py`); how a GGUF file is read is in `
     gguf_file.py         how a GGUF file is read: tensors, names, configuration
     gguf_tokenizer.py    the tokenizer inside a GGUF file
     fields.py            fields of JSON files, by name and type
+    teaching/            attention for study: without a cache, with one, paged, latent
 """

@@ -2,6 +2,7 @@
 
 import typer
 
+from radixroute.cli.kv.lab import lab
 from radixroute.cli.kv.plan import plan
 
 kv_app = typer.Typer(
@@ -16,6 +17,7 @@ kv_app = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Adds the group."""
     kv_app.command()(plan)
+    kv_app.command()(lab)
     app.add_typer(kv_app, name="kv")
 
 

@@ -184,7 +184,7 @@ async def test_an_address_of_another_machine_is_an_error():
 async def test_a_loop_that_was_held_up_shows_it():
     """On a clock of its own: each look at it is 0.3 s after the one before."""
     now = iter(range(0, 10**12, 300_000_000))
-    lag = LoopLag(lambda: next(now))
+    lag = LoopLag(lambda: next(now), lambda: False)
     lag.start()
     await until(lambda: sum(lag.spread.counts) >= 2)
     await lag.stop()

@@ -48,13 +48,18 @@ class Watch:
         # Needs that somebody waits with and nobody serves or may before long: since when.
         self._without_hope_ns: dict[str, int] = {}
 
-    def heartbeat(self, member: Member, step_age_ms: float, now_ns: int) -> list[Action]:
+    def heartbeat(
+        self, member: Member, step_age_ms: float, now_ns: int, heard_ns: int | None = None
+    ) -> list[Action]:
         """The process lives; whether its engine does shows in the age of its last step."""
         member.step_age_ms = step_age_ms
+        if heard_ns is None:
+            heard_ns = now_ns
+        heard_ns = max(heard_ns, member.last_heard_ns)
         if step_age_ms < self._stuck_suspect_ms:
-            self._membership.heard(member, now_ns)
+            self._membership.heard(member, heard_ns)
             return []
-        member.last_heard_ns = now_ns
+        member.last_heard_ns = heard_ns
         if step_age_ms >= self._stuck_dead_ms:
             return self._membership.lost(member.spec.worker_id, STUCK, now_ns)
         if member.state is MemberState.LIVE:
@@ -78,6 +83,17 @@ class Watch:
         for member in list(self._state.members):
             actions += self._membership.settle_drained(member.spec.worker_id)
         return actions
+
+    def silent_at_ns(self, now_ns: int) -> int:
+        """When the silence of some worker will mean something if it lasts, or later than any will;
+        not before now. O(workers)."""
+        soonest_ns = now_ns + self._suspect_after_ns
+        for member in self._state.members:
+            if member.is_connected:
+                is_well = member.state is MemberState.LIVE
+                after_ns = self._suspect_after_ns if is_well else self._dead_after_ns
+                soonest_ns = min(soonest_ns, member.last_heard_ns + after_ns)
+        return max(soonest_ns, now_ns)
 
     def _excuse_own_pause(self, now_ns: int) -> None:
         last_ns, self._last_tick_ns = self._last_tick_ns, now_ns

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from radixroute.router.runtime import RouterRuntime
@@ -16,7 +17,6 @@ from radixroute.router.runtime import RouterRuntime
 _log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.1
-REST_S: Final = 1.0
 _LEAST_REST_S: Final = 0.01
 
 
@@ -58,22 +58,23 @@ class Ticker:
             if quiet_s > 0:
                 runtime.roused.clear()
             await self._look()
-            pause_s = max(_LEAST_REST_S, min(REST_S, quiet_s)) if quiet_s > 0 else TICK_S
+            pause_s = max(_LEAST_REST_S, quiet_s) if quiet_s > 0 else TICK_S
             due_s = time.monotonic() + pause_s
-            if pause_s <= TICK_S:
+            if quiet_s > 0:
+                await _rest(runtime.roused, pause_s)
+            else:
                 await asyncio.sleep(pause_s)
-            elif await _is_roused(runtime.roused, pause_s):
-                continue
-            # Whatever held the loop in this time ends before anything that is due may run.
-            runtime.lagged(time.monotonic() - due_s)
+            late_s = time.monotonic() - due_s
+            if late_s >= 0:  # else it was roused
+                # Whatever held the loop in this time ends before anything that is due may run.
+                runtime.lagged(late_s)
 
 
-async def _is_roused(roused: asyncio.Event, timeout_s: float) -> bool:
-    try:
+async def _rest(roused: asyncio.Event, timeout_s: float) -> None:
+    """Until something comes, at most so long."""
+    with suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
-            return await roused.wait()
-    except TimeoutError:
-        return False
+            await roused.wait()
 
 
 def _log_end(task: asyncio.Task[None]) -> None:

@@ -253,11 +253,12 @@ class RouterCore:
         return [*actions, *self.schedule_waiting(now_ns)]
 
     def rests_until_ns(self, now_ns: int) -> int:
-        """Until then ticks lead to nothing, if nothing else happens; `now_ns`: call it as ever.
-        O(workers)."""
-        if len(self._state.requests) or len(self._state.leases):
+        """After a tick: until then another leads to nothing, if nothing else happens, and need not
+        come; `now_ns`: it is to come as ever. O(workers)."""
+        state = self._state
+        if len(state.requests) or len(state.leases) or state.audit.has_pending:
             return now_ns
-        return self._watch.silent_at_ns(now_ns)
+        return self._watch.rest(now_ns)
 
     # -- for those who look, and for the lab
 

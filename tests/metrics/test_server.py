@@ -193,6 +193,17 @@ async def test_a_loop_that_was_held_up_shows_it():
     assert late["0.25"] == late["+Inf"] >= 2
 
 
+async def test_a_loop_that_nobody_waits_for_is_looked_at_less_often(monkeypatch):
+    monkeypatch.setattr("radixroute.metrics.loop_lag.IDLE_PERIOD_S", 0.25)
+    now = iter(range(0, 10**12, 300_000_000))
+    lag = LoopLag(lambda: next(now), lambda: True)
+    lag.start()
+    await until(lambda: sum(lag.spread.counts) >= 1)
+    await lag.stop()
+    late = dict(lag.spread.cumulative)
+    assert (late["0.025"], late["0.1"]) == (0, late["+Inf"])
+
+
 def _any_end():
     """An end of the stream may also come as a reset."""
     return suppress(ConnectionError)

@@ -54,6 +54,35 @@ def test_an_idle_router_may_rest_until_the_silence_of_a_worker_would_mean_someth
     assert core.rests_until_ns(world.now_ns) == world.now_ns
 
 
+def test_silence_is_noticed_though_an_idle_router_rests():
+    world = World("a", "b")
+    world.beat("a")
+    world.beat("b")
+    core, heard_ns, now_ns = world.core, world.now_ns, world.now_ns
+    core.tick(now_ns)
+    states = [state_of(world, "a")]
+    while len(states) < 3:  # only b is heard of
+        now_ns = max(core.rests_until_ns(now_ns), now_ns + 10 * MS)
+        core.heartbeat(WorkerId("b"), LoadReport(0.0, 1000, 0), now_ns)
+        core.tick(now_ns)
+        if state_of(world, "a") is not states[-1]:
+            states.append(state_of(world, "a"))
+            after_ns = (1 if len(states) == 2 else 3) * S
+            assert 0 <= now_ns - heard_ns - after_ns <= 10 * MS
+    assert states == [MemberState.LIVE, MemberState.SUSPECT, MemberState.DEAD]
+    assert core.snapshot().counters.get(Count.TICKS_LATE.value, 0) == 0
+
+
+def test_a_pause_of_its_own_after_a_rest_is_no_silence_of_others():
+    world = World("a")
+    world.beat("a")
+    world.core.tick(world.now_ns)
+    due_ns = world.core.rests_until_ns(world.now_ns)
+    world.core.tick(due_ns + 5 * S)  # nothing was read meanwhile
+    assert state_of(world, "a") is MemberState.SUSPECT
+    assert world.core.snapshot().counters[Count.TICKS_LATE.value] == 1
+
+
 def test_a_heartbeat_that_waited_counts_from_when_it_came():
     world = World("a")
     world.beat("a")

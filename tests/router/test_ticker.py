@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Any
 
-from radixroute.router.ticker import REST_S, TICK_S, Ticker
+from radixroute.router.ticker import TICK_S, Ticker
 from tests.router.clusters import all_live, cluster, request, until
 from tests.router.fakes import FakeWorker
 
@@ -54,7 +54,7 @@ async def test_one_that_rests_is_looked_at_again_when_silence_may_mean_something
     began_s = time.monotonic()
     ticker.start()
     await until(lambda: len(runtime.ticks) >= 4)
-    assert 0.2 <= time.monotonic() - began_s < REST_S
+    assert 0.2 <= time.monotonic() - began_s < 1.0
     await ticker.stop()
 
 
@@ -66,7 +66,7 @@ async def test_one_that_rests_is_roused_by_what_comes():
     began_s = time.monotonic()
     runtime.roused.set()
     await until(lambda: len(runtime.ticks) == 4)
-    assert time.monotonic() - began_s < REST_S / 2
+    assert time.monotonic() - began_s < 1.0
     assert not runtime.lags_s  # it was not late: it was called sooner
     await ticker.stop()
 

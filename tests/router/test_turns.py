@@ -15,6 +15,7 @@ from radixroute.protos.frames import HELLO, framed
 from radixroute.radix.ids import WorkerId
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import pack_tokens
+from radixroute.router.core.liveness.watch import MOST_REST_NS
 from radixroute.router.counters import Count
 from radixroute.router.links.frame_wire import FrameWire
 from radixroute.router.links.grpc_wire import GrpcWire
@@ -24,7 +25,6 @@ from radixroute.router.links.wire import DELTAS_A_TURN, step_reports
 from radixroute.router.loop_lag import MAX_LAG_S, LagMeter
 from radixroute.router.messages.inputs import MemberSpec, StepReport
 from radixroute.router.runtime import RouterRuntime
-from radixroute.router.ticker import REST_S
 from tests.router.clusters import all_live, cluster, settings, until
 from tests.router.fakes import FakeWorker
 from tests.router.worlds import request
@@ -241,7 +241,7 @@ async def test_a_loop_that_was_held_says_so():
     async with cluster(FakeWorker("a")) as (service, _, inspect):
         await until(lambda: all_live(service))
         before = service.runtime.lag_meter.lag.n_late
-        time.sleep(REST_S + 0.15)  # longer than any rest: whatever holds it  # noqa: ASYNC251
+        time.sleep(MOST_REST_NS / 1e9 + 0.15)  # longer than any rest: whatever holds it  # noqa: ASYNC251
         await until(lambda: service.runtime.lag_meter.lag.n_late > before)
         assert service.runtime.lag_meter.lag.max_ms > 100
         info = await inspect.RouterInfo(pb.RouterInfoRequest())

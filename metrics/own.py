@@ -27,7 +27,7 @@ def loop_lag_metric(read: Callable[[S], Spread]) -> Metric[S]:
     return Metric(
         "radixroute_loop_lag_seconds",
         Kind.HISTOGRAM,
-        "How much later than asked the event loop came back, each 0.1 s",
+        "How much later than asked the event loop came back, each 0.1 s, or less often while idle",
         lambda seen: (Sample(read(seen)),),
         Unit.SECONDS,
     )

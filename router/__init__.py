@@ -9,6 +9,7 @@ The way in: `RouterService` (`service.py`) puts one router together; `RouterCore
 
     service.py      composition: settings, core, runtime, doors, event subscriber, tick
     runtime.py      drives the core in one loop and performs what it asks for; knows no door
+    ticker.py       calls its tick as often as time alone may lead to something
     loop_lag.py     how late the loop runs what is due
     settings.py     settings of one router
     identities.py   what it shows at its doors and to its workers
@@ -21,6 +22,6 @@ The way in: `RouterService` (`service.py`) puts one router together; `RouterCore
     workers/        what is known of workers: membership, load, speed
     messages/       what goes into the core and what comes out
 
-Imports point one way: `service` > `api` > `runtime` > `links` > `core` > `policy` > `workers` >
-`messages` > `identities` > `counters`, `settings`, `loop_lag`, `errors`.
+Imports point one way: `service` > `api`, `ticker` > `runtime` > `links` > `core` > `policy` >
+`workers` > `messages` > `identities` > `counters`, `settings`, `loop_lag`, `errors`.
 """

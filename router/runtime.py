@@ -73,6 +73,7 @@ class RouterRuntime:
         self.now_ns = now_ns
         self.handshake = Handshake(settings)
         self.lag_meter = LagMeter()
+        self.roused = asyncio.Event()  # something came, so that time may lead to more
         self._settings = settings
         self._index = index
         self._identity = identity
@@ -115,10 +116,12 @@ class RouterRuntime:
     # -- inputs
 
     def set_members(self, specs: list[MemberSpec], absent: Sequence[AbsentWorker]) -> None:
+        self.roused.set()
         self.core.set_absent(absent)
         self.perform(self.core.set_members(specs, self.now_ns()))
 
     def report_dead(self, worker_id: WorkerId) -> None:
+        self.roused.set()
         self.perform(self.core.lost(worker_id, "reported dead", self.now_ns()))
 
     def submit(self, spec: RequestSpec, sink: AnswerSink) -> None:
@@ -173,6 +176,8 @@ class RouterRuntime:
     def receive_events(self, deliveries: Iterable[Delivery]) -> None:
         self.perform(self.events.receive(deliveries, self.now_ns()))
         self._apply_soon()
+        if not self.roused.is_set() and not self.events.is_quiet:
+            self.roused.set()
 
     def _apply_soon(self) -> None:
         """Streams with more than a turn's work go on after what else the loop has to do."""
@@ -190,17 +195,22 @@ class RouterRuntime:
         if self.lag_meter.observe(lag_s):
             self.core.count(Count.LOOP_LAGGED)
 
-    def tick(self) -> None:
+    def tick(self) -> int:
+        """How long nothing comes of time if nobody comes, in ns; 0: something is under way."""
         now_ns = self.now_ns()
         self.events.tick(now_ns)
         self.perform(self.core.tick(now_ns))
-        self._index.sweep(SWEEP_ROWS)
+        is_swept = self._index.sweep(SWEEP_ROWS) < SWEEP_ROWS
+        if not (is_swept and self.events.is_quiet):
+            return 0  # a stream asks for something, or an index is swept
+        return self.core.rests_until_ns(now_ns) - now_ns
 
     # -- what the links tell
 
     def opened(self, spec: MemberSpec, joined: Joined) -> None:
         if not self._is_current(spec):
             return
+        self.roused.set()
         holders = [Holder(spec.worker_id, rank) for rank in range(joined.facts.ranks)]
         self.events.join(holders, joined.epoch, joined.endpoints, now_ns=self.now_ns())
         _log.info("worker %s joined, epoch %s", spec.worker_id, joined.facts.epoch)
@@ -224,6 +234,7 @@ class RouterRuntime:
     def closed(self, spec: MemberSpec, reason: str) -> None:
         if self._is_current(spec):
             _log.warning("worker %s lost: %s", spec.worker_id, reason)
+            self.roused.set()
             self.perform(self.core.lost(spec.worker_id, reason, self.now_ns()))
 
     def refused(self, spec: MemberSpec, reason: str) -> None:
@@ -275,6 +286,7 @@ class RouterRuntime:
 
     def _submit(self, spec: RequestSpec) -> None:
         """Who finds others waiting is scheduled with them."""
+        self.roused.set()
         is_alone = not self.core.n_waiting
         self.perform(self.core.submit(spec, self.now_ns(), is_last=is_alone))
         self._schedule_soon()

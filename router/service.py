@@ -45,11 +45,11 @@ from radixroute.router.policy.registry import policy_named
 from radixroute.router.policy.warm import warm as warm_policies
 from radixroute.router.runtime import RouterRuntime
 from radixroute.router.settings import RouterSettings
+from radixroute.router.ticker import Ticker
 from radixroute.trust.identity import Identity
 
 _log = logging.getLogger(__name__)
 
-TICK_S = 0.1
 STOP_GRACE_S = 0.5
 LOOPBACK = "127.0.0.1"
 DRAIN_POLL_S = 0.02
@@ -78,7 +78,7 @@ class RouterService:
         self._subscriber: EventSubscriber | None = None
         self._prompts: PromptReader | None = None
         self._reception: Reception | None = None
-        self._ticking: asyncio.Task[None] | None = None
+        self._ticker: Ticker | None = None
         self._health = health.aio.HealthServicer()
         self._is_serving: bool | None = None
         self._address: RouterAddress | None = None
@@ -149,13 +149,14 @@ class RouterService:
             runtime.receive_events,
             loop.call_soon_threadsafe,
             SubscriberSettings(keys=None if link is None else link.event_keys),
+            holds_repeats=True,
         )
         runtime.listen(self._subscriber)
         self._subscriber.start()
         self._runtime, self._server = runtime, server
         await server.start()
-        self._ticking = asyncio.create_task(self._tick(runtime), name="router tick")
-        self._ticking.add_done_callback(_log_end)
+        self._ticker = Ticker(runtime, self._subscriber.hand_over, self._look)
+        self._ticker.start()
         _log.info("router %s listens on %s:%d", settings.router_id, settings.host, port)
         self._address = RouterAddress(settings.host, port)
         return self._address
@@ -173,9 +174,9 @@ class RouterService:
 
     async def wait_failed(self) -> str:
         """Returns why, when the router cannot go on."""
-        if self._ticking is None:
+        if self._ticker is None:
             raise RuntimeError("the router has not been started")
-        await asyncio.wait([self._ticking])
+        await self._ticker.wait_ended()
         return "the router's tick ended"
 
     async def stop(self, drain_s: float = 0.0) -> None:
@@ -183,12 +184,11 @@ class RouterService:
 
         Streams that run get `drain_s` to end whole; whoever comes meanwhile is told UNAVAILABLE.
         """
-        if self._reception is not None and self._ticking is not None:
+        if self._reception is not None and self._ticker is not None:
             await self._drain(self._reception, time.monotonic() + drain_s)
-        if self._ticking is not None:
-            self._ticking.cancel()
-            await asyncio.gather(self._ticking, return_exceptions=True)
-            self._ticking = None
+        if self._ticker is not None:
+            await self._ticker.stop()
+            self._ticker = None
         await self._stop_pages()
         if self._server is not None:
             await self._server.stop(STOP_GRACE_S)
@@ -236,6 +236,7 @@ class RouterService:
 
     async def _drain(self, reception: Reception, give_up_s: float) -> None:
         reception.drain()
+        self.runtime.roused.set()
         while reception.n_open and time.monotonic() < give_up_s:  # noqa: ASYNC110 - others end them
             await asyncio.sleep(DRAIN_POLL_S)
         if reception.n_open:
@@ -296,18 +297,13 @@ class RouterService:
     def _dropped_items(self) -> int:
         return 0 if self._subscriber is None else self._subscriber.dropped_items
 
-    async def _tick(self, runtime: RouterRuntime) -> None:
-        while True:
-            runtime.tick()
-            if self._prompts is not None:
-                self._prompts.tick()
-            await self._show_health(runtime)
-            if (keys := self.reception.keys) is not None:
-                keys.refresh()
-            due_s = time.monotonic() + TICK_S
-            await asyncio.sleep(TICK_S)
-            # Whatever held the loop in this time ends before anything that is due may run.
-            runtime.lagged(time.monotonic() - due_s)
+    async def _look(self) -> None:
+        """With each tick."""
+        if self._prompts is not None:
+            self._prompts.tick()
+        await self._show_health(self.runtime)
+        if (keys := self.reception.keys) is not None:
+            keys.refresh()
 
     async def _show_health(self, runtime: RouterRuntime) -> None:
         is_draining = self._reception is not None and self._reception.is_draining
@@ -335,8 +331,3 @@ def _metrics_host(settings: RouterSettings) -> str:
     """That page asks for no key: what is guarded elsewhere is not shown to others here."""
     is_open = settings.insecure_bind or is_loopback(settings.host)
     return settings.host if is_open else LOOPBACK
-
-
-def _log_end(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        _log.critical("the router's tick failed", exc_info=task.exception())

@@ -94,7 +94,7 @@ class WorkerService:
         self._server: WorkerServer | None = None
         self._frame_server: FrameServer | None = None
         self._address: WorkerAddress | None = None
-        self._page = WorkerPage(settings)
+        self._page = WorkerPage(settings, lambda: not self.in_flight)
         self._failure: asyncio.Future[str] | None = None
         self._n_blocks_used = 0
         self._is_idle = True

@@ -20,10 +20,11 @@ from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger, MemoryStore
 from radixroute.deploy.state.records import ActorState, ClusterStatus, Progress
 from radixroute.radix.ids import WorkerId
-from radixroute.router.api.grpc.inspect import list_workers
 from radixroute.router.service import RouterService
 
 LOOK_S = 0.1
+# Once all serve, nobody waits for what is told of them.
+SERVING_LOOK_S = 1.0
 # An engine that is not heard after this long is said to be waited for; then it is asked so often.
 UNHEARD_AFTER_S = 1.0
 KNOCK_S = 2.0
@@ -81,7 +82,7 @@ class Serving:
                     is_up(address)
                     self._tell_door()
                 self._tell()  # who reads that it listens may look for it at once
-                await _wait(ending, LOOK_S)
+                await _wait(ending, SERVING_LOOK_S if self._story.is_whole else LOOK_S)
         finally:
             knocking.cancel()
 
@@ -117,10 +118,8 @@ class Serving:
         service = self._router()
         if service is None:
             return {}
-        return {
-            WorkerId(one.worker_id): Member(one.state, one.reason)
-            for one in list_workers(service.runtime).workers
-        }
+        states = service.runtime.core.member_states()
+        return {worker_id: Member(*told) for worker_id, told in states.items()}
 
     def _pages(self) -> tuple[str, ...]:
         service = self._router()

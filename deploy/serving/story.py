@@ -59,6 +59,11 @@ class Story:
         self._joined: set[str] = set()  # whose current life did
         self._is_whole = False
 
+    @property
+    def is_whole(self) -> bool:
+        """All of them served when last looked at."""
+        return self._is_whole
+
     def lines(self, look: Look, age_s: float) -> Iterator[str]:
         """`age_s`: since everything began."""
         yield from self._router(look)

@@ -123,6 +123,11 @@ class EngineStream:
         return self._is_proven and self._has_asked
 
     @property
+    def is_quiet(self) -> bool:
+        """Begun, and nothing is asked for."""
+        return self.is_begun and not self._is_replaying
+
+    @property
     def is_whole(self) -> bool:
         """No batch that is known to exist is missing."""
         return not self._waiting
@@ -184,7 +189,8 @@ class EngineStream:
         return {**found, **{name: getattr(self.counters, name) for name in ours}}
 
     def tick(self, now_ns: int) -> list[EngineAction]:
-        """Call it each 100 ms or so: begins, notices replays that fell silent, and lost tails."""
+        """Call it each 100 ms or so, each second while `is_quiet`: begins, notices replays that
+        fell silent, and lost tails."""
         silent_ns = None if self._moved_ns is None else now_ns - self._moved_ns
         if self._is_replaying:
             if silent_ns is not None and silent_ns < self._timeout_ns:

@@ -74,6 +74,10 @@ class EventPublisher:
         self._load = (LoadReport(0.0, kv_blocks_total=0, kv_blocks_used=0), time.monotonic_ns())
         self._endpoints: Endpoints | None = None
         self._thread = SocketThread("event-publisher", LAST_LINGER_MS)
+        self._beats: list[list[bytes]] = []  # frames of the last heartbeats
+        # The load that they told, while they are true: an idle worker says the same again and
+        # again, which is to cost the sending and no more.
+        self._beats_of: tuple[LoadReport, int] | None = None
         self.counters = PublisherCounters()
 
     @property
@@ -111,6 +115,7 @@ class EventPublisher:
         """It has so many from now on; whoever asks hears of all of them."""
         with self._lock:
             self._streams += [self._new_stream(rank) for rank in range(len(self._streams), n)]
+            self._beats_of = None
 
     def publish(self, events: tuple[Event, ...], rank: int = 0) -> None:
         """Queues the events of one engine step. Never blocks; no events, no batch."""
@@ -146,6 +151,7 @@ class EventPublisher:
             while self._queue:
                 rank, events = self._queue.popleft()
                 self._streams[rank].drop(events)
+            self._beats_of = None
 
     def _new_stream(self, rank: int) -> OutboundStream:
         return OutboundStream(
@@ -166,21 +172,23 @@ class EventPublisher:
             self._thread.watch(asked)
         interval_ns = int(self._settings.heartbeat_interval_s * 1e9)
         next_beat_ns = time.monotonic_ns()
+        ready = [control]
         while not self._thread.is_stopping:
-            has_more = self._send_queued(events)
+            has_more = bool(self._queue) and self._send_queued(events)
             now_ns = time.monotonic_ns()
             if now_ns >= next_beat_ns:
                 self._beat(events, now_ns)
                 next_beat_ns = now_ns + interval_ns
-            if self._gate is not None and asked is not None:
+            if self._gate is not None and asked is not None and asked in ready:
                 self._gate.answer(asked)
-            self._serve(transfers)
-            is_busy = transfers.advance(now_ns)
-            self.counters.failed_transfers = transfers.failed
+            if control in ready:
+                self._serve(transfers)
             wait_ms = max(0, (next_beat_ns - time.monotonic_ns()) // 1_000_000 + 1)
             if transfers.active:
+                is_busy = transfers.advance(now_ns)
+                self.counters.failed_transfers = transfers.failed
                 wait_ms = min(wait_ms, _BUSY_PEER_WAIT_MS if is_busy else 0)
-            self._thread.wait(0 if has_more else wait_ms)
+            ready = self._thread.wait(0 if has_more else wait_ms)
         while self._send_queued(events):
             pass
 
@@ -192,21 +200,29 @@ class EventPublisher:
                     return False
                 rank, batch = self._queue.popleft()
                 frames = self._streams[rank].record(batch, time.time())
+                self._beats_of = None
             if frames is not None:
                 send_frames(events, frames)  # a PUB socket drops rather than blocks
         return True
 
     def _beat(self, events: Socket, now_ns: int) -> None:
-        load = self._aged_load(now_ns)
+        if self._beats_of is not self._load:
+            self._beats = self._new_beats(now_ns)
+        for frames in self._beats:
+            send_frames(events, frames)
+
+    def _new_beats(self, now_ns: int) -> list[list[bytes]]:
+        told = self._load
+        load = self._aged_load(told, now_ns)
         with self._lock:
             beats = [stream.heartbeat(load) for stream in self._streams]
-        for beat in beats:
-            send_frames(events, encode_heartbeat(beat))
+            self._beats_of = told if load is told[0] else None
+        return [encode_heartbeat(beat) for beat in beats]
 
-    def _aged_load(self, now_ns: int) -> LoadReport:
+    def _aged_load(self, told: tuple[LoadReport, int], now_ns: int) -> LoadReport:
         # An engine with requests that reports nothing has not finished a step since. An idle one
         # has no step to finish: its silence is no age.
-        report, reported_ns = self._load
+        report, reported_ns = told
         if not any(session.in_flight for session in report.sessions):
             return report
         return replace(report, step_age_ms=report.step_age_ms + (now_ns - reported_ns) / 1e6)

@@ -12,8 +12,8 @@ class Inbox:
     """`put` and `flush` on the subscriber's thread; `on_items` runs where `call_soon` puts it.
 
     Hand-over is scheduled at most once at a time, and each hands over a bounded part: what else the
-    consumer's thread has to do has its turn before the next. What does not fit is dropped and
-    counted.
+    consumer's thread has to do has its turn before the next. What can wait is handed over with what
+    comes after it, or by `hand_over`. What does not fit is dropped and counted.
     """
 
     def __init__(
@@ -28,11 +28,12 @@ class Inbox:
         self._lock = threading.Lock()
         self._items: deque[tuple[Delivery, int]] = deque()
         self._n_bytes = 0
+        self._is_due = False  # something is queued that does not wait
         self._is_scheduled = False
         self._is_closed = False
         self.dropped = 0
 
-    def put(self, delivery: Delivery, n_bytes: int) -> None:
+    def put(self, delivery: Delivery, n_bytes: int, *, waits: bool = False) -> None:
         """Queues an item; the frames it was decoded from had `n_bytes`."""
         with self._lock:
             is_full = (
@@ -44,11 +45,12 @@ class Inbox:
                 return
             self._items.append((delivery, n_bytes))
             self._n_bytes += n_bytes
+            self._is_due = self._is_due or not waits
 
     def flush(self) -> None:
-        """Schedules the hand-over of what is queued."""
+        """Schedules the hand-over of what is queued, unless all of it can wait."""
         with self._lock:
-            if not self._items or self._is_scheduled or self._is_closed:
+            if not self._is_due or self._is_scheduled or self._is_closed:
                 return
             self._is_scheduled = True
         try:
@@ -59,12 +61,19 @@ class Inbox:
             # The consumer's loop is closed: there is nobody to deliver to any more.
             self._is_closed = True
 
+    def hand_over(self) -> None:
+        """What waits, now. On the consumer's thread."""
+        if not self._items or self._is_scheduled:
+            return  # then it comes with the others
+        self._hand_over()
+
     def _hand_over(self) -> None:
         with self._lock:
             items = self._take_turn()
             self._is_scheduled = False
         try:
-            self._on_items(items)
+            if items:
+                self._on_items(items)
         finally:
             self.flush()
 
@@ -80,4 +89,5 @@ class Inbox:
             items.append(delivery)
             taken += n_bytes
         self._n_bytes -= taken
+        self._is_due = bool(self._items)
         return items

@@ -5,9 +5,10 @@ what arrives and hands it over in lists; decides nothing: sources do. One socket
 that an item's origin is where it came from and never what it says.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import zmq
 
@@ -28,6 +29,7 @@ from radixroute.events.wire.control import (
     encode_request,
 )
 from radixroute.events.wire.native import MAX_PAYLOAD_BYTES, TOPIC_BATCH, decode_frames
+from radixroute.events.wire.records import Heartbeat
 from radixroute.radix.ids import Holder
 
 # Messages of one holder before the others have their turn.
@@ -42,10 +44,12 @@ class SubscriberCounters:
     unsent_requests: int = 0  # the holder is unknown or takes nothing: its source asks again
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Link:
     holder: Holder
     connection: Connection
+    beat: Heartbeat | None = None  # the last one
+    beat_frames: list[bytes] = field(default_factory=list)
 
 
 def _at_once(deliver: Callable[[], None]) -> None:
@@ -59,6 +63,10 @@ class EventSubscriber:
     `loop.call_soon_threadsafe` to have it on the loop; by default it runs on this thread. At most
     one call is scheduled at a time, and what waits for it is bounded: beyond the bound items are
     dropped and counted, and their streams see gaps.
+
+    `holds_repeats`: a heartbeat that says what the one before said is a proof of life and nothing
+    more. It waits for the next item or for `hand_over`, with the time when it came: an idle fleet
+    wakes nobody.
     """
 
     def __init__(
@@ -66,8 +74,11 @@ class EventSubscriber:
         on_items: Callable[[list[Delivery]], None],
         call_soon: Callable[[Callable[[], None]], object] = _at_once,
         settings: SubscriberSettings | None = None,
+        *,
+        holds_repeats: bool = False,
     ) -> None:
         self._settings = settings or SubscriberSettings()
+        self._holds_repeats = holds_repeats
         self._inbox = Inbox(on_items, call_soon, self._settings)
         self._commands: deque[Callable[[], None]] = deque()
         self._thread = SocketThread("event-subscriber")
@@ -88,6 +99,10 @@ class EventSubscriber:
     def stop(self) -> None:
         """Ends the thread and closes every socket. Idempotent."""
         self._thread.stop()
+
+    def hand_over(self) -> None:
+        """Repeated heartbeats that wait. On the consumer's thread alone."""
+        self._inbox.hand_over()
 
     def add(self, holder: Holder, endpoints: Endpoints) -> None:
         """Subscribes to a holder; its old endpoints, if any, are left."""
@@ -165,20 +180,23 @@ class EventSubscriber:
                 frames = take_frames(socket)
             except zmq.Again:
                 return
-            self._accept(link.holder, frames, decode)
+            if link.beat is not None and frames == link.beat_frames:
+                delivery = Delivery(link.holder, link.beat, time.monotonic_ns())
+                self._inbox.put(delivery, sum(map(len, frames)), waits=True)
+            else:
+                self._accept(link, frames, decode)
 
     def _accept(
-        self,
-        holder: Holder,
-        frames: list[bytes],
-        decode: Callable[[list[bytes]], StreamItem],
+        self, link: _Link, frames: list[bytes], decode: Callable[[list[bytes]], StreamItem]
     ) -> None:
         try:
             item = decode(frames)
         except RemoteEventError as error:
-            self._reject(holder, str(error))
+            self._reject(link.holder, str(error))
             return
-        self._inbox.put(Delivery(holder, item), sum(map(len, frames)))
+        if self._holds_repeats and isinstance(item, Heartbeat):
+            link.beat, link.beat_frames = item, frames
+        self._inbox.put(Delivery(link.holder, item), sum(map(len, frames)))
 
     def _reject(self, holder: Holder, reason: str) -> None:
         self.counters.malformed += 1

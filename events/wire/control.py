@@ -84,6 +84,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     holder: Holder
     item: StreamItem
+    heard_ns: int | None = None  # monotonic: when it came, where it waited; None: just now
 
 
 class _Resend(msgspec.Struct, array_like=True, forbid_unknown_fields=True):

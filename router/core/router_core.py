@@ -205,8 +205,10 @@ class RouterCore:
         actions = self._membership.lost(worker_id, reason, now_ns)
         return [*actions, *self.schedule_waiting(now_ns)]
 
-    def heartbeat(self, worker_id: WorkerId, load: LoadReport, now_ns: int) -> list[Action]:
-        """A heartbeat of the accepted epoch."""
+    def heartbeat(
+        self, worker_id: WorkerId, load: LoadReport, now_ns: int, *, heard_ns: int | None = None
+    ) -> list[Action]:
+        """A heartbeat of the accepted epoch. `heard_ns`: when it came, if that was before."""
         member = self._state.members.get(worker_id)
         if member is None or not member.is_connected:
             self._state.counters.add(Count.REPORTS_UNKNOWN)
@@ -217,7 +219,7 @@ class RouterCore:
         )
         self._state.loads.report(worker_id, load.sessions, now_ns)
         self._see_leases(worker_id, load, now_ns)
-        actions = self._watch.heartbeat(member, load.step_age_ms, now_ns)
+        actions = self._watch.heartbeat(member, load.step_age_ms, now_ns, heard_ns)
         if member.is_connected:
             actions += self._inquiry.heard(member, now_ns)
         return [*actions, *self.schedule_waiting(now_ns)]
@@ -250,6 +252,14 @@ class RouterCore:
         actions = self._watch.tick(now_ns)
         return [*actions, *self.schedule_waiting(now_ns)]
 
+    def rests_until_ns(self, now_ns: int) -> int:
+        """After a tick: until then another leads to nothing, if nothing else happens, and need not
+        come; `now_ns`: it is to come as ever. O(workers)."""
+        state = self._state
+        if len(state.requests) or len(state.leases) or state.audit.has_pending:
+            return now_ns
+        return self._watch.rest(now_ns)
+
     # -- for those who look, and for the lab
 
     @property
@@ -271,6 +281,13 @@ class RouterCore:
     def is_serving(self) -> bool:
         """Whether any worker takes requests."""
         return any(member.state is MemberState.LIVE for member in self._state.members)
+
+    def member_states(self) -> dict[WorkerId, tuple[str, str]]:
+        """The state of each listed worker and the reason of it, if there is one. O(workers)."""
+        return {
+            member.spec.worker_id: (member.state.value, member.reason)
+            for member in self._state.members
+        }
 
     def snapshot(self) -> RouterSnapshot:
         """The fleet, its hits and the counters as they stand. O(workers)."""

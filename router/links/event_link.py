@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from radixroute.events.session.actions import RequestResend, RequestSnapshot, StateChanged
+from radixroute.events.session.states import StreamState
 from radixroute.events.subscribe.native_source import NativeSource
 from radixroute.events.subscribe.stream_source import (
     LoadReported,
@@ -107,14 +108,22 @@ class EventLink:
                 continue
             if isinstance(delivery.item, Malformed):
                 self._core.count(Count.EVENTS_MALFORMED)
-            wanted = source.deliver(delivery.item, now_ns)
+            heard_ns = now_ns if delivery.heard_ns is None else min(delivery.heard_ns, now_ns)
+            wanted = source.deliver(delivery.item, heard_ns)
             if wanted:  # almost every batch changes the index and nothing else
-                actions += self._perform(delivery.holder, wanted, now_ns)
+                actions += self._perform(delivery.holder, wanted, now_ns, heard_ns)
             if source.is_busy:
                 self._busy.setdefault(delivery.holder, source)
         if self._core.audit.has_turns:
             self._follow_audit(now_ns)
         return actions
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing is asked for or missing, and nobody is silent. O(streams)."""
+        return not self._busy and all(
+            source.state is StreamState.LIVE for source in self._sources.values()
+        )
 
     @property
     def is_busy(self) -> bool:
@@ -175,7 +184,13 @@ class EventLink:
         source.end()
         self._core.cache_believed(holder.worker, False)
 
-    def _perform(self, holder: Holder, wanted: Iterable[SourceAction], now_ns: int) -> list[Action]:
+    def _perform(
+        self,
+        holder: Holder,
+        wanted: Iterable[SourceAction],
+        now_ns: int,
+        heard_ns: int | None = None,
+    ) -> list[Action]:
         actions: list[Action] = []
         for action in wanted:
             match action:
@@ -186,7 +201,8 @@ class EventLink:
                 case StateChanged():
                     self._believe(holder.worker)
                 case LoadReported():
-                    actions += self._core.heartbeat(holder.worker, action.load, now_ns)
+                    worker_id, load = holder.worker, action.load
+                    actions += self._core.heartbeat(worker_id, load, now_ns, heard_ns=heard_ns)
         return actions
 
     def _follow_audit(self, now_ns: int) -> None:

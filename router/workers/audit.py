@@ -180,6 +180,11 @@ class Audit:
             self._await(worker)
 
     @property
+    def has_pending(self) -> bool:
+        """Some reports wait to be judged. O(workers)."""
+        return any(worker.pending for worker in self._workers.values())
+
+    @property
     def has_turns(self) -> bool:
         return bool(self._turns)
 

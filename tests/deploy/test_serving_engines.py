@@ -76,6 +76,7 @@ def test_each_line_is_said_once_and_again_when_it_happens_again():
         "serving with 1 engine (1.2 s)",
     ]
     assert lines(story, worker(ActorState.LIVE), "live") == []
+    assert story.is_whole
     # Silent for a moment is no new join.
     assert lines(story, worker(ActorState.LIVE), "suspect") == []
     assert lines(story, worker(ActorState.LIVE), "live") == []

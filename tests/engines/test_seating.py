@@ -88,7 +88,7 @@ async def test_a_router_hears_that_a_prompt_of_a_whole_answer_waits_no_more(monk
     monkeypatch.setattr("radixroute.worker.companions.verbatim.seating.ENOUGH_NS", 1)
     async with fleet("a", companion={"poll_s": 0.02}, step_s=0.1) as made:
         companion: Any = made.workers["a"]._engine
-        calls = companion._calls
+        calls = companion._hearing.calls
         async with connected(made.router) as client:
             client.post(CHATS, {**WITH_TOOLS, "max_tokens": 200})
             await until(lambda: len(calls) == 1)

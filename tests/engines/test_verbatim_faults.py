@@ -137,13 +137,14 @@ async def test_a_client_that_reads_slowly_holds_a_window_and_no_more():
         async with connected(made.router, limit=1024) as client:
             client.post(CHATS, STREAM)
             companion: Any = made.workers["a"]._engine
-            await until(lambda: any(call.relaying.is_paused for call in companion._calls))
-            (call,) = companion._calls
+            await until(lambda: any(call.relaying.is_paused for call in companion._hearing.calls))
+            (call,) = companion._hearing.calls
             assert not call.exchange._exchange.connection._transport.is_reading()
             (stream,) = engine.chats.streams
             # Sockets hold what the system lets them.
             assert len(stream.sent) < len(event) * 800 // 2
-            assert not companion._calls.busy_ranks  # its engine is not thought to stand still
+            # Its engine is not thought to stand still.
+            assert not companion._hearing.calls.busy_ranks
             (request,) = made.state.requests
             sink: Any = made.router.runtime._sinks[request.request_id]
             held: Any = sink._completion._answers._held

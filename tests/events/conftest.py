@@ -1,4 +1,4 @@
-"""Sessions to start a test from."""
+"""Sessions to start a test from, and what a test starts and need not stop."""
 
 import pytest
 
@@ -13,3 +13,17 @@ def fresh():
 @pytest.fixture
 def live():
     return Bench(is_live=True)
+
+
+@pytest.fixture
+def started():
+    """Makes publishers and receivers that are stopped at the end."""
+    running = []
+
+    def start(thing):
+        running.append(thing)
+        return thing
+
+    yield start
+    for thing in running:
+        thing.stop()

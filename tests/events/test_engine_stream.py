@@ -338,6 +338,19 @@ def test_a_reply_proves_that_somebody_is_there_and_its_end_that_this_is_all(is_e
         assert engine.source.state is StreamState.SYNCING
 
 
+def test_a_stream_is_quiet_once_begun_until_it_asks_for_something():
+    stream = EngineStream(SCOPE)
+    was_quiet = [stream.is_quiet]
+    (asked,) = stream.tick(0)
+    was_quiet.append(stream.is_quiet)
+    assert isinstance(asked, AskReplay)
+    stream.receive_replayed(asked.number, ForeignReplayEnd(), MS)
+    was_quiet.append(stream.is_quiet)
+    stream.receive(decode_live(frames_of(3, 1)), 2 * MS)  # what was before it is missing
+    was_quiet.append(stream.is_quiet)
+    assert was_quiet == [False, False, True, False]
+
+
 def test_a_life_that_ended_is_not_live_until_the_next_one_is_heard():
     engine = Source(4)
     engine.live(0, **WHOLE)

@@ -25,20 +25,6 @@ from tests.events.receiver import PATIENCE_S, Receiver
 FAST = PublisherSettings(heartbeat_interval_s=0.02, snapshot_part_blocks=16)
 
 
-@pytest.fixture
-def started():
-    """Makes publishers and receivers that are stopped at the end."""
-    running = []
-
-    def start(thing):
-        running.append(thing)
-        return thing
-
-    yield start
-    for thing in running:
-        thing.stop()
-
-
 def make_publisher(started, incarnation=1, settings=FAST):
     epoch = make_epoch(incarnation, b"noncenon")
     publisher = started(EventPublisher(epoch, settings))

@@ -184,13 +184,24 @@ async def test_an_address_of_another_machine_is_an_error():
 async def test_a_loop_that_was_held_up_shows_it():
     """On a clock of its own: each look at it is 0.3 s after the one before."""
     now = iter(range(0, 10**12, 300_000_000))
-    lag = LoopLag(lambda: next(now))
+    lag = LoopLag(lambda: next(now), lambda: False)
     lag.start()
     await until(lambda: sum(lag.spread.counts) >= 2)
     await lag.stop()
     late = dict(lag.spread.cumulative)
     assert late["0.1"] == 0
     assert late["0.25"] == late["+Inf"] >= 2
+
+
+async def test_a_loop_that_nobody_waits_for_is_looked_at_less_often(monkeypatch):
+    monkeypatch.setattr("radixroute.metrics.loop_lag.IDLE_PERIOD_S", 0.25)
+    now = iter(range(0, 10**12, 300_000_000))
+    lag = LoopLag(lambda: next(now), lambda: True)
+    lag.start()
+    await until(lambda: sum(lag.spread.counts) >= 1)
+    await lag.stop()
+    late = dict(lag.spread.cumulative)
+    assert (late["0.025"], late["0.1"]) == (0, late["+Inf"])
 
 
 def _any_end():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from radixroute.events.wire.records import LoadReport
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
@@ -35,6 +36,63 @@ def test_silence_makes_suspect_then_dead_and_moves_the_streams():
     for _ in range(5):
         world.step(other)
     assert client.end is FinishReason.LENGTH
+
+
+def test_an_idle_router_may_rest_until_the_silence_of_a_worker_would_mean_something():
+    world = World("a", "b")
+    world.beat("a")
+    world.beat("b")
+    core, now_ns = world.core, world.now_ns
+    assert core.rests_until_ns(now_ns) == now_ns + 1000 * MS
+    world.workers["a"].is_mute = True
+    world.pass_time(600 * MS)
+    assert core.rests_until_ns(world.now_ns) == now_ns + 1000 * MS
+    world.pass_time(400 * MS)
+    assert state_of(world, "a") is MemberState.SUSPECT
+    assert world.now_ns < core.rests_until_ns(world.now_ns) <= world.now_ns + 1000 * MS
+    world.submit(request("r", n=4))
+    assert core.rests_until_ns(world.now_ns) == world.now_ns
+
+
+def test_silence_is_noticed_though_an_idle_router_rests():
+    world = World("a", "b")
+    world.beat("a")
+    world.beat("b")
+    core, heard_ns, now_ns = world.core, world.now_ns, world.now_ns
+    core.tick(now_ns)
+    states = [state_of(world, "a")]
+    while len(states) < 3:  # only b is heard of
+        now_ns = max(core.rests_until_ns(now_ns), now_ns + 10 * MS)
+        core.heartbeat(WorkerId("b"), LoadReport(0.0, 1000, 0), now_ns)
+        core.tick(now_ns)
+        if state_of(world, "a") is not states[-1]:
+            states.append(state_of(world, "a"))
+            after_ns = (1 if len(states) == 2 else 3) * S
+            assert 0 <= now_ns - heard_ns - after_ns <= 10 * MS
+    assert states == [MemberState.LIVE, MemberState.SUSPECT, MemberState.DEAD]
+    assert core.snapshot().counters.get(Count.TICKS_LATE.value, 0) == 0
+
+
+def test_a_pause_of_its_own_after_a_rest_is_no_silence_of_others():
+    world = World("a")
+    world.beat("a")
+    world.core.tick(world.now_ns)
+    due_ns = world.core.rests_until_ns(world.now_ns)
+    world.core.tick(due_ns + 5 * S)  # nothing was read meanwhile
+    assert state_of(world, "a") is MemberState.SUSPECT
+    assert world.core.snapshot().counters[Count.TICKS_LATE.value] == 1
+
+
+def test_a_heartbeat_that_waited_counts_from_when_it_came():
+    world = World("a")
+    world.beat("a")
+    world.workers["a"].is_mute = True
+    core, came_ns = world.core, world.now_ns + 250 * MS
+    load = LoadReport(0.0, 1000, 0)
+    core.heartbeat(WorkerId("a"), load, world.now_ns + 900 * MS, heard_ns=came_ns)
+    assert core.rests_until_ns(world.now_ns + 900 * MS) == came_ns + 1000 * MS
+    core.heartbeat(WorkerId("a"), load, world.now_ns + 900 * MS, heard_ns=came_ns - MS)
+    assert core.rests_until_ns(world.now_ns + 900 * MS) == came_ns + 1000 * MS
 
 
 def test_a_suspect_that_is_heard_again_is_live_and_gets_what_waits():

@@ -15,6 +15,7 @@ from radixroute.protos.frames import HELLO, framed
 from radixroute.radix.ids import WorkerId
 from radixroute.request.tokenizer import Tokenizer
 from radixroute.request.wire import pack_tokens
+from radixroute.router.core.liveness.watch import MOST_REST_NS
 from radixroute.router.counters import Count
 from radixroute.router.links.frame_wire import FrameWire
 from radixroute.router.links.grpc_wire import GrpcWire
@@ -142,6 +143,7 @@ async def test_others_have_their_turn_between_the_parts_of_a_step(kind):
 async def test_streams_that_are_busy_go_on_one_turn_at_a_time():
     class Events:
         left = 10
+        is_quiet = False
 
         @property
         def is_busy(self):
@@ -239,7 +241,7 @@ async def test_a_loop_that_was_held_says_so():
     async with cluster(FakeWorker("a")) as (service, _, inspect):
         await until(lambda: all_live(service))
         before = service.runtime.lag_meter.lag.n_late
-        time.sleep(0.25)  # longer than a tick: whatever holds the loop holds it so  # noqa: ASYNC251
+        time.sleep(MOST_REST_NS / 1e9 + 0.15)  # longer than any rest: whatever holds it  # noqa: ASYNC251
         await until(lambda: service.runtime.lag_meter.lag.n_late > before)
         assert service.runtime.lag_meter.lag.max_ms > 100
         info = await inspect.RouterInfo(pb.RouterInfoRequest())

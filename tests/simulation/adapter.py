@@ -193,9 +193,11 @@ class OverheardCore(RouterCore):
         self._reported = self._state.audit.reported
         vars(self._state.audit)["reported"] = self._overhear_claim
 
-    def heartbeat(self, worker_id: WorkerId, load: LoadReport, now_ns: int) -> list[Action]:
+    def heartbeat(
+        self, worker_id: WorkerId, load: LoadReport, now_ns: int, *, heard_ns: int | None = None
+    ) -> list[Action]:
         self.on_heartbeat(worker_id, load)
-        return super().heartbeat(worker_id, load, now_ns)
+        return super().heartbeat(worker_id, load, now_ns, heard_ns=heard_ns)
 
     def glance(self) -> Glance:
         return glance_at(self._state)

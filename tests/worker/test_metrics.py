@@ -66,7 +66,7 @@ def _parts(service):
 
 
 async def test_without_a_port_a_worker_has_no_page():
-    page = WorkerPage(worker_settings(metrics_port=None))
+    page = WorkerPage(worker_settings(metrics_port=None), lambda: True)
     await page.start(lambda: pytest.fail("nobody asked"))
     assert (page.port, page.address) == (None, "")
     await page.stop()

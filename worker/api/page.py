@@ -25,10 +25,11 @@ LOOPBACK = "127.0.0.1"
 class WorkerPage:
     """Of one worker. `start` once it has an engine; it may have no page at all."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, is_idle: Callable[[], bool]) -> None:
+        """`is_idle`: no caller waits for anything of its worker."""
         self._settings = settings
         self.meter = Meter()
-        self.lag = LoopLag(time.monotonic_ns)
+        self.lag = LoopLag(time.monotonic_ns, is_idle)
         self.port: int | None = None  # None: no page, or not started
         self._server: MetricsServer | None = None
 

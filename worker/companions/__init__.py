@@ -15,6 +15,7 @@ The way in: `companion` (`companion.py`), which makes the `host` of a `WorkerSer
     measures/       what it counts, and shows on its worker's page
     verbatim/       requests that it gets as their clients wrote them
     companion.py    `Companion`: one engine from join to its end
+    hearing.py      what it says of its calls, told as steps of ours
     calls.py        requests that run there, and what came back of each
     sending.py      requests on their way there, under ids of ours, and cancelled
     listening.py    one answer, from its HTTP head to its end

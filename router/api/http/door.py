@@ -57,7 +57,6 @@ class HttpDoor:
         self._server = await loop.create_server(
             lambda: HttpConnection(self, time.monotonic), host, port, backlog=BACKLOG, ssl=tls
         )
-        self._looking = loop.call_later(LOOK_S, self._look)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
@@ -103,6 +102,8 @@ class HttpDoor:
             self._runtime.core.count(Count.HTTP_TOO_MANY)
             return False
         self._open.add(connection)
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look)
         return True
 
     def closed(self, connection: HttpConnection) -> None:
@@ -113,6 +114,9 @@ class HttpDoor:
 
     def _look(self) -> None:
         """Ends whoever is late; whoever waits for long hears of it."""
+        self._looking = None
+        if not self._open:
+            return  # the next one that comes begins it anew
         now_s = time.monotonic()
         for connection in list(self._open):
             connection.look(now_s)

@@ -21,6 +21,8 @@ from radixroute.router.workers.members import Member, MemberState
 # Ticks come each 100 ms; one this late means that we were stopped, and so was our reading of
 # heartbeats. Two heartbeat periods: less is ordinary scheduling.
 LATE_TICK_NS = NS_PER_S // 2
+# The longest rest of a router that has nothing to do.
+MOST_REST_NS = NS_PER_S
 
 
 class Watch:
@@ -44,17 +46,23 @@ class Watch:
         self._stuck_dead_ms = settings.stuck_dead_after_s * 1000
         self._no_worker_wait_ns = round(settings.no_worker_wait_s * NS_PER_S)
         self._last_tick_ns: int | None = None
+        self._due_ns = 0  # when the next tick was said to be due; 0: soon after the last
         self._last_hope_ns = 0  # when there was a worker that serves, or may before long
         # Needs that somebody waits with and nobody serves or may before long: since when.
         self._without_hope_ns: dict[str, int] = {}
 
-    def heartbeat(self, member: Member, step_age_ms: float, now_ns: int) -> list[Action]:
+    def heartbeat(
+        self, member: Member, step_age_ms: float, now_ns: int, heard_ns: int | None = None
+    ) -> list[Action]:
         """The process lives; whether its engine does shows in the age of its last step."""
         member.step_age_ms = step_age_ms
+        if heard_ns is None:
+            heard_ns = now_ns
+        heard_ns = max(heard_ns, member.last_heard_ns)
         if step_age_ms < self._stuck_suspect_ms:
-            self._membership.heard(member, now_ns)
+            self._membership.heard(member, heard_ns)
             return []
-        member.last_heard_ns = now_ns
+        member.last_heard_ns = heard_ns
         if step_age_ms >= self._stuck_dead_ms:
             return self._membership.lost(member.spec.worker_id, STUCK, now_ns)
         if member.state is MemberState.LIVE:
@@ -79,13 +87,31 @@ class Watch:
             actions += self._membership.settle_drained(member.spec.worker_id)
         return actions
 
+    def rest(self, now_ns: int) -> int:
+        """Nobody waits for anything: when the next tick is due. The silence of some worker will
+        mean something then if it lasts, or a breaker closes. O(workers)."""
+        due_ns = now_ns + MOST_REST_NS
+        for member in self._state.members:
+            if member.is_connected:
+                is_well = member.state is MemberState.LIVE
+                after_ns = self._suspect_after_ns if is_well else self._dead_after_ns
+                due_ns = min(due_ns, member.last_heard_ns + after_ns)
+            if member.ejected_until_ns:
+                due_ns = min(due_ns, member.ejected_until_ns)
+        self._due_ns = max(due_ns, now_ns)
+        return self._due_ns
+
     def _excuse_own_pause(self, now_ns: int) -> None:
         last_ns, self._last_tick_ns = self._last_tick_ns, now_ns
-        if last_ns is None or now_ns - last_ns < LATE_TICK_NS:
+        due_ns, self._due_ns = self._due_ns, 0
+        if last_ns is None:
+            return
+        late_ns = now_ns - max(last_ns, due_ns)
+        if late_ns < LATE_TICK_NS:
             return
         self._state.counters.add(Count.TICKS_LATE)
         for member in self._state.members:
-            member.last_heard_ns = min(now_ns, member.last_heard_ns + now_ns - last_ns)
+            member.last_heard_ns = min(now_ns, member.last_heard_ns + late_ns)
 
     def _watch_silence(self, member: Member, now_ns: int) -> list[Action]:
         silent_ns = now_ns - member.last_heard_ns

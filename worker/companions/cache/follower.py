@@ -33,6 +33,7 @@ from radixroute.worker.companions.cache.salts import Salts
 from radixroute.worker.companions.dialects.dialect import EventPlace
 
 _TICK_MS: Final = 50
+_IDLE_TICK_MS: Final = 1000  # nothing is asked for: sockets wake the thread, and probes are rare
 _MESSAGES_A_TURN: Final = 256
 
 
@@ -111,7 +112,7 @@ class EventFollower:
         try:
             while not self._thread.is_stopping:
                 self._turn(connection)
-                self._thread.wait(_TICK_MS)
+                self._thread.wait(_IDLE_TICK_MS if self._stream.is_quiet else _TICK_MS)
         finally:
             connection.close()
 

@@ -15,7 +15,7 @@ from radixroute.worker.companions.http.connection import AnswerSink, Connection,
 from radixroute.worker.errors import BadSetting
 
 # Servers close idle connections, vLLM after 5 s: one that may be closed now is not used.
-_IDLE_S: Final = 2.0
+_IDLE_S: Final = 3.0  # longer than an idle engine is left alone
 _MAX_IDLE: Final = 256
 _MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 _PORTS: Final = {"http": 80, "https": 443}

@@ -12,7 +12,7 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("[a-z]*/README.md")],
     key=lambda path: path.relative_to(ROOT),
 )
-PICTURES = sorted((ROOT / "docs" / "images").iterdir())
+PICTURES = sorted(path for path in (ROOT / "docs" / "images").rglob("*") if path.is_file())
 FRONT_PAGE_LINES = 150
 PICTURE_BYTES = 200 * 1024
 _FENCE = re.compile(r"^```.*?^```", re.M | re.S)

@@ -16,8 +16,8 @@ def test_the_lab_writes_a_page_a_record_and_pictures(cli, tmp_path, monkeypatch)
     page = (tmp_path / "kv-lab" / "index.html").read_text()
     assert "radixroute kv lab --quick" in page
     record = json.loads((tmp_path / "kv-lab" / "lab.json").read_text())
-    assert [one["name"] for one in record["findings"]] == ["editing", "sharing"]
-    assert record["findings"][1]["facts"]["users_1.tokens"] == 1088
+    assert [one["name"] for one in record["results"]] == ["editing", "sharing"]
+    assert record["results"][1]["facts"]["users_1.tokens"] == 1088
     pictures = {path.name for path in (tmp_path / "kv-lab" / "pictures").iterdir()}
     assert "sharing-memory.svg" in pictures
 

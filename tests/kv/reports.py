@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from radixroute.kv.lab.records import Finding, Kind, LabReport, Plot, Series, Skipped, Table
+from radixroute.kv.lab.records import Kind, LabReport, Plot, Result, Series, Skipped, Table
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -42,9 +42,9 @@ def report():
         categories=("a long name of many words", "b", HOSTILE),
     )
     table = Table("Numbers", ("name", "number"), ((HOSTILE, "3 ms"),))
-    finding = Finding(
+    result = Result(
         "made-up", "Made up", "Does it draw?", "One.\n\nTwo.", (lines, points, bars), (table,)
     )
     return LabReport(
-        "a machine", (HOSTILE,), (finding,), (Skipped("x", "X", HOSTILE),), "kv lab", 1.0, True
+        "a machine", (HOSTILE,), (result,), (Skipped("x", "X", HOSTILE),), "kv lab", 1.0, True
     )

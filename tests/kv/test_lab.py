@@ -29,7 +29,7 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(lab):
-    return {finding.name: finding for finding in lab[0].findings}
+    return {result.name: result for result in lab[0].results}
 
 
 def test_every_experiment_is_there_but_the_one_nobody_installed(lab, found):
@@ -41,16 +41,16 @@ def test_every_experiment_is_there_but_the_one_nobody_installed(lab, found):
 
 
 def test_every_finding_explains_itself_and_draws_finite_numbers(found):
-    for finding in found.values():
-        assert len(finding.text) > 300
-        assert finding.plots
-        assert finding.tables
-        for plot in finding.plots:
+    for result in found.values():
+        assert len(result.text) > 300
+        assert result.plots
+        assert result.tables
+        for plot in result.plots:
             assert plot.series
             for series in plot.series:
                 assert len(series.xs) == len(series.ys) > 0
                 assert all(abs(y) < 1e15 for y in series.ys)  # neither NaN nor infinite
-        json.dumps(dict(finding.facts), allow_nan=False)
+        json.dumps(dict(result.facts), allow_nan=False)
 
 
 @pytest.mark.parametrize("model", [0, 1])

@@ -45,7 +45,7 @@ def test_names_from_outside_are_only_text(page):
 def test_it_draws_all_plots_without_a_word_on_the_console(width, is_dark, page, tmp_path):
     seen = look(page, tmp_path / "page.png", width=width, height=1600, is_dark=is_dark)
     assert seen.console == ()
-    n_plots = sum(len(finding.plots) for finding in report().findings)
+    n_plots = sum(len(result.plots) for result in report().results)
     assert seen.n_drawn == len(seen.canvases) == n_plots
     assert seen.overflow <= 0
     assert all(250 < one < width for one in seen.canvases)
@@ -61,8 +61,8 @@ def test_a_script_that_fails_is_seen(page, tmp_path):
 
 
 def test_pictures_are_small_and_stand_alone():
-    for finding in report().findings:
-        for plot in finding.plots:
+    for result in report().results:
+        for plot in result.plots:
             svg = picture_svg(plot)
             assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
             assert len(svg) < 12_000

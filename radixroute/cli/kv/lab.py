@@ -19,7 +19,7 @@ from radixroute.cli.replay.report import progress_bar
 from radixroute.errors import BadInput, FrontDoorError
 
 if TYPE_CHECKING:
-    from radixroute.kv.lab.records import Finding, LabReport
+    from radixroute.kv.lab.records import LabReport, Result
 
 DEFAULT_MODEL = Path(".cache/models/SmolLM2-135M-Instruct")
 PAGE, RECORD, PICTURES = "index.html", "lab.json", "pictures"
@@ -56,12 +56,12 @@ def lab(  # noqa: PLR0913 - every parameter is an option of the command line
     Example: [bold]radixroute kv lab models/SmolLM2-135M-Instruct -o kv-lab[/]
     """
     report = _measured(_models(model), tuple(only or ()), quick, threads, vllm)
-    for finding in report.findings:
-        _show(finding)
+    for result in report.results:
+        _show(result)
     for one in report.skipped:
         tell(f"{one.title}: not measured, {one.reason}")
     page = _write(report, output, pictures)
-    show(f"{len(report.findings)} experiments in {report.seconds:,.0f} s: [bold]{cell(page)}[/]")
+    show(f"{len(report.results)} experiments in {report.seconds:,.0f} s: [bold]{cell(page)}[/]")
 
 
 def _models(model: Path | None) -> tuple[Path, ...]:
@@ -91,15 +91,15 @@ def _measured(
         raise BadInput(str(error)) from error
 
 
-def _show(finding: Finding) -> None:
-    show(f"\n[bold]{cell(finding.title)}[/]  [dim]{cell(finding.question)}[/]")
-    for table in finding.tables:
+def _show(result: Result) -> None:
+    show(f"\n[bold]{cell(result.title)}[/]  [dim]{cell(result.question)}[/]")
+    for table in result.tables:
         left = [n for n, is_word in zip(table.columns, table.words, strict=True) if is_word]
         shown = table_of(table.title, table.columns, left=left)
         for row in table.rows:
             shown.add_row(*(cell(one) for one in row))
         show_table(shown)
-    show_wrapped(cell(finding.text))
+    show_wrapped(cell(result.text))
 
 
 def _write(report: LabReport, folder: Path, pictures: bool) -> Path:
@@ -113,8 +113,8 @@ def _write(report: LabReport, folder: Path, pictures: bool) -> Path:
     if pictures:
         files |= {
             f"{PICTURES}/{plot.name}.svg": picture_svg(plot)
-            for finding in report.findings
-            for plot in finding.plots
+            for result in report.results
+            for plot in result.plots
         }
     try:
         for name, text in files.items():

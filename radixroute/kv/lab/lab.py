@@ -26,7 +26,7 @@ from radixroute.kv.lab.experiments import (
     windows,
 )
 from radixroute.kv.lab.measuring import cpu_name, least_seconds
-from radixroute.kv.lab.records import Finding, LabReport, Skipped
+from radixroute.kv.lab.records import LabReport, Result, Skipped
 from radixroute.kv.lab.subjects import Subject, folder_subject, gpt2_subject
 from radixroute.worker.errors import ModelError
 
@@ -82,7 +82,7 @@ def _run(chosen: Sequence[ModuleType], settings: LabSettings, tell: Tell) -> Lab
     subjects = _subjects(settings)
     tell(0, len(chosen), "measuring the machine")
     bench = Bench(subjects, _machine(effort), effort, lambda what: None, settings.vllm)
-    findings, skipped = [], []
+    results, skipped = [], []
     for done, experiment in enumerate(chosen):
         title = str(experiment.TITLE)
         tell(done, len(chosen), title)
@@ -91,16 +91,16 @@ def _run(chosen: Sequence[ModuleType], settings: LabSettings, tell: Tell) -> Lab
             tell(done, len(chosen), f"{title}: {what}")
 
         started = time.perf_counter()
-        found: Finding | Skipped = experiment.run(replace(bench, tell=told))
+        found: Result | Skipped = experiment.run(replace(bench, tell=told))
         if isinstance(found, Skipped):
             skipped.append(found)
         else:
-            findings.append(replace(found, seconds=time.perf_counter() - started))
+            results.append(replace(found, seconds=time.perf_counter() - started))
     tell(len(chosen), len(chosen), "done")
     return LabReport(
         machine=bench.machine.name,
         models=tuple(one.name for one in subjects),
-        findings=tuple(findings),
+        results=tuple(results),
         skipped=tuple(skipped),
         command=settings.command,
         seconds=time.perf_counter() - began,

@@ -69,7 +69,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Result:
     """What one experiment found."""
 
     name: str
@@ -97,7 +97,7 @@ class LabReport:
 
     machine: str
     models: tuple[str, ...]
-    findings: tuple[Finding, ...]
+    results: tuple[Result, ...]
     skipped: tuple[Skipped, ...]
     command: str
     seconds: float

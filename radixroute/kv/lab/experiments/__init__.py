@@ -1,4 +1,4 @@
-"""The experiments: each measures one question and gives a `Finding`; one file each.
+"""The experiments: each measures one question and gives a `Result`; one file each.
 
 An experiment takes a `Bench` and returns numbers, plots and a paragraph written from these numbers.
 It keeps nothing, and knows no other experiment.

@@ -18,7 +18,7 @@ from radixroute.kv.lab.measuring import (
     summed,
     tensor_peak,
 )
-from radixroute.kv.lab.records import Finding, Plot, Series, Table
+from radixroute.kv.lab.records import Plot, Result, Series, Table
 from radixroute.kv.lab.subjects import (
     BLOCK_SIZE,
     Subject,
@@ -63,7 +63,7 @@ class _Whole:
     rss_bytes: int | None
 
 
-def run(bench: Bench) -> Finding:
+def run(bench: Bench) -> Result:
     """Measures every subject in turn."""
     plots: list[Plot] = []
     tables: list[Table] = []
@@ -77,7 +77,7 @@ def run(bench: Bench) -> Finding:
         tables += [_growth(subject, steps), _costs(subject, wholes, bench)]
         texts.append(_text(subject, steps, wholes, bench))
         facts |= _facts(at, steps)
-    return Finding(NAME, TITLE, QUESTION, "\n\n".join(texts), tuple(plots), tuple(tables), facts)
+    return Result(NAME, TITLE, QUESTION, "\n\n".join(texts), tuple(plots), tuple(tables), facts)
 
 
 def _steps(

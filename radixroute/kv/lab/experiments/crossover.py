@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from radixroute.kv.lab.bench import Bench
 from radixroute.kv.lab.measuring import least_of_each, least_seconds
-from radixroute.kv.lab.records import Finding, Plot, Series, Table
+from radixroute.kv.lab.records import Plot, Result, Series, Table
 from radixroute.kv.lab.subjects import (
     BLOCK_SIZE,
     Subject,
@@ -29,7 +29,7 @@ _MORAL = (
 )
 
 
-def run(bench: Bench) -> Finding:
+def run(bench: Bench) -> Result:
     """Short answers with and without a cache, then first tokens with and without a hit."""
     plots, rows, texts = [], [], []
     facts: dict[str, float] = {}
@@ -58,7 +58,7 @@ def run(bench: Bench) -> Finding:
         ("model", "prompt", "nothing cached", "prefix cached", "share"),
         tuple(rows),
     )
-    return Finding(
+    return Result(
         NAME, TITLE, QUESTION, "\n\n".join((*texts, _MORAL)), tuple(plots), (table,), facts
     )
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from radixroute.kv.lab.bench import Bench
 from radixroute.kv.lab.measuring import least_of_each
-from radixroute.kv.lab.records import Finding, Kind, Plot, Series, Table
+from radixroute.kv.lab.records import Kind, Plot, Result, Series, Table
 from radixroute.kv.lab.subjects import Subject, fill
 from radixroute.kv.lab.words import against, seconds, share, size
 from radixroute.worker.model.kv.formats import FORMATS, KVFormat
@@ -35,7 +35,7 @@ class _Measured:
         return None if self.nll is None else math.exp(self.nll)
 
 
-def run(bench: Bench) -> Finding:
+def run(bench: Bench) -> Result:
     """All formats on the first model that can read the text, else on the first one."""
     subject = next((one for one in bench.subjects if one.text is not None), bench.subjects[0])
     found = _all_measured(subject, bench)
@@ -62,7 +62,7 @@ def run(bench: Bench) -> Finding:
         if one.perplexity is not None
     }
     text = _text(subject, found, bench)
-    return Finding(NAME, TITLE, QUESTION, text, tuple(plots), (_table(found),), facts)
+    return Result(NAME, TITLE, QUESTION, text, tuple(plots), (_table(found),), facts)
 
 
 def losses(subject: Subject, caches: list[FormattedCache], ids: Tensor) -> Tensor:

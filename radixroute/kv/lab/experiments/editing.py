@@ -9,7 +9,7 @@ import numpy as np
 
 from radixroute.kv.lab.bench import Bench
 from radixroute.kv.lab.measuring import least_seconds
-from radixroute.kv.lab.records import Finding, Kind, Plot, Series, Table
+from radixroute.kv.lab.records import Kind, Plot, Result, Series, Table
 from radixroute.kv.lab.subjects import BLOCK_SIZE, Subject, contiguous_caches, fill
 from radixroute.kv.lab.words import seconds, share
 from radixroute.radix.ids import Tokens
@@ -32,7 +32,7 @@ class _Edit:
     seconds: float
 
 
-def run(bench: Bench) -> Finding:
+def run(bench: Bench) -> Result:
     """One conversation, several changes, on the first model."""
     subject = bench.subjects[-1]
     turn = max(8, bench.effort.uncached_lengths[-1] // 10)
@@ -55,7 +55,7 @@ def run(bench: Bench) -> Finding:
     table = Table(f"{TURNS} turns of {turn} tokens after {SYSTEM} of system prompt", columns,
                   tuple(rows))  # fmt: skip
     facts = {f"{one.name}.cached_share": one.n_cached / one.n_tokens for one in edits}
-    return Finding(NAME, TITLE, QUESTION, _text(edits), plots, (table,), facts)
+    return Result(NAME, TITLE, QUESTION, _text(edits), plots, (table,), facts)
 
 
 def changes(turn: int) -> dict[str, Tokens]:

@@ -12,7 +12,7 @@ import torch
 
 from radixroute.kv.lab.bench import Bench
 from radixroute.kv.lab.measuring import least_seconds
-from radixroute.kv.lab.records import Finding, Kind, Plot, Series, Skipped, Table
+from radixroute.kv.lab.records import Kind, Plot, Result, Series, Skipped, Table
 from radixroute.kv.lab.subjects import Subject, no_caches
 from radixroute.kv.lab.words import seconds, times
 
@@ -38,7 +38,7 @@ print("\\nLAB " + json.dumps([first, whole]))
 """
 
 
-def run(bench: Bench) -> Finding | Skipped:
+def run(bench: Bench) -> Result | Skipped:
     """Needs a folder of an environment with vLLM, and a model that it can read."""
     if not bench.vllm:
         return Skipped(NAME, TITLE, "needs --vllm, the folder of an environment with vLLM")
@@ -71,7 +71,7 @@ def run(bench: Bench) -> Finding | Skipped:
         "through a scheduler made for many requests, which one request alone does not need."
     )
     facts = {"vllm.seconds_per_token": each, "no_cache.seconds_per_token": ours}
-    return Finding(NAME, TITLE, QUESTION, text, (plot,), (table,), facts)
+    return Result(NAME, TITLE, QUESTION, text, (plot,), (table,), facts)
 
 
 def _asked(python: Path, subject: Subject) -> tuple[float, float]:

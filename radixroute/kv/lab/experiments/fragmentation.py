@@ -12,7 +12,7 @@ import numpy as np
 
 from radixroute.kv.lab.bench import Bench
 from radixroute.kv.lab.measuring import least_of_each
-from radixroute.kv.lab.records import Finding, Kind, Plot, Series, Table
+from radixroute.kv.lab.records import Kind, Plot, Result, Series, Table
 from radixroute.kv.lab.subjects import Subject, fill, paged_caches
 from radixroute.kv.lab.words import seconds, share, times
 
@@ -55,7 +55,7 @@ class Use:
     running: float  # sequences at once, in the mean
 
 
-def run(bench: Bench) -> Finding:
+def run(bench: Bench) -> Result:
     """The mixes under three ways; block sizes."""
     uses = {
         mix.name: {way: simulate_use(mix, way, bench.effort.requests) for way in WAYS}
@@ -76,7 +76,7 @@ def run(bench: Bench) -> Finding:
         for name, ways in uses.items()
         for way, use in ways.items()
     }
-    return Finding(NAME, TITLE, QUESTION, _text(uses, sizes, laps), plots, (_table(uses),), facts)
+    return Result(NAME, TITLE, QUESTION, _text(uses, sizes, laps), plots, (_table(uses),), facts)
 
 
 def simulate_use(mix: Mix, way: str, n_requests: int, *, block_size: int = 16) -> Use:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from radixroute.kv.lab.bench import Bench
 from radixroute.kv.lab.measuring import least_seconds
-from radixroute.kv.lab.records import Finding, Kind, Plot, Series, Table
+from radixroute.kv.lab.records import Kind, Plot, Result, Series, Table
 from radixroute.kv.lab.subjects import Subject, contiguous_caches, fill
 from radixroute.kv.lab.words import flops, seconds, share, size
 
@@ -32,7 +32,7 @@ class _Point:
         return self.flops / self.seconds
 
 
-def run(bench: Bench) -> Finding:
+def run(bench: Bench) -> Result:
     """Prefills of several lengths and decodes after several contexts, of every subject."""
     found = {one.name: (_prefills(one, bench), _decodes(one, bench)) for one in bench.subjects}
     machine = bench.machine
@@ -61,7 +61,7 @@ def run(bench: Bench) -> Finding:
         tuple(rows),
     )
     facts = {"flops_per_s": machine.flops_per_s, "bytes_per_s": machine.bytes_per_s, "ridge": ridge}
-    return Finding(NAME, TITLE, QUESTION, _text(found, bench, ridge), (plot,), (table,), facts)
+    return Result(NAME, TITLE, QUESTION, _text(found, bench, ridge), (plot,), (table,), facts)
 
 
 def _prefills(subject: Subject, bench: Bench) -> list[_Point]:

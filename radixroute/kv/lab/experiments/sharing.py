@@ -7,7 +7,7 @@ virtual time, over the replay's simulated engines.
 import numpy as np
 
 from radixroute.kv.lab.bench import Bench
-from radixroute.kv.lab.records import Finding, Kind, Plot, Series, Table
+from radixroute.kv.lab.records import Kind, Plot, Result, Series, Table
 from radixroute.kv.lab.subjects import BLOCK_SIZE
 from radixroute.kv.lab.words import share, size, times
 from radixroute.radix.keys.scope import Scope
@@ -30,7 +30,7 @@ PROMPTS, SYSTEM = 8, 2_000  # system prompts, tokens of each
 WORKER_TOKENS = 12_000
 
 
-def run(bench: Bench) -> Finding:
+def run(bench: Bench) -> Result:
     """Blocks on one worker, then policies on two."""
     shared = [(n, used_tokens(n)) for n in USERS]
     alone = [(n, n * (PREFIX + OWN)) for n in USERS]
@@ -61,7 +61,7 @@ def run(bench: Bench) -> Finding:
     facts = {f"{name}.reuse": one.reuse for name, one in runs.items()}
     facts |= {f"users_{n}.tokens": float(t) for n, t in shared}
     text = _text(shared, alone, runs, token_bytes)
-    return Finding(NAME, TITLE, QUESTION, text, plots, (_table(runs),), facts)
+    return Result(NAME, TITLE, QUESTION, text, plots, (_table(runs),), facts)
 
 
 def used_tokens(n_users: int) -> int:

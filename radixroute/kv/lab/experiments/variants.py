@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from radixroute.kv.lab.bench import Bench
 from radixroute.kv.lab.measuring import least_of_each
-from radixroute.kv.lab.records import Finding, Kind, Plot, Series, Table
+from radixroute.kv.lab.records import Kind, Plot, Result, Series, Table
 from radixroute.kv.lab.subjects import Subject, contiguous_caches, fill
 from radixroute.kv.lab.words import against, count, seconds, size, times
 from radixroute.worker.model.teaching.attention import Heads
@@ -23,7 +23,7 @@ QUESTION = (
 _GIB = 2**30
 
 
-def run(bench: Bench) -> Finding:
+def run(bench: Bench) -> Result:
     """Builds all variants; their steps take turns."""
     shapes = variant_shapes(is_quick=bench.effort.matrix < 1000)
     subjects = [Subject(name, random_decoder(shape)) for name, shape in shapes.items()]
@@ -35,7 +35,7 @@ def run(bench: Bench) -> Finding:
             laps[one.name].append((n, lap))
         bench.tell(f"{n:,} tokens")
     n_bytes = {name: shape.kv_bytes_per_token(2) for name, shape in shapes.items()}
-    return Finding(
+    return Result(
         NAME,
         TITLE,
         QUESTION,

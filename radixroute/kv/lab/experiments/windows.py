@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from radixroute.kv.lab.bench import Bench
-from radixroute.kv.lab.records import Finding, Plot, Series, Skipped, Table
+from radixroute.kv.lab.records import Plot, Result, Series, Skipped, Table
 from radixroute.kv.lab.subjects import BLOCK_SIZE, Subject
 from radixroute.kv.lab.words import share, size
 from radixroute.worker.model.teaching.attention import Heads
@@ -18,7 +18,7 @@ CHUNK = 32  # tokens at once; what left the window is freed between two
 PARTS = 8  # of the text, for the curve over length
 
 
-def run(bench: Bench) -> Finding | Skipped:
+def run(bench: Bench) -> Result | Skipped:
     """One model, several windows, one text."""
     subject = next((one for one in bench.subjects if one.text is not None), None)
     if subject is None or subject.text is None or not isinstance(subject.shape.heads, Heads):
@@ -50,7 +50,7 @@ def run(bench: Bench) -> Finding | Skipped:
     columns = ("window", "cache at the end", "perplexity", "of the last part")
     table = Table(f"{len(ids):,} tokens", columns, tuple(rows))
     facts = {f"{_name(w)}.bytes": float(kept[-1][1]) for w, (kept, _) in found.items()}
-    return Finding(NAME, TITLE, QUESTION, _text(subject, found, ids), plots, (table,), facts)
+    return Result(NAME, TITLE, QUESTION, _text(subject, found, ids), plots, (table,), facts)
 
 
 Measured = tuple[list[tuple[int, int]], Tensor]  # bytes kept over length; loss of each token

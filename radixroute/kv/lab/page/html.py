@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from radixroute.kv.lab.page.assets import SCRIPT, STYLE
 from radixroute.kv.lab.page.library import PACKAGE, VERSION, library_script
-from radixroute.kv.lab.records import Finding, Kind, LabReport, Plot, Table
+from radixroute.kv.lab.records import Kind, LabReport, Plot, Result, Table
 from radixroute.replay.report.text import escape, printable
 
 
@@ -19,7 +19,7 @@ def page_html(report: LabReport) -> str:
     """The whole page; about 250 kB, most of it the library."""
     scripts = (library_script(), SCRIPT)
     allowed = " ".join(f"&#39;sha256-{_digest(script)}&#39;" for script in scripts)
-    plots = [plot for finding in report.findings for plot in finding.plots]
+    plots = [plot for result in report.results for plot in result.plots]
     return "\n".join(
         [
             "<!DOCTYPE html>",
@@ -30,7 +30,7 @@ def page_html(report: LabReport) -> str:
             "<title>What a KV cache is worth</title>",
             f"<style>{STYLE}</style></head><body><main>",
             *_head(report),
-            *(line for finding in report.findings for line in _finding(finding)),
+            *(line for result in report.results for line in _result(result)),
             *_skipped(report),
             f'<p class="soft">Drawn with {PACKAGE} {VERSION} (MIT licence).</p>',
             "</main>",
@@ -57,21 +57,21 @@ def _head(report: LabReport) -> Iterator[str]:
     )
     yield f'<p class="soft"><code>{escape(report.command)}</code></p>'
     yield "<noscript><p>The plots need JavaScript; the words and tables do not.</p></noscript><nav>"
-    for one in report.findings:
+    for one in report.results:
         yield f'<a href="#{one.name}">{escape(one.title)}</a>'
     yield "</nav>"
 
 
-def _finding(finding: Finding) -> Iterator[str]:
-    yield f'<section id="{finding.name}"><h2>{escape(finding.title)}</h2>'
-    yield f'<p class="question">{escape(finding.question)}</p>'
-    for paragraph in finding.text.split("\n\n"):
+def _result(result: Result) -> Iterator[str]:
+    yield f'<section id="{result.name}"><h2>{escape(result.title)}</h2>'
+    yield f'<p class="question">{escape(result.question)}</p>'
+    for paragraph in result.text.split("\n\n"):
         yield f"<p>{escape(paragraph)}</p>"
     yield '<div class="plots">'
-    for plot in finding.plots:
+    for plot in result.plots:
         yield from _figure(plot)
     yield "</div>"
-    for table in finding.tables:
+    for table in result.tables:
         yield f"<details><summary>{escape(table.title)}</summary>{_table(table)}</details>"
     yield "</section>"
 

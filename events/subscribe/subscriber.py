@@ -1,13 +1,15 @@
-"""Receives native streams over ZeroMQ, from a thread of its own.
+"""Receives native streams over ZeroMQ, for which a thread of its own waits.
 
 Owns a SUB and a DEALER socket for each holder and the bounded queue towards the consumer. Decodes
 what arrives and hands it over in lists; decides nothing: sources do. One socket pair a holder, so
 that an item's origin is where it came from and never what it says.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import zmq
 
@@ -17,6 +19,7 @@ from radixroute.events.net.socket_thread import Socket, SocketThread
 from radixroute.events.settings import SubscriberSettings
 from radixroute.events.subscribe.connection import Connection, listening_context
 from radixroute.events.subscribe.inbox import Inbox
+from radixroute.events.subscribe.offer import Offer
 from radixroute.events.wire.control import (
     Delivery,
     Endpoints,
@@ -30,8 +33,9 @@ from radixroute.events.wire.control import (
 from radixroute.events.wire.native import MAX_PAYLOAD_BYTES, TOPIC_BATCH, decode_frames
 from radixroute.radix.ids import Holder
 
-# Messages of one holder before the others have their turn.
-_MESSAGES_A_TURN = 256
+# What comes in a burst, as the batches of a step do, is handed over together. Far below what a
+# prompt takes to compute.
+_GATHER_S: Final = 0.001
 
 
 @dataclass(slots=True)
@@ -55,10 +59,11 @@ def _at_once(deliver: Callable[[], None]) -> None:
 class EventSubscriber:
     """Streams of many holders. All methods may be called from any thread and return at once.
 
-    `on_items` gets lists of deliveries. `call_soon` says where it runs: pass
-    `loop.call_soon_threadsafe` to have it on the loop; by default it runs on this thread. At most
-    one call is scheduled at a time, and what waits for it is bounded: beyond the bound items are
-    dropped and counted, and their streams see gaps.
+    `on_items` gets lists of deliveries. `call_soon` says where it runs, and where messages are
+    received and decoded before: pass `loop.call_soon_threadsafe` to have it on the loop; by default
+    it runs on this thread. At most one call is scheduled at a time, and what waits for one that
+    does not come is bounded: beyond the bound items are dropped and counted, and their streams see
+    gaps.
     """
 
     def __init__(
@@ -68,7 +73,9 @@ class EventSubscriber:
         settings: SubscriberSettings | None = None,
     ) -> None:
         self._settings = settings or SubscriberSettings()
-        self._inbox = Inbox(on_items, call_soon, self._settings)
+        self._offer = Offer(self._take)
+        self._inbox = Inbox(on_items, call_soon, self._settings, self._offer.take)
+        self._n_turns = 0
         self._commands: deque[Callable[[], None]] = deque()
         self._thread = SocketThread("event-subscriber")
         self._context = listening_context(self._settings)
@@ -116,11 +123,13 @@ class EventSubscriber:
 
     def _run(self) -> None:
         while not self._thread.is_stopping:
-            ready = self._thread.wait()
+            has_come = bool(self._thread.wait())
+            if has_come:
+                time.sleep(_GATHER_S)
             while self._commands:
                 self._commands.popleft()()
-            for socket in ready:
-                self._drain(socket)
+            if has_come:
+                self._offer.make(self._inbox.call)
             self._inbox.flush()
 
     def _connect(self, holder: Holder, endpoints: Endpoints) -> None:
@@ -155,30 +164,48 @@ class EventSubscriber:
         if link is None or not link.connection.send(frames):
             self.counters.unsent_requests += 1
 
-    def _drain(self, socket: Socket) -> None:
-        link = self._link_by_socket.get(socket)
-        if link is None:
-            return  # of a holder removed in this turn
+    # -- whose turn it is ----------------------------------------------------------------------
+
+    def _take(self) -> None:
+        """A turn's messages, of each socket in turn; the rest is offered again."""
+        ready = self._thread.ready()
+        self._n_turns += 1
+        first = self._n_turns % len(ready) if ready else 0
+        n_items, n_bytes = self._settings.turn_items, self._settings.turn_bytes
+        for socket in (*ready[first:], *ready[:first]):
+            taken, size = self._drain(socket, n_items, n_bytes)
+            n_items, n_bytes = n_items - taken, n_bytes - size
+            if n_items <= 0 or n_bytes <= 0:
+                return
+
+    def _drain(self, socket: Socket, most: int, most_bytes: int) -> tuple[int, int]:
+        """So many messages, one more than so many bytes at most; how many, and their bytes."""
+        link = self._link_by_socket[socket]
         decode = decode_frames if socket is link.connection.events else decode_reply
-        for _ in range(_MESSAGES_A_TURN):
+        n, n_bytes = 0, 0
+        while n < most and n_bytes < most_bytes:
             try:
                 frames = take_frames(socket)
             except zmq.Again:
-                return
-            self._accept(link.holder, frames, decode)
+                break
+            n, n_bytes = n + 1, n_bytes + self._accept(link.holder, frames, decode)
+        return n, n_bytes
 
     def _accept(
         self,
         holder: Holder,
         frames: list[bytes],
         decode: Callable[[list[bytes]], StreamItem],
-    ) -> None:
+    ) -> int:
+        """Returns its bytes."""
+        n_bytes = sum(map(len, frames))
         try:
             item = decode(frames)
         except RemoteEventError as error:
             self._reject(holder, str(error))
-            return
-        self._inbox.put(Delivery(holder, item), sum(map(len, frames)))
+        else:
+            self._inbox.put(Delivery(holder, item), n_bytes)
+        return n_bytes
 
     def _reject(self, holder: Holder, reason: str) -> None:
         self.counters.malformed += 1

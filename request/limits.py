@@ -8,8 +8,9 @@ tokenised and `complete` to fill in defaults; the worker calls `validate_prompt`
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, TypeVar
+
+import msgspec
 
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.scope import RequestScope
@@ -40,8 +41,7 @@ MAX_TENANT_LEN = 128
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """What one model and one deployment accept. The caps are judgements, the model's are facts."""
 
     max_model_len: int  # tokens, prompt and output together
@@ -53,8 +53,7 @@ class Limits:
     max_stop_token_ids: int = 64
 
 
-@dataclass(frozen=True, slots=True)
-class PartialSampling:
+class PartialSampling(msgspec.Struct, frozen=True):
     """Sampling parameters as a client gave them; None is "not given"."""
 
     temperature: float | None = None

@@ -1,7 +1,8 @@
 """How to choose tokens and when to stop, as the engine sees it: complete and validated."""
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+import msgspec
 
 
 class FinishReason(IntEnum):
@@ -15,8 +16,7 @@ class FinishReason(IntEnum):
     INVALID = 6  # its worker cannot serve such a request; nobody's fault but its own
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
+class SamplingParams(msgspec.Struct, frozen=True):
     """Complete sampling parameters: every default filled in. Build them with `limits.complete`."""
 
     temperature: float = 1.0  # >= 0; 0 is greedy

@@ -35,6 +35,7 @@ from radixroute.router.api.http.door import HttpDoor, http_door
 from radixroute.router.api.metrics.sight import RouterSights
 from radixroute.router.api.metrics.table import ROUTER_METRICS
 from radixroute.router.api.prompts import PromptReader
+from radixroute.router.api.random_bits import RandomBits
 from radixroute.router.api.reception import Reception
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.errors import PortInUse, UnsafeBind
@@ -210,8 +211,8 @@ class RouterService:
             interceptors=() if keys is None else (InspectGuard(keys),),
         )
         self._prompts = PromptReader(runtime, settings)
-        secret, rng = settings.cluster_secret, random.SystemRandom()
-        self._reception = Reception(runtime, self._prompts, secret, rng, keys)
+        secret = settings.cluster_secret
+        self._reception = Reception(runtime, self._prompts, secret, RandomBits(), keys)
         RouterServer(self._reception, settings).add_to(server)
         inspect_server = InspectServer(
             runtime,

@@ -85,6 +85,12 @@ class SocketThread:
             self._wake.clear()
         return ready
 
+    def ready(self) -> list[Socket]:
+        """The sockets with messages now; a wake stands. Another thread may ask, too, while this one
+        does nothing with its sockets."""
+        wake = self._wake.fileno()
+        return [one for one, _ in self._poller.poll(0) if one != wake]
+
     def _run(self, context: zmq.Context[Socket], run: Callable[[], None]) -> None:
         try:
             run()

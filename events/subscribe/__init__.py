@@ -11,4 +11,5 @@ The way in: `StreamSource` (`stream_source.py`).
     subscriber.py      `EventSubscriber`: native streams over ZeroMQ, from a thread of its own
     connection.py      one source's sockets
     inbox.py           the bounded queue between that thread and its consumer
+    offer.py           who takes messages from the sockets: their consumer, if it comes
 """

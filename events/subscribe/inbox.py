@@ -1,4 +1,4 @@
-"""The bounded queue between the subscriber's thread and whoever consumes its items."""
+"""The bounded queue between what the subscriber receives and whoever consumes it."""
 
 import threading
 from collections import deque
@@ -9,7 +9,7 @@ from radixroute.events.wire.control import Delivery
 
 
 class Inbox:
-    """`put` and `flush` on the subscriber's thread; `on_items` runs where `call_soon` puts it.
+    """`call` and `flush` on the subscriber's thread; `on_items` runs where `call_soon` puts it.
 
     Hand-over is scheduled at most once at a time, and each hands over a bounded part: what else the
     consumer's thread has to do has its turn before the next. What can wait is handed over with what
@@ -21,8 +21,11 @@ class Inbox:
         on_items: Callable[[list[Delivery]], None],
         call_soon: Callable[[Callable[[], None]], object],
         settings: SubscriberSettings,
+        collect: Callable[[], None] | None = None,
     ) -> None:
+        """`collect`: puts what came since, before each hand-over and where that runs."""
         self._on_items = on_items
+        self._collect = collect
         self._call_soon = call_soon
         self._settings = settings
         self._lock = threading.Lock()
@@ -49,8 +52,13 @@ class Inbox:
 
     def flush(self) -> None:
         """Schedules the hand-over of what is queued, unless all of it can wait."""
+        if self._is_due:
+            self.call()
+
+    def call(self) -> None:
+        """Schedules a hand-over, if only of what it will collect."""
         with self._lock:
-            if not self._is_due or self._is_scheduled or self._is_closed:
+            if self._is_scheduled or self._is_closed:
                 return
             self._is_scheduled = True
         try:
@@ -68,9 +76,13 @@ class Inbox:
         self._hand_over()
 
     def _hand_over(self) -> None:
+        try:
+            if self._collect is not None:
+                self._collect()
+        finally:
+            self._is_scheduled = False
         with self._lock:
             items = self._take_turn()
-            self._is_scheduled = False
         try:
             if items:
                 self._on_items(items)

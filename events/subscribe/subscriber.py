@@ -1,4 +1,4 @@
-"""Receives native streams over ZeroMQ, from a thread of its own.
+"""Receives native streams over ZeroMQ, for which a thread of its own waits.
 
 Owns a SUB and a DEALER socket for each holder and the bounded queue towards the consumer. Decodes
 what arrives and hands it over in lists; decides nothing: sources do. One socket pair a holder, so
@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import zmq
 
@@ -18,6 +19,7 @@ from radixroute.events.net.socket_thread import Socket, SocketThread
 from radixroute.events.settings import SubscriberSettings
 from radixroute.events.subscribe.connection import Connection, listening_context
 from radixroute.events.subscribe.inbox import Inbox
+from radixroute.events.subscribe.offer import Offer
 from radixroute.events.wire.control import (
     Delivery,
     Endpoints,
@@ -32,8 +34,12 @@ from radixroute.events.wire.native import MAX_PAYLOAD_BYTES, TOPIC_BATCH, decode
 from radixroute.events.wire.records import Heartbeat
 from radixroute.radix.ids import Holder
 
-# Messages of one holder before the others have their turn.
-_MESSAGES_A_TURN = 256
+# What comes in a burst, as the batches of a step do, is handed over together. Far below what a
+# prompt takes to compute.
+_GATHER_S: Final = 0.001
+# Nothing but heartbeats for so long: the next message may be one more, which is no reason to wake
+# anybody, so that the thread looks at it first.
+_QUIET_S: Final = 0.1
 
 
 @dataclass(slots=True)
@@ -59,10 +65,11 @@ def _at_once(deliver: Callable[[], None]) -> None:
 class EventSubscriber:
     """Streams of many holders. All methods may be called from any thread and return at once.
 
-    `on_items` gets lists of deliveries. `call_soon` says where it runs: pass
-    `loop.call_soon_threadsafe` to have it on the loop; by default it runs on this thread. At most
-    one call is scheduled at a time, and what waits for it is bounded: beyond the bound items are
-    dropped and counted, and their streams see gaps.
+    `on_items` gets lists of deliveries. `call_soon` says where it runs, and where messages are
+    received and decoded before: pass `loop.call_soon_threadsafe` to have it on the loop; by default
+    it runs on this thread. At most one call is scheduled at a time, and what waits for one that
+    does not come is bounded: beyond the bound items are dropped and counted, and their streams see
+    gaps.
 
     `holds_repeats`: a heartbeat that says what the one before said is a proof of life and nothing
     more. It waits for the next item or for `hand_over`, with the time when it came: an idle fleet
@@ -79,7 +86,10 @@ class EventSubscriber:
     ) -> None:
         self._settings = settings or SubscriberSettings()
         self._holds_repeats = holds_repeats
-        self._inbox = Inbox(on_items, call_soon, self._settings)
+        self._quiet_from_s = 0.0
+        self._offer = Offer(self._take)
+        self._inbox = Inbox(on_items, call_soon, self._settings, self._offer.take)
+        self._n_turns = 0
         self._commands: deque[Callable[[], None]] = deque()
         self._thread = SocketThread("event-subscriber")
         self._context = listening_context(self._settings)
@@ -131,11 +141,16 @@ class EventSubscriber:
 
     def _run(self) -> None:
         while not self._thread.is_stopping:
-            ready = self._thread.wait()
+            has_come = bool(self._thread.wait())
+            is_quiet = self._holds_repeats and time.monotonic() >= self._quiet_from_s
+            if has_come and not is_quiet:
+                time.sleep(_GATHER_S)
             while self._commands:
                 self._commands.popleft()()
-            for socket in ready:
-                self._drain(socket)
+            if has_come and is_quiet:
+                self._take()
+            elif has_come:
+                self._offer.make(self._inbox.call)
             self._inbox.flush()
 
     def _connect(self, holder: Holder, endpoints: Endpoints) -> None:
@@ -170,33 +185,56 @@ class EventSubscriber:
         if link is None or not link.connection.send(frames):
             self.counters.unsent_requests += 1
 
-    def _drain(self, socket: Socket) -> None:
-        link = self._link_by_socket.get(socket)
-        if link is None:
-            return  # of a holder removed in this turn
+    # -- whose turn it is ----------------------------------------------------------------------
+
+    def _take(self) -> None:
+        """A turn's messages, of each socket in turn; the rest is offered again."""
+        ready = self._thread.ready()
+        self._n_turns += 1
+        first = self._n_turns % len(ready) if ready else 0
+        n_items, n_bytes = self._settings.turn_items, self._settings.turn_bytes
+        for socket in (*ready[first:], *ready[:first]):
+            taken, size = self._drain(socket, n_items, n_bytes)
+            n_items, n_bytes = n_items - taken, n_bytes - size
+            if n_items <= 0 or n_bytes <= 0:
+                return
+
+    def _drain(self, socket: Socket, most: int, most_bytes: int) -> tuple[int, int]:
+        """So many messages, one more than so many bytes at most; how many, and their bytes."""
+        link = self._link_by_socket[socket]
         decode = decode_frames if socket is link.connection.events else decode_reply
-        for _ in range(_MESSAGES_A_TURN):
+        n, n_bytes = 0, 0
+        while n < most and n_bytes < most_bytes:
             try:
                 frames = take_frames(socket)
             except zmq.Again:
-                return
+                break
+            size = sum(map(len, frames))
             if link.beat is not None and frames == link.beat_frames:
-                delivery = Delivery(link.holder, link.beat, time.monotonic_ns())
-                self._inbox.put(delivery, sum(map(len, frames)), waits=True)
+                repeated = Delivery(link.holder, link.beat, time.monotonic_ns())
+                self._inbox.put(repeated, size, waits=True)
             else:
-                self._accept(link, frames, decode)
+                self._accept(link, frames, size, decode)
+            n, n_bytes = n + 1, n_bytes + size
+        return n, n_bytes
 
     def _accept(
-        self, link: _Link, frames: list[bytes], decode: Callable[[list[bytes]], StreamItem]
+        self,
+        link: _Link,
+        frames: list[bytes],
+        n_bytes: int,
+        decode: Callable[[list[bytes]], StreamItem],
     ) -> None:
         try:
             item = decode(frames)
         except RemoteEventError as error:
             self._reject(link.holder, str(error))
             return
-        if self._holds_repeats and isinstance(item, Heartbeat):
+        if not self._holds_repeats or not isinstance(item, Heartbeat):
+            self._quiet_from_s = time.monotonic() + _QUIET_S
+        else:
             link.beat, link.beat_frames = item, frames
-        self._inbox.put(Delivery(link.holder, item), sum(map(len, frames)))
+        self._inbox.put(Delivery(link.holder, item), n_bytes)
 
     def _reject(self, holder: Holder, reason: str) -> None:
         self.counters.malformed += 1

@@ -12,6 +12,7 @@ The way in: `Reception` in `reception.py`; of a client, `grpc/` and `http/`.
     prompt_checks.py    what a request may ask, and what it then is
     prompt_threads.py   where prompts are tokenised, so that no stream stalls behind one
     fan.py              one prompt, several answers: a request for each
+    random_bits.py      unguessable bits for ids and seeds
     request_ids.py      ids that a tenant can prove to be its own
     open_streams.py     which stream has a request's answer now
     status.py           errors as gRPC status codes

@@ -6,7 +6,8 @@ counts their one prompt once.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from radixroute.request.limits import SEED_END
 from radixroute.router.messages.actions import Usage

@@ -3,8 +3,9 @@
 Pure. Every limit is checked here, those that need no tokens first.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from radixroute.radix.ids import Keys, Tokens
 from radixroute.radix.keys.block_keys import block_keys
@@ -30,8 +31,7 @@ MOST_NAMED: Final = 16  # adapters in an error
 MOST_RESUMES: Final = 4096  # of one stream: its attempts are numbered with 16 bits for each, in 32
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(msgspec.Struct, frozen=True, eq=False):
     """A request's content, validated."""
 
     tokens: Tokens

@@ -8,8 +8,9 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Final, TypeVar
+
+from msgspec.structs import replace
 
 from radixroute.radix.ids import Tokens
 from radixroute.request.pacing import Abandoned

@@ -5,18 +5,21 @@ first, then every limit (`prompt_checks`), before the core sees it; long prompts
 the loop (`prompt_threads`). Each door hands in its own form of `Asked`. Never logs a prompt.
 """
 
+import dataclasses
 import datetime
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
+from radixroute.request.chat import NO_DATE
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import validate_scope
 from radixroute.router.api.asked import Addressed, Asked, AskedVerbatim
@@ -44,8 +47,7 @@ _NO_TOKENS: Final = np.empty(0, np.uint32)
 _NO_KEYS: Final = np.empty(0, np.uint64)
 
 
-@dataclass(frozen=True, slots=True)
-class Addressee:
+class Addressee(msgspec.Struct, frozen=True):
     """Where a request goes, as far as its client says."""
 
     arrival_ns: int
@@ -129,7 +131,7 @@ class PromptReader:
             n_tokens = len(prompt.tokens)
         self._runtime.core.count(Count.VERBATIM)
         spec = self._spec(asked.asked, to, prompt, request_id, None)
-        return replace(spec, verbatim=replace(verbatim, n_tokens=n_tokens))
+        return replace(spec, verbatim=dataclasses.replace(verbatim, n_tokens=n_tokens))
 
     async def _rendered(
         self, asked: AskedVerbatim, request_id: str, to: Addressee
@@ -209,7 +211,8 @@ class PromptReader:
         asked.check(limits)
         root = self._memo.root(served.tokenizer, scope) if asked.is_text else b""
         recall = self._memo.recall(root) if root and asked.giant is None else None
-        reading = Reading(served.tokenizer, limits, recall=recall, today=self._today())
+        today = self._today() if asked.is_text else NO_DATE
+        reading = Reading(served.tokenizer, limits, recall=recall, today=today)
         checked = partial(checked_prompt, asked, served, limits, scope, seed)
         prompt = await self._threads.read(asked, reading, root, checked)
         self._memo.keep(recall, self._now_s)

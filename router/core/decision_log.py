@@ -6,7 +6,8 @@ and ids, never prompts.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+
+import msgspec
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.router.errors import UnknownRequest
@@ -19,21 +20,17 @@ DECISION_BYTES = 600
 MIN_PREFIX = 4
 
 
-@dataclass(slots=True)
-class LoggedRequest:
+class LoggedRequest(msgspec.Struct):
     """What the log keeps of a request; only `DecisionLog` may change it."""
 
     request_id: str
     policy: str
     prompt_tokens: int
     block_size: int
-    decisions: list[Decision] = field(default_factory=list)
+    decisions: list[Decision] = msgspec.field(default_factory=list)
     outcome: str = "running"
     cached_tokens: int = 0
-
-    @property
-    def n_bytes(self) -> int:
-        return ENTRY_BYTES + sum(_decision_bytes(one) for one in self.decisions)
+    n_bytes: int = ENTRY_BYTES  # with its decisions
 
 
 class DecisionLog:
@@ -65,7 +62,9 @@ class DecisionLog:
         entry = self._by_id.get(request_id)
         if entry is not None:
             entry.decisions.append(decision)
-            self._bytes += _decision_bytes(decision)
+            n_bytes = _decision_bytes(decision)
+            entry.n_bytes += n_bytes
+            self._bytes += n_bytes
             self._shrink()
 
     def served(self, request_id: str, cached_tokens: int) -> None:
@@ -102,6 +101,9 @@ class DecisionLog:
     def check(self) -> None:
         if self._bytes != sum(entry.n_bytes for entry in self._by_id.values()):
             raise BrokenInvariant("the decision log's bytes are not the sum of its entries'")
+        for entry in self._by_id.values():
+            if entry.n_bytes != ENTRY_BYTES + sum(map(_decision_bytes, entry.decisions)):
+                raise BrokenInvariant("an entry's bytes are not those of its decisions")
 
     def _shrink(self) -> None:
         """The last one stays, whatever its size."""

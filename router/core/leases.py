@@ -7,14 +7,14 @@ both live, which errs on the side of sending less there.
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from radixroute.radix.ids import WorkerId
 from radixroute.router.workers.load import BookingId
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """One booking without a stream of ours."""
 
     lease_id: str

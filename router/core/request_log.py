@@ -66,6 +66,7 @@ class RequestLog:
         """`seed`: 64 bits that only this router has."""
         self._capacity = capacity_bytes
         self._seed = seed
+        self._mark_seed = np.uint64(seed)
         self._bytes = 0
         self._entries: deque[EndedRequest] = deque()
         self.latest = 0  # number of the request that ended last
@@ -116,7 +117,7 @@ class RequestLog:
     def _marks(self, prompt: Tokens) -> bytes:
         if self._capacity < ENTRY_BYTES:
             return b""
-        marks = marks_of(prompt, np.uint64(self._seed))
+        marks = marks_of(prompt, self._mark_seed)
         return marks.astype("<u8", copy=False).tobytes()
 
     def _apart(self, scope: RequestScope) -> int:

@@ -5,9 +5,10 @@ contiguous whatever old attempts still send. No clock, no I/O; `RouterCore` call
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
+
+import msgspec
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
@@ -44,22 +45,23 @@ class Placement(Enum):
     MISPLACED = "misplaced"  # it would leave a hole or tear a token run: the attempt is broken
 
 
-@dataclass(slots=True, eq=False)
-class Request:
+class Request(msgspec.Struct, eq=False):
     """One request until it ends. Only `RequestTable` and the core change it."""
 
     spec: RequestSpec
     number: int = 0  # in the order in which they were accepted
-    emitted: bytearray = field(default_factory=bytearray)  # packed
+    emitted: bytearray = msgspec.field(default_factory=bytearray)  # packed
     text_len: int = 0  # characters sent to the client
     attempt: int = 0
     begun: int = 0  # the attempt that had a first token last
     inquired: int = 0  # the attempt that its worker was asked for last
     worker_id: WorkerId | None = None  # None: waiting
     # (worker, epoch) whose session broke under it.
-    excluded: set[tuple[WorkerId, str]] = field(default_factory=set)
-    deaths_ns: list[int] = field(default_factory=list)  # of workers that had it, the last ones
-    died_in: dict[str, int] = field(default_factory=dict)  # process -> when, in ns
+    excluded: set[tuple[WorkerId, str]] = msgspec.field(default_factory=set)
+    deaths_ns: list[int] = msgspec.field(
+        default_factory=list
+    )  # of workers that had it, the last ones
+    died_in: dict[str, int] = msgspec.field(default_factory=dict)  # process -> when, in ns
     waiting_since_ns: int = 0
     draw: int | None = None  # random bits for ties
     expected_ms: float = 0.0  # dispatch to first token, if it is alone there; 0: not known
@@ -72,13 +74,13 @@ class Request:
     is_counted: bool = False  # its prompt was reported once
     cached_tokens: int = 0
     recomputed_tokens: int = 0
-    by_attempt: list[AttemptUsage] = field(default_factory=list)  # one for each dispatch
+    by_attempt: list[AttemptUsage] = msgspec.field(default_factory=list)  # one for each dispatch
     # Of a verbatim one: bytes of its answer have gone to its client, and tokens with them.
     has_passed: bool = False
     passed_tokens: int = 0
     # Of its spec, at hand: they are asked for some twenty times a request.
-    request_id: str = field(init=False)
-    n_prompt: int = field(init=False)
+    request_id: str = ""
+    n_prompt: int = 0
 
     def __post_init__(self) -> None:
         self.request_id, self.n_prompt = self.spec.request_id, self.spec.prompt_tokens

@@ -37,8 +37,7 @@ class AttemptUsage(NamedTuple):
     cached_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """What a request cost so far; see `Usage` in the wire contract."""
 
     prompt_tokens: int
@@ -53,8 +52,7 @@ class Usage:
     predicted_tokens: int = 0  # of the prompt, thought to be cached where it was sent
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
+class Dispatch(msgspec.Struct, frozen=True):
     """Send this attempt to this worker."""
 
     worker_id: WorkerId
@@ -65,8 +63,7 @@ class Dispatch:
     emitted_text_len: int
 
 
-@dataclass(frozen=True, slots=True)
-class Abort:
+class Abort(msgspec.Struct, frozen=True):
     """Tell the worker that nobody wants this attempt any more."""
 
     worker_id: WorkerId
@@ -131,8 +128,7 @@ class Fail:
     detail: str = ""  # its worker's sentence, where that refused it
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """Tell the client where to stream from: the load is booked until its lease ends."""
 
     request_id: str

@@ -11,8 +11,8 @@ at one place are the same up to there. No clock, no I/O; `RouterCore` calls.
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from radixroute.radix.errors import BrokenInvariant
@@ -22,8 +22,7 @@ from radixroute.router.workers.load import BookingId
 _FIRST_CAPACITY = 64
 
 
-@dataclass(slots=True, eq=False)
-class _Entry:
+class _Entry(msgspec.Struct, eq=False):
     """What one attempt will make. Only `ExpectedBlocks` changes it."""
 
     maker: BookingId

@@ -159,8 +159,10 @@ class Audit:
         if len(worker.pending) == _MAX_PENDING:
             del worker.pending[0]
             self._unjudged(worker)
+            self._await(worker)
         worker.pending.append(claim)
-        self._await(worker)
+        if claim.position is not None:
+            worker.wakes_at = min(worker.wakes_at, _needed(claim))
 
     def tick(self, n_booked: Callable[[WorkerId], int], now_ns: int) -> None:
         """Some waited long enough: they are judged by what was held meanwhile. O(workers)."""
@@ -206,14 +208,24 @@ class Audit:
     # -- judging
 
     def _settle(self, worker: _Worker) -> None:
-        if worker.pending:
-            pending, worker.pending = worker.pending, []
-            worker.pending = [
-                claim
-                for claim in pending
-                if not _is_placed(worker, claim) or not self._try(worker, claim)
-            ]
-            self._await(worker)
+        """Judges those whose batches are all here. Each that waits is looked at once a batch."""
+        if not worker.pending or len(worker.journals) != 1:
+            return
+        (journal,) = worker.journals.values()
+        if not journal.is_based:
+            return
+        pending, ready, worker.pending = worker.pending, list[Claim](), []
+        worker.wakes_at = _NEVER
+        for claim in pending:
+            if claim.position is None:
+                worker.pending.append(claim)
+            elif (needed := _needed(claim)) <= journal.next_seq:
+                ready.append(claim)
+            else:
+                worker.pending.append(claim)
+                worker.wakes_at = min(worker.wakes_at, needed)
+        for claim in ready:
+            self._try(worker, claim)
 
     def _try(self, worker: _Worker, claim: Claim) -> bool:
         """By the moment it names; False: the batches up to there are not here yet."""

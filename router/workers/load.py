@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from radixroute.events.wire.records import SessionLoad
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
@@ -24,8 +26,7 @@ class BookingId(NamedTuple):
     attempt: int
 
 
-@dataclass(slots=True)
-class _Booking:
+class _Booking(msgspec.Struct):
     worker_id: WorkerId
     is_lease: bool  # nobody reports its first token to us
     dispatch_seq: int

@@ -1,11 +1,10 @@
 """Between wire messages and records: nothing is lost, and a torn message is refused."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request import wire

@@ -1,9 +1,9 @@
 """RouterCore with streams that another router began."""
 
 import random
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason

@@ -1,8 +1,7 @@
 """RouterCore: an answer that was cut off goes on where that changes nothing, or ends clearly."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason, SamplingParams

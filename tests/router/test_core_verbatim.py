@@ -1,9 +1,8 @@
 """Verbatim requests in the core: who gets them, and that each ends once, before or after a byte."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason
@@ -67,7 +66,7 @@ def test_only_workers_that_take_it_get_it(policy):
 
 def test_with_an_adapter_both_must_be_there():
     world = World("a", "b", "c", verbatim="ab", adapters={"b": ["X"], "c": ["X"]})
-    client = world.submit(replace(verbatim("v"), scope=replace(request("x", lora="X").scope)))
+    client = world.submit(replace(verbatim("v"), scope=request("x", lora="X").scope))
     assert world.on("b") == ["v"]
     (decision,) = world.core.logged("v").decisions
     assert [(one.worker_id, one.because) for one in decision.view.excluded] == [

@@ -1,9 +1,9 @@
 """The short way of a token through the core: the same as the long one, whatever comes with it."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from radixroute.radix.ids import WorkerId
 from radixroute.request.sampling import FinishReason

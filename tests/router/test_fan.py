@@ -1,8 +1,7 @@
 """One prompt, several answers: requests that differ in id and seed alone, and one prompt in sum."""
 
-from dataclasses import fields, replace
-
 import pytest
+from msgspec.structs import replace
 
 from radixroute.radix.ids import WorkerId
 from radixroute.router.api.fan import fan_out, usage_of
@@ -19,7 +18,7 @@ def test_each_answer_is_a_request_of_its_own_over_the_same_prompt():
     assert [one.request_id for one in answers] == ["a", "b", "c"]
     assert [one.sampling.seed for one in answers] == [2**64 - 2, 2**64 - 1, 0]
     for one in answers:
-        names = [field.name for field in fields(one)]
+        names = one.__struct_fields__
         differing = {name for name in names if getattr(one, name) is not getattr(first, name)}
         assert differing <= {"request_id", "sampling"}
         assert replace(one.sampling, seed=0) == replace(first.sampling, seed=0)

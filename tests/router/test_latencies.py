@@ -1,8 +1,7 @@
 """How long requests took, in buckets: on the core's own clock, each request once, at its end."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from radixroute.request.sampling import FinishReason
 from radixroute.router.core.latencies import EndLatencies

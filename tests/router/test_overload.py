@@ -109,10 +109,15 @@ async def test_a_client_that_reads_nothing_gives_its_answer_up():
         async def write(self, message):
             await asyncio.Event().wait()
 
+    class Answers:
+        async def take(self):
+            return b"more"
+
     changed = settings(client_unread_timeout_s=0.05)
     async with cluster() as (service, _, _):
         server = RouterServer(service.reception, changed)
+        answers: Any = Answers()
         reads_nothing: Any = Unread()
         with pytest.raises(ClientUnread):
-            await server._write(pb.GenerateResponse(), reads_nothing)
+            await server._answer(answers, reads_nothing)
         assert service.runtime.core.snapshot().counters["requests_given_up_unread"] == 1

@@ -1,8 +1,7 @@
 """The request log: every end once, bounded, and a reader knows what it missed."""
 
-from dataclasses import replace
-
 import numpy as np
+from msgspec.structs import replace
 
 from radixroute.live.request_log_reader import RequestLogReader, captured
 from radixroute.protos import radixroute_pb2 as pb

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 
 from radixroute.events.wire.records import LoadReport, SessionLoad
@@ -230,7 +231,7 @@ class World:
     def route(self, what: RequestSpec, lease_id: str) -> Grant | Failure | None:
         """A lease, or why there is none; None: it waits."""
         self.leases_waiting.add(what.request_id)
-        actions = self.core.submit(replace(what, lease_id=lease_id), self.now_ns)
+        actions = self.core.submit(msgspec.structs.replace(what, lease_id=lease_id), self.now_ns)
         self.do(actions)
         answers = [a for a in actions if isinstance(a, (Grant, Fail))]
         for answer in answers:

@@ -5,7 +5,8 @@ Everything else here speaks of clients, workers and time. When a verb changes, t
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from radixroute.events.wire.epoch import epoch_to_hex
 from radixroute.events.wire.records import Epoch, LoadReport

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 import msgpack
+import msgspec
 import numpy as np
 
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, CacheCleared, Event
@@ -125,7 +126,7 @@ def _request_row(request: EngineRequest) -> list[Any]:
         request.attempt,
         request.session_id,
         _raw(request.prompt, "<u4"),
-        asdict(request.sampling),
+        msgspec.structs.asdict(request.sampling),
         _raw(request.emitted, "<u4"),
         request.dispatch_seq,
         _scope_row(request.scope),

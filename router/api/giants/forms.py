@@ -5,10 +5,10 @@ Pure. A door that cuts giant prompts out of its messages names one of them.
 
 import datetime
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
+import msgspec
 from google.protobuf.message import DecodeError
 
 from radixroute.protos import radixroute_pb2 as pb
@@ -38,8 +38,7 @@ class Form(StrEnum):
     JSON_CHAT = "json_chat"  # a list of messages as OpenAI's API has them
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, eq=False):
     """What a prompt is read with."""
 
     tokenizer: Tokenizer

@@ -8,10 +8,11 @@ interpreter's lock: for threads and processes that have nothing else to do.
 import datetime
 import socket
 import struct
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgpack
+import msgspec
 
 from radixroute.request.chat import NO_DATE
 from radixroute.request.limits import Limits
@@ -86,7 +87,7 @@ def read_job(
     today: datetime.date = NO_DATE,
 ) -> Read:
     """The limits travel with each prompt: they are the fleet's, and a fleet may change."""
-    return Read(number, form, data, astuple(limits), root, today.toordinal())
+    return Read(number, form, data, msgspec.structs.astuple(limits), root, today.toordinal())
 
 
 def limits_of(job: Read) -> Limits:

@@ -8,9 +8,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from math import ceil
 from typing import Final
+
+from msgspec.structs import replace
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.request.errors import InvalidRequest

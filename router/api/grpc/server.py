@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import grpc
-from google.protobuf.message import Message
 
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.errors import BrokenInvariant
@@ -28,7 +27,6 @@ from radixroute.router.api.reception import Reception
 from radixroute.router.api.status import retry_hint, status_of
 from radixroute.router.counters import Count
 from radixroute.router.errors import (
-    ClientUnread,
     RouterError,
     UnknownRequest,
 )
@@ -47,8 +45,6 @@ class RouterServer:
 
     def __init__(self, reception: Reception, settings: RouterSettings) -> None:
         self._reception = reception
-        self._runtime = reception.runtime
-        self._settings = settings
         self._desk = LeaseDesk(reception, settings)
         self._coalescing = Coalescing(time.monotonic)
         self._unread = UnreadWatch(
@@ -94,7 +90,9 @@ class RouterServer:
                 for stream in answers:
                     self._reception.release(stream)
 
-    async def _answer(self, answers: ClientAnswers, context: grpc.aio.ServicerContext) -> None:
+    async def _answer(
+        self, answers: ClientAnswers | RouteStream, context: grpc.aio.ServicerContext
+    ) -> None:
         """A client that reads nothing for long gives its answer up."""
         now_s = asyncio.get_running_loop().time
         async with self._unread.watch() as writing:
@@ -122,12 +120,11 @@ class RouterServer:
         self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext
     ) -> None:
         stream = RouteStream(self._desk, self._reception, authorization(context))
-        async with self._clean_errors(context, self._reception.draw_id("")):
+        async with self._clean_errors(context):
             self._reception.tenant_of(authorization(context))
             reading = asyncio.create_task(stream.read(messages))
             try:
-                while (message := await stream.take()) is not None:
-                    await self._write(message, context)
+                await self._answer(stream, context)
             finally:
                 reading.cancel()
                 stream.close()
@@ -135,9 +132,10 @@ class RouterServer:
     async def Release(
         self, request: pb.ReleaseRequest, context: grpc.aio.ServicerContext
     ) -> pb.ReleaseResponse:
-        async with self._clean_errors(context, self._reception.draw_id("")):
+        async with self._clean_errors(context):
             self._reception.tenant_of(authorization(context))
-        return self._desk.release(request)
+            return self._desk.release(request)
+        raise BrokenInvariant("an error was sent and the call went on")
 
     async def _parsed(
         self,
@@ -145,13 +143,11 @@ class RouterServer:
         data: bytes,
         context: grpc.aio.ServicerContext,
     ) -> ProtoRequest:
-        """Before it has an id of its tenant's there is one of nobody's, for the error."""
-        async with self._clean_errors(context, self._reception.draw_id("")):
-            self._reception.tenant_of(authorization(context))  # before anything is parsed
+        async with self._clean_errors(context):
+            told = authorization(context)
+            self._reception.tenant_of(told)  # before anything is parsed
             asked = parse(data)
-            asked.message.tenant = self._reception.tenant_of(
-                authorization(context), asked.message.tenant
-            )
+            asked.message.tenant = self._reception.tenant_of(told, asked.message.tenant)
             return asked
         raise BrokenInvariant("an error was sent and the call went on")
 
@@ -160,15 +156,6 @@ class RouterServer:
     ) -> RequestSpec:
         return await self._reception.admit(asked, request_id, remaining_s=context.time_remaining())
 
-    async def _write(self, message: Message, context: grpc.aio.ServicerContext) -> None:
-        """A client that reads nothing for long gives its answer up."""
-        try:
-            async with asyncio.timeout(self._settings.client_unread_timeout_s):
-                await context.write(message)
-        except TimeoutError:
-            self._runtime.core.count(Count.CLIENTS_UNREAD)
-            raise ClientUnread("nothing was read of the answer for too long") from None
-
     def _retry_hint(self, error: Exception) -> tuple[tuple[str, str | bytes], ...]:
         """As gRPC and Google's error model say it."""
         after_ms = self._reception.retry_after_ms(error)
@@ -176,15 +163,17 @@ class RouterServer:
 
     @asynccontextmanager
     async def _clean_errors(
-        self, context: grpc.aio.ServicerContext, request_id: str
+        self, context: grpc.aio.ServicerContext, request_id: str = ""
     ) -> AsyncIterator[None]:
+        """`request_id`: empty: it has none of its tenant's yet, an error gets one of nobody's."""
         try:
             yield
         except (RouterError, InvalidRequest) as error:
             self._reception.refused(error)
-            code, details = status_of(error, request_id)
+            code, details = status_of(error, request_id or self._reception.draw_id(""))
             await context.abort(code, details, self._retry_hint(error))
         except Exception as error:  # noqa: BLE001 - gRPC would send the text of whatever it is
+            request_id = request_id or self._reception.draw_id("")
             _log.exception("request %s failed inside the router", request_id)
             await context.abort(*status_of(error, request_id))
 

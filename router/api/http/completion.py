@@ -8,9 +8,11 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
+
+from msgspec.structs import replace
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.errors import InvalidRequest
@@ -105,6 +107,7 @@ class Completion:
         self._is_chat = is_chat
         self._tenant = incoming.tenant
         self._request_id = desk.reception.draw_id(self._tenant)  # of its first answer
+        self._id_headers = _id_headers(incoming, self._request_id)
         self._choices: list[Choice] = []
         self._answers: Answers | None = None
         self._passing: Passing | None = None  # the same, of one that goes by as it is
@@ -177,7 +180,7 @@ class Completion:
             self._head.fail(problem)
             return
         after = replies.retry_after(self._reception.retry_after_ms(error))
-        self._connection.explain(problem, (*self._id_headers(), *after))
+        self._connection.explain(problem, (*self._id_headers, *after))
 
     # -- asking
 
@@ -217,7 +220,7 @@ class Completion:
 
     def _stream_head(self) -> StreamHead:
         sign_s, now_s = self._desk.sign_s, self._desk.now_s()
-        return StreamHead(self._connection, self._id_headers(), sign_s=sign_s, now_s=now_s)
+        return StreamHead(self._connection, self._id_headers, sign_s=sign_s, now_s=now_s)
 
     async def _is_spoken(self, read: Read) -> bool:
         """False: its chat has more in it than text, and somebody understands that. Who serves alone
@@ -289,7 +292,8 @@ class Completion:
         return list(specs)
 
     def _traced(self, spec: RequestSpec) -> RequestSpec:
-        traceparent = traceparent_of(self._incoming.header(b"traceparent"))
+        told = self._incoming.header(b"traceparent")
+        traceparent = traceparent_of(told) if told else ""
         return replace(spec, traceparent=traceparent) if traceparent else spec
 
     def _claim(self, request_id: str) -> None:
@@ -323,24 +327,23 @@ class Completion:
 
     # -- heads
 
-    def _id_headers(self) -> tuple[Header, ...]:
-        theirs = self._incoming.header(b"x-request-id")
-        told = theirs[:MAX_ID_LEN] if _PRINTABLE.fullmatch(theirs) else self._request_id
-        return (
-            (b"X-Request-Id", told.encode()),
-            (b"X-Radixroute-Request-Id", self._request_id.encode()),
-        )
-
     def _headers(self, emit: Emit) -> tuple[Header, ...]:
         """With the first output its worker is known, and what that had cached."""
         usage = emit.usage
         if usage is None:
-            return self._id_headers()
+            return self._id_headers
         told = (
-            *self._id_headers(),
+            *self._id_headers,
             (b"X-Radixroute-Worker", usage.worker_id.encode()),
             (b"X-Radixroute-Predicted-Tokens", b"%d" % usage.predicted_tokens),
         )
         if emit.passage is not None and usage.by_attempt[-1].cached_tokens is None:
             return told  # an engine's own stream tells at its end, if at all
         return (*told, (b"X-Radixroute-Cached-Tokens", b"%d" % usage.cached_tokens))
+
+
+def _id_headers(incoming: Incoming, request_id: str) -> tuple[Header, ...]:
+    """What each answer has: its client's own id of it, if it gave one, and ours."""
+    ours, theirs = request_id.encode(), incoming.header(b"x-request-id")
+    told = theirs[:MAX_ID_LEN].encode() if _PRINTABLE.fullmatch(theirs) else ours
+    return (b"X-Request-Id", told), (b"X-Radixroute-Request-Id", ours)

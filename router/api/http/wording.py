@@ -4,7 +4,6 @@ What is the same in every event of a stream is made once; a token then costs one
 three pieces joined.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,8 +17,7 @@ _FINISHES = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
 _encode = msgspec.json.encode
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(msgspec.Struct, frozen=True):
     """What all answers to one request cost together."""
 
     prompt_tokens: int = 0

@@ -9,8 +9,8 @@ from dataclasses import replace
 from math import inf, nan
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
+from msgspec import structs
 
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event, LoadReport
 from radixroute.radix.ids import Keys
@@ -70,20 +70,23 @@ class Liar:
         rng, said = self._rng, [report]
         match self.kind:
             case "repeats":
-                said.append(replace(report, deltas=_placed(report), more=()))
+                said.append(structs.replace(report, deltas=_placed(report), more=()))
             case "skips" if rng.random() < 0.5:
                 # Not the last: nothing would follow that shows the hole.
                 lost = next((d for d in _placed(report) if d.finish is None), None)
                 kept = tuple(d for d in report.deltas if d is not lost)
-                said = [replace(report, deltas=kept)]
+                said = [structs.replace(report, deltas=kept)]
             case "gives_up" | "errors" | "refuses" | "full" if self._is_all or rng.random() < 0.1:
                 said += self._end_some(life)
             case "old_attempt" | "others":
-                said.insert(0, replace(report, step_ms=0.0, deltas=self._false(report), more=()))
+                said.insert(
+                    0,
+                    structs.replace(report, step_ms=0.0, deltas=self._false(report), more=()),
+                )
             case "speed":
                 self.has_told_times = True
                 ms = rng.choice((0.0, 1e-9, 1e7, -5.0, inf, nan))
-                lie = replace(report, step_ms=ms, prefill_tokens=rng.choice((0, 10**9)))
+                lie = structs.replace(report, step_ms=ms, prefill_tokens=rng.choice((0, 10**9)))
                 said = [adapter.over_the_wire(lie)]
         return said
 
@@ -92,9 +95,7 @@ class Liar:
         old, self._last = self._last, list(_placed(report))
         if self.kind == "others":
             return tuple(old)
-        return tuple(
-            msgspec.structs.replace(d, attempt=max(0, d.attempt - 1)) for d in report.deltas
-        )
+        return tuple(structs.replace(d, attempt=max(0, d.attempt - 1)) for d in report.deltas)
 
     def events(self, life: "Life") -> tuple[Event, ...]:
         """What it says of its cache besides."""

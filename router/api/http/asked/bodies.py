@@ -6,7 +6,6 @@ value.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -19,6 +18,7 @@ from radixroute.router.api.giants.json_prompts import read_json, what_is_wrong
 from radixroute.router.api.http.asked.fields import (
     OURS_WHEN_ALLOWED,
     NotSpoken,
+    are_plain,
     check_fields,
     dropped,
     spoken_in,
@@ -108,11 +108,12 @@ class ChatBody(_Body):
 
 Body = ChatBody | CompletionBody
 _CHAT, _COMPLETION = msgspec.json.Decoder(ChatBody), msgspec.json.Decoder(CompletionBody)
-_CHAT_NAMES, _COMPLETION_NAMES = ChatBody.__struct_fields__, CompletionBody.__struct_fields__
+_CHAT_NAMES, _COMPLETION_NAMES = (
+    frozenset(one.__struct_fields__) for one in (ChatBody, CompletionBody)
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True):
     """A body that was understood."""
 
     body: Body
@@ -137,16 +138,17 @@ class Read:
 def read_body(data: bytes, *, is_chat: bool, allowed: frozenset[str]) -> Read:
     """Raises InvalidRequest, and NotSpoken where another engine could do what is asked. `allowed`:
     fields of those dropped that clients may set here."""
-    fields = fields_of(data)
-    out = dropped(fields, allowed)
-    kept = {name: value for name, value in fields.items() if name not in out}
-    check_fields(kept, spoken_in(is_chat=is_chat) | (allowed & OURS_WHEN_ALLOWED))
+    fields = kept = fields_of(data)
+    if not are_plain(fields, is_chat=is_chat):
+        out = dropped(fields, allowed)
+        kept = {name: value for name, value in fields.items() if name not in out}
+        check_fields(kept, spoken_in(is_chat=is_chat) | (allowed & OURS_WHEN_ALLOWED))
     body, prompts = read_typed(kept, is_chat=is_chat)
     n = validate_n(body.n)
     if n * len(prompts) > MOST_PROMPTS:
         raise InvalidRequest("n", f"asks for {n * len(prompts)} answers: {MOST_PROMPTS} at most")
     salt, priority = read_own(fields, allowed)
-    return Read(body, prompts, n, len(out), salt, priority)
+    return Read(body, prompts, n, len(fields) - len(kept), salt, priority)
 
 
 def read_typed(
@@ -154,7 +156,7 @@ def read_typed(
 ) -> tuple[Body, tuple[tuple[Form, bytes], ...]]:
     """What is spoken here of a body's fields, and its prompts, which are not looked at again."""
     names, decoder = (_CHAT_NAMES, _CHAT) if is_chat else (_COMPLETION_NAMES, _COMPLETION)
-    body = _typed(decoder, body_of({name: fields[name] for name in names if name in fields}))
+    body = _typed(decoder, body_of({name: fields[name] for name in fields if name in names}))
     _check_together(body)
     prompt = fields.get("messages" if is_chat else "prompt", b"")
     return body, _chat(prompt) if is_chat else _prompts(prompt)

@@ -38,6 +38,8 @@ _WITHOUT_EFFECT = frozenset(
         "prompt_cache_retention", "parallel_tool_calls",
     )
 )  # fmt: skip
+_PLAIN_IN_CHATS = SPOKEN_IN_CHATS | _WITHOUT_EFFECT
+_PLAIN_IN_COMPLETIONS = SPOKEN_IN_COMPLETIONS | _WITHOUT_EFFECT
 # Values that ask for what is done anyway, as JSON without spaces.
 _NEUTRAL: Mapping[str, tuple[bytes, ...]] = {
     "tools": (b"[]",),
@@ -78,6 +80,11 @@ MAX_NAME_LEN = 64  # of what an error repeats of a client's own words
 def spoken_in(*, is_chat: bool) -> frozenset[str]:
     """Fields that are done here."""
     return SPOKEN_IN_CHATS if is_chat else SPOKEN_IN_COMPLETIONS
+
+
+def are_plain(fields: Mapping[str, bytes], *, is_chat: bool) -> bool:
+    """Nearly always: none of them is to be dropped, or refused."""
+    return fields.keys() <= (_PLAIN_IN_CHATS if is_chat else _PLAIN_IN_COMPLETIONS)
 
 
 class NotSpoken(InvalidRequest):

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import msgspec
+
 from radixroute.radix.ids import Tokens
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import (
@@ -51,8 +53,7 @@ class Sender:
     policy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenAIRequest:
+class OpenAIRequest(msgspec.Struct, frozen=True, eq=False):
     """One prompt of a body."""
 
     sender: Sender

@@ -78,13 +78,14 @@ class Story:
 
     def _router(self, look: Look) -> Iterator[str]:
         status = look.router
-        if not self._is_new(status.name, status.state, status.incarnation, status.deaths):
-            return
-        if status.state is ActorState.LIVE:
+        if status.deaths != self._deaths.get(status.name, 0):
+            # Looks may miss the pause after it.
+            self._deaths[status.name] = status.deaths
+            self._is_whole = False
+            yield f"router is down: {status.reason}; it starts again"
+        if status.state is ActorState.LIVE and self._is_new(status.name, status.incarnation):
             yield f"router listens at {status.address}"
             yield from look.pages
-        elif status.state is ActorState.WAITING:
-            yield f"router is down: {status.reason}; it starts again"
 
     def _worker(self, status: ActorStatus, look: Look, age_s: float) -> Iterator[str]:
         name = WorkerId(status.name)

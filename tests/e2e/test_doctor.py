@@ -104,7 +104,7 @@ async def test_an_engine_that_cannot_join_and_a_policy_that_does_not_suit(tmp_pa
             router = rpc.RouterStub(channel)
             for group in range(15):
                 for _ in range(3):
-                    async for _ in router.Generate(ask([group, *range(1, 40)], 2)):
+                    async for _ in router.Generate(ask([group + 1] * 40, 2)):
                         pass
         code, found, _ = await doctor(tmp_path)
         assert code == 1

@@ -225,7 +225,7 @@ async def test_a_router_that_fails_is_made_again_on_its_port():
     async with ports(1) as (a,), serving(a.url()) as (one, told):
         await until(lambda: told.have("serving with 1 engine"))
         before = one.status.router
-        one._router()._ticking.cancel()  # as a bug of ours would end it
+        one._router()._ticker._task.cancel()  # as a bug of ours would end it
         await until(lambda: told.have("router is down"))
         await until(lambda: len([s for s in told.lines if "serving with 1 engine" in s]) == 2)
         assert one.status.router.address == before.address

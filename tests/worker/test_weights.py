@@ -165,7 +165,7 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
         ({"rope_parameters": {"rope_type": "longrope", "factor": 4.0}}, "longrope"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic"),
         ({"hidden_act": "gelu"}, "gelu"),
-        ({"architectures": ["MistralForCausalLM"], "sliding_window": 128}, "sliding"),
+        ({"architectures": ["MixtralForCausalLM"], "sliding_window": 128}, "sliding"),
         ({"num_hidden_layers": "many"}, "config"),
         ({"hidden_size": None}, "config"),
     ],

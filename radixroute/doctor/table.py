@@ -6,6 +6,7 @@ from radixroute.doctor.check import Check, Finding, Level
 from radixroute.doctor.evidence import Evidence
 from radixroute.doctor.kinds.caches import CACHE_CHECKS
 from radixroute.doctor.kinds.engines import ENGINE_CHECKS
+from radixroute.doctor.kinds.failures import FAILURE_CHECKS
 from radixroute.doctor.kinds.joining import JOIN_CHECKS
 from radixroute.doctor.kinds.load import LOAD_CHECKS
 from radixroute.doctor.kinds.machine import MACHINE_CHECKS
@@ -19,6 +20,7 @@ KINDS: Final[tuple[tuple[str, tuple[Check, ...]], ...]] = (
     ("What keeps an engine out", JOIN_CHECKS),
     ("Engines, beyond their joining", ENGINE_CHECKS),
     ("Workers", (*MEMBER_CHECKS, *REFUSAL_CHECKS)),
+    ("Requests that fail", FAILURE_CHECKS),
     ("Event streams and the audit", STREAM_CHECKS),
     ("Caches", CACHE_CHECKS),
     ("What clients send", PROMPT_CHECKS),

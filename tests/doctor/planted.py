@@ -78,6 +78,28 @@ def forgetting(kv_blocks_total: int) -> Any:
     return fleet(router(now, log=tuple(log)))
 
 
+def overfull() -> Any:
+    """Forty prompts by turns at either of two workers, each with room for a third of them: what
+    was had there is found again one time in two."""
+    log = [
+        entry(at, "ab"[at // 40 % 2], prefix(at % 40, 60), 60 * (at >= 40 and at % 3 > 0))
+        for at in range(160)
+    ]
+    now = look(workers=tuple(worker(name, kv_blocks_total=800) for name in "ab"))
+    return fleet(router(now, log=tuple(log)))
+
+
+def tenants_apart() -> Any:
+    """A text of 640 tokens that all begin with, and 20 tenants that share no cache."""
+    log = [
+        entry(
+            at, "a", prefix(at % 20, 40), 40 * (at >= 20), apart=at % 20 + 1, marks=marks((7, 641))
+        )
+        for at in range(100)
+    ]
+    return fleet(router(log=tuple(log)), settings={"router.tenants_share_cache": False})
+
+
 def kept_apart(**settings: Any) -> Any:
     """A text of 640 tokens that all begin with, half of them with salts of their own."""
     log = []
@@ -250,12 +272,21 @@ PLANTED: dict[str, list[Any]] = {
     "audit_drifted": [with_worker(audit="drifted", audit_differing=4, audit_reason="told 4")],
     "audit_differs": [with_worker(audit_differing=9)],
     "policy_unsuited": [by_turns("round_robin"), by_turns("random")],
-    "hits_evicted": [forgetting(400)],
+    "hits_evicted": [forgetting(400), overfull()],
     "hits_below_reachable": [forgetting(4000)],
     "hits_spread": [spread_widely()],
-    "scopes_split": [kept_apart(), kept_apart(**{"router.tenants_share_cache": False})],
+    "scopes_split": [
+        kept_apart(),
+        kept_apart(**{"router.tenants_share_cache": False}),
+        tenants_apart(),
+    ],
     "prefix_varies": [varying()],
     "prompts_never_repeat": [never_repeating()],
+    "requests_fail": [
+        counted(requests_refused_by_worker=100, requests_failed=100, requests_rejected=100),
+        counted(requests_accepted=0, requests_rejected=30),
+        counted(requests_failed_by_worker=40, requests_failed=40),
+    ],
     "requests_too_long": [counted(requests_refused_too_long=12)],
     "worker_slow": [one_slow()],
     "adapter_alone": [

@@ -1,5 +1,7 @@
 """Each check finds what it is for in evidence that has it, and nothing else finds anything."""
 
+from dataclasses import replace
+
 import pytest
 
 from radixroute.doctor.check import Level
@@ -26,6 +28,7 @@ from tests.doctor.planted import (
     counted,
     listening,
     one_slow,
+    overfull,
     refused,
     with_worker,
 )
@@ -119,6 +122,52 @@ def test_who_was_refused_for_his_deadline_is_among_those_who_asked():
 )
 def test_two_engines_are_not_taken_for_one(first, second):
     assert diagnose(of_engines(engine(**first), engine(url="http://b", **second))) == ()
+
+
+def test_what_most_requests_end_with_is_told_with_its_share():
+    """A door counts as rejected what a worker refused, too."""
+    counters = {"requests_refused_by_worker": 90, "requests_rejected": 95}
+    plain = {"a": told(engine_kind="openai"), "b": told(engine_kind="openai")}
+    (found,) = diagnose(fleet(router(look(counters=counters), told=plain)))
+    assert found.code == "requests_fail"
+    assert found.seen.startswith("95 of 105 requests ended with an error (90%); 90 of them: its")
+    assert "worker_refused" in found.seen
+    assert "ignore_eos" in found.fix
+
+
+def test_what_failed_before_somebody_mended_it_is_not_told():
+    before = look(counters={"requests_refused_by_worker": 90})
+    now = look(counters={"requests_refused_by_worker": 90, "requests_finished": 40})
+    assert diagnose(fleet(router(now, before))) == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "flag", "other"),
+    [
+        ("vllm", "--gpu-memory-utilization", "--kv-memory"),
+        ("torch", "--kv-memory", "--gpu-memory"),
+        ("sglang", "--mem-fraction-static", "--kv-memory"),
+    ],
+)
+def test_more_room_is_asked_for_with_the_flag_that_the_engine_has(kind, flag, other):
+    of_kind = {"a": told(engine_kind=kind), "b": told(engine_kind=kind)}
+    small = look(workers=(worker("a"), worker("b", kv_blocks_total=200)))
+    for evidence in (fleet(replace(overfull().router, told=of_kind)),
+                     fleet(router(small, told=of_kind))):  # fmt: skip
+        (found,) = diagnose(evidence)
+        assert flag in found.fix
+        assert other not in found.fix
+
+
+def test_caches_that_are_too_small_for_the_traffic_say_how_much_came():
+    (found,) = diagnose(overfull())
+    assert found.seen.startswith("4,800 different blocks came, and caches have room for 1,600; of")
+
+
+def test_a_small_pool_of_an_engine_that_is_seen_is_told_once():
+    seen = router(look(workers=(worker("a", kv_blocks_total=200),)))
+    found = diagnose(fleet(seen, engines=(engine(said=statement(kv_blocks=200)),)))
+    assert [one.code for one in found] == ["engine_kv_pool_small"]
 
 
 def test_a_worker_that_asks_who_comes_may_be_reached():

@@ -3,6 +3,7 @@
 joining.py    what keeps an engine or a worker out: the join's own findings
 engines.py    engines beyond their joining: buffers, ports, pools, how they differ
 refusals.py   workers that the router refuses, and versions that do not fit
+failures.py   requests that end with an error, most of them, and with which
 members.py    workers that do not serve, or not well
 streams.py    event streams and the audit: what is believed of caches
 caches.py     hit rates, and why they are not what they could be

@@ -46,10 +46,17 @@ def _apart(evidence: Evidence) -> Iterator[Seen]:
     if reuse is None:
         return
     apart = reuse.lost(APART)
-    if reuse.share(apart) >= WORTH and apart >= OF_WHAT_REPEATS * _repeats(reuse):
+    if reuse.share(apart) >= WORTH:
         own = evidence.setting("router.tenants_share_cache", True)
         by = "salts" if own else "tenants that share no cache, or salts"
-        yield Seen("clients", f"{reuse.scopes:,} {by} keep requests apart; {reuse.said}")
+        yield Seen("clients", f"{reuse.scopes:,} {by} keep requests apart; {reuse.said}",
+                   "" if own else _ONE_TENANT)  # fmt: skip
+
+
+_ONE_TENANT: Final = (
+    "set router.tenants_share_cache = true where tenants may share (a cache_salt still keeps apart "
+    "what must be), or give keys of one application one tenant"
+)
 
 
 def _never(evidence: Evidence) -> Iterator[Seen]:

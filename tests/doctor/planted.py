@@ -23,6 +23,7 @@ from tests.doctor.evidences import (
     told,
     worker,
 )
+from tests.doctor.planted_pages import answering, answers, looks, of_pages, steps
 
 
 def with_worker(**changes: Any) -> Any:
@@ -191,6 +192,17 @@ PLANTED: dict[str, list[Any]] = {
         of_engines(engine(), engine(said=statement(model="n"), url="http://b")),
         of_engines(engine(), engine(said=statement(kv_dtype="fp8"), url="http://b")),
     ],
+    "answers_differ": [
+        of_engines(answering(1, 2, 3), answering(1, 3, 3, url="http://b")),
+        of_engines(answering(1, 2, 3), answering(1, 90, 3, url="http://b")),
+        of_engines(answering(1, 2, root="/m/x"), answering(1, 3, url="http://b", root="/m/y")),
+    ],
+    "roots_differ": [
+        of_engines(
+            engine(said=statement(root="/hub/m/snapshots/aa11")),
+            engine(said=statement(root="/hub/m/snapshots/bb22"), url="http://b"),
+        )
+    ],
     "no_workers": [fleet(router(look(workers=(), hits=pb.HitRatesResponse())))],
     "none_serves": [
         fleet(router(look(workers=(worker("a", state="starting", stream_state=""),)))),
@@ -288,7 +300,10 @@ PLANTED: dict[str, list[Any]] = {
         counted(requests_failed_by_worker=40, requests_failed=40),
     ],
     "requests_too_long": [counted(requests_refused_too_long=12)],
-    "worker_slow": [one_slow()],
+    "worker_slow": [one_slow(), of_pages(a=steps(90, 3), b=steps(2, 16))],
+    "engine_shared": [of_pages(a=looks("crowded", 0), b=looks("crowded", 9))],
+    "engine_queue_short": [of_pages(a=looks("queued", 2), b=looks("queued", 18, most=1))],
+    "answers_at_once": [of_pages(a=answers(40, 1), b=answers(2, 30))],
     "adapter_alone": [
         fleet(router(look(workers=(worker("a", adapters=["x"]), worker("b"))))),
         of_engines(engine(), engine(said=statement(adapters=("x",)), url="http://b")),

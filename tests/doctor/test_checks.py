@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from radixroute.doctor.check import Level
+from radixroute.doctor.page import Page
 from radixroute.doctor.table import CHECKS, CODES, diagnose
 from radixroute.worker.companions.join import findings
 from radixroute.worker.companions.join.findings import finding
@@ -32,6 +33,7 @@ from tests.doctor.planted import (
     refused,
     with_worker,
 )
+from tests.doctor.planted_pages import answering, answers, looks, of_pages, steps
 
 CASES = [(code, at) for code, cases in PLANTED.items() for at in range(len(cases))]
 
@@ -109,6 +111,11 @@ def test_who_was_refused_for_his_deadline_is_among_those_who_asked():
     [
         ({"end": "127.0.0.1:8000"}, {"end": "127.0.0.1:8001"}),
         ({"event_ends": ("127.0.0.1:1",)}, {"event_ends": ("127.0.0.1:2",)}),
+        # A port of containers that is published twice: the events of one, not one engine.
+        (
+            {"event_ends": ("127.0.0.1:1",), "lives": (1.5,)},
+            {"event_ends": ("127.0.0.1:1",), "lives": (9.5,)},
+        ),
         # Started by one script at one moment, on one machine.
         (
             {"end": "127.0.0.1:8000", "lives": (1.5,), "steps": 7},
@@ -168,6 +175,85 @@ def test_a_small_pool_of_an_engine_that_is_seen_is_told_once():
     seen = router(look(workers=(worker("a", kv_blocks_total=200),)))
     found = diagnose(fleet(seen, engines=(engine(said=statement(kv_blocks=200)),)))
     assert [one.code for one in found] == ["engine_kv_pool_small"]
+
+
+def test_two_engines_that_name_one_event_port_are_told_as_that_alone():
+    ends = {"event_ends": ("127.0.0.1:1",)}
+    found = diagnose(of_engines(engine(**ends), engine("events_differ", url="http://b", **ends)))
+    assert [(one.code, one.where) for one in found] == [("events_differ", "http://b")]
+    reason = f"engine http://b: {finding('events_differ', 'x').text}"
+    away = look(workers=(worker("a"), worker("b", state="restarting", reason=reason)))
+    found = diagnose(fleet(router(away), engines=(engine(**ends), engine(url="http://b", **ends))))
+    assert [(one.code, one.where) for one in found] == [("events_differ", "b")]
+
+
+def test_versions_of_different_products_are_not_compared():
+    other = statement(kind="sglang", version="0.5.23")
+    assert diagnose(of_engines(engine(), engine(said=other, url="http://b"))) == ()
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        answering(1, 2, 3),
+        answering(1, 3, 90, likely=-0.3),  # a near tie, and what follows from it
+        answering(1, 3, 3, model="other"),
+    ],
+)
+def test_answers_that_differ_by_a_tie_or_of_other_models_are_no_finding(others):
+    found = diagnose(of_engines(answering(1, 2, 3, url="http://b"), others))
+    assert "answers_differ" not in {one.code for one in found}
+
+
+def test_one_model_in_folders_of_several_machines_is_one_root():
+    said = [statement(root=root) for root in ("/data/m/llama", "/mnt/x/llama/")]
+    assert diagnose(of_engines(*(engine(said=one) for one in said))) == ()
+    # What answers alike is alike, whatever its folder is called.
+    alike = [answering(1, 2, root="/m/x"), answering(1, 2, url="http://b", root="/m/y")]
+    assert diagnose(of_engines(*alike)) == ()
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        {"a": looks("queued", 18, most=7), "b": looks("queued", 18)},  # all are full
+        {"a": looks("queued", 9, most=1), "b": looks("queued", 1)},
+        {"a": looks("crowded", 5), "b": looks("crowded", 5)},
+        {"a": answers(30, 20), "b": answers(0, 9)},
+        {"a": steps(90, 0), "b": steps(20, 16)},  # long prompts among them
+        {"a": steps(0, 40), "b": steps(0, 40)},
+        {"a": steps(90, 0), "b": steps(0, 9)},
+    ],
+)
+def test_what_pages_show_of_engines_that_are_well_is_no_finding(pages):
+    assert diagnose(of_pages(**pages)) == ()
+
+
+def test_an_engine_that_others_keep_busy_is_told_though_it_is_suspect():
+    pages = {"b": Page(looks("crowded", 18).encode())}
+    away = look(workers=(worker("a"), worker("b", state="suspect", reason="no step")))
+    found = diagnose(fleet(router(away, pages=pages)))
+    assert [(one.code, one.where) for one in found] == [
+        ("worker_suspect", "b"),
+        ("engine_shared", "b"),
+    ]
+
+
+def test_first_tokens_that_wait_for_a_proxy_are_not_a_slow_engine():
+    pages = {"b": Page(answers(1, 30).encode())}
+    found = diagnose(fleet(replace(one_slow().router, pages=pages)))
+    assert [one.code for one in found] == ["answers_at_once"]
+
+
+@pytest.mark.parametrize(
+    ("given", "begins"), [(0.4, "raise companion.progress_timeout_s: it is 0.4"), (30.0, "see")]
+)
+def test_an_engine_that_is_given_up_for_want_of_a_step_has_the_patience_named(given, begins):
+    evidence = with_worker(state="restarting", deaths=6, reason="the engine makes no step")
+    settings = {**evidence.settings, "companion.progress_timeout_s": given}
+    (found,) = diagnose(replace(evidence, settings=settings))
+    assert found.fix.startswith(begins)
+    assert "companion.progress_timeout_s" in found.fix
 
 
 def test_a_worker_that_asks_who_comes_may_be_reached():

@@ -1,9 +1,8 @@
 """Companion: one life of one engine that is not ours, from its join to its end.
 
-Owns the calls that run there, the follower of its events, and the watch over its life. What an
-`EngineProcess` is to an engine of ours, for an engine behind a URL: requests go out, outputs come
-back as steps. It never starts, stops or restarts an engine: when the engine's life is over, so is
-this one, and its owner begins another.
+Owns the calls that run there, the follower of its events, and the watch over its life: what an
+`EngineProcess` is to an engine of ours. Requests go out, outputs come back as steps. It never
+starts, stops or restarts an engine: when that one's life is over, its owner begins another.
 """
 
 import asyncio
@@ -373,7 +372,7 @@ class Companion:
         return self._ranks.blocks_used(total, round(self._vitals.latest.kv_usage * total))
 
     def _sight(self) -> CompanionSight:
-        return sight_of(self._joined, self._ranks, self._vitals, self._counters)
+        return sight_of(self._joined, self._ranks, self._vitals, self._counters, self._calls)
 
     # -- Watched
 
@@ -387,6 +386,7 @@ class Companion:
         now_ns = time.monotonic_ns()
         if self._ranks is not None:
             self._ranks.expire(now_ns)
+        self._counters.looked(len(self._calls), self._vitals.latest)
         has_computed = self._seating.looked(self._calls, self._vitals.latest, now_ns)
         if has_moved or has_computed:
             self._tick.wake()

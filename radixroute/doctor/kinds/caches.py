@@ -13,7 +13,7 @@ from radixroute.protos import radixroute_pb2 as pb
 ENOUGH_REQUESTS: Final = 20
 WORTH: Final = 0.1  # of all prompt tokens
 # Shares of what is reachable: a policy that looks at caches and load spreads some of it on purpose.
-OF_REACHABLE: Final = 0.25
+OF_REACHABLE: Final = 0.15
 SPREAD_OF_REACHABLE: Final = 0.4
 # Of workers by the kind of their engines: what gives more room, and what takes shorter requests.
 OURS: Final = "torch"

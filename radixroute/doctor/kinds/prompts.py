@@ -55,7 +55,7 @@ def _apart(evidence: Evidence) -> Iterator[Seen]:
 
 _ONE_TENANT: Final = (
     "set router.tenants_share_cache = true where tenants may share (a cache_salt still keeps apart "
-    "what must be), or give keys of one application one tenant"
+    "what must be), or give keys of one application one name in router.keys_file"
 )
 
 

@@ -20,6 +20,7 @@ from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.companions.cache.salts import Salts
 from radixroute.worker.companions.dialects.dialect import Statement
 from radixroute.worker.companions.http.client import EngineHttp
+from radixroute.worker.companions.join.answering import Answered, Answering
 from radixroute.worker.companions.join.checklist import CHATS, canary_prompt, statement_findings
 from radixroute.worker.companions.join.findings import Finding, JoinRefused, finding
 from radixroute.worker.companions.join.joined import Joined
@@ -67,6 +68,8 @@ class Examination:
     # than one are more than one engine. Empty: it does not say.
     lives: tuple[float, ...] = ()
     steps: int | None = None  # it had made at the end; None: it does not say
+    # To the probes of `answering.py`; empty: it was not asked, or does not tell.
+    answers: tuple[Answered, ...] = ()
 
 
 async def examine(
@@ -211,7 +214,8 @@ class _Examiner:
         if joined.statement.keeps_salts_apart:  # else salts are refused, or were tried out
             await self._try_salt(http, joined)
         notices = await Noticing(http, joined).tried()
-        self.seen = replace(self.seen, notices=tuple(notices))
+        answers = () if self.seen.findings else await Answering(http, joined).run()
+        self.seen = replace(self.seen, notices=tuple(notices), answers=answers)
 
     async def _wrong(
         self, http: EngineHttp, joined: Joined, settings: CompanionSettings, ranks: Ranks

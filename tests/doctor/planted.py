@@ -314,6 +314,13 @@ PLANTED: dict[str, list[Any]] = {
     ],
     "index_full": [counted(index_blocks_forgotten=3)],
     "kv_pool_small": [with_worker(kv_blocks_total=200)],
+    "chats_unread": [
+        counted(verbatim_requests=60, verbatim_requests_unread=50),
+        fleet(
+            router(look(counters={"verbatim_requests": 60, "verbatim_requests_unread": 60})),
+            settings={"router.render_verbatim": False},
+        ),
+    ],
     "fields_dropped": [counted(http_fields_dropped=2)],
     "queue_full": [
         counted(requests_refused_queue_full=40),

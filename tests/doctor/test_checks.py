@@ -239,6 +239,13 @@ def test_an_engine_that_others_keep_busy_is_told_though_it_is_suspect():
     ]
 
 
+def test_chats_that_nobody_reads_cost_nothing_where_they_are_few_or_all_go_to_one():
+    counters = {"verbatim_requests": 60, "verbatim_requests_unread": 50}
+    assert diagnose(fleet(router(look(counters=counters, workers=(worker("a"),))))) == ()
+    few = {**counters, "requests_accepted": 2000}
+    assert diagnose(fleet(router(look(counters=few)))) == ()
+
+
 def test_first_tokens_that_wait_for_a_proxy_are_not_a_slow_engine():
     pages = {"b": Page(answers(1, 30).encode())}
     found = diagnose(fleet(replace(one_slow().router, pages=pages)))

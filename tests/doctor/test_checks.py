@@ -1,6 +1,7 @@
 """Each check finds what it is for in evidence that has it, and nothing else finds anything."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -178,7 +179,7 @@ def test_a_small_pool_of_an_engine_that_is_seen_is_told_once():
 
 
 def test_two_engines_that_name_one_event_port_are_told_as_that_alone():
-    ends = {"event_ends": ("127.0.0.1:1",)}
+    ends: Any = {"event_ends": ("127.0.0.1:1",)}
     found = diagnose(of_engines(engine(**ends), engine("events_differ", url="http://b", **ends)))
     assert [(one.code, one.where) for one in found] == [("events_differ", "http://b")]
     reason = f"engine http://b: {finding('events_differ', 'x').text}"
@@ -261,6 +262,16 @@ def test_an_engine_that_is_given_up_for_want_of_a_step_has_the_patience_named(gi
     (found,) = diagnose(replace(evidence, settings=settings))
     assert found.fix.startswith(begins)
     assert "companion.progress_timeout_s" in found.fix
+
+
+def test_a_short_patience_is_named_while_a_worker_that_ends_again_and_again_is_live():
+    now = look(workers=(worker("a"), worker("b", deaths=6)))
+    settings = {"companion.progress_timeout_s": 0.4}
+    seen = router(now, age_s=60.0)
+    (found,) = diagnose(fleet(seen, settings=settings, engines=(engine(),)))
+    assert found.fix.startswith("raise companion.progress_timeout_s")
+    (found,) = diagnose(fleet(seen, engines=(engine(),)))
+    assert found.fix.startswith("read its log")
 
 
 def test_a_worker_that_asks_who_comes_may_be_reached():

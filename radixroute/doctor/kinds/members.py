@@ -63,17 +63,19 @@ def _restarts(evidence: Evidence) -> Iterator[Seen]:
 
 
 def _patience(evidence: Evidence, one: pb.WorkerStatus) -> str:
-    """What mends one that ends because its engine makes no step; empty: it is not that."""
-    if STUCK not in one.reason:
-        return ""
+    """What mends one that ends because its engine makes no step, as its reason says while it is
+    away, or a short patience suggests; empty: it is not that."""
     usual = CompanionSettings().progress_timeout_s
     given = evidence.setting("companion.progress_timeout_s", usual)
-    if given < usual:
+    is_short = evidence.settings_are_its_own and given < usual
+    if is_short and (STUCK in one.reason or (not one.reason and evidence.engines)):
         return (
             f"raise companion.progress_timeout_s: it is {given:g} s, its default {usual:g}, and a "
             "step may take as long; where one takes longer than that, the engine stands still: "
             "read its log"
         )
+    if STUCK not in one.reason:
+        return ""
     return (
         "see whether the engine stands still (its log, GPU, swap); where its steps take about "
         f"{given:g} s, raise companion.progress_timeout_s"

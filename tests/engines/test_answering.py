@@ -3,6 +3,7 @@
 from radixroute.doctor.evidence import EngineSeen, Evidence
 from radixroute.doctor.table import diagnose
 from radixroute.worker.companions.join.answering import PROBES, TOKENS
+from radixroute.worker.companions.join.examination import Asks
 from tests.engines.examining import examined
 from tests.engines.fake_openai import FakeOpenAi
 from tests.engines.fake_run import Run
@@ -32,4 +33,12 @@ async def test_engines_with_one_model_answer_alike_and_other_weights_are_named()
 
 async def test_who_tells_no_log_probabilities_or_is_only_asked_has_no_answers():
     assert (await examined(FakeOpenAi())).answers == ()
-    assert (await examined(FakeVllm(), sends_prompts=False)).answers == ()
+    assert (await examined(FakeVllm(), asks=Asks.NOTHING)).answers == ()
+
+
+async def test_one_that_serves_already_is_asked_the_probes_alone():
+    engine = FakeVllm()
+    seen = await examined(engine, asks=Asks.PROBES)
+    assert len(seen.answers) == len(PROBES) == len(engine.received)
+    assert not seen.was_tried
+    assert all(one["max_tokens"] == TOKENS for one in engine.received)

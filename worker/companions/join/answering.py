@@ -27,7 +27,7 @@ PROBES: Final = (
 )
 TOKENS: Final = 6
 TOLD: Final = 5  # that were most likely, beside each: what vLLM allows unasked
-TIME_S: Final = 5.0  # for one probe
+TIME_S: Final = 5.0  # for one probe; one that is busy, or hangs, is not waited for longer
 _NO_TOKENS: Final = np.empty(0, np.uint32)
 
 
@@ -50,9 +50,13 @@ class Answering:
         """One for each probe; empty: it does not tell its tokens with how likely they were."""
         if self._joined.info.cannot_resume or not self._joined.statement.could_tell_events:
             return ()
-        found = [await self._answer(text) for text in PROBES]
-        whole = tuple(one for one in found if one is not None)
-        return whole if len(whole) == len(PROBES) else ()
+        found = []
+        for text in PROBES:
+            answer = await self._answer(text)
+            if answer is None:
+                return ()
+            found.append(answer)
+        return tuple(found)
 
     async def _answer(self, text: str) -> Answered | None:
         joined = self._joined

@@ -80,14 +80,17 @@ def forgetting(kv_blocks_total: int) -> Any:
 
 
 def overfull() -> Any:
-    """Forty prompts by turns at either of two workers, each with room for a third of them: what
-    was had there is found again one time in two."""
+    """Forty prompts by turns at either of two workers, each with room for a third of them: of what
+    is not found again most is looked for at the other one."""
     log = [
-        entry(at, "ab"[at // 40 % 2], prefix(at % 40, 60), 60 * (at >= 40 and at % 3 > 0))
-        for at in range(160)
+        entry(at, "ab"[at // 40 % 2], prefix(at % 40, 60), 60 * _is_found(at)) for at in range(160)
     ]
     now = look(workers=tuple(worker(name, kv_blocks_total=800) for name in "ab"))
     return fleet(router(now, log=tuple(log)))
+
+
+def _is_found(at: int) -> bool:
+    return at >= 40 and at % (3 if at < 80 else 12) > 0
 
 
 def tenants_apart() -> Any:

@@ -38,6 +38,21 @@ class Page:
             return 0.0, 0.0
         return n - sum(one.value for one in within), n
 
+    def median(self, name: str) -> tuple[float, float]:
+        """Of a histogram, about, as buckets are; and how many values it has. The last bucket has no
+        end: its beginning."""
+        counts: dict[float, float] = {}
+        for one in self._of(f"{name}_bucket"):
+            bound = float(one.labels.get("le", "inf"))
+            counts[bound] = counts.get(bound, 0.0) + one.value
+        n, begin, before = max(counts.values(), default=0.0), 0.0, 0.0
+        for bound, count in sorted(counts.items()):
+            if n and count >= n / 2:
+                share = (n / 2 - before) / max(1e-9, count - before)
+                return (begin if bound == float("inf") else begin + share * (bound - begin)), n
+            begin, before = bound, count
+        return 0.0, n
+
     def _of(self, name: str) -> list[Sample]:
         return samples(self.text, [name])[name]
 

@@ -23,6 +23,7 @@ from tests.doctor.evidences import (
     told,
     worker,
 )
+from tests.doctor.planted_pages import answering, answers, looks, of_pages, steps
 
 
 def with_worker(**changes: Any) -> Any:
@@ -76,6 +77,31 @@ def forgetting(kv_blocks_total: int) -> Any:
     log = [entry(at, "a", prefix(at % 10, 60), 0) for at in range(60)]
     now = look(workers=(worker("a", kv_blocks_total=kv_blocks_total), worker("b")))
     return fleet(router(now, log=tuple(log)))
+
+
+def overfull() -> Any:
+    """Forty prompts by turns at either of two workers, each with room for a third of them: of what
+    is not found again most is looked for at the other one."""
+    log = [
+        entry(at, "ab"[at // 40 % 2], prefix(at % 40, 60), 60 * _is_found(at)) for at in range(160)
+    ]
+    now = look(workers=tuple(worker(name, kv_blocks_total=800) for name in "ab"))
+    return fleet(router(now, log=tuple(log)))
+
+
+def _is_found(at: int) -> bool:
+    return at >= 40 and at % (3 if at < 80 else 12) > 0
+
+
+def tenants_apart() -> Any:
+    """A text of 640 tokens that all begin with, and 20 tenants that share no cache."""
+    log = [
+        entry(
+            at, "a", prefix(at % 20, 40), 40 * (at >= 20), apart=at % 20 + 1, marks=marks((7, 641))
+        )
+        for at in range(100)
+    ]
+    return fleet(router(log=tuple(log)), settings={"router.tenants_share_cache": False})
 
 
 def kept_apart(**settings: Any) -> Any:
@@ -169,6 +195,17 @@ PLANTED: dict[str, list[Any]] = {
         of_engines(engine(), engine(said=statement(model="n"), url="http://b")),
         of_engines(engine(), engine(said=statement(kv_dtype="fp8"), url="http://b")),
     ],
+    "answers_differ": [
+        of_engines(answering(1, 2, 3), answering(1, 3, 3, url="http://b")),
+        of_engines(answering(1, 2, 3), answering(1, 90, 3, url="http://b")),
+        of_engines(answering(1, 2, root="/m/x"), answering(1, 3, url="http://b", root="/m/y")),
+    ],
+    "roots_differ": [
+        of_engines(
+            engine(said=statement(root="/hub/m/snapshots/aa11")),
+            engine(said=statement(root="/hub/m/snapshots/bb22"), url="http://b"),
+        )
+    ],
     "no_workers": [fleet(router(look(workers=(), hits=pb.HitRatesResponse())))],
     "none_serves": [
         fleet(router(look(workers=(worker("a", state="starting", stream_state=""),)))),
@@ -250,14 +287,26 @@ PLANTED: dict[str, list[Any]] = {
     "audit_drifted": [with_worker(audit="drifted", audit_differing=4, audit_reason="told 4")],
     "audit_differs": [with_worker(audit_differing=9)],
     "policy_unsuited": [by_turns("round_robin"), by_turns("random")],
-    "hits_evicted": [forgetting(400)],
+    "hits_evicted": [forgetting(400), overfull()],
     "hits_below_reachable": [forgetting(4000)],
     "hits_spread": [spread_widely()],
-    "scopes_split": [kept_apart(), kept_apart(**{"router.tenants_share_cache": False})],
+    "scopes_split": [
+        kept_apart(),
+        kept_apart(**{"router.tenants_share_cache": False}),
+        tenants_apart(),
+    ],
     "prefix_varies": [varying()],
     "prompts_never_repeat": [never_repeating()],
+    "requests_fail": [
+        counted(requests_refused_by_worker=100, requests_failed=100, requests_rejected=100),
+        counted(requests_accepted=0, requests_rejected=30),
+        counted(requests_failed_by_worker=40, requests_failed=40),
+    ],
     "requests_too_long": [counted(requests_refused_too_long=12)],
-    "worker_slow": [one_slow()],
+    "worker_slow": [one_slow(), of_pages(a=steps(90, 3), b=steps(2, 16))],
+    "engine_shared": [of_pages(a=looks("crowded", 0), b=looks("crowded", 9))],
+    "engine_queue_short": [of_pages(a=looks("queued", 2), b=looks("queued", 18, most=1))],
+    "answers_at_once": [of_pages(a=answers(40, 1), b=answers(2, 30))],
     "adapter_alone": [
         fleet(router(look(workers=(worker("a", adapters=["x"]), worker("b"))))),
         of_engines(engine(), engine(said=statement(adapters=("x",)), url="http://b")),
@@ -268,6 +317,13 @@ PLANTED: dict[str, list[Any]] = {
     ],
     "index_full": [counted(index_blocks_forgotten=3)],
     "kv_pool_small": [with_worker(kv_blocks_total=200)],
+    "chats_unread": [
+        counted(verbatim_requests=60, verbatim_requests_unread=50),
+        fleet(
+            router(look(counters={"verbatim_requests": 60, "verbatim_requests_unread": 60})),
+            settings={"router.render_verbatim": False},
+        ),
+    ],
     "fields_dropped": [counted(http_fields_dropped=2)],
     "queue_full": [
         counted(requests_refused_queue_full=40),

@@ -1,8 +1,12 @@
 """Each check finds what it is for in evidence that has it, and nothing else finds anything."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from radixroute.doctor.check import Level
+from radixroute.doctor.page import Page
 from radixroute.doctor.table import CHECKS, CODES, diagnose
 from radixroute.worker.companions.join import findings
 from radixroute.worker.companions.join.findings import finding
@@ -26,9 +30,11 @@ from tests.doctor.planted import (
     counted,
     listening,
     one_slow,
+    overfull,
     refused,
     with_worker,
 )
+from tests.doctor.planted_pages import answering, answers, looks, of_pages, steps
 
 CASES = [(code, at) for code, cases in PLANTED.items() for at in range(len(cases))]
 
@@ -106,6 +112,11 @@ def test_who_was_refused_for_his_deadline_is_among_those_who_asked():
     [
         ({"end": "127.0.0.1:8000"}, {"end": "127.0.0.1:8001"}),
         ({"event_ends": ("127.0.0.1:1",)}, {"event_ends": ("127.0.0.1:2",)}),
+        # A port of containers that is published twice: the events of one, not one engine.
+        (
+            {"event_ends": ("127.0.0.1:1",), "lives": (1.5,)},
+            {"event_ends": ("127.0.0.1:1",), "lives": (9.5,)},
+        ),
         # Started by one script at one moment, on one machine.
         (
             {"end": "127.0.0.1:8000", "lives": (1.5,), "steps": 7},
@@ -119,6 +130,148 @@ def test_who_was_refused_for_his_deadline_is_among_those_who_asked():
 )
 def test_two_engines_are_not_taken_for_one(first, second):
     assert diagnose(of_engines(engine(**first), engine(url="http://b", **second))) == ()
+
+
+def test_what_most_requests_end_with_is_told_with_its_share():
+    """A door counts as rejected what a worker refused, too."""
+    counters = {"requests_refused_by_worker": 90, "requests_rejected": 95}
+    plain = {"a": told(engine_kind="openai"), "b": told(engine_kind="openai")}
+    (found,) = diagnose(fleet(router(look(counters=counters), told=plain)))
+    assert found.code == "requests_fail"
+    assert found.seen.startswith("95 of 105 requests ended with an error (90%); 90 of them: its")
+    assert "worker_refused" in found.seen
+    assert "ignore_eos" in found.fix
+
+
+def test_what_failed_before_somebody_mended_it_is_not_told():
+    before = look(counters={"requests_refused_by_worker": 90})
+    now = look(counters={"requests_refused_by_worker": 90, "requests_finished": 40})
+    assert diagnose(fleet(router(now, before))) == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "flag", "other"),
+    [
+        ("vllm", "--gpu-memory-utilization", "--kv-memory"),
+        ("torch", "--kv-memory", "--gpu-memory"),
+        ("sglang", "--mem-fraction-static", "--kv-memory"),
+    ],
+)
+def test_more_room_is_asked_for_with_the_flag_that_the_engine_has(kind, flag, other):
+    of_kind = {"a": told(engine_kind=kind), "b": told(engine_kind=kind)}
+    small = look(workers=(worker("a"), worker("b", kv_blocks_total=200)))
+    for evidence in (fleet(replace(overfull().router, told=of_kind)),
+                     fleet(router(small, told=of_kind))):  # fmt: skip
+        (found,) = diagnose(evidence)
+        assert flag in found.fix
+        assert other not in found.fix
+
+
+def test_caches_that_are_too_small_for_the_traffic_say_how_much_came():
+    (found,) = diagnose(overfull())
+    assert found.seen.startswith("4,800 different blocks came, and caches have room for 1,600; of")
+
+
+def test_a_small_pool_of_an_engine_that_is_seen_is_told_once():
+    seen = router(look(workers=(worker("a", kv_blocks_total=200),)))
+    found = diagnose(fleet(seen, engines=(engine(said=statement(kv_blocks=200)),)))
+    assert [one.code for one in found] == ["engine_kv_pool_small"]
+
+
+def test_two_engines_that_name_one_event_port_are_told_as_that_alone():
+    ends: Any = {"event_ends": ("127.0.0.1:1",)}
+    found = diagnose(of_engines(engine(**ends), engine("events_differ", url="http://b", **ends)))
+    assert [(one.code, one.where) for one in found] == [("events_differ", "http://b")]
+    reason = f"engine http://b: {finding('events_differ', 'x').text}"
+    away = look(workers=(worker("a"), worker("b", state="restarting", reason=reason)))
+    found = diagnose(fleet(router(away), engines=(engine(**ends), engine(url="http://b", **ends))))
+    assert [(one.code, one.where) for one in found] == [("events_differ", "b")]
+
+
+def test_versions_of_different_products_are_not_compared():
+    other = statement(kind="sglang", version="0.5.23")
+    assert diagnose(of_engines(engine(), engine(said=other, url="http://b"))) == ()
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        answering(1, 2, 3),
+        answering(1, 3, 90, likely=-0.3),  # a near tie, and what follows from it
+        answering(1, 3, 3, model="other"),
+    ],
+)
+def test_answers_that_differ_by_a_tie_or_of_other_models_are_no_finding(others):
+    found = diagnose(of_engines(answering(1, 2, 3, url="http://b"), others))
+    assert "answers_differ" not in {one.code for one in found}
+
+
+def test_one_model_in_folders_of_several_machines_is_one_root():
+    said = [statement(root=root) for root in ("/data/m/llama", "/mnt/x/llama/")]
+    assert diagnose(of_engines(*(engine(said=one) for one in said))) == ()
+    # What answers alike is alike, whatever its folder is called.
+    alike = [answering(1, 2, root="/m/x"), answering(1, 2, url="http://b", root="/m/y")]
+    assert diagnose(of_engines(*alike)) == ()
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        {"a": looks("queued", 18, most=7), "b": looks("queued", 18)},  # all are full
+        {"a": looks("queued", 9, most=1), "b": looks("queued", 1)},
+        {"a": looks("crowded", 5), "b": looks("crowded", 5)},
+        {"a": answers(30, 20), "b": answers(0, 9)},
+        {"a": steps(90, 0), "b": steps(20, 16)},  # long prompts among them
+        {"a": steps(0, 40), "b": steps(0, 40)},
+        {"a": steps(90, 0), "b": steps(0, 9)},
+    ],
+)
+def test_what_pages_show_of_engines_that_are_well_is_no_finding(pages):
+    assert diagnose(of_pages(**pages)) == ()
+
+
+def test_an_engine_that_others_keep_busy_is_told_though_it_is_suspect():
+    pages = {"b": Page(looks("crowded", 18).encode())}
+    away = look(workers=(worker("a"), worker("b", state="suspect", reason="no step")))
+    found = diagnose(fleet(router(away, pages=pages)))
+    assert [(one.code, one.where) for one in found] == [
+        ("worker_suspect", "b"),
+        ("engine_shared", "b"),
+    ]
+
+
+def test_chats_that_nobody_reads_cost_nothing_where_they_are_few_or_all_go_to_one():
+    counters = {"verbatim_requests": 60, "verbatim_requests_unread": 50}
+    assert diagnose(fleet(router(look(counters=counters, workers=(worker("a"),))))) == ()
+    few = {**counters, "requests_accepted": 2000}
+    assert diagnose(fleet(router(look(counters=few)))) == ()
+
+
+def test_first_tokens_that_wait_for_a_proxy_are_not_a_slow_engine():
+    pages = {"b": Page(answers(1, 30).encode())}
+    found = diagnose(fleet(replace(one_slow().router, pages=pages)))
+    assert [one.code for one in found] == ["answers_at_once"]
+
+
+@pytest.mark.parametrize(
+    ("given", "begins"), [(0.4, "raise companion.progress_timeout_s: it is 0.4"), (30.0, "see")]
+)
+def test_an_engine_that_is_given_up_for_want_of_a_step_has_the_patience_named(given, begins):
+    evidence = with_worker(state="restarting", deaths=6, reason="the engine makes no step")
+    settings = {**evidence.settings, "companion.progress_timeout_s": given}
+    (found,) = diagnose(replace(evidence, settings=settings))
+    assert found.fix.startswith(begins)
+    assert "companion.progress_timeout_s" in found.fix
+
+
+def test_a_short_patience_is_named_while_a_worker_that_ends_again_and_again_is_live():
+    now = look(workers=(worker("a"), worker("b", deaths=6)))
+    settings = {"companion.progress_timeout_s": 0.4}
+    seen = router(now, age_s=60.0)
+    (found,) = diagnose(fleet(seen, settings=settings, engines=(engine(),)))
+    assert found.fix.startswith("raise companion.progress_timeout_s")
+    (found,) = diagnose(fleet(seen, engines=(engine(),)))
+    assert found.fix.startswith("read its log")
 
 
 def test_a_worker_that_asks_who_comes_may_be_reached():

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from radixroute.request.tokenizer import Tokenizer
-from radixroute.worker.companions.join.examination import Examination, examine
+from radixroute.worker.companions.join.examination import Asks, Examination, examine
 from radixroute.worker.companions.join.trying_out import PATIENCE, Patience
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.settings import WorkerSettings
@@ -19,7 +19,7 @@ ALONE: Final = Patience(replay_s=0.15, heard_s=0.02)
 async def examined(
     engine: FakeEngine,
     *,
-    sends_prompts: bool = True,
+    asks: Asks = Asks.PROMPTS,
     tokenizer: Tokenizer | None = None,
     patience: Patience = PATIENCE,
     **settings: Any,
@@ -32,7 +32,7 @@ async def examined(
             url,
             WorkerSettings(),
             tokenizer=tokenizer or make_tokenizer(),
-            sends_prompts=sends_prompts,
+            asks=asks,
             patience=patience,
         )
     finally:

@@ -15,6 +15,7 @@ from radixroute.worker.companions.dialects.dialect import (
     RankNumbers,
 )
 from radixroute.worker.companions.health import Vitals
+from radixroute.worker.companions.measures.counters import CompanionCounters
 from radixroute.worker.companions.refusals import finish_already, refusal_of
 from radixroute.worker.engine.engine import EngineInfo, EngineRequest
 
@@ -128,6 +129,36 @@ def test_what_is_refused_before_it_is_sent():
 )
 def test_a_resume_that_is_over_already(emitted, sampling, finish):
     assert finish_already(request(emitted=emitted, **sampling), (0,)) is finish
+
+
+@pytest.mark.parametrize(
+    ("n_tokens", "apart_ns", "told"),
+    [(20, 5_000_000, (1, 0)), (20, 10_000, (1, 1)), (7, 10_000, (0, 0))],
+)
+def test_an_answer_whose_tokens_come_at_once_is_told_from_one_that_is_streamed(
+    n_tokens, apart_ns, told
+):
+    calls = Calls(4)
+    call = calls.begin(request(emitted=range(9)), uncached_tokens=10, now_ns=0)
+    for at in range(n_tokens):
+        finish = FinishReason.LENGTH if at == n_tokens - 1 else None
+        calls.hear(call, Heard((1,), finish), S + at * apart_ns)
+    assert (calls.long_answers, calls.lumps) == told
+
+
+def test_looks_are_counted_by_what_an_engine_has_that_nobody_sent():
+    counters = CompanionCounters()
+    for n_calls, rank in [
+        (4, RankNumbers(running=4, waiting=2)),  # some have ended since
+        (4, RankNumbers(running=6, waiting=1, kv_usage=0.9)),
+        (0, RankNumbers(running=2)),
+        (0, RankNumbers(running=1)),
+    ]:
+        counters.looked(n_calls, EngineNumbers((rank,)))
+    counters.looked(0, EngineNumbers())
+    found = (counters.told_looks, counters.crowded_looks, counters.queued_looks)
+    assert found == (4, 2, 1)
+    assert counters.most_running == 6
 
 
 def test_one_failed_look_is_no_death_and_two_are():

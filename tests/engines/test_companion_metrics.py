@@ -58,6 +58,10 @@ async def test_a_scrape_tells_what_went_to_the_engine_and_what_it_tells():
     assert value("cached_tokens_total") == 0  # the second one ended before it could be told
     assert value("looks_total", outcome="well") >= 1
     assert value("looks_total", outcome="ill") == 0
+    assert value("engine_looks_total", found="any") >= 1
+    assert value("engine_looks_total", found="crowded") == 0
+    assert value("engine_looks_total", found="queued") == 0
+    assert value("long_answers_total", pace="at_once") == 0
     assert value("events_total") >= value("event_batches_total") > 0
     assert value("events_dropped_total", reason="malformed") == 0
     assert value("believed_room_blocks", rank="0") == 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from radixroute.worker.companions.join.examination import examine
+from radixroute.worker.companions.join.examination import Asks, examine
 from radixroute.worker.companions.join.findings import CODES, finding, finding_in
 from radixroute.worker.companions.join.trying_out import PATIENCE, Patience
 from radixroute.worker.companions.settings import CompanionSettings
@@ -33,13 +33,13 @@ async def test_a_sound_engine_has_nothing_and_is_left_as_it_was():
     assert seen.kept_batches is None
     assert engine.in_flight == 0
     assert seen.notices == ()
-    # Twice the same, twice with salts, one that is cancelled, and a chat.
-    assert (len(engine.received), len(engine.chats.bodies), engine.n_aborted) == (5, 1, 1)
+    # Twice the same, twice with salts, one that is cancelled, two probes, and a chat.
+    assert (len(engine.received), len(engine.chats.bodies), engine.n_aborted) == (7, 1, 1)
 
 
 async def test_one_that_is_only_asked_computes_nothing():
     engine = FakeVllm(has_replay=False)
-    seen = await examined(engine, sends_prompts=False)
+    seen = await examined(engine, asks=Asks.NOTHING)
     assert codes_of(seen) == {"replay"}
     assert engine.received == []
 
@@ -120,7 +120,7 @@ async def test_a_plain_server_is_believed_and_misses_no_events(codes, lacks):
 
 async def test_a_plain_server_that_is_only_asked_is_believed():
     engine = FakeOpenAi()
-    seen = await examined(engine, sends_prompts=False)
+    seen = await examined(engine, asks=Asks.NOTHING)
     assert (seen.findings, seen.is_believed, engine.received) == ((), True, [])
 
 
@@ -134,7 +134,7 @@ async def test_a_vllm_too_old_to_say_where_its_events_are_is_told_so():
         "replay": f"tcp://127.0.0.1:{router}",
     }
     try:
-        seen = await examine(settings, url, WorkerSettings(), sends_prompts=False)
+        seen = await examine(settings, url, WorkerSettings(), asks=Asks.NOTHING)
         told = await examine(
             replace(settings, **places), url, WorkerSettings(), tokenizer=make_tokenizer()
         )
@@ -227,7 +227,7 @@ async def test_an_endpoint_that_the_engine_connects_to_is_named_with_one_that_it
     seen = await examined(engine, patience=ALONE)
     assert codes_of(seen) == {"events_connect"}
     assert f'{bound}; write "tcp://*:9"' in seen.findings[0].text
-    assert codes_of(await examined(engine, sends_prompts=False)) == {"events_connect"}
+    assert codes_of(await examined(engine, asks=Asks.NOTHING)) == {"events_connect"}
 
 
 async def test_replays_that_nobody_answers_are_told_from_those_that_are_not_set():
@@ -241,7 +241,7 @@ async def test_replays_that_nobody_answers_are_told_from_those_that_are_not_set(
 
 async def test_settings_that_point_nowhere_are_named():
     nowhere = "tcp://127.0.0.1:9"
-    asked = await examined(FakeVllm(), sends_prompts=False, events=nowhere)
+    asked = await examined(FakeVllm(), asks=Asks.NOTHING, events=nowhere)
     assert codes_of(asked) == {"replay"}
     assert "without companion.replay" in asked.findings[0].text
     seen = await examined(FakeVllm(), patience=ALONE, events=nowhere, replay=nowhere)

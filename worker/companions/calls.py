@@ -7,7 +7,7 @@ Sends nothing itself; no clock: times come in. Called by `Companion`, on one eve
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.request.sampling import FinishReason
@@ -19,6 +19,9 @@ from radixroute.worker.engine.engine import (
     TokenOutput,
     WorkerSessionProgress,
 )
+
+LONG_ANSWER: Final = 8  # tokens: a step with accepted drafts may make a few at once
+LUMP_NS: Final = 200_000  # a token
 
 
 class Cancellable(Protocol):
@@ -75,6 +78,7 @@ class Calls:
         self._block_size = block_size
         self._calls: dict[tuple[str, int], Call] = {}
         self._loads: dict[str, _Load] = {}
+        self.long_answers = self.lumps = 0  # that ended; of these, those that came all at once
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -126,6 +130,8 @@ class Calls:
             self._grow(call, n_tokens, now_ns)
         if heard.finish is not None:
             self._drop(call)
+            if passage is None:
+                self._pace(call, now_ns)
         # By position: there is one a token.
         return TokenOutput(
             request.request_id,
@@ -202,6 +208,13 @@ class Calls:
             call.load.active_blocks += n_more
             call.n_blocks += n_more
             call.n_room += n_more * self._block_size
+
+    def _pace(self, call: Call, now_ns: int) -> None:
+        """Whether its tokens came as they were made: no engine makes them that fast."""
+        n_tokens = call.n_output - len(call.request.emitted)
+        if n_tokens >= LONG_ANSWER and call.first_ns is not None:
+            self.long_answers += 1
+            self.lumps += now_ns - call.first_ns < n_tokens * LUMP_NS
 
     def _drop(self, call: Call) -> None:
         del self._calls[call.key]

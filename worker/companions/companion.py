@@ -248,7 +248,9 @@ class Companion:
         call.exchange = sending.send(request, hear, tells_again=ranks.is_cut(at), rank=rank)
 
     def _sight(self) -> CompanionSight:
-        return sight_of(self._joined, self._ranks, self._vitals, self._counters)
+        return sight_of(
+            self._joined, self._ranks, self._vitals, self._counters, self._hearing.calls
+        )
 
     # -- Watched
 
@@ -262,6 +264,7 @@ class Companion:
         now_ns = time.monotonic_ns()
         if self._ranks is not None:
             self._ranks.expire(now_ns)
+        self._counters.looked(len(self._hearing.calls), self._vitals.latest)
         has_computed = self._seating.looked(self._hearing.calls, self._vitals.latest, now_ns)
         if has_moved or has_computed:
             self._hearing.wake()

@@ -19,7 +19,7 @@ from radixroute.doctor.gather.sockets import (
 from radixroute.worker.companions.dialects.common.models import MODELS
 from radixroute.worker.companions.dialects.dialect import EventPlace
 from radixroute.worker.companions.http.client import EngineAddress
-from radixroute.worker.companions.join.examination import Examination, examine
+from radixroute.worker.companions.join.examination import Asks, Examination, examine
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.settings import WorkerSettings
 
@@ -48,11 +48,14 @@ def engines_seen(
     *,
     sends_prompts: bool,
 ) -> tuple[EngineSeen, ...]:
-    """`sends_prompts`: a few short ones, to each. Raises `BadSetting` for what is no URL."""
+    """`sends_prompts`: a few short ones, to each; else two probes of a few tokens, to each of
+    several, which have answers to compare. Raises `BadSetting` for what is no URL."""
     settings = replace(companion, start_timeout_s=WAIT_S, connect_timeout_s=WAIT_S)
+    unasked = Asks.PROBES if len(urls) > 1 else Asks.NOTHING
+    asks = Asks.PROMPTS if sends_prompts else unasked
 
     async def all_of_them() -> list[Examination]:
-        asked = (examine(settings, url, worker, sends_prompts=sends_prompts) for url in urls)
+        asked = (examine(settings, url, worker, asks=asks) for url in urls)
         return await asyncio.gather(*asked)
 
     return tuple(_seen(one) for one in asyncio.run(all_of_them()))

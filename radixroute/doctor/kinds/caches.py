@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
-from radixroute.doctor.evidence import Evidence, RouterSeen
+from radixroute.doctor.evidence import EngineSeen, Evidence, RouterSeen
 from radixroute.doctor.kinds.streams import BLIND_POLICIES, tells_nothing
 from radixroute.doctor.reuse import EVICTED, SPREAD, Reuse
 from radixroute.protos import radixroute_pb2 as pb
@@ -13,8 +13,21 @@ from radixroute.protos import radixroute_pb2 as pb
 ENOUGH_REQUESTS: Final = 20
 WORTH: Final = 0.1  # of all prompt tokens
 # Shares of what is reachable: a policy that looks at caches and load spreads some of it on purpose.
-OF_REACHABLE: Final = 0.25
+OF_REACHABLE: Final = 0.15
 SPREAD_OF_REACHABLE: Final = 0.4
+# Of workers by the kind of their engines: what gives more room, and what takes shorter requests.
+OURS: Final = "torch"
+MORE_MEMORY: Final = {
+    OURS: "--kv-memory (worker.kv_memory)",
+    "vllm": "--gpu-memory-utilization of vLLM (VLLM_CPU_KVCACHE_SPACE on CPU)",
+    "sglang": "--mem-fraction-static of SGLang",
+}
+LESS_LENGTH: Final = {
+    OURS: "worker.max_model_len",
+    "vllm": "--max-model-len",
+    "sglang": "--context-length",
+}
+TRIED: Final = "worker.eviction_policy (`radixroute replay --eviction`)"
 
 
 def _reuse(evidence: Evidence) -> tuple[RouterSeen, Reuse] | None:
@@ -39,12 +52,20 @@ def _evicted(evidence: Evidence) -> Iterator[Seen]:
     if found is None:
         return
     router, reuse = found
-    evicted = reuse.lost(EVICTED)
-    is_much = reuse.share(evicted) >= WORTH and _may_evict(router, reuse)
-    if is_much and evicted >= OF_REACHABLE * reuse.reachable:
+    lost = _lost_for_want_of_room(router, reuse)
+    if reuse.share(lost) >= WORTH and lost >= OF_REACHABLE * reuse.reachable:
         deaths = sum(one.deaths for one in router.now.workers)
         restarts = f"; workers ended {deaths} times, which empties caches, too" if deaths else ""
-        yield Seen("router", f"{reuse.said}{restarts}")
+        yield Seen("router", f"{_room(router, reuse)}{reuse.said}{restarts}", _more_room(router))
+
+
+def _lost_for_want_of_room(router: RouterSeen, reuse: Reuse) -> float:
+    """Tokens. What others had is lost to it, too, where none of them had room for all that came
+    there: nobody knows that they have it still."""
+    if not _may_evict(router, reuse):
+        return 0.0
+    is_spread = not _is_blind(router) and _are_all_overfull(router, reuse)
+    return reuse.lost(EVICTED) + (reuse.lost(SPREAD) if is_spread else 0.0)
 
 
 def _may_evict(router: RouterSeen, reuse: Reuse) -> bool:
@@ -57,9 +78,37 @@ def _may_evict(router: RouterSeen, reuse: Reuse) -> bool:
     return False
 
 
+def _are_all_overfull(router: RouterSeen, reuse: Reuse) -> bool:
+    came = dict(reuse.blocks_by_worker)
+    return bool(router.live) and all(
+        0 < one.kv_blocks_total < came.get(one.worker_id, 0) for one in router.live
+    )
+
+
+def _room(router: RouterSeen, reuse: Reuse) -> str:
+    """How much more came than caches have room for; empty: that is not known of all."""
+    if not _are_all_overfull(router, reuse):
+        return ""
+    there = sum(one.kv_blocks_total for one in router.live)
+    came = dict(reuse.blocks_by_worker)
+    n_blocks = sum(came[one.worker_id] for one in router.live)
+    return f"{n_blocks:,} different blocks came, and caches have room for {there:,}; "
+
+
+def _more_room(router: RouterSeen) -> str:
+    """By the flags that its workers have; empty: they are of several kinds, or say nothing."""
+    kinds = {router.told[one.worker_id].engine_kind for one in router.live
+             if one.worker_id in router.told}  # fmt: skip
+    flag = MORE_MEMORY.get(kinds.pop(), "") if len(kinds) == 1 else ""
+    if not flag:
+        return ""
+    tried = f", or try {TRIED}" if flag == MORE_MEMORY[OURS] else ""
+    return f"give workers more KV memory ({flag}), add workers{tried}"
+
+
 def _spread(evidence: Evidence) -> Iterator[Seen]:
     found = _reuse(evidence)
-    if found is None or _is_blind(found[0]):
+    if found is None or _is_blind(found[0]) or any(True for _ in _evicted(evidence)):
         return
     reuse = found[1]
     spread = reuse.lost(SPREAD)
@@ -82,7 +131,11 @@ def _below(evidence: Evidence) -> Iterator[Seen]:
     if found is None:
         return
     reuse = found[1]
-    is_lost = reuse.reachable - reuse.told > max(WORTH * reuse.prompt, 0.5 * reuse.reachable)
+    lost = reuse.reachable - reuse.told
+    # What a policy spreads on purpose is none of it.
+    is_spread = reuse.lost(SPREAD) >= 0.5 * lost
+    of = SPREAD_OF_REACHABLE if is_spread else OF_REACHABLE
+    is_lost = lost > max(WORTH * reuse.prompt, of * reuse.reachable)
     if is_lost and not any(True for look in (_evicted, _spread, _policy) for _ in look(evidence)):
         yield Seen("router", reuse.said)
 
@@ -95,15 +148,26 @@ def _index(evidence: Evidence) -> Iterator[Seen]:
 
 
 def _pool(evidence: Evidence) -> Iterator[Seen]:
+    """Of workers whose engine is not seen itself: else that says so, with its own flags."""
     router = evidence.router
     if router is None:
         return
     size, longest = router.now.info.block_size, router.now.info.max_model_len
+    seen = {_pool_of(one) for one in evidence.engines}
     for one in router.now.workers:
         tokens = one.kv_blocks_total * size
-        if one.state == "live" and 0 < tokens < longest:
+        if one.state == "live" and 0 < tokens < longest and tokens not in seen:
             what = f"room for {tokens:,} tokens, requests may have {longest:,}"
-            yield Seen(one.worker_id, what)
+            kind = router.told.get(one.worker_id, pb.GetInfoResponse()).engine_kind
+            flag = MORE_MEMORY.get(kind, "")
+            fix = f"raise {flag}, or lower {LESS_LENGTH[kind]}" if flag else ""
+            yield Seen(one.worker_id, what, fix)
+
+
+def _pool_of(engine: EngineSeen) -> int:
+    """Tokens; 0: it does not say."""
+    said = engine.examination.statement
+    return 0 if said is None else said.kv_blocks * said.block_size
 
 
 CACHE_CHECKS: Final = (

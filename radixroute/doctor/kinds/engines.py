@@ -6,6 +6,7 @@ from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import EngineSeen, Evidence
+from radixroute.doctor.kinds.joining import join_code
 from radixroute.worker.companions.dialects.dialect import EventPlace, Statement
 
 # Batches; an engine makes one each step, some 100 a second: ten seconds of them, which is what a
@@ -74,9 +75,31 @@ def _same(evidence: Evidence) -> Iterator[Seen]:
     for at, one in enumerate(evidence.engines):
         before = evidence.engines[:at]
         for other in before:
-            if (why := _why_same(one, other)) and len(one.examination.lives) < 2:
+            if len(one.examination.lives) > 1 or _are_two(evidence, one, other):
+                continue
+            if why := _why_same(one, other):
                 yield Seen(one.url, f"it is {other.url}: {why}")
                 break
+
+
+def _are_two(evidence: Evidence, one: EngineSeen, other: EngineSeen) -> bool:
+    """Whatever they have in common, as where both name one event port: they began at different
+    moments, or events there were seen to be another's."""
+    this, that = one.examination, other.examination
+    if one.end and one.end == other.end:
+        return False
+    is_younger = bool(this.lives and that.lives) and this.lives != that.lives
+    return is_younger or any(_has_others_events(evidence, each) for each in (one, other))
+
+
+def _has_others_events(evidence: Evidence, engine: EngineSeen) -> bool:
+    if any(one.code == "events_differ" for one in engine.examination.findings):
+        return True
+    workers = () if evidence.router is None else evidence.router.now.workers
+    return any(
+        join_code(one.reason) == "events_differ" and f"{engine.url}:" in one.reason
+        for one in workers
+    )
 
 
 def _why_same(one: EngineSeen, other: EngineSeen) -> str:

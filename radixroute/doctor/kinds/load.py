@@ -1,10 +1,13 @@
 """Queues that are full, loops that are late, workers that starve or are slow."""
 
 from collections.abc import Iterator
+from statistics import median
 from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
-from radixroute.doctor.evidence import Evidence
+from radixroute.doctor.evidence import Evidence, RouterSeen
+from radixroute.doctor.kinds.engine_use import is_at_once
+from radixroute.doctor.page import Page
 from radixroute.doctor.speeds import paces_of
 from radixroute.router.settings import RouterSettings
 
@@ -21,6 +24,10 @@ PILED_SHARE: Final = 0.3  # of all requests
 AVOIDABLE_MS: Final = 10_000.0
 SLOW_REQUESTS: Final = 10
 SLOW_RATIO: Final = 3.0
+# Steps are known by their buckets, and one with more requests takes longer.
+SLOW_STEP_RATIO: Final = 4.0
+SLOW_STEP_MS: Final = 50.0
+STEPS: Final = "radixroute_engine_step_seconds"
 SLOW_MS: Final = 20.0  # below that it is noise of the machine
 
 
@@ -103,16 +110,40 @@ def _slow(evidence: Evidence) -> Iterator[Seen]:
         return
     paces = paces_of(router.log)
     for worker_id in live:
+        if is_at_once(router.pages.get(worker_id, Page())):
+            continue  # its first tokens wait for the last ones
         pace = paces.get(worker_id)
-        if pace is None or pace.requests < SLOW_REQUESTS or pace.first_token_ms < SLOW_MS:
-            continue
-        if pace.ratio >= SLOW_RATIO:
+        is_known = (
+            pace is not None
+            and pace.requests >= SLOW_REQUESTS
+            and pace.first_token_ms >= SLOW_MS
+            and pace.ratio >= SLOW_RATIO
+        )
+        if is_known and pace is not None:
             what = (
                 f"its first tokens took {pace.first_token_ms:.0f} ms, {pace.ratio:.1f} times as"
                 f" long as those of others for as many tokens ({pace.requests} prompts, none"
                 " behind another)"
             )
             yield Seen(worker_id, what)
+        elif what := _slow_steps(router, worker_id):
+            yield Seen(worker_id, what)
+
+
+def _slow_steps(router: RouterSeen, worker_id: str) -> str:
+    """By its median step, which a few long prompts do not move: also of one that few requests go
+    to, as a slow one is."""
+    steps = {one.worker_id: router.pages[one.worker_id].median(STEPS) for one in router.live
+             if one.worker_id in router.pages}  # fmt: skip
+    known = {name: step_s for name, (step_s, n) in steps.items() if n >= SLOW_REQUESTS}
+    others = [step_s for name, step_s in known.items() if name != worker_id]
+    own_s, usual_s = known.get(worker_id, 0.0), median(others) if others else 0.0
+    if not usual_s or own_s * 1e3 < SLOW_STEP_MS or own_s < SLOW_STEP_RATIO * usual_s:
+        return ""
+    return (
+        f"its steps take {own_s * 1e3:.0f} ms, about {own_s / usual_s:.0f} times as long as those"
+        f" of others (the median of {steps[worker_id][1]:.0f})"
+    )
 
 
 def _is_rising(evidence: Evidence, worker_id: str) -> bool:

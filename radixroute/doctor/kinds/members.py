@@ -8,6 +8,8 @@ from radixroute.doctor.evidence import Evidence, RouterSeen
 from radixroute.doctor.kinds.joining import join_code
 from radixroute.doctor.kinds.refusals import SERVING, workers_of
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.worker.companions.health import STUCK
+from radixroute.worker.companions.settings import CompanionSettings
 
 COMING: Final = ("starting", "restarting", "joining")
 CIRCLES: Final = 3  # deaths; one or two may be somebody's doing
@@ -56,7 +58,28 @@ def _restarts(evidence: Evidence) -> Iterator[Seen]:
     for router, one in workers_of(evidence):
         if one.state != "refused" and _circles(router, one):
             why = f": {one.reason}" if one.reason else ""
-            yield Seen(one.worker_id, f"it ended {one.deaths} times and is {one.state}{why}")
+            what = f"it ended {one.deaths} times and is {one.state}{why}"
+            yield Seen(one.worker_id, what, _patience(evidence, one))
+
+
+def _patience(evidence: Evidence, one: pb.WorkerStatus) -> str:
+    """What mends one that ends because its engine makes no step, as its reason says while it is
+    away, or a short patience suggests; empty: it is not that."""
+    usual = CompanionSettings().progress_timeout_s
+    given = evidence.setting("companion.progress_timeout_s", usual)
+    is_short = evidence.settings_are_its_own and given < usual
+    if is_short and (STUCK in one.reason or (not one.reason and evidence.engines)):
+        return (
+            f"raise companion.progress_timeout_s: it is {given:g} s, its default {usual:g}, and a "
+            "step may take as long; where one takes longer than that, the engine stands still: "
+            "read its log"
+        )
+    if STUCK not in one.reason:
+        return ""
+    return (
+        "see whether the engine stands still (its log, GPU, swap); where its steps take about "
+        f"{given:g} s, raise companion.progress_timeout_s"
+    )
 
 
 def _down(evidence: Evidence) -> Iterator[Seen]:

@@ -15,6 +15,7 @@ WORTH_SHIFTING: Final = 0.2
 OF_WHAT_REPEATS: Final = 0.25
 NEVER: Final = 0.99  # of all prompt tokens, for the first time
 LONG_BLOCKS: Final = 4  # of a prompt, on average
+UNREAD_SHARE: Final = 0.05  # of all requests
 REFUSED: Final = 5
 REFUSED_SHARE: Final = 0.01
 
@@ -46,10 +47,17 @@ def _apart(evidence: Evidence) -> Iterator[Seen]:
     if reuse is None:
         return
     apart = reuse.lost(APART)
-    if reuse.share(apart) >= WORTH and apart >= OF_WHAT_REPEATS * _repeats(reuse):
+    if reuse.share(apart) >= WORTH:
         own = evidence.setting("router.tenants_share_cache", True)
         by = "salts" if own else "tenants that share no cache, or salts"
-        yield Seen("clients", f"{reuse.scopes:,} {by} keep requests apart; {reuse.said}")
+        yield Seen("clients", f"{reuse.scopes:,} {by} keep requests apart; {reuse.said}",
+                   "" if own else _ONE_TENANT)  # fmt: skip
+
+
+_ONE_TENANT: Final = (
+    "set router.tenants_share_cache = true where tenants may share (a cache_salt still keeps apart "
+    "what must be), or give keys of one application one name in router.keys_file"
+)
 
 
 def _never(evidence: Evidence) -> Iterator[Seen]:
@@ -82,6 +90,19 @@ def _fields(evidence: Evidence) -> Iterator[Seen]:
     n = 0 if router is None else router.count("http_fields_dropped")
     if n:
         yield Seen("clients", f"{n:,} fields of requests over HTTP were dropped")
+
+
+def _unread(evidence: Evidence) -> Iterator[Seen]:
+    """Where there is a choice of workers that a prompt could be read for."""
+    router = evidence.router
+    if router is None or len(router.live) < 2:
+        return
+    n, verbatim = router.count("verbatim_requests_unread"), router.count("verbatim_requests")
+    if n < ENOUGH_REQUESTS or n < UNREAD_SHARE * router.count("requests_accepted"):
+        return
+    what = f"{n:,} of {verbatim:,} requests that only an engine can read went by load alone"
+    is_off = not evidence.setting("router.render_verbatim", True)
+    yield Seen("router", what, "set router.render_verbatim = true" if is_off else "")
 
 
 PROMPT_CHECKS: Final = (
@@ -122,6 +143,16 @@ PROMPT_CHECKS: Final = (
         "start engines with a larger --max-model-len (worker.max_model_len), as far as model and "
         "KV pool allow; else let clients keep below the max_model_len that /v1/models tells",
         _too_long,
+    ),
+    Check(
+        "chats_unread",
+        Level.WARNING,
+        "chats that only an engine can read (tools, pictures, structured output) go by load alone",
+        "no engine tells their tokens, so nobody knows who has them cached: hits are luck",
+        "start vLLM with --enable-scale-out (its /render), or let its /tokenize answer chats, "
+        "through proxies too; SGLang and plain servers have no such call: --policy "
+        "session_affinity keeps a conversation (X-Session-Id) at one worker",
+        _unread,
     ),
     Check(
         "fields_dropped",

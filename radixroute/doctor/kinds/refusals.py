@@ -6,6 +6,7 @@ from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
+from radixroute.doctor.kinds.engines import NAMES
 from radixroute.doctor.kinds.joining import join_code
 from radixroute.protos import radixroute_pb2 as pb
 
@@ -81,15 +82,17 @@ def _versions(evidence: Evidence) -> Iterator[Seen]:
         for worker_id, told in sorted(router.told.items()):
             if told.version and told.version != ours:
                 yield Seen(worker_id, f"it runs {told.version}, the router {ours}")
-    versions = [
-        (engine.url, engine.examination.statement.version)
-        for engine in evidence.engines
-        if engine.examination.statement is not None and engine.examination.statement.version
-    ]
-    for url, version in versions[1:]:
-        if version != versions[0][1]:
-            fix = "install one version on all engines"
-            yield Seen(url, f"the engine is of {version}, the first one of {versions[0][1]}", fix)
+    first: dict[str, str] = {}  # by product: versions of different ones are not compared
+    for engine in evidence.engines:
+        said = engine.examination.statement
+        if said is None or not said.version:
+            continue
+        usual = first.setdefault(said.kind, said.version)
+        if said.version != usual:
+            fix = f"install one version of {NAMES.get(said.kind, said.kind)} on all of its engines"
+            yield Seen(
+                engine.url, f"the engine is of {said.version}, the first one of {usual}", fix
+            )
 
 
 REFUSAL_CHECKS: Final = (

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any, Final
 
 from radixroute.events.warm import warm
@@ -20,6 +21,7 @@ from radixroute.request.tokenizer import Tokenizer
 from radixroute.worker.companions.cache.salts import Salts
 from radixroute.worker.companions.dialects.dialect import Statement
 from radixroute.worker.companions.http.client import EngineHttp
+from radixroute.worker.companions.join.answering import Answered, Answering
 from radixroute.worker.companions.join.checklist import CHATS, canary_prompt, statement_findings
 from radixroute.worker.companions.join.findings import Finding, JoinRefused, finding
 from radixroute.worker.companions.join.joined import Joined
@@ -47,6 +49,14 @@ _LOOKS: Final = 8  # one of two engines is seen alone by chance once in 128
 _UNSIZED: Final = {"block_size", "max_model_len"}  # without these nothing can be tried out
 
 
+class Asks(Enum):
+    """What an engine is to answer, beside what it says of itself."""
+
+    NOTHING = "nothing"  # it costs it nothing
+    PROBES = "probes"  # of `answering.py`: a few tokens
+    PROMPTS = "prompts"  # these, and all that a join tries out
+
+
 @dataclass(frozen=True, slots=True)
 class Examination:
     """What was seen of one engine. None: it was not found out."""
@@ -67,6 +77,8 @@ class Examination:
     # than one are more than one engine. Empty: it does not say.
     lives: tuple[float, ...] = ()
     steps: int | None = None  # it had made at the end; None: it does not say
+    # To the probes of `answering.py`; empty: it was not asked, or does not tell.
+    answers: tuple[Answered, ...] = ()
 
 
 async def examine(
@@ -75,14 +87,13 @@ async def examine(
     worker: WorkerSettings,
     *,
     tokenizer: Tokenizer | None = None,
-    sends_prompts: bool = True,
+    asks: Asks = Asks.PROMPTS,
     patience: Patience = PATIENCE,
 ) -> Examination:
-    """`sends_prompts`: else it is only asked what it is, which costs it nothing. Raises
-    `BadSetting` for what is no URL."""
+    """Raises `BadSetting` for what is no URL."""
     examiner = _Examiner(settings, url, worker, tokenizer, patience)
     try:
-        await examiner.run(sends_prompts=sends_prompts)
+        await examiner.run(asks)
     finally:
         await examiner.close()
     return examiner.seen
@@ -112,7 +123,7 @@ class _Examiner:
         if self._ranks is not None:
             await self._ranks.unfollow()
 
-    async def run(self, *, sends_prompts: bool) -> None:
+    async def run(self, asks: Asks) -> None:
         try:
             http = self._http = self._joining.http()
             if not await self._is_well(http):
@@ -127,8 +138,17 @@ class _Examiner:
         self._found(*wrong)
         lives, steps = await self._joining.lives(_LOOKS)
         self.seen = replace(self.seen, lives=lives, steps=steps)
-        if not sends_prompts or len(lives) > 1:  # of several nobody knows which one is tried
+        if len(lives) > 1:  # nobody knows which one is tried
             return
+        if asks is Asks.PROMPTS:
+            await self._send_prompts(http, statement, wrong)
+        elif asks is Asks.PROBES and not wrong:
+            await self._ask_probes(http, statement)
+
+    async def _send_prompts(
+        self, http: EngineHttp, statement: Statement, wrong: Sequence[Finding]
+    ) -> None:
+        """`wrong`: what was found of it by its words alone."""
         try:
             tokenizer = await self._joining.load_tokenizer(statement)
         except JoinRefused as error:
@@ -148,6 +168,15 @@ class _Examiner:
         else:
             _, steps = await self._joining.lives(1)
             self.seen = replace(self.seen, steps=steps)
+
+    async def _ask_probes(self, http: EngineHttp, statement: Statement) -> None:
+        """Of one that serves already; whose tokenizer is not here is not asked."""
+        try:
+            tokenizer = await self._joining.load_tokenizer(statement)
+        except JoinRefused:
+            return
+        answers = await Answering(http, self._joining.joined(statement, tokenizer)).run()
+        self.seen = replace(self.seen, answers=answers)
 
     async def _found_hanging(self, statement: Statement) -> None:
         """It was given up: by its steps it stands still, or is merely slow."""
@@ -211,7 +240,8 @@ class _Examiner:
         if joined.statement.keeps_salts_apart:  # else salts are refused, or were tried out
             await self._try_salt(http, joined)
         notices = await Noticing(http, joined).tried()
-        self.seen = replace(self.seen, notices=tuple(notices))
+        answers = () if self.seen.findings else await Answering(http, joined).run()
+        self.seen = replace(self.seen, notices=tuple(notices), answers=answers)
 
     async def _wrong(
         self, http: EngineHttp, joined: Joined, settings: CompanionSettings, ranks: Ranks

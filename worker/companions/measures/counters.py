@@ -6,11 +6,12 @@ A few additions an answer's piece; read when somebody asks for the metrics page.
 from typing import Final
 
 from radixroute.request.sampling import FinishReason
-from radixroute.worker.companions.dialects.dialect import Heard
+from radixroute.worker.companions.dialects.dialect import EngineNumbers, Heard
 
 # Ends that an engine does not say: its client or router left, or it was never asked.
 CANCELLED: Final = "cancelled"
 REFUSED: Final = "refused"
+HALF_FULL: Final = 0.5  # of its blocks are pinned: what waits there waits for something else
 
 
 class CompanionCounters:
@@ -25,6 +26,10 @@ class CompanionCounters:
         self.output_tokens = self.cached_tokens = 0
         self.passed_bytes = 0  # of verbatim answers
         self.events = 0  # of ours, that were told on
+        # Looks at how the engine does; of these, with more requests there than were sent by this
+        # companion, and with some that waited though most of its KV memory was free.
+        self.told_looks = self.crowded_looks = self.queued_looks = 0
+        self.most_running = 0  # requests, at any of them
 
     def heard(self, heard: Heard) -> None:
         """A piece of an answer that somebody waits for."""
@@ -39,3 +44,13 @@ class CompanionCounters:
     def ended(self, how: str) -> None:
         """An attempt is over."""
         self.ends[how] += 1
+
+    def looked(self, n_calls: int, engine: EngineNumbers) -> None:
+        """It was asked how it does while so many calls were under way."""
+        if not engine.ranks:
+            return
+        self.told_looks += 1
+        # Some may have ended, or were cancelled, since it wrote its page.
+        self.crowded_looks += engine.running + engine.waiting > n_calls + max(1, n_calls // 2)
+        self.queued_looks += engine.waiting > 0 and engine.kv_usage < HALF_FULL
+        self.most_running = max(self.most_running, engine.running)

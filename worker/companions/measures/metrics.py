@@ -35,6 +35,12 @@ class CompanionSight:
     passed_bytes: int
     looks: int
     failed_looks: int
+    told_looks: int
+    crowded_looks: int
+    queued_looks: int
+    most_running: int
+    long_answers: int
+    lumps: int
     events: int
     event_batches: int
     link_breaks: int
@@ -100,6 +106,29 @@ COMPANION_METRICS: tuple[Metric[CompanionSight], ...] = (
         "radixroute_companion_looks_total",
         "Times that the engine was asked whether it is well, by what it answered",
         lambda seen: (("well", seen.looks - seen.failed_looks), ("ill", seen.failed_looks)),
+    ),
+    by_label(
+        "found",
+        "radixroute_companion_engine_looks_total",
+        "Times that the engine told how it does; of these, with more requests there than were sent"
+        " by this companion, and with some that waited though most of its KV memory was free",
+        lambda seen: (
+            ("any", seen.told_looks),
+            ("crowded", seen.crowded_looks),
+            ("queued", seen.queued_looks),
+        ),
+    ),
+    Metric(
+        "radixroute_companion_engine_most_running_requests",
+        Kind.GAUGE,
+        "Most requests that ran in the engine at one such time",
+        lambda seen: one(seen.most_running),
+    ),
+    by_label(
+        "pace",
+        "radixroute_companion_long_answers_total",
+        "Answers of eight tokens or more, by whether they came all at once",
+        lambda seen: (("streamed", seen.long_answers - seen.lumps), ("at_once", seen.lumps)),
     ),
     _counter(
         "radixroute_companion_events_total",

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from radixroute.worker.companions.cache.believed import BeliefCounters
+from radixroute.worker.companions.calls import Calls
 from radixroute.worker.companions.dialects.dialect import RankNumbers
 from radixroute.worker.companions.health import Vitals
 from radixroute.worker.companions.join.joined import Joined
@@ -12,7 +13,11 @@ from radixroute.worker.companions.ranks import Ranks
 
 
 def sight_of(
-    joined: Joined | None, ranks: Ranks | None, vitals: Vitals, counters: CompanionCounters
+    joined: Joined | None,
+    ranks: Ranks | None,
+    vitals: Vitals,
+    counters: CompanionCounters,
+    calls: Calls,
 ) -> CompanionSight:
     """None: it has not joined yet."""
     followers = [] if ranks is None else ranks.followers
@@ -28,6 +33,12 @@ def sight_of(
         passed_bytes=counters.passed_bytes,
         looks=vitals.looks,
         failed_looks=vitals.failed_looks,
+        told_looks=counters.told_looks,
+        crowded_looks=counters.crowded_looks,
+        queued_looks=counters.queued_looks,
+        most_running=counters.most_running,
+        long_answers=calls.long_answers,
+        lumps=calls.lumps,
         events=counters.events,
         event_batches=sum(follower.batches for follower in followers),
         link_breaks=sum(follower.breaks for follower in followers),

@@ -102,9 +102,10 @@ class FakeEngine:
         """SIGKILL: every connection is reset. Idempotent."""
         await self._http.kill()
         for one in self.ranks:
-            if one._stepping is not None:
-                one._stepping.cancel()
+            if one._stepping is not None and one._stepping.cancel():
                 await asyncio.gather(one._stepping, return_exceptions=True)
+            elif one._stepping is not None and not one._stepping.cancelled():
+                one._stepping.result()  # why it stopped by itself: a fault of the test's
             if one.events is not None:
                 one.events.close()
                 one.events = None

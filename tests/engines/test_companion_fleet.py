@@ -28,7 +28,8 @@ async def _asked(made, prompts, n, until_position=3, **sampling):
 
 
 async def test_an_engine_killed_under_sixteen_streams_costs_no_token():
-    async with fleet("a", "b", step_s=0.02) as made:
+    # Blocks for all of them in one engine: the fake preempts nobody.
+    async with fleet("a", "b", step_s=0.02, n_blocks=512) as made:
         prompts = [[*range(1, 30), n] for n in range(1, 17)]
         calls = await _asked(made, prompts, 60)
         victim = max("ab", key=lambda w: made.engines[w].in_flight)

@@ -16,6 +16,7 @@ from tests.engines.fake_openai import FakeOpenAi
 from tests.engines.fake_sglang import FakeSglang
 from tests.engines.fake_vllm import FakeVllm
 from tests.engines.fleets import Fleet, fleet
+from tests.router.clusters import until
 
 KEY: Final = "a-key-of-more-than-16-letters"
 KINDS: Final[dict[str, Any]] = {"vllm": FakeVllm, "sglang": FakeSglang, "openai": FakeOpenAi}
@@ -94,6 +95,8 @@ async def looked_at(start: Start, folder: Path) -> Gathered:
         for at, kind in enumerate(start.engines):
             await _join(made, f"w{at}", kind, start)
         address = str(made.router.address)
+        # Their first heartbeats: two looks here are nearer to each other than those.
+        await until(lambda: made.router.runtime.events.is_quiet)
 
         def ask_and_look() -> Gathered:
             client = config.client

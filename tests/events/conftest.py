@@ -25,5 +25,5 @@ def started():
         return thing
 
     yield start
-    for thing in running:
+    for thing in reversed(running):
         thing.stop()

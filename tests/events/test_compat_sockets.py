@@ -16,19 +16,6 @@ from tests.events.fakes import keys
 SIZE = 4
 
 
-@pytest.fixture
-def started():
-    running = []
-
-    def start(thing):
-        running.append(thing)
-        return thing
-
-    yield start
-    for thing in reversed(running):
-        thing.stop()
-
-
 def make_publisher(started, **settings):
     publisher = started(CompatPublisher(SIZE, settings=PublisherSettings(**settings)))
     publisher.start()

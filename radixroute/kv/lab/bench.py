@@ -27,6 +27,11 @@ class Effort:
     matrix: int  # rows and columns of the product that measures peak FLOPs
     stream_bytes: int  # read to measure bandwidth
 
+    @property
+    def usual_context(self) -> int:
+        """Where one length stands for all: the middle one."""
+        return self.cached_lengths[len(self.cached_lengths) // 2]
+
 
 FULL = Effort(
     uncached_lengths=(16, 32, 64, 128, 256, 384),

@@ -5,7 +5,7 @@ lab's text. Owns how a cache is filled without computing: what attention costs d
 the numbers in it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from radixroute.worker.model.teaching.attention import Heads
 from radixroute.worker.model.teaching.contiguous import ContiguousCache
 from radixroute.worker.model.teaching.decoder import Decoder, DecoderShape
 from radixroute.worker.model.teaching.decoder_weights import random_decoder, read_decoder
+from radixroute.worker.model.teaching.formatted import FormattedCache
 from radixroute.worker.model.teaching.no_cache import NoCache
 from radixroute.worker.model.teaching.paged import BlockStore, PagedCache
 from radixroute.worker.model.teaching.planes import Cache
@@ -105,3 +106,19 @@ def fill(caches: Sequence[Cache], decoder: Decoder, n_tokens: int, seed: int = 0
     ]
     for cache in caches:
         cache.extend(*planes)
+
+
+def filled_step(
+    subject: Subject, caches: Sequence[FormattedCache | ContiguousCache | PagedCache], context: int
+) -> Callable[[], object]:
+    """One decode behind `context` tokens, which are put into the empty caches now; each call of
+    what is given makes the same step again."""
+    fill(caches, subject.decoder, context)
+    token = subject.ids(1)
+
+    def step() -> None:
+        subject.decoder.last_logits(token, caches)
+        for cache in caches:
+            cache.length = context
+
+    return step

@@ -1,7 +1,6 @@
 """K and V in fewer bits: memory, the time of a step, and what the model says afterwards."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from radixroute.kv.lab.bench import Bench
 from radixroute.kv.lab.measuring import least_of_each
 from radixroute.kv.lab.records import Kind, Plot, Result, Series, Table
-from radixroute.kv.lab.subjects import Subject, fill
+from radixroute.kv.lab.subjects import Subject, filled_step
 from radixroute.kv.lab.words import against, seconds, share, size
 from radixroute.worker.model.kv.formats import FORMATS, KVFormat
 from radixroute.worker.model.teaching.formatted import FormattedCache
@@ -75,11 +74,11 @@ def losses(subject: Subject, caches: list[FormattedCache], ids: Tensor) -> Tenso
 
 def _all_measured(subject: Subject, bench: Bench) -> list[_Measured]:
     """Steps of all formats take turns."""
-    lengths = bench.effort.cached_lengths
-    context = lengths[len(lengths) // 2]
+    context = bench.effort.usual_context
     formats = list(FORMATS.values())
     laps = least_of_each(
-        [_filled_step(subject, one, context) for one in formats], bench.effort.repeats
+        [filled_step(subject, _caches(subject, one, context + 1), context) for one in formats],
+        bench.effort.repeats,
     )
     found = []
     for kv_format, lap in zip(formats, laps, strict=True):
@@ -98,19 +97,6 @@ def _caches(subject: Subject, kv_format: KVFormat, n_tokens: int) -> list[Format
     decoder = subject.decoder
     planes = subject.shape.planes
     return [FormattedCache(n_tokens, planes, decoder.work, kv_format) for _ in decoder.layers]
-
-
-def _filled_step(subject: Subject, kv_format: KVFormat, context: int) -> Callable[[], object]:
-    decoder, caches = subject.decoder, _caches(subject, kv_format, context + 1)
-    fill(caches, decoder, context)
-    token = subject.ids(1)
-
-    def step() -> None:
-        decoder.last_logits(token, caches)
-        for cache in caches:
-            cache.length = context
-
-    return step
 
 
 def _change(one: _Measured, exact: _Measured) -> float | None:

@@ -13,7 +13,7 @@ import numpy as np
 from radixroute.kv.lab.bench import Bench
 from radixroute.kv.lab.measuring import least_of_each
 from radixroute.kv.lab.records import Kind, Plot, Result, Series, Table
-from radixroute.kv.lab.subjects import Subject, fill, paged_caches
+from radixroute.kv.lab.subjects import filled_step, paged_caches
 from radixroute.kv.lab.words import seconds, share, times
 
 NAME, TITLE = "fragmentation", "Memory that holds nothing"
@@ -66,7 +66,11 @@ def run(bench: Bench) -> Result:
         n: simulate_use(MIXES[2], PAGED, bench.effort.requests, block_size=n) for n in BLOCK_SIZES
     }
     subject = bench.subjects[0]
-    steps = [_filled_step(subject, n, bench) for n in BLOCK_SIZES]
+    context = bench.effort.usual_context
+    steps = [
+        filled_step(subject, paged_caches(subject.decoder, context + 1, n), context)
+        for n in BLOCK_SIZES
+    ]
     least = least_of_each(steps, bench.effort.repeats)
     bench.tell("block sizes")
     laps = dict(zip(BLOCK_SIZES, least, strict=True))
@@ -175,22 +179,6 @@ class _Blocks:
         given = sum(-(-piece[0] // self._size) * self._size for piece in self._held)
         shares = (filled, given - filled, 0, len(self._held) * MEMORY_TOKENS)
         return np.array(shares) / MEMORY_TOKENS
-
-
-def _filled_step(subject: Subject, block_size: int, bench: Bench) -> Callable[[], object]:
-    """One decode after a context of the middle length."""
-    lengths = bench.effort.cached_lengths
-    context = lengths[len(lengths) // 2]
-    caches = paged_caches(subject.decoder, context + 1, block_size)
-    fill(caches, subject.decoder, context)
-    token = subject.ids(1)
-
-    def step() -> None:
-        subject.decoder.last_logits(token, caches)
-        for cache in caches:
-            cache.length = context
-
-    return step
 
 
 def _use_plots(uses: dict[str, dict[str, Use]]) -> tuple[Plot, ...]:

@@ -3,12 +3,10 @@
 Random models that differ in attention alone: equal layers, width, query heads and MLP.
 """
 
-from collections.abc import Callable
-
 from radixroute.kv.lab.bench import Bench
 from radixroute.kv.lab.measuring import least_of_each
 from radixroute.kv.lab.records import Kind, Plot, Result, Series, Table
-from radixroute.kv.lab.subjects import Subject, contiguous_caches, fill
+from radixroute.kv.lab.subjects import Subject, contiguous_caches, filled_step
 from radixroute.kv.lab.words import against, count, seconds, size, times
 from radixroute.worker.model.teaching.attention import Heads
 from radixroute.worker.model.teaching.decoder import DecoderShape
@@ -30,7 +28,7 @@ def run(bench: Bench) -> Result:
     weights = {one.name: one.decoder.weight_elements for one in subjects}
     laps: dict[str, list[tuple[float, float]]] = {one.name: [] for one in subjects}
     for n in bench.effort.variant_lengths:
-        steps = [_filled_step(one, n) for one in subjects]
+        steps = [filled_step(one, contiguous_caches(one.decoder, n + 1), n) for one in subjects]
         for one, lap in zip(subjects, least_of_each(steps, bench.effort.repeats), strict=True):
             laps[one.name].append((n, lap))
         bench.tell(f"{n:,} tokens")
@@ -79,20 +77,6 @@ def variant_shapes(*, is_quick: bool) -> dict[str, DecoderShape]:
         name: DecoderShape("llama", layers, width, 4 * width, kind, 4 * width, longest)
         for name, kind in kinds.items()
     }
-
-
-def _filled_step(subject: Subject, context: int) -> Callable[[], object]:
-    decoder = subject.decoder
-    caches = contiguous_caches(decoder, context + 1)
-    fill(caches, decoder, context)
-    token = subject.ids(1)
-
-    def step() -> None:
-        decoder.last_logits(token, caches)
-        for cache in caches:
-            cache.length = context
-
-    return step
 
 
 def _table(

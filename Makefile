@@ -38,9 +38,6 @@ demo: $(STAMP) ## Two real workers behind the router; compares three policies (4
 bench-demo: $(STAMP) ## The demo over three seeds, each policy twice (about 30 minutes)
 	@$(BIN)/python -m radixroute.demo --repeat
 
-bench-engine: $(STAMP) ## Engine speed against transformers, cold and warm TTFT
-	@$(BIN)/python -m bench.engine
-
 bench-numerics: $(STAMP) model ## Greedy answers batched, chunked, preempted, cached against alone; TOKENS=2000 is short (a night)
 	@$(BIN)/python -m bench.numerics $(if $(TOKENS),--tokens $(TOKENS))
 
@@ -94,6 +91,9 @@ $(VLLM)/.ready: $(STAMP) bench/real_vllm/install.py
 
 e2e-vllm: $(STAMP) $(VLLM)/.ready model ## Two real vLLMs behind the router: predictions, deaths, other routers beside it (about an hour)
 	$(BIN)/python -m bench.real_vllm
+
+bench-engine: $(STAMP) $(VLLM)/.ready model ## Engine speed against transformers and vLLM, cold and warm TTFT (25 minutes)
+	@$(BIN)/python -m bench.engine
 
 bench: bench-engine bench-demo bench-index bench-events bench-compat bench-replay ## Every measurement in docs/benchmarks.md
 

@@ -19,7 +19,7 @@ import numba
 import numba.core.config
 
 from radixroute.radix.jit_cache import cache_folder, candidates, compiling_alone, drop_unused
-from radixroute.radix.jit_parts import Helper, WholeCompiler
+from radixroute.radix.jit_parts import LOOSE_SUMS, Helper, WholeCompiler
 from radixroute.radix.jit_progress import progress
 from radixroute.radix.jit_sources import source_hash
 
@@ -30,14 +30,18 @@ _config: Any = numba.core.config  # its settings are made at run time, unseen by
 _BESIDE = Path(__file__).resolve().parent / "__pycache__"
 
 
-def kernel(signature: object, *, makes_arrays: bool = False) -> Callable[[_Kernel], _Kernel]:
+def kernel(
+    signature: object, *, makes_arrays: bool = False, reorders_sums: bool = False
+) -> Callable[[_Kernel], _Kernel]:
     """Compile eagerly for one signature, through the cache where there is one.
 
     Eager, because read-only arrays (views of received bytes) would otherwise be a second type that
     compiles at the first request that has one. Without `makes_arrays` nothing counts references:
     those are atomic operations, and with them a store took four times as long. No closures, no
-    comprehensions: `jit_compiler` leaves out what they need.
+    comprehensions: `jit_compiler` leaves out what they need. With `reorders_sums` a loop that adds
+    floats becomes vectors; NaN and infinities stay what they are.
     """
+    loose = {"fastmath": LOOSE_SUMS, "error_model": "numpy"} if reorders_sums else {}
 
     def decorate(function: _Kernel) -> _Kernel:
         folder = _folder_of(function)
@@ -45,7 +49,7 @@ def kernel(signature: object, *, makes_arrays: bool = False) -> Callable[[_Kerne
         # numba asks for the folder while it decorates; others' kernels keep their own setting.
         _config.CACHE_DIR = str(folder) if folder else before
         try:
-            options = {"nogil": True, "cache": folder is not None, "_nrt": makes_arrays}
+            options = {"nogil": True, "cache": folder is not None, "_nrt": makes_arrays, **loose}
             compile_now = _njit(
                 signature, no_cfunc_wrapper=True, pipeline_class=WholeCompiler, **options
             )
@@ -78,6 +82,11 @@ def helper(function: _Kernel) -> _Kernel:
     A call would pass each array as seven values: that was more than half of a store's time.
     """
     return cast(_Kernel, Helper(function, is_inlined=True))
+
+
+def summing_helper(function: _Kernel) -> _Kernel:
+    """The same for kernels with `reorders_sums`."""
+    return cast(_Kernel, Helper(function, is_inlined=True, reorders_sums=True))
 
 
 def rare_helper(function: _Kernel) -> _Kernel:

@@ -26,13 +26,18 @@ _Pass: Any = AnalysisPass
 _Dispatcher: Any = CPUDispatcher
 
 _OPTIONS = {"nopython": True, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# What sums need to become vectors, and no more: without "nnan" a NaN is still found.
+LOOSE_SUMS = {"reassoc", "contract", "arcp", "nsz"}
 
 
 class Helper(_Dispatcher):  # type: ignore[misc]
     """A function for kernels to call. From Python it runs as Python."""
 
-    def __init__(self, function: Any, *, is_inlined: bool) -> None:
-        options = {**_OPTIONS, "forceinline": is_inlined}
+    def __init__(self, function: Any, *, is_inlined: bool, reorders_sums: bool = False) -> None:
+        options: dict[str, object] = {**_OPTIONS, "forceinline": is_inlined}
+        if reorders_sums:
+            # With Python's errors each division is a branch.
+            options |= {"fastmath": LOOSE_SUMS, "error_model": "numpy"}
         super().__init__(py_func=function, targetoptions=options, pipeline_class=PartCompiler)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

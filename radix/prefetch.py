@@ -6,7 +6,7 @@ probe of a large table waits for memory most of its time: several asked for at o
 
 from typing import Any
 
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -15,8 +15,11 @@ _READ, _KEEP, _DATA = 0, 3, 1  # arguments of llvm.prefetch: for reading, into a
 
 def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        made = context.make_array(signature.args[0])(context, builder, arguments[0])
-        address = builder.gep(made.data, [arguments[1]])
+        if isinstance(array, types.CPointer):
+            data = arguments[0]
+        else:
+            data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.gep(data, [arguments[1]])
         byte = ir.PointerType(ir.IntType(8))
         number = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
@@ -29,5 +32,6 @@ def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
     return types.void(array, types.int64), generate
 
 
-# `prefetch(array, index)`: the line of `array[index]`; the index must be within the array.
+# `prefetch(array, index)`: the line of `array[index]`; the index must be within the array. Or of a
+# pointer to numbers.
 prefetch: Any = intrinsic(_prefetch)

@@ -44,6 +44,9 @@ class WorkerSettings:
         LRU  # lru, slru, lfu or cost: what leaves a full cache (docs/eviction.md)
     )
     max_waiting: int = 1024  # requests queued before a submit is refused
+    # On a CPU: a second copy of the weights in the layout that batches and prompts compute faster
+    # with (1.3 to 2 times); false halves their memory.
+    packed_weights: bool = True
     torch_threads: int = 1  # two workers with two threads each on two cores collapse (measured)
     host: str = "127.0.0.1"
     port: int = 0  # gRPC; 0: one the system picks, announced through membership

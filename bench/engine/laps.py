@@ -7,7 +7,7 @@ Pure: samples in, plain values out. The keys `machine`, `versions` and `rows` wi
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -23,7 +23,9 @@ class EngineRow:
     """One comparison. `ratio` is how many times better ours is, whatever the unit.
 
     `cpu_ratio` is the same by processor time, which other programs on the machine disturb less;
-    None where the work is spread over processes.
+    None where the work is spread over processes. `bar` is the ratio that was promised. `of_limit`
+    is how much of what the machine could do ours did, and `limit` what would stop it;
+    `spent` the shares of our time by kind of work.
     """
 
     name: str
@@ -33,6 +35,14 @@ class EngineRow:
     unit: str
     rounds: int
     cpu_ratio: float | None = None
+    bar: float | None = None
+    of_limit: float | None = None
+    limit: str | None = None
+    spent: Mapping[str, float] | None = None
+
+    @property
+    def is_met(self) -> bool:
+        return self.bar is None or self.ratio >= self.bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +65,20 @@ class Stopwatch:
         return Lap(tokens, wall_s - self._wall_s, cpu_s - self._cpu_s)
 
 
-@dataclass(slots=True)
-class Samples:
-    """Laps of both sides, one each a round."""
+Laps = dict[str, list[Lap]]  # by side, one each a round
 
-    ours: list[Lap] = field(default_factory=list)
-    peer: list[Lap] = field(default_factory=list)
 
-    def rates(self, name: str) -> EngineRow:
-        """Tokens a second, the more the better."""
-        ours, peer = (median(x.tokens / x.wall_s for x in side) for side in (self.ours, self.peer))
-        mine, theirs = (median(x.cpu_s / x.tokens for x in side) for side in (self.ours, self.peer))
-        row = EngineRow(name, ours, peer, ours / peer, RATES, len(self.ours), theirs / mine)
-        return _rounded(row)
+def rates(name: str, ours: Sequence[Lap], peer: Sequence[Lap]) -> EngineRow:
+    """Tokens a second, the more the better."""
+    mine, other = (median(x.tokens / x.wall_s for x in side) for side in (ours, peer))
+    cpu, other_cpu = (median(x.cpu_s / x.tokens for x in side) for side in (ours, peer))
+    return _rounded(EngineRow(name, mine, other, mine / other, RATES, len(ours), other_cpu / cpu))
 
-    def times(self, name: str) -> EngineRow:
-        """Milliseconds, the fewer the better."""
-        ours, peer = (median(x.wall_s * 1000 for x in side) for side in (self.ours, self.peer))
-        return _rounded(EngineRow(name, ours, peer, peer / ours, TIMES, len(self.ours)))
+
+def times(name: str, ours: Sequence[Lap], peer: Sequence[Lap]) -> EngineRow:
+    """Milliseconds, the fewer the better."""
+    mine, other = (median(x.wall_s * 1000 for x in side) for side in (ours, peer))
+    return _rounded(EngineRow(name, mine, other, other / mine, TIMES, len(ours)))
 
 
 def _rounded(row: EngineRow) -> EngineRow:
@@ -87,20 +93,19 @@ def _rounded(row: EngineRow) -> EngineRow:
 
 
 def interleaved(
-    ours: Callable[[Given], Lap],
-    peer: Callable[[Given], Lap],
-    inputs: Sequence[Given],
-    watch: Watch,
-) -> Samples:
-    """One round an input: both sides, each first in every other one. The first input warms up."""
-    samples = Samples()
+    sides: Mapping[str, Callable[[Given], Lap]], inputs: Sequence[Given], watch: Watch
+) -> Laps:
+    """One round an input: all sides, another one first each time. The first input warms up."""
+    laps: Laps = {name: [] for name in sides}
+    order = list(sides)
     for number, given in enumerate(inputs):
-        kept = samples if number else Samples()
-        sides = [(ours, kept.ours), (peer, kept.peer)]
-        for measure, values in sides if number % 2 else reversed(sides):
-            values.append(measure(given))
+        for name in order:
+            lap = sides[name](given)
+            if number:
+                laps[name].append(lap)
+        order.append(order.pop(0))
         watch(number, len(inputs) - 1)
-    return samples
+    return laps
 
 
 def record(

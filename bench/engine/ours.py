@@ -5,7 +5,7 @@ benchmark shares it on purpose.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from radixroute.worker.settings import WorkerSettings
 THREADS = 1
 # One pass computes any prompt of the benchmark.
 BUDGET_TOKENS = 4096
+# Tokens that early sequences of a batch may get while the prompts of others are computed.
+SPARE_TOKENS = 16
 NOTHING: Tokens = np.zeros(0, dtype=np.uint32)
 
 
@@ -63,11 +65,15 @@ class OurEngine:
     def vocab_size(self) -> int:
         return self._engine.info.vocab_size
 
-    def submit(self, prompts: Iterable[Tokens], max_tokens: int) -> None:
+    def submit(self, prompts: Iterable[Tokens], max_tokens: int) -> list[str]:
+        """Their requests' ids."""
+        names = []
         for prompt in prompts:
             name = f"bench-{next(self._ids)}"
+            names.append(name)
             request = EngineRequest(name, 1, "bench", prompt, greedy(max_tokens), NOTHING)
             self._engine.submit(request, time.perf_counter_ns())
+        return names
 
     def step(self) -> EngineStep:
         step = self._engine.step(time.perf_counter_ns())
@@ -98,15 +104,17 @@ class OurEngine:
             raise RuntimeError(f"{cached} tokens of a fresh prompt were cached")
         return lap
 
-    def decode(self, prompts: list[Tokens], n_steps: int) -> Lap:
+    def decode(self, prompts: Sequence[Tokens], n_steps: int) -> Lap:
         """Output tokens of all sequences together, after their prompts."""
-        self.submit(prompts, max_tokens=n_steps + 1)
-        n_ready = 0
-        while n_ready < len(prompts):
-            n_ready = len(self.step().outputs)
+        names = self.submit(prompts, max_tokens=n_steps + SPARE_TOKENS)
+        begun: set[str] = set()
+        while len(begun) < len(prompts):
+            begun.update(one.request_id for one in self.step().outputs)
         watch = Stopwatch()
         n_tokens = sum(len(self.step().outputs) for _ in range(n_steps))
         lap = watch.lap(n_tokens)
+        for name in names:
+            self._engine.abort(name, 1)
         self.finish()
         if n_tokens != n_steps * len(prompts):
             raise RuntimeError(f"{n_tokens} tokens in {n_steps} steps of {len(prompts)} sequences")

@@ -19,7 +19,14 @@ from radixroute.worker.engine.inference import InferenceEngine
 from radixroute.worker.model.torch_runner import TorchRunner
 from radixroute.worker.settings import WorkerSettings
 from tests.worker.families import N_NEW, PROMPT_LEN, ROWS, greedy, prompts, random_model
-from tests.worker.tiny import BLOCK_SIZE, Ours, assert_same, blocks_from, part, reference_logits
+from tests.worker.tiny import (
+    BLOCK_SIZE,
+    Ours,
+    assert_same,
+    blocks_from,
+    part,
+    reference_logits,
+)
 from tests.worker.tiny_runner import runner_of
 
 pytestmark = pytest.mark.torch

@@ -213,6 +213,7 @@ CALLS: dict[str, Any] = {
     "embed": lambda ops, x: ops.embed((x[:, 0].abs() * 9).long() % 50, WEIGHT),
     "linear": lambda ops, x: ops.linear(x, Linear(WEIGHT, WEIGHT[:, 0].contiguous())),
     "rms_norm": lambda ops, x: ops.rms_norm(x, WEIGHT[0], 1e-5),
+    "add_norm": lambda ops, x: ops.add_norm(x.clone(), x * 0.3, WEIGHT[0], 1e-5),
     "layer_norm": lambda ops, x: ops.layer_norm(x, WEIGHT[0], WEIGHT[1], 1e-5),
     "gelu": lambda ops, x: ops.gelu(x),
     "per_head": lambda ops, x: ops.per_head(x.view(len(x), 2, -1), HEADS),

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import transformers
 
 from radixroute.request.sampling import SamplingParams
 from radixroute.worker.engine.runner import SequenceSlice
 from radixroute.worker.model.attention.sdpa import SdpaBackend
+from radixroute.worker.model.cpu.backend import CpuBackend
+from radixroute.worker.model.cpu.ops import CpuOps
 from radixroute.worker.model.kv.pool import new_pool
 from radixroute.worker.model.layers.ops import Ops
 from radixroute.worker.model.registry import load_config
@@ -69,18 +72,26 @@ def part(tokens, table, start=0, sampling=None):
 
 
 class Ours:
-    """Our forward with a pool full of garbage: what was not written must never matter."""
+    """Our forward with a pool full of garbage: what was not written must never matter.
+
+    By our own kernels as far as they go, or all of it by torch's: `by_kernels` says which.
+    """
+
+    by_kernels = True
 
     def __init__(self, folder, n_blocks=48, dtype=torch.float32, kv_format=None):
         cpu = torch.device("cpu")
         config = load_config(folder)
-        self.model = config.build(Weights(folder, dtype=dtype, device=cpu), Ops())
+        self.model = config.build(
+            Weights(folder, dtype=dtype, device=cpu), CpuOps() if self.by_kernels else Ops()
+        )
         self.pool = new_pool(
             config.layout, n_blocks, BLOCK_SIZE, dtype=dtype, device=cpu, kv_format=kv_format
         )
         for plane, garbage in zip(self.pool.planes.values(), (7.0, -50.0), strict=False):
             plane.fill_(garbage)
-        self._attention = SdpaBackend(self.pool)
+        kernels_fit = self.by_kernels and CpuBackend.fits(self.pool)
+        self._attention = (CpuBackend if kernels_fit else SdpaBackend)(self.pool)
 
     @torch.inference_mode()
     def step(self, *parts):
@@ -95,3 +106,11 @@ class Ours:
 def assert_same(ours, reference, atol=2e-4):
     assert ours.shape == reference.shape
     torch.testing.assert_close(ours, reference.float(), atol=atol, rtol=1e-4)
+
+
+@pytest.fixture(autouse=True, params=["kernels", "torch"], scope="module")
+def both_ways(request):
+    """For modules that import it: all their tests by our kernels, then by torch's."""
+    Ours.by_kernels = request.param == "kernels"
+    yield
+    Ours.by_kernels = True

@@ -12,6 +12,7 @@ The way in is `load_runner` (`torch_runner.py`); how a GGUF file is read is in `
     layers/              what families are made of, and `Ops`, the arithmetic they share
     kv/                  what a token keeps in the cache, and the paged pool of it
     attention/           attention over that pool, behind one seam
+    cpu/                 the same arithmetic on one CPU thread, by kernels of our own
     sampling/            the choice of tokens: penalties, the keyed draw, log probabilities
     weights.py           tensors by name, checked; the fingerprint of a model
     folder.py            a Hugging Face folder as it is, a GGUF file converted once

@@ -5,7 +5,7 @@ Chooses device and dtype, and sizes the pool. No scheduling, no clock, no socket
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,8 @@ from radixroute.worker.errors import ModelError, StartFailed
 from radixroute.worker.model.attention.backend import AttentionBackend
 from radixroute.worker.model.attention.invariant import InvariantBackend
 from radixroute.worker.model.attention.sdpa import SdpaBackend
+from radixroute.worker.model.cpu.backend import CpuBackend
+from radixroute.worker.model.cpu.ops import CpuOps
 from radixroute.worker.model.families.family import Model, ModelConfig
 from radixroute.worker.model.folder import model_folder
 from radixroute.worker.model.kv.formats import format_named
@@ -36,13 +38,6 @@ from radixroute.worker.model.registry import load_config
 from radixroute.worker.model.sampling.sampler import Choice, choose
 from radixroute.worker.model.weights import Weights, fingerprint
 from radixroute.worker.settings import WorkerSettings
-
-# By the setting `numerics`: the arithmetic between attention calls, and attention itself.
-_OPS: dict[str, Callable[[], Ops]] = {"fast": Ops, "invariant": InvariantOps}
-_ATTENTION: dict[str, Callable[[KVPool], AttentionBackend]] = {
-    "fast": SdpaBackend,
-    "invariant": InvariantBackend,
-}
 
 
 class TorchRunner:
@@ -146,7 +141,8 @@ def load_runner(settings: WorkerSettings) -> TorchRunner:
     if device.type == "cpu":
         _must_fit_in_memory(settings.kv_memory)
     with torch.inference_mode():
-        model = config.build(Weights(folder, dtype=dtype, device=device), _OPS[settings.numerics]())
+        ops = _choose_ops(settings, device)
+        model = config.build(Weights(folder, dtype=dtype, device=device), ops)
         pool = new_pool(
             config.layout,
             n_blocks,
@@ -155,17 +151,40 @@ def load_runner(settings: WorkerSettings) -> TorchRunner:
             device=device,
             kv_format=kv_format,
         )
-        attention = _ATTENTION[settings.numerics](pool)
+        attention = _choose_attention(settings, pool)
     runner = TorchRunner(model, pool, _facts(settings, config, folder, pool), attention)
-    if is_invariant:
+    if device.type == "cpu":
         _compute_once(runner)
     return runner
 
 
 def _compute_once(runner: TorchRunner) -> None:
-    """Every product: one that varies on this machine is told at the start, not by a request."""
+    """Every product: `invariant` tells of one that varies at the start, not by a request; others
+    pack their weights now."""
     token, block = np.zeros(1, np.uint32), np.zeros(1, np.int32)
     runner.execute(StepPlan((SequenceSlice(token, 0, block, SamplingParams()),)))
+
+
+def _choose_ops(settings: WorkerSettings, device: torch.device) -> Ops:
+    """The arithmetic between attention calls."""
+    if settings.numerics == "invariant":
+        return InvariantOps()
+    if _is_one_cpu_thread(settings, device):
+        return CpuOps(packs=settings.packed_weights)
+    return Ops()
+
+
+def _choose_attention(settings: WorkerSettings, pool: KVPool) -> AttentionBackend:
+    if settings.numerics == "invariant":
+        return InvariantBackend(pool)
+    if _is_one_cpu_thread(settings, pool.device) and CpuBackend.fits(pool):
+        return CpuBackend(pool)
+    return SdpaBackend(pool)
+
+
+def _is_one_cpu_thread(settings: WorkerSettings, device: torch.device) -> bool:
+    """Our kernels compute in the thread that calls them; with more, torch's own take turns."""
+    return device.type == "cpu" and settings.torch_threads == 1
 
 
 def choose_device(name: str) -> torch.device:

@@ -78,10 +78,7 @@ class SdpaBackend:
         self._slots = self._to_device(np.concatenate([slots_of(s, block_size) for s in slices]))
         contexts = [context_of(s, block_size, self._window) for s in slices]
         singles = [i for i, s in enumerate(slices) if len(s.token_ids) == 1]
-        groups = _grouped(singles, [one.length for one in contexts])
-        self._decodes = [
-            self._decode([contexts[i] for i in group], starts[group]) for group in groups
-        ]
+        self._plan_decodes([contexts[i] for i in singles], starts[singles])
         self._prefills = [
             self._prefill(contexts[i], slice(int(starts[i]), int(ends[i])))
             for i, s in enumerate(slices)
@@ -95,10 +92,21 @@ class SdpaBackend:
         out = q.new_empty(*q.shape[:2], self._value_width)
         for prefill in self._prefills:
             self._read_prefill(layer, q[prefill.rows], scale, prefill, out[prefill.rows])
+        self._fill_decodes(layer, q, scale, out)
+        return out
+
+    def _plan_decodes(self, contexts: list[Context], rows: NDArray[np.int64]) -> None:
+        """Tokens that come alone, one a sequence, and their rows in the step."""
+        groups = _grouped([one.length for one in contexts])
+        self._decodes = [
+            self._decode([contexts[i] for i in group], rows[group]) for group in groups
+        ]
+
+    def _fill_decodes(self, layer: int, q: Tensor, scale: float, out: Tensor) -> None:
+        """Their rows of `out`, (rows, heads, value width)."""
         for decodes in self._decodes:
             attended = self._read_decodes(layer, q.index_select(0, decodes.rows), scale, decodes)
             out.index_copy_(0, decodes.rows, attended)
-        return out
 
     def _read_prefill(
         self, layer: int, q: Tensor, scale: float, prefill: _Prefill, out: Tensor
@@ -224,11 +232,11 @@ def _shared(x: Tensor, group: int) -> Tensor:
     return by_head[:, None].expand(-1, group, -1, -1)
 
 
-def _grouped(members: list[int], lengths: list[int]) -> list[list[int]]:
+def _grouped(lengths: list[int]) -> list[list[int]]:
     """Batches of similar length, longest first: padding stays below `MAX_PADDING`."""
     groups: list[list[int]] = []
     n_real = 0  # positions of the last group that are no padding
-    for i in sorted(members, key=lambda i: -lengths[i]):
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         group = groups[-1] if groups else []
         longest = lengths[group[0]] if group else 0
         if group and longest * (len(group) + 1) <= MAX_PADDING * (n_real + lengths[i]):

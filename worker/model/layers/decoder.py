@@ -94,9 +94,15 @@ class Decoder:
         ops, eps = self._ops, self._eps
         rotary = self._cos[positions], self._sin[positions]
         x = ops.embed(token_ids, self._embedding)
+        normed = ops.rms_norm(x, self._layers[0].input_norm, eps)
         for i, layer in enumerate(self._layers):
-            x += layer.attention(ops, i, ops.rms_norm(x, layer.input_norm, eps), rotary, attention)
-            x += layer.feed_forward(ops, ops.rms_norm(x, layer.post_norm, eps))
+            attended = layer.attention(ops, i, normed, rotary, attention)
+            normed = ops.add_norm(x, attended, layer.post_norm, eps)
+            fed = layer.feed_forward(ops, normed)
+            if i + 1 < len(self._layers):
+                normed = ops.add_norm(x, fed, self._layers[i + 1].input_norm, eps)
+            else:
+                x += fed
         return x
 
     def logits(self, hidden: "Tensor") -> "Tensor":

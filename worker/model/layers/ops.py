@@ -29,6 +29,11 @@ class Ops:
         """Over the last dimension; without a weight: of 1 each."""
         return functional.rms_norm(x, x.shape[-1:], weight, eps)
 
+    def add_norm(self, x: Tensor, delta: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """x += delta, in place, and then the RMSNorm of x: (n, width)."""
+        x += delta
+        return self.rms_norm(x, weight, eps)
+
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         """Over the last dimension."""
         return functional.layer_norm(x, weight.shape, weight, bias, eps)

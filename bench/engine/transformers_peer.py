@@ -27,7 +27,7 @@ class _Prefilled:
     first: torch.Tensor
 
 
-class PeerModel:
+class TransformersPeer:
     """One loaded model in this process."""
 
     def __init__(self, model: Path, dtype: str) -> None:
@@ -38,6 +38,18 @@ class PeerModel:
         self._model = untyped_model.from_pretrained(
             model, dtype=getattr(torch, dtype), attn_implementation="sdpa"
         ).eval()
+
+    @property
+    def layer_weights(self) -> int:
+        """Numbers in the matrices of all layers."""
+        named = self._model.named_parameters()
+        return sum(one.numel() for name, one in named if ".layers." in name and one.dim() == 2)
+
+    @property
+    def head_weights(self) -> int:
+        """Numbers in the matrix that gives logits."""
+        n: int = self._model.get_output_embeddings().weight.numel()
+        return n
 
     def prefill(self, prompt: Tokens) -> Lap:
         """A prompt up to and with the first greedy token."""

@@ -21,7 +21,7 @@ from radixroute.worker.model.torch_runner import load_runner
 from radixroute.worker.settings import WorkerSettings
 
 GROUP = 8  # prompts that run together
-N_NEW = 32  # tokens of an answer
+N_NEW = 64  # tokens of an answer
 WHOLE = 4096  # tokens of a step that chunks no prompt of a lone request
 KV_MEMORY = 512 * 1024 * 1024
 

@@ -1,13 +1,18 @@
-"""The same model in vLLM's paged engine, where it is installed: an arm that one asks for.
+"""The same model without a cache, in our own paged engine, and in vLLM's where it is installed.
 
-It runs in vLLM's own environment, as a program of a few lines: nothing of ours is imported there.
+vLLM's is an arm that one asks for. It runs in vLLM's own environment, as a program of a few lines:
+nothing of ours is imported there.
 """
 
 import json
 import os
 import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from radixroute.kv.lab.bench import Bench
@@ -15,8 +20,13 @@ from radixroute.kv.lab.measuring import least_seconds
 from radixroute.kv.lab.records import Kind, Plot, Result, Series, Skipped, Table
 from radixroute.kv.lab.subjects import Subject, no_caches
 from radixroute.kv.lab.words import seconds, times
+from radixroute.request.sampling import SamplingParams
+from radixroute.worker.engine.engine import EngineRequest
+from radixroute.worker.engine.inference import InferenceEngine
+from radixroute.worker.model.torch_runner import load_runner
+from radixroute.worker.settings import WorkerSettings
 
-NAME, TITLE = "engine", "No cache against vLLM's paged engine"
+NAME, TITLE = "engine", "No cache against paged engines"
 QUESTION = "How far is the simplest program from an engine that people run?"
 PROMPT, ANSWER = 128, 32  # tokens
 LIMIT_S = 240.0
@@ -38,40 +48,88 @@ print("\\nLAB " + json.dumps([first, whole]))
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """What one of them took, in seconds."""
+
+    name: str
+    first: float
+    each: float  # further token
+
+
 def run(bench: Bench) -> Result | Skipped:
-    """Needs a folder of an environment with vLLM, and a model that it can read."""
-    if not bench.vllm:
-        return Skipped(NAME, TITLE, "needs --vllm, the folder of an environment with vLLM")
+    """Needs a model that engines can read; vLLM takes part where its environment is named."""
     subject = next((one for one in bench.subjects if one.folder is not None), None)
     if subject is None:
-        return Skipped(NAME, TITLE, "vLLM needs a model folder: name one")
-    python = Path(bench.vllm) / "bin" / "python"
-    if not python.exists():
-        return Skipped(NAME, TITLE, f"there is no {python}")
-    try:
-        first_s, whole_s = _asked(python, subject)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        return Skipped(NAME, TITLE, f"vLLM did not answer: {str(error)[-300:]}")
-    bench.tell("vLLM")
-    each = (whole_s - first_s) / (ANSWER - 1)
-    ours = _uncached_seconds(subject, bench)
+        return Skipped(NAME, TITLE, "engines need a model folder: name one")
+    uncached = _uncached_seconds(subject, bench)
+    programs = [_Program("no cache", uncached, uncached)]
+    first_s, whole_s = _ours(subject)
+    programs.append(_Program("our engine", first_s, (whole_s - first_s) / (ANSWER - 1)))
+    bench.tell("our engine")
+    absence = ""
+    if bench.vllm:
+        try:
+            first_s, whole_s = _asked(Path(bench.vllm) / "bin" / "python", subject)
+            programs.append(_Program("vLLM", first_s, (whole_s - first_s) / (ANSWER - 1)))
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            absence = f" vLLM did not answer: {str(error)[-300:]}"
+        bench.tell("vLLM")
+    else:
+        absence = " With `--vllm FOLDER`, an environment that has it, vLLM is measured beside them."
     plot = Plot("engine", f"One token after {PROMPT}, {subject.name}, float32", "program", "ms",
-                (Series.bars("ms", [1e3 * ours, 1e3 * each]),), Kind.BARS,
-                categories=("no cache", "vLLM"))  # fmt: skip
+                (Series.bars("ms", [1e3 * one.each for one in programs]),), Kind.BARS,
+                categories=tuple(one.name for one in programs))  # fmt: skip
     table = Table(
         f"A prompt of {PROMPT} tokens and an answer of {ANSWER}",
         ("program", "first token", "each further token"),
-        (("no cache", seconds(ours), seconds(ours)), ("vLLM", seconds(first_s), seconds(each))),
+        tuple((one.name, seconds(one.first), seconds(one.each)) for one in programs),
     )
-    text = (
-        f"Without a cache each token of the answer costs what the first one cost: {seconds(ours)} "
-        f"after {PROMPT} tokens. vLLM on the same cores, with the same weights in float32, took "
-        f"{seconds(first_s)} for the first token and {seconds(each)} for each further one: "
-        f"{times(ours / each)} less than without a cache. Its first token includes the way "
-        "through a scheduler made for many requests, which one request alone does not need."
-    )
-    facts = {"vllm.seconds_per_token": each, "no_cache.seconds_per_token": ours}
+    facts = {f"{one.name.replace(' ', '_')}.seconds_per_token": one.each for one in programs}
+    text = _text(programs) + absence
     return Result(NAME, TITLE, QUESTION, text, (plot,), (table,), facts)
+
+
+def _text(programs: Sequence[_Program]) -> str:
+    uncached, *engines = programs
+    told = "; ".join(
+        f"{one.name} {seconds(one.first)} and {seconds(one.each)}, "
+        f"{times(uncached.each / one.each)} less than without a cache"
+        for one in engines
+    )
+    return (
+        "Without a cache each token of the answer costs what the first one cost: "
+        f"{seconds(uncached.each)} after {PROMPT} tokens. With the same weights in float32 and as "
+        f"many threads, the first token and each further one took {told}. An engine's first token "
+        "includes the way through a scheduler made for many requests, which one request alone does "
+        "not need; a further one is little more than one reading of the weights."
+    )
+
+
+def _ours(subject: Subject) -> tuple[float, float]:
+    """Seconds of our engine to its first token, and of the whole answer."""
+    settings = WorkerSettings(
+        model=str(subject.folder),
+        device="cpu",
+        dtype="float32",
+        max_num_batched_tokens=PROMPT,
+        torch_threads=torch.get_num_threads(),
+    )
+    engine = InferenceEngine(settings, load_runner(settings), time.perf_counter_ns)
+    draw = np.random.default_rng(1)
+
+    def answer(n_tokens: int) -> float:
+        prompt = draw.integers(0, engine.info.vocab_size, PROMPT, dtype=np.uint32)  # not cached
+        sampling = SamplingParams(temperature=0.0, max_tokens=n_tokens, ignore_eos=True)
+        began = time.perf_counter()
+        engine.submit(EngineRequest("lab", 1, "lab", prompt, sampling, prompt[:0]), 0)
+        while engine.has_work:
+            engine.step(time.perf_counter_ns())
+        return time.perf_counter() - began
+
+    answer(4)
+    first, whole = (min(answer(n) for _ in range(3)) for n in (1, ANSWER))
+    return first, whole
 
 
 def _asked(python: Path, subject: Subject) -> tuple[float, float]:
@@ -83,7 +141,12 @@ def _asked(python: Path, subject: Subject) -> tuple[float, float]:
         text=True,
         timeout=LIMIT_S,
         check=False,
-        env={**os.environ, "OMP_NUM_THREADS": threads, "VLLM_CPU_KVCACHE_SPACE": "1"},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": threads,
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else it takes every core
+        },
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("LAB ")]
     if done.returncode or not lines:

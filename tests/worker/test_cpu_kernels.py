@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radixroute.worker.model.attention.sdpa import SdpaBackend
+from radixroute.worker.model.cpu import ops as ops_module
 from radixroute.worker.model.cpu.backend import CpuBackend
 from radixroute.worker.model.cpu.ops import CpuOps
 from radixroute.worker.model.kv.layout import KVLayout
@@ -139,6 +140,21 @@ def test_what_kernels_do_not_take_is_torchs():
     ones = torch.ones(64)
     assert OPS.rms_norm(across, ones, EPS).equal(TORCH.rms_norm(across, ones, EPS))
     assert OPS.swiglu(across).equal(TORCH.swiglu(across))
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_a_matrix_is_packed_once_and_only_where_asked(packs, monkeypatch):
+    made = []
+    pack = ops_module._packed
+    monkeypatch.setattr(ops_module, "_packed", lambda weight: made.append(weight) or pack(weight))
+    ops = CpuOps(packs=packs)
+    matrices = [Linear(rows(48, 64, seed=seed, dtype=torch.float32)) for seed in range(2)]
+    for n in (1, 9, 40):
+        x = rows(n, 64, seed=9, dtype=torch.float32)
+        for matrix in matrices:
+            found = ops.linear(x, matrix)
+            torch.testing.assert_close(found, TORCH.linear(x, matrix), rtol=1e-4, atol=1e-4)
+    assert len(made) == (2 if packs else 0)
 
 
 @pytest.mark.parametrize("kind", ["latent", "wide group"])

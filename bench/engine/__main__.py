@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from bench.engine.laps import EngineRow, record, write_record
+from bench.engine.laps import EngineRow, kept, record, write_record
 from bench.engine.ours import THREADS
 from bench.engine.plan import (
     DTYPES,
@@ -83,6 +83,8 @@ async def _serve(plan: EnginePlan, report: Report) -> None:
 
 def measure(plan: EnginePlan, report: Report) -> list[EngineRow]:
     for dtype in DTYPES:
+        if not plan.takes(*(f"{kind}.{dtype}." for kind in ("prefill", "decode", "ttft"))):
+            continue
         for row in compute_rows(plan, dtype, report.announce):
             report.add(row)
     asyncio.run(_serve(plan, report))
@@ -101,13 +103,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         vllm = options.vllm if (options.vllm / "bin" / "python").exists() else None
         if vllm is None:
             console.print(f"no vLLM in {options.vllm}: its rows are left out", markup=False)
-        plan = EnginePlan(model, vllm, *(QUICK_ROUNDS if options.quick else FULL_ROUNDS))
+        rounds = QUICK_ROUNDS if options.quick else FULL_ROUNDS
+        plan = EnginePlan(model, vllm, *rounds, begin=options.rows)
         with Report(console) as report:
             rows = measure(plan, report)
     except (ModelUnavailable, WorkerError, VllmFailed) as error:
         console.print(f"failed: {error}", markup=False)
         return 1
     path = options.out or (CACHE / "engine-quick.json" if options.quick else RESULTS)
+    rows = kept(path, rows) if options.rows else rows
     write_record(path, record(rows, facts(load_before), _versions(vllm)))
     console.print(table(rows))
     console.print(f"written to {path}", markup=False, soft_wrap=True)
@@ -123,6 +127,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round a row: does it run?")
     parser.add_argument("--vllm", type=Path, default=VLLM, help="an environment that has it")
+    parser.add_argument(
+        "--rows", default="", help="those whose names begin so; the file keeps its others"
+    )
     parser.add_argument("--out", type=Path, help="where the JSON goes")
     return parser.parse_args(arguments)
 

@@ -119,6 +119,13 @@ def record(
     }
 
 
+def kept(path: Path, rows: Sequence[EngineRow]) -> list[EngineRow]:
+    """Rows of a file, in its order, with these in place of those of their names."""
+    old = json.loads(path.read_text())["rows"] if path.exists() else []
+    by_name = {row["name"]: EngineRow(**row) for row in old} | {row.name: row for row in rows}
+    return list(by_name.values())
+
+
 def write_record(path: Path, document: Mapping[str, object]) -> None:
     """Beside its place first: a reader never sees half a document."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,11 @@ class EnginePlan:
     rounds: int
     ttft_rounds: int
     stream_rounds: int
+    begin: str = ""  # of the names of rows that are measured; empty: all
+
+    def takes(self, *names: str) -> bool:
+        """Whether a row of this name, or one whose name begins so, is measured."""
+        return any(n.startswith(self.begin) or self.begin.startswith(n) for n in names)
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -95,6 +100,8 @@ def compute_rows(plan: EnginePlan, dtype: str, announce: Announce) -> Iterator[E
             peers["vllm"] = stack.enter_context(vllm_peer(plan.vllm, plan.model, name, log))
         prompts = Prompts(engine.vocab_size)
         for n_tokens in PREFILL_TOKENS:
+            if not plan.takes(f"prefill.{dtype}.{n_tokens}"):
+                continue
             given = [prompts.draw(n_tokens) for _ in range(plan.rounds + 1)]
             row = f"prefill.{dtype}.{n_tokens}"
             sides = {one: side.prefill for one, side in {"ours": engine, **peers}.items()}
@@ -105,6 +112,8 @@ def compute_rows(plan: EnginePlan, dtype: str, announce: Announce) -> Iterator[E
             # The same prompts in each round: all have them cached then, and decode at once.
             batches = [[prompts.draw(DECODE_CONTEXT) for _ in range(size)]] * (plan.rounds + 1)
             row = f"decode.{dtype}.b{size}"
+            if not plan.takes(row):
+                continue
             steps = {
                 one: partial(side.decode, n_steps=DECODE_STEPS)
                 for one, side in {"ours": engine, **peers}.items()
@@ -117,6 +126,8 @@ def compute_rows(plan: EnginePlan, dtype: str, announce: Announce) -> Iterator[E
     async def first_token(prompt: Tokens) -> tuple[Lap, int]:
         return engine.first_token(prompt)
 
+    if not plan.takes(f"ttft.{dtype}.engine"):
+        return
     yield asyncio.run(_ttft_row(plan, f"ttft.{dtype}.engine", first_token, prompts, announce))
 
 
@@ -147,12 +158,15 @@ async def live_rows(plan: EnginePlan, announce: Announce) -> AsyncIterator[Engin
     """Through the services, the engine in a process of its own."""
     vocab_size = load_config(plan.model).vocab_size
     for number, (dtype, name) in enumerate(DTYPES.items()):
+        if not plan.takes(f"ttft.{dtype}.grpc"):
+            continue
         settings = _settings(plan, name)
         announce(f"starting a worker, {dtype}", 0, 0)
         async with live_worker(settings) as worker, live_client(worker, settings) as client:
             prompts = Prompts(vocab_size, seed=number + 1)
             yield await _ttft_row(plan, f"ttft.{dtype}.grpc", client.first_token, prompts, announce)
-    yield await _streams_row(plan, announce)
+    if plan.takes(f"step.{STREAMS}streams"):
+        yield await _streams_row(plan, announce)
 
 
 async def _ttft_row(

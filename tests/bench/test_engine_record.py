@@ -3,11 +3,12 @@
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from bench.engine.laps import EngineRow, Lap, interleaved, rates, record, times, write_record
+from bench.engine.laps import EngineRow, Lap, interleaved, kept, rates, record, times, write_record
 
 KEYS = {"name", "ours", "peer", "ratio", "unit"}
 
@@ -75,10 +76,19 @@ def test_the_document_has_the_keys_that_readers_rely_on(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["engine.json"]
 
 
+def test_a_run_of_some_rows_leaves_the_others_of_its_file(tmp_path):
+    path = tmp_path / "engine.json"
+    before = [rates(name, laps(1.0), laps(2.0)) for name in ("a", "b", "c")]
+    again = rates("b", laps(1.0), laps(4.0))
+    assert kept(path, [again]) == [again]
+    write_record(path, record(before, {}, {}))
+    assert kept(path, [again]) == [before[0], again, before[2]]
+
+
 @pytest.mark.torch
 def test_the_plan_names_every_row_once_and_the_table_shows_them():
     pytest.importorskip("torch")
-    from bench.engine.plan import FULL_ROUNDS, bar_of, row_names
+    from bench.engine.plan import FULL_ROUNDS, EnginePlan, bar_of, row_names
     from bench.engine.table import facts, table
 
     names = row_names(("transformers", "vllm"))
@@ -88,6 +98,11 @@ def test_the_plan_names_every_row_once_and_the_table_shows_them():
     assert len(row_names(("transformers",))) == 17
     assert bar_of("decode.bf16.b32", "vllm") == bar_of("prefill.fp32.512", "vllm") == 0.9
     assert bar_of("decode.bf16.b8", "vllm") == bar_of("decode.bf16.b32", "transformers") == 1.0
+    some = EnginePlan(Path(), None, 1, 1, 1, begin="decode.bf16.b4")
+    assert some.takes("decode.bf16.b4")
+    assert some.takes("prefill.bf16.", "decode.bf16.")
+    assert not some.takes("prefill.bf16.512")
+    assert not some.takes("decode.bf16.b8")
     assert FULL_ROUNDS[0] >= 7
     shown = io.StringIO()
     rows = [EngineRow(name, 1.0, 2.0, 0.5, "ms", 1) for name in names]

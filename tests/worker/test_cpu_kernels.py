@@ -10,8 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from radixroute.radix.jit import entry_point, kernel
 from radixroute.worker.model.attention.sdpa import SdpaBackend
 from radixroute.worker.model.cpu import ops as ops_module
+from radixroute.worker.model.cpu import product_kernels as products
 from radixroute.worker.model.cpu.backend import CpuBackend
 from radixroute.worker.model.cpu.ops import CpuOps
 from radixroute.worker.model.kv.layout import KVLayout
@@ -113,6 +115,18 @@ def test_products(dtype, n, columns, width, has_bias, seed):
     torch.testing.assert_close(found.double(), exact, rtol=0, atol=atol)
 
 
+def test_bfloat16_by_widening_where_a_processor_has_no_pairs():
+    """The kernel of other processors, compiled here."""
+    product = entry_point(kernel(products._SIGNATURE, reorders_sums=True)(products._by_widening))
+    for n in (1, 3, 4, 9):
+        x, weight = (rows(of, 70, seed=of, dtype=torch.bfloat16) for of in (n, 33))
+        wide, out = torch.empty(n * 70), torch.empty(n, 33, dtype=torch.bfloat16)
+        given = x.data_ptr(), wide.data_ptr(), weight.data_ptr(), 0, out.data_ptr()
+        product(*given, n, 70, 33, 0)
+        exact = torch.nn.functional.linear(x.double(), weight.double())
+        torch.testing.assert_close(out.double(), exact, rtol=8e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("n", [2, 3, 9])
@@ -146,7 +160,12 @@ def test_what_kernels_do_not_take_is_torchs():
 def test_a_matrix_is_packed_once_and_only_where_asked(packs, monkeypatch):
     made = []
     pack = ops_module._packed
-    monkeypatch.setattr(ops_module, "_packed", lambda weight: made.append(weight) or pack(weight))
+
+    def counted(weight):
+        made.append(weight)
+        return pack(weight)
+
+    monkeypatch.setattr(ops_module, "_packed", counted)
     ops = CpuOps(packs=packs)
     matrices = [Linear(rows(48, 64, seed=seed, dtype=torch.float32)) for seed in range(2)]
     for n in (1, 9, 40):

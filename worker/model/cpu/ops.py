@@ -14,6 +14,7 @@ from torch import Tensor
 from radixroute.radix.jit import entry_point
 from radixroute.worker.model.cpu import product_kernels as products
 from radixroute.worker.model.cpu import row_kernels as rows
+from radixroute.worker.model.cpu.pairs import HAS_PAIRS
 from radixroute.worker.model.layers.linear import Linear
 from radixroute.worker.model.layers.ops import Ops
 
@@ -25,9 +26,9 @@ _PRODUCT = {_F32: entry_point(products.product_f32), _BF16: entry_point(products
 _ROTATE = {_F32: entry_point(rows.rotate_f32), _BF16: entry_point(rows.rotate_bf16)}
 
 
-# Up to so many rows a product waits for memory alone, and our kernel reads that faster than oneDNN
-# its own layout (AMD Zen 4: 1.7 times for one row in bfloat16); from there on oneDNN is ahead.
-_FEW_ROWS = {_F32: 4, _BF16: 2}
+# Up to so many rows a product waits for memory, and our kernel reads that faster than oneDNN its
+# own layout (AMD Zen 4: 1.6 times for one row in bfloat16, 1.1 for four); then oneDNN is ahead.
+_FEW_ROWS = {_F32: 4, _BF16: 4 if HAS_PAIRS else 2}
 
 
 class CpuOps(Ops):
@@ -56,8 +57,8 @@ class CpuOps(Ops):
             if packed is None:
                 return super().linear(x, linear)
             return _packed_product(x, packed, bias)
-        if len(self._wide) < n * columns:
-            self._wide = torch.empty(n * columns, dtype=_F32)
+        if len(self._wide) < (needed := products.scratch_size(n, columns)):
+            self._wide = torch.empty(needed, dtype=_F32)
         out = x.new_empty(n, len(weight))
         biases, has_bias = (0, 0) if bias is None else (bias.data_ptr(), 1)
         given = x.data_ptr(), self._wide.data_ptr(), address, biases, out.data_ptr()

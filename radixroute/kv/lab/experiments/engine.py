@@ -97,12 +97,14 @@ def _text(programs: Sequence[_Program]) -> str:
         f"{times(uncached.each / one.each)} less than without a cache"
         for one in engines
     )
+    eager = " vLLM ran uncompiled: its compiler takes longer than this lab."
     return (
         "Without a cache each token of the answer costs what the first one cost: "
         f"{seconds(uncached.each)} after {PROMPT} tokens. With the same weights in float32 and as "
         f"many threads, the first token and each further one took {told}. An engine's first token "
         "includes the way through a scheduler made for many requests, which one request alone does "
         "not need; a further one is little more than one reading of the weights."
+        + (eager if len(engines) > 1 else "")
     )
 
 

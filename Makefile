@@ -38,7 +38,7 @@ demo: $(STAMP) ## Two real workers behind the router; compares three policies (4
 bench-demo: $(STAMP) ## The demo over three seeds, each policy twice (about 30 minutes)
 	@$(BIN)/python -m radixroute.demo --repeat
 
-bench-numerics: $(STAMP) model ## Greedy answers batched, chunked, preempted, cached against alone; TOKENS=2000 is short (a night)
+bench-numerics: $(STAMP) model ## Greedy answers batched, chunked, preempted, cached against alone; TOKENS=2000 is short (75 minutes)
 	@$(BIN)/python -m bench.numerics $(if $(TOKENS),--tokens $(TOKENS))
 
 # The peer lives in an environment of its own: it pins what we do not.

@@ -2,7 +2,7 @@
 
 `python -m bench.numerics` (`make bench-numerics`) compares 100,000 tokens in `fast` and a tenth of
 that in `invariant`, where nothing may differ, and measures what `invariant` costs: hours on two
-cores, so run it at night. `--tokens 2000` takes minutes and writes under `.cache/`. Ties are
+cores. `--tokens 2000` takes minutes and writes under `.cache/`. Ties are
 printed; the exit code is 1 where an answer parts that was no tie.
 """
 

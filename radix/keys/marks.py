@@ -1,9 +1,11 @@
 """Marks: hashes of some runs of a prompt's tokens, wherever they stand.
 
 A block key names all that is before it, so keys do not show that two prompts share a text behind
-different beginnings. Of all runs of `RUN` tokens one in 64 is kept, chosen by its hash: who
-has the same run keeps it, too. Without the seed a mark says nothing about its tokens. A collision
-costs a wrong share. Pure functions; numba is imported at first use.
+different beginnings. Of each `WINDOW` runs of `RUN` tokens that begin one after another the one
+with the least hash is kept ("winnowing", Schleimer, Wilkerson and Aiken, 2003): about one in 64. So
+a text of `WINDOW + RUN - 1` tokens has a mark, and whoever shares it shares that mark, however
+often the text repeats itself; a shorter prompt has one, too. Without the seed a mark says nothing
+about its tokens. A collision costs a wrong share. Pure functions; numba is imported at first use.
 """
 
 from collections.abc import Callable
@@ -17,19 +19,19 @@ from radixroute.radix.errors import BrokenKernel, LocalMisuse
 from radixroute.radix.ids import Tokens
 
 RUN: Final = 16  # tokens: markup between turns is shorter
-ONE_IN_BITS: Final = 6  # 64
+WINDOW: Final = 127  # runs; of them two in 128 are kept where no token comes twice
 
 _GOLDEN_TOKENS: Final = (np.arange(4000, dtype=np.uint32) * np.uint32(2654435)) % np.uint32(50_000)
 _GOLDEN_SEED: Final = np.uint64(0x9E3779B97F4A7C15)
-_GOLDEN: Final = (62, 16740729812063)
+_GOLDEN: Final = (63, 16643805780295)
 
 
 def marks_of(tokens: Tokens, seed: np.uint64) -> NDArray[np.uint64]:
     """Of a prompt, in the order of its tokens: where a run begins in the upper 32 bits, its hash in
-    the lower. O(tokens)."""
+    the lower. O(tokens), as long as nobody chooses them who knows the seed."""
     if tokens.dtype != np.uint32 or tokens.ndim != 1:
         raise LocalMisuse(f"tokens are uint32 of one dimension, not {tokens.dtype}{tokens.shape}")
-    marks: NDArray[np.uint64] = _kernel()(np.ascontiguousarray(tokens), RUN, ONE_IN_BITS, seed)
+    marks: NDArray[np.uint64] = _kernel()(np.ascontiguousarray(tokens), RUN, WINDOW, seed)
     return marks
 
 

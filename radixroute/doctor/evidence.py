@@ -112,6 +112,15 @@ class FileSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class UnusableFile:
+    """A file that a router or worker which starts now would refuse; one that runs keeps what it had
+    read."""
+
+    setting: str
+    problem: str  # with its path, in the words of who refuses it
+
+
+@dataclass(frozen=True, slots=True)
 class PortSeen:
     """A port that something of the fleet would listen on, and cannot."""
 
@@ -141,6 +150,7 @@ class MachineSeen:
     max_files: int | None = None
     disks: tuple[DiskSeen, ...] = ()
     secrets: tuple[FileSeen, ...] = ()
+    unusable: tuple[UnusableFile, ...] = ()
     ports: tuple[PortSeen, ...] = ()
     stale: tuple[StaleState, ...] = ()
     folder_problem: str = ""  # of the folder for state files

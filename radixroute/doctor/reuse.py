@@ -4,8 +4,8 @@ Every prompt token of the log was told cached, or has the first of `CAUSES` that
 Reachable is what one cache without a limit would have served: leading blocks of a prompt that an
 earlier request had, whose first token was out before this one was sent on. Only prompts count: what
 answers leave in caches is reused on top of it. Keys count such blocks exactly; what repeats
-elsewhere is counted by marks, one in 64 tokens. Of a request without a whole answer nobody told
-what it found; what it computed others may find. Pure; O(blocks of all prompts).
+elsewhere is counted by marks, about one in 64 tokens. Of a request without a whole answer nobody
+told what it found; what it computed others may find. Pure; O(blocks of all prompts).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.radix.keys.marks import RUN
 
 # Ends of requests that were told what of their prompts was cached.
 _WHOLE: Final = ("stop", "length", "leased")
@@ -146,33 +147,42 @@ class _Walk:
         self._seen_at_all.update(hashes)
 
     def _behind(self, one: pb.EndedRequest, first: int, marks: np.ndarray) -> None:
-        """What of a prompt is behind all that its keys found, from that token on: shared out as its
-        marks are."""
-        n_tokens = max(0, one.prompt_tokens - first)
+        """What of a prompt is behind all that its keys found, from that token on: each token has
+        the cause of the mark next to it."""
         # The rest of a block that is not whole repeats with what is before it.
-        begins = (marks >> _HALF) >= first + (one.block_size if first else 0)
-        hashes = (marks[begins] & _HASH).tolist()
+        begins = marks >> _HALF
+        is_behind = begins >= first + (one.block_size if first else 0)
+        hashes = (marks[is_behind] & _HASH).tolist()
+        shares = _shares(begins[is_behind], first, max(first, one.prompt_tokens))
         own = self._seen.get((one.lora, one.apart), _NOTHING)
         same_adapter = self._seen_under.get(one.lora, _NOTHING)
-        counts = dict.fromkeys((SHIFTED, APART, ADAPTED, FRESH), 0)
-        for mark in hashes:
+        for mark, n_tokens in zip(hashes, shares, strict=True):
             if mark in own:
-                counts[SHIFTED] += 1
+                cause = SHIFTED
             elif mark in same_adapter:
-                counts[APART] += 1
+                cause = APART
             elif mark in self._seen_at_all:
-                counts[ADAPTED] += 1
+                cause = ADAPTED
             else:
-                counts[FRESH] += 1
+                cause = FRESH
+            self.causes[cause] += n_tokens
         if not hashes:
-            counts[FRESH] = 1
-        for cause, n in counts.items():
-            self.causes[cause] += n_tokens * n / max(1, len(hashes))
+            self.causes[FRESH] += max(0, one.prompt_tokens - first)
 
 
 _HALF: Final = np.uint64(32)
 _HASH: Final = np.uint64(0xFFFFFFFF)
 _NOTHING: Final[set[int]] = set()
+
+
+def _shares(begins: np.ndarray, first: int, end: int) -> list[float]:
+    """Of the tokens from `first` up to `end`, those that are nearest to each mark."""
+    if not len(begins):
+        return []
+    middles = begins.astype(np.float64) + RUN / 2
+    between = np.clip((middles[1:] + middles[:-1]) / 2, first, end)
+    shares: list[float] = np.diff([first, *between, end]).tolist()
+    return shares
 
 
 def _is_served(one: pb.EndedRequest) -> bool:

@@ -24,6 +24,7 @@ from tests.doctor.evidences import (
     worker,
 )
 from tests.doctor.planted_pages import answering, answers, looks, of_pages, steps
+from tests.doctor.planted_settings import PLANTED_SETTINGS
 
 
 def with_worker(**changes: Any) -> Any:
@@ -168,6 +169,7 @@ def failing_engine(code: str) -> Any:
 
 
 PLANTED: dict[str, list[Any]] = {
+    **PLANTED_SETTINGS,
     **{code: [failing_engine(code)] for code in findings.CODES},
     "template_missing": [of_engines(engine(has_template_here=False))],
     "replay_buffer_small": [

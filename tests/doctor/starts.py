@@ -131,9 +131,8 @@ def _ask(client: RouterClient, start: Start, at: int) -> None:
     if start.salts:
         scope["cache_salt"] = f"salt-{at % start.salts}"
     # Each scope has its own prompts: what is kept apart is not the same.
-    name = sum(map(ord, repr(sorted(scope.items()))))
-    group = at % start.groups
-    prompt = [1 + (7 * one * (group + 1) + name) % 90 for one in range(start.tokens)]
+    own = random.Random(f"{sorted(scope.items())} {at % start.groups}")
+    prompt = [own.randint(1, 90) for _ in range(start.tokens)]
     for _ in client.generate(prompt, PartialSampling(max_tokens=2), **scope):
         pass
 

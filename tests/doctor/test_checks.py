@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from radixroute.doctor.check import Level
+from radixroute.doctor.kinds.weights import roots_alike
 from radixroute.doctor.page import Page
 from radixroute.doctor.table import CHECKS, CODES, diagnose
 from radixroute.worker.companions.join import findings
@@ -212,6 +213,11 @@ def test_one_model_in_folders_of_several_machines_is_one_root():
     # What answers alike is alike, whatever its folder is called.
     alike = [answering(1, 2, root="/m/x"), answering(1, 2, url="http://b", root="/m/y")]
     assert diagnose(of_engines(*alike)) == ()
+    ((where, said_of_it),) = roots_alike(of_engines(*alike))
+    assert where == "http://b"
+    assert said_of_it.startswith("its model is of /m/y, that of http://a of /m/x; both answered")
+    other = [alike[0], answering(1, 3, url="http://b", root="/m/y")]
+    assert list(roots_alike(of_engines(*other))) == []  # that is an error
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,19 @@ async def test_a_salt_for_each_request_is_told_by_what_it_costs(tmp_path):
     assert "50% repeat what a request of another salt" in found["scopes_split"]
 
 
+async def test_salts_are_told_of_a_text_that_repeats_itself_whatever_the_seed(tmp_path):
+    """A sentence again and again, as padding and tables are: each router has a seed of its own."""
+    shared = tokens(28, 0) * 20
+    asked: Asked = [(shared + tokens(7, 100 + at), {"cache_salt": f"s{at}"}) for at in range(40)]
+    async with fleet("a", "b", n_blocks=ROOM) as made:
+        found = await found_in(made, tmp_path, asked)
+    assert set(found) == {"scopes_split"}
+    assert "40 salts" in found["scopes_split"]
+    share = re.search(r"; (\d+)% repeat what a request of another salt", found["scopes_split"])
+    assert share is not None
+    assert int(share[1]) >= 90
+
+
 async def test_an_engine_that_is_much_slower_and_one_that_lacks_an_adapter_are_named(tmp_path):
     async with fleet(n_blocks=ROOM, router={"policy": "round_robin"}) as made:
         for worker_id, step_s, adapters in (("a", 0.01, ("x",)), ("b", 0.15, ())):

@@ -113,13 +113,14 @@ def test_reachable_is_what_sets_of_prefixes_say(drawn):
 # -- what repeats, and is not found by keys
 
 SHARED = np.random.default_rng(1).integers(0, 50_000, 1600).astype(np.uint32)
+SEEDS = range(1, 25, 2)  # odd: those of a pair hash alike
 
 
 def logged(
-    *asked: tuple[np.ndarray, RequestScope], block_size: int = BLOCK
+    *asked: tuple[np.ndarray, RequestScope], block_size: int = BLOCK, seed: int = 77
 ) -> list[pb.EndedRequest]:
     """What a router's own log has of these prompts, one after another; nothing is cached."""
-    log = RequestLog(1 << 24, 77)
+    log = RequestLog(1 << 24, seed)
     scope = Scope("m", block_size)
     for at, (tokens, own) in enumerate(asked):
         keys = block_keys(tokens, block_size, scope.seed_of(own))
@@ -159,6 +160,32 @@ def test_what_others_of_another_scope_had_is_told_by_what_keeps_them_apart(scope
     assert reuse.lost(cause) == 19 * 1600
     assert reuse.lost(FRESH) == 1600
     assert reuse.scopes == (20 if cause == APART else 0)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_text_that_repeats_itself_counts_as_any_other_whatever_the_seed(seed):
+    """A sentence twenty times, a name ten times, and a few tokens of their own; a salt for each."""
+    sentence, names = own_tokens(0, 28), [own_tokens(at, 6) for at in range(1, 5)]
+    asked = [
+        np.concatenate((np.tile(sentence, 20), np.tile(names[at % 4], 10), own_tokens(9 + at, 7)))
+        for at in range(80)
+    ]
+    log = logged(*((one, RequestScope(salt=f"s{at}")) for at, one in enumerate(asked)), seed=seed)
+    reuse = reuse_of(log)
+    true = (79 * 560 + 76 * 60) / (80 * 627)
+    assert reuse.share(reuse.lost(APART)) == pytest.approx(true, abs=0.05)
+    assert reuse.share(reuse.lost(FRESH)) == pytest.approx(1 - true, abs=0.05)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_shared_is_told_with_its_share_where_most_is_not(seed):
+    """600 tokens of 1,200, behind a beginning of their own."""
+    asked = [
+        np.concatenate((own_tokens(at, 200), SHARED[:600], own_tokens(500 + at, 400)))
+        for at in range(40)
+    ]
+    reuse = reuse_of(logged(*((one, UNSCOPED) for one in asked), seed=seed))
+    assert reuse.share(reuse.lost(SHIFTED)) == pytest.approx(39 / 40 / 2, abs=0.07)
 
 
 def test_scopes_with_much_of_their_own_lose_only_their_first():

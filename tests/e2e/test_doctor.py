@@ -56,6 +56,7 @@ async def test_a_fleet_that_is_well_has_no_finding_and_one_that_was_killed_has(t
             "workers": ["engine-0", "engine-1"],
             "engines": [a, b],
             "believed": [],
+            "roots": [],
         }
         # Two fixed texts each, to see that they answer alike.
         assert [len(engine.received) for engine in made] == [n + 2 for n in n_asked]

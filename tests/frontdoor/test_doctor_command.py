@@ -70,6 +70,7 @@ def test_nothing_found_is_said_with_what_was_looked_at(cli, router, well):
         "workers": ["a", "b"],
         "engines": [],
         "believed": [],
+        "roots": [],
     }
 
 
@@ -150,3 +151,34 @@ def test_an_engine_that_lacks_something_is_told_with_the_options_of_serve(cli, t
     assert set(found) == {"cached_tokens", "replay_buffer_small"}
     assert "--allow-no-cached-tokens" in found["cached_tokens"]["fix"]
     assert "buffer_steps" in found["replay_buffer_small"]["fix"]
+
+
+class Elsewhere(FakeVllm):
+    """The same model, as it seems, of another folder."""
+
+    def __init__(self, **given):
+        super().__init__(**given)
+        self.root = "/models/other"
+
+
+def test_two_folders_of_one_name_whose_answers_are_alike_are_said_and_are_no_finding(cli, tmp_path):
+    (tmp_path / "other").mkdir()
+    with (
+        engine(tmp_path) as (one, folder),
+        engine(tmp_path / "other", Elsewhere) as (other, _),
+    ):
+        given = ("doctor", "--engine", one, "--engine", other, "--tokenizer", folder)
+        result = cli(*given)
+        assert result.exit_code == 0, result.output
+        said = f"{other}: its model is of /models/other, that of {one} of /models/"
+        assert said in " ".join(result.stdout.split())
+        (as_json,) = json.loads(cli(*given, "--json").stdout)["looked_at"]["roots"]
+        assert as_json.startswith(said)
+
+
+def test_a_length_that_settings_promise_of_an_engine_is_told_before_any_request(cli, tmp_path):
+    with engine(tmp_path, max_model_len=512) as (url, folder):
+        given = ("doctor", "--engine", url, "--tokenizer", folder, "--json")
+        for longest, codes in (("513", ["max_model_len_overstated"]), ("512", [])):
+            result = cli(*given, env={"RADIXROUTE_COMPANION_MAX_MODEL_LEN": longest})
+            assert [one["code"] for one in json.loads(result.stdout)["findings"]] == codes

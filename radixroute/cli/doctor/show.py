@@ -9,6 +9,7 @@ from radixroute.cli.console import cell, complain, show_wrapped
 from radixroute.deploy.serving.story import with_flags
 from radixroute.doctor.check import Finding, Level
 from radixroute.doctor.gather.gathering import Gathered
+from radixroute.doctor.kinds.weights import roots_alike
 
 _COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow"}
 
@@ -33,6 +34,7 @@ def as_values(gathered: Gathered, found: Sequence[Finding]) -> dict[str, Any]:
             "workers": [] if router is None else [one.worker_id for one in router.now.workers],
             "engines": [engine.url for engine in gathered.evidence.engines],
             "believed": _believed(gathered),
+            "roots": [f"{url}: {what}" for url, what in roots_alike(gathered.evidence)],
         },
         "not_seen": list(gathered.not_seen),
     }
@@ -50,6 +52,8 @@ def show_findings(gathered: Gathered, found: Sequence[Finding]) -> None:
         show_wrapped(f"  fix: {cell(with_flags(group[0].fix))}")
     for url in _believed(gathered):
         show_wrapped(f"{cell(url)}: its cache is believed, as nothing tells of it")
+    for url, what in roots_alike(gathered.evidence):
+        show_wrapped(f"{cell(url)}: {cell(what)}")
     for sentence in gathered.not_seen:
         complain(sentence)
     show_wrapped(f"{_counted(found)} in {cell(_looked_at(gathered))}")

@@ -12,18 +12,12 @@ from radixroute.deploy.settings import without_secrets
 from radixroute.deploy.state.state_file import ClusterState, runtime_path, states_in, unsafe
 from radixroute.doctor.evidence import EngineSeen, Evidence, RouterSeen
 from radixroute.doctor.gather.engines import companion_settings, engines_seen
-from radixroute.doctor.gather.machine import machine_seen, where_it_is
+from radixroute.doctor.gather.files import paths_of
+from radixroute.doctor.gather.machine import machine_seen
 from radixroute.doctor.gather.routers import RouterAt, router_seen
 from radixroute.doctor.gather.sockets import certificate, host_and_port, is_local, reachable
 from radixroute.errors import FrontDoorError, RouterUnreachable
 
-# Settings that name files, as whoever was started with them sees them.
-_PATHS: Final = (
-    *("companion.api_key_file", "companion.ca_file", "companion.model"),
-    *("router.keys_file", "router.tls_cert_file", "router.tls_key_file"),
-    *("router.link_ca_file", "router.link_cert_file", "router.link_key_file"),
-    "worker.tls_key_file",
-)
 _LINKS: Final = (
     *("tls_cert_file", "tls_key_file"),
     *("link_ca_file", "link_cert_file", "link_key_file", "link_name"),
@@ -57,7 +51,7 @@ def gather(wanted: Wanted) -> Gathered:
     settings = without_secrets(wanted.config.cluster)
     is_own = cluster is not None and bool(cluster.settings)
     if cluster is not None and is_own:
-        settings = {**settings, **cluster.settings, **_resolved(cluster)}
+        settings = {**settings, **cluster.settings, **paths_of(cluster.settings, cluster)}
     router: RouterSeen | None = None
     if address:
         try:
@@ -103,14 +97,6 @@ def _end(address: str) -> tuple[str, int]:
     """The same however an address of every interface is written."""
     host, port = host_and_port(address)
     return reachable(host), port
-
-
-def _resolved(cluster: ClusterState) -> dict[str, str]:
-    return {
-        setting: str(where_it_is(str(given), cluster))
-        for setting in _PATHS
-        if (given := cluster.settings.get(setting))
-    }
 
 
 def _router(

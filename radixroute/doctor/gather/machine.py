@@ -2,28 +2,20 @@
 
 import os
 import resource
-import stat
 import tempfile
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import zmq
 
 from radixroute import __version__
 from radixroute.deploy.state.state_file import ClusterState, runtime_path, states_in, unsafe
-from radixroute.doctor.evidence import DiskSeen, FileSeen, MachineSeen, PortSeen, StaleState
+from radixroute.doctor.evidence import DiskSeen, MachineSeen, PortSeen, StaleState
+from radixroute.doctor.gather.files import secrets_of, unusable_of
 from radixroute.doctor.kinds.machine import SHM
 from radixroute.events.net.bind import why_not_free
-
-SECRET_FILES: Final = (
-    *("router.keys_file", "router.tls_key_file", "router.link_key_file"),
-    *("worker.tls_key_file", "companion.api_key_file"),
-)
-# In a settings file; a file without them may be read by all.
-SECRET_KEYS: Final = ("cluster_secret", "api_key")
 
 
 def machine_seen(
@@ -47,7 +39,8 @@ def machine_seen(
         shm_free_bytes=None if shm is None else shm.f_bavail * shm.f_frsize,
         max_files=_max_files(cluster),
         disks=tuple(_disks([folder, Path(tempfile.gettempdir())])),
-        secrets=tuple(_secrets(settings, cluster, config_path)),
+        secrets=tuple(secrets_of(settings, cluster, config_path)),
+        unusable=tuple(unusable_of(settings, cluster)),
         ports=tuple(_taken(ports)),
         stale=tuple(_stale(states)),
         folder_problem=problem,
@@ -96,43 +89,6 @@ def _max_files(cluster: ClusterState | None) -> int | None:
         return None
     soft = next((line.split()[3] for line in lines if line.startswith("Max open files")), "")
     return int(soft) if soft.isdecimal() else None
-
-
-def _secrets(
-    settings: Mapping[str, Any], cluster: ClusterState | None, config_path: Path | None
-) -> Iterator[FileSeen]:
-    for setting in SECRET_FILES:
-        if settings.get(setting):
-            yield _file(setting, where_it_is(str(settings[setting]), cluster))
-    if config_path is not None and _has_secrets(config_path):
-        yield _file("the settings file", config_path)
-
-
-def where_it_is(path: str, cluster: ClusterState | None) -> Path:
-    """As the process that was started with it sees it."""
-    given = Path(path)
-    if given.is_absolute() or cluster is None or cluster.process is None:
-        return given
-    with suppress(OSError):
-        return Path(f"/proc/{cluster.process.pid}/cwd").readlink() / given
-    return given
-
-
-def _file(setting: str, path: Path) -> FileSeen:
-    try:
-        return FileSeen(setting, str(path), stat.S_IMODE(path.stat().st_mode))
-    except FileNotFoundError:
-        return FileSeen(setting, str(path), 0, exists=False)
-    except OSError:
-        return FileSeen(setting, str(path), 0)  # who may not look cannot say
-
-
-def _has_secrets(path: Path) -> bool:
-    try:
-        tables = tomllib.loads(path.read_text()).values()
-    except (OSError, ValueError):
-        return False
-    return any(one.get(key) for one in tables if isinstance(one, dict) for key in SECRET_KEYS)
 
 
 def _taken(ports: Sequence[tuple[str, str, int]]) -> Iterator[PortSeen]:

@@ -2,8 +2,9 @@
 
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +15,7 @@ from radixroute.doctor.evidence import Look, RouterSeen
 from radixroute.doctor.gather.listeners import listeners_of
 from radixroute.doctor.gather.sockets import TIMEOUT_S, get, host_and_port, is_local
 from radixroute.doctor.page import Page
-from radixroute.errors import FrontDoorError
+from radixroute.errors import BadConfig, FrontDoorError
 from radixroute.events.net.bind import is_loopback
 from radixroute.live.request_log_reader import RequestLogReader
 from radixroute.live.worker_asker import WorkerAsker
@@ -40,7 +41,7 @@ def router_seen(at: RouterAt, seconds: float, *, wants_key: bool | None) -> Rout
     """`wants_key`: as its settings say; None: not known. Raises what `RouterClient` raises."""
     began_s = time.monotonic()
     with (
-        closing(WorkerAsker(at.links)) as asker,
+        _asker(at.links) as asker,
         RouterClient(
             at.address, inspect_timeout_s=at.timeout_s, api_key=at.api_key, ca_file=at.ca_file
         ) as client,
@@ -52,7 +53,7 @@ def router_seen(at: RouterAt, seconds: float, *, wants_key: bool | None) -> Rout
             asked = {
                 one.worker_id: pool.submit(_told, asker, one.address)
                 for one in before.workers
-                if one.address and _is_for_us(one.address, is_near=is_near)
+                if asker and one.address and _is_for_us(one.address, is_near=is_near)
             }
             pages = {
                 one.worker_id: pool.submit(_page, one.metrics_address)
@@ -77,6 +78,18 @@ def router_seen(at: RouterAt, seconds: float, *, wants_key: bool | None) -> Rout
             at.address, now, told, speaks_tls=bool(at.ca_file), wants_key=wants_key
         ),
     )
+
+
+@contextmanager
+def _asker(links: RouterSettings) -> Iterator[WorkerAsker | None]:
+    """None: its certificates cannot be used now, which is told where they lie."""
+    try:
+        asker = WorkerAsker(links)
+    except BadConfig:
+        yield None
+        return
+    with closing(asker):
+        yield asker
 
 
 def _look(client: RouterClient, *, is_near: bool) -> Look:

@@ -1,4 +1,5 @@
-"""Requests that end with an error, most of them: which end they mostly have, and what mends it."""
+"""Requests that end with an error, most of them: which end they mostly have, and what mends it; and
+settings that promise of an engine what it would refuse."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,11 +8,15 @@ from typing import Final
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
 from radixroute.doctor.kinds.streams import PLAIN
+from radixroute.worker.companions.dialects.dialect import Statement
 
 ENOUGH: Final = 10  # of them: a client that tries something is none
 SHARE: Final = 0.2  # of all that were asked
+REFUSED: Final = "requests_refused_by_worker"
 # What a plain server's API lacks, as clients of vLLM send it.
 _PLAIN_LACKS: Final = "ignore_eos, top_k, min_p, repetition_penalty, min_tokens, stop_token_ids"
+# Of a pool, over the engine's own word: logs count some blocks that hold nothing.
+TOO_MANY: Final = 1.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,7 @@ class _End:
 
 _ENDS: Final = (
     _End(
-        "requests_refused_by_worker",
+        REFUSED,
         "its engine refuses it (worker_refused)",
         "send one with curl: its error names the field or limit that the engine refuses; let "
         "clients leave it out, or start engines with the options that allow it",
@@ -37,7 +42,7 @@ _ENDS: Final = (
         "the router refuses it as it stands (rejected)",
         "send one with curl: its error says what to change",
         is_accepted=False,
-        among=("requests_refused_too_long", "requests_refused_by_worker"),
+        among=("requests_refused_too_long", REFUSED),
     ),
     _End(
         "http_requests_malformed",
@@ -95,10 +100,13 @@ def _fail(evidence: Evidence) -> Iterator[Seen]:
         f" {n:,} of them: {main.reason}"
     )
     is_plain = any(one.engine_kind == PLAIN for one in router.told.values())
+    fix = main.fix
+    if main.counter == REFUSED and any(_too_long(evidence)):
+        fix = f"mend first what is found of companion.max_model_len; for what is left, {fix}"
     beside = ""
-    if main.counter == "requests_refused_by_worker" and is_plain:
+    if main.counter == REFUSED and is_plain:
         beside = f"; a plain OpenAI server takes none of {_PLAIN_LACKS}"
-    yield Seen("router", what, f"{main.fix}{beside}")
+    yield Seen("router", what, f"{fix}{beside}")
 
 
 def _is_so_still(router: RouterSeen) -> bool:
@@ -109,7 +117,53 @@ def _is_so_still(router: RouterSeen) -> bool:
     return good < ENOUGH or rose >= SHARE * good
 
 
+def _stated(evidence: Evidence) -> Iterator[tuple[str, Statement]]:
+    for engine in evidence.engines:
+        if (said := engine.examination.statement) is not None:
+            yield engine.url, said
+
+
+def _too_long(evidence: Evidence) -> Iterator[Seen]:
+    longest = evidence.setting("companion.max_model_len", 0)
+    for url, said in _stated(evidence):
+        if 0 < said.max_model_len < longest:
+            what = f"companion.max_model_len is {longest:,}, and the engine itself says"
+            option = _LONGEST.get(said.kind, "a longer context")
+            fix = f"{_LEAVE_OUT}, or start it with {option}, as far as model and KV pool allow"
+            yield Seen(url, f"{what} {said.max_model_len:,}", fix)
+
+
+_LEAVE_OUT: Final = "leave companion.max_model_len out: the engine's own word counts then"
+_LONGEST: Final = {"vllm": "a larger --max-model-len", "sglang": "a larger --context-length"}
+
+
+def _too_much(evidence: Evidence) -> Iterator[Seen]:
+    blocks, size = (evidence.setting(f"companion.{one}", 0) for one in ("kv_blocks", "block_size"))
+    for url, said in _stated(evidence):
+        tokens, pool = blocks * (size or said.block_size), said.kv_blocks * said.block_size
+        if 0 < TOO_MANY * pool < tokens:
+            what = f"companion.kv_blocks makes {tokens:,} tokens, and the engine itself says"
+            yield Seen(url, f"{what} {pool:,}")
+
+
 FAILURE_CHECKS: Final = (
+    Check(
+        "max_model_len_overstated",
+        Level.ERROR,
+        "companion.max_model_len is more than an engine takes",
+        "requests that are longer than it takes are let in, sent there, and refused by it",
+        _LEAVE_OUT,
+        _too_long,
+    ),
+    Check(
+        "kv_blocks_overstated",
+        Level.WARNING,
+        "companion.kv_blocks is more than an engine has",
+        "it seems to have room when it is full: shares of its KV memory read too low, and what is "
+        "believed of its cache is too much",
+        "leave companion.kv_blocks out: the engine's own word counts then",
+        _too_much,
+    ),
     Check(
         "requests_fail",
         Level.ERROR,

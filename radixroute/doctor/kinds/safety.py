@@ -1,5 +1,6 @@
 """Who can reach what, and who can read it: binds, keys, TLS, token ids, files with secrets."""
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -13,6 +14,10 @@ _FRESH: Final = (
     "put a fresh one at router.tls_cert_file and its key at router.tls_key_file (`radixroute certs "
     "--renew` makes them): the router reads them by itself"
 )
+KEYS_FILE: Final = "router.keys_file"
+# As OpenSSL says them.
+_EARLY: Final = "not yet valid"
+_MISMATCHED: Final = "KEY_VALUES_MISMATCH"
 
 
 def _wide(evidence: Evidence, *kinds: str) -> Iterator[Listener]:
@@ -69,10 +74,16 @@ def _missing(evidence: Evidence) -> Iterator[Seen]:
 
 def _certificate(evidence: Evidence) -> Iterator[Seen]:
     left_s = evidence.certificate_left_s
-    if evidence.certificate_problem:
-        yield Seen("router", evidence.certificate_problem)
+    if problem := evidence.certificate_problem:
+        yield Seen("router", problem, _CLOCK if _EARLY in problem else "")
     elif left_s is not None and left_s < OVER_S:
         yield Seen("router", f"its certificate ends in {max(0.0, left_s) / 3600:.0f} hours")
+
+
+_CLOCK: Final = (
+    "look at the clocks first (date, timedatectl): that of this machine may be behind, or that of "
+    f"the one where the certificate was made ahead; where both are right, {_FRESH}"
+)
 
 
 def _ending(evidence: Evidence) -> Iterator[Seen]:
@@ -80,6 +91,30 @@ def _ending(evidence: Evidence) -> Iterator[Seen]:
     if left_s is not None and OVER_S <= left_s < SOON_S:
         yield Seen("router", f"its certificate ends in {left_s / 86_400:.1f} days")
 
+
+def _unusable_keys(evidence: Evidence) -> Iterator[Seen]:
+    for one in () if evidence.machine is None else evidence.machine.unusable:
+        if one.setting == KEYS_FILE:
+            line = re.search(r"\bline \d+\b", one.problem)
+            fix = f"mend {line[0]} of it ({_KEYS_LINE}): {_READ_AGAIN}" if line else ""
+            yield Seen("this machine", f"{one.setting}: {one.problem}", fix)
+
+
+_KEYS_LINE: Final = "`name:key`, a key of 16 to 512 characters that no other name has"
+_READ_AGAIN: Final = "the router reads the file again by itself, and its log says so"
+
+
+def _unusable_certificates(evidence: Evidence) -> Iterator[Seen]:
+    for one in () if evidence.machine is None else evidence.machine.unusable:
+        if one.setting != KEYS_FILE:
+            fix = _ONE_PAIR if _MISMATCHED in one.problem else ""
+            yield Seen("this machine", f"{one.setting}: {one.problem}", fix)
+
+
+_ONE_PAIR: Final = (
+    "put both files of one pair there: this certificate is of another key (`radixroute certs "
+    "--renew` makes both); what runs reads them again by itself"
+)
 
 SAFETY_CHECKS: Final = (
     Check(
@@ -158,5 +193,24 @@ SAFETY_CHECKS: Final = (
         "a router or companion that starts again does not come up",
         "put the file there, or mend the setting",
         _missing,
+    ),
+    Check(
+        "keys_unusable",
+        Level.ERROR,
+        "the keys file cannot be used as it is now",
+        "a router that runs keeps the keys of before, so that one which was taken out still opens "
+        "its doors; one that starts does not come up",
+        f"write a file in UTF-8 with a line for each key ({_KEYS_LINE}): {_READ_AGAIN}",
+        _unusable_keys,
+    ),
+    Check(
+        "certificate_unusable",
+        Level.ERROR,
+        "a certificate, its key, or the list of whom to believe cannot be used as it is now",
+        "what runs keeps what was there before, until that is over; what starts does not come up",
+        "put files there that can be read, in PEM: a certificate and the key it was made for, or "
+        "certificates of whom to believe (`radixroute certs --renew` makes them); what runs reads "
+        "them again by itself",
+        _unusable_certificates,
     ),
 )

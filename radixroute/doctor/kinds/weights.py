@@ -51,18 +51,32 @@ def _have_one_name(one: EngineSeen, other: EngineSeen) -> bool:
 
 
 def _roots(evidence: Evidence) -> Iterator[Seen]:
-    """The last part of each: that of a revision, or a folder's name, wherever it lies. Those whose
-    answers were compared need no guess."""
+    """Those whose answers were compared need no guess."""
+    return (Seen(url, what) for url, what, is_compared in _other_roots(evidence) if not is_compared)
+
+
+def roots_alike(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """URL and sentence of each engine whose root is another, though its few answers are the same.
+    That is no fault by itself: folders of one model may be called differently."""
+    differing = {one.where for one in _answers(evidence)}
+    for url, what, is_compared in _other_roots(evidence):
+        if is_compared and url not in differing:
+            yield url, f"{what}; both answered a few short prompts alike"
+
+
+def _other_roots(evidence: Evidence) -> Iterator[tuple[str, str, bool]]:
+    """By the last part of each: that of a revision, or a folder's name, wherever it lies; and
+    whether answers of both were compared."""
     first: dict[tuple[str, str], EngineSeen] = {}
     for engine in evidence.engines:
         said = engine.examination.statement
         if said is None or not _name(engine):
             continue
         usual = first.setdefault((said.kind, said.model), engine)
-        is_compared = bool(engine.examination.answers and usual.examination.answers)
-        if _name(usual) != _name(engine) and not is_compared:
+        if _name(usual) != _name(engine):
             what = f"its model is of {said.root}, that of {usual.url} of {_root(usual)}"
-            yield Seen(engine.url, what)
+            is_compared = bool(engine.examination.answers and usual.examination.answers)
+            yield engine.url, what, is_compared
 
 
 def _root(engine: EngineSeen) -> str:

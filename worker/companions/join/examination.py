@@ -200,21 +200,23 @@ class _Examiner:
         """It was given up: by its steps it stands still, or is merely slow."""
         _, steps = await self._joining.lives(1)
         before, after = self.seen.steps, f"not in {self._patience.examined_s:g} s"
-        if steps is not None and steps == before:
-            after += "; no step is made"
-        elif (slow := await self._slow_page()) is not None:
-            after += f"; {slow}"
-        self._found(finding("hangs", after, kind=statement.kind))
+        is_still = steps is not None and steps == before
+        slow = "" if is_still else await self._slow_page()
+        if slow:  # then it is no prompt that takes long
+            self._found(finding("late", slow, kind=statement.kind))
+        else:
+            what = f"{after}; no step is made" if is_still else after
+            self._found(finding("hangs", what, kind=statement.kind))
         self.seen = replace(self.seen, steps=steps)
 
-    async def _slow_page(self) -> str | None:
-        """Where even its health takes long: then it is no prompt that does."""
+    async def _slow_page(self) -> str:
+        """Whether even its health takes long, and how long; empty: it does not."""
         if self._http is None:
-            return None
+            return ""
         began_s = time.monotonic()
         path, _ = await self._joining.health(self._http)
         took_s = time.monotonic() - began_s
-        return f"{path} alone takes {took_s:.1f} s" if took_s >= _SLOW_S else None
+        return f"{path} after {took_s:.1f} s" if took_s >= _SLOW_S else ""
 
     async def _is_well(self, http: EngineHttp) -> bool:
         """Else it says so: a server that is no engine answers, too."""

@@ -26,7 +26,7 @@ B = "http://b"
 @pytest.mark.parametrize(
     "others",
     [
-        (paced(0.01), paced(0.03, url=B)),  # three times
+        (paced(0.05), paced(0.15, url=B)),  # three times
         (paced(0.002), paced(0.04, url=B)),  # below what is a machine's noise
         (paced(0.3), paced(0.3, url=B)),
         (paced(0.3),),

@@ -23,7 +23,15 @@ from tests.doctor.evidences import (
     told,
     worker,
 )
-from tests.doctor.planted_pages import answering, answers, looks, of_pages, steps
+from tests.doctor.planted_pages import (
+    answering,
+    answers,
+    cached_as,
+    looks,
+    of_pages,
+    paced,
+    steps,
+)
 from tests.doctor.planted_settings import PLANTED_SETTINGS
 
 
@@ -196,6 +204,7 @@ PLANTED: dict[str, list[Any]] = {
         of_engines(engine(), engine(said=statement(block_size=32, kv_blocks=2000), url="http://b")),
         of_engines(engine(), engine(said=statement(model="n"), url="http://b")),
         of_engines(engine(), engine(said=statement(kv_dtype="fp8"), url="http://b")),
+        of_engines(cached_as("", ""), cached_as("fp8", "fp8", url="http://b")),
     ],
     "answers_differ": [
         of_engines(answering(1, 2, 3), answering(1, 3, 3, url="http://b")),
@@ -305,10 +314,17 @@ PLANTED: dict[str, list[Any]] = {
         counted(requests_failed_by_worker=40, requests_failed=40),
     ],
     "requests_too_long": [counted(requests_refused_too_long=12)],
-    "worker_slow": [one_slow(), of_pages(a=steps(90, 3), b=steps(2, 16))],
+    "worker_slow": [
+        one_slow(),
+        of_pages(a=steps(90, 3), b=steps(2, 16)),
+        of_engines(paced(0.01), paced(0.3, url="http://b")),
+    ],
     "engine_shared": [of_pages(a=looks("crowded", 0), b=looks("crowded", 9))],
     "engine_queue_short": [of_pages(a=looks("queued", 2), b=looks("queued", 18, most=1))],
-    "answers_at_once": [of_pages(a=answers(40, 1), b=answers(2, 30))],
+    "answers_at_once": [
+        of_pages(a=answers(40, 1), b=answers(2, 30)),
+        of_engines(paced(None, held_s=0.4)),
+    ],
     "adapter_alone": [
         fleet(router(look(workers=(worker("a", adapters=["x"]), worker("b"))))),
         of_engines(engine(), engine(said=statement(adapters=("x",)), url="http://b")),

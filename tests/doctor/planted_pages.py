@@ -1,9 +1,10 @@
-"""What is planted on pages of metrics, and in what engines answer."""
+"""What is planted on pages of metrics, and in what engines answer and say of themselves."""
 
 from typing import Any
 
 from radixroute.doctor.page import Page
 from radixroute.worker.companions.join.answering import Answered
+from radixroute.worker.companions.join.pacing import Pace
 from tests.doctor.evidences import PAGE, engine, fleet, router, statement
 
 
@@ -14,6 +15,17 @@ def answering(*token_ids: int, likely: float = -9.0, url: str = "http://a", **sa
         for token_id in token_ids
     )
     return engine(said=statement(**said), url=url, answers=(Answered(token_ids, told),))
+
+
+def paced(token_s: float | None, *, held_s: float = 0.0, url: str = "http://a", **said: Any) -> Any:
+    """An engine whose tokens come so."""
+    pace = Pace(token_s, 14 if token_s else 0, held_s)
+    return engine(said=statement(**said), url=url, pace=pace)
+
+
+def cached_as(own: str, told: str | None, *, url: str = "http://a") -> Any:
+    """An engine that says this KV dtype itself; `told`: as its worker would."""
+    return engine(said=statement(kv_dtype=own), url=url, kv_dtype=told)
 
 
 def of_pages(**lines: str) -> Any:

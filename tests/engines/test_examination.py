@@ -33,8 +33,9 @@ async def test_a_sound_engine_has_nothing_and_is_left_as_it_was():
     assert seen.kept_batches is None
     assert engine.in_flight == 0
     assert seen.notices == ()
-    # Twice the same, twice with salts, one that is cancelled, two probes, and a chat.
-    assert (len(engine.received), len(engine.chats.bodies), engine.n_aborted) == (7, 1, 1)
+    # Twice the same, twice with salts, one that is cancelled, two probes, four that are timed,
+    # and a chat.
+    assert (len(engine.received), len(engine.chats.bodies), engine.n_aborted) == (11, 1, 1)
 
 
 async def test_one_that_is_only_asked_computes_nothing():

@@ -10,7 +10,7 @@ streams.py    event streams and the audit: what is believed of caches
 caches.py     hit rates, and why they are not what they could be
 prompts.py    what clients send: what no cache can serve, and why
 load.py       queues, loops, workers that starve
-engine_use.py  engines that others use, that queue with room, that something buffers
+engine_use.py  engines that others use, that queue with room, whose answers something holds back
 safety.py     who can reach what, and who can read it
 machine.py    this machine: disks, memory, ports, what was left behind
 """

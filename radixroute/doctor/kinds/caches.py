@@ -5,6 +5,7 @@ from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import EngineSeen, Evidence, RouterSeen
+from radixroute.doctor.flags import KEEPS_PROMPTS, LENGTH, MORE_MEMORY, OURS, of_all
 from radixroute.doctor.kinds.streams import BLIND_POLICIES, tells_nothing
 from radixroute.doctor.reuse import EVICTED, SPREAD, Reuse
 from radixroute.protos import radixroute_pb2 as pb
@@ -15,18 +16,6 @@ WORTH: Final = 0.1  # of all prompt tokens
 # Shares of what is reachable: a policy that looks at caches and load spreads some of it on purpose.
 OF_REACHABLE: Final = 0.15
 SPREAD_OF_REACHABLE: Final = 0.4
-# Of workers by the kind of their engines: what gives more room, and what takes shorter requests.
-OURS: Final = "torch"
-MORE_MEMORY: Final = {
-    OURS: "--kv-memory (worker.kv_memory)",
-    "vllm": "--gpu-memory-utilization of vLLM (VLLM_CPU_KVCACHE_SPACE on CPU)",
-    "sglang": "--mem-fraction-static of SGLang",
-}
-LESS_LENGTH: Final = {
-    OURS: "worker.max_model_len",
-    "vllm": "--max-model-len",
-    "sglang": "--context-length",
-}
 TRIED: Final = "worker.eviction_policy (`radixroute replay --eviction`)"
 
 
@@ -97,13 +86,17 @@ def _room(router: RouterSeen, reuse: Reuse) -> str:
 
 def _more_room(router: RouterSeen) -> str:
     """By the flags that its workers have; empty: they are of several kinds, or say nothing."""
-    kinds = {router.told[one.worker_id].engine_kind for one in router.live
-             if one.worker_id in router.told}  # fmt: skip
-    flag = MORE_MEMORY.get(kinds.pop(), "") if len(kinds) == 1 else ""
+    flag = of_all(MORE_MEMORY, _kinds(router))
     if not flag:
         return ""
     tried = f", or try {TRIED}" if flag == MORE_MEMORY[OURS] else ""
     return f"give workers more KV memory ({flag}), add workers{tried}"
+
+
+def _kinds(router: RouterSeen) -> set[str]:
+    """Of the engines of those that serve, as far as they say."""
+    ids = (one.worker_id for one in router.live)
+    return {router.told[one].engine_kind for one in ids if one in router.told}
 
 
 def _spread(evidence: Evidence) -> Iterator[Seen]:
@@ -130,14 +123,16 @@ def _below(evidence: Evidence) -> Iterator[Seen]:
     found = _reuse(evidence)
     if found is None:
         return
-    reuse = found[1]
+    router, reuse = found
     lost = reuse.reachable - reuse.told
     # What a policy spreads on purpose is none of it.
     is_spread = reuse.lost(SPREAD) >= 0.5 * lost
     of = SPREAD_OF_REACHABLE if is_spread else OF_REACHABLE
     is_lost = lost > max(WORTH * reuse.prompt, of * reuse.reachable)
     if is_lost and not any(True for look in (_evicted, _spread, _policy) for _ in look(evidence)):
-        yield Seen("router", reuse.said)
+        keeps = of_all(KEEPS_PROMPTS, _kinds(router))
+        fix = f"{keeps}, and {_OTHERS}" if keeps else ""
+        yield Seen("router", reuse.said, fix)
 
 
 def _index(evidence: Evidence) -> Iterator[Seen]:
@@ -160,7 +155,7 @@ def _pool(evidence: Evidence) -> Iterator[Seen]:
             what = f"room for {tokens:,} tokens, requests may have {longest:,}"
             kind = router.told.get(one.worker_id, pb.GetInfoResponse()).engine_kind
             flag = MORE_MEMORY.get(kind, "")
-            fix = f"raise {flag}, or lower {LESS_LENGTH[kind]}" if flag else ""
+            fix = f"raise {flag}, or lower {LENGTH[kind]}" if flag else ""
             yield Seen(one.worker_id, what, fix)
 
 
@@ -169,6 +164,8 @@ def _pool_of(engine: EngineSeen) -> int:
     said = engine.examination.statement
     return 0 if said is None else said.kv_blocks * said.block_size
 
+
+_OTHERS: Final = "see whether others use their caches, too"
 
 CACHE_CHECKS: Final = (
     Check(
@@ -184,8 +181,9 @@ CACHE_CHECKS: Final = (
         Level.WARNING,
         "the hit rate is far below what is reachable: caches are too small",
         "blocks that come again are evicted before they do, and are computed again",
-        "give workers more KV memory (--gpu-memory-utilization of vLLM, --kv-memory of ours), add "
-        "workers, or try worker.eviction_policy (`radixroute replay --eviction`)",
+        "give workers more KV memory (--gpu-memory-utilization of vLLM, --mem-fraction-static of "
+        "SGLang, --kv-memory of ours), add workers, or try worker.eviction_policy (`radixroute "
+        "replay --eviction`)",
         _evicted,
     ),
     Check(
@@ -202,8 +200,7 @@ CACHE_CHECKS: Final = (
         Level.WARNING,
         "the hit rate is far below what is reachable",
         "prompts are computed again that a cache could have served, and caches have room for them",
-        "start engines with --enable-prefix-caching and --enable-prompt-tokens-details, and see "
-        "whether others use their caches, too",
+        f"{KEEPS_PROMPTS['vllm']} (SGLang without --disable-radix-cache), and {_OTHERS}",
         _below,
     ),
     Check(
@@ -219,8 +216,9 @@ CACHE_CHECKS: Final = (
         Level.WARNING,
         "a worker's KV pool has less room than one request may need",
         "a long request can never run there, or evicts everything",
-        "raise --kv-memory (worker.kv_memory; --gpu-memory-utilization of vLLM), or lower "
-        "worker.max_model_len (--max-model-len)",
+        "raise --kv-memory (worker.kv_memory; --gpu-memory-utilization of vLLM, "
+        "--mem-fraction-static of SGLang), or lower worker.max_model_len (--max-model-len, "
+        "--context-length)",
         _pool,
     ),
 )

@@ -1,4 +1,4 @@
-"""How engines behind companions are used: by others, queued in with room, through what buffers."""
+"""How engines are used: by others, queued in with room, through what buffers."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -71,6 +71,11 @@ def is_at_once(page: Page) -> bool:
 
 
 def _at_once(evidence: Evidence) -> Iterator[Seen]:
+    for engine in evidence.engines:  # before they are attached
+        pace = engine.examination.pace
+        if pace is not None and pace.held_s:
+            what = f"whole answers were held back for {pace.held_s:.1f} s, and came at once"
+            yield Seen(engine.url, what)
     for worker_id, page in _pages(evidence):
         if is_at_once(page):
             answers = page.by("radixroute_companion_long_answers_total", "pace")
@@ -104,8 +109,8 @@ USE_CHECKS: Final = (
         Level.WARNING,
         "answers of an engine come in one piece, not token by token",
         "clients wait for the whole answer, and no time to a first token can be told",
-        "turn off buffering in what stands between companion and engine (proxy_buffering off of "
-        "nginx), or give the engine's own URL",
+        "turn off buffering in what stands before the engine (proxy_buffering off of nginx), or "
+        "give the engine's own URL; leave out a large --stream-interval",
         _at_once,
     ),
 )

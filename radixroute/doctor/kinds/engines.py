@@ -1,11 +1,20 @@
 """Engines beyond their joining: buffers, ports, pools, and how several of them differ."""
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, TypeAlias
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import EngineSeen, Evidence
+from radixroute.doctor.flags import (
+    AUTO,
+    BLOCK_SIZE,
+    KV_DTYPE,
+    LENGTH,
+    MODEL_NAME,
+    MORE_MEMORY,
+    NAMES,
+)
 from radixroute.doctor.kinds.joining import join_code
 from radixroute.worker.companions.dialects.dialect import EventPlace, Statement
 
@@ -15,7 +24,6 @@ FEW_BATCHES: Final = 1000
 SAME_STEPS: Final = 64  # a few prompts lie between two looks
 # What companions were written for: older ones lack token ids, or say nothing of themselves.
 LEAST_VERSIONS: Final = {"vllm": (0, 10, 2), "sglang": (0, 5, 0)}
-NAMES: Final = {"vllm": "vLLM", "sglang": "SGLang"}
 
 
 def _places(evidence: Evidence) -> Iterator[tuple[EngineSeen, EventPlace]]:
@@ -139,7 +147,9 @@ def _pool(evidence: Evidence) -> Iterator[Seen]:
         tokens = said.kv_blocks * said.block_size
         if tokens < said.max_model_len:
             what = f"room for {tokens:,} tokens, requests may have {said.max_model_len:,}"
-            yield Seen(engine.url, what)
+            flag = MORE_MEMORY.get(said.kind, "")
+            fix = f"raise {flag}, or lower {LENGTH[said.kind]}" if flag else ""
+            yield Seen(engine.url, what, fix)
 
 
 def _template(evidence: Evidence) -> Iterator[Seen]:
@@ -169,32 +179,55 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part or 0) for part in found.groups())
 
 
-_SAME: Final[tuple[tuple[str, Callable[[Statement], object], str], ...]] = (
-    ("model", lambda said: said.model, "--served-model-name"),
-    ("block size", lambda said: said.block_size or None, "--block-size"),
-    ("KV dtype", lambda said: said.kv_dtype or None, "--kv-cache-dtype"),
-    ("max_model_len", lambda said: said.max_model_len or None, "--max-model-len"),
+def _dtype(engine: EngineSeen, said: Statement) -> str | None:
+    """As its worker would tell it, which is what the router compares: the model's own where the
+    engine says none."""
+    told = engine.examination.kv_dtype
+    return (said.kv_dtype or None) if told is None else told
+
+
+Read: TypeAlias = Callable[[EngineSeen, Statement], object]
+
+
+def _shown(read: Read, said: Statement, value: object) -> str:
+    """A dtype that an engine does not name itself is that of its `auto`."""
+    if read is not _dtype or said.kv_dtype:
+        return str(value)
+    return f"{AUTO} ({value})" if value else AUTO
+
+
+_SAME: Final[tuple[tuple[str, Read, Mapping[str, str]], ...]] = (
+    ("model", lambda _, said: said.model, MODEL_NAME),
+    ("block size", lambda _, said: said.block_size or None, BLOCK_SIZE),
+    ("KV dtype", _dtype, KV_DTYPE),
+    ("max_model_len", lambda _, said: said.max_model_len or None, LENGTH),
 )
 
 
 def _differ(evidence: Evidence) -> Iterator[Seen]:
     """Each against what most of them say; the first one's word where there is no most."""
-    said = [
-        (engine.url, engine.examination.statement)
+    told = [
+        (engine, said)
         for engine in evidence.engines
-        if engine.examination.statement is not None
+        if (said := engine.examination.statement) is not None
     ]
-    for name, read, option in _SAME:
-        values = [(url, read(one)) for url, one in said if one is not None]
-        known = [(url, value) for url, value in values if value is not None]
-        if len({value for _, value in known}) < 2:
+    for name, read, flags in _SAME:
+        known = [
+            (engine, said, value)
+            for engine, said in told
+            if (value := read(engine, said)) is not None
+        ]
+        values = [value for _, _, value in known]
+        if len(set(values)) < 2:
             continue
-        counts = [value for _, value in known]
-        usual = max(counts, key=counts.count)
-        for url, value in known:
+        usual = max(values, key=values.count)
+        theirs = next(_shown(read, said, value) for _, said, value in known if value == usual)
+        for engine, said, value in known:
             if value != usual:
-                fix = f"give all engines the same: {option}"
-                yield Seen(url, f"its {name} is {value}, that of the others {usual}", fix)
+                flag = flags.get(said.kind, "")
+                what = f"its {name} is {_shown(read, said, value)}, that of the others {theirs}"
+                fix = f"give all engines the same: {flag}" if flag else ""
+                yield Seen(engine.url, what, fix)
 
 
 ENGINE_CHECKS: Final = (
@@ -287,7 +320,8 @@ ENGINE_CHECKS: Final = (
         Level.WARNING,
         "the engine's KV pool has less room than one request may need",
         "a long request can never run there, or evicts everything",
-        "raise --gpu-memory-utilization (VLLM_CPU_KVCACHE_SPACE on CPU), or lower --max-model-len",
+        "raise --gpu-memory-utilization (VLLM_CPU_KVCACHE_SPACE on CPU), or lower --max-model-len; "
+        "of SGLang --mem-fraction-static and --context-length",
         _pool,
     ),
     Check(

@@ -21,6 +21,8 @@ from radixroute.worker.companions.join.findings import (
 
 _WHY: Final = {
     "unreachable": "nothing can be sent there",
+    "stalls": "requests sent there would wait until they are given up",
+    "late": "companions would give it up, and nobody waits so long for a first token",
     "key": "every request would be turned away",
     "ill": "it would refuse whatever is sent there",
     "no_tls": "nothing can be sent there",
@@ -35,6 +37,8 @@ _WHY: Final = {
     "events": "the router cannot know what the engine has cached: it routes by load alone",
     "events_connect": "nobody can listen to it: the router would believe the cache empty",
     "events_silent": "the router would believe the cache empty: it routes by load alone",
+    "events_not_live": "the router would know what is cached seconds too late, and only what "
+    "replays still keep",
     "events_differ": "the router would believe another engine's cache to be this one's",
     "replay": "batches that are lost, and all that was cached before, stay unknown",
     "replay_silent": "batches that are lost, and all that was cached before, stay unknown",
@@ -55,7 +59,8 @@ _WHY: Final = {
 _REFUSALS: Final = {
     "block_size_differs": (
         re.compile(r"^block size "),
-        "give all workers one block size: --block-size of vLLM, worker.block_size of ours",
+        "give all workers one block size: --block-size of vLLM, --page-size of SGLang, "
+        "worker.block_size of ours",
     ),
     "tokenizer": (
         re.compile(r"^tokenizer fingerprint "),

@@ -1,14 +1,17 @@
 """Queues that are full, loops that are late, workers that starve or are slow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
-from radixroute.doctor.evidence import Evidence, RouterSeen
+from radixroute.doctor.evidence import EngineSeen, Evidence, RouterSeen
+from radixroute.doctor.flags import SPEED
 from radixroute.doctor.kinds.engine_use import is_at_once
+from radixroute.doctor.kinds.weights import have_one_name
 from radixroute.doctor.page import Page
 from radixroute.doctor.speeds import paces_of
+from radixroute.protos import radixroute_pb2 as pb
 from radixroute.router.settings import RouterSettings
 
 LATE_S: Final = 0.25  # a bucket's bound of the histogram
@@ -104,6 +107,7 @@ def _starved(evidence: Evidence) -> Iterator[Seen]:
 
 
 def _slow(evidence: Evidence) -> Iterator[Seen]:
+    yield from _slow_engines(evidence.engines)
     router = evidence.router
     live = [] if router is None else [one.worker_id for one in router.live]
     if router is None or len(live) < 2:
@@ -113,6 +117,7 @@ def _slow(evidence: Evidence) -> Iterator[Seen]:
         if is_at_once(router.pages.get(worker_id, Page())):
             continue  # its first tokens wait for the last ones
         pace = paces.get(worker_id)
+        kind = router.told.get(worker_id, pb.GetInfoResponse()).engine_kind
         is_known = (
             pace is not None
             and pace.requests >= SLOW_REQUESTS
@@ -125,9 +130,37 @@ def _slow(evidence: Evidence) -> Iterator[Seen]:
                 f" long as those of others for as many tokens ({pace.requests} prompts, none"
                 " behind another)"
             )
-            yield Seen(worker_id, what)
+            yield Seen(worker_id, what, _speed(kind))
         elif what := _slow_steps(router, worker_id):
-            yield Seen(worker_id, what)
+            yield Seen(worker_id, what, _speed(kind))
+
+
+def _slow_engines(engines: Sequence[EngineSeen]) -> Iterator[Seen]:
+    """Before they are attached: by the tokens of answers that had the engine to themselves."""
+    known = [
+        (engine, pace.token_s, pace.gaps)
+        for engine in engines
+        if (pace := engine.examination.pace) is not None and pace.token_s and not pace.held_s
+    ]
+    for engine, own_s, gaps in known:
+        others = [
+            token_s
+            for other, token_s, _ in known
+            if other is not engine and have_one_name(other, engine)
+        ]
+        usual_s = median(others) if others else 0.0
+        if usual_s and own_s * 1e3 >= SLOW_STEP_MS and own_s >= SLOW_STEP_RATIO * usual_s:
+            what = (
+                f"a token takes {own_s * 1e3:.0f} ms there, {own_s / usual_s:.0f} times as long as"
+                f" at the others (the median of {gaps}, with nothing else running)"
+            )
+            said = engine.examination.statement
+            yield Seen(engine.url, what, _speed("" if said is None else said.kind))
+
+
+def _speed(kind: str) -> str:
+    """What mends it by the flags of this kind; empty: the check's will do."""
+    return _AS_FAST.format(SPEED[kind]) if kind in SPEED else ""
 
 
 def _slow_steps(router: RouterSeen, worker_id: str) -> str:
@@ -172,6 +205,11 @@ def _timed_out(evidence: Evidence) -> Iterator[Seen]:
     if n >= max(REFUSED, 0.05 * asked):
         yield Seen("router", f"{n:,} of {asked:,} requests ended for want of time")
 
+
+_AS_FAST: Final = (
+    "see what it shares its machine or GPU with, its clocks and its log; start it with the options "
+    "that the others have ({}); leave it out where it cannot be faster"
+)
 
 LOAD_CHECKS: Final = (
     Check(
@@ -220,11 +258,9 @@ LOAD_CHECKS: Final = (
     Check(
         "worker_slow",
         Level.WARNING,
-        "a worker is much slower than the others",
+        "a worker or an engine is much slower than the others",
         "its requests wait longest, and who goes on there is slowed down",
-        "see what it shares its machine or GPU with, its clocks and its log; start it with the "
-        "options that the others have (--enforce-eager, --max-num-batched-tokens, --dtype); leave "
-        "it out where it cannot be faster",
+        _AS_FAST.format(SPEED["vllm"]),
         _slow,
     ),
     Check(

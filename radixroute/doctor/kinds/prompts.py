@@ -140,8 +140,9 @@ PROMPT_CHECKS: Final = (
         Level.WARNING,
         "requests are refused as too long",
         "their clients get an error, whatever caches hold",
-        "start engines with a larger --max-model-len (worker.max_model_len), as far as model and "
-        "KV pool allow; else let clients keep below the max_model_len that /v1/models tells",
+        "start engines with a larger --max-model-len (--context-length of SGLang, "
+        "worker.max_model_len), as far as model and KV pool allow; else let clients keep below "
+        "the max_model_len that /v1/models tells",
         _too_long,
     ),
     Check(

@@ -6,7 +6,7 @@ from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
-from radixroute.doctor.kinds.engines import NAMES
+from radixroute.doctor.flags import AUTO, LENGTH, NAMES
 from radixroute.doctor.kinds.joining import join_code
 from radixroute.protos import radixroute_pb2 as pb
 
@@ -60,7 +60,8 @@ def _refused(code: str) -> Callable[[Evidence], Iterator[Seen]]:
     def look(evidence: Evidence) -> Iterator[Seen]:
         for router, one in workers_of(evidence):
             if one.state == "refused" and _refusal(router, one) == code:
-                yield Seen(one.worker_id, f"refused: {one.reason}{_dtypes(router, one, code)}")
+                what = f"refused: {one.reason}{_dtypes(router, one, code)}"
+                yield Seen(one.worker_id, what, _fix(router, one, code))
 
     return look
 
@@ -69,8 +70,17 @@ def _dtypes(router: RouterSeen, one: pb.WorkerStatus, code: str) -> str:
     told, others = router.told.get(one.worker_id), _others(router, one.worker_id)
     if code != "kv_dtype_differs" or told is None or not others:
         return ""
-    theirs = sorted({other.scope.kv_dtype for other in others})
-    return f" (its KV dtype is {told.scope.kv_dtype}, that of the others {', '.join(theirs)})"
+    theirs = sorted({other.scope.kv_dtype or AUTO for other in others})
+    own = told.scope.kv_dtype or AUTO
+    return f" (its KV dtype is {own}, that of the others {', '.join(theirs)})"
+
+
+def _fix(router: RouterSeen, one: pb.WorkerStatus, code: str) -> str:
+    """With its own flag, in place of the check's; empty: that will do."""
+    told = router.told.get(one.worker_id)
+    if code != "max_model_len_differs" or told is None or told.engine_kind not in LENGTH:
+        return ""
+    return f"start it with a {LENGTH[told.engine_kind]} of no less than the fleet has"
 
 
 def _versions(evidence: Evidence) -> Iterator[Seen]:
@@ -127,7 +137,8 @@ REFUSAL_CHECKS: Final = (
         Level.ERROR,
         "a worker takes shorter requests than the fleet",
         "a request could not move there when its worker dies",
-        "start all engines with one --max-model-len (worker.max_model_len)",
+        "start all engines with one --max-model-len (--context-length of SGLang, "
+        "worker.max_model_len)",
         _refused("max_model_len_differs"),
     ),
     Check(

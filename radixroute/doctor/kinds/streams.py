@@ -5,6 +5,7 @@ from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
+from radixroute.doctor.flags import TELLS_CACHED
 from radixroute.protos import radixroute_pb2 as pb
 
 # They learn from what they sent where, or ask for no cache at all.
@@ -107,7 +108,10 @@ def _not_told(evidence: Evidence) -> Iterator[Seen]:
         predicted = sum(entry.predicted_tokens for entry in log)
         if predicted or is_allowed:
             what = f"{predicted:,} tokens of {len(log):,} requests were thought cached"
-            yield Seen(one.worker_id, f"{what}, and it tells of none")
+            kind = router.told.get(one.worker_id, pb.GetInfoResponse()).engine_kind
+            tells = TELLS_CACHED.get(kind, "")
+            fix = f"{tells} and {_UNALLOWED}" if tells else ""
+            yield Seen(one.worker_id, f"{what}, and it tells of none", fix)
 
 
 def _drifted(evidence: Evidence) -> Iterator[Seen]:
@@ -126,6 +130,8 @@ def _differs(evidence: Evidence) -> Iterator[Seen]:
                 one.worker_id, f"{one.audit_differing} of {one.audit_judged} reports differed"
             )
 
+
+_UNALLOWED: Final = "leave out --allow-no-cached-tokens"
 
 STREAM_CHECKS: Final = (
     Check(
@@ -186,8 +192,7 @@ STREAM_CHECKS: Final = (
         Level.WARNING,
         "a worker does not tell how much of a prompt was cached",
         "hit rates read 0, and what its events say is held against nothing",
-        "start the engine with --enable-prompt-tokens-details and leave out "
-        "--allow-no-cached-tokens",
+        f"{TELLS_CACHED['vllm']} and {_UNALLOWED}",
         _not_told,
     ),
     Check(

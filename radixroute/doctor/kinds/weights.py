@@ -16,7 +16,7 @@ def _answers(evidence: Evidence) -> Iterator[Seen]:
     """Each against the first one that it can be compared with."""
     told = [one for one in evidence.engines if one.examination.answers]
     for at, engine in enumerate(told):
-        usual = next((one for one in told[:at] if _have_one_name(one, engine)), None)
+        usual = next((one for one in told[:at] if have_one_name(one, engine)), None)
         n = 0 if usual is None else _differing(usual, engine)
         if usual is not None and n:
             of = len(engine.examination.answers)
@@ -45,7 +45,7 @@ def _is_tie(told: Sequence[tuple[int, float]], chosen: int, candidate: int) -> b
     return abs(known.get(chosen, 0.0) - known.get(candidate, least)) <= TIE
 
 
-def _have_one_name(one: EngineSeen, other: EngineSeen) -> bool:
+def have_one_name(one: EngineSeen, other: EngineSeen) -> bool:
     this, that = one.examination.statement, other.examination.statement
     return this is not None and that is not None and this.model == that.model
 
@@ -89,8 +89,8 @@ def _name(engine: EngineSeen) -> str:
 
 
 _SAME: Final = (
-    "serve one revision of one model everywhere: the same --model and --revision (or the same "
-    "folder), --quantization and --dtype at each engine"
+    "serve one revision of one model everywhere: the same --model (SGLang: --model-path) and "
+    "--revision (or the same folder), --quantization and --dtype at each engine"
 )
 
 WEIGHT_CHECKS: Final = (

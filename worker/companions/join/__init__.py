@@ -3,6 +3,7 @@
 joining.py      `Joining`: asks what it is, and says what worker it makes
 trying_out.py   `TryingOut`: canaries, and what became of them
 answering.py    what it says greedily to prompts that all are asked alike
+pacing.py       when the tokens of its answers come
 joined.py       `Joined`: one that passed
 notices.py      what it may join in spite of: requests that run on, reasoning taken apart
 weights.py      the fingerprint of its model, by the files that are here

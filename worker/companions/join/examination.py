@@ -7,6 +7,7 @@ run there, and only where that is asked for.
 
 import asyncio
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -27,6 +28,7 @@ from radixroute.worker.companions.join.findings import Finding, JoinRefused, fin
 from radixroute.worker.companions.join.joined import Joined
 from radixroute.worker.companions.join.joining import NO_STATUS, Joining
 from radixroute.worker.companions.join.notices import Noticing
+from radixroute.worker.companions.join.pacing import Pace, Pacing
 from radixroute.worker.companions.join.trying_out import PATIENCE, Patience, TryingOut, cached_of
 from radixroute.worker.companions.ranks import Ranks
 from radixroute.worker.companions.settings import CompanionSettings
@@ -39,11 +41,18 @@ _ALLOWED_BY: Final = {
     "cached_tokens": "allow_no_cached_tokens",
     "prefix_caching": "allow_no_events",
     "events_silent": "allow_no_events",
+    "events_not_live": "allow_no_events",
     "events_differ": "allow_no_events",
 }
 
 # What is no wonder where something else is so.
-_EXPLAINED_BY: Final = {"events_silent": "events_connect"}
+_EXPLAINED_BY: Final = {
+    "events_silent": "events_connect",
+    "events_not_live": "events_connect",
+}
+# It answers no prompt: nothing more can be tried out.
+_UNANSWERED: Final = {"canary", "hangs", "prompts"}
+_SLOW_S: Final = 1.0  # for what an engine says of itself
 
 _LOOKS: Final = 8  # one of two engines is seen alone by chance once in 128
 _UNSIZED: Final = {"block_size", "max_model_len"}  # without these nothing can be tried out
@@ -79,6 +88,10 @@ class Examination:
     steps: int | None = None  # it had made at the end; None: it does not say
     # To the probes of `answering.py`; empty: it was not asked, or does not tell.
     answers: tuple[Answered, ...] = ()
+    # Of its tokens. None: it was not timed, as others used it, or it answers no prompt.
+    pace: Pace | None = None
+    # Of its KV cache, as a worker beside it would tell it; None: its tokenizer is not here.
+    kv_dtype: str | None = None
 
 
 async def examine(
@@ -112,7 +125,7 @@ class _Examiner:
     ) -> None:
         self._settings = settings
         self._patience = patience
-        self._joining = Joining(settings, url, worker, tokenizer)
+        self._joining = Joining(settings, url, worker, tokenizer, patience=patience)
         self._http: EngineHttp | None = None
         self._ranks: Ranks | None = None
         self.seen = Examination(self._joining.url)
@@ -154,6 +167,8 @@ class _Examiner:
         except JoinRefused as error:
             self._found(error.finding)
             return
+        joined = self._joining.joined(statement, tokenizer)
+        self.seen = replace(self.seen, kv_dtype=joined.scope.kv_dtype)
         can_be_tried = not {one.code for one in wrong} & _UNSIZED
         if can_be_tried:
             # Its events are read by kernels, which take their time to load.
@@ -162,10 +177,12 @@ class _Examiner:
             async with asyncio.timeout(self._patience.examined_s):
                 await self._compare(http, tokenizer, statement)
                 if can_be_tried:
-                    await self._try_out(http, self._joining.joined(statement, tokenizer))
+                    await self._try_out(http, joined)
         except TimeoutError:
             await self._found_hanging(statement)
         else:
+            if self.seen.was_tried and not self._codes & _UNANSWERED:
+                self.seen = replace(self.seen, pace=await Pacing(http, joined).run())
             _, steps = await self._joining.lives(1)
             self.seen = replace(self.seen, steps=steps)
 
@@ -175,17 +192,31 @@ class _Examiner:
             tokenizer = await self._joining.load_tokenizer(statement)
         except JoinRefused:
             return
-        answers = await Answering(http, self._joining.joined(statement, tokenizer)).run()
-        self.seen = replace(self.seen, answers=answers)
+        joined = self._joining.joined(statement, tokenizer)
+        answers = await Answering(http, joined).run()
+        self.seen = replace(self.seen, answers=answers, kv_dtype=joined.scope.kv_dtype)
 
     async def _found_hanging(self, statement: Statement) -> None:
         """It was given up: by its steps it stands still, or is merely slow."""
         _, steps = await self._joining.lives(1)
         before, after = self.seen.steps, f"not in {self._patience.examined_s:g} s"
         is_still = steps is not None and steps == before
-        what = f"{after}; no step is made" if is_still else after
-        self._found(finding("hangs", what, kind=statement.kind))
+        slow = "" if is_still else await self._slow_page()
+        if slow:  # then it is no prompt that takes long
+            self._found(finding("late", slow, kind=statement.kind))
+        else:
+            what = f"{after}; no step is made" if is_still else after
+            self._found(finding("hangs", what, kind=statement.kind))
         self.seen = replace(self.seen, steps=steps)
+
+    async def _slow_page(self) -> str:
+        """Whether even its health takes long, and how long; empty: it does not."""
+        if self._http is None:
+            return ""
+        began_s = time.monotonic()
+        path, _ = await self._joining.health(self._http)
+        took_s = time.monotonic() - began_s
+        return f"{path} after {took_s:.1f} s" if took_s >= _SLOW_S else ""
 
     async def _is_well(self, http: EngineHttp) -> bool:
         """Else it says so: a server that is no engine answers, too."""
@@ -201,8 +232,12 @@ class _Examiner:
             return False
         return True
 
+    @property
+    def _codes(self) -> set[str]:
+        return {one.code for one in self.seen.findings}
+
     def _found(self, *found: Finding) -> None:
-        known = {one.code for one in self.seen.findings}
+        known = self._codes
         known |= {code for code, reason in _EXPLAINED_BY.items() if reason in known}
         fresh = tuple(one for one in found if one.code not in known)
         self.seen = replace(self.seen, findings=(*self.seen.findings, *fresh))
@@ -232,7 +267,9 @@ class _Examiner:
             if allowed is None or getattr(settings, allowed):
                 break
             settings = _allowing(settings, allowed)
-        if any(one.code == "prefix_caching" for one in self.seen.findings):
+        if self._codes & _UNANSWERED:
+            return
+        if "prefix_caching" in self._codes:
             self.seen = replace(self.seen, is_believed=False)  # there is nothing to believe in
         kept = [one.next_seq - one.known_from for one in ranks.followers if one.known_from]
         if kept:

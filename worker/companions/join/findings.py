@@ -22,6 +22,16 @@ _SGLANG_EVENTS: Final = (
 
 _SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
     "unreachable": ("nothing answers", "start the engine, or mend the URL"),
+    "stalls": (
+        "it takes connections and answers nothing",
+        "see whether its process is stopped (kill -CONT it, docker unpause) or hangs, by its log; "
+        "restart it where it does not go on, or mend the proxy that stands before it",
+    ),
+    "late": (
+        "it takes connections and answers too late",
+        "see what its server waits for before each answer: a CPU that others use up, a proxy, a "
+        "name that is looked up; companions give an answer up after 5 s",
+    ),
     "key": ("it wants a key", "give companion.api_key_file the file with the engine's --api-key"),
     "ill": (
         "it answers that it is not well",
@@ -67,6 +77,12 @@ _SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
     "events_silent": (
         "nothing was heard of what it cached",
         "is the endpoint of its --kv-events-config reachable from here? Or set "
+        "companion.allow_no_events",
+    ),
+    "events_not_live": (
+        "nothing arrives from its event port, though its replay endpoint answers",
+        'is the port of "endpoint" in its --kv-events-config the one that it listens at, and '
+        "reachable from here (a firewall, the published ports of a container)? Or set "
         "companion.allow_no_events",
     ),
     "events_differ": (
@@ -155,6 +171,7 @@ _PROBLEMS: Final[Mapping[str, Mapping[str, str]]] = {
     UNTOLD: {"events": "it is of a version that does not say whether and where it sends events"},
     PLACED: {
         "events_silent": "nothing was heard of what it cached at companion.events",
+        "events_not_live": "nothing arrives from companion.events, though companion.replay answers",
         "replay": "companion.events is given without companion.replay",
         "replay_silent": "nothing answers at companion.replay",
     },
@@ -200,6 +217,8 @@ _REMEDIES: Final[Mapping[str, Mapping[str, str]]] = {
     PLACED: {
         "events_silent": "mend companion.events, or leave it out where the engine says itself "
         "where its events are",
+        "events_not_live": "mend companion.events, or leave it and companion.replay out where the "
+        "engine says itself where its events are",
         "events_differ": "mend companion.events: it is the endpoint of another engine",
         "replay": "give companion.replay the engine's replay endpoint, or set "
         "companion.allow_no_replay",

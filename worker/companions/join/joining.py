@@ -40,7 +40,12 @@ from radixroute.worker.companions.join.checklist import (
 from radixroute.worker.companions.join.findings import KEYED, JoinRefused, finding
 from radixroute.worker.companions.join.joined import Joined
 from radixroute.worker.companions.join.notices import Noticing
-from radixroute.worker.companions.join.trying_out import TriedCache, TryingOut
+from radixroute.worker.companions.join.trying_out import (
+    PATIENCE,
+    Patience,
+    TriedCache,
+    TryingOut,
+)
 from radixroute.worker.companions.join.weights import fingerprint_of
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.engine.engine import EngineInfo
@@ -64,13 +69,16 @@ class Joining:
         worker: WorkerSettings,
         tokenizer: Tokenizer | None,
         today: Callable[[], datetime.date] = datetime.date.today,
+        patience: Patience = PATIENCE,
     ) -> None:
         self._settings = settings
         self._today = today
+        self._patience = patience
         self._address = EngineAddress.of(url)
         self._worker = worker
         self._tokenizer = tokenizer
         self._unwell = ""  # what its last answer about its health was, where that was none
+        self._unanswered = detecting.FIRST  # what it was asked then
         self._dialect: Dialect = detecting.dialect_named(settings.dialect, worker.cluster_secret)
 
     @property
@@ -95,15 +103,30 @@ class Joining:
         give_up_s = time.monotonic() + self._settings.start_timeout_s
         while not await self._is_up(http):
             if time.monotonic() > give_up_s:
-                if self._unwell:
-                    raise self._refused("ill", self._unwell)
-                raise self._refused("no_tls" if await self._is_plain() else "unreachable")
+                raise await self._not_up(http)
             await asyncio.sleep(_ASK_AGAIN_S)
+
+    async def _not_up(self, http: EngineHttp) -> JoinRefused:
+        """Why it was given up."""
+        if self._unwell:
+            return self._refused("ill", self._unwell)
+        if await self._is_plain():
+            return self._refused("no_tls")
+        # Nobody waits so long for who takes no connection.
+        most_s = self._patience.late_s + self._settings.connect_timeout_s
+        began_s, path = time.monotonic(), self._unanswered.path
+        answer = await http.ask(self._unanswered, most_s)
+        took_s = time.monotonic() - began_s
+        if answer.status and took_s >= self._patience.answer_s:
+            return self._refused("late", f"{path} after {took_s:.1f} s")
+        if not answer.status and took_s >= most_s:
+            return self._refused("stalls", f"{path} has no answer in {most_s:g} s")
+        return self._refused("unreachable")
 
     async def _is_up(self, http: EngineHttp) -> bool:
         """What it speaks is found out on the way."""
         if self._settings.dialect == detecting.AUTO:
-            first = await http.ask(detecting.FIRST)
+            first = await http.ask(detecting.FIRST, self._patience.answer_s)
             if first.status in NO_STATUS:
                 return self._is_ill(detecting.FIRST, first)
             answers = {**await _answers(http, detecting.REST), detecting.FIRST.path: first}
@@ -112,12 +135,13 @@ class Joining:
             except JoinRefused as error:
                 raise JoinRefused(self._keyed(error).finding, self.url) from error
         asked = self._dialect.health()
-        answer = await http.ask(asked)
+        answer = await http.ask(asked, self._patience.answer_s)
         # A refusal says more than that it is down.
         return answer.is_ok or 400 <= answer.status < 500 or self._is_ill(asked, answer)
 
     def _is_ill(self, asked: Ask, answer: Answer) -> bool:
         """False, and kept for whoever asks why."""
+        self._unanswered = asked
         self._unwell = f"{asked.path} answers {answer.status}" if answer.status else ""
         return False
 
@@ -222,7 +246,8 @@ class Joining:
     ) -> Joined:
         """What it is known as once it was tried out. `caches`: of its ranks."""
         try:
-            tried = await TryingOut(self._settings, http, joined).run(caches)
+            trying = TryingOut(self._settings, http, joined, self._patience)
+            tried = await trying.run(caches)
         except JoinRefused as error:
             raise JoinRefused(error.finding, self.url) from error
         for notice in Noticing(http, tried).said():

@@ -39,6 +39,8 @@ _NO_TOKENS: Final = np.empty(0, np.uint32)
 class Patience:
     """How long is waited for what may never come, in seconds."""
 
+    answer_s: float = 5.0  # for what it says of itself
+    late_s: float = 8.0  # once more, for one that takes connections and was given up by that
     replay_s: float = 3.0  # vLLM looks for questions each 100 ms
     heard_s: float = 2.0  # events of a step follow it
     canary_s: float = 60.0  # the first step of an engine may compile
@@ -54,7 +56,7 @@ class Followed(Protocol):
     is_begun: bool
     has_replay: bool
     is_cut: bool
-    batches: int
+    batches: int  # that came live
 
 
 class Mirrored(Protocol):
@@ -163,6 +165,7 @@ class TryingOut:
         if follower is not None and not is_astray:
             is_told = is_told and self._is_held(cache.mirror, prompt)
             is_told = is_told or await self._is_told_again(at, cache.mirror, follower)
+            is_told = is_told and await self._is_heard_live(at, follower)
         return _Tried(trial, is_told, is_astray, prompt)
 
     async def _went_astray(
@@ -207,9 +210,23 @@ class TryingOut:
             await self.send_canary(prompt, rank=self._joined.rank_of(at))
         is_told = follower.is_cut and await self._is_told([mirror], prompt)
         if not is_told and not self._settings.allow_no_events:
-            code = "events_differ" if follower.batches else "events_silent"
+            is_unlinked = follower.has_replay and not follower.is_begun
+            silent = "events_not_live" if is_unlinked else "events_silent"
+            code = "events_differ" if follower.batches else silent
             raise JoinRefused(self._of_place(at, code))
         return is_told
+
+    async def _is_heard_live(self, at: int, follower: Followed) -> bool:
+        """Whether its events come by themselves: what replays alone tell comes seconds late, and
+        only what they still keep. False: then they are not believed."""
+        if follower.batches:
+            return True
+        # What was sent before its socket knew of ours reached nobody: once more.
+        await self.send_canary(self._canary(), rank=self._joined.rank_of(at))
+        is_heard = await _until(lambda: follower.batches > 0, self._patience.heard_s)
+        if not is_heard and not self._settings.allow_no_events:
+            raise JoinRefused(self._of_place(at, "events_not_live"))
+        return is_heard
 
     def _of_place(self, at: int, code: str) -> Finding:
         """What is wrong with where its events are said to be, by the engine or by settings."""

@@ -151,7 +151,7 @@ async def test_a_client_that_reads_slowly_holds_a_window_and_no_more():
 
             def held() -> int:
                 """What a socket did not take, and what was written before that showed."""
-                written = answers._connection._transport.get_write_buffer_size()
+                written: int = answers._connection._transport.get_write_buffer_size()
                 return written + sum(map(len, answers._held))
 
             await until(lambda: held() > WINDOW_BYTES // 2)

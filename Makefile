@@ -92,7 +92,7 @@ $(VLLM)/.ready: $(STAMP) bench/real_vllm/install.py
 e2e-vllm: $(STAMP) $(VLLM)/.ready model ## Two real vLLMs behind the router: predictions, deaths, other routers beside it (about an hour)
 	$(BIN)/python -m bench.real_vllm
 
-bench-engine: $(STAMP) $(VLLM)/.ready model ## Engine speed against transformers and vLLM, cold and warm TTFT (25 minutes)
+bench-engine: $(STAMP) $(VLLM)/.ready model ## Engine speed against transformers and vLLM, cold and warm TTFT (20 minutes)
 	@$(BIN)/python -m bench.engine
 
 bench: bench-engine bench-demo bench-index bench-events bench-compat bench-replay ## Every measurement in docs/benchmarks.md

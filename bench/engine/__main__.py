@@ -1,6 +1,6 @@
 """Engine speed against `transformers` and vLLM, time to first token cold and warm, and serving.
 
-`python -m bench.engine` (`make bench-engine`) measures for about 25 minutes on a quiet machine and
+`python -m bench.engine` (`make bench-engine`) measures for about 20 minutes on a quiet machine and
 writes `bench/results/engine.json`; `--quick` takes one round a row and writes under `.cache/`.
 vLLM takes part where its environment is (`make bench-engine` makes it).
 """

@@ -12,7 +12,9 @@ from radixroute.demo.machine import load_average, machine
 
 def table(rows: Sequence[EngineRow]) -> Table:
     """One line for each row; ratio above 1 means ours is better."""
-    shown = Table(title="Ours against transformers; warm against cold; served against bare")
+    shown = Table(
+        title="Ours against transformers and vLLM; warm against cold; served against bare"
+    )
     for heading in ("row", "ours", "peer", "unit", "times better"):
         shown.add_column(heading, justify="left" if heading in ("row", "unit") else "right")
     for row in rows:

@@ -1,8 +1,8 @@
 """Greedy answers batched, chunked, preempted and cached, held against each prompt alone.
 
 `python -m bench.numerics` (`make bench-numerics`) compares 100,000 tokens in `fast` and a tenth of
-that in `invariant`, where nothing may differ, and measures what `invariant` costs: hours on two
-cores. `--tokens 2000` takes minutes and writes under `.cache/`. Ties are
+that in `invariant`, where nothing may differ, and measures what `invariant` costs: more
+than an hour on one core. `--tokens 2000` takes minutes and writes under `.cache/`. Ties are
 printed; the exit code is 1 where an answer parts that was no tie.
 """
 

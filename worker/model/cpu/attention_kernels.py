@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from radixroute.radix.jit import kernel, summing_helper
+from radixroute.radix.jit import helper, kernel, summing_helper
 from radixroute.radix.prefetch import prefetch
 from radixroute.worker.model.cpu.floats import (
     LANES,
@@ -41,6 +41,13 @@ def _widen(rows: _Pointer, at: int, tile: _Pointer, n: int) -> None:
         put(tile, i, get(rows, at + i))
 
 
+@helper
+def _ask_for(rows: _Pointer, first: int, end: int) -> None:
+    """A part of the rows that are read next: asked for between sums, they cost no waiting."""
+    for i in range(first, end, LANES):
+        prefetch(rows, i)
+
+
 @summing_helper
 def _score(
     queries: _Pointer, keys: _Pointer, tile: _Pointer, scores: _Pointer, blocks: _Pointer,
@@ -55,13 +62,10 @@ def _score(
         done, inside = done + n, inside + n
         if inside == block_size:
             inside, table = 0, table + 1
-        ahead, asked = 0, 0
-        if done < length:
-            ahead = (blocks[table] * block_size + inside) * stride
-            asked = min(min(TILE, block_size - inside), length - done) * stride
+        left = min(min(TILE, block_size - inside), length - done) * stride
+        ahead = (blocks[table] * block_size + inside) * stride if left else 0
         for head in range(heads):
-            for i in range(head * asked // heads, (head + 1) * asked // heads, LANES):
-                prefetch(keys, ahead + i)
+            _ask_for(keys, ahead + head * left // heads, ahead + (head + 1) * left // heads)
             query, key, to = head * width, head // group * width, head * length + done - n
             for j in range(n):
                 total = _f32(0.0)
@@ -104,13 +108,10 @@ def _read_values(
         done, inside = done + n, inside + n
         if inside == block_size:
             inside, table = 0, table + 1
-        ahead, asked = 0, 0
-        if done < length:
-            ahead = (blocks[table] * block_size + inside) * stride
-            asked = min(min(TILE, block_size - inside), length - done) * stride
+        left = min(min(TILE, block_size - inside), length - done) * stride
+        ahead = (blocks[table] * block_size + inside) * stride if left else 0
         for head in range(heads):
-            for i in range(head * asked // heads, (head + 1) * asked // heads, LANES):
-                prefetch(values, ahead + i)
+            _ask_for(values, ahead + head * left // heads, ahead + (head + 1) * left // heads)
             at, to, v, j = head * length + done - n, head * width, head // group * stored, 0
             while j + 4 <= n:  # four at a time: the sums are read and written once for them
                 w0, w1 = get(weights, at + j), get(weights, at + j + 1)

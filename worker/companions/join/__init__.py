@@ -2,6 +2,7 @@
 
 joining.py      `Joining`: asks what it is, and says what worker it makes
 trying_out.py   `TryingOut`: canaries, and what became of them
+asking.py       one request, heard to its end or not for long
 answering.py    what it says greedily to prompts that all are asked alike
 pacing.py       when the tokens of its answers come
 joined.py       `Joined`: one that passed

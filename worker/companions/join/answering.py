@@ -5,9 +5,6 @@ tokens are about as likely: kernels round in different ways, so each token comes
 were nearly chosen. Texts are ours, of nobody.
 """
 
-import asyncio
-import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,9 +14,8 @@ from radixroute.radix.keys.block_keys import as_tokens
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.worker.companions.dialects.dialect import Heard
 from radixroute.worker.companions.http.client import EngineHttp
+from radixroute.worker.companions.join.asking import Canary, heard_out
 from radixroute.worker.companions.join.joined import Joined
-from radixroute.worker.companions.listening import Listening
-from radixroute.worker.engine.engine import EngineRequest
 
 PROBES: Final = (
     "The capital of France is Paris, the capital of Italy is Rome, the capital of Spain is",
@@ -64,24 +60,9 @@ class Answering:
         sampling = SamplingParams(
             temperature=0.0, max_tokens=TOKENS, ignore_eos=True, logprobs=TOLD
         )
-        call_id = f"rr-canary-{time.monotonic_ns():x}"
-        request = EngineRequest(call_id, 0, "", prompt, sampling, _NO_TOKENS)
-        dialect, heard, is_over = joined.dialect, list[Heard](), asyncio.Event()
-
-        def hear(one: Heard) -> None:
-            heard.append(one)
-            if one.finish is not None:
-                is_over.set()
-
-        ask = dialect.call(request, call_id, joined.statement.model, rank=joined.rank_of(0))
-        listening = Listening(dialect.reader(TOLD), dialect.refusal, hear)
-        exchange = self._http.send(ask, listening)
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(TIME_S):
-                    await is_over.wait()
-        finally:
-            exchange.cancel()
+        heard: list[Heard] = []
+        canary = Canary(prompt, sampling, joined.rank_of(0), told=TOLD)
+        await heard_out(self._http, joined, canary, heard.append, TIME_S)
         return _answered(heard)
 
 

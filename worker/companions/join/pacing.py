@@ -6,11 +6,9 @@ some: what the second takes longer, its tokens take. An engine that has others' 
 timed. What rounds say together is pure.
 """
 
-import asyncio
 import itertools
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
@@ -21,10 +19,9 @@ from radixroute.radix.ids import Tokens
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.worker.companions.dialects.dialect import Heard
 from radixroute.worker.companions.http.client import EngineHttp
+from radixroute.worker.companions.join.asking import Canary, heard_out
 from radixroute.worker.companions.join.checklist import canary_prompt
 from radixroute.worker.companions.join.joined import Joined
-from radixroute.worker.companions.listening import Listening
-from radixroute.worker.engine.engine import EngineRequest
 
 ROUNDS: Final = 2
 ANSWER_S: Final = 5.0  # what came by then is what there is
@@ -144,11 +141,8 @@ class Pacing:
     ) -> tuple[tuple[tuple[float, int], ...], bool]:
         """When how many tokens came, and whether that is all of them."""
         sampling = SamplingParams(temperature=0.0, max_tokens=n_tokens, ignore_eos=True)
-        call_id = f"rr-canary-{time.monotonic_ns():x}"
-        request = EngineRequest(call_id, 0, "", prompt, sampling, _NO_TOKENS)
         arrivals: list[tuple[float, int]] = []
         ends: list[FinishReason] = []
-        is_over = asyncio.Event()
 
         def hear(one: Heard) -> None:
             n = len(one.token_ids) or bool(one.text)
@@ -156,16 +150,8 @@ class Pacing:
                 arrivals.append((time.monotonic() - began_s, n))
             if one.finish is not None:
                 ends.append(one.finish)
-                is_over.set()
 
-        dialect, joined = self._joined.dialect, self._joined
-        ask = dialect.call(request, call_id, joined.statement.model, rank=joined.rank_of(0))
+        canary = Canary(prompt, sampling, self._joined.rank_of(0))
         began_s = time.monotonic()
-        exchange = self._http.send(ask, Listening(dialect.reader(), dialect.refusal, hear))
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(ANSWER_S):
-                    await is_over.wait()
-        finally:
-            exchange.cancel()
+        await heard_out(self._http, self._joined, canary, hear, ANSWER_S)
         return tuple(arrivals), ends == [FinishReason.LENGTH]

@@ -6,7 +6,6 @@ Owns nothing but what it was given. Canaries are of tokens that nobody ever sent
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -17,6 +16,7 @@ from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.worker.companions.dialects.dialect import Heard
 from radixroute.worker.companions.http.client import EngineHttp
+from radixroute.worker.companions.join.asking import Canary, heard_out
 from radixroute.worker.companions.join.checklist import (
     BELIEVED_CANARY,
     Trial,
@@ -25,10 +25,8 @@ from radixroute.worker.companions.join.checklist import (
 )
 from radixroute.worker.companions.join.findings import PLACED, Finding, JoinRefused, finding
 from radixroute.worker.companions.join.joined import Joined
-from radixroute.worker.companions.listening import Listening
 from radixroute.worker.companions.settings import CompanionSettings
 from radixroute.worker.companions.texts import Texts
-from radixroute.worker.engine.engine import EngineRequest
 
 _POLL_S: Final = 0.01
 _SALTED: Final = RequestScope(salt="canary")
@@ -242,30 +240,16 @@ class TryingOut:
     ) -> list[Heard]:
         """One token after this prompt: all that was heard, in some time."""
         sampling = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True)
-        call_id = f"rr-canary-{time.monotonic_ns():x}"
-        request = EngineRequest(call_id, 0, "", prompt, sampling, _NO_TOKENS, scope=scope)
         heard: list[Heard] = []
-        is_over = asyncio.Event()
-
-        def hear(one: Heard) -> None:
-            heard.append(one)
-            if one.finish is not None:
-                is_over.set()
-
         dialect = self._joined.dialect
 
         def refusal(status: int, body: bytes) -> Heard:
             self._status = status
             return dialect.refusal(status, body)
 
-        ask = dialect.call(request, call_id, self._joined.statement.model, rank=rank)
-        exchange = self._http.send(ask, Listening(dialect.reader(), refusal, hear))
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._patience.canary_s):
-                    await is_over.wait()
-        finally:
-            exchange.cancel()
+        canary = Canary(prompt, sampling, rank, scope)
+        most_s = self._patience.canary_s
+        await heard_out(self._http, self._joined, canary, heard.append, most_s, refusal)
         return heard
 
 

@@ -53,7 +53,9 @@ def all_live(service: RouterService) -> bool:
 
 def request(prompt=PROMPT, n=8, **more) -> pb.GenerateRequest:
     return pb.GenerateRequest(
-        token_ids=pack_tokens(prompt), sampling=pb.SamplingParams(max_tokens=n), **more
+        token_ids=pack_tokens(prompt),
+        sampling=pb.SamplingParams(max_tokens=n, ignore_eos=True),
+        **more,
     )
 
 

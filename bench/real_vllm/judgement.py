@@ -1,7 +1,8 @@
 """What was measured, stage by stage, and which promises failed.
 
-A run of some stages replaces what those measured and keeps the rest of the file, as long as machine
-and versions are the same: each stage stands for itself, with the time and the load it began under.
+A run of some stages replaces what those measured and keeps the rest of the file: each stage stands
+for itself, with its time, the load it began under, its machine and versions. Those at the top of
+the file are the last run's.
 """
 
 import json
@@ -48,9 +49,10 @@ class Judgement:
 
     def write(self, path: Path, machine: Mapping[str, object], versions: Mapping[str, str]) -> None:
         """Beside the stages in `path` that were not run again."""
-        rows, stages = self._earlier(path, machine, versions)
+        rows, stages = self._earlier(path)
+        where = {"machine": dict(machine), "versions": dict(versions)}
         for name, (measured, seen) in self._measured.items():
-            stages[name] = {**seen, "rows": [row.name for row in measured]}
+            stages[name] = {**where, **seen, "rows": [row.name for row in measured]}
             rows.update((row.name, row) for row in measured)
         told = {name for seen in stages.values() for name in seen["rows"]}
         write(
@@ -61,13 +63,9 @@ class Judgement:
             {_STAGES: stages},
         )
 
-    def _earlier(
-        self, path: Path, machine: Mapping[str, object], versions: Mapping[str, str]
-    ) -> tuple[dict[str, Row], dict[str, dict[str, Any]]]:
+    def _earlier(self, path: Path) -> tuple[dict[str, Row], dict[str, dict[str, Any]]]:
         record: dict[str, Any] = {}
         with suppress(OSError):
             record = json.loads(path.read_text())
-        if record.get("machine") != machine or record.get("versions") != versions:
-            return {}, {}
-        rows = [Row(**row) for row in record["rows"]]
+        rows = [Row(**row) for row in record.get("rows", ())]
         return {row.name: row for row in rows}, record.get(_STAGES, {})

@@ -1,4 +1,5 @@
-"""The commands about traces: `replay run`, `replay diff`, `replay synth`, `replay capture`.
+"""The commands about traces: `replay run`, `replay diff`, `replay synth`, `replay capture`,
+`replay plan`.
 
 The way in: `command.py`.
 
@@ -7,6 +8,7 @@ The way in: `command.py`.
     synth.py           `replay synth`
     capture.py         `replay capture`
     options.py         options of `replay run`: which go together, the values behind them
+    plan.py            `replay plan`
     report.py          a bar, tables, and a report's files
     report_folder.py   names of a report's files, and what an earlier one left in its folder
     trace_file.py      trace files as commands are given them, and how they are meant

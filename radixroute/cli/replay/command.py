@@ -30,6 +30,7 @@ from radixroute.cli.replay.options import (
     timing_of,
     words,
 )
+from radixroute.cli.replay.plan import register as register_plan
 from radixroute.cli.replay.report import progress_bar, show_report, write_report
 from radixroute.cli.replay.synth import synth
 from radixroute.cli.replay.trace_file import (
@@ -91,6 +92,7 @@ def register(app: typer.Typer) -> None:
     """Adds the group."""
     replay_app.command()(capture)
     replay_app.command(cls=NamesPolicies)(run)
+    register_plan(replay_app)
     for command in (diff, synth):
         replay_app.command()(command)
     app.add_typer(replay_app, name="replay")

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from radixroute.replay.errors import BadTrace
+from radixroute.replay.traces.chats import tokenized
 from radixroute.replay.traces.chats.tokenized import TokenizedChats
 from radixroute.replay.traces.files import read_trace
 from radixroute.replay.traces.reading.wanted import ChatTimes
@@ -188,3 +189,19 @@ def test_times_that_are_none_and_logs_that_mix_them_are_refused(read):
     ):
         with pytest.raises(BadTrace, match=f"item 2: {reason}"):
             read([dated, other])
+
+
+def test_a_chat_costs_what_its_text_costs_and_not_its_square(monkeypatch):
+    """Each prompt begins with the one before: its pieces are not encoded again."""
+    n_known = {True: 0, False: 0}
+    ask = tokenized._Pieces.next
+
+    def counted(pieces, piece):
+        name, packed = ask(pieces, piece)
+        n_known[packed is not None] += 1
+        return name, packed
+
+    monkeypatch.setattr(tokenized._Pieces, "next", counted)
+    chat = [ChatMessage("user" if n % 2 == 0 else "assistant", LONG * 4) for n in range(20)]
+    TokenizedChats(chat_tokenizer()).turns(chat)
+    assert n_known[True] > 3 * n_known[False] > 0

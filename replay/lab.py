@@ -66,9 +66,10 @@ class LabSettings:
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def sized_for(self, trace: Trace) -> "LabSettings":
-        """With the sizes that were left to the trace."""
+        """With the sizes that were left to the trace; both say of the memory the same."""
         block_size, kv_blocks = self.sizes(trace)
-        return replace(self, block_size=block_size, kv_blocks=kv_blocks)
+        kv_tokens = kv_blocks * block_size
+        return replace(self, block_size=block_size, kv_blocks=kv_blocks, kv_tokens=kv_tokens)
 
     def sizes(self, trace: Trace) -> tuple[int, int]:
         """(tokens of an engine block, blocks of each worker)."""

@@ -80,8 +80,10 @@ def read_trace(  # noqa: PLR0913 - what a file leaves open, each by its name
             reader = chosen.start(line, wanted)
         rows = found.rows if chosen.has_header else chain([first], found.rows)
         bad = _take(reader, FileRows(rows, found.called), file)
-        if bad is not None and (not skip_bad or not len(reader.draft)):
-            raise bad if not skip_bad else _nothing_read(bad, file, found.called)
+        if bad is not None and not len(reader.draft):
+            raise _nothing_read(bad, file, found.called)
+        if bad is not None and not skip_bad:
+            raise bad
         return _reading(chosen, reader, path, wanted, bad)
 
 
@@ -98,7 +100,9 @@ def _take(reader: TraceReader, found: FileRows, file: str) -> BadTrace | None:
 
 
 def _nothing_read(first: BadTrace, file: str, called: str) -> BadTrace:
-    return BadTrace(f"no {called} can be read; the first: {first.reason}", first.line, file, called)
+    """Without a count of bad ones: leaving them out would leave nothing."""
+    none = f"none of {first.n_bad:,} {called}s can be read; the first: " if first.n_bad > 1 else ""
+    return BadTrace(f"{none}{first.reason}", first.line, file, called)
 
 
 def _reading(

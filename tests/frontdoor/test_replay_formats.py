@@ -56,7 +56,7 @@ def test_a_file_is_replayed_and_what_was_understood_is_said(
         ("qwen_coder_blksz_16.jsonl", "run `git lfs pull`"),
         ("azure_zero.csv", "such a line is left out and counted with --skip-bad"),
         ("burstgpt_fails.csv", "and this one has none; such a line is left out"),
-        ("no_output_length.jsonl", "5 lines that cannot be read are left out and counted with"),
+        ("no_output_length.jsonl", "none of 5 lines can be read; the first: output_length is"),
         ("no_output_length.jsonl", "--default-output N gives such rows N tokens"),
     ],
 )

@@ -263,7 +263,7 @@ def test_a_file_that_is_no_trace_is_refused_by_name(content, reason):
 
 
 def test_a_file_of_bad_lines_only_is_refused_even_when_they_are_skipped(read):
-    with pytest.raises(BadTrace, match="line 1: no line can be read; the first: a prompt"):
+    with pytest.raises(BadTrace, match="line 1: none of 2 lines can be read; the first: a prompt"):
         read([row(n=0), row(n=0)], skip_bad=True)
 
 

@@ -192,7 +192,9 @@ def test_prompts_of_no_tokens_are_named_and_can_be_left_out(name, line, n_bad):
 
 
 def test_outputs_that_rows_do_not_tell_take_the_default(read):
-    with pytest.raises(BadTrace, match=r"line 1: output_length is missing: --default-output N"):
+    with pytest.raises(
+        BadTrace, match=r"line 1: none of 5 .*: output_length is missing: --default-output N"
+    ):
         read_trace(TRACES / "no_output_length.jsonl")
     reading = read_trace(TRACES / "no_output_length.jsonl", default_output=200)
     assert reading.trace.output_tokens.tolist() == [200] * 5

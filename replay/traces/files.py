@@ -58,15 +58,17 @@ def read_trace(  # noqa: PLR0913 - what a file leaves open, each by its name
     session_rows: str = AUTO,
     encoder: PromptEncoder | None = None,
     chat_times: ChatTimes = _DATES,
+    limit: int | None = None,
 ) -> Reading:
     """The trace in a file, however it is packed. Raises `BadTrace`.
 
     Without `format_name` the names of fields in the first line decide. `block_size`: tokens that
     one block id stands for, where the format leaves that open. `time_unit` (of `times.UNITS`) and
     `default_output` (tokens): where rows do not say. `session_rows` (of `session_rows.FORMS`):
-    whether rows of a session repeat its prompt. `encoder`, `chat_times`: for logs of chats.
+    whether rows of a session repeat its prompt. `encoder`, `chat_times`: for logs of chats, of
+    which no more is read once there are `limit` requests.
     """
-    wanted = Wanted(block_size, time_unit, default_output, session_rows, encoder, chat_times)
+    wanted = Wanted(block_size, time_unit, default_output, session_rows, encoder, chat_times, limit)
     _check(wanted)
     file = str(path)
     with _reported(file), rows_of(path, _is_csv) as found:
@@ -79,7 +81,8 @@ def read_trace(  # noqa: PLR0913 - what a file leaves open, each by its name
             _check_suits(chosen, wanted)
             reader = chosen.start(line, wanted)
         rows = found.rows if chosen.has_header else chain([first], found.rows)
-        bad = _take(reader, FileRows(rows, found.called), file)
+        enough = wanted.limit if chosen.is_slow else None
+        bad = _take(reader, FileRows(rows, found.called), file, enough)
         if bad is not None and not len(reader.draft):
             raise _nothing_read(bad, file, found.called)
         if bad is not None and not skip_bad:
@@ -87,10 +90,18 @@ def read_trace(  # noqa: PLR0913 - what a file leaves open, each by its name
         return _reading(chosen, reader, path, wanted, bad)
 
 
-def _take(reader: TraceReader, found: FileRows, file: str) -> BadTrace | None:
-    """All lines into the reader's draft. The first that cannot be read, with how many there are."""
+def _take(reader: TraceReader, found: FileRows, file: str, enough: int | None) -> BadTrace | None:
+    """All lines into the reader's draft. The first that cannot be read, with how many there are.
+
+    With `enough`, only until the draft has so many requests.
+    """
     first = None
     for number, line in found.rows:
+        if enough is not None and len(reader.draft) >= enough:
+            reader.draft.remarks.append(
+                f"--limit: {found.called}s from {number:,} on were not read"
+            )
+            break
         try:
             reader.take(line)
         except BadTrace as bad:

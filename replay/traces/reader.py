@@ -36,5 +36,6 @@ class TraceFormat:
     from_zero: bool = True  # times count from the first arrival
     # Of times that do not name it, e.g. "ms" (`reading.times.UNITS`). None: the rows themselves do.
     unit: str | None = None
+    is_slow: bool = False  # to read: whoever wants few requests waits for no others
     # What its reader makes of the whole trace, e.g. out of rows that add to each other's prompts.
     finish: Callable[[Any, Trace], Trace] | None = None

@@ -205,3 +205,12 @@ def test_a_chat_costs_what_its_text_costs_and_not_its_square(monkeypatch):
     chat = [ChatMessage("user" if n % 2 == 0 else "assistant", LONG * 4) for n in range(20)]
     TokenizedChats(chat_tokenizer()).turns(chat)
     assert n_known[True] > 3 * n_known[False] > 0
+
+
+def test_of_a_long_log_no_more_is_read_than_is_wanted(read):
+    chats = [sharegpt(LONG, "a", "b", "c") for _ in range(50)]
+    broken = {"conversations": [{"from": "nobody", "value": ""}]}
+    reading = read([*chats, broken], limit=9)
+    assert len(reading.trace) == 10  # whole conversations
+    assert reading.remarks[-1] == "--limit: items from 6 on were not read"
+    assert len(read(chats, limit=1000).trace) == 100

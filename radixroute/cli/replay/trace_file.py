@@ -99,6 +99,7 @@ class Meant:
     tokenizer: Path | None = None
     chat_rate: float = 1.0
     think_time: float = 10.0
+    limit: int | None = None
     seed: int = 0
 
 
@@ -142,6 +143,7 @@ def read_trace_file(path: Path, meant: Meant) -> "Reading":
             session_rows=meant.session_rows,
             encoder=_encoder(meant.tokenizer),
             chat_times=ChatTimes(meant.chat_rate, meant.think_time, meant.seed),
+            limit=meant.limit,
         )
     except BadTrace as error:
         raise BadInput(f"{error}{_way_on(error.n_bad)}") from error

@@ -120,7 +120,8 @@ def _claims(names: set[str], line: bytes) -> bool:
 
 
 def _format(name: str, *names: str) -> TraceFormat:
-    return TraceFormat(name, False, partial(_claims, set(names)), partial(ChatReader, name))
+    claims, start = partial(_claims, set(names)), partial(ChatReader, name)
+    return TraceFormat(name, False, claims, start, is_slow=True)
 
 
 SHAREGPT = _format("sharegpt", "conversations", "items")

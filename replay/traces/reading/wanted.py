@@ -27,3 +27,4 @@ class Wanted:
     session_rows: str = AUTO  # of `session_rows.FORMS`
     encoder: PromptEncoder | None = None  # of logs that hold text
     chat_times: ChatTimes = ChatTimes()
+    limit: int | None = None  # requests; more rows are not read where that takes long

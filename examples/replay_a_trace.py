@@ -16,8 +16,11 @@ SETTINGS = LabSettings(policies=("round_robin", "least_loaded", "radix"), worker
 
 
 def main(path: str | Path = TRACE) -> None:
-    trace = read_trace(Path(path)).trace
+    reading = read_trace(Path(path))
+    trace = reading.trace
     print(f"{len(trace):,} requests, {trace.prompt_tokens:,} prompt tokens")
+    for what in (*reading.remarks, *reading.repairs, *reading.doubts):
+        print(f"  {what}")
     report = replay_all(trace, SETTINGS, lambda done, n, what: print(f"{done}/{n} {what}"))
     for run, row in zip(report.runs, report.figures(), strict=True):
         print(f"{row.policy}: {row.reuse:.1%} of prompt tokens from caches", end=", ")

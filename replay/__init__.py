@@ -17,6 +17,7 @@ The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From
     calibration.py   the timing model fitted to measured steps, and its file
     errors.py        errors, cut by what the caller can do
     lab.py           one trace under many settings, into one report
+    plan.py          the least workers and memory that meet goals, by search
     results.py       results of one run, in columns
     scenario.py      the fleet that a trace meets, and how
     simulate.py      one policy over one trace
@@ -27,7 +28,7 @@ The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From
     synth/           synthetic workloads
     traces/          traces and their files
 
-Imports point one way: `lab` > `simulate`, `calibration`, `analysis`, `report`, `synth` >
+Imports point one way: `lab`, `plan` > `simulate`, `calibration`, `analysis`, `report`, `synth` >
 `scenario` > `fleet` > `results` > `traces` > `arrays`, `errors`. Of those on one level none imports
 another.
 """

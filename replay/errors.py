@@ -15,10 +15,14 @@ class ReplayError(Exception):
 class BadTrace(ReplayError):
     """A trace file, or one line of it, cannot be read. Says where and why, never what it holds."""
 
-    def __init__(self, reason: str, line: int | None = None, file: str = "") -> None:
+    def __init__(
+        self, reason: str, line: int | None = None, file: str = "", called: str = "line"
+    ) -> None:
         self.reason = reason
         self.line = line  # from 1
-        where = [*([file] if file else []), *([f"line {line}"] if line else [])]
+        self.file = file
+        self.n_bad = 0  # such lines in the file, if it can be read without them
+        where = [*([file] if file else []), *([f"{called} {line}"] if line else [])]
         super().__init__(": ".join([*([", ".join(where)] if where else []), reason]))
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from radixroute.radix.tree.eviction import LRU
 from radixroute.replay.analysis import bounds, misses
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.fleet.shape import FleetShape
+from radixroute.replay.fleet.shape import FleetShape, blocks_for, engine_block_size
 from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
 from radixroute.replay.report.report import Report, ReportedRun
 from radixroute.replay.results import RunResult
@@ -33,8 +33,9 @@ class LabSettings:
     workers: tuple[int, ...] = (8,)
     speeds: tuple[float, ...] = (1.0,)
     seed: int = 0
-    kv_blocks: int = 16384  # of each worker
-    block_size: int = 64  # tokens
+    kv_blocks: int | None = None  # of each worker; None: as many as hold `kv_tokens`
+    block_size: int | None = None  # tokens; None: what suits the trace (`engine_block_size`)
+    kv_tokens: int = 1 << 20  # of each worker
     max_num_batched_tokens: int = 8192
     max_num_seqs: int = 256
     timing: Timing = POLYNOMIAL
@@ -64,13 +65,29 @@ class LabSettings:
         text = json.dumps({**asdict(self), "policies": self.chosen}, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
-    def scenarios(self) -> Iterator[tuple[str, Scenario]]:
+    def sized_for(self, trace: Trace) -> "LabSettings":
+        """With the sizes that were left to the trace; both say of the memory the same."""
+        block_size, kv_blocks = self.sizes(trace)
+        kv_tokens = kv_blocks * block_size
+        return replace(self, block_size=block_size, kv_blocks=kv_blocks, kv_tokens=kv_tokens)
+
+    def sizes(self, trace: Trace) -> tuple[int, int]:
+        """(tokens of an engine block, blocks of each worker)."""
+        block_size, kv_blocks = self.block_size, self.kv_blocks
+        if block_size is None:
+            block_size = engine_block_size(trace.block_size)
+        if kv_blocks is None:
+            kv_blocks = blocks_for(self.kv_tokens, block_size)
+        return block_size, kv_blocks
+
+    def scenarios(self, trace: Trace) -> Iterator[tuple[str, Scenario]]:
         """Each run, in the order of the report."""
+        block_size, kv_blocks = self.sizes(trace)
         for workers in self.workers:
             shape = FleetShape(
                 workers=workers,
-                kv_blocks=self.kv_blocks,
-                block_size=self.block_size,
+                kv_blocks=kv_blocks,
+                block_size=block_size,
                 max_num_batched_tokens=self.max_num_batched_tokens,
                 max_num_seqs=self.max_num_seqs,
                 slowness=self.slowness,
@@ -104,12 +121,13 @@ def replay_all(
     """`tell`: runs done, runs in all, what comes next. Raises `InvalidShape`."""
     if not len(trace):
         raise InvalidShape("the trace has no requests")
-    numbered = prefixes(trace, settings.block_size)
+    settings = settings.sized_for(trace)
+    block_size, kv_blocks = settings.sizes(trace)
+    numbered = prefixes(trace, block_size)
     known = {
-        workers: bounds.bounds(trace, numbered, workers, settings.kv_blocks)
-        for workers in settings.workers
+        workers: bounds.bounds(trace, numbered, workers, kv_blocks) for workers in settings.workers
     }
-    todo = list(settings.scenarios())
+    todo = list(settings.scenarios(trace))
     runs = []
     for done, (policy, scenario) in enumerate(todo):
         workers = scenario.shape.workers

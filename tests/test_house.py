@@ -101,7 +101,7 @@ def test_every_room_maps_to_its_top_level_folder():
 
 _WITHOUT_EXTRAS = """
 import sys
-for banned in ("torch", "ray", "safetensors", "gguf", "transformers"):
+for banned in ("torch", "ray", "safetensors", "gguf", "transformers", "pyarrow", "zstandard"):
     sys.modules[banned] = None
 import importlib, pkgutil
 names = [

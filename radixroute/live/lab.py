@@ -16,11 +16,12 @@ from radixroute.errors import RequestFailed
 from radixroute.live.calibration import measure
 from radixroute.live.cluster import ClusterFacts, Fitting, ask_cluster, fit_trace
 from radixroute.live.replay import LiveResult, LiveRun, replay_live
+from radixroute.replay.analysis.warm_caches import DEFINITION, INFINITE_WARM, warm_share
 from radixroute.replay.calibration import Calibration, calibration_json, fit
 from radixroute.replay.lab import LabSettings, replay_all
 from radixroute.replay.report.report import Report, ReportedRun
 from radixroute.replay.results import RunResult
-from radixroute.replay.traces.trace import Trace
+from radixroute.replay.traces.trace import Trace, prefixes
 
 Progress = Callable[[int, int, str], None]  # done, in all, what
 
@@ -74,13 +75,21 @@ def simulate_beside(measured: Measured, progress: Progress, command: str) -> Liv
     """The same in virtual time, and both in one report."""
     settings, notes = measured.settings, list(measured.notes)
     report = replay_all(measured.trace, settings, progress, command)
+    numbered = prefixes(measured.trace, settings.sizes(measured.trace)[0])
+    runs, warmest = [], 0.0
     for one in measured.live:
-        notes.extend(_notes(one, report.bounds["infinite"]))
-    reachable = report.runs[0].reachable
-    runs = [ReportedRun(one.result, reachable=reachable) for one in measured.live]
+        warm = warm_share(one.result, numbered, report.bounds["infinite"])
+        warmest = max(warmest, warm)
+        notes.extend(_notes(one, warm))
+        runs.append(ReportedRun(one.result, reachable=(report.runs[0].reachable or 0.0) + warm))
+    bounds, definitions = dict(report.bounds), dict(report.definitions)
+    if warmest:
+        bounds[INFINITE_WARM] = min(1.0, bounds["infinite"] + warmest)
+        definitions[INFINITE_WARM] = DEFINITION
     # Beside each live run the simulated one of the same policy and speed.
     order = sorted([*runs, *report.runs], key=lambda run: _place(settings, run.result))
-    return LiveOutcome(replace(report, runs=tuple(order)), tuple(notes), measured.calibration)
+    report = replace(report, runs=tuple(order), bounds=bounds, definitions=definitions)
+    return LiveOutcome(report, tuple(notes), measured.calibration)
 
 
 class _Lab:
@@ -162,8 +171,11 @@ class _Lab:
         return found
 
 
-def _notes(live: LiveResult, ceiling: float) -> list[str]:
-    """What to know before believing a run. Raises `RequestFailed` where nothing was answered."""
+def _notes(live: LiveResult, warm: float) -> list[str]:
+    """What to know before believing a run. Raises `RequestFailed` where nothing was answered.
+
+    `warm`: prompt tokens that were cached before it began / prompt tokens.
+    """
     result, late = live.result, live.result.lateness_ns
     n_failed = sum(live.failures.values())
     notes = [f"{n:,} requests failed: {reason}" for reason, n in live.failures.most_common(3)]
@@ -183,9 +195,10 @@ def _notes(live: LiveResult, ceiling: float) -> list[str]:
         )
     if result.idle_ns is None:
         notes.append("idle times are not known: the router or a worker changed")
-    if result.reuse > ceiling + 1e-9:
+    if warm:
         notes.append(
-            "more was reused than the trace has to reuse: caches held these prompts already;"
+            f"at least {warm:.1%} of the prompt tokens were cached before it began, by other runs"
+            " of this seed, so it is no run of empty caches and its bound is higher by that;"
             " another --seed makes other prompts"
         )
     return [f"{result.policy} live, {result.speed:g}x: {note}" for note in notes]

@@ -11,4 +11,5 @@ The way in: `bounds` in `bounds.py`, `attribute_misses` in `misses.py`.
     misses.py           miss attribution: one class for each token that no cache served
     misses_kernels.py   goes through a run in time and asks who held what
     misses_layout.py    the classes, as columns
+    warm_caches.py      what a live run found in caches that were warm before
 """

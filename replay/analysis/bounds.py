@@ -38,7 +38,7 @@ from radixroute.replay.traces.trace import Prefixes, Trace
 
 DEFINITIONS = {
     "infinite": "Every block that any request computed before is reused, whatever the order:"
-    " one cache without a limit. No run can reuse more.",
+    " one cache without a limit. No run that begins with empty caches can reuse more.",
     "pooled_belady": "The most that one cache as large as all workers together can serve, knowing"
     " the future, with the requests one after another in the order of the trace: it keeps the"
     " blocks that are used soonest and need not keep any. 100 % of reachable.",

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from radixroute.radix.tree.eviction import EVICTION_POLICIES, LRU
 from radixroute.replay.errors import InvalidShape
 
+# Of an engine, where a trace's own blocks can be cut: large enough to be few, small enough to lose
+# little of what a prompt shares with another.
+_USUAL_BLOCK, _LEAST_BLOCK = 64, 8
 _SIZES = ("workers", "kv_blocks", "block_size", "max_num_batched_tokens", "max_num_seqs")
 
 
@@ -48,3 +51,20 @@ class FleetBuffers:
     events: int = 1 << 15
     reports: int = 1 << 14
     items: int = 1 << 17
+
+
+def engine_block_size(trace_block_size: int) -> int:
+    """A block for engines that replay a trace: the trace's own, or the largest of 64 tokens or
+    fewer that divides it. Tokens.
+    """
+    sizes = range(min(trace_block_size, _USUAL_BLOCK), _LEAST_BLOCK - 1, -1)
+    return next((size for size in sizes if trace_block_size % size == 0), trace_block_size)
+
+
+def blocks_for(kv_tokens: int, block_size: int) -> int:
+    """Whole blocks that a memory of so many tokens holds. Raises `InvalidShape` for none."""
+    if kv_tokens < block_size:
+        raise InvalidShape(
+            f"a worker's memory of {kv_tokens:,} tokens holds not one block of {block_size}"
+        )
+    return kv_tokens // block_size

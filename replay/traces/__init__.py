@@ -16,4 +16,6 @@ The way in: `Trace` in `trace.py`, `read_trace` in `files.py`.
     reshape.py        traces made of traces: faster, spread, cut, resized
     token_ids.py      prompts that share exactly what a trace says
     trace.py          `Trace`, and its prefixes by number
+    chats/            logs of chats: text in, lengths and prefixes out
+    reading/          packings, units of time, rows of sessions: what is asked of any file
 """

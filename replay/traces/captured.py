@@ -32,15 +32,27 @@ def captured_trace(requests: Sequence[CapturedRequest], name: str) -> Trace:
             f"the log has blocks of {sorted(sizes)} tokens: capture each fleet by itself"
         )
     draft = TraceDraft(sizes.pop() if sizes else 1)
-    number_by_key: dict[int, int] = {}
-    n_partial = 0
+    numbers = BlockNumbers(draft.block_size)
     for request in requests:
-        blocks = [
-            number_by_key.setdefault(key, len(number_by_key)) for key in request.keys.tolist()
-        ]
-        if request.prompt_tokens % draft.block_size:
-            # A partial block has no key: nobody shares it, so it counts down from the far end.
-            blocks.append((1 << 62) - n_partial)
-            n_partial += 1
+        blocks = numbers.of(request.keys, request.prompt_tokens)
         draft.add(request.arrival_ns, (request.prompt_tokens, request.output_tokens), blocks)
     return draft.trace(name, from_zero=True)
+
+
+class BlockNumbers:
+    """Block ids of prompts whose keys are known, numbered in order of appearance."""
+
+    def __init__(self, block_size: int) -> None:
+        self._block_size = block_size
+        self._number_by_key: dict[int, int] = {}
+        self._n_partial = 0
+
+    def of(self, keys: Keys, prompt_tokens: int) -> list[int]:
+        """One for each block of the prompt. `keys`: of its full blocks."""
+        known = self._number_by_key
+        blocks = [known.setdefault(key, len(known)) for key in keys.tolist()]
+        if prompt_tokens % self._block_size:
+            # A partial block has no key: nobody shares it, so it counts down from the far end.
+            blocks.append((1 << 62) - self._n_partial)
+            self._n_partial += 1
+        return blocks

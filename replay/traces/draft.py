@@ -7,6 +7,7 @@ which each may come (a follow-up: that of the request before it, plus its delay)
 
 import math
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -21,6 +22,9 @@ NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 # Sixteen times the longest context on sale: a typing error must not allocate gigabytes.
 MAX_TOKENS = 1 << 24
+# Repairs that several readers make.
+DEFAULTED = "rows do not say how long their outputs are: they got --default-output"
+NAMELESS = "rows name a session without a name: they are of none"
 _MAX_NS = 1 << 61  # 73 years; sums of two stay within int64
 
 
@@ -32,6 +36,11 @@ class TraceDraft:
             raise BadTrace(f"a block of {block_size} tokens: give a size from 1 to {MAX_TOKENS}")
         self.block_size = block_size
         self.empty_outputs = 0  # made 1: an engine always gives a token
+        # What readers tell of the file: what they mended, how often; how they took what its format
+        # leaves open; what may be meant otherwise, with the option that decides it.
+        self.repairs: Counter[str] = Counter()
+        self.remarks: list[str] = []
+        self.doubts: list[str] = []
         self._arrival = array("q")
         self._input = array("q")
         self._output = array("q")
@@ -76,6 +85,12 @@ class TraceDraft:
         """Timed requests that come before one that stands above them. O(requests)."""
         arrival = np.array(self._arrival)[np.array(self._after) < 0]
         return int((arrival < np.maximum.accumulate(arrival)).sum()) if len(arrival) else 0
+
+    @property
+    def first_ns(self) -> int:
+        """The first timed arrival as the file counts; 0 without one."""
+        timed = np.array(self._arrival)[np.array(self._after) < 0]
+        return int(timed.min()) if len(timed) else 0
 
     def trace(self, name: str, *, from_zero: bool = False) -> Trace:
         """All requests; `from_zero` moves the first timed arrival to 0."""
@@ -129,7 +144,7 @@ def nanoseconds(value: float | Decimal, unit_ns: int) -> int:
     if not is_finite or value < 0:
         raise BadTrace("a time must be a number, and not negative")
     if value >= _MAX_NS // unit_ns:
-        raise BadTrace("a time must lie within 73 years")
+        raise BadTrace("a time must lie within 73 years: is it of another unit (--time-unit)?")
     return round(value * unit_ns)
 
 
@@ -169,6 +184,7 @@ def in_order(trace: Trace) -> Trace:
 
 def _check_tokens(n_input: int, n_output: int) -> None:
     if not 1 <= n_input <= MAX_TOKENS:
-        raise BadTrace(f"a prompt must have from 1 to {MAX_TOKENS} tokens")
+        none = ", and this one has none" if not n_input else ""
+        raise BadTrace(f"a prompt must have from 1 to {MAX_TOKENS} tokens{none}")
     if not 0 <= n_output <= MAX_TOKENS:
         raise BadTrace(f"an output must have from 0 to {MAX_TOKENS} tokens")

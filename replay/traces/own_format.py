@@ -16,9 +16,10 @@ from typing import Protocol
 import msgspec
 
 from radixroute.replay.errors import BadTrace
-from radixroute.replay.traces.draft import NS_PER_MS, TraceDraft, nanoseconds
+from radixroute.replay.traces.draft import NAMELESS, NS_PER_MS, TraceDraft, nanoseconds
 from radixroute.replay.traces.json_formats import check_no_repeat, decoded, fields_of
 from radixroute.replay.traces.reader import TraceFormat
+from radixroute.replay.traces.reading.wanted import Wanted
 from radixroute.replay.traces.trace import Trace
 
 SCHEMA = "radixroute.trace"
@@ -48,11 +49,11 @@ _ROW = msgspec.json.Decoder(_Row)
 class OwnReader:
     """Rows of our own format."""
 
-    def __init__(self, header: bytes, block_size: int | None) -> None:
+    def __init__(self, header: bytes, wanted: Wanted) -> None:
         found: _Header = decoded(_HEADER, header)
         if (found.schema, found.version) != (SCHEMA, VERSION):
             raise BadTrace(f"its header must say {SCHEMA}, version {VERSION}")
-        if block_size not in (None, found.block_size):
+        if wanted.block_size not in (None, found.block_size):
             raise BadTrace(f"its header says blocks of {found.block_size} tokens: give no other")
         self.draft = TraceDraft(found.block_size)
         self.name = found.name or None
@@ -64,6 +65,9 @@ class OwnReader:
         row_number = self._n_rows
         self._n_rows += 1
         row: _Row = decoded(_ROW, line)
+        if row.session == "":
+            row.session = None
+            self.draft.repairs[NAMELESS] += 1
         check_no_repeat(row.blocks)
         number = self.draft.add(
             nanoseconds(row.arrival_ms, NS_PER_MS),

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from radixroute.replay.traces.draft import TraceDraft
+from radixroute.replay.traces.reading.wanted import Wanted
+from radixroute.replay.traces.trace import Trace
 
 
 class TraceReader(Protocol):
@@ -28,7 +30,12 @@ class TraceFormat:
 
     name: str
     has_header: bool  # the first line is no request
-    claims: Callable[[bytes], bool]  # by the file's first line
-    # (first line, block size or None) -> reader; raises `BadTrace` for a header it cannot use.
-    start: Callable[[bytes, int | None], TraceReader]
+    claims: Callable[[bytes], bool]  # by the names of fields in the file's first line
+    # (first line, what is said of the file) -> reader; raises `BadTrace` for a header it cannot use
+    start: Callable[[bytes, Wanted], TraceReader]
     from_zero: bool = True  # times count from the first arrival
+    # Of times that do not name it, e.g. "ms" (`reading.times.UNITS`). None: the rows themselves do.
+    unit: str | None = None
+    is_slow: bool = False  # to read: whoever wants few requests waits for no others
+    # What its reader makes of the whole trace, e.g. out of rows that add to each other's prompts.
+    finish: Callable[[Any, Trace], Trace] | None = None

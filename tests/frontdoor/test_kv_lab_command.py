@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from radixroute.cli.kv.lab import _write
+from radixroute.kv.lab.records import LabReport
+
 pytestmark = pytest.mark.torch
 
 
@@ -34,3 +37,17 @@ def test_what_it_cannot_do_is_one_line(arguments, words, cli, tmp_path, monkeypa
     done = cli("kv", "lab", "--quick", *arguments)
     assert done.exit_code != 0
     assert words in str(done.exception) + done.output
+
+
+def test_pictures_of_an_earlier_run_are_removed_and_nobody_elses(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for name in ("old", "mine"):
+        (tmp_path / "pictures" / f"{name}.svg").write_text("<svg/>")
+    earlier = {"results": [{"plots": [{"name": "old"}, {"name": "../../outside"}]}]}
+    (tmp_path / "lab.json").write_text(json.dumps(earlier))
+    report = LabReport("here", (), (), (), "radixroute kv lab", 1.0, True)
+    _write(report, tmp_path, pictures=False)
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"mine.svg"}
+    (tmp_path / "lab.json").write_text("no record")
+    _write(report, tmp_path, pictures=True)
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"mine.svg"}

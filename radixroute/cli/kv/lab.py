@@ -6,6 +6,7 @@ Measures in this process and asks nobody. What is measured is the business of `r
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from dataclasses import asdict
@@ -117,6 +118,8 @@ def _write(report: LabReport, folder: Path, pictures: bool) -> Path:
             for plot in result.plots
         }
     try:
+        for name in _pictures_in(folder) - files.keys():
+            (folder / name).unlink(missing_ok=True)  # of an earlier run: nobody's now
         for name, text in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,3 +127,13 @@ def _write(report: LabReport, folder: Path, pictures: bool) -> Path:
     except OSError as error:
         raise BadInput(f"--output {folder}: {error.strerror or error}") from error
     return folder / PAGE
+
+
+def _pictures_in(folder: Path) -> set[str]:
+    """Pictures that the run made whose record lies there; none where it is no record."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        names = {str(plot["name"]) for result in record["results"] for plot in result["plots"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {f"{PICTURES}/{name}.svg" for name in names if re.fullmatch(r"[\w-]+", name)}

@@ -18,6 +18,10 @@ from radixroute.cli.policies import NamesPolicies
 from radixroute.cli.replay.capture import capture
 from radixroute.cli.replay.diff import diff
 from radixroute.cli.replay.options import (
+    DEFAULT_KV_TOKENS,
+    BlockSizeOption,
+    KVTokensOption,
+    check_capacity,
     check_live_options,
     fitted,
     is_given,
@@ -26,9 +30,24 @@ from radixroute.cli.replay.options import (
     timing_of,
     words,
 )
+from radixroute.cli.replay.plan import register as register_plan
 from radixroute.cli.replay.report import progress_bar, show_report, write_report
 from radixroute.cli.replay.synth import synth
-from radixroute.cli.replay.trace_file import read_trace_file
+from radixroute.cli.replay.trace_file import (
+    ChatRateOption,
+    DefaultOutputOption,
+    FormatOption,
+    SessionRowsOption,
+    SkipBadOption,
+    ThinkTimeOption,
+    TimeUnitOption,
+    TokenizerOption,
+    TraceArgument,
+    TraceBlockOption,
+    meant_by,
+    read_trace_file,
+    show_understood,
+)
 from radixroute.cli.reported_errors import reported_replay_errors
 from radixroute.cli.router_address import live_router
 from radixroute.errors import BadInput
@@ -73,6 +92,7 @@ def register(app: typer.Typer) -> None:
     """Adds the group."""
     replay_app.command()(capture)
     replay_app.command(cls=NamesPolicies)(run)
+    register_plan(replay_app)
     for command in (diff, synth):
         replay_app.command()(command)
     app.add_typer(replay_app, name="replay")
@@ -85,7 +105,7 @@ def _group() -> None:
 
 def run(  # noqa: PLR0913 - every parameter is an option of the command line
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace file; may be .gz.")],
+    file: TraceArgument,
     *,
     workers: Annotated[str, typer.Option(help="Fleet sizes, with commas.")] = "8",
     policy: Annotated[str, typer.Option(help="Policies, with commas; all: each of them.")] = "all",
@@ -94,19 +114,24 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the report; made if missing.")
     ] = None,
-    format_name: Annotated[
-        str | None, typer.Option("--format", help="Of the file. Default: told by its first line.")
-    ] = None,
-    trace_block_size: Annotated[
-        int | None, typer.Option(help="Tokens of one block id, where the format leaves that open.")
-    ] = None,
-    skip_bad: Annotated[bool, typer.Option(help="Count bad lines instead of ending.")] = False,
+    format_name: FormatOption = None,
+    trace_block_size: TraceBlockOption = None,
+    time_unit: TimeUnitOption = None,
+    default_output: DefaultOutputOption = None,
+    session_rows: SessionRowsOption = "auto",
+    skip_bad: SkipBadOption = False,
+    tokenizer: TokenizerOption = None,
+    chat_rate: ChatRateOption = 1.0,
+    think_time: ThinkTimeOption = 10.0,
     limit: Annotated[int | None, typer.Option(help="Only the first so many requests.")] = None,
     spread: Annotated[
         bool, typer.Option(help="Spread arrivals that share a timestamp up to the next one.")
     ] = False,
-    kv_blocks: Annotated[int, typer.Option(help="Blocks of each worker.")] = 16384,
-    block_size: Annotated[int, typer.Option(help="Tokens of an engine block.")] = 64,
+    kv_tokens: KVTokensOption = None,
+    kv_blocks: Annotated[
+        int | None, typer.Option(help="The same in engine blocks.", show_default=False)
+    ] = None,
+    block_size: BlockSizeOption = None,
     max_num_batched_tokens: Annotated[int, typer.Option(help="Tokens of a step.")] = 8192,
     max_num_seqs: Annotated[int, typer.Option(help="Requests that run on a worker.")] = 256,
     timing: Annotated[str, typer.Option(help="polynomial, linear or calibrated.")] = "polynomial",
@@ -151,8 +176,9 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
 
     live = None if live is None else live_router(ctx, live)
     check_live_options(ctx, live)
+    check_capacity(kv_tokens, kv_blocks)
     with reported_replay_errors():
-        reading = read_trace_file(file, format_name, trace_block_size, skip_bad=skip_bad)
+        reading = read_trace_file(file, meant_by(ctx))
         trace = shaped(reading.trace, spread=spread, seed=seed, limit=limit)
         try:
             settings = LabSettings(
@@ -162,6 +188,7 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
                 seed=seed,
                 kv_blocks=kv_blocks,
                 block_size=block_size,
+                kv_tokens=DEFAULT_KV_TOKENS if kv_tokens is None else kv_tokens,
                 max_num_batched_tokens=max_num_batched_tokens,
                 max_num_seqs=max_num_seqs,
                 timing=timing_of(timing, calibration, is_coming=calibrate),
@@ -173,7 +200,10 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
             raise BadInput(f"--policy: {error}") from error
         command = shlex.join(["radixroute", *sys.argv[1:]])
         if live is None:
-            trace = fitted(trace, scale_lengths, max_output, block_size)
+            settings = settings.sized_for(trace)  # before lengths change: blocks then follow them
+            engine_block, _ = settings.sizes(trace)
+            trace = fitted(trace, scale_lengths, max_output, engine_block)
+            show_understood(reading, trace, engine_block)
             with progress_bar() as tell_progress:
                 report = replay_all(trace, settings, tell_progress, command)
         else:
@@ -181,6 +211,7 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
             from radixroute.live.lab import LiveOptions, replay_beside
             from radixroute.replay.fleet.timing import CALIBRATED
 
+            show_understood(reading, trace, None)
             options = LiveOptions(
                 address=live,
                 fitting=Fitting(scale_lengths, max_output, skip_long),
@@ -202,8 +233,6 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
     show_report(report)
     if output is not None:
         write_report(report, output)
-    if reading.bad_lines:
-        tell(f"{reading.bad_lines:,} bad lines were skipped; the first: {reading.first_bad}")
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 import typer
 
@@ -14,6 +14,20 @@ if TYPE_CHECKING:
 
 _Number = TypeVar("_Number", int, float)
 
+# 16,384 blocks of 64: what some 128 GiB are to a model whose token takes 128 KiB (Llama 3.1 8B).
+DEFAULT_KV_TOKENS = 1 << 20
+KVTokensOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(help="Memory of each worker, in tokens. Default: 1,048,576.", show_default=False),
+]
+BlockSizeOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        help="Tokens of an engine block. Default: the trace's own, cut to 64 or fewer.",
+        show_default=False,
+    ),
+]
+
 
 def is_given(ctx: typer.Context, name: str) -> bool:
     """By whoever typed the command: not its default."""
@@ -22,7 +36,10 @@ def is_given(ctx: typer.Context, name: str) -> bool:
 
 
 # What a cluster says of itself, and what makes no sense without one.
-_TOLD_BY_CLUSTER = ("workers", "kv_blocks", "block_size", "max_num_batched_tokens", "max_num_seqs")
+_TOLD_BY_CLUSTER = (
+    *("workers", "kv_tokens", "kv_blocks", "block_size"),
+    *("max_num_batched_tokens", "max_num_seqs"),
+)
 _ONLY_LIVE = ("skip_long", "calibrate")
 
 
@@ -35,6 +52,12 @@ def check_live_options(ctx: typer.Context, live: str | None) -> None:
             raise BadInput(f"{option}: {why}")
     if is_given(ctx, "calibrate") and is_given(ctx, "timing"):
         raise BadInput("--calibrate makes the timing: leave out --timing")
+
+
+def check_capacity(kv_tokens: int | None, kv_blocks: int | None) -> None:
+    """Raises `BadInput` for a memory that is said twice."""
+    if kv_tokens is not None and kv_blocks is not None:
+        raise BadInput("--kv-tokens and --kv-blocks say the same: give one of them")
 
 
 def timing_of(name: str, path: Path, *, is_coming: bool) -> "Timing":

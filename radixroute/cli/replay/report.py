@@ -1,6 +1,6 @@
 """Report of a replay on the command line: a bar while it runs, tables, and the folder it goes to.
 
-Owns the names of a report's files. What they hold is the business of `replay.report`.
+What files hold is the business of `replay.report`, how they are called that of `report_folder`.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from radixroute.cli.console import cell, show, show_table
+from radixroute.cli.console import cell, show, show_table, tell
+from radixroute.cli.replay.report_folder import (
+    FIRST_REQUESTS,
+    RESULTS,
+    remove_stale,
+    requests_file,
+)
 from radixroute.errors import BadInput
 
 if TYPE_CHECKING:
@@ -53,22 +59,25 @@ def show_report(report: "Report") -> None:
 
 
 def write_report(report: "Report", folder: Path) -> None:
+    """All files of a report; those of an earlier one there that it does not have are removed."""
     from radixroute.replay.report.html import index_html
     from radixroute.replay.report.report import requests_jsonl, results_json
 
-    files = {"index.html": index_html(report), "results.json": results_json(report)}
+    files = {"index.html": index_html(report), RESULTS: results_json(report)}
     for run in report.runs:
         result = run.result
-        source = "" if result.source == "simulated" else f"-{result.source}"
-        one = f"requests-{result.policy}{source}-w{result.workers}-x{result.speed:g}.jsonl"
+        one = requests_file(result.policy, result.source, result.workers, result.speed)
         text = requests_jsonl(run)
-        files.setdefault("requests.jsonl", text)  # the first policy's, for scripts
+        files.setdefault(FIRST_REQUESTS, text)  # the first policy's, for scripts
         if len(report.runs) > 1:
             files[one] = text
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        removed = remove_stale(folder, files)
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{folder} cannot be written: {error.strerror}") from error
     show(f"{len(files)} files: [bold]{cell(folder / 'index.html')}[/]")
+    if removed:
+        tell(f"{len(removed)} files of an earlier report there were removed: {', '.join(removed)}")

@@ -21,7 +21,7 @@ from radixroute.replay.scenario import Scenario
 from radixroute.replay.simulate import simulate
 from radixroute.replay.synth.workloads import KINDS, synthesize
 from radixroute.replay.traces.files import read_trace
-from radixroute.replay.traces.reshape import spread
+from radixroute.replay.traces.reshape import cut, spread
 from radixroute.replay.traces.trace import Trace, prefixes
 from radixroute.router.policy.registry import POLICIES
 
@@ -36,10 +36,12 @@ OURS = "radix"
 HEAD = f"{'':44}{'mean ms':>9}{'to radix':>9}{'p99 ms':>9}{'ITL ms':>8}{'reuse':>7}"
 
 
-def rows(which: Sequence[str]) -> Iterator[Row]:
-    """Of these workloads: `conversation`, `spread`, or a synthetic kind."""
+def rows(which: Sequence[str], n_requests: int) -> Iterator[Row]:
+    """Of these workloads: `conversation`, `spread`, or a synthetic kind; the first so many requests
+    of each, 0: all."""
     for name in which:
         trace, settings = _workload(name)
+        trace = cut(trace, n_requests) if n_requests else trace
         numbered = prefixes(trace, BLOCK_SIZE)
         for workers, speed in settings:
             print(f"{name}, {workers} workers, {speed:g}x\n{HEAD}", flush=True)
@@ -88,11 +90,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     known = ("conversation", "spread", *KINDS)
     parser.add_argument("--only", choices=known, help="one workload; writes nothing")
+    parser.add_argument("--requests", type=int, default=0, help="the first so many; 0: all")
     args = parser.parse_args()
     started = time.perf_counter()
-    found = list(rows([args.only] if args.only else known))
+    found = list(rows([args.only] if args.only else known, args.requests))
     if not args.only:
-        write(RESULTS, found, machine(), versions(""), {"wall_s": time.perf_counter() - started})
+        more = {"requests": args.requests, "wall_s": time.perf_counter() - started}
+        write(RESULTS, found, machine(), versions(""), more)
         print(f"written: {RESULTS}")
 
 

@@ -7,12 +7,20 @@ from radixroute.replay.scenario import Scenario
 from radixroute.replay.simulate import simulate
 from radixroute.replay.synth.workloads import synthesize
 from radixroute.replay.traces.reshape import cut
-from radixroute.router.policy.baselines.load_gradient import ITL_GOAL_MS, TTFT_GOAL_MS, pick
+from radixroute.router.policy.baselines.load_gradient import (
+    ITL_GOAL_MS,
+    TTFT_GOAL_MS,
+    Room,
+    pick,
+)
 from tests.router.scalar_score import Row, view
+from tests.router.worlds import World, request
 
 
-def chosen(*rows: Row):
-    what = view(*rows)
+def chosen(*rows: Row, free: dict[str, float] | None = None):
+    """`free`: blocks of those whose caches are known; 70 are needed."""
+    known = np.array([(free or {}).get(row.worker_id, np.inf) for row in rows])
+    what = view(*rows, own=Room(70.0, known))
     choice = pick(what)
     return what.worker_ids[choice.chosen], choice.reason
 
@@ -45,6 +53,29 @@ def test_where_nobody_meets_the_goals_the_soonest_first_token_goes():
     where, reason = chosen(*rows)
     assert where == "c"
     assert reason.startswith("Nobody")
+
+
+def test_whose_cache_has_no_room_for_the_whole_answer_is_passed_over():
+    rows = (busy("a", 9), busy("b", 4), Row("c"))
+    assert chosen(*rows, free={"a": 69.0, "b": 70.0})[0] == "b"
+    assert chosen(*rows, free={"a": 70.0})[0] == "a"
+    late = (busy("a", 9, backlog_ms=900.0), busy("b", 4, backlog_ms=950.0))
+    assert chosen(*late, free={"a": 69.0})[0] == "b", "where nobody is in time, too"
+
+
+def test_room_is_taken_while_a_request_is_there_and_no_longer():
+    world = World(*"ab", seats=9)
+    memory = world.core._state.selector.policy("load_gradient")._on_settle.__self__
+    world.submit(request("r0", policy="load_gradient", n=2))
+    (where,) = [w for w in "ab" if world.on(w)]
+    needed = (8 * 16 + 3 + 2) / 16
+    assert memory._free == {where: 1000 - needed}
+    world.submit(request("r1", policy="load_gradient", n=2))
+    assert memory._free == {where: 1000 - 2 * needed}, "the busier one has it"
+    world.step(where)
+    world.step(where)
+    assert not memory._free
+    assert not memory._booked
 
 
 def test_of_two_as_busy_the_one_that_holds_more_has_it():

@@ -9,13 +9,15 @@ until the first fit the lowest (uncached + queued tokens) * (requests in flight 
 
 The paper's predictor is a network of three layers, trained anew each 1,000 samples on the last
 5,000 and on 5,000 that differ most; it finds least squares of plain features worse. Here: least
-squares of features and their products, over fading sums of as many samples, which is exact, the
-same on every machine and costs a decision no more than a formula. The kind of GPU, a feature there,
-is not told here: each worker has the ratio of what its first tokens took to what was predicted of
-them. Left out: the choice between two hashed workers while memory is nearly full.
+squares of features and their products, over fading sums of as many samples, which is the same on
+every machine and costs a decision no more than a formula. No weight is below 0: where nothing was
+seen yet, more load is never thought to be sooner (with weights of either sign long queues were, and
+grew; the paper falls back to a formula there). The kind of GPU, a feature there, is not told here:
+each worker has the ratio of what its first tokens took to what was predicted of them. Left out:
+the choice between two hashed workers while memory is nearly full.
 """
 
-from math import sqrt
+from operator import mul
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -32,8 +34,8 @@ from radixroute.router.workers.load import BookingId
 
 MEMORY = 5000.0  # samples: the paper's
 FIRST_FIT = 100  # samples; the paper waits for 5,000, more than most traces here have
-REFIT = 50  # samples between fits; a fit takes 0.1 ms
-RIDGE = 1e-3  # of each feature's own sum of squares: where samples tell nothing, nothing is made up
+REFIT = 50  # samples between fits; a fit takes half a millisecond
+SWEEPS = 60  # over all weights in a fit, which begins with the weights of the last one
 # A worker's ratio: of its last samples, leaning on 1 like so many usual ones.
 PACE_MEMORY = 50.0
 PACE_LEAN = 4.0
@@ -113,7 +115,9 @@ class Predictor:
         self._usual_ms += (took_ms - self._usual_ms) / min(MEMORY, self._n + 1.0)
         self._n += 1
         if self._n >= FIRST_FIT and self._n % REFIT == 0:
-            weights = np.array(solved(self._squares.tolist(), self._times.tolist()))[:, None]
+            before = [0.0] * N_FEATURES if self.weights is None else self.weights[:, 0].tolist()
+            found = solved(self._squares.tolist(), self._times.tolist(), before)
+            weights = np.array(found)[:, None]
             weights.setflags(write=False)
             self.weights = weights
 
@@ -167,7 +171,7 @@ def pick(view: View) -> Choice:
         reason = "Too few first tokens were seen to predict: here is the least work."
         return Choice(cheapest(scores.totals, view.draw), reason, scores)
     predicted = np.add.reduce(features(view) * fitted.weights)
-    slower = np.maximum(predicted, 0.0) * (fitted.paces - 1.0)
+    slower = predicted * (fitted.paces - 1.0)
     scores = Scores(("predicted", "own_pace"), ("ms", "ms"), np.stack((predicted, slower)))
     return Choice(cheapest(scores.totals, view.draw), "", scores)
 
@@ -190,26 +194,19 @@ def features(view: View) -> Numbers:
     return rows
 
 
-def solved(squares: list[list[float]], times: list[float]) -> list[float]:
-    """Least squares of sums, by Cholesky with a ridge. Plain arithmetic in one order: libraries
-    have others on other processors, and a replay must be the same on all of them."""
-    n = len(times)
-    low = [[0.0] * n for _ in range(n)]
-    for i in range(n):
-        for j in range(i + 1):
-            left = squares[i][j] - sum(low[i][k] * low[j][k] for k in range(j))
-            if i == j:
-                # A feature that never was anything but 0 gets weight 0.
-                low[i][i] = sqrt(max(left, 0.0) + RIDGE * squares[i][i] + 1e-9)
-            else:
-                low[i][j] = left / low[j][j]
-    answer = list(times)
-    for i in range(n):
-        answer[i] = (answer[i] - sum(low[i][k] * answer[k] for k in range(i))) / low[i][i]
-    for i in reversed(range(n)):
-        rest = sum(low[k][i] * answer[k] for k in range(i + 1, n))
-        answer[i] = (answer[i] - rest) / low[i][i]
-    return answer
+def solved(
+    squares: list[list[float]], times: list[float], weights: list[float], sweeps: int = SWEEPS
+) -> list[float]:
+    """Least squares of sums with no weight below 0, by coordinate descent from `weights`. Plain
+    arithmetic in one order: libraries have others on other processors, and a replay must be the
+    same on all of them."""
+    found = list(weights)
+    for _ in range(sweeps):
+        for i, row in enumerate(squares):
+            if row[i] > 0.0:
+                others = sum(map(mul, row, found)) - row[i] * found[i]
+                found[i] = max(0.0, (times[i] - others) / row[i])
+    return found
 
 
 POLICIES: dict[str, PolicyFactory] = {"lodestar": Lodestar}

@@ -6,4 +6,5 @@ Owns whether both simulators agree, how the default policy does, and how a run g
     __main__.py   both simulators over one trace; runs the other parts; the file
     eviction.py   what the workers' eviction policies are worth
     growth.py     time and memory for each request, up to a million
+    rivals.py     every policy beside `radix`; a command of its own
 """

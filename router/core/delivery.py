@@ -130,6 +130,8 @@ class Delivery:
         if delta.token_ids:
             if request.begun != request.attempt:
                 self._begin(request, now_ns)
+                policy = self._state.selector.policy(request.spec.policy)
+                policy.on_first_token(request.booking, now_ns)
             self._state.waiting.serve(request.spec.tenant, decode=packed_len(delta.token_ids))
         if is_first:
             request.first_token_ns = now_ns

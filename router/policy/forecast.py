@@ -38,3 +38,15 @@ def expected_ttft_ms(view: View, worker: int) -> float:
     if table[at.DECODING] > 0.0:
         beside = table[at.STEP_BASE_MS] + table[at.MS_PER_DECODE] * table[at.DECODING]
     return float(queue + prefill + steps * beside)
+
+
+def expected_ttfts_ms(view: View) -> Numbers:
+    """The same on every worker, shape (workers,). A fixed number of array operations."""
+    table, tokens = view.table, view.uncached_tokens
+    steps = np.maximum(1.0, np.ceil(tokens / table[at.MAX_BATCHED]))
+    backlog, decoding = table[at.BACKLOG_MS], table[at.DECODING]
+    queue = np.where(backlog > 0.0, backlog, table[at.STEP_LEFT_MS])
+    prefill = steps * table[at.PREFILL_BASE_MS] + tokens * table[at.MS_PER_PREFILL]
+    beside = table[at.STEP_BASE_MS] + table[at.MS_PER_DECODE] * decoding
+    ttfts: Numbers = queue + prefill + steps * np.where(decoding > 0.0, beside, 0.0)
+    return ttfts

@@ -88,6 +88,11 @@ class Policy(Protocol):
     def on_dispatch(self, dispatched: Dispatched) -> None:
         """A decision of this policy was booked."""
 
+    def on_first_token(self, booking: BookingId, now_ns: int) -> None:
+        """The first token of what was dispatched under it. Not told of leases, whose clients see
+        it alone, nor of answers that nobody reads here.
+        """
+
     def on_settle(self, booking: BookingId) -> None:
         """What was dispatched under it holds no load any more, however it ended."""
 

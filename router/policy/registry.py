@@ -1,4 +1,4 @@
-"""Registry of policies: name -> factory. A file in `baselines/` is found by itself."""
+"""Registry of policies: name -> factory. Files in `baselines/`, or a folder there, are found."""
 
 import pkgutil
 from importlib import import_module
@@ -40,8 +40,10 @@ def _found() -> tuple[dict[str, PolicyFactory], dict[str, str]]:
     for name, made_in in (("radix", RadixPolicy), ("prefix_approx", PrefixApprox)):
         texts[name] = getdoc(import_module(made_in.__module__)) or ""
     texts["radix_at_once"] = texts["radix"]
-    for info in pkgutil.iter_modules(baselines.__path__):
-        module = import_module(f"{baselines.__name__}.{info.name}")
+    for info in pkgutil.walk_packages(baselines.__path__, f"{baselines.__name__}."):
+        if info.ispkg:
+            continue
+        module = import_module(info.name)
         for name, factory in module.POLICIES.items():
             if name in factories:
                 raise ValueError(f"policy {name} is defined twice")

@@ -57,7 +57,18 @@ def test_every_request_is_served_once_and_in_order_of_its_times(chats, policy):
     assert (run.recomputed_tokens >= 0).all()
 
 
-@pytest.mark.parametrize("policy", ["radix", "random", "dynamo_wspt"])
+RUN_TWICE = (
+    "radix",
+    "random",
+    "dynamo_wspt",
+    "dualmap",
+    "load_gradient",
+    "lodestar",
+    "bounded_loads",
+)
+
+
+@pytest.mark.parametrize("policy", RUN_TWICE)
 def test_the_same_seed_gives_the_same_run_and_another_another(chats, policy):
     first = columns(simulate(chats, policy, Scenario(SHAPE, seed=5)))
     assert first == columns(simulate(chats, policy, Scenario(SHAPE, seed=5)))

@@ -7,8 +7,8 @@ import numpy as np
 
 from radixroute.radix.ids import WorkerId
 from radixroute.router.messages.inputs import session_of
-from radixroute.router.policy.baselines.session_affinity import Session
-from radixroute.router.policy.baselines.session_affinity import pick as session_affinity
+from radixroute.router.policy.baselines.hashed.session_affinity import Session
+from radixroute.router.policy.baselines.hashed.session_affinity import pick as session_affinity
 from tests.router.scalar_score import Row, view
 from tests.router.worlds import World, request
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radixroute.router.errors import UnknownPolicy
-from radixroute.router.policy.forecast import expected_ttft_ms
+from radixroute.router.policy.forecast import expected_ttft_ms, expected_ttfts_ms
 from radixroute.router.policy.radix.cost_kernels import SLOW_DOWN_WEIGHT
 from radixroute.router.policy.radix.scores import radix_scores
 from radixroute.router.policy.reasons import reason_of
@@ -243,3 +243,4 @@ def assert_equals_the_scalar_arithmetic(policy, rows, copies, draw, tokens, turn
         parts = scalar_terms(what, rows[decision.chosen], rows)
         forecast = sum(parts[name] for name in ("queue", "prefill", "steps"))
         assert expected_ttft_ms(what, decision.chosen) == pytest.approx(forecast, rel=1e-12)
+        assert expected_ttfts_ms(what)[decision.chosen] == pytest.approx(forecast, rel=1e-12)

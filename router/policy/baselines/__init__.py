@@ -6,13 +6,15 @@ functions of a `View`, and the lowest goes (`published` in `formula/at_once.py`)
 remember it owns (`round_robin.py` is the shortest example, `dynamo.py` the longest).
 
 dynamo.py                NVIDIA Dynamo's cost, its agentic preset, and its queue
+hashed/                  rivals that place prompts by hashes of how they begin
 least_loaded.py          fewest requests in flight
 llm_d.py                 llm-d's weighted scorers
 lmetric.py               LMetric's product
+load_gradient.py         PolyServe's busiest worker that still meets the goals
+lodestar.py              Lodestar's predicted first token, learned online
 power_of_two.py          the less loaded of two
 random.py                any worker
 round_robin.py           each in turn
-session_affinity.py      rendezvous hashing with bounded loads
 sglang_cache_aware.py    the SGLang gateway's longest overlap with a load gate
 vllm_kv_aware.py         vLLM's router: work times requests
 """

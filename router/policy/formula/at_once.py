@@ -94,6 +94,9 @@ class AtOnce:
         if self._on_dispatch is not None:
             self._on_dispatch(dispatched)
 
+    def on_first_token(self, booking: BookingId, now_ns: int) -> None:
+        pass
+
     def on_settle(self, booking: BookingId) -> None:
         if self._on_settle is not None:
             self._on_settle(booking)

@@ -60,6 +60,9 @@ class ShortestFirst:
         self._uncached.pop(dispatched.spec.request_id, None)
         self._policy.on_dispatch(dispatched)
 
+    def on_first_token(self, booking: BookingId, now_ns: int) -> None:
+        self._policy.on_first_token(booking, now_ns)
+
     def on_settle(self, booking: BookingId) -> None:
         self._policy.on_settle(booking)
 

@@ -61,6 +61,9 @@ class PrefixApprox:
         )
         self._counters.add(Count.LEARNED_FORGOTTEN, forgotten)
 
+    def on_first_token(self, booking: BookingId, now_ns: int) -> None:
+        self._radix.on_first_token(booking, now_ns)
+
     def on_settle(self, booking: BookingId) -> None:
         self._radix.on_settle(booking)
 

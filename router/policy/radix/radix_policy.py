@@ -139,6 +139,9 @@ class RadixPolicy:
     def on_dispatch(self, dispatched: Dispatched) -> None:
         pass
 
+    def on_first_token(self, booking: BookingId, now_ns: int) -> None:
+        pass
+
     def on_settle(self, booking: BookingId) -> None:
         pass
 

@@ -6,23 +6,17 @@ it is. Thaler and Ravishankar 1998; the bound is that of Mirrokni, Thorup and Za
 with the same share of the load for everybody.
 """
 
-import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from radixroute.radix.ids import Keys, WorkerId
-from radixroute.radix.mixing import GAMMA, finalise
+from radixroute.radix.ids import WorkerId
 from radixroute.router.policy.formula.at_once import AtOnce
+from radixroute.router.policy.formula.hashing import beginning, drawn
 from radixroute.router.policy.policy import PolicyFactory, PolicyParts
 from radixroute.router.policy.snapshot import Ask, Snapshot
 from radixroute.router.policy.view import Choice, Numbers, Scores, View
 
-# Without a session's name prompts that begin alike are one. By the first block alone nearly all of
-# the conversation trace was one (its system prompt): 8 workers reused 7 %, less than in turn, but
-# 27 % by the first 576 to 2,048 tokens.
-SESSION_TOKENS = 1024
 # A worker's share of the load, over the mean; and below so many requests nobody has it yet: a
 # worker decodes eight about as fast as one.
 SHARE = 1.5
@@ -66,26 +60,16 @@ POLICIES: dict[str, PolicyFactory] = {"session_affinity": made}
 
 
 def _number(ask: Ask, snapshot: Snapshot) -> int:
-    """As its client says, else as its prompt begins, else its own."""
+    """As its client says, else of all whose prompts begin alike, else its own."""
     spec = ask.spec
     if spec.session is not None:
         return spec.session
-    begins = spec.keys[: max(1, SESSION_TOKENS // snapshot.block_size)]
-    return int(begins[-1]) if len(begins) else snapshot.draw(ask)
+    begins = beginning(spec.keys, snapshot.block_size)
+    return snapshot.draw(ask) if begins is None else begins
 
 
 def _order(session: int, worker_ids: tuple[WorkerId, ...]) -> Numbers:
     """The place of each worker, shape (workers,); 0: the session's own."""
-    drawn = finalise(_seeds(worker_ids) ^ (np.full(1, session, np.uint64) * np.uint64(GAMMA)))
-    order = np.empty(len(drawn))
-    order[np.argsort(drawn, kind="stable")] = np.arange(len(drawn))
+    order = np.empty(len(worker_ids))
+    order[np.argsort(drawn(session, worker_ids), kind="stable")] = np.arange(len(worker_ids))
     return order
-
-
-@lru_cache(maxsize=16)
-def _seeds(worker_ids: tuple[WorkerId, ...]) -> Keys:
-    """A hash of each worker's name, which no other worker changes."""
-    names = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in worker_ids]
-    seeds = np.frombuffer(b"".join(names), "<u8").astype(np.uint64)
-    seeds.setflags(write=False)
-    return seeds

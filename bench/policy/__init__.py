@@ -10,5 +10,6 @@ Owns the workloads, what each fleet can take of them, paired draws and what they
     runs.py         runs made by several processes, kept and made once
     table.py        what is printed
     tuning.py       constants of the default varied: chosen on one half, judged on the other
+    variants.py     the default with other constants
     workloads.py    the workloads by name, in two halves
 """

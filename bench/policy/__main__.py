@@ -21,6 +21,9 @@ from bench.policy.judgement import Bar, Judged, Judgement, bars, judge
 from bench.policy.limits import Difference
 from bench.policy.runs import KEPT, Runs
 from bench.policy.table import bar_lines, lines
+from bench.policy.tuning import lines as tuning_lines
+from bench.policy.tuning import tune
+from bench.policy.variants import variants
 from bench.policy.workloads import GROUPS, WORKLOADS
 from bench.rows import Row, write
 from radixroute.demo.machine import machine, versions
@@ -59,10 +62,7 @@ def main() -> None:
 
 
 def _tune(args: argparse.Namespace, settings: Sequence[Setting], made: "_Maker") -> None:
-    from bench.policy.tuning import lines as tuning_lines
-    from bench.policy.tuning import tune, variants
-
-    for line in tuning_lines(tune(variants(args.tune), settings, args.draws, made)):
+    for line in tuning_lines(tune(args.tune, settings, args.draws, made)):
         print(line)
 
 
@@ -116,6 +116,10 @@ def _arguments() -> argparse.Namespace:
     )
     args.workloads = _names(parser, "--workloads", args.workloads, GROUPS, WORKLOADS)
     args.policies = _names(parser, "--policies", args.policies, {"all": tuple(POLICIES)}, POLICIES)
+    try:
+        args.tune = variants(args.tune or ())
+    except ValueError as error:
+        parser.error(f"--tune: {error}")
     args.workers = [int(one) for one in args.workers.split(",")]
     args.loads = [float(one) for one in args.loads.split(",")]
     if args.ours not in POLICIES:
@@ -181,6 +185,7 @@ def _record(one: Judged) -> dict[str, object]:
         "preset": None if one.preset is None else round(one.preset.ttft.per_cent, 3),
         "reuse": [round(each.reuse, 4) for each in one.draws],
         "session_ms": [round(each.session_ms, 1) for each in one.draws],
+        "findings": [each.findings for each in one.draws],
         "first_draw_ms": {name: round(ms, 2) for name, ms in one.first_ms.items()},
     }
 

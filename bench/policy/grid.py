@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bench.policy.variants import DEFAULT, MARK, make_known
 from bench.policy.workloads import KV_BLOCKS, WORKLOADS
 from radixroute.replay.analysis.capacity import Work, work_of
+from radixroute.replay.analysis.detectors.detect import detect
 from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.timing import POLYNOMIAL
 from radixroute.replay.results import RunResult
@@ -23,11 +25,16 @@ from radixroute.replay.traces.trace import Prefixes, Trace, prefixes, sessions
 WORKERS = (4, 8, 16)
 LOADS = (0.3, 0.6, 0.9)  # of the capacity
 BLOCK_SIZE = 64
-OURS = "radix"
+OURS = DEFAULT
 # The default in another form: no rival of its own.
 FORMS = ("radix", "radix_at_once", "prefix_approx")
 # Arrivals of each draw come so many times faster: 0.2 % alone move a mean by up to 1 %.
 DRAW_SPEEDS = (1.0, 0.998, 1.002, 0.999, 1.001, 0.997, 1.003, 0.996, 1.004, 0.995, 1.005)
+
+
+def is_ours(policy: str) -> bool:
+    """Whether it is a form of the default, whatever its constants."""
+    return policy.partition(MARK)[0] in FORMS
 
 
 class Setting(NamedTuple):
@@ -62,6 +69,7 @@ class Outcome(NamedTuple):
     speed: float  # of arrivals
     capacity: float  # the speed that is load 1
     cpu_s: float
+    findings: str  # kinds of `detectors`, with spaces; of forms of the default only
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,7 @@ def outcome(task: Task) -> Outcome:
     drawn, shape = _drawn(workload, task.draw), _shape(workload, task.draw, workers)
     capacity = _work(workload, task.draw, workers).capacity
     speed = load * capacity * DRAW_SPEEDS[task.draw]
+    make_known(task.policy)
     scenario = Scenario(shape, POLYNOMIAL, speed=speed, seed=task.draw)
     started = time.process_time()
     run = simulate(drawn.trace, task.policy, scenario, drawn.numbered)
@@ -93,6 +102,7 @@ def outcome(task: Task) -> Outcome:
         speed=speed,
         capacity=capacity,
         cpu_s=cpu_s,
+        findings=_findings(run, drawn.numbered) if is_ours(task.policy) else "",
     )
 
 
@@ -117,6 +127,16 @@ def _shape(workload: str, draw: int, workers: int) -> FleetShape:
 def _work(workload: str, draw: int, workers: int) -> Work:
     drawn = _drawn(workload, draw)
     return work_of(drawn.trace, drawn.numbered, _shape(workload, draw, workers), POLYNOMIAL)
+
+
+def _findings(run: RunResult, numbered: Prefixes) -> str:
+    return " ".join(one.kind for one in detect(run, numbered))
+
+
+def forget() -> None:
+    """Traces are made anew."""
+    _drawn.cache_clear()
+    _work.cache_clear()
 
 
 def _session_ms(run: RunResult) -> float:

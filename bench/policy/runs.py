@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bench.policy.grid import FORMS, Outcome, Task, outcome
+from bench.policy.variants import MARK
 from bench.policy.workloads import TRACE
 
 KEPT = Path(".cache/bench-policy/runs.jsonl")
 _ROOT = Path(__file__).resolve().parents[2]
 _BASELINES, _RADIX = "router/policy/baselines", "router/policy/radix"
+_DETECTORS = "replay/analysis/detectors"
 # What decides how a run comes out, whichever policy it is of.
 _SHARED = (
     *("radix", "request", "router/core", "router/messages", "router/policy", "router/workers"),
@@ -37,12 +40,12 @@ class Runs:
     def __init__(self, processes: int, kept: Path | None) -> None:
         """`kept`: the file; None: nothing is kept."""
         self._processes, self._path = processes, kept
-        self._kept: dict[str, Outcome] = {}
+        self._kept: dict[str, list[Any]] = {}  # of other code, too: its outcomes may be others
         self.n_made = 0
         if kept is not None and kept.exists():
             for line in kept.read_text().splitlines():
-                key, numbers = json.loads(line)
-                self._kept[key] = Outcome(*numbers)
+                key, found = json.loads(line)
+                self._kept[key] = found
 
     def of(self, tasks: Iterable[Task], tell: Tell) -> Mapping[Task, Outcome]:
         """Each task's. Raises what a run raises."""
@@ -58,11 +61,11 @@ class Runs:
                 ):
                     self._keep(task, found)
                     tell(done, len(todo))
-        return {task: self._kept[key_of(task)] for task in wanted}
+        return {task: Outcome(*self._kept[key_of(task)]) for task in wanted}
 
     def _keep(self, task: Task, found: Outcome) -> None:
         key = key_of(task)
-        self._kept[key] = found
+        self._kept[key] = list(found)
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a") as file:  # one short write: others may append, too
@@ -71,7 +74,9 @@ class Runs:
 
 def key_of(task: Task) -> str:
     """The task, and the code that decides how it comes out."""
-    return f"{task.setting.name} {task.draw} {task.policy} {_digest(task.policy.partition(':')[0])}"
+    return (
+        f"{task.setting.name} {task.draw} {task.policy} {_digest(task.policy.partition(MARK)[0])}"
+    )
 
 
 @cache
@@ -91,7 +96,9 @@ def _sources(policy: str) -> list[Path]:
     ]
     aside = (_ROOT / _BASELINES, _ROOT / _RADIX)
     shared = [path for path in shared if not any(folder in path.parents for folder in aside)]
-    own = (_ROOT / _RADIX).glob("*.py") if policy in FORMS else _baseline_files(policy)
+    own = _baseline_files(policy)
+    if policy in FORMS:
+        own = {*(_ROOT / _RADIX).glob("*.py"), *(_ROOT / _DETECTORS).glob("*.py")}
     return sorted({*shared, *own})
 
 

@@ -1,5 +1,6 @@
 """What the judgement prints: one line a setting, what it comes to, and the bars. Pure."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import isinf
 
@@ -28,6 +29,7 @@ def lines(judgement: Judgement) -> Iterator[str]:
     yield HEAD
     for one in judgement.settings:
         yield _line(one)
+    yield from _found(judgement)
     yield ""
     yield f"{'geometric means, %':28} {'best other':>24} {'best single':>24}"
     by_workload: dict[str, list[Judged]] = {}
@@ -36,6 +38,19 @@ def lines(judgement: Judgement) -> Iterator[str]:
     for name, judged in {**by_workload, "all": list(judgement.settings)}.items():
         rivals, singles = [one.rival for one in judged], [one.single for one in judged]
         yield f"{name:28} {_overall(rivals):>24} {_overall(singles):>24}"
+
+
+def _found(judgement: Judgement) -> Iterator[str]:
+    """What detectors say of ours."""
+    yield ""
+    n = 0
+    for one in judgement.settings:
+        kinds = Counter(kind for draw in one.draws for kind in draw.findings.split())
+        n += bool(kinds)
+        for kind, times in kinds.items():
+            yield f"found in {times} of {len(one.draws)} draws of {one.setting.name}: {kind}"
+    if not n:
+        yield f"no detector speaks of {judgement.ours} anywhere"
 
 
 def _line(one: Judged) -> str:

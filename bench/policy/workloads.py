@@ -15,8 +15,7 @@ from pathlib import Path
 
 from radixroute.replay.synth.draws import Draws
 from radixroute.replay.synth.prompts import Piece, Pieces
-from radixroute.replay.synth.workloads import KINDS, shape_of, synthesize
-from radixroute.replay.synth.workloads import Workload as KindShape
+from radixroute.replay.synth.workloads import KINDS, synthesize
 from radixroute.replay.traces.files import read_trace
 from radixroute.replay.traces.reshape import cut, spread
 from radixroute.replay.traces.trace import Trace
@@ -50,11 +49,7 @@ def _conversation() -> Trace:
 
 
 def _synthetic(kind: str) -> Make:
-    return lambda draw: cut(synthesize(kind, FIRST_SEED + draw, _shape(kind)), MOST_REQUESTS)
-
-
-def _shape(kind: str) -> KindShape:
-    return shape_of(kind, {"requests": str(MOST_REQUESTS)})
+    return lambda draw: cut(synthesize(kind, FIRST_SEED + draw), MOST_REQUESTS)
 
 
 # -- workloads that expose

@@ -16,11 +16,12 @@ from radixroute.errors import RequestFailed
 from radixroute.live.calibration import measure
 from radixroute.live.cluster import ClusterFacts, Fitting, ask_cluster, fit_trace
 from radixroute.live.replay import LiveResult, LiveRun, replay_live
+from radixroute.replay.analysis.detectors import detect
 from radixroute.replay.calibration import Calibration, calibration_json, fit
 from radixroute.replay.lab import LabSettings, replay_all
 from radixroute.replay.report.report import Report, ReportedRun
 from radixroute.replay.results import RunResult
-from radixroute.replay.traces.trace import Trace
+from radixroute.replay.traces.trace import Trace, prefixes
 
 Progress = Callable[[int, int, str], None]  # done, in all, what
 
@@ -77,7 +78,11 @@ def simulate_beside(measured: Measured, progress: Progress, command: str) -> Liv
     for one in measured.live:
         notes.extend(_notes(one, report.bounds["infinite"]))
     reachable = report.runs[0].reachable
-    runs = [ReportedRun(one.result, reachable=reachable) for one in measured.live]
+    numbered = prefixes(measured.trace, settings.block_size)
+    runs = [
+        ReportedRun(one.result, reachable=reachable, findings=detect.detect(one.result, numbered))
+        for one in measured.live
+    ]
     # Beside each live run the simulated one of the same policy and speed.
     order = sorted([*runs, *report.runs], key=lambda run: _place(settings, run.result))
     return LiveOutcome(replace(report, runs=tuple(order)), tuple(notes), measured.calibration)

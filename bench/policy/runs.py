@@ -5,9 +5,12 @@ rival's runs outlive changes of the default policy, and the other way round. Lin
 left alone, since who goes back finds them again.
 """
 
+import ctypes
 import hashlib
 import json
 import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -21,6 +24,7 @@ from bench.policy.workloads import TRACE
 KEPT = Path(".cache/bench-policy/runs.jsonl")
 _ROOT = Path(__file__).resolve().parents[2]
 _BASELINES, _RADIX = "router/policy/baselines", "router/policy/radix"
+_PR_SET_PDEATHSIG = 1
 _DETECTORS = "replay/analysis/detectors"
 # What decides how a run comes out, whichever policy it is of.
 _SHARED = (
@@ -55,7 +59,8 @@ class Runs:
         # Fresh interpreters: each loads the compiled kernels, and none is forked with threads.
         context = multiprocessing.get_context("spawn")
         if todo:
-            with ProcessPoolExecutor(min(self._processes, len(todo)), context) as pool:
+            n = min(self._processes, len(todo))
+            with ProcessPoolExecutor(n, context, _end_with, (os.getpid(),)) as pool:
                 for done, (task, found) in enumerate(
                     zip(todo, pool.map(outcome, todo), strict=True), 1
                 ):
@@ -70,6 +75,13 @@ class Runs:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a") as file:  # one short write: others may append, too
                 file.write(json.dumps([key, list(found)]) + "\n")
+
+
+def _end_with(parent: int) -> None:
+    """This process ends when the one that asks does, even if that was killed."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before we asked
+        raise SystemExit
 
 
 def key_of(task: Task) -> str:

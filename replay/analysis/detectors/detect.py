@@ -12,7 +12,7 @@ from radixroute.replay.traces.trace import Prefixes
 
 DEFINITIONS = {
     "starved": "A worker that is not slower got less than half of its share: of requests, of"
-    " computed tokens, and of prompts that nobody had cached.",
+    " computed tokens, and of prompts that nobody had cached more than a little of.",
     "wrong_speed": "The router thinks a worker slower or faster beside the others, by half or more,"
     " than the prompts that were alone there took.",
     "uneven_caches": "A cache is not half full while others evicted at least half of what they"
@@ -20,7 +20,7 @@ DEFINITIONS = {
     "wasted_copies": "Tokens computed though another worker held them, and never found by a later"
     " request; 15 % of all computed ones or more.",
     "moved_for_nothing": "Tokens computed again though the worker that held them had no prompt"
-    " pending; 5 % of all computed ones or more.",
+    " pending; 10 % of all computed ones or more.",
     "slowed_by_company": "Time between tokens that spreading requests evenly would have saved while"
     " a worker idled; 10 % of it or more.",
     "waited_beside_idle": "Time to first tokens that an idle worker would have saved, computing all"

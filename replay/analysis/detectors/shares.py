@@ -2,8 +2,8 @@
 empty. Pure.
 
 All workers have the same share; one that is slower may get less. One got too little if that holds
-of requests, of computed tokens, and of those requests whose prefix nobody had cached, as only those
-could have gone anywhere.
+of requests, of computed tokens, and of those requests of which nobody had cached more than a
+little, as only those could have gone anywhere.
 """
 
 import numpy as np
@@ -30,33 +30,30 @@ _TURNED_OVER = 0.5
 
 
 def starved(seen: Occupancy, is_free: NDArray[np.bool_]) -> Finding | None:
-    """`is_free`: of each request, whether nobody held any of its prompt; shape (answered,)."""
-    slowness = seen.slowness()
-    due = np.full(seen.n_workers, 1.0 / seen.n_workers)
-    ones = np.ones(len(seen))
-    short = _is_short(seen.worker, ones, due)
-    short &= _is_short(seen.worker, seen.computed_tokens, due)
-    short &= _is_short(seen.worker[is_free], ones[is_free], due)
-    short &= (slowness < _SLOWER) if slowness is not None else True
-    short &= due * min(len(seen), int(is_free.sum())) >= _ENOUGH
+    """`is_free`: of each request, whether nobody held much of its prompt; shape (answered,)."""
+    if min(len(seen), int(is_free.sum())) < _ENOUGH * seen.n_workers:
+        return None
+    ones, slowness = np.ones(len(seen)), seen.slowness()
+    short = _is_short(seen.worker, ones, seen.n_workers)
+    short &= _is_short(seen.worker, seen.computed_tokens, seen.n_workers)
+    short &= _is_short(seen.worker[is_free], ones[is_free], seen.n_workers)
+    if slowness is not None:
+        short &= slowness < _SLOWER
     if not short.any():
         return None
     workers = tuple(np.flatnonzero(short).tolist())
-    got = np.bincount(seen.worker, minlength=seen.n_workers)
-    least = int(got[short].min())
-    should = float(due[short].mean() * len(seen))
+    least = int(np.bincount(seen.worker, minlength=seen.n_workers)[short].min())
+    fair = len(seen) / seen.n_workers
     sentence = (
-        f"{named(workers)} got less than half of the share, {least:,} requests at the least where"
-        f" {should:,.0f} would be fair, and no prompt showed them to be slower"
+        f"{named(workers)} got less than half of a fair share, {least:,} requests at the least where"
+        f" {fair:,.0f} would be fair, and no prompt showed them to be slower"
     )
-    return Finding(
-        "starved", sentence, float((got[short] / (due[short] * len(seen))).min()), workers
-    )
+    return Finding("starved", sentence, least / fair, workers)
 
 
-def _is_short(worker: Numbers, amounts: Floats | Numbers, due: Floats) -> NDArray[np.bool_]:
-    got = np.bincount(worker, amounts, len(due))
-    return np.asarray(got < LEAST_SHARE * due * got.sum(), np.bool_)
+def _is_short(worker: Numbers, amounts: Floats | Numbers, n_workers: int) -> NDArray[np.bool_]:
+    got = np.bincount(worker, amounts, n_workers)
+    return np.asarray(got < LEAST_SHARE * got.mean(), np.bool_)
 
 
 def wrong_speed(seen: Occupancy, run: RunResult) -> Finding | None:

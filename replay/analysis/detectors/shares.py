@@ -45,8 +45,8 @@ def starved(seen: Occupancy, is_free: NDArray[np.bool_]) -> Finding | None:
     least = int(np.bincount(seen.worker, minlength=seen.n_workers)[short].min())
     fair = len(seen) / seen.n_workers
     sentence = (
-        f"{named(workers)} got less than half of a fair share, {least:,} requests at the least where"
-        f" {fair:,.0f} would be fair, and no prompt showed them to be slower"
+        f"{named(workers)} got less than half of a fair share, {least:,} requests at the least"
+        f" where {fair:,.0f} would be fair, and no prompt showed them to be slower"
     )
     return Finding("starved", sentence, least / fair, workers)
 

@@ -13,7 +13,7 @@ half of the workloads and judged on the other, both ways (`tuning`).
 import argparse
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from bench.policy.grid import DRAW_SPEEDS, FORMS, LOADS, OURS, WORKERS, Outcome, Setting, Task
@@ -23,11 +23,10 @@ from bench.policy.runs import KEPT, Runs
 from bench.policy.table import bar_lines, lines
 from bench.policy.tuning import lines as tuning_lines
 from bench.policy.tuning import tune
-from bench.policy.variants import variants
+from bench.policy.variants import all_policies, variants
 from bench.policy.workloads import GROUPS, WORKLOADS
 from bench.rows import Row, write
 from radixroute.demo.machine import machine, versions
-from radixroute.router.policy.registry import POLICIES
 
 RESULTS = Path("bench/results/policy.json")
 
@@ -115,15 +114,16 @@ def _arguments() -> argparse.Namespace:
         for name in ("workloads", "workers", "loads", "policies", "ours", "draws", "best")
     )
     args.workloads = _names(parser, "--workloads", args.workloads, GROUPS, WORKLOADS)
-    args.policies = _names(parser, "--policies", args.policies, {"all": tuple(POLICIES)}, POLICIES)
+    known = all_policies()
+    args.policies = _names(parser, "--policies", args.policies, {"all": known}, known)
     try:
         args.tune = variants(args.tune or ())
     except ValueError as error:
         parser.error(f"--tune: {error}")
     args.workers = [int(one) for one in args.workers.split(",")]
     args.loads = [float(one) for one in args.loads.split(",")]
-    if args.ours not in POLICIES:
-        parser.error(f"--ours: one of {', '.join(POLICIES)}")
+    if args.ours not in known:
+        parser.error(f"--ours: one of {', '.join(known)}")
     return args
 
 
@@ -132,7 +132,7 @@ def _names(
     option: str,
     text: str,
     groups: Mapping[str, Sequence[str]],
-    known: Mapping[str, object],
+    known: Collection[str],
 ) -> list[str]:
     """Each once, in the order given; groups stand for all of theirs."""
     found: dict[str, None] = {}

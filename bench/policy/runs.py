@@ -23,13 +23,15 @@ from bench.policy.workloads import TRACE
 
 KEPT = Path(".cache/bench-policy/runs.jsonl")
 _ROOT = Path(__file__).resolve().parents[2]
-_BASELINES, _RADIX = "router/policy/baselines", "router/policy/radix"
+_RADIX = "router/policy/radix"
+# Whoever is in these folders is a policy of its own; the second one may not be there.
+_RIVALS = ("router/policy/baselines", "router/policy/lab_only")
 _PR_SET_PDEATHSIG = 1
 _DETECTORS = "replay/analysis/detectors"
-# What decides how a run comes out, whichever policy it is of.
+# What decides how a run comes out, whichever policy it is of; some of it where a run has it.
 _SHARED = (
     *("radix", "request", "router/core", "router/messages", "router/policy", "router/workers"),
-    *("replay/fleet", "replay/traces", "replay/synth"),
+    *("replay/fleet", "replay/routers", "replay/traces", "replay/synth"),
     *("replay/simulate.py", "replay/scenario.py", "replay/results.py"),
     *("replay/analysis/capacity.py", "replay/analysis/bounds.py"),
     *("replay/analysis/bounds_kernels.py", "bench/policy/grid.py", "bench/policy/workloads.py"),
@@ -106,17 +108,17 @@ def _sources(policy: str) -> list[Path]:
         for place in _SHARED
         for path in ([_ROOT / place] if place.endswith(".py") else (_ROOT / place).rglob("*.py"))
     ]
-    aside = (_ROOT / _BASELINES, _ROOT / _RADIX)
+    aside = [_ROOT / folder for folder in (*_RIVALS, _RADIX)]
     shared = [path for path in shared if not any(folder in path.parents for folder in aside)]
-    own = _baseline_files(policy)
+    own = _files_of(policy)
     if policy in FORMS:
         own = {*(_ROOT / _RADIX).glob("*.py"), *(_ROOT / _DETECTORS).glob("*.py")}
     return sorted({*shared, *own})
 
 
-def _baseline_files(policy: str) -> set[Path]:
+def _files_of(policy: str) -> set[Path]:
     """The file that a rival is in, and those that it takes something from."""
-    files = {path.stem: path for path in (_ROOT / _BASELINES).rglob("*.py")}
+    files = {path.stem: path for folder in _RIVALS for path in (_ROOT / folder).rglob("*.py")}
     texts = {stem: path.read_text() for stem, path in files.items()}
     wanted = [stem for stem, text in texts.items() if f'"{policy}"' in text]
     if not wanted:  # named some other way: any of them may be it

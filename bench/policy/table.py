@@ -66,8 +66,12 @@ def _line(one: Judged) -> str:
 def _missed(rival: Compared) -> str:
     """What this setting alone misses."""
     found = []
-    if rival.ttft.high_per_cent > TTFT_BAR:
-        found.append("unclear" if rival.ttft.low_per_cent < TTFT_BAR else "TTFT")
+    if rival.ttft.low_per_cent > TTFT_BAR:
+        found.append("TTFT")
+    elif rival.ttft.high_per_cent > TTFT_BAR and rival.ttft.n > 1:
+        found.append("unclear")
+    elif rival.ttft.per_cent > TTFT_BAR:  # of one draw
+        found.append("TTFT?")
     if rival.p99.per_cent > P99_BAR:
         found.append("p99")
     if rival.itl.per_cent > ITL_BAR:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
+from radixroute.router.policy import registry
 from radixroute.router.policy.policy import PolicyFactory
 from radixroute.router.policy.radix.radix_policy import RadixPolicy
-from radixroute.router.policy.registry import POLICIES
 
 DEFAULT, MARK = "radix", ":"
 
@@ -44,8 +44,20 @@ def variants(asked: Sequence[str]) -> list[str]:
 def make_known(policy: str) -> None:
     """In this process the policy can be asked for by its name. Other names stay what they are."""
     _, mark, text = policy.partition(MARK)
-    if mark and policy not in POLICIES:
-        POLICIES[policy] = _made(text)
+    for table in _tables():
+        if mark and policy not in table:
+            table[policy] = _made(text)
+
+
+def all_policies() -> tuple[str, ...]:
+    """By name: all that a simulation finds."""
+    return tuple(dict.fromkeys(name for table in _tables() for name in table))
+
+
+def _tables() -> list[dict[str, PolicyFactory]]:
+    """Those of routers, and of replays where they have one of their own."""
+    names = ("POLICIES", "LAB_POLICIES")
+    return [getattr(registry, name) for name in names if hasattr(registry, name)]
 
 
 def _named(values: Mapping[str, float]) -> str:

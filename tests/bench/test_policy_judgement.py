@@ -249,7 +249,9 @@ class Tunable:
 @pytest.fixture
 def tunable(monkeypatch):
     monkeypatch.setattr(known_variants, "RadixPolicy", Tunable)
-    monkeypatch.setattr(known_variants, "POLICIES", {"radix": Tunable})
+    tables = [{"radix": Tunable}, {"radix": Tunable, "for replays only": Tunable}]
+    monkeypatch.setattr(known_variants, "_tables", lambda: tables)
+    return tables
 
 
 def test_variants_are_every_combination_and_made_as_they_are_named(tunable):
@@ -258,8 +260,9 @@ def test_variants_are_every_combination_and_made_as_they_are_named(tunable):
     assert known_variants.variants([]) == []
     for name in (*names, "radix"):
         known_variants.make_known(name)
-    assert set(known_variants.POLICIES) == {"radix", *names}
-    assert known_variants.POLICIES[names[1]](None).weights == Weights(wait=2.0, copy=0.5)
+    assert set(tunable[0]) == {"radix", *names}
+    assert set(known_variants.all_policies()) == {"radix", "for replays only", *names}
+    assert tunable[1][names[1]](None).weights == Weights(wait=2.0, copy=0.5)
     assert all(grid.is_ours(name) for name in names), "they are no rivals"
 
 

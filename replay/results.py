@@ -73,7 +73,7 @@ class RunResult:
     # Shape (workers, kinds of `IDLE_KINDS`): ns that each worker idled while requests waited.
     idle_ns: Numbers | None = None
     # Of a prompt of `PROBE_TOKENS` uncached tokens, as the router thought at the end, ms; shape
-    # (workers,). None: not known.
+    # (workers,), NaN of those that are gone. None: not known.
     learned_ms: np.ndarray[tuple[int], np.dtype[np.float64]] | None = None
     caches: CacheSums | None = None
     eviction_policy: str = LRU  # of the workers

@@ -164,6 +164,20 @@ def test_a_worker_that_is_slower_is_not_left_out():
     assert kinds(run, numbered) == set()
 
 
+def test_a_worker_that_came_late_or_is_gone_has_no_share_of_what_was_before():
+    """As if worker 0 had not been there for the first two thirds, or were not there at the end."""
+    run, numbered = run_of(unshared, LARGE, "round_robin")
+    assert "starved" not in kinds(run, numbered)
+    n = len(run.trace)
+    early, mine = np.arange(n) < 2 * n // 3, run.worker == 0
+    late = replace(run, worker=np.where(early & mine, 1 + np.arange(n) % 3, run.worker))
+    assert "starved" not in kinds(late, numbered)
+    kept = replace(run, worker=np.where(mine & (np.arange(n) > n // 10), 1, run.worker))
+    assert "starved" in kinds(kept, numbered)
+    gone = np.where(np.arange(WORKERS) == 0, np.nan, run.learned_ms)
+    assert "starved" not in kinds(replace(kept, learned_ms=gone), numbered)
+
+
 def test_nothing_is_said_of_a_run_that_was_never_answered():
     run, numbered = run_of(unshared, LARGE, "radix")
     silent = replace(run, first_ns=np.full(len(run.trace), -1))

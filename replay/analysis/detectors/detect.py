@@ -36,7 +36,7 @@ def detect(run: RunResult, numbered: Prefixes) -> tuple[Finding, ...]:
         return ()
     placed = placement.follow_prefixes(run, numbered, seen)
     found = (
-        shares.starved(seen, placed.is_free),
+        shares.starved(seen, run, placed.is_free),
         shares.wrong_speed(seen, run),
         shares.uneven_caches(run),
         placement.wasted_copies(seen, placed),

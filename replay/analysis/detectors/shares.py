@@ -29,31 +29,48 @@ LEAST_FILL = 0.5  # of a cache's blocks
 _TURNED_OVER = 0.5
 
 
-def starved(seen: Occupancy, is_free: NDArray[np.bool_]) -> Finding | None:
+def starved(seen: Occupancy, run: RunResult, is_free: NDArray[np.bool_]) -> Finding | None:
     """`is_free`: of each request, whether nobody held much of its prompt; shape (answered,)."""
     if min(len(seen), int(is_free.sum())) < _ENOUGH * seen.n_workers:
         return None
-    ones, slowness = np.ones(len(seen)), seen.slowness()
-    short = _is_short(seen.worker, ones, seen.n_workers)
-    short &= _is_short(seen.worker, seen.computed_tokens, seen.n_workers)
-    short &= _is_short(seen.worker[is_free], ones[is_free], seen.n_workers)
-    if slowness is not None:
-        short &= slowness < _SLOWER
+    slowness = seen.slowness()
+    short = np.zeros(seen.n_workers, np.bool_)
+    fair = np.zeros(seen.n_workers)
+    for worker in range(seen.n_workers):
+        mine = np.flatnonzero(seen.worker == worker)
+        # Who came late to the fleet had no share before.
+        there = slice(mine[0] if len(mine) else 0, None)
+        fair[worker] = (len(seen) - (mine[0] if len(mine) else 0)) / seen.n_workers
+        is_free_then, of = is_free[there], seen.worker[there] == worker
+        enough = is_free_then.sum() >= _ENOUGH * seen.n_workers
+        short[worker] = (
+            enough
+            and _is_short(of, np.ones(len(of)), seen.n_workers)
+            and _is_short(of, seen.computed_tokens[there], seen.n_workers)
+            and _is_short(of[is_free_then], np.ones(int(is_free_then.sum())), seen.n_workers)
+            and (slowness is None or slowness[worker] < _SLOWER)
+            and not _is_gone(run, worker)
+        )
     if not short.any():
         return None
     workers = tuple(np.flatnonzero(short).tolist())
-    least = int(np.bincount(seen.worker, minlength=seen.n_workers)[short].min())
-    fair = len(seen) / seen.n_workers
+    got = np.bincount(seen.worker, minlength=seen.n_workers)
+    worst = workers[int((got[short] / fair[short]).argmin())]
     sentence = (
-        f"{named(workers)} got less than half of a fair share, {least:,} requests at the least"
-        f" where {fair:,.0f} would be fair, and no prompt showed them to be slower"
+        f"{named(workers)} got less than half of a fair share, {got[worst]:,} requests at the least"
+        f" where {fair[worst]:,.0f} would be fair, and no prompt showed them to be slower"
     )
-    return Finding("starved", sentence, least / fair, workers)
+    return Finding("starved", sentence, float(got[worst] / fair[worst]), workers)
 
 
-def _is_short(worker: Numbers, amounts: Floats | Numbers, n_workers: int) -> NDArray[np.bool_]:
-    got = np.bincount(worker, amounts, n_workers)
-    return np.asarray(got < LEAST_SHARE * got.mean(), np.bool_)
+def _is_short(is_its: NDArray[np.bool_], amounts: Floats | Numbers, n_workers: int) -> bool:
+    """Whether one worker has less than half of its share of these amounts."""
+    return bool(amounts[is_its].sum() < LEAST_SHARE * amounts.sum() / n_workers)
+
+
+def _is_gone(run: RunResult, worker: int) -> bool:
+    """It is not in the fleet at the end: nothing is thought of its speed."""
+    return run.learned_ms is not None and bool(np.isnan(run.learned_ms[worker]))
 
 
 def wrong_speed(seen: Occupancy, run: RunResult) -> Finding | None:
@@ -64,9 +81,9 @@ def wrong_speed(seen: Occupancy, run: RunResult) -> Finding | None:
     late = seen.slowness(since_ns=round(last - _LATE * (last - first)))
     if run.learned_ms is None or whole is None or late is None:
         return None
-    thought = run.learned_ms / np.median(run.learned_ms)
+    thought = run.learned_ms / np.nanmedian(run.learned_ms)
     shown = np.clip(thought, np.minimum(whole, late), np.maximum(whole, late))
-    ratio = thought / shown
+    ratio = np.where(np.isnan(thought), 1.0, thought / shown)  # who is gone is not judged
     off = np.maximum(ratio, 1.0 / ratio)
     if off.max() < MOST_WRONG:
         return None

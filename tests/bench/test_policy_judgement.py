@@ -2,7 +2,7 @@
 
 import json
 from math import exp, inf, log
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -249,7 +249,7 @@ class Tunable:
 @pytest.fixture
 def tunable(monkeypatch):
     monkeypatch.setattr(known_variants, "RadixPolicy", Tunable)
-    tables = [{"radix": Tunable}, {"radix": Tunable, "for replays only": Tunable}]
+    tables: list[dict[str, Any]] = [{"radix": Tunable}, {"radix": Tunable, "lab": Tunable}]
     monkeypatch.setattr(known_variants, "_tables", lambda: tables)
     return tables
 
@@ -261,7 +261,7 @@ def test_variants_are_every_combination_and_made_as_they_are_named(tunable):
     for name in (*names, "radix"):
         known_variants.make_known(name)
     assert set(tunable[0]) == {"radix", *names}
-    assert set(known_variants.all_policies()) == {"radix", "for replays only", *names}
+    assert set(known_variants.all_policies()) == {"radix", "lab", *names}
     assert tunable[1][names[1]](None).weights == Weights(wait=2.0, copy=0.5)
     assert all(grid.is_ours(name) for name in names), "they are no rivals"
 

@@ -18,7 +18,7 @@ from radixroute.replay.results import LIVE, CacheSums
 from radixroute.replay.scenario import Scenario
 from radixroute.replay.simulate import Simulation
 from radixroute.replay.synth.draws import Draws
-from radixroute.replay.synth.prompts import Pieces
+from radixroute.replay.synth.prompts import Piece, Pieces
 from radixroute.replay.traces.trace import prefixes
 from radixroute.router.policy import registry
 from radixroute.router.policy.baselines.least_loaded import load_scores
@@ -44,7 +44,8 @@ def talks(step=1_200, per_s=0.5, answer=120, n=500):
     for start in draws.arrivals_ns(n, per_s).tolist():
         if len(pieces) >= n:
             break
-        prompt, wait, before = (), start, None
+        wait, before = start, None
+        prompt: tuple[Piece, ...] = ()
         for _ in range(6):
             prompt = (*prompt, pieces.text(draws.tokens(step)))
             said = pieces.text(draws.tokens(answer))
@@ -190,7 +191,8 @@ def test_a_report_says_what_was_found():
     report = replay_all(talks(n=300), settings)
     found = {run.result.policy: run.findings for run in report.runs}
     assert found["radix"] == ()
-    assert {one.kind for one in found["round_robin"]} >= {"wasted_copies", "moved_for_nothing"}
+    titles = {one.title for one in found["round_robin"]}
+    assert titles >= {TITLES["wasted_copies"], TITLES["moved_for_nothing"]}
     text = "\n".join(finding_lines(report))
     assert text.startswith("Found of others: round_robin (copies nobody asked for, moved")
     record = json.loads(results_json(report))

@@ -9,7 +9,8 @@ import pytest
 
 from radixroute.replay.analysis.detectors.detect import DEFINITIONS, detect
 from radixroute.replay.analysis.detectors.finding import TITLES, named
-from radixroute.replay.analysis.detectors.occupancy import Spans, merged, time_since
+from radixroute.replay.analysis.detectors.occupancy import Occupancy, Spans, merged, time_since
+from radixroute.replay.analysis.detectors.placement import follow_prefixes
 from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.lab import LabSettings, replay_all
 from radixroute.replay.report.found import finding_lines
@@ -24,6 +25,7 @@ from radixroute.router.policy import registry
 from radixroute.router.policy.baselines.least_loaded import load_scores
 from radixroute.router.policy.formula.at_once import AtOnce
 from radixroute.router.policy.view import Choice
+from tests.replay.runs import BLOCK, make_trace, result
 
 WORKERS = 4
 LARGE, MIDDLE, SMALL = 8192, 1024, 512  # KV blocks of a worker
@@ -202,6 +204,56 @@ def test_a_report_says_what_was_found():
     assert next(finding_lines(alone)) == (
         f"round_robin, copies nobody asked for: {found['round_robin'][0].sentence}."
     )
+
+
+def _placed(workers, decided, cached, total=1 << 20):
+    """Three blocks of one prefix and one of its own each; first tokens come 10 ns later."""
+    prompts = [([0, 1, 2, 10 + i], 4 * BLOCK) for i in range(len(workers))]
+    trace = make_trace(prompts, arrival_ns=decided)
+    run = result(
+        trace,
+        worker=workers,
+        decided_ns=decided,
+        first_ns=[ns + 10 for ns in decided],
+        finish_ns=[ns + 20 for ns in decided],
+        cached_tokens=[blocks * BLOCK for blocks in cached],
+        caches=CacheSums(np.full(2, total)),
+    )
+    placed = follow_prefixes(run, prefixes(trace, BLOCK), Occupancy.of(run))
+    return [(tokens // BLOCK).tolist() for tokens in (placed.held, placed.moved, placed.wasted)]
+
+
+def test_a_prompt_is_moved_for_nothing_only_from_a_worker_that_could_have_begun():
+    held, moved, wasted = _placed([0, 1], [0, 50], [0, 0])
+    assert (held, moved, wasted) == ([0, 3], [0, 3], [0, 3])
+    # Worker 0 has another prompt of it pending.
+    held, moved, wasted = _placed([0, 0, 1], [0, 48, 50], [0, 3, 0])
+    assert (held, moved, wasted) == ([0, 3, 3], [0, 0, 0], [0, 0, 3])
+    # What is still being computed is held by nobody.
+    assert _placed([0, 1], [0, 5], [0, 0]) == [[0, 0]] * 3
+
+
+def test_a_copy_that_is_found_there_later_is_not_wasted():
+    assert _placed([0, 1, 1], [0, 50, 100], [0, 0, 3])[2] == [0, 0, 0]
+    assert _placed([0, 1, 0], [0, 50, 100], [0, 0, 3])[2] == [0, 3, 0], "it was found elsewhere"
+
+
+def test_what_a_worker_may_have_evicted_is_not_held():
+    """It has stored half of its cache since: four blocks of eight."""
+    workers, decided = [0, 0, 1], [0, 50, 100]
+    prompts = [([0, 1, 2, 3], 4 * BLOCK), ([4, 5, 6, 7], 4 * BLOCK), ([0, 1, 2, 3], 4 * BLOCK)]
+    trace = make_trace(prompts, arrival_ns=decided)
+    for total, held in ((9, 3), (8, 0)):
+        run = result(
+            trace,
+            worker=workers,
+            decided_ns=decided,
+            first_ns=[10, 60, 110],
+            finish_ns=[20, 70, 120],
+            caches=CacheSums(np.full(2, total)),
+        )
+        placed = follow_prefixes(run, prefixes(trace, BLOCK), Occupancy.of(run))
+        assert placed.held.tolist() == [0, 0, held * BLOCK]
 
 
 def test_spans_are_merged_and_measured():

@@ -73,8 +73,9 @@ def follow(
     stored = np.zeros(len(total), np.int64)  # blocks, ever
     pending = np.zeros(len(total), np.int64)  # prompts
     done = 0
-    for request in range(len(worker_of)):
-        while done < len(by_first) and first_ns[by_first[done]] <= decided_ns[request]:
+    for request in range(len(worker_of) + 1):
+        is_over = request == len(worker_of)  # what came last is still found, or not
+        while done < len(by_first) and (is_over or first_ns[by_first[done]] <= decided_ns[request]):
             other = by_first[done]
             worker, begin = worker_of[other], first[other]
             pending[worker] -= 1
@@ -87,6 +88,8 @@ def follow(
                     kept[_COPY, node] = -1
                 _use(kept, node, worker, stored[worker])
             done += 1
+        if is_over:
+            break
         worker, begin = worker_of[request], first[request]
         holder, n_held = -1, 0
         for p in range(begin + reusable[request] - 1, begin - 1, -1):

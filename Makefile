@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM ?= false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo check test test-deep test-slow simulate simulate-long planted fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-numerics bench-index bench-events bench-compat bench-replay bench-overload bench-pause bench-chats bench-router bench-compile chaos chaos-long e2e-vllm model clean
+.PHONY: help dev demo check test test-deep test-slow simulate simulate-long planted fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-numerics bench-index bench-events bench-compat bench-replay bench-policy bench-overload bench-pause bench-chats bench-router bench-compile chaos chaos-long e2e-vllm model clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,9 @@ bench-compat: $(STAMP) $(DYNAMO)/.ready ## Does NVIDIA Dynamo's indexer understa
 
 bench-replay: $(STAMP) $(DYNAMO)/.ready ## The simulated fleet and the default policy beside NVIDIA Dynamo's replay (18 minutes)
 	DYN_LOG=error $(DYNAMO)/python -m bench.replay
+
+bench-policy: $(STAMP) ## Is the default policy the best? All policies over a grid, paired draws, bars (WORKLOADS=chats,rag is a part; about an hour)
+	$(BIN)/python -m bench.policy $(if $(WORKLOADS),--workloads $(WORKLOADS))
 
 bench-overload: $(STAMP) ## More asked than can be served; what an input costs while many wait (2 minutes)
 	$(BIN)/python -m bench.overload

@@ -13,6 +13,7 @@ docstring says what is compared.
     index/     prefix index, block keys and decoding beside NVIDIA Dynamo's
     kv/        KV dtypes: bytes, perplexity, time of a step
     pause/     small streams while others send giant prompts
+    policy/    the default policy judged against every other, on a fixed grid
     router/    the data path beside nginx, sglang-router and vllm-router
     replay/    the simulated fleet and the policies beside NVIDIA Dynamo's replay
     data/      the traces that are measured on

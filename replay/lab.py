@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from radixroute.radix.tree.eviction import LRU
 from radixroute.replay.analysis import bounds, misses
+from radixroute.replay.analysis.detectors import detect
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet.shape import FleetShape, blocks_for, engine_block_size
 from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
@@ -158,4 +159,5 @@ def _reported(result: RunResult, numbered: Prefixes, reachable: float) -> Report
         result=replace(result, events=None),  # they are large, and nobody asks again
         request_losses={name: found.of(name) for name in misses.CLASSES},
         reachable=reachable,
+        findings=detect.detect(result, numbered),
     )

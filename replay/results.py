@@ -14,6 +14,7 @@ from radixroute.radix.tree.eviction import LRU
 from radixroute.replay.traces.trace import Trace
 
 SIMULATED, LIVE = "simulated", "live"
+PROBE_TOKENS = 2_000  # a prompt by whose time learned speeds are compared
 # Idle time while requests waited at the router (`IdleBook`), and what each kind means.
 IDLE_KINDS = {
     "planned": "each waiting request was weighed and would rather wait for another worker",
@@ -33,6 +34,15 @@ class CacheEvents:
     worker: Numbers
     node: Numbers  # of `Prefixes`; numbers from `Prefixes.n_nodes` on are output blocks
     is_stored: np.ndarray[tuple[int], np.dtype[np.bool_]]  # else removed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CacheSums:
+    """KV blocks of each worker, shape (workers,); None: not known."""
+
+    total: Numbers
+    held: Numbers | None = None  # at the end, those in use included
+    evicted: Numbers | None = None  # ever
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +72,10 @@ class RunResult:
     lateness_ns: Numbers | None = None
     # Shape (workers, kinds of `IDLE_KINDS`): ns that each worker idled while requests waited.
     idle_ns: Numbers | None = None
+    # Of a prompt of `PROBE_TOKENS` uncached tokens, as the router thought at the end, ms; shape
+    # (workers,), NaN of those that are gone. None: not known.
+    learned_ms: np.ndarray[tuple[int], np.dtype[np.float64]] | None = None
+    caches: CacheSums | None = None
     eviction_policy: str = LRU  # of the workers
 
     @property

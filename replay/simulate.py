@@ -15,12 +15,13 @@ import numpy as np
 
 from radixroute.radix.ids import Holder, Keys, Numbers, WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
+from radixroute.replay.arrays import Floats
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import layout as at
 from radixroute.replay.fleet.cache_events import cache_events
 from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.simulated_fleet import CacheWords, FleetStep, SimulatedFleet
-from radixroute.replay.results import RunResult
+from radixroute.replay.results import PROBE_TOKENS, CacheSums, RunResult
 from radixroute.replay.scenario import Scenario
 from radixroute.replay.traces.trace import Prefixes, Trace, prefixes, sessions
 from radixroute.request.sampling import FinishReason, SamplingParams
@@ -272,11 +273,22 @@ class Simulation:
                 "evicted_blocks": int(self._fleet.workers[:, at.N_EVICTED].sum()),
             },
             idle_ns=self._idle_ns(),
+            learned_ms=self._learned_ms(),
+            caches=self._caches(),
         )
 
     def _idle_ns(self) -> Numbers:
         sums = [self._core.idle_of(holder.worker) for holder in self._holders]
         return np.array([[s.planned_ns, s.avoidable_ns, s.starting_ns] for s in sums], np.int64)
+
+    def _learned_ms(self) -> Floats:
+        speeds = [self._core.speed_of(holder.worker) for holder in self._holders]
+        return np.array([s.prefill_ms(PROBE_TOKENS) for s in speeds])
+
+    def _caches(self) -> CacheSums:
+        workers, shape = self._fleet.workers, self._scenario.shape
+        total = np.full(shape.workers, shape.kv_blocks, np.int64)
+        return CacheSums(total, total - workers[:, at.N_FREE], workers[:, at.N_EVICTED].copy())
 
 
 def _core(policy: str, index: PrefixIndex, shape: FleetShape, seed: int) -> RouterCore:

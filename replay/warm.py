@@ -2,7 +2,13 @@
 
 from importlib import import_module
 
-_KERNELS = ("fleet.kernels", "traces.kernels", "analysis.bounds_kernels", "analysis.misses_kernels")
+_KERNELS = (
+    "fleet.kernels",
+    "traces.kernels",
+    "analysis.bounds_kernels",
+    "analysis.misses_kernels",
+    "analysis.detectors.kernels",
+)
 
 
 def warm() -> None:

@@ -16,6 +16,7 @@ from radixroute.errors import RequestFailed
 from radixroute.live.calibration import measure
 from radixroute.live.cluster import ClusterFacts, Fitting, ask_cluster, fit_trace
 from radixroute.live.replay import LiveResult, LiveRun, replay_live
+from radixroute.replay.analysis.detectors import detect
 from radixroute.replay.analysis.warm_caches import DEFINITION, INFINITE_WARM, warm_share
 from radixroute.replay.calibration import Calibration, calibration_json, fit
 from radixroute.replay.lab import LabSettings, replay_all
@@ -81,7 +82,9 @@ def simulate_beside(measured: Measured, progress: Progress, command: str) -> Liv
         warm = warm_share(one.result, numbered, report.bounds["infinite"])
         warmest = max(warmest, warm)
         notes.extend(_notes(one, warm))
-        runs.append(ReportedRun(one.result, reachable=(report.runs[0].reachable or 0.0) + warm))
+        reachable = (report.runs[0].reachable or 0.0) + warm
+        findings = detect.detect(one.result, numbered)
+        runs.append(ReportedRun(one.result, reachable=reachable, findings=findings))
     bounds, definitions = dict(report.bounds), dict(report.definitions)
     if warmest:
         bounds[INFINITE_WARM] = min(1.0, bounds["infinite"] + warmest)

@@ -22,7 +22,7 @@ from radixroute.live.cluster import ClusterFacts, idle_since
 from radixroute.live.request_log_reader import RequestLogReader
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Numbers, Tokens
-from radixroute.replay.results import LIVE, RunResult
+from radixroute.replay.results import LIVE, CacheSums, RunResult
 from radixroute.replay.traces.reshape import scaled
 from radixroute.replay.traces.token_ids import TokenSource
 from radixroute.replay.traces.trace import Trace
@@ -216,6 +216,7 @@ class _Sender:
             source=LIVE,
             lateness_ns=np.maximum(0, self._sent - self._due),
             idle_ns=idle_ns,
+            caches=CacheSums(np.full(len(self._cluster.workers), self._cluster.kv_blocks)),
         )
         return LiveResult(
             found,

@@ -120,6 +120,19 @@ def pooled_belady_of(run: RunResult, numbered: Prefixes, blocks: int) -> Bound:
 
 def pooled_lru(trace: Trace, numbered: Prefixes, blocks: int, *, has_outputs: bool = True) -> Bound:
     """What one least-recently-used cache of `blocks` serves, in trace order. O(blocks)."""
+    hits = int(_pooled_lru_hits(trace, numbered, blocks, has_outputs=has_outputs).sum())
+    return _bound("pooled_lru", hits, trace, numbered)
+
+
+def pooled_lru_tokens(trace: Trace, numbered: Prefixes, blocks: int) -> Numbers:
+    """Tokens of each request that `pooled_lru` serves, shape (requests,)."""
+    return _pooled_lru_hits(trace, numbered, blocks, has_outputs=True) * numbered.block_size
+
+
+def _pooled_lru_hits(
+    trace: Trace, numbered: Prefixes, blocks: int, *, has_outputs: bool
+) -> Numbers:
+    """Blocks of each request."""
     from radixroute.replay.analysis.bounds_kernels import count_pooled_lru
 
     _refuse_none(blocks)
@@ -129,10 +142,11 @@ def pooled_lru(trace: Trace, numbered: Prefixes, blocks: int, *, has_outputs: bo
     outputs = np.maximum(0, held - np.diff(queue.first)) * has_outputs
     if numbered.n_nodes + int(outputs.sum()) >= np.iinfo(np.int32).max:
         raise InvalidShape("the trace has more than two billion distinct blocks; cut it")
-    hits = count_pooled_lru(
-        queue.first, queue.nodes, queue.reusable, numbered.n_nodes, outputs, blocks
+    hits = np.empty(len(trace), np.int64)
+    count_pooled_lru(
+        queue.first, queue.nodes, queue.reusable, numbered.n_nodes, outputs, blocks, hits
     )
-    return _bound("pooled_lru", hits, trace, numbered)
+    return hits
 
 
 def per_worker_clairvoyant(trace: Trace, numbered: Prefixes, workers: int, kv_blocks: int) -> Bound:

@@ -120,7 +120,10 @@ def _unlink(before: Cells, after: Cells, cell: int) -> None:
     before[after[cell]] = before[cell]
 
 
-@kernel("int64(int64[::1], int32[::1], int64[::1], int64, int64[::1], int64)", makes_arrays=True)
+@kernel(
+    "int64(int64[::1], int32[::1], int64[::1], int64, int64[::1], int64, int64[::1])",
+    makes_arrays=True,
+)
 def count_pooled_lru(
     first: Numbers,
     nodes: Cells,
@@ -128,10 +131,12 @@ def count_pooled_lru(
     n_nodes: int,
     outputs: Numbers,
     capacity: int,
+    hits: Numbers,
 ) -> int:
     """Hits of one least-recently-used cache; the end of a request's chain is its coldest block.
 
     `outputs`: blocks that each request adds behind its prompt, which nobody else has.
+    Fills `hits` of each request, shape (requests,); returns their sum.
     """
     # A ring through cell 0: behind it the coldest. Node n is cell n + 1; then come output blocks.
     n_cells = 1 + n_nodes
@@ -140,13 +145,14 @@ def count_pooled_lru(
     before, after = np.zeros(n_cells, np.int32), np.zeros(n_cells, np.int32)
     is_held = np.zeros(n_cells, np.bool_)
     output = n_nodes + 1
-    n_held, hits = 0, 0
+    n_held, n_hits = 0, 0
     for request in range(len(reusable)):
         begin, end = first[request], first[request + 1]
         p = begin
         while p < begin + reusable[request] and is_held[nodes[p] + 1]:
             p += 1
-        hits += p - begin
+        hits[request] = p - begin
+        n_hits += p - begin
         for i in range(outputs[request] + end - begin):
             behind = i - outputs[request]
             # int64 either way: numba unifies, mypy does not.
@@ -164,7 +170,7 @@ def count_pooled_lru(
             is_held[cell] = True
             n_held += 1
         output += outputs[request]
-    return hits
+    return n_hits
 
 
 # -- one clairvoyant cache for each worker

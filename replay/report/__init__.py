@@ -8,6 +8,7 @@ The way in: `Report` in `report.py`.
     assets.py    style sheet and script of the page
     diff.py      two runs over one trace, request by request
     figures.py   the numbers that sum up a run, and curves over its time
+    found.py     findings of the runs for the terminal
     html.py      the page
     plots.py     the plots of the page
     report.py    what a report is made of; its forms for programs

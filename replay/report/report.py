@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,16 @@ from radixroute.replay.traces.trace import Trace
 REACHABLE = ("pooled_belady", "infinite")
 
 
+class Finding(Protocol):
+    """Something seen in a run that its figures do not say; plain words."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def sentence(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReportedRun:
     """One run, and what is known about the prompt tokens it had to compute."""
@@ -39,6 +50,7 @@ class ReportedRun:
     # Tokens by class, each of shape (requests,). Totals come from here where `losses` is empty.
     request_losses: Mapping[str, Numbers] = field(default_factory=dict)
     reachable: float | None = None  # reuse; for runs whose bound is not the report's
+    findings: tuple[Finding, ...] = ()  # what somebody should know of this run, most telling first
 
     def __post_init__(self) -> None:
         for name, tokens in self.request_losses.items():
@@ -209,6 +221,7 @@ def _run_record(run: ReportedRun, figures: RunFigures) -> dict[str, object]:
         if idle is None
         else {kind: [_rounded(one, 3) for one in each] for kind, each in idle.items()},
         "loss": run.lost,
+        "findings": [{"title": one.title, "sentence": one.sentence} for one in run.findings],
         "wall_s": _rounded(run.result.wall_s, 3),
     }
 

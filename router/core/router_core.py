@@ -40,6 +40,7 @@ from radixroute.router.workers.columns import ColumnList
 from radixroute.router.workers.idle import WorkerIdle
 from radixroute.router.workers.journal import AuditedIndex
 from radixroute.router.workers.members import Adapters, MemberState
+from radixroute.router.workers.speed import Speed
 
 
 class RouterCore:
@@ -316,6 +317,10 @@ class RouterCore:
     def idle_of(self, worker_id: WorkerId) -> WorkerIdle:
         """For how long it had nothing to run while requests waited."""
         return self._state.idle.of(worker_id)
+
+    def speed_of(self, worker_id: WorkerId) -> Speed:
+        """What its time costs, as learned by now; of a listed worker."""
+        return self._state.speeds.speed(worker_id)
 
     def columns_of(self, worker_ids: Sequence[WorkerId]) -> ColumnList:
         """Where the numbers of these workers stand, for `stepped`; while they are listed."""

@@ -33,6 +33,7 @@ from tests.replay.report_samples import (
 GOLDEN_RUN = """\
   {
    "eviction_policy": "lru",
+   "findings": [],
    "idle_while_waiting_ms": null,
    "itl_ms": {
     "mean": 5.0,

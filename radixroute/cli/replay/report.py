@@ -47,6 +47,7 @@ def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
 
 
 def show_report(report: "Report") -> None:
+    from radixroute.replay.report.found import finding_lines
     from radixroute.replay.report.table import conclusion, idle_table, table
 
     show_table(table(report))
@@ -56,6 +57,8 @@ def show_report(report: "Report") -> None:
     bounds = ", ".join(f"{name} {value:.4f}" for name, value in report.bounds.items())
     show(f"Reuse that could be reached: {escape(bounds)}.")
     show(escape(conclusion(report)))
+    for line in finding_lines(report):
+        show(escape(line))
 
 
 def write_report(report: "Report", folder: Path) -> None:

@@ -53,7 +53,7 @@ def show_report(report: "Report") -> None:
 
 
 def write_report(report: "Report", folder: Path) -> None:
-    from radixroute.replay.report.html import index_html
+    from radixroute.replay.report.page.html import index_html
     from radixroute.replay.report.report import requests_jsonl, results_json
 
     files = {"index.html": index_html(report), "results.json": results_json(report)}

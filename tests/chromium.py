@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 _FIRST_FD = 20  # below it the program has descriptors of its own
 
 # Where every text of every canvas stands now, in pixels of the page's own scale: {canvas: texts}.
@@ -158,8 +158,8 @@ class Browser:
             self._ask(f"{domain}.enable")
         self._ask("Page.addScriptToEvaluateOnNewDocument", source=_RECORD_TEXTS)
 
-    def open(self, page: Path, width: int, height: int, *, is_dark=False, media="screen"):
-        """Loaded, at this size; what its console says from now on is `console`."""
+    def open(self, page: Path, width: int, height: int, *, is_dark=False, media=""):
+        """Loaded, at this size; `console` is what it says from now on. `media`: "" or "print"."""
         self._ask(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -195,9 +195,9 @@ class Browser:
         return found["result"].get("value")
 
     def until(self, expression: str):
-        """Returns when it is true in the page; fails when it is not for ten seconds."""
+        """Returns when it is true in the page; fails when it is not for a minute."""
         code = (
-            "new Promise((done) => { const end = performance.now() + 10000;"
+            "new Promise((done) => { const end = performance.now() + 60000;"
             f" const look = () => ({expression}) ? done(true)"
             " : performance.now() > end ? done(false) : setTimeout(look, 10); look(); })"
         )

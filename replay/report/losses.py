@@ -20,6 +20,7 @@ from radixroute.replay.report.report import ReportedRun
 
 # Classes of missed tokens (`analysis/misses.py`) that no cache could have served.
 UNAVOIDABLE = frozenset({"never_seen", "partial_block", "last_token"})
+_LEAST = 0.01  # of its TTFT: less is no loss worth telling
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +64,16 @@ def is_avoidable(name: str) -> bool:
 
 
 def losses(run: ReportedRun, most: int = 8) -> Losses:
-    """At most so many requests, the largest loss first; none that lost nothing."""
+    """At most so many requests, the largest loss first; none that lost next to nothing."""
     result = run.result
     answered = np.flatnonzero(result.first_ns >= 0)
     parts = ttft_parts(result)
     again_ms = parts.compute_ms * _again_share(run)[answered]
     lost = parts.router_ms + parts.queue_ms + again_ms
+    ttft = parts.router_ms + parts.queue_ms + parts.compute_ms
     # Ties by place in the trace, so that equal runs tell equal lists.
-    worst = [at for at in np.lexsort((answered, -lost))[:most].tolist() if lost[at] > 0]
+    ranked = np.lexsort((answered, -lost))
+    worst = ranked[lost[ranked] > _LEAST * ttft[ranked]][:most].tolist()
     rows = tuple(
         LostRequest(
             index=int(answered[at]),
@@ -86,13 +89,12 @@ def losses(run: ReportedRun, most: int = 8) -> Losses:
         )
         for at in worst
     )
-    ttft_ms = float((parts.router_ms + parts.queue_ms + parts.compute_ms).sum())
     return Losses(
         rows,
         float(parts.router_ms.sum()),
         float(parts.queue_ms.sum()),
         float(again_ms.sum()),
-        ttft_ms,
+        float(ttft.sum()),
     )
 
 

@@ -19,8 +19,8 @@ _WORDS: Final = {
     "eviction_policy": "eviction",
     "event_delay_ms": "cache events reach the router after",
     "dispatch_ms": "requests reach their worker after",
-    "prefill_bias": "the router is told prefill times times",
-    "decode_bias": "the router is told decode times times",
+    "prefill_bias": "prefill times as the router is told, over true ones",
+    "decode_bias": "decode times as the router is told, over true ones",
 }
 
 

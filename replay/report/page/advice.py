@@ -87,7 +87,7 @@ def _over_all(found: Sequence[Group], ranked: Sequence[Standing]) -> Advice:
     if len(everywhere) == 1:
         return Advice(
             f"Take {first.name}: it alone answered in all of {settings}, and first in"
-            f" {first.wins} of them.",
+            f" {_of(first.wins, found)}.",
             (first.name,),
             unanswered,
         )
@@ -105,11 +105,15 @@ def _over_all(found: Sequence[Group], ranked: Sequence[Standing]) -> Advice:
         )
     return Advice(
         f"Take {first.name}: over {settings} its first tokens come {percent(saved)} sooner than"
-        f" with {second.name}, the next best (geometric mean); it is first in {first.wins} of"
-        " them.",
+        f" with {second.name}, the next best (geometric mean); it is first in"
+        f" {_of(first.wins, found)}.",
         (first.name,),
         unanswered,
     )
+
+
+def _of(wins: int, found: Sequence[Group]) -> str:
+    return "each of them" if wins == len(found) else f"{wins} of them"
 
 
 def _reason(first: Shown, second: Shown) -> str:

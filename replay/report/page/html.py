@@ -23,6 +23,7 @@ from radixroute.replay.report.table import COLUMNS
 from radixroute.replay.report.text import escape
 
 _BEST = 3  # policies on the first screen
+_COUNTS = ("none", "one", "two", "three")
 
 
 def index_html(report: Report) -> str:
@@ -72,7 +73,7 @@ def _body(
     made.append("<noscript><p>Charts need JavaScript; words and tables do not.</p></noscript>")
     if not found:
         return made, []
-    shown_why, charts = why(found[0], "s0")
+    shown_why, charts = why(found[0], "s0", is_named=len(found) > 1)
     made += ['<div class="first"><div>', *_best(found, ranked), *_notes(told), "</div>"]
     made += [*shown_why, "</div>", *_settings(found)]
     for place, group in enumerate(found):
@@ -112,7 +113,7 @@ def _about(report: Report, found: Sequence[Group]) -> str:
 
 
 def _best(found: Sequence[Group], ranked: Sequence[Standing]) -> list[str]:
-    made = [f"<h2>The best {min(_BEST, len(ranked))}</h2>" if len(ranked) > 1 else ""]
+    made = [f"<h2>The best {_COUNTS[min(_BEST, len(ranked))]}</h2>" if len(ranked) > 1 else ""]
     made.append('<ol class="three">')
     for one in ranked[:_BEST]:
         size, facts = _standing(found, one)
@@ -126,10 +127,9 @@ def _best(found: Sequence[Group], ranked: Sequence[Standing]) -> list[str]:
 def _standing(found: Sequence[Group], one: Standing) -> tuple[str, str]:
     """What it comes to, and what else there is to say."""
     if len(found) > 1:
-        above = one.above - 1
-        size = "as the best of each setting" if above < 5e-4 else f"+{percent(above)}"
+        above = max(0.0, one.above - 1)
         wins = f"first in {one.wins} of {count(one.settings, 'setting')}"
-        return size, f"mean TTFT above the best of each setting; {wins}"
+        return f"+{percent(above)}", f"mean TTFT above the best of each setting; {wins}"
     figures = next(run.figures for run in found[0].answered if run.name == one.name)
     facts = [f"p99 {duration(figures.ttft_p99_ms)}"]
     if figures.itl_mean_ms > 0:

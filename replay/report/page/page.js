@@ -106,7 +106,8 @@ function linesConfig(spec, width) {
     data: { datasets: spec.series.map((one) => ({
       label: one.name, data: one.xs.map((x, i) => ({ x: x, y: one.ys[i] })), hidden: one.hidden,
       borderColor: color(one.color), borderDash: one.dashed ? [5, 4] : [],
-      borderWidth: one.bold ? (spec.small ? 2 : 3) : spec.small ? 1 : 2,
+      borderWidth: one.bold ? (spec.small ? 2 : 5) : spec.small ? 1 : 2,
+      order: one.bold && !spec.small ? 1 : 0, // the widest below: equal curves are both seen
       pointRadius: 0, pointHoverRadius: 4, pointBackgroundColor: color(one.color),
       fill: one.fillsTo === null ? false : { target: one.fillsTo },
       backgroundColor: color(one.color) + (one.fillsTo === null ? "" : "3a"),

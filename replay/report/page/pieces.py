@@ -19,11 +19,11 @@ class Cell:
     is_best: bool = False
 
 
-def figure(title: str, chart: Chart, caption: str = "", level: int = 2) -> list[str]:
+def figure(title: str, chart: Chart, caption: str) -> list[str]:
     """A chart with a heading, its keys and a way back from zooming."""
     return [
         "<figure>",
-        f"<h{level}>{escape(title)}</h{level}>",
+        f"<h2>{escape(title)}</h2>",
         *keys(chart),
         canvas(chart),
         f"<figcaption>{escape(caption)}{_again(chart)}</figcaption></figure>",

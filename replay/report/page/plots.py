@@ -29,6 +29,7 @@ TIME_BUCKETS = 60
 FIRST_CURVES = 3
 # Reasons of missed tokens that have a colour of their own; the rest are one part.
 MOST_REASONS = 5
+LEAST_SEEN = 0.005  # of a bar: less is part of the rest
 _QUIET = "quiet"  # the colour of what is there to compare with
 
 
@@ -44,17 +45,18 @@ def parts_chart(name: str, shown: Sequence[Shown]) -> Chart:
         ("waits at the router", "k3", 0),
     )
     unit, scale = _time_unit(max((sum(one) for one in means), default=0.0))
+    series = [
+        Series(word, [one[part] / scale for one in means], color=color)
+        for word, color, part in words
+        if any(one[part] for one in means) or part == 2
+    ]
     return Chart(
         name,
         "Mean time to first token of each policy, and what it went into",
         Kind.BARS,
-        Axis(f"mean, {unit}", unit, low=0.0),
+        Axis(f"mean, {unit}", unit, 0.0, _longest(series)),
         Axis(),
-        [
-            Series(word, [one[part] / scale for one in means], color=color)
-            for word, color, part in words
-            if any(one[part] for one in means) or part == 2
-        ],
+        series,
         labels=[one.name for one in answered],
         ends=[duration(one.figures.ttft_mean_ms) for one in answered],
     )
@@ -77,7 +79,7 @@ def reuse_chart(name: str, shown: Sequence[Shown]) -> Chart:
         return Series(word, shares, color=color)
 
     found = [series("reused", [int(one.run.result.cached_tokens.sum()) for one in shown], "k0")]
-    reasons, others = _reasons(shown)
+    reasons, others = _reasons(shown, wholes)
     for color, reason in zip(("k1", "k2", "k3", "k4", "k5"), reasons, strict=False):
         lost = [one.run.lost.get(reason, 0) for one in shown]
         found.append(series(f"missed: {miss(reason)}", lost, color))
@@ -89,7 +91,7 @@ def reuse_chart(name: str, shown: Sequence[Shown]) -> Chart:
         name,
         f"What each policy reused, and why it missed the rest, in percent of {of}",
         Kind.BARS,
-        Axis(f"% of {of}", "%", low=0.0),
+        Axis("% of reachable" if is_known else "% of prompt tokens", "%", 0.0, _longest(found)),
         Axis(),
         found,
         labels=[one.name for one in shown],
@@ -226,6 +228,12 @@ def time_unit(seconds: Sequence[Floats]) -> TimeUnit:
     return TimeUnit("min", 60.0) if last_s > 300 else TimeUnit("s", 1.0)
 
 
+def _longest(parts: Sequence[Series]) -> float:
+    """Where an axis of bars ends: just behind the longest."""
+    totals = [math.fsum(one) for one in zip(*(part.ys for part in parts), strict=True)]
+    return 1.02 * max(totals, default=0.0) or 1.0
+
+
 def round_up(top: float) -> float:
     """A round number not below it, three steps of the axis above 0."""
     rough = max(top, 1e-3) / 3
@@ -238,15 +246,17 @@ def _time_unit(most_ms: float) -> tuple[str, float]:
     return ("s", 1000.0) if most_ms > 5000 else ("ms", 1.0)
 
 
-def _reasons(shown: Sequence[Shown]) -> tuple[list[str], list[str]]:
+def _reasons(shown: Sequence[Shown], wholes: Sequence[float]) -> tuple[list[str], list[str]]:
     """Classes of tokens that a cache could have served: those with a colour, and the rest."""
-    total: dict[str, int] = {}
-    for one in shown:
+    most: dict[str, float] = {}  # of a whole, over all runs
+    for one, whole in zip(shown, wholes, strict=True):
         for name, tokens in one.run.lost.items():
             if is_avoidable(name) and tokens:
-                total[name] = total.get(name, 0) + tokens
-    ranked = sorted(total, key=lambda name: (-total[name], name))
-    return ranked[:MOST_REASONS], ranked[MOST_REASONS:]
+                most[name] = max(most.get(name, 0.0), tokens / whole)
+    ranked = sorted(most, key=lambda name: (-most[name], name))
+    seen = sum(share >= LEAST_SEEN for share in most.values())
+    coloured = min(seen, MOST_REASONS)
+    return ranked[:coloured], ranked[coloured:]
 
 
 def _log_range(times: Sequence[Floats]) -> tuple[float, float]:

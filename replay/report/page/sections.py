@@ -25,6 +25,7 @@ from radixroute.replay.report.page.tables import (
 )
 from radixroute.replay.report.page.words import percent
 from radixroute.replay.report.text import escape
+from radixroute.replay.results import LIVE
 
 _SOON = "How soon requests are answered"
 _SOON_CAPTION = "Further left is better. The best three are drawn; press a name for others."
@@ -34,13 +35,16 @@ _BEYOND = (
 )
 
 
-def why(group: Group, prefix: str, level: int = 2) -> tuple[list[str], list[Chart]]:
-    """The one chart that shows why; none where nobody answered."""
+def why(group: Group, prefix: str, *, is_named: bool = False) -> tuple[list[str], list[Chart]]:
+    """The one chart that shows why; none where nobody answered. `is_named`: says its setting."""
     if not any(one.is_answered for one in group.shown):
         return [], []
     chart = parts_chart(f"{prefix}-parts", group.shown)
     caption = "Shorter is better. Computing: from the worker's start on it to the first token."
-    return figure("What the time to the first token goes into", chart, caption, level), [chart]
+    if any(one.figures.source == LIVE for one in group.shown):
+        caption += " Of live runs the wait at the worker is not known: it counts as computing."
+    title = "What the time to the first token goes into"
+    return figure(f"{title}: {group.short_name}" if is_named else title, chart, caption), [chart]
 
 
 def findings(group: Group) -> list[str]:

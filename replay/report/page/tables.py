@@ -97,7 +97,7 @@ def timing_table(shown: Sequence[Shown]) -> list[str]:
     rows = []
     for one in shown:
         idle, late = idle_ms(one.run.result), lateness(one.run.result)
-        if idle is None and late is None:
+        if late is None and not any(map(any, (idle or {}).values())):
             continue
         spans = [f"{sum(each):,.1f} ({max(each):,.1f})" for each in (idle or {}).values()]
         spans = spans or ["-"] * len(IDLE_KINDS)
@@ -135,7 +135,7 @@ def _sum(name: str, found: Losses, has_again: bool) -> str:
     )
     return escape(
         f"Of all time to first token under {name}, {percent(found.lost_ms / found.ttft_ms)} was"
-        f" lost: {', '.join(parts)}.{again}"
+        f" lost; of that {', '.join(parts)}.{again}"
     )
 
 

@@ -9,7 +9,7 @@ from radixroute.replay.report.text import printable
 MISSES: Final = {
     "never_seen": "new: no cache had ever held it",
     "being_computed": "another request was still computing it",
-    "evicted_everywhere": "every worker that had it evicted it",
+    "evicted_everywhere": "evicted by every worker that held it",
     "not_chosen": "held by a worker that was not chosen",
     "evicted_before_admission": "evicted while the request waited",
     "stale_index": "the router's picture of the caches was old",

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from radixroute import __version__
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.lab import LabSettings, replay_all
+from radixroute.replay.lab import LabSettings
 from radixroute.replay.report.figures import (
     in_flight_over_time,
     run_figures,
@@ -338,10 +337,3 @@ def test_a_setting_without_words_keeps_its_name():
         "is on": "yes",
         "none": "none",
     }
-
-
-def test_the_lab_tells_its_settings():
-    settings = LabSettings(policies=("round_robin",), workers=(1,))
-    assert replay_all(tiny_trace(), settings).settings == settings_in_words(
-        asdict(settings), __version__
-    )

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from radixroute.replay.errors import ReplayError
     from radixroute.replay.fleet.timing import Timing
     from radixroute.replay.lab import LabSettings, replay_all
-    from radixroute.replay.report.html import index_html
+    from radixroute.replay.report.page.html import index_html
     from radixroute.replay.report.report import Report, requests_jsonl, results_json
     from radixroute.replay.results import RunResult
     from radixroute.replay.scenario import Conditions
@@ -74,7 +74,7 @@ _MODULE_BY_NAME = {
     "RunResult": "results",
     "Timing": "fleet.timing",
     "Trace": "traces.trace",
-    "index_html": "report.html",
+    "index_html": "report.page.html",
     "read_trace": "traces.files",
     "replay_all": "lab",
     "requests_jsonl": "report.report",

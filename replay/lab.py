@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 
+from radixroute import __version__
 from radixroute.radix.tree.eviction import LRU
 from radixroute.replay.analysis import bounds, misses
 from radixroute.replay.analysis.detectors import detect
@@ -15,6 +16,7 @@ from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet.shape import FleetShape, blocks_for, engine_block_size
 from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
 from radixroute.replay.report.report import Report, ReportedRun
+from radixroute.replay.report.settings import settings_in_words
 from radixroute.replay.results import RunResult
 from radixroute.replay.scenario import Conditions, Scenario
 from radixroute.replay.simulate import simulate
@@ -149,6 +151,7 @@ def replay_all(
         definitions={**bounds.DEFINITIONS, **misses.DEFINITIONS},
         command=command,
         config_hash=settings.digest,
+        settings=settings_in_words(asdict(settings), __version__),
         original=trace,
     )
 

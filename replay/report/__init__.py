@@ -5,14 +5,13 @@ out; whoever calls writes the files. The same runs give the same bytes, wall tim
 
 The way in: `Report` in `report.py`.
 
-    assets.py    style sheet and script of the page
     diff.py      two runs over one trace, request by request
     figures.py   the numbers that sum up a run, and curves over its time
     found.py     findings of the runs for the terminal
-    html.py      the page
-    plots.py     the plots of the page
+    losses.py    the time that requests lost, and to what
     report.py    what a report is made of; its forms for programs
-    svg.py       scales, axes and marks as SVG text
+    settings.py  everything that runs depended on, in words
     table.py     the table for a terminal, and what it comes to
     text.py      names from outside, made fit to be shown
+    page/        the page for people
 """

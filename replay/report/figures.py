@@ -115,6 +115,47 @@ def request_itl_ns(result: RunResult) -> Floats:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class TtftParts:
+    """What the time to first token went into, for answered requests in trace order; shape (n,), ms.
+
+    Their sum is the TTFT. `queue_ms`: at the worker, until its scheduler took the request; zero
+    where that moment is not known (live runs), which then is in `compute_ms`.
+    """
+
+    router_ms: Floats  # until the router chose a worker
+    queue_ms: Floats
+    compute_ms: Floats  # steps from admission to first token, with all else that they computed
+    has_queue: bool  # False: admissions are not known
+
+    def means(self) -> tuple[float, float, float]:
+        """At the router, at the worker, computing. Zeros where nothing was answered."""
+        columns = (self.router_ms, self.queue_ms, self.compute_ms)
+        router, queue, compute = (float(one.mean()) if len(one) else 0.0 for one in columns)
+        return router, queue, compute
+
+
+def ttft_parts(result: RunResult) -> TtftParts:
+    answered = result.first_ns >= 0
+    arrival, first = result.arrival_ns[answered], result.first_ns[answered]
+    decided, admitted = result.decided_ns[answered], result.admitted_ns[answered]
+    # A moment that nobody noted ends no part: it is taken to be the one before.
+    decided = np.clip(np.where(decided >= 0, decided, arrival), arrival, first)
+    has_queue = bool((admitted >= 0).any())
+    admitted = np.clip(np.where(admitted >= 0, admitted, decided), decided, first)
+    return TtftParts(
+        (decided - arrival) / 1e6, (admitted - decided) / 1e6, (first - admitted) / 1e6, has_queue
+    )
+
+
+def work_by_worker(result: RunResult) -> Floats:
+    """Prompt tokens that each worker had to compute, over the mean of all; shape (workers,)."""
+    placed = result.worker >= 0
+    computed = (result.trace.input_tokens - result.cached_tokens)[placed]
+    found = np.bincount(result.worker[placed], computed, minlength=result.workers)
+    return np.asarray(found / max(1e-9, found.mean()), np.float64)
+
+
 def ttft_distribution(result: RunResult) -> tuple[Floats, Floats]:
     """(ms, share of answered requests that were not slower), both rising."""
     ttft = answered_ttft_ms(result)

@@ -1,7 +1,7 @@
 """Reports of replays: what a report is made of, and its forms for programs.
 
 Pure: values in, text out; whoever calls writes the files. The forms for people are `table`
-(terminal), `html` (a page) and `diff` (two runs, request by request). All forms are
+(terminal), `page` and `diff` (two runs, request by request). All forms are
 the same byte for byte for the same runs, but for `wall_s` in `results_json`.
 """
 
@@ -9,12 +9,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from radixroute.radix.ids import Numbers
+from radixroute.replay.analysis.detectors.finding import Finding
 from radixroute.replay.arrays import Floats
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.report.figures import (
@@ -29,16 +29,6 @@ from radixroute.replay.traces.trace import Trace
 
 # Which bound "reachable" means, where none is given for a run: the lowest that no run can pass.
 REACHABLE = ("pooled_belady", "infinite")
-
-
-class Finding(Protocol):
-    """Something seen in a run that its figures do not say; plain words."""
-
-    @property
-    def title(self) -> str: ...
-
-    @property
-    def sentence(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +69,7 @@ class Report:
     definitions: Mapping[str, str] = field(default_factory=dict)  # of bounds and loss classes
     command: str = ""
     config_hash: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)  # all the runs depended on, in words
     original: Trace | None = None  # before `speed`; otherwise the trace of the first run
 
     def __post_init__(self) -> None:
@@ -111,13 +102,13 @@ class Report:
 
     def figures(self) -> list[RunFigures]:
         """Of each run, in order."""
-        found = []
-        for run in self.runs:
-            reachable = run.reachable
-            if reachable is None and self.bound is not None:
-                reachable = self.bounds[self.bound]
-            found.append(run_figures(run.result, reachable))
-        return found
+        return [run_figures(run.result, self.reachable_of(run)) for run in self.runs]
+
+    def reachable_of(self, run: ReportedRun) -> float | None:
+        """The reuse that the bound of this run allows; None where none is known."""
+        if run.reachable is None and self.bound is not None:
+            return self.bounds[self.bound]
+        return run.reachable
 
 
 def results_json(report: Report) -> str:
@@ -131,6 +122,7 @@ def results_json(report: Report) -> str:
         "bounds": {name: _rounded(value, 6) for name, value in report.bounds.items()},
         "command": report.command,
         "config_hash": report.config_hash,
+        "settings": dict(report.settings),
         "trace_hash": report.trace.digest if report.trace is not None else None,
     }
     return json.dumps(record, sort_keys=True, indent=1, allow_nan=False) + "\n"
@@ -221,7 +213,16 @@ def _run_record(run: ReportedRun, figures: RunFigures) -> dict[str, object]:
         if idle is None
         else {kind: [_rounded(one, 3) for one in each] for kind, each in idle.items()},
         "loss": run.lost,
-        "findings": [{"title": one.title, "sentence": one.sentence} for one in run.findings],
+        "findings": [
+            {
+                "kind": one.kind,
+                "title": one.title,
+                "sentence": one.sentence,
+                "share": _rounded(one.share, 4),
+                "workers": list(one.workers),
+            }
+            for one in run.findings
+        ],
         "wall_s": _rounded(run.result.wall_s, 3),
     }
 

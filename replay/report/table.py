@@ -18,7 +18,7 @@ from radixroute.replay.results import IDLE_KINDS, LIVE, SIMULATED
 
 _BEST = "bold green"
 # Differences below this are called equal: half a percent of a mean is within a trace's luck.
-_EQUAL = 0.005
+EQUAL = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Column:
     form: str
     sign: int  # 1: more is better, -1: less is
     meaning: str
+    unit: str = ""  # where the heading does not say it
 
 
 COLUMNS = (
@@ -47,16 +48,20 @@ COLUMNS = (
         "{:,.1f}",
         -1,
         "time from arrival to first token, ms; of answered requests",
+        "ms",
     ),
-    Column("p50", lambda f: f.ttft_p50_ms, "{:,.1f}", -1, "half the requests waited no longer"),
-    Column("p90", lambda f: f.ttft_p90_ms, "{:,.1f}", -1, "nine of ten waited no longer"),
-    Column("p99", lambda f: f.ttft_p99_ms, "{:,.1f}", -1, "99 of 100 waited no longer"),
+    Column(
+        "p50", lambda f: f.ttft_p50_ms, "{:,.1f}", -1, "half the requests waited no longer", "ms"
+    ),
+    Column("p90", lambda f: f.ttft_p90_ms, "{:,.1f}", -1, "nine of ten waited no longer", "ms"),
+    Column("p99", lambda f: f.ttft_p99_ms, "{:,.1f}", -1, "99 of 100 waited no longer", "ms"),
     Column(
         "ITL mean",
         lambda f: f.itl_mean_ms,
         "{:.2f}",
         -1,
         "time between tokens, ms, over all tokens but the first of each request",
+        "ms",
     ),
     Column(
         "load max/mean",
@@ -170,7 +175,7 @@ def idle_table(report: Report) -> Table | None:
     return made
 
 
-def _agreement(live: RunFigures, rows: Sequence[RunFigures]) -> str:
+def agreement(live: RunFigures, rows: Sequence[RunFigures]) -> str:
     """What a live run measured, beside what was simulated of it."""
     found = f"{printable(live.name)}: mean TTFT {live.ttft_mean_ms:,.1f} ms, reuse {live.reuse:.4f}"
     for one in rows:
@@ -185,7 +190,7 @@ def _agreement(live: RunFigures, rows: Sequence[RunFigures]) -> str:
 def _verdict(rows: Sequence[RunFigures]) -> str:
     live = [one for one in rows if one.source == LIVE]
     if live:
-        agreements = [_agreement(one, rows) for one in live if math.isfinite(one.ttft_mean_ms)]
+        agreements = [agreement(one, rows) for one in live if math.isfinite(one.ttft_mean_ms)]
         ranking = [_ranking(live)] if len(live) > 1 or not agreements else []
         return " ".join([*agreements, *ranking])
     return _ranking(rows)
@@ -201,7 +206,7 @@ def _ranking(rows: Sequence[RunFigures]) -> str:
     if len(ranked) > 1:
         second = ranked[1]
         saved = 1 - first.ttft_mean_ms / second.ttft_mean_ms if second.ttft_mean_ms else 0.0
-        if saved < _EQUAL:
+        if saved < EQUAL:
             found = (
                 f"{printable(first.policy)} and {printable(second.policy)} answer equally soon:"
                 f" mean TTFT {first.ttft_mean_ms:,.1f} and {second.ttft_mean_ms:,.1f} ms"

@@ -7,7 +7,7 @@ from radixroute.replay.results import RunResult
 from radixroute.replay.traces.trace import Trace
 
 MS = 1_000_000
-CLASSES = ("never seen", "held elsewhere but not chosen", "last token")
+CLASSES = ("never_seen", "not_chosen", "last_token")
 
 
 def ints(*values):
@@ -62,11 +62,11 @@ def tiny_report():
             ReportedRun(tiny_run(), request_losses=tiny_losses()),
             ReportedRun(
                 tiny_run("round_robin", (50, 60, 70, 80), cached_tokens=ints(0, 0, 96, 0)),
-                losses={"never seen": 800, "last token": 104},
+                losses={"never_seen": 800, "last_token": 104},
             ),
         ),
         bounds={"infinite": 0.75, "pooled_belady": 0.72, "pooled_lru": 0.6},
-        definitions={"never seen": "nobody had begun to compute it", "pooled_lru": "one LRU cache"},
+        definitions={"never_seen": "nobody had begun to compute it", "pooled_lru": "one LRU cache"},
         command="radixroute replay tiny.jsonl",
         config_hash="00ff",
     )

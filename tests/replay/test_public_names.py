@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 import radixroute.replay
+from radixroute.replay.report.settings import settings_in_words
 
 PUBLIC = [
     "Conditions",
@@ -72,3 +74,4 @@ def test_a_trace_is_replayed_in_ten_lines(tmp_path):
     report = replay_all(trace, settings)
     by_policy = {run.policy: run.reuse for run in report.figures()}
     assert by_policy["radix"] > by_policy["round_robin"]
+    assert report.settings == settings_in_words(asdict(settings), radixroute.__version__)

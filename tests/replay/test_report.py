@@ -4,13 +4,14 @@ import io
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from radixroute.replay.errors import InvalidShape
+from radixroute.replay.lab import LabSettings
 from radixroute.replay.report.figures import (
     in_flight_over_time,
     run_figures,
@@ -18,6 +19,7 @@ from radixroute.replay.report.figures import (
     ttft_distribution,
 )
 from radixroute.replay.report.report import Report, ReportedRun, requests_jsonl, results_json
+from radixroute.replay.report.settings import settings_in_words
 from radixroute.replay.report.table import conclusion, setting_names, table
 from tests.replay.report_samples import (
     CLASSES,
@@ -42,9 +44,9 @@ GOLDEN_RUN = """\
    "lateness_ms": null,
    "load_max_over_mean": 1.0,
    "loss": {
-    "held elsewhere but not chosen": 11,
-    "last token": 4,
-    "never seen": 409
+    "last_token": 4,
+    "never_seen": 409,
+    "not_chosen": 11
    },
    "of_reachable": 0.8,
    "policy": "radix",
@@ -66,10 +68,10 @@ GOLDEN_RUN = """\
 GOLDEN_LINES = (
     '{"index":0,"arrival_ms":0.0,"worker":0,"decided_ms":0.001,"ttft_ms":40.0,"itl_ms":5.0,'
     '"input_tokens":100,"output_tokens":11,"cached_tokens":0,"predicted_tokens":0,'
-    '"losses":{"last token":1,"never seen":99}}',
+    '"losses":{"last_token":1,"never_seen":99}}',
     '{"index":1,"arrival_ms":1000.0,"worker":1,"decided_ms":1000.001,"ttft_ms":10.0,'
     '"itl_ms":null,"input_tokens":200,"output_tokens":1,"cached_tokens":96,'
-    '"predicted_tokens":96,"losses":{"last token":1,"never seen":103}}',
+    '"predicted_tokens":96,"losses":{"last_token":1,"never_seen":103}}',
 )
 
 
@@ -106,7 +108,7 @@ def test_requests_are_the_golden_lines():
 _IN_ANOTHER_PROCESS = """
 import hashlib
 from radixroute.replay.report.report import requests_jsonl, results_json
-from radixroute.replay.report.html import index_html
+from radixroute.replay.report.page.html import index_html
 from tests.replay.test_report import random_report
 report = random_report()
 for text in (results_json(report), requests_jsonl(report.runs[0]), index_html(report)):
@@ -187,6 +189,7 @@ def test_without_runs_there_is_still_a_report():
         "bounds": {},
         "command": "",
         "config_hash": "",
+        "settings": {},
         "trace_hash": None,
     }
     assert conclusion(report) == "No runs."
@@ -209,8 +212,8 @@ def test_totals_by_class_come_from_the_requests_where_none_are_given():
 
 
 def test_numbers_that_do_not_fit_the_trace_are_refused():
-    with pytest.raises(InvalidShape, match=r"'last token'.*3 numbers for 4"):
-        ReportedRun(tiny_run(), request_losses={"last token": ints(1, 1, 1)})
+    with pytest.raises(InvalidShape, match=r"'last_token'.*3 numbers for 4"):
+        ReportedRun(tiny_run(), request_losses={"last_token": ints(1, 1, 1)})
     with pytest.raises(InvalidShape, match="different traces"):
         Report((ReportedRun(tiny_run()), ReportedRun(random_run("radix", 1))))
     with pytest.raises(InvalidShape, match="bound 'infinite'"):
@@ -311,3 +314,27 @@ def test_the_distribution_of_ttft_rises_to_the_slowest():
 
 def run_max(result):
     return ((result.first_ns - result.arrival_ns) / 1e6).max()
+
+
+def test_every_setting_of_a_replay_is_told():
+    settings = LabSettings(policies=("radix",), kv_blocks=100, block_size=16, slowness=(2.0, 3.0))
+    told = settings_in_words(asdict(settings), "1.2.3")
+    assert told["radixroute"] == "1.2.3"
+    assert told["policies"] == "radix"
+    assert told["KV blocks of each worker"] == "100 (1,600 tokens)"
+    assert told["slowness of the first workers"] == "2, 3"
+    assert told["cache events reach the router after"] == "0 ms"
+    assert told["timing"].startswith("polynomial, a2 4.20999e-07, a1 0.0151834")
+    inner = len(fields(settings.conditions)) - 1
+    assert len(told) == len(fields(settings)) + inner + 1
+
+
+def test_a_setting_without_words_keeps_its_name():
+    told = settings_in_words({"new_thing_ms": 2.5, "parts": (), "is_on": True, "none": None}, "1")
+    assert told == {
+        "radixroute": "1",
+        "new thing": "2.5 ms",
+        "parts": "none",
+        "is on": "yes",
+        "none": "none",
+    }

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from radixroute.replay.report.html import index_html
+from radixroute.replay.report.page.html import index_html
 from radixroute.replay.report.report import Report, ReportedRun, results_json
 from radixroute.replay.report.table import conclusion, idle_table
 from radixroute.replay.results import LIVE

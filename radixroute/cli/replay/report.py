@@ -63,7 +63,7 @@ def show_report(report: "Report") -> None:
 
 def write_report(report: "Report", folder: Path) -> None:
     """All files of a report; those of an earlier one there that it does not have are removed."""
-    from radixroute.replay.report.html import index_html
+    from radixroute.replay.report.page.html import index_html
     from radixroute.replay.report.report import requests_jsonl, results_json
 
     files = {"index.html": index_html(report), RESULTS: results_json(report)}

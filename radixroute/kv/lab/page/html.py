@@ -10,14 +10,14 @@ import json
 from collections.abc import Iterator, Sequence
 
 from radixroute.kv.lab.page.assets import SCRIPT, STYLE
-from radixroute.kv.lab.page.library import PACKAGE, VERSION, library_script
 from radixroute.kv.lab.records import Kind, LabReport, Plot, Result, Table
+from radixroute.replay.report.page.library import CHART
 from radixroute.replay.report.text import escape, printable
 
 
 def page_html(report: LabReport) -> str:
     """The whole page; about 250 kB, most of it the library."""
-    scripts = (library_script(), SCRIPT)
+    scripts = (CHART.script, SCRIPT)
     allowed = " ".join(f"&#39;sha256-{_digest(script)}&#39;" for script in scripts)
     plots = [plot for result in report.results for plot in result.plots]
     return "\n".join(
@@ -32,7 +32,7 @@ def page_html(report: LabReport) -> str:
             *_head(report),
             *(line for result in report.results for line in _result(result)),
             *_skipped(report),
-            f'<p class="soft">Drawn with {PACKAGE} {VERSION} (MIT licence).</p>',
+            f'<p class="soft">Drawn with {CHART.package} {CHART.version} (MIT licence).</p>',
             "</main>",
             f'<script type="application/json" id="plots">{_data(plots)}</script>',
             *(f"<script>{script}</script>" for script in scripts),

@@ -1,10 +1,10 @@
 """One plot as a small SVG, for documents: no script, light and dark by the reader's own scheme.
 
-Pure; drawn with the frames of the replay's report.
+Pure.
 """
 
+from radixroute.kv.lab.page.svg import Frame, Scale, number
 from radixroute.kv.lab.records import Kind, Plot, Series
-from radixroute.replay.report.svg import Frame, Scale, number
 
 WIDTH = 620
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 604, 34, 236

@@ -1,12 +1,12 @@
 """Reports of every sort that a page must be able to show, and a page taken apart."""
 
 import json
-from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 
+from radixroute.replay.analysis.detectors.finding import Finding
 from radixroute.replay.report.report import Report, ReportedRun
 from radixroute.replay.results import LIVE
 from tests.replay.report_samples import (
@@ -31,14 +31,6 @@ POLICIES = (
     "session_affinity",
     "least_loaded",
 )
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A finding as a detector would make it."""
-
-    title: str
-    sentence: str
 
 
 class Page(HTMLParser):
@@ -130,7 +122,7 @@ REPORTS = {
     "the same policy twice": lambda: Report((ReportedRun(tiny_run()), ReportedRun(tiny_run()))),
     "live beside simulated": lambda: Report((ReportedRun(live_run()), ReportedRun(tiny_run()))),
     "findings": lambda: Report(
-        (ReportedRun(tiny_run(), findings=(Seen("A starved worker", f"It got {HOSTILE}."),)),)
+        (ReportedRun(tiny_run(), findings=(Finding("starved", f"It got {HOSTILE}.", 0.4, (2,)),)),)
     ),
     "hostile names": lambda: Report(
         (

@@ -237,7 +237,7 @@ def test_the_worst_losses_come_first_with_their_reasons():
 
 def test_findings_of_detectors_have_their_place():
     page = Page(index_html(REPORTS["findings"]()))
-    assert "What stands out A starved worker (radix): It got" in page.words
+    assert "What stands out Workers left out (radix): It got" in page.words
     assert "What stands out" not in index_html(tiny_report())
 
 

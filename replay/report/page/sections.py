@@ -50,7 +50,7 @@ def why(group: Group, prefix: str, *, is_named: bool = False) -> tuple[list[str]
 def findings(group: Group) -> list[str]:
     """What detectors found in the runs of a setting. Empty where they found nothing."""
     rows = [
-        f"<li><strong>{escape(found.title)}</strong> ({escape(one.name)}):"
+        f"<li><strong>{escape(found.title.capitalize())}</strong> ({escape(one.name)}):"
         f" {escape(found.sentence)}</li>"
         for one in group.shown
         for found in one.run.findings

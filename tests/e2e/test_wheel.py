@@ -54,6 +54,8 @@ def test_every_module_and_data_file_of_the_checkout_is_in_the_wheel(wheel: Path)
             assert f"{package.replace('.', '/')}/{path.name}" in names
     assert {"radixroute/py.typed", "radixroute/deploy/onprem.yaml"} <= names
     assert "radixroute/protos/radixroute.proto" in names
+    page = "radixroute/replay/report/page"
+    assert {f"{page}/page.css", f"{page}/page.js", f"{page}/chart.umd.min.js"} <= names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests", "bench"))]
 

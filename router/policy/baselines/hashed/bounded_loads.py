@@ -1,5 +1,5 @@
 """Consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam 2018), as gateways
-have it for prompts: KubeAI's `PrefixHash`, Dynamo's `chwbl`.
+have it for prompts: KubeAI's prefix hash and Dynamo's port of it.
 
     cap = ceil(1.25 * (requests in flight + 1) / workers)
 

@@ -16,4 +16,5 @@ The way in: `Trace` in `trace.py`, `read_trace` in `files.py`.
     reshape.py        traces made of traces: faster, spread, cut, resized
     token_ids.py      prompts that share exactly what a trace says
     trace.py          `Trace`, and its prefixes by number
+    programs/         requests that wait for each other: formats of agents, and who follows whom
 """

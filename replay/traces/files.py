@@ -17,10 +17,14 @@ from radixroute.replay.errors import BadTrace
 from radixroute.replay.traces.csv_formats import CSV_FORMATS
 from radixroute.replay.traces.json_formats import BAILIAN, MOONCAKE
 from radixroute.replay.traces.own_format import OWN
+from radixroute.replay.traces.programs.agentic_mooncake import AGENTIC_MOONCAKE
+from radixroute.replay.traces.programs.dynamo_requests import DYNAMO
 from radixroute.replay.traces.reader import TraceFormat, TraceReader
 from radixroute.replay.traces.trace import Trace
 
-FORMATS = {one.name: one for one in (OWN, BAILIAN, MOONCAKE, *CSV_FORMATS)}
+FORMATS = {
+    one.name: one for one in (OWN, BAILIAN, AGENTIC_MOONCAKE, DYNAMO, MOONCAKE, *CSV_FORMATS)
+}
 _GZIP = b"\x1f\x8b"
 _SUFFIXES = (".gz", ".jsonl", ".json", ".csv")
 

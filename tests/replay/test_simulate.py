@@ -75,7 +75,7 @@ def test_with_events_at_once_every_prediction_is_what_the_engine_finds(chats):
 
 def test_no_worker_idles_while_requests_wait_but_as_planned(chats):
     """The same counter as a live router's; a way of 2 ms shows as what it is."""
-    agents = cut(synthesize("agents", 1), 300)
+    agents = cut(synthesize("agent_trees", 1), 300)
     planned, avoidable, starting = idle(simulate(agents, "radix", Scenario(SHAPE)))
     assert planned.sum() > 0
     assert (avoidable.tolist(), starting.tolist()) == ([0] * 4, [0] * 4)
@@ -208,7 +208,7 @@ def test_prefix_approx_knows_little_less_than_events_tell(chats):
 @pytest.mark.parametrize("conditions", [Conditions(), Conditions(60.0, 3.0, 1.3, 0.8)])
 def test_looking_at_every_pass_changes_nothing(monkeypatch, policy, conditions):
     """A run that hears of everything at once, as a live router does."""
-    mixed = cut(synthesize("agents", 2), 150)
+    mixed = cut(synthesize("agent_trees", 2), 150)
     scenario = Scenario(replace(SHAPE, kv_blocks=900), speed=3.0, conditions=conditions)
     plain = columns(simulate(mixed, policy, scenario))
     monkeypatch.setattr(Simulation, "_stop", lambda self: at.REPORT)

@@ -197,6 +197,11 @@ def _run_record(run: ReportedRun, figures: RunFigures) -> dict[str, object]:
             "mean": _rounded(figures.itl_mean_ms, 3),
             "p99": _rounded(figures.itl_p99_ms, 3),
         },
+        "program_ms": {
+            "mean": _rounded(figures.program_mean_ms, 3),
+            "p50": _rounded(figures.program_p50_ms, 3),
+            "p99": _rounded(figures.program_p99_ms, 3),
+        },
         "load_max_over_mean": _rounded(figures.load_max_over_mean, 4),
         "lateness_ms": None
         if late is None

@@ -16,7 +16,7 @@ from radixroute.replay.synth.workloads import synthesize
 from radixroute.replay.traces.reshape import capped, cut
 from radixroute.replay.traces.trace import Trace, sessions
 from radixroute.router.errors import UnknownPolicy
-from radixroute.router.policy.registry import POLICIES
+from radixroute.router.policy.registry import LAB_POLICIES
 from tests.replay.conversation import conversation
 
 SHAPE = FleetShape(workers=4, kv_blocks=2048, block_size=64)
@@ -45,7 +45,7 @@ def idle(run):
     return run.idle_ns.T
 
 
-@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("policy", sorted(LAB_POLICIES))
 def test_every_request_is_served_once_and_in_order_of_its_times(chats, policy):
     run = simulate(chats, policy, Scenario(SHAPE))
     assert (run.worker >= 0).all()

@@ -19,10 +19,9 @@ from radixroute.replay.synth.programs import Agents
 from radixroute.replay.synth.workloads import synthesize
 from radixroute.replay.traces.draft import TraceDraft
 from radixroute.replay.traces.programs.follow_ups import FollowUps
-from radixroute.replay.traces.reshape import cut, kept
 from radixroute.replay.traces.trace import sessions
 from tests.replay.report_samples import ints, tiny_run, tiny_trace
-from tests.replay.traces import assert_sound, blocks_of, random_trace, trace_of
+from tests.replay.traces import assert_sound, awaited, random_trace, trace_of
 
 # Two that come by themselves, one that waits for both, one for that, and one alone.
 DIAMOND = [
@@ -83,30 +82,6 @@ def test_programs_are_what_is_connected(seed):
     assert trace.programs.tolist() == [sorted(set(first)).index(one) for one in first]
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_what_is_left_out_takes_with_it_all_that_waits_for_it(seed):
-    trace = random_trace(seed)
-    keep = np.random.default_rng(seed).random(len(trace)) < 0.8
-    wanted = [
-        tuple(blocks_of(trace, i))
-        for i in range(len(trace))
-        if all(keep[one] for one in _with_all_before(trace, i))
-    ]
-    left = kept(trace, keep)
-    assert_sound(left)
-    assert [tuple(blocks_of(left, i)) for i in range(len(left))] == wanted
-    assert_sound(cut(trace, 25))
-
-
-def _with_all_before(trace, request):
-    found, new = set(), {request}
-    while new:
-        found |= new
-        before = [[int(trace.after[one]), *trace.joined.get(one, [])] for one in new]
-        new = {one for some in before for one in some if one >= 0} - found
-    return found
-
-
 def test_nobody_waits_for_who_is_not_above():
     draft = TraceDraft(4)
     draft.add(0, (1, 1), [1])
@@ -126,7 +101,7 @@ def test_in_a_replay_nobody_comes_before_the_last_of_those_it_waits_for(policy):
     run = simulate(trace, policy, Scenario(SHAPE, speed=2.0))
     delay_ns = (trace.arrival_ns / 2.0).astype(np.int64)
     for request in np.flatnonzero(trace.after >= 0).tolist():
-        before = [int(trace.after[request]), *trace.joined.get(request, [])]
+        before = awaited(trace, request)
         assert run.arrival_ns[request] == run.finish_ns[before].max() + delay_ns[request]
     again = simulate(trace, policy, Scenario(SHAPE, speed=2.0))
     assert np.array_equal(run.finish_ns, again.finish_ns)

@@ -55,11 +55,17 @@ def blocks_of(trace, request):
     return trace.blocks[trace.first_block[request] : trace.first_block[request + 1]].tolist()
 
 
+def awaited(trace, request):
+    """Requests that must have ended before it comes."""
+    after = int(trace.after[request])
+    return [after, *trace.joined.get(request, [])] if after >= 0 else []
+
+
 def requests_of(trace):
     """Each request without its number: comparable between orders. Whom it waits for by ids."""
     rows = []
     for i in range(len(trace)):
-        before = [int(trace.after[i]), *trace.joined.get(i, [])] if trace.after[i] >= 0 else []
+        before = awaited(trace, i)
         rows.append(
             (
                 int(trace.arrival_ns[i]),

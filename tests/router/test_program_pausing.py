@@ -83,6 +83,7 @@ def test_whoever_was_there_goes_before_new_ones_and_who_needs_less_before_the_ot
     ask(world, "newer", 4, tokens=8_000)
     until_idle(world)
     ask(world, "old3", 1, tokens=9_000)
+    assert where(world, "old3") is None  # paused when its request had ended
     order = list[str]()
     for _ in range(80):
         world.pass_time(500 * MS)

@@ -16,6 +16,7 @@ The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From
     arrays.py        types of arrays
     calibration.py   the timing model fitted to measured steps, and its file
     errors.py        errors, cut by what the caller can do
+    findings.py      a finding: what a run's means do not show
     lab.py           one trace under many settings, into one report
     plan.py          the least workers and memory that meet goals, by search
     results.py       results of one run, in columns
@@ -29,7 +30,7 @@ The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From
     traces/          traces and their files
 
 Imports point one way: `lab`, `plan` > `simulate`, `calibration`, `analysis`, `report`, `synth` >
-`scenario` > `fleet` > `results` > `traces` > `arrays`, `errors`. Of those on one level none imports
+`scenario` > `fleet` > `results`, `findings` > `traces` > `arrays`, `errors`. Of those on one level none imports
 another.
 """
 

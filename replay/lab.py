@@ -21,7 +21,7 @@ from radixroute.replay.results import RunResult
 from radixroute.replay.scenario import Conditions, Scenario
 from radixroute.replay.simulate import simulate
 from radixroute.replay.traces.trace import Prefixes, Trace, prefixes
-from radixroute.router.policy.registry import POLICIES, policy_named
+from radixroute.router.policy.registry import POLICIES, lab_policy_named
 
 ALL = "all"
 # Not in `all`: the default without its main idea, for who wants to see what that is worth.
@@ -54,7 +54,7 @@ class LabSettings:
             raise InvalidShape("a speed is a number above 0")
         for name in self.policies:
             if name != ALL:
-                policy_named(name)
+                lab_policy_named(name)
 
     @property
     def chosen(self) -> tuple[str, ...]:

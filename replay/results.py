@@ -88,6 +88,19 @@ class RunResult:
         return (self.first_ns - self.arrival_ns) / 1e6
 
     @property
+    def program_ms(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """From a program's first arrival to its last token, of each program that ended whole."""
+        programs = self.trace.programs
+        n_programs = int(programs.max(initial=-1)) + 1
+        first = np.full(n_programs, np.iinfo(np.int64).max)
+        last = np.full(n_programs, -1, np.int64)
+        np.minimum.at(first, programs, self.arrival_ns)
+        np.maximum.at(last, programs, self.finish_ns)
+        ended = np.bincount(programs, self.finish_ns < 0, n_programs) == 0
+        taken_ms: np.ndarray[tuple[int], np.dtype[np.float64]] = (last - first)[ended] / 1e6
+        return taken_ms
+
+    @property
     def mean_itl_ms(self) -> float:
         """Time between tokens, over all tokens but the first of each request."""
         n = self.trace.output_tokens - 1

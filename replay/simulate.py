@@ -23,6 +23,7 @@ from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.simulated_fleet import CacheWords, FleetStep, SimulatedFleet
 from radixroute.replay.results import PROBE_TOKENS, CacheSums, RunResult
 from radixroute.replay.scenario import Scenario
+from radixroute.replay.traces.programs.follow_ups import FollowUps
 from radixroute.replay.traces.trace import Prefixes, Trace, prefixes, sessions
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.router.core.router_core import RouterCore
@@ -86,7 +87,7 @@ class Simulation:
         self._columns = self._core.columns_of([holder.worker for holder in self._holders])
         self._event_delay_ns = round(conditions.event_delay_ms * 1e6)
         self._dispatch_ns = round(conditions.dispatch_ms * 1e6)
-        self._followers: dict[int, list[int]] = {}
+        self._follow_ups = FollowUps(trace)
         self._n_left = len(trace)
 
     def run(self) -> RunResult:
@@ -118,13 +119,10 @@ class Simulation:
         """What must be told to the router at once: else it may hear of it when it next decides."""
         if self._core.n_waiting:
             return at.REPORT
-        return at.FOLLOWED if self._followers else at.NO_STOP
+        return at.FOLLOWED if self._follow_ups else at.NO_STOP
 
     def _first_arrivals(self) -> list[tuple[int, int]]:
-        after = self._trace.after
-        for request in np.flatnonzero(after >= 0).tolist():
-            self._followers.setdefault(int(after[request]), []).append(request)
-        first = np.flatnonzero(after < 0)
+        first = np.flatnonzero(self._trace.after < 0)
         arrivals = list(zip(self._arrival_ns[first].tolist(), first.tolist(), strict=True))
         heapq.heapify(arrivals)
         return arrivals
@@ -182,8 +180,8 @@ class Simulation:
             for request, kind in report.items:
                 if kind & at.LAST_TOKEN:
                     self._n_left -= 1
-                    for follower in self._followers.pop(request, ()):
-                        due_ns = report.end_ns + int(self._arrival_ns[follower])
+                    for follower, end_ns in self._follow_ups.ended(request, report.end_ns):
+                        due_ns = end_ns + int(self._arrival_ns[follower])
                         self._arrival_ns[follower] = due_ns
                         heapq.heappush(arrivals, (due_ns, follower))
             step = StepReport(

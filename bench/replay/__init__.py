@@ -3,6 +3,7 @@
 Owns whether both simulators agree, how the default policy does, and how a run grows. Begin with
 `__main__.py`.
 
+    agents.py     every policy on programs of agents, a command of its own
     __main__.py   both simulators over one trace; runs the other parts; the file
     eviction.py   what the workers' eviction policies are worth
     growth.py     time and memory for each request, up to a million

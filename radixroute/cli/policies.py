@@ -33,15 +33,15 @@ def policies(
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """List the policies that requests can be routed by, with their formulas and sources.
+    """List the policies that requests, or replays alone, can be routed by: formulas and sources.
 
     Example: [bold]radixroute policies dynamo_agentic[/]
     """
-    from radixroute.router.policy.registry import DESCRIPTIONS, POLICIES
+    from radixroute.router.policy.registry import DESCRIPTIONS, LAB_POLICIES, POLICIES
 
-    if name and name not in POLICIES:
-        raise BadInput(f"unknown policy: use one of {', '.join(sorted(POLICIES))}")
-    chosen = [name] if name else list(POLICIES)
+    if name and name not in LAB_POLICIES:
+        raise BadInput(f"unknown policy: use one of {', '.join(sorted(LAB_POLICIES))}")
+    chosen = [name] if name else list(LAB_POLICIES)
     if as_json:
         show_json({each: DESCRIPTIONS[each] for each in chosen})
     elif name:
@@ -51,5 +51,6 @@ def policies(
             "policies", ("policy", "what it is"), left=("policy",), text=("what it is",)
         )
         for each in chosen:
-            table.add_row(each, DESCRIPTIONS[each].partition("\n\n")[0].replace("\n", " "))
+            what = DESCRIPTIONS[each].partition("\n\n")[0].replace("\n", " ")
+            table.add_row(each, what if each in POLICIES else f"(replays only) {what}")
         show_table_within(table, page_width())

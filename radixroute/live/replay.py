@@ -23,6 +23,7 @@ from radixroute.live.request_log_reader import RequestLogReader
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Numbers, Tokens
 from radixroute.replay.results import LIVE, CacheSums, RunResult
+from radixroute.replay.traces.programs.follow_ups import FollowUps
 from radixroute.replay.traces.reshape import scaled
 from radixroute.replay.traces.token_ids import TokenSource
 from radixroute.replay.traces.trace import Trace
@@ -103,18 +104,15 @@ class _Sender:
         self._n_short = 0
         self._n_ended = 0
         self._queue: list[tuple[int, int]] = []  # (due ns, request) that wait for their time
-        self._followers: dict[int, list[int]] = {}
+        self._follow_ups = FollowUps(self._timed)
         self._changed = asyncio.Event()
         self._start_ns = 0
         self._wall_s = 0.0
 
     async def run(self) -> None:
-        after, arrival = self._timed.after.tolist(), self._timed.arrival_ns.tolist()
-        for request, before in enumerate(after):
-            if before < 0:
-                self._queue.append((arrival[request], request))
-            else:
-                self._followers.setdefault(before, []).append(request)
+        first = np.flatnonzero(self._timed.after < 0)
+        arrivals = self._timed.arrival_ns[first].tolist()
+        self._queue += zip(arrivals, first.tolist(), strict=True)
         heapq.heapify(self._queue)
         self._start_ns = time.perf_counter_ns() + round(_STARTS_S * 1e9)
         async with asyncio.TaskGroup() as tasks:
@@ -176,8 +174,8 @@ class _Sender:
     def _end(self, request: int) -> None:
         """Answered or not: who follows it comes a while after."""
         now_ns = self._now_ns()
-        for follower in self._followers.pop(request, ()):
-            heapq.heappush(self._queue, (now_ns + int(self._timed.arrival_ns[follower]), follower))
+        for follower, end_ns in self._follow_ups.ended(request, now_ns):
+            heapq.heappush(self._queue, (end_ns + int(self._timed.arrival_ns[follower]), follower))
             self._changed.set()
         self._n_ended += 1
         self._tell(self._n_ended)

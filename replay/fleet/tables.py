@@ -22,6 +22,7 @@ def new_requests(trace: Trace, prefixes: Prefixes) -> NDArray[np.int64]:
     requests[:, at.PROMPT] = trace.input_tokens
     requests[:, at.OUTPUT] = trace.output_tokens
     requests[trace.after[trace.after >= 0], at.IS_FOLLOWED] = 1
+    requests[trace.joins[:, 1], at.IS_FOLLOWED] = 1
     requests[:, at.FIRST_NODE] = prefixes.first[:-1]
     requests[:, at.N_NODES] = np.diff(prefixes.first)
     unset = (

@@ -36,6 +36,10 @@ class RunFigures:
     itl_p99_ms: float  # of the requests' means
     load_max_over_mean: float  # prompt tokens of the worker that got most, over the mean
     source: str = SIMULATED
+    # From a program's first arrival to its last token; NaN too where no request has company.
+    program_mean_ms: float = np.nan
+    program_p50_ms: float = np.nan
+    program_p99_ms: float = np.nan
 
     @property
     def name(self) -> str:
@@ -55,6 +59,8 @@ def run_figures(result: RunResult, reachable: float | None = None) -> RunFigures
     timed = ~np.isnan(itl)
     gaps = result.trace.output_tokens[timed] - 1
     p50, p90, p99 = np.percentile(ttft, (50, 90, 99)) if len(ttft) else (np.nan,) * 3
+    programs = program_ms(result)
+    program_p50, program_p99 = np.percentile(programs, (50, 99)) if len(programs) else (np.nan,) * 2
     return RunFigures(
         policy=result.policy,
         workers=result.workers,
@@ -72,6 +78,9 @@ def run_figures(result: RunResult, reachable: float | None = None) -> RunFigures
         itl_p99_ms=float(np.percentile(itl[timed], 99)) / 1e6 if timed.any() else np.nan,
         load_max_over_mean=_load_max_over_mean(result),
         source=result.source,
+        program_mean_ms=float(programs.mean()) if len(programs) else np.nan,
+        program_p50_ms=float(program_p50),
+        program_p99_ms=float(program_p99),
     )
 
 
@@ -98,6 +107,14 @@ def idle_ms(result: RunResult) -> dict[str, list[float]] | None:
         return None
     by_kind = (result.idle_ns / 1e6).T.tolist()
     return dict(zip(IDLE_KINDS, by_kind, strict=True))
+
+
+def program_ms(result: RunResult) -> Floats:
+    """Of the programs that ended; none where every request is one alone."""
+    trace = result.trace
+    if int(trace.programs.max(initial=-1)) + 1 == len(trace):
+        return np.empty(0)
+    return result.program_ms
 
 
 def answered_ttft_ms(result: RunResult) -> Floats:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radixroute.radix.ids import Numbers
-from radixroute.replay.analysis.detectors.finding import Finding
 from radixroute.replay.arrays import Floats
 from radixroute.replay.errors import InvalidShape
+from radixroute.replay.findings import Finding
 from radixroute.replay.report.figures import (
     RunFigures,
     idle_ms,
@@ -200,6 +200,11 @@ def _run_record(run: ReportedRun, figures: RunFigures) -> dict[str, object]:
         "itl_ms": {
             "mean": _rounded(figures.itl_mean_ms, 3),
             "p99": _rounded(figures.itl_p99_ms, 3),
+        },
+        "program_ms": {
+            "mean": _rounded(figures.program_mean_ms, 3),
+            "p50": _rounded(figures.program_p50_ms, 3),
+            "p99": _rounded(figures.program_p99_ms, 3),
         },
         "load_max_over_mean": _rounded(figures.load_max_over_mean, 4),
         "lateness_ms": None

@@ -72,26 +72,45 @@ COLUMNS = (
     ),
 )
 
+# Of traces whose requests wait for each other.
+PROGRAM_COLUMNS = (
+    Column(
+        "program s",
+        lambda f: f.program_mean_ms / 1e3,
+        "{:,.1f}",
+        -1,
+        "seconds from a program's first arrival to its last token, mean; of programs that ended",
+    ),
+    Column("p99 s", lambda f: f.program_p99_ms / 1e3, "{:,.1f}", -1, "99 of 100 took no longer"),
+)
+
+
+def columns_of(figures: Sequence[RunFigures]) -> tuple[Column, ...]:
+    """Those that these runs have numbers for."""
+    has_programs = any(math.isfinite(one.program_mean_ms) for one in figures)
+    return (*COLUMNS, *PROGRAM_COLUMNS) if has_programs else COLUMNS
+
 
 def table(report: Report) -> Table:
     """One line a run, one section a setting. The best of each column in a section has a `*`."""
     figures = report.figures()
+    columns = columns_of(figures)
     name = printable(report.trace.name) if report.trace is not None else "no trace"
     made = Table(title=Text(f"{name}; TTFT and ITL in ms; * best"), title_justify="left")
     many_seeds = len({one.seed for one in figures}) > 1
     made.add_column("policy", no_wrap=True)
     for heading in ("workers", "speed", *(["seed"] if many_seeds else [])):
         made.add_column(heading, justify="right")
-    for column in COLUMNS:
+    for column in columns:
         made.add_column(column.heading, justify="right", no_wrap=True)
     for rows in by_setting(figures).values():
-        marked = [best(column, [figures[row] for row in rows]) for column in COLUMNS]
+        marked = [best(column, [figures[row] for row in rows]) for column in columns]
         for place, row in enumerate(rows):
             one = figures[row]
             setting = [str(one.workers), f"{one.speed:g}", *([str(one.seed)] if many_seeds else [])]
             cells = [
                 Text(cell(column, one) + ("*" if place in mark else " "))
-                for column, mark in zip(COLUMNS, marked, strict=True)
+                for column, mark in zip(columns, marked, strict=True)
             ]
             for text, mark in zip(cells, marked, strict=True):
                 if place in mark:

@@ -7,7 +7,8 @@ The way in: `synthesize` in `workloads.py`.
 
     draws.py       random numbers: lengths, waits, popularity
     prefixes.py    single requests that begin alike: system prompts, examples, documents, crowds
+    programs.py    agents at work: trunks that all share, tools, turns that wait for several
     prompts.py     prompts of pieces of text that exist only as numbers
-    sessions.py    requests that follow each other: chats, agents
+    sessions.py    requests that follow each other: chats, agents that try branches
     workloads.py   the table of kinds
 """

@@ -47,6 +47,20 @@ class Draws:
         """`n` arrivals, `per_s` on average, at random."""
         return np.cumsum(self.rng.exponential(NS_PER_S / per_s, n)).astype(np.int64)
 
+    def spread_tokens(self, low: int, high: int) -> int:
+        """A length from `low` to `high`, each doubling as likely."""
+        drawn: float = low * (high / low) ** self.rng.random()
+        return round(drawn)
+
+    def tool_ns(self, least_s: float, most_s: float) -> int:
+        """What a tool takes, heavy-tailed: a bounded Pareto distribution of exponent 1/2.
+
+        Its mean is the geometric mean of its bounds. From 0.2 to 60 s: half take less than 0.72 s,
+        the mean is 3.5 s.
+        """
+        tail = 1 - self.rng.random() * (1 - math.sqrt(least_s / most_s))
+        return round(least_s * tail**-2 * NS_PER_S)
+
     def count(self, low: int, high: int) -> int:
         """From `low` to `high`, each as likely."""
         return int(self.rng.integers(low, high + 1))

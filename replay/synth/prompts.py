@@ -5,7 +5,9 @@ token for token equal, the partial last one included. A piece's tokens are its n
 place in it; nothing is ever text.
 """
 
-from typing import NamedTuple
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 from radixroute.replay.traces.draft import TraceDraft
 from radixroute.replay.traces.trace import Trace
@@ -21,6 +23,20 @@ class Piece(NamedTuple):
     tokens: int
 
 
+_Spans: TypeAlias = tuple[tuple[int, int, int], ...]  # (text, first token, tokens) of a block
+
+
+class Context(NamedTuple):
+    """A prompt that others go on from: what it has is not looked at again. Never changed."""
+
+    tokens: int
+    ids: "array[int]"  # of its full blocks
+    spans: _Spans  # what the block holds that it does not fill
+
+
+EMPTY = Context(0, array("q"), ())
+
+
 class Pieces:
     """Makes texts and traces of them. `add` takes requests in any order of arrival."""
 
@@ -28,7 +44,7 @@ class Pieces:
         self._n_texts = 0
         self._draft = TraceDraft(BLOCK)
         # (id of the block before, what the block holds) -> id
-        self._ids: dict[tuple[int, tuple[tuple[int, int, int], ...]], int] = {}
+        self._ids: dict[tuple[int, _Spans], int] = {}
 
     def __len__(self) -> int:
         return len(self._draft)
@@ -52,23 +68,47 @@ class Pieces:
 
     def ids(self, prompt: tuple[Piece, ...]) -> list[int]:
         """Block ids of a prompt. O(its blocks and pieces)."""
-        found = []
-        before = _NONE
-        for spans in _blocks(prompt):
-            before = self._ids.setdefault((before, spans), len(self._ids))
-            found.append(before)
-        return found
+        return self._ids_of(self.grown(EMPTY, *prompt))
+
+    def grown(self, context: Context, *pieces: Piece) -> Context:
+        """The context with these after it. O(blocks); only what is added is looked at closely."""
+        full, spans = _blocks(pieces, context.spans)
+        ids = array("q", context.ids)
+        for block in full:
+            ids.append(self._id(ids[-1] if ids else _NONE, block))
+        return Context(context.tokens + sum(piece.tokens for piece in pieces), ids, spans)
+
+    def add_grown(
+        self,
+        arrival_ns: int,
+        context: Context,
+        output_tokens: int,
+        *,
+        after: Sequence[int] = (),
+    ) -> int:
+        """As `add`, with all of a context as the prompt. `after`: all that it waits for."""
+        tokens = (context.tokens, output_tokens)
+        return self._draft.add(arrival_ns, tokens, self._ids_of(context), after=after or None)
+
+    def _ids_of(self, context: Context) -> list[int]:
+        ids = context.ids.tolist()
+        if context.spans:
+            ids.append(self._id(ids[-1] if ids else _NONE, context.spans))
+        return ids
+
+    def _id(self, before: int, spans: _Spans) -> int:
+        return self._ids.setdefault((before, spans), len(self._ids))
 
     def trace(self, name: str) -> Trace:
         return self._draft.trace(name)
 
 
-def _blocks(prompt: tuple[Piece, ...]) -> list[tuple[tuple[int, int, int], ...]]:
-    """For each block the (text, first token, tokens) it holds."""
+def _blocks(pieces: Sequence[Piece], begun: _Spans) -> tuple[list[_Spans], _Spans]:
+    """What each full block holds, the first with what was `begun`; and what the last one has."""
     blocks = []
-    spans: list[tuple[int, int, int]] = []
-    left = BLOCK
-    for text, tokens in prompt:
+    spans = list(begun)
+    left = BLOCK - sum(n for _, _, n in begun)
+    for text, tokens in pieces:
         start = 0
         while start < tokens:
             n = min(left, tokens - start)
@@ -78,4 +118,4 @@ def _blocks(prompt: tuple[Piece, ...]) -> list[tuple[tuple[int, int, int], ...]]
             if not left:
                 blocks.append(tuple(spans))
                 spans, left = [], BLOCK
-    return [*blocks, tuple(spans)] if spans else blocks
+    return blocks, tuple(spans)

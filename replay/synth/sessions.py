@@ -1,4 +1,4 @@
-"""Workloads whose requests follow each other: people who chat, agents that branch.
+"""Workloads whose requests follow each other: people who chat, agents that try branches.
 
 Each shape is a record of parameters with `make`. Prompts grow: a turn repeats everything before it,
 answers included, and waits for the answer before it.
@@ -48,7 +48,7 @@ class Chats(Shape):
 
 
 @dataclass(frozen=True, slots=True)
-class Agents(Shape):
+class AgentTrees(Shape):
     """Agents at tasks: each step adds a tool's result, and now and then a step tries branches."""
 
     roles: int = 3  # kinds of agent; instructions and tool schemas are each role's own

@@ -1,7 +1,7 @@
 """Synthetic workloads by name: seeded, the same seed and shape give the same trace everywhere.
 
 Owns the table of kinds. Each is a shape with its own parameters (`sessions`,
-`prefixes`); all write blocks of 64 tokens, whose ids name whole prefixes.
+`programs`, `prefixes`); all write blocks of 64 tokens, whose ids name whole prefixes.
 """
 
 import dataclasses
@@ -11,20 +11,25 @@ from collections.abc import Mapping
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.synth.draws import Draws
 from radixroute.replay.synth.prefixes import Bursts, FewShot, HotPrefix, Rag, SystemPrompts
-from radixroute.replay.synth.sessions import Agents, Chats
+from radixroute.replay.synth.programs import Agents
+from radixroute.replay.synth.sessions import AgentTrees, Chats
 from radixroute.replay.traces.trace import Trace
 
-Workload = Chats | SystemPrompts | FewShot | Agents | Rag | Bursts | HotPrefix
+Workload = Chats | SystemPrompts | FewShot | AgentTrees | Rag | Bursts | HotPrefix | Agents
 
 KINDS: dict[str, type[Workload]] = {
     "chats": Chats,
     "system_prompts": SystemPrompts,
     "few_shot": FewShot,
-    "agents": Agents,
+    "agent_trees": AgentTrees,
     "rag": Rag,
     "bursts": Bursts,
     "hot_prefix": HotPrefix,
+    "agents": Agents,
 }
+# Streams of random numbers of kinds whose name is another's: `agent_trees` was `agents` once, and
+# its workloads stay what they were.
+_STREAMS = {"agent_trees": "agents", "agents": "programs of agents"}
 
 
 def synthesize(kind: str, seed: int, shape: Workload | None = None) -> Trace:
@@ -34,7 +39,7 @@ def synthesize(kind: str, seed: int, shape: Workload | None = None) -> Trace:
         raise InvalidShape(f"a seed is 0 or more, not {seed}")
     if not isinstance(shape, KINDS[kind]):
         raise InvalidShape(f"{kind} takes a shape of {KINDS[kind].__name__}")
-    return shape.make(Draws.of(kind, seed, shape.sigma)).trace(f"{kind}-{seed}")
+    return shape.make(Draws.of(_STREAMS.get(kind, kind), seed, shape.sigma)).trace(f"{kind}-{seed}")
 
 
 def shape_of(kind: str, texts: Mapping[str, str]) -> Workload:

@@ -18,4 +18,5 @@ The way in: `Trace` in `trace.py`, `read_trace` in `files.py`.
     trace.py          `Trace`, and its prefixes by number
     chats/            logs of chats: text in, lengths and prefixes out
     reading/          packings, units of time, rows of sessions: what is asked of any file
+    programs/         requests that wait for each other: formats of agents, and who follows whom
 """

@@ -1,8 +1,8 @@
 """A trace in the making: requests in any order in, columns in order of arrival out.
 
 Owns what every request of a trace must satisfy, and the order of requests: by the earliest time at
-which each may come (a follow-up: that of the request before it, plus its delay), ties as added. So
-`after` always points back. Readers, generators and reshaping all end here.
+which each may come (a follow-up: the last of those of whom it waits for, plus its delay), ties as
+added. So `after` and `joins` always point back. Readers, generators and reshaping all end here.
 """
 
 import math
@@ -13,6 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from radixroute.radix.ids import Numbers
 from radixroute.replay.errors import BadTrace
@@ -45,6 +46,8 @@ class TraceDraft:
         self._input = array("q")
         self._output = array("q")
         self._after = array("q")
+        self._joins = array("q")  # pairs: who waits, for whom beside `after`
+        self._program = array("q")  # -1: not said
         self._n_blocks = array("q")
         self._blocks = array("Q")  # of the requests that have ids
         self._anonymous: list[int] = []  # requests without ids
@@ -58,14 +61,18 @@ class TraceDraft:
         tokens: tuple[int, int],
         blocks: Sequence[int] | None,
         *,
-        after: int | None = None,
+        after: int | Sequence[int] | None = None,
+        program: int | None = None,
     ) -> int:
-        """A request's number here. `tokens`: of prompt and output. Raises `BadTrace`."""
+        """A request's number here. `tokens`: of prompt and output. `after`: whom it waits for, one
+        or several. `program`: its number; None: that of whom it waits for. Raises `BadTrace`.
+        """
         n_input, n_output = tokens
         _check_tokens(n_input, n_output)
         if not 0 <= arrival_ns < _MAX_NS:
             raise BadTrace("a time must lie between 0 and 73 years")
-        if after is not None and not 0 <= after < len(self):
+        awaited = _awaited(after)
+        if not all(0 <= one < len(self) for one in awaited):
             raise BadTrace("a follow-up must stand below the request it follows")
         n_blocks = -(-n_input // self.block_size)
         if blocks is None:
@@ -76,7 +83,10 @@ class TraceDraft:
         self._arrival.append(arrival_ns)
         self._input.append(n_input)
         self._output.append(max(1, n_output))
-        self._after.append(-1 if after is None else after)
+        self._after.append(awaited[0] if awaited else -1)
+        for other in awaited[1:]:
+            self._joins.extend((len(self) - 1, other))
+        self._program.append(-1 if program is None else program)
         self._n_blocks.append(n_blocks)
         return len(self) - 1
 
@@ -108,8 +118,22 @@ class TraceDraft:
             first_block=np.concatenate([[0], np.cumsum(np.array(self._n_blocks))]),
             blocks=self._block_ids(),
             after=after,
+            joins=np.array(self._joins, np.int64).reshape(-1, 2),
+            program=self._programs(),
         )
         return in_order(trace)
+
+    def _programs(self) -> Numbers | None:
+        """None: no request said its own. Who says none is of that of `after`, or is one alone."""
+        programs = np.array(self._program)
+        if (programs < 0).all():
+            return None
+        fresh = int(programs.max()) + 1
+        for request in np.flatnonzero(programs < 0).tolist():
+            after = self._after[request]
+            programs[request] = fresh if after < 0 else programs[after]
+            fresh += after < 0
+        return programs
 
     def _checked(self, blocks: Sequence[int], n_blocks: int) -> "array[int]":
         if len(blocks) != n_blocks:
@@ -150,9 +174,12 @@ def nanoseconds(value: float | Decimal, unit_ns: int) -> int:
 
 def earliest_ns(trace: Trace) -> Numbers:
     """When each request may come at the earliest, if engines took no time. O(requests)."""
-    earliest = trace.arrival_ns.copy()
-    for request in np.flatnonzero(trace.after >= 0):
-        earliest[request] += earliest[trace.after[request]]
+    earliest, joined = trace.arrival_ns.copy(), trace.joined
+    for request in np.flatnonzero(trace.after >= 0).tolist():
+        last = earliest[trace.after[request]]
+        for other in joined.get(request, ()):
+            last = max(last, earliest[other])
+        earliest[request] += last
     return earliest
 
 
@@ -171,6 +198,7 @@ def in_order(trace: Trace) -> Trace:
     # Where each block comes from: the old start of its request, plus its position there.
     source = np.repeat(trace.first_block[:-1][order] - first[:-1], n_blocks) + np.arange(first[-1])
     after = trace.after[order]
+    after, joins = _lowest_first(np.where(after >= 0, place[after], -1), place[trace.joins])
     return replace(
         trace,
         arrival_ns=trace.arrival_ns[order],
@@ -178,8 +206,25 @@ def in_order(trace: Trace) -> Trace:
         output_tokens=trace.output_tokens[order],
         first_block=first,
         blocks=trace.blocks[source],
-        after=np.where(after >= 0, place[after], -1),
+        after=after,
+        joins=joins,
+        program=None if trace.program is None else trace.program[order],
     )
+
+
+def _lowest_first(after: Numbers, joins: NDArray[np.int64]) -> tuple[Numbers, NDArray[np.int64]]:
+    """Of those that a request waits for the lowest in `after`, the others sorted. Changes both."""
+    for row, (request, other) in enumerate(joins.tolist()):
+        if other < after[request]:
+            after[request], joins[row, 1] = other, after[request]
+    return after, joins[np.lexsort(joins.T[::-1])]
+
+
+def _awaited(after: int | Sequence[int] | None) -> list[int]:
+    """Each once, the lowest first: it becomes `Trace.after`."""
+    if after is None:
+        return []
+    return [after] if isinstance(after, int) else sorted(set(after))
 
 
 def _check_tokens(n_input: int, n_output: int) -> None:

@@ -18,6 +18,8 @@ from radixroute.replay.traces.csv_formats import CSV_FORMATS
 from radixroute.replay.traces.draft import MAX_TOKENS, TraceDraft
 from radixroute.replay.traces.json_formats import BAILIAN, MOONCAKE
 from radixroute.replay.traces.own_format import OWN
+from radixroute.replay.traces.programs.agentic_mooncake import AGENTIC_MOONCAKE
+from radixroute.replay.traces.programs.dynamo_requests import DYNAMO
 from radixroute.replay.traces.reader import TraceFormat, TraceReader
 from radixroute.replay.traces.reading.packing import FileRows, rows_of
 from radixroute.replay.traces.reading.session_rows import AUTO, check_form
@@ -25,7 +27,9 @@ from radixroute.replay.traces.reading.times import Times, doubt, unit_ns
 from radixroute.replay.traces.reading.wanted import ChatTimes, Wanted
 from radixroute.replay.traces.trace import Trace
 
-FORMATS = {one.name: one for one in (OWN, BAILIAN, MOONCAKE, *CSV_FORMATS, SHAREGPT, WILDCHAT)}
+_CHATS = (SHAREGPT, WILDCHAT)
+_AGENTS = (AGENTIC_MOONCAKE, DYNAMO)
+FORMATS = {one.name: one for one in (OWN, BAILIAN, *_AGENTS, MOONCAKE, *CSV_FORMATS, *_CHATS)}
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz")
 _SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _DATES = ChatTimes()

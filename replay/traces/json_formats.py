@@ -182,7 +182,7 @@ def fields_of(line: bytes) -> dict[str, Any]:
 
 def _check_is_ours(row: _Row) -> None:
     if row.wait_for or row.branches:
-        raise BadTrace("an agentic row (wait_for, branches): such dependencies are not read")
+        raise BadTrace("an agentic row (wait_for, branches): name the format, agentic_mooncake")
     if row.input_length is None and row.input_tokens is None:
         for text in ("text_input", "messages", "payload"):
             if getattr(row, text) is not None:

@@ -3,10 +3,13 @@
     {"schema": "radixroute.trace", "version": 1, "block_size": 64, "name": "chats"}
     {"arrival_ms": 0, "input_tokens": 70, "output_tokens": 9, "blocks": [0, 1]}
     {"arrival_ms": 2500.5, "input_tokens": 140, "output_tokens": 9, "blocks": [0, 2, 3], "after": 0}
+    {"arrival_ms": 10, "input_tokens": 70, "output_tokens": 9, "blocks": [0, 1], "after": [0, 1]}
 
 `arrival_ms` counts from the start of the trace; with `after`, the number (from 0) of an earlier
-request, from the end of that one. `session` instead makes a request follow the last one above that
-names the same session. Times are decimal and exact to the nanosecond.
+request or several of them, from the end of the last of these. `session` instead makes a request
+follow the last one above that names the same session. `program` is a number that requests of one
+program share; without it those that wait for each other are one. Times are decimal and exact to the
+nanosecond.
 """
 
 import json
@@ -39,7 +42,8 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     output_tokens: int
     blocks: list[int]
     session: str | int | None = None
-    after: int | None = None
+    after: int | list[int] | None = None
+    program: int | None = None
 
 
 _HEADER = msgspec.json.Decoder(_Header)
@@ -74,19 +78,21 @@ class OwnReader:
             (row.input_tokens, row.output_tokens),
             row.blocks,
             after=self._before(row),
+            program=_program(row.program),
         )
         self._request_of_row[row_number] = number
         if row.session is not None:
             self._last_of_session[row.session] = number
 
-    def _before(self, row: _Row) -> int | None:
+    def _before(self, row: _Row) -> int | list[int] | None:
         if row.after is None:
             return None if row.session is None else self._last_of_session.get(row.session)
         if row.session is not None:
             raise BadTrace("it has a session and after: give one of them")
-        if row.after not in self._request_of_row:
+        rows = [row.after] if isinstance(row.after, int) else row.after
+        if not rows or not self._request_of_row.keys() >= set(rows):
             raise BadTrace("after must be the number of a request above, counted from 0")
-        return self._request_of_row[row.after]
+        return [self._request_of_row[one] for one in rows]
 
 
 class ByteSink(Protocol):
@@ -108,14 +114,31 @@ def write_own(trace: Trace, file: ByteSink) -> None:
     ids = trace.blocks.view("uint64")
     for request in range(len(trace)):
         blocks = ids[trace.first_block[request] : trace.first_block[request + 1]]
-        after = int(trace.after[request])
         row = (
             f'{{"arrival_ms": {_milliseconds(int(trace.arrival_ns[request]))}, '
             f'"input_tokens": {trace.input_tokens[request]}, '
             f'"output_tokens": {trace.output_tokens[request]}, '
-            f'"blocks": {blocks.tolist()}' + (f', "after": {after}' if after >= 0 else "") + "}\n"
+            f'"blocks": {blocks.tolist()}{_after(trace, request)}{_of_program(trace, request)}}}\n'
         )
         file.write(row.encode())
+
+
+def _after(trace: Trace, request: int) -> str:
+    after = int(trace.after[request])
+    if after < 0:
+        return ""
+    others = trace.joined.get(request)
+    return f', "after": {[after, *others] if others else after}'
+
+
+def _of_program(trace: Trace, request: int) -> str:
+    return "" if trace.program is None else f', "program": {trace.program[request]}'
+
+
+def _program(number: int | None) -> int | None:
+    if number is not None and not 0 <= number < 1 << 62:
+        raise BadTrace("program must be a number from 0 to 2^62 - 1")
+    return number
 
 
 def _milliseconds(ns: int) -> str:

@@ -59,6 +59,8 @@ def cut(trace: Trace, n: int) -> Trace:
         first_block=trace.first_block[: n + 1],
         blocks=trace.blocks[: trace.first_block[n]],
         after=trace.after[:n],
+        joins=trace.joins[trace.joins[:, 0] < n],
+        program=None if trace.program is None else trace.program[:n],
     )
 
 
@@ -90,12 +92,13 @@ def capped(trace: Trace, max_output: int) -> Trace:
 def kept(trace: Trace, keep: NDArray[np.bool_]) -> Trace:
     """Without the others, and without what follows one of them. `keep`: shape (requests,)."""
     keep = keep.copy()
-    for request in np.flatnonzero(trace.after >= 0).tolist():  # in order: `after` points back
-        keep[request] &= keep[trace.after[request]]
+    for request in np.flatnonzero(trace.after >= 0).tolist():  # in order: all point back
+        others = trace.joined.get(request, [])
+        keep[request] &= keep[[int(trace.after[request]), *others]].all()
     if not keep.any():
         raise InvalidShape("no request of the trace is left")
     number = np.cumsum(keep) - 1
-    after = trace.after[keep]
+    after, joins = trace.after[keep], trace.joins[keep[trace.joins[:, 0]]]
     n_blocks = np.diff(trace.first_block)
     return replace(
         trace,
@@ -105,6 +108,8 @@ def kept(trace: Trace, keep: NDArray[np.bool_]) -> Trace:
         first_block=np.concatenate([[0], np.cumsum(n_blocks[keep])]),
         blocks=trace.blocks[np.repeat(keep, n_blocks)],
         after=np.where(after >= 0, number[after], -1),
+        joins=number[joins],
+        program=None if trace.program is None else trace.program[keep],
     )
 
 

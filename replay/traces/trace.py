@@ -5,7 +5,7 @@ their first k blocks. `Prefixes` numbers them for one engine block size.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -15,18 +15,28 @@ from radixroute.radix.ids import Numbers
 from radixroute.replay.errors import InvalidShape
 
 
+def _no_joins() -> NDArray[np.int64]:
+    return np.empty((0, 2), np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Trace:
     """Requests in order of arrival. All arrays have shape (requests,) unless said otherwise."""
 
     name: str
     block_size: int  # tokens that one block id stands for; the last block may be shorter
-    arrival_ns: Numbers  # from the start of the trace; of a follow-up: after the one before ended
+    # From the start of the trace; of a follow-up: after the last of those before it ended.
+    arrival_ns: Numbers
     input_tokens: Numbers
     output_tokens: Numbers  # at least 1
     first_block: Numbers  # shape (requests + 1,): where each request's ids begin in `blocks`
     blocks: Numbers  # block ids of all requests, one after the other
-    after: Numbers  # request that must have ended before this one comes; -1: none
+    # Request that must have ended before this one comes, the lowest if there are several; -1: none.
+    after: Numbers
+    # The others of those that wait for several, as (request, other), sorted; shape (joins, 2).
+    joins: NDArray[np.int64] = field(default_factory=_no_joins)
+    # Number of the program that each belongs to; None: those that wait for each other are one.
+    program: Numbers | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_ns)
@@ -42,6 +52,27 @@ class Trace:
         return int(timed.max() - timed.min()) if len(timed) else 0
 
     @cached_property
+    def joined(self) -> dict[int, list[int]]:
+        """By request: those that it waits for beside `after`. Only of requests that do."""
+        found: dict[int, list[int]] = {}
+        for request, other in self.joins.tolist():
+            found.setdefault(request, []).append(other)
+        return found
+
+    @cached_property
+    def programs(self) -> Numbers:
+        """Each request's program, numbered from 0 in order of their first requests.
+
+        A program: as the trace says, else requests that wait for each other, those that wait for
+        the same one included. O(requests log requests).
+        """
+        named = _roots(self) if self.program is None else self.program
+        _, first, place = np.unique(named, return_index=True, return_inverse=True)
+        number = np.empty(len(first), np.int64)
+        number[np.argsort(first)] = np.arange(len(first))
+        return number[place]
+
+    @cached_property
     def digest(self) -> str:
         """16 hexadecimal digits over everything but the name."""
         state = hashlib.blake2b(str(self.block_size).encode(), digest_size=8)
@@ -54,6 +85,10 @@ class Trace:
             self.after,
         ):
             state.update(np.ascontiguousarray(column, np.int64).tobytes())
+        # What most traces have not, only where it is there: their digests stay what they were.
+        for name, further in (("joins", self.joins), ("program", self.program)):
+            if further is not None and len(further):
+                state.update(name.encode() + np.ascontiguousarray(further, np.int64).tobytes())
         return state.hexdigest()
 
 
@@ -71,18 +106,10 @@ class Prefixes:
 
 
 def sessions(trace: Trace) -> Numbers:
-    """The first request of each one's session, shape (requests,); -1: of none.
-
-    A session: requests that wait for each other, those that wait for the same one included.
-    """
-    root = np.where(trace.after >= 0, trace.after, np.arange(len(trace)))
-    while True:
-        further = root[root]
-        if np.array_equal(further, root):
-            break
-        root = further
-    is_alone = np.bincount(root, minlength=len(trace))[root] < 2
-    return np.where(is_alone, -1, root)
+    """The first request of each one's program, shape (requests,); -1: it has no other."""
+    programs = trace.programs
+    _, first, sizes = np.unique(programs, return_index=True, return_counts=True)
+    return np.where(sizes[programs] < 2, -1, first[programs])
 
 
 def prefixes(trace: Trace, block_size: int) -> Prefixes:
@@ -104,3 +131,31 @@ def prefixes(trace: Trace, block_size: int) -> Prefixes:
     nodes = np.empty(int(first[-1]), np.int32)
     spread(trace.first_block, numbers, first, ratio, nodes)
     return Prefixes(block_size, first, nodes, n_prefixes * ratio)
+
+
+def _roots(trace: Trace) -> Numbers:
+    """A request of those that each waits for or that wait for it, the same for all of them."""
+    root = np.where(trace.after >= 0, trace.after, np.arange(len(trace)))
+    root = _followed(root)
+    if not len(trace.joins):
+        return root
+    # Joins make one of several trees: the lower root of two becomes that of the other.
+    for request, other in trace.joins.tolist():
+        low, high = sorted((_root_of(root, request), _root_of(root, other)))
+        root[high] = low
+    return _followed(root)
+
+
+def _root_of(root: Numbers, request: int) -> int:
+    while root[request] != request:
+        request = int(root[request])
+    return request
+
+
+def _followed(root: Numbers) -> Numbers:
+    """Each one's root where each has somebody nearer to it."""
+    while True:
+        further = root[root]
+        if np.array_equal(further, root):
+            return root
+        root = further

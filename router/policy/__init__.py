@@ -23,4 +23,5 @@ rival (`baselines/lmetric.py`). To add one, copy that file.
     radix/                 the default policy
     formula/               what turns a formula into a policy
     baselines/             rivals and simple rules, one file each
+    lab_only/              policies for replays only, one file each
 """

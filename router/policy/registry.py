@@ -1,11 +1,17 @@
-"""Registry of policies: name -> factory. Files in `baselines/`, or a folder there, are found."""
+"""Registry of policies: name -> factory. Files in `baselines/`, in a folder there or in `lab_only/`
+are found.
+
+Owns which of them a router serves by: what is in `lab_only/` is for replays alone.
+"""
 
 import pkgutil
+from collections.abc import Mapping
 from importlib import import_module
 from inspect import getdoc
+from types import ModuleType
 
 from radixroute.router.errors import UnknownPolicy
-from radixroute.router.policy import baselines
+from radixroute.router.policy import baselines, lab_only
 from radixroute.router.policy.policy import PolicyFactory
 from radixroute.router.policy.radix.prefix_approx import PrefixApprox
 from radixroute.router.policy.radix.radix_policy import RadixPolicy
@@ -40,7 +46,15 @@ def _found() -> tuple[dict[str, PolicyFactory], dict[str, str]]:
     for name, made_in in (("radix", RadixPolicy), ("prefix_approx", PrefixApprox)):
         texts[name] = getdoc(import_module(made_in.__module__)) or ""
     texts["radix_at_once"] = texts["radix"]
-    for info in pkgutil.walk_packages(baselines.__path__, f"{baselines.__name__}."):
+    _add_from(baselines, factories, texts)
+    names = sorted(factories, key=lambda n: (_FIRST.index(n) if n in _FIRST else len(_FIRST), n))
+    return {name: factories[name] for name in names}, texts
+
+
+def _add_from(
+    folder: ModuleType, factories: dict[str, PolicyFactory], texts: dict[str, str]
+) -> None:
+    for info in pkgutil.walk_packages(folder.__path__, f"{folder.__name__}."):
         if info.ispkg:
             continue
         module = import_module(info.name)
@@ -48,17 +62,29 @@ def _found() -> tuple[dict[str, PolicyFactory], dict[str, str]]:
             if name in factories:
                 raise ValueError(f"policy {name} is defined twice")
             factories[name], texts[name] = factory, getdoc(module) or ""
-    names = sorted(factories, key=lambda n: (_FIRST.index(n) if n in _FIRST else len(_FIRST), n))
-    return {name: factories[name] for name in names}, texts
 
 
 POLICIES, DESCRIPTIONS = _found()
+# Those of replays: what a router serves by, and then what no router should.
+LAB_POLICIES = dict(POLICIES)
+_add_from(lab_only, LAB_POLICIES, DESCRIPTIONS)
 
 
 def policy_named(name: str) -> PolicyFactory:
-    """Raises UnknownPolicy."""
+    """One that a router serves by. Raises UnknownPolicy."""
+    if name in LAB_POLICIES and name not in POLICIES:
+        raise UnknownPolicy(f"{name} is a policy for replays only: no router serves by it")
+    return _named(name, POLICIES)
+
+
+def lab_policy_named(name: str) -> PolicyFactory:
+    """One of a replay. Raises UnknownPolicy."""
+    return _named(name, LAB_POLICIES)
+
+
+def _named(name: str, policies: Mapping[str, PolicyFactory]) -> PolicyFactory:
     try:
-        return POLICIES[name]
+        return policies[name]
     except KeyError:
-        known = ", ".join(sorted(POLICIES))
+        known = ", ".join(sorted(policies))
         raise UnknownPolicy(f"unknown policy: use one of {known}") from None

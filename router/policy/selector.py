@@ -2,7 +2,7 @@
 
 Owns one instance of each policy that any request named, the bits drawn for ties, and what a
 snapshot is made of. Decides nothing: it finds the policy of a request and hands it the fleet. Books
-nothing.
+nothing. What only replays may name, whoever lets requests in has refused before.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import numpy as np
 
 from radixroute.radix.ids import Keys, WorkerId
 from radixroute.router.policy.policy import Policy, PolicyParts
-from radixroute.router.policy.registry import policy_named
+from radixroute.router.policy.registry import lab_policy_named
 from radixroute.router.policy.snapshot import (
     Beliefs,
     Draw,
@@ -41,7 +41,7 @@ class Selector:
         """Raises UnknownPolicy."""
         policy = self._policies.get(name)
         if policy is None:
-            factory = policy_named(name)
+            factory = lab_policy_named(name)
             policy = self._policies[name] = factory(replace(self._parts, name=name))
         return policy
 

@@ -13,11 +13,15 @@ from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.results import RunResult
 from radixroute.replay.scenario import Scenario
 from radixroute.replay.simulate import simulate
+from radixroute.replay.synth.programs import Agents
 from radixroute.replay.synth.workloads import KINDS, synthesize
 from radixroute.router.policy.registry import POLICIES
 
 FILE = Path(__file__).resolve().parents[1] / "data" / "decisions.json"
 SEED = 7
+# Of kinds whose prompts are long: fewer requests, on workers with more room.
+SHAPES = {"agents": Agents(requests=300)}
+LONG_BLOCKS = 8192
 
 
 def kept() -> dict[str, dict[str, str]]:
@@ -28,7 +32,11 @@ def kept() -> dict[str, dict[str, str]]:
 
 def decisions(kind: str) -> dict[str, str]:
     """Of each policy. Four workers whose caches are too small, much load, some seed."""
-    trace, scenario = synthesize(kind, SEED), Scenario(FleetShape(4, 2048, 64), speed=8.0, seed=1)
+    blocks = LONG_BLOCKS if kind in SHAPES else 2048
+    trace, scenario = (
+        synthesize(kind, SEED, SHAPES.get(kind)),
+        Scenario(FleetShape(4, blocks, 64), speed=8.0, seed=1),
+    )
     return {policy: digest(simulate(trace, policy, scenario)) for policy in POLICIES}
 
 

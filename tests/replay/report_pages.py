@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from radixroute.replay.analysis.detectors.finding import Finding
+from radixroute.replay.findings import Finding
 from radixroute.replay.report.report import Report, ReportedRun
 from radixroute.replay.results import LIVE
 from tests.replay.report_samples import (

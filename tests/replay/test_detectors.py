@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from radixroute.replay.analysis.detectors.detect import DEFINITIONS, detect
-from radixroute.replay.analysis.detectors.finding import TITLES, named
 from radixroute.replay.analysis.detectors.occupancy import Occupancy, Spans, merged, time_since
 from radixroute.replay.analysis.detectors.placement import follow_prefixes
+from radixroute.replay.findings import TITLES, named
 from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.lab import LabSettings, replay_all
 from radixroute.replay.report.found import finding_lines

@@ -14,7 +14,7 @@ from radixroute.replay.traces.reshape import capped, kept, resized
 from radixroute.replay.traces.token_ids import TokenSource
 from radixroute.replay.traces.trace import prefixes
 from tests.replay.runs import random_trace as random_prefixes
-from tests.replay.traces import assert_sound, blocks_of, random_trace, trace_of
+from tests.replay.traces import assert_sound, awaited, blocks_of, random_trace, trace_of
 
 SEEDS = range(10)
 
@@ -60,13 +60,10 @@ def test_what_follows_a_request_that_is_left_out_goes_with_it(seed):
     keep = np.random.default_rng(seed).random(len(trace)) < 0.7
     shorter = kept(trace, keep)
     assert_sound(shorter)
-    left, old = [], np.flatnonzero(keep)
-    for request in old.tolist():
-        chain = request
-        while chain >= 0 and keep[chain]:
-            chain = int(trace.after[chain])
-        if chain < 0:
-            left.append(blocks_of(trace, request))
+    stays = keep.tolist()
+    for request in range(len(trace)):
+        stays[request] &= all(stays[one] for one in awaited(trace, request))
+    left = [blocks_of(trace, request) for request in np.flatnonzero(stays).tolist()]
     assert [blocks_of(shorter, i) for i in range(len(shorter))] == left
     with pytest.raises(InvalidShape):
         kept(trace, np.zeros(len(trace), bool))

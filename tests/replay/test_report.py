@@ -50,6 +50,11 @@ GOLDEN_RUN = """\
    },
    "of_reachable": 0.8,
    "policy": "radix",
+   "program_ms": {
+    "mean": null,
+    "p50": null,
+    "p99": null
+   },
    "reuse": 0.576,
    "seed": 7,
    "source": "simulated",

@@ -16,7 +16,7 @@ from radixroute.replay.synth.workloads import synthesize
 from radixroute.replay.traces.reshape import capped, cut
 from radixroute.replay.traces.trace import Trace, sessions
 from radixroute.router.errors import UnknownPolicy
-from radixroute.router.policy.registry import POLICIES
+from radixroute.router.policy.registry import LAB_POLICIES
 from tests.replay.conversation import conversation
 
 SHAPE = FleetShape(workers=4, kv_blocks=2048, block_size=64)
@@ -45,7 +45,7 @@ def idle(run):
     return run.idle_ns.T
 
 
-@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("policy", sorted(LAB_POLICIES))
 def test_every_request_is_served_once_and_in_order_of_its_times(chats, policy):
     run = simulate(chats, policy, Scenario(SHAPE))
     assert (run.worker >= 0).all()
@@ -86,7 +86,7 @@ def test_with_events_at_once_every_prediction_is_what_the_engine_finds(chats):
 
 def test_no_worker_idles_while_requests_wait_but_as_planned(chats):
     """The same counter as a live router's; a way of 2 ms shows as what it is."""
-    agents = cut(synthesize("agents", 1), 300)
+    agents = cut(synthesize("agent_trees", 1), 300)
     planned, avoidable, starting = idle(simulate(agents, "radix", Scenario(SHAPE)))
     assert planned.sum() > 0
     assert (avoidable.tolist(), starting.tolist()) == ([0] * 4, [0] * 4)
@@ -219,7 +219,7 @@ def test_prefix_approx_knows_little_less_than_events_tell(chats):
 @pytest.mark.parametrize("conditions", [Conditions(), Conditions(60.0, 3.0, 1.3, 0.8)])
 def test_looking_at_every_pass_changes_nothing(monkeypatch, policy, conditions):
     """A run that hears of everything at once, as a live router does."""
-    mixed = cut(synthesize("agents", 2), 150)
+    mixed = cut(synthesize("agent_trees", 2), 150)
     scenario = Scenario(replace(SHAPE, kv_blocks=900), speed=3.0, conditions=conditions)
     plain = columns(simulate(mixed, policy, scenario))
     monkeypatch.setattr(Simulation, "_stop", lambda self: at.REPORT)

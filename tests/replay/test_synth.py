@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from radixroute.replay.errors import InvalidShape
-from radixroute.replay.synth.prompts import BLOCK, Piece, Pieces
+from radixroute.replay.synth.programs import Agents
+from radixroute.replay.synth.prompts import BLOCK, EMPTY, Piece, Pieces
 from radixroute.replay.synth.sessions import Chats
 from radixroute.replay.synth.workloads import KINDS, shape_of, synthesize
 from tests.replay.traces import assert_sound, blocks_of, infinite_reuse
@@ -20,15 +21,20 @@ REUSE = {
     "chats": (0.75, 0.88),
     "system_prompts": (0.88, 0.97),
     "few_shot": (0.89, 0.95),
-    "agents": (0.80, 0.93),
+    "agent_trees": (0.80, 0.93),
     "rag": (0.25, 0.50),
     "bursts": (0.50, 0.72),
     "hot_prefix": (0.80, 0.90),
+    "agents": (0.80, 0.95),
 }
+# Of the kind whose prompts are long, fewer.
+SHAPES = {"agents": Agents(requests=240)}
 EVERY = pytest.mark.parametrize("kind", KINDS)
 
 
-made = cache(synthesize)
+@cache
+def made(kind, seed):
+    return synthesize(kind, seed, SHAPES.get(kind))
 
 
 @EVERY
@@ -36,10 +42,11 @@ def test_a_workload_is_sound_and_as_long_as_asked(kind):
     for seed in range(5):
         trace = made(kind, seed)
         assert_sound(trace)
-        assert (len(trace), trace.block_size) == (2_000, BLOCK)
+        assert (len(trace), trace.block_size) == (240 if kind in SHAPES else 2_000, BLOCK)
         assert trace.name == f"{kind}-{seed}"
-        assert 1_000 < trace.input_tokens.mean() < 8_000
-        assert trace.input_tokens.max() < 100_000
+        long = 25 if kind in SHAPES else 1
+        assert 1_000 * long < trace.input_tokens.mean() < 8_000 * long
+        assert trace.input_tokens.max() < (400_000 if kind in SHAPES else 100_000)
 
 
 @EVERY
@@ -74,8 +81,10 @@ def test_what_is_shared_is_what_the_kind_promises(kind):
 
 
 _DIGESTS = """
+from radixroute.replay.synth.programs import Agents
 from radixroute.replay.synth.workloads import KINDS, synthesize
-print(*(synthesize(kind, 3).digest for kind in KINDS))
+shapes = {"agents": Agents(requests=240)}
+print(*(synthesize(kind, 3, shapes.get(kind)).digest for kind in KINDS))
 """
 
 
@@ -139,8 +148,8 @@ def test_chats_grow_by_the_answer_and_the_next_question_and_wait_for_people():
     assert 12 < np.median(trace.arrival_ns[follows]) / 1e9 < 18
 
 
-def test_agents_branch():
-    trace = made("agents", 1)
+def test_agent_trees_branch():
+    trace = made("agent_trees", 1)
     children = np.bincount(trace.after[trace.after >= 0], minlength=len(trace))
     assert set(children.tolist()) == {0, 1, 3}
     assert 0.15 < (children == 3).sum() / (children > 0).sum() < 0.25
@@ -148,6 +157,55 @@ def test_agents_branch():
         before = int(trace.after[i])
         full = int(trace.input_tokens[before]) // BLOCK
         assert blocks_of(trace, i)[:full] == blocks_of(trace, before)[:full]
+
+
+def test_agents_are_those_of_the_sample():
+    trace = synthesize("agents", 1, Agents(requests=600))
+    trunk, group = 63 * 512 // BLOCK, 83 * 512 // BLOCK
+    ids = [blocks_of(trace, i) for i in range(len(trace))]
+    assert len({tuple(one[:trunk]) for one in ids}) == 1
+    assert len({tuple(one[:group]) for one in ids}) == 8
+    assert len({one[group] for one in ids}) == trace.programs.max() + 1
+    *turns, _ = np.bincount(trace.programs).tolist()  # the last is cut off by the size
+    assert set(turns) <= set(range(10, 21))
+    assert max(turns) - min(turns) > 5
+    follows = np.flatnonzero(trace.after >= 0)
+    before = trace.after[follows]
+    added = (trace.input_tokens[follows] - trace.input_tokens[before]) - trace.output_tokens[before]
+    assert (added.min() >= 500, added.max() <= 15_000) == (True, True)
+    assert 7_000 < added.mean() < 8_500
+    assert (trace.output_tokens.min() >= 200, trace.output_tokens.max() <= 2_500) == (True, True)
+    assert 800 < trace.output_tokens.mean() < 1_000
+    tools_s = trace.arrival_ns[follows] / 1e9
+    assert (tools_s.min() >= 0.2, tools_s.max() <= 60.0) == (True, True)
+    assert 0.5 < np.median(tools_s) < 1.0
+    assert 2.5 < tools_s.mean() < 4.5
+    assert len(trace.joins) == 0
+
+
+def test_agents_that_start_others_wait_for_all_of_them():
+    trace = synthesize("agents", 2, Agents(requests=300, parallel_share=0.4, parallel=4))
+    joins = np.bincount(trace.joins[:, 0], minlength=len(trace))
+    assert set(joins.tolist()) == {0, 3}
+    for request in np.flatnonzero(joins == 3).tolist():
+        side_by_side = [int(trace.after[request]), *trace.joined[request]]
+        started_by = {int(trace.after[one]) for one in side_by_side}
+        assert len(started_by) == 1
+        full = int(trace.input_tokens[started_by.pop()]) // BLOCK
+        assert len({tuple(blocks_of(trace, one)[:full]) for one in (*side_by_side, request)}) == 1
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_context_that_grows_has_the_ids_of_its_whole_prompt(seed):
+    rng = np.random.default_rng(seed)
+    pieces, context, prompt = Pieces(), EMPTY, tuple[Piece, ...]()
+    for n in rng.integers(1, 200, 12).tolist():
+        one = pieces.text(n)
+        context, prompt = pieces.grown(context, one), (*prompt, one)
+        assert context.tokens == sum(piece.tokens for piece in prompt)
+        grown = list(context.ids)
+        assert pieces.ids(prompt)[: len(grown)] == grown
+        assert len(grown) == context.tokens // BLOCK
 
 
 def test_a_few_documents_are_in_demand():
@@ -201,8 +259,10 @@ def test_groups_share_their_examples_and_all_share_the_instruction():
         ("chats", {"system_tokens": "9999999999"}, "system_tokens: a number from 1 to 262144"),
         ("chats", {"requests": "99999999999"}, "requests: at most"),
         ("chats", {"sigma": "-1"}, "sigma: a number from 0 to 3"),
-        ("agents", {"branch_share": "2"}, "branch_share: a number from 0 to 1"),
-        ("agents", {"branches": "1"}, "branches: 2 or more"),
+        ("agent_trees", {"branch_share": "2"}, "branch_share: a number from 0 to 1"),
+        ("agent_trees", {"branches": "1"}, "branches: 2 or more"),
+        ("agents", {"least_turns": "21"}, "most_turns: no less than least_turns, 21, not 20"),
+        ("agents", {"parallel": "1"}, "parallel: 2 or more, not 1"),
         ("rag", {"documents": "2"}, "documents_per_request: at most the 2 documents"),
     ],
 )

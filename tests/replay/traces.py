@@ -14,16 +14,20 @@ def trace_of(rows, *, block_size=4, name="by hand"):
 
 
 def random_trace(seed, n=40, *, last_ns=1 << 60, block_size=4):
-    """Chains of follow-ups among timed requests, many at one time, ids up to 2^64 - 1."""
+    """Follow-ups of one or several others among timed requests, many at one time; programs said by
+    every other seed; ids up to 2^64 - 1."""
     rng = np.random.default_rng(seed)
     draft = TraceDraft(block_size)
     stamps = rng.integers(0, last_ns, 8)
     for number in range(n):
-        after = int(rng.integers(number)) if number and rng.random() < 0.4 else None
+        after = None
+        if number and rng.random() < 0.4:
+            after = rng.choice(number, min(number, int(rng.integers(1, 4))), replace=False).tolist()
         time = int(rng.integers(0, last_ns // n) if after is not None else rng.choice(stamps))
         n_input = int(rng.integers(1, 40))
         ids = rng.integers(0, 1 << 64, -(-n_input // block_size), np.uint64).tolist()
-        draft.add(time, (n_input, int(rng.integers(1, 9))), ids, after=after)
+        program = int(rng.integers(5)) if seed % 2 else None
+        draft.add(time, (n_input, int(rng.integers(1, 9))), ids, after=after, program=program)
     return draft.trace(f'random "{seed}" é')
 
 
@@ -38,6 +42,12 @@ def assert_sound(trace):
     assert (trace.output_tokens >= 1).all()
     assert (trace.arrival_ns >= 0).all()
     assert (trace.after < np.arange(n)).all()
+    waiting, others = trace.joins.T
+    assert (trace.after[waiting] < others).all()
+    assert (trace.after[waiting] >= 0).all()
+    assert (others < waiting).all()
+    assert trace.joins.tolist() == sorted(trace.joins.tolist())
+    assert trace.program is None or len(trace.program) == n
     assert (np.diff(earliest_ns(trace)) >= 0).all()
 
 
@@ -45,18 +55,25 @@ def blocks_of(trace, request):
     return trace.blocks[trace.first_block[request] : trace.first_block[request + 1]].tolist()
 
 
+def awaited(trace, request):
+    """Requests that must have ended before it comes."""
+    after = int(trace.after[request])
+    return [after, *trace.joined.get(request, [])] if after >= 0 else []
+
+
 def requests_of(trace):
-    """Each request without its number: comparable between orders. `after` by that one's ids."""
+    """Each request without its number: comparable between orders. Whom it waits for by ids."""
     rows = []
     for i in range(len(trace)):
-        before = int(trace.after[i])
+        before = awaited(trace, i)
         rows.append(
             (
                 int(trace.arrival_ns[i]),
                 int(trace.input_tokens[i]),
                 int(trace.output_tokens[i]),
                 tuple(blocks_of(trace, i)),
-                None if before < 0 else tuple(blocks_of(trace, before)),
+                tuple(sorted(tuple(blocks_of(trace, one)) for one in before)),
+                None if trace.program is None else int(trace.program[i]),
             )
         )
     return rows

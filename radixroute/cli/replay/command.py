@@ -173,6 +173,7 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
     from radixroute.replay.lab import LabSettings, replay_all
     from radixroute.replay.scenario import Conditions
     from radixroute.router.errors import UnknownPolicy
+    from radixroute.router.policy.registry import policy_named
 
     live = None if live is None else live_router(ctx, live)
     check_live_options(ctx, live)
@@ -196,6 +197,8 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
                 eviction_policy=eviction,
                 conditions=Conditions(event_delay_ms, dispatch_ms),
             )
+            for name in settings.chosen if live is not None else ():
+                policy_named(name)  # a router serves by it
         except UnknownPolicy as error:
             raise BadInput(f"--policy: {error}") from error
         command = shlex.join(["radixroute", *sys.argv[1:]])

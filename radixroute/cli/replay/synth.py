@@ -17,7 +17,7 @@ def synth(
         str,
         typer.Argument(
             metavar="KIND",
-            help="chats, system_prompts, few_shot, agents, rag, bursts or hot_prefix.",
+            help="chats, system_prompts, few_shot, agent_trees, rag, bursts, hot_prefix or agents.",
         ),
     ],
     *,

@@ -8,7 +8,6 @@ The way in: `detect` in `detect.py`.
 
     company.py     answers slowed by others, prompts that waited, while somebody idled
     detect.py      the table of detectors, and all of them over one run
-    finding.py     a finding
     kernels.py     goes through a run in time and asks who held a prompt's prefix
     occupancy.py   who was where when, and how long prompts take
     placement.py   sessions moved for nothing, copies for nobody

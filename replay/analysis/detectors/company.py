@@ -11,8 +11,8 @@ have had its first token sooner there though all of its prompt is computed, lost
 
 import numpy as np
 
-from radixroute.replay.analysis.detectors.finding import Finding
 from radixroute.replay.analysis.detectors.occupancy import Occupancy
+from radixroute.replay.findings import Finding
 
 # Below these nobody would do anything about it: shares of all time between tokens, and of all time
 # to first tokens.

@@ -5,8 +5,8 @@ speeds.
 """
 
 from radixroute.replay.analysis.detectors import company, placement, shares
-from radixroute.replay.analysis.detectors.finding import Finding
 from radixroute.replay.analysis.detectors.occupancy import Occupancy
+from radixroute.replay.findings import Finding
 from radixroute.replay.results import RunResult
 from radixroute.replay.traces.trace import Prefixes
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radixroute.radix.ids import Numbers
-from radixroute.replay.analysis.detectors.finding import Finding
 from radixroute.replay.analysis.detectors.occupancy import Occupancy
+from radixroute.replay.findings import Finding
 from radixroute.replay.results import RunResult
 from radixroute.replay.traces.trace import Prefixes
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radixroute.radix.ids import Numbers
-from radixroute.replay.analysis.detectors.finding import Finding, named
 from radixroute.replay.analysis.detectors.occupancy import Occupancy
 from radixroute.replay.arrays import Floats
+from radixroute.replay.findings import Finding, named
 from radixroute.replay.results import RunResult
 
 LEAST_SHARE = 0.5

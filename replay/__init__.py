@@ -30,8 +30,8 @@ The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From
     traces/          traces and their files
 
 Imports point one way: `lab`, `plan` > `simulate`, `calibration`, `analysis`, `report`, `synth` >
-`scenario` > `fleet` > `results`, `findings` > `traces` > `arrays`, `errors`. Of those on one level none imports
-another.
+`scenario` > `fleet` > `results`, `findings` > `traces` > `arrays`, `errors`. Of those on one level
+none imports another.
 """
 
 from importlib import import_module

@@ -252,7 +252,7 @@ def test_a_chat_of_bailian_comes_once(read):
         (gzip.compress(SAMPLE.read_bytes())[:-20], "its compression .gzip. is damaged"),
         (
             b"hello\n",
-            "fits no format: name it by --format, one of own, bailian, agentic_mooncake, dynamo, mooncake",
+            "fits no format: name it by --format, one of own, bailian, agentic_mooncake, dynamo, ",
         ),
         (b"arrival_ms,input_tokens,output_tokens\n", "there is no request"),
         (b"\xff\xff\n", "fits no format"),

@@ -118,8 +118,9 @@ def _all() -> dict[str, Workload]:
     )
     for name, half, fill in exposing:
         found.append(Workload(name, half, _made_by(name, fill), has_bars=False))
-    for name, share in (("starved", 0.1), ("tight", 0.5), ("ample", 2.0)):
-        found.append(Workload(f"sessions_{name}", A, _sessions, False, cache_share=share))
+    caches = (("sessions_starved", 0.1), ("sessions_tight", 0.5), ("sessions_ample", 2.0))
+    for name, share in caches:
+        found.append(Workload(name, A, _sessions, has_bars=False, cache_share=share))
     return {one.name: one for one in found}
 
 

@@ -4,10 +4,11 @@ import re
 
 import pytest
 
+from radixroute.replay.findings import Finding
 from radixroute.replay.report.page.html import index_html
 from radixroute.replay.report.report import Report, ReportedRun
 from tests.chromium import browser
-from tests.replay.report_pages import REPORTS, Seen, many
+from tests.replay.report_pages import REPORTS, many
 from tests.replay.report_samples import tiny_report
 
 WIDTHS = (390, 1400)
@@ -32,7 +33,7 @@ def full_report():
         runs[0].result,
         request_losses=runs[0].request_losses,
         reachable=0.6,
-        findings=(Seen("A worker starved", "Worker 3 got 2 % of the requests at equal speed."),),
+        findings=(Finding("starved", "Worker 3 got 2 % of the requests.", 0.02, (3,)),),
     )
     return Report(
         (first, *runs[1:]),

@@ -14,7 +14,7 @@ from radixroute.router.policy.registry import POLICIES
 from tests.router.worlds import MS, World, request, spec
 
 WORKERS = "abc"
-SEEDS, ALL_SEEDS = range(20), range(60)  # the others are deep
+SEEDS, ALL_SEEDS = range(26), range(60)  # the others are deep
 
 
 def live_a_while(world: World, rng: random.Random, steps: int = 150) -> None:

@@ -1,5 +1,7 @@
 """A load gradient: the busiest that still meets the goals, so that others fall idle."""
 
+from typing import Any
+
 import numpy as np
 
 from radixroute.replay.fleet.shape import FleetShape
@@ -65,7 +67,8 @@ def test_whose_cache_has_no_room_for_the_whole_answer_is_passed_over():
 
 def test_room_is_taken_while_a_request_is_there_and_no_longer():
     world = World(*"ab", seats=9)
-    memory = world.core._state.selector.policy("load_gradient")._on_settle.__self__
+    policy: Any = world.core._state.selector.policy("load_gradient")
+    memory = policy._on_settle.__self__
     world.submit(request("r0", policy="load_gradient", n=2))
     (where,) = [w for w in "ab" if world.on(w)]
     needed = (8 * 16 + 3 + 2) / 16

@@ -1,6 +1,7 @@
 """The policies' arithmetic worker by worker, in plain Python: what the array form must equal.
 
-Written from the meaning of each term, not from `router/policy/radix/cost_kernels.py`. `view` makes a `View` of rows that a test can read.
+Written from the meaning of each term, not from `router/policy/radix/cost_kernels.py`. `view` makes
+a `View` of rows that a test can read.
 """
 
 import math
@@ -40,7 +41,11 @@ class Row:
 
 
 def terms(
-    *, replica_ms: float = 0.0, followers: float = 0.0, compute: float = weights.compute
+    *,
+    replica_ms: float = 0.0,
+    followers: float = 0.0,
+    compute: float = weights.compute,
+    answer: float = weights.answer,
 ) -> Terms:
     """What the radix policy adds to a view."""
     return Terms(
@@ -49,6 +54,7 @@ def terms(
         followers=followers,
         mean_prefill_ms=MEAN_PREFILL_MS,
         compute=compute,
+        answer=answer,
     )
 
 
@@ -104,7 +110,7 @@ def _plain_terms(what: View, row: Row, rows: list[Row]) -> dict[str, float]:
     pushed_ms = min(uncached + OUTPUT, weights.turnover_tokens) * row.ms_per_prefill_token
     share = row.recent_prefill / mean_recent if mean_recent else 0.0
     longer_ms = row.ms_per_decode * OUTPUT
-    now_ms = weights.answer * (prefill_ms + longer_ms)
+    now_ms = what.own.answer * (prefill_ms + longer_ms)
     later_ms = what.own.followers * (what.own.mean_prefill_ms + longer_ms)
     harm_ms = now_ms + weights.answers_to_come * later_ms
     return {

@@ -53,6 +53,7 @@ def run_plan(
     longest=None,
     followers=None,
     compute=WEIGHTS.compute,
+    answer=WEIGHTS.answer,
 ):
     """The kernel's answer: (order, worker of each or -1, backlogs as they stood, balances)."""
     table = view(*rows).table.copy()
@@ -70,9 +71,7 @@ def run_plan(
         replica_ms=np.zeros(n) if credits is None else np.array(credits, float),
         followers=np.array([0.0] * n if followers is None else followers, float),
     )
-    usual = kernels.Usual(
-        16.0, OUTPUT, lead_ms, 100.0, MEAN_PREFILL_MS, compute, WEIGHTS
-    )
+    usual = kernels.Usual(16.0, OUTPUT, lead_ms, 100.0, MEAN_PREFILL_MS, compute, answer, WEIGHTS)
     desk = desk_for(n, w)
     placed = desk.placed
     for left_from_before in (*placed, *desk.scratch):
@@ -84,7 +83,7 @@ def run_plan(
     return placed.order.tolist(), chosen.tolist(), placed.backlog_ms, balances
 
 
-def scalar_plan(rows, prompts, overlaps, waited, draws, credits, followers, compute):
+def scalar_plan(rows, prompts, overlaps, waited, draws, owns):
     """The same from the words of the docstrings, with dicts and loops."""
     rows = [vars(row).copy() for row in rows]
     is_busy = [row["backlog_ms"] > 0 for row in rows]
@@ -109,8 +108,7 @@ def scalar_plan(rows, prompts, overlaps, waited, draws, credits, followers, comp
     lost, spent, ttft = ([0.0] * len(prompts) for _ in range(3))
     for r in order:
         now = [Row(**{**row, "overlap": o}) for row, o in zip(rows, overlaps[r], strict=True)]
-        own = terms(replica_ms=credits[r], followers=followers[r], compute=compute)
-        what = view(*now, tokens=prompts[r], own=own)
+        what = view(*now, tokens=prompts[r], own=owns[r])
         costs = [scalar_terms(what, row, now) for row in now]
         totals = [sum(cost.values()) for cost in costs]
         ties = [w for w, total in enumerate(totals) if total <= min(totals) + TIE_MS]
@@ -143,12 +141,14 @@ def test_the_kernel_plans_as_written(seed):
     draws = [rng.getrandbits(64) for _ in range(n)]
     credits = [rng.choice([0.0, 0.0, 4.0, 300.0]) for _ in range(n)]
     followers = [rng.choice([0.0, 0.0, 2.5, 30.0]) for _ in range(n)]
-    compute = rng.choice([0.15, 2.0])
+    prices = {"compute": rng.choice([0.15, 2.0]), "answer": rng.choice([0.005, 0.05])}
     asked = (rows, prompts, overlaps, waited, draws)
-    order, chosen, _, balances = run_plan(
-        *asked, credits=credits, followers=followers, compute=compute
-    )
-    *expected, balance = scalar_plan(*asked, credits, followers, compute)
+    order, chosen, _, balances = run_plan(*asked, credits=credits, followers=followers, **prices)
+    owns = [
+        terms(replica_ms=credit, followers=n_followers, **prices)
+        for credit, n_followers in zip(credits, followers, strict=True)
+    ]
+    *expected, balance = scalar_plan(*asked, owns)
     assert [order, chosen] == expected
     np.testing.assert_allclose(balances, balance, rtol=1e-9, atol=1e-9)
 

@@ -167,7 +167,7 @@ def test_the_step_that_runs_is_waited_for():
 
 def test_a_score_is_the_sum_of_its_terms_in_milliseconds():
     row = Row("a", 10, in_flight=2, backlog_ms=50.0, decoding=1, recent_prefill=1.0)
-    what = view(row, own=terms(followers=3.0, compute=1.5))
+    what = view(row, own=terms(followers=3.0, compute=1.5, answer=0.01))
     scores = radix_scores(what)
     by_name = dict(zip(scores.names, scores.terms[:, 0].tolist(), strict=True))
     assert by_name["queue"] == 50.0
@@ -175,7 +175,7 @@ def test_a_score_is_the_sum_of_its_terms_in_milliseconds():
     assert by_name["steps"] == 11.0
     assert by_name["compute"] == pytest.approx(1.5 * 425)
     assert by_name["slow_down"] == pytest.approx(
-        2 * (WEIGHTS.answer * (425 + 32) + WEIGHTS.answers_to_come * 3 * (MEAN_PREFILL_MS + 32))
+        2 * (0.01 * (425 + 32) + WEIGHTS.answers_to_come * 3 * (MEAN_PREFILL_MS + 32))
     )
     assert by_name["turnover"] == pytest.approx(0.15 * (840 + 32) * 0.5)
     assert set(scores.units) == {"ms"}

@@ -40,7 +40,8 @@ def test_no_more_is_spent_than_the_share_of_what_was_lost():
             replicas.spent(prefix, ms)
             spent[prefix] += ms
         assert (
-            abs(replicas.credit_ms(prefix, OTHER) - (WEIGHTS.copies * lost[prefix] - spent[prefix])) < 1e-6
+            abs(replicas.credit_ms(prefix, OTHER) - (WEIGHTS.copies * lost[prefix] - spent[prefix]))
+            < 1e-6
         )
     assert all(0.0 < spent[p] <= WEIGHTS.copies * lost[p] + 1e-6 for p in range(5))
 
@@ -48,7 +49,10 @@ def test_no_more_is_spent_than_the_share_of_what_was_lost():
 def test_a_request_never_spends_its_own_loss():
     replicas = Replicas(Counters())
     replicas.lost(7, 40.0, "a")
-    assert (replicas.credit_ms(7, "a"), replicas.credit_ms(7, OTHER)) == (0.0, WEIGHTS.copies * 40.0)
+    assert (replicas.credit_ms(7, "a"), replicas.credit_ms(7, OTHER)) == (
+        0.0,
+        WEIGHTS.copies * 40.0,
+    )
     replicas.lost(7, 10.0, "b")
     assert replicas.credit_ms(7, "a") == WEIGHTS.copies * 10.0
     replicas.lost(7, 5.0, "a")  # it loses once

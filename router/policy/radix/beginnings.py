@@ -10,10 +10,19 @@ beginnings. No clock, no I/O; `RadixPolicy` calls.
 from collections import OrderedDict
 from typing import Final
 
+import numpy as np
+
+from radixroute.router.policy.view import Numbers
+
 # Prefixes remembered; the one seen longest ago goes first, and is thought to be one request's own.
 MAX_PREFIXES: Final = 16384
 # Bounds what one wrong guess costs, and what the last hundred requests can tell.
 MOST_FOLLOWERS: Final = 32.0
+MEMORY: Final = 100  # requests
+# Until requests tell: one of five begins something, as if so many had told. Where sessions come
+# they all begin first, and choose for long before any of them is seen to go on.
+FIRST_GUESS: Final = 0.2
+GUESS_WEIGHT: Final = 40
 
 
 class Beginnings:
@@ -21,8 +30,8 @@ class Beginnings:
 
     def __init__(self) -> None:
         self._seen: OrderedDict[int, str] = OrderedDict()  # prefix -> who had it last
-        self._share = 1.0
-        self._n = 1
+        self._share = FIRST_GUESS
+        self._n = GUESS_WEIGHT  # requests that told it, up to MEMORY
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -33,7 +42,7 @@ class Beginnings:
         return (1.0 - self._share) / max(self._share, 1.0 / MOST_FOLLOWERS)
 
     def followers_of(self, prefix: int | None, request_id: str) -> float:
-        """Requests that it brings to its worker: none, where it follows itself."""
+        """Requests that it brings to its worker: what continues brings none that are not there."""
         return self.followers if self.is_one(prefix, request_id) else 0.0
 
     def is_one(self, prefix: int | None, request_id: str) -> bool:
@@ -41,8 +50,8 @@ class Beginnings:
         return prefix is None or self._seen.get(prefix, request_id) != request_id
 
     def bound(self, prefix: int | None, request_id: str) -> None:
-        """One request more goes to a worker. The last hundred or so count."""
-        self._n = min(self._n + 1, 100)
+        """One request more goes to a worker."""
+        self._n = min(self._n + 1, MEMORY)
         self._share += (self.is_one(prefix, request_id) - self._share) / self._n
         if prefix is None:
             return
@@ -50,3 +59,15 @@ class Beginnings:
         self._seen.move_to_end(prefix)
         if len(self._seen) > MAX_PREFIXES:
             self._seen.popitem(last=False)
+
+
+def crowding(in_flight: Numbers) -> float:
+    """Share of the differences between workers that is no chance. `in_flight`: shape (workers,).
+
+    Were requests given at random, their number would vary by as much as it is large (Poisson). What
+    is chance is gone before who came for it has been answered.
+    """
+    n = len(in_flight)
+    mean = float(np.add.reduce(in_flight)) / n
+    variance = float(in_flight @ in_flight) / n - mean * mean
+    return 1.0 - mean / variance if variance > mean else 0.0

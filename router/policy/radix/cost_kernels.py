@@ -64,6 +64,7 @@ class Usual(NamedTuple):
     mean_wait_ms: float
     mean_prefill_ms: float
     compute: float  # what a millisecond of computing costs those who come next
+    answer: float  # what a millisecond of answers there is worth
     weights: Weights
 
 
@@ -102,7 +103,7 @@ class Scratch(NamedTuple):
 _FLOATS, _INTS, _FLAGS = types.float64[::1], types.int64[::1], types.boolean[::1]
 _TABLE = types.float64[:, ::1]
 _WEIGHTS = types.NamedUniTuple(types.float64, len(Weights._fields), Weights)
-_USUAL = types.NamedTuple((*[types.float64] * 6, _WEIGHTS), Usual)
+_USUAL = types.NamedTuple((*[types.float64] * 7, _WEIGHTS), Usual)
 _PROMPTS = types.NamedTuple(
     (_FLOATS, _FLOATS, types.uint64[::1], types.int32[:, ::1], _INTS, _FLOATS, _FLOATS), Prompts
 )
@@ -134,7 +135,7 @@ def _cost(
     # Whoever is there waits for our prompt, and then each of us takes longer for each token until
     # one has ended, and so it will be with those that follow us here.
     longer = table[MS_PER_DECODE, w] * output
-    lost = weights.answer * (prefill + longer)
+    lost = usual.answer * (prefill + longer)
     lost += weights.answers_to_come * followers * (usual.mean_prefill_ms + longer)
     terms[SLOW_DOWN] = table[IN_FLIGHT, w] * lost
     pushed = min(tokens + output, weights.turnover_tokens) * table[MS_PER_PREFILL, w]

@@ -22,7 +22,6 @@ from radixroute.router.policy.radix.scores import NAMES, Terms, Usual, kernels
 from radixroute.router.policy.snapshot import Ask, Snapshot
 from radixroute.router.policy.view import Numbers, View
 
-
 LEAST_PREFILL_MS: Final = 1.0
 
 
@@ -123,7 +122,12 @@ def plan_together(
             then.setflags(write=False)
             best, spent_ms = placed.best.item(r), placed.spent_ms.item(r)
             terms = Terms(
-                usual.output_tokens, replica_ms.item(r), followers.item(r), usual.mean_prefill_ms, usual.compute
+                output_tokens=usual.output_tokens,
+                replica_ms=replica_ms.item(r),
+                followers=followers.item(r),
+                mean_prefill_ms=usual.mean_prefill_ms,
+                compute=usual.compute,
+                answer=usual.answer,
             )
             view = _view(question, r, then, terms)
             bound.append(Bound(asks[r], _decision(question, r, view, best, placed)))

@@ -19,7 +19,8 @@ class Weights(NamedTuple):
     # Answers there that take longer because of this request: who waits for 200 ms less may make
     # them a second longer, all together.
     answer: float = 0.005
-    # The same of the requests that will follow it there: it decides for all of them at once.
+    # The same of the requests that will follow it there, for which it decides at once; and of those
+    # there now, as far as workers differ by more than chance: then it will be so for long.
     answers_to_come: float = 0.05
     # What is computed there pushes something out; on a worker that was given twice the mean lately,
     # what goes is younger and twice as likely to be asked for. No more than a few thousand tokens
@@ -28,13 +29,13 @@ class Weights(NamedTuple):
     turnover_tokens: float = 16384.0
     # Of what was lost for want of a copy so much may be spent on one: 1 answers soonest while
     # workers idle, less computes less and is kinder to the tail.
-    copies: float = 1.0 / 3.0
+    copies: float = 0.25
     # Prompts join one given in the same instant if their own part is below so many fixed costs of a
     # step: that much the first can wait, since the others save a step each.
     join_steps: float = 4.0
     # A request that waited for so many mean waits goes before the shortest,
     overdue_waits: float = 4.0
-    # and so does one that takes so many mean prefills: it is the tail, and others pass it elsewhere.
+    # and so does one of so many mean prefills: it is the tail, and others pass it elsewhere.
     giant_prefills: float = 6.0
 
 

@@ -7,7 +7,7 @@ from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.results import RunResult
 from radixroute.replay.scenario import Scenario
 from radixroute.replay.simulate import simulate
-from radixroute.replay.synth.prompts import Pieces
+from radixroute.replay.synth.prompts import Piece, Pieces
 from radixroute.replay.traces.trace import Trace
 from radixroute.router.policy import registry
 from radixroute.router.policy.radix.radix_policy import RadixPolicy
@@ -22,7 +22,8 @@ def sessions() -> Trace:
     pieces = Pieces()
     trunk = pieces.text(16_000)
     for session in range(24):
-        prompt, before, wait_ns = (trunk,), None, session * SECOND_NS
+        prompt: tuple[Piece, ...] = (trunk,)
+        before, wait_ns = None, session * SECOND_NS
         for _ in range(6):
             prompt = (*prompt, pieces.text(1_000))
             answer = pieces.text(600)

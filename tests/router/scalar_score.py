@@ -5,6 +5,7 @@ a `View` of rows that a test can read.
 """
 
 import math
+import statistics
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -45,7 +46,6 @@ def terms(
     replica_ms: float = 0.0,
     followers: float = 0.0,
     compute: float = weights.compute,
-    answer: float = weights.answer,
 ) -> Terms:
     """What the radix policy adds to a view."""
     return Terms(
@@ -54,7 +54,6 @@ def terms(
         followers=followers,
         mean_prefill_ms=MEAN_PREFILL_MS,
         compute=compute,
-        answer=answer,
     )
 
 
@@ -110,7 +109,7 @@ def _plain_terms(what: View, row: Row, rows: list[Row]) -> dict[str, float]:
     pushed_ms = min(uncached + OUTPUT, weights.turnover_tokens) * row.ms_per_prefill_token
     share = row.recent_prefill / mean_recent if mean_recent else 0.0
     longer_ms = row.ms_per_decode * OUTPUT
-    now_ms = what.own.answer * (prefill_ms + longer_ms)
+    now_ms = answer_price(rows) * (prefill_ms + longer_ms)
     later_ms = what.own.followers * (what.own.mean_prefill_ms + longer_ms)
     harm_ms = now_ms + weights.answers_to_come * later_ms
     return {
@@ -121,6 +120,15 @@ def _plain_terms(what: View, row: Row, rows: list[Row]) -> dict[str, float]:
         "slow_down": row.in_flight * harm_ms,
         "turnover": weights.turnover * pushed_ms * share,
     }
+
+
+def answer_price(rows: list[Row]) -> float:
+    """Of a millisecond of others' answers: more, as far as the requests of workers differ by more
+    than chance, which is by as much as they are many."""
+    requests = [row.in_flight for row in rows]
+    mean, variance = statistics.fmean(requests), statistics.pvariance(requests)
+    crowding = max(0.0, 1.0 - mean / variance) if variance else 0.0
+    return weights.answer + weights.answers_to_come * crowding
 
 
 def scalar_totals(policy: str, what: View, rows: list[Row]) -> list[float]:

@@ -1,10 +1,9 @@
 """Beginnings: who follows whom is learned from prefixes alone."""
 
-import numpy as np
 import pytest
 
 from radixroute.router.policy.radix import beginnings
-from radixroute.router.policy.radix.beginnings import MOST_FOLLOWERS, Beginnings, crowding
+from radixroute.router.policy.radix.beginnings import MOST_FOLLOWERS, Beginnings
 
 
 def test_a_prefix_that_another_request_had_is_where_something_begins():
@@ -39,16 +38,6 @@ def test_until_requests_tell_as_many_follow_as_in_chats():
     for n in range(60):
         book.bound(1, f"r{n}")
     assert book.followers < 1.0, "sixty single questions outweigh the guess"
-
-
-def test_only_what_is_no_chance_is_a_crowd():
-    assert crowding(np.array([3.0, 3.0, 3.0, 3.0])) == 0.0
-    assert crowding(np.array([5.0, 1.0, 4.0, 2.0])) == 0.0, "they vary by 2.5, less than 3"
-    assert crowding(np.array([12.0, 0.0, 0.0, 0.0])) == pytest.approx(1.0 - 3.0 / 27.0)
-    assert crowding(np.array([9.0])) == crowding(np.zeros(8)) == 0.0
-    rng = np.random.default_rng(5)
-    by_chance = [crowding(rng.poisson(6.0, 16).astype(float)) for _ in range(200)]
-    assert np.mean(by_chance) < 0.2
 
 
 def test_a_stream_of_turns_without_a_beginning_is_no_proof_of_endless_followers():

@@ -53,7 +53,6 @@ def run_plan(
     longest=None,
     followers=None,
     compute=WEIGHTS.compute,
-    answer=WEIGHTS.answer,
 ):
     """The kernel's answer: (order, worker of each or -1, backlogs as they stood, balances)."""
     table = view(*rows).table.copy()
@@ -71,7 +70,7 @@ def run_plan(
         replica_ms=np.zeros(n) if credits is None else np.array(credits, float),
         followers=np.array([0.0] * n if followers is None else followers, float),
     )
-    usual = kernels.Usual(16.0, OUTPUT, lead_ms, 100.0, MEAN_PREFILL_MS, compute, answer, WEIGHTS)
+    usual = kernels.Usual(16.0, OUTPUT, lead_ms, 100.0, MEAN_PREFILL_MS, compute, WEIGHTS)
     desk = desk_for(n, w)
     placed = desk.placed
     for left_from_before in (*placed, *desk.scratch):
@@ -141,11 +140,13 @@ def test_the_kernel_plans_as_written(seed):
     draws = [rng.getrandbits(64) for _ in range(n)]
     credits = [rng.choice([0.0, 0.0, 4.0, 300.0]) for _ in range(n)]
     followers = [rng.choice([0.0, 0.0, 2.5, 30.0]) for _ in range(n)]
-    prices = {"compute": rng.choice([0.15, 2.0]), "answer": rng.choice([0.005, 0.05])}
+    compute = rng.choice([0.15, 2.0])
     asked = (rows, prompts, overlaps, waited, draws)
-    order, chosen, _, balances = run_plan(*asked, credits=credits, followers=followers, **prices)
+    order, chosen, _, balances = run_plan(
+        *asked, credits=credits, followers=followers, compute=compute
+    )
     owns = [
-        terms(replica_ms=credit, followers=n_followers, **prices)
+        terms(replica_ms=credit, followers=n_followers, compute=compute)
         for credit, n_followers in zip(credits, followers, strict=True)
     ]
     *expected, balance = scalar_plan(*asked, owns)

@@ -10,10 +10,6 @@ beginnings. No clock, no I/O; `RadixPolicy` calls.
 from collections import OrderedDict
 from typing import Final
 
-import numpy as np
-
-from radixroute.router.policy.view import Numbers
-
 # Prefixes remembered; the one seen longest ago goes first, and is thought to be one request's own.
 MAX_PREFIXES: Final = 16384
 # Bounds what one wrong guess costs, and what the last hundred requests can tell.
@@ -59,15 +55,3 @@ class Beginnings:
         self._seen.move_to_end(prefix)
         if len(self._seen) > MAX_PREFIXES:
             self._seen.popitem(last=False)
-
-
-def crowding(in_flight: Numbers) -> float:
-    """Share of the differences between workers that is no chance. `in_flight`: shape (workers,).
-
-    Were requests given at random, their number would vary by as much as it is large (Poisson). What
-    is chance is gone before who came for it has been answered.
-    """
-    n = len(in_flight)
-    mean = float(np.add.reduce(in_flight)) / n
-    variance = float(in_flight @ in_flight) / n - mean * mean
-    return 1.0 - mean / variance if variance > mean else 0.0

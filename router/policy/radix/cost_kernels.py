@@ -55,6 +55,13 @@ GIANT: Final = 1
 SHORTEST: Final = 2
 
 
+class Fleet(NamedTuple):
+    """What one request sees of all workers together."""
+
+    mean_recent: float  # prompt tokens given lately
+    answer: float  # what a millisecond of others' answers is worth
+
+
 class Usual(NamedTuple):
     """What all requests and workers of one question share."""
 
@@ -64,7 +71,6 @@ class Usual(NamedTuple):
     mean_wait_ms: float
     mean_prefill_ms: float
     compute: float  # what a millisecond of computing costs those who come next
-    answer: float  # what a millisecond of answers there is worth
     weights: Weights
 
 
@@ -103,7 +109,7 @@ class Scratch(NamedTuple):
 _FLOATS, _INTS, _FLAGS = types.float64[::1], types.int64[::1], types.boolean[::1]
 _TABLE = types.float64[:, ::1]
 _WEIGHTS = types.NamedUniTuple(types.float64, len(Weights._fields), Weights)
-_USUAL = types.NamedTuple((*[types.float64] * 7, _WEIGHTS), Usual)
+_USUAL = types.NamedTuple((*[types.float64] * 6, _WEIGHTS), Usual)
 _PROMPTS = types.NamedTuple(
     (_FLOATS, _FLOATS, types.uint64[::1], types.int32[:, ::1], _INTS, _FLOATS, _FLOATS), Prompts
 )
@@ -121,7 +127,7 @@ def _cost(
     w: int,
     table: Floats,
     usual: Usual,
-    mean_recent: float,
+    fleet: Fleet,
     terms: Floats,
 ) -> float:
     """Fills all `terms` but REPLICA for one request on one worker; their sum."""
@@ -135,11 +141,11 @@ def _cost(
     # Whoever is there waits for our prompt, and then each of us takes longer for each token until
     # one has ended, and so it will be with those that follow us here.
     longer = table[MS_PER_DECODE, w] * output
-    lost = usual.answer * (prefill + longer)
+    lost = fleet.answer * (prefill + longer)
     lost += weights.answers_to_come * followers * (usual.mean_prefill_ms + longer)
     terms[SLOW_DOWN] = table[IN_FLIGHT, w] * lost
     pushed = min(tokens + output, weights.turnover_tokens) * table[MS_PER_PREFILL, w]
-    ratio = table[RECENT_PREFILL, w] / mean_recent if mean_recent > 0.0 else 0.0
+    ratio = table[RECENT_PREFILL, w] / fleet.mean_recent if fleet.mean_recent > 0.0 else 0.0
     terms[TURNOVER] = weights.turnover * pushed * ratio
     total = 0.0
     for i in range(REPLICA):
@@ -157,28 +163,36 @@ def _copied_cost(
     w: int,
     table: Floats,
     usual: Usual,
-    mean_recent: float,
+    fleet: Fleet,
     terms: Floats,
 ) -> tuple[float, float]:
     """Fills `terms` (N_TERMS,); their sum, and what it would be if the worker held `longest`
     blocks, the most that any holds. The difference is the cost of one more copy: REPLICA pays."""
     # What is expected may reach further than what anybody holds.
     most = max(overlap, longest)
-    held = _cost(prompt, most, followers, w, table, usual, mean_recent, terms)
+    held = _cost(prompt, most, followers, w, table, usual, fleet, terms)
     terms[REPLICA] = 0.0
     if overlap == most:
         return held, held
-    total = _cost(prompt, overlap, followers, w, table, usual, mean_recent, terms)
+    total = _cost(prompt, overlap, followers, w, table, usual, fleet, terms)
     terms[REPLICA] = -min(credit, max(0.0, total - held))
     return total + terms[REPLICA], held
 
 
 @helper
-def _mean_recent_prefill(table: Floats) -> float:
-    total = 0.0
-    for w in range(table.shape[1]):
-        total += table[RECENT_PREFILL, w]
-    return total / table.shape[1]  # type: ignore[no-any-return]
+def _fleet(table: Floats, weights: Weights) -> Fleet:
+    """Requests given at random vary between workers by as much as they are many (Poisson), and that
+    is gone before an answer ends. The share of the variance above that is no chance: a crowd."""
+    n = table.shape[1]
+    recent, requests, squares = 0.0, 0.0, 0.0
+    for w in range(n):
+        recent += table[RECENT_PREFILL, w]
+        requests += table[IN_FLIGHT, w]
+        squares += table[IN_FLIGHT, w] * table[IN_FLIGHT, w]
+    mean = requests / n
+    variance = squares / n - mean * mean
+    crowding = 1.0 - mean / variance if variance > mean else 0.0
+    return Fleet(recent / n, weights.answer + weights.answers_to_come * crowding)
 
 
 @kernel(
@@ -209,7 +223,7 @@ def score(
 
     Returns the lowest cost if all held the `longest` blocks that any holds.
     """
-    mean_recent, least = _mean_recent_prefill(table), np.inf
+    fleet, least = _fleet(table, usual.weights), np.inf
     for w in range(table.shape[1]):
         _, held = _copied_cost(
             prompt,
@@ -220,7 +234,7 @@ def score(
             w,
             table,
             usual,
-            mean_recent,
+            fleet,
             one,
         )
         least = min(least, held)
@@ -271,12 +285,11 @@ def plan(
     n_requests, n_workers = prompts.overlap_blocks.shape
     costs, one = scratch.rows[2], scratch.rows[3]
     _order(prompts, table, usual, placed.order, scratch)
-    mean_recent = _mean_recent_prefill(table)
     for w in range(n_workers):
         scratch.was_given[w] = False
     for place in range(n_requests):
         r = placed.order[place]
-        least = np.inf
+        fleet, least = _fleet(table, usual.weights), np.inf
         for w in range(n_workers):
             costs[w], held = _copied_cost(
                 prompts.tokens[r],
@@ -287,7 +300,7 @@ def plan(
                 w,
                 table,
                 usual,
-                mean_recent,
+                fleet,
                 one,
             )
             least = min(least, held)
@@ -303,7 +316,7 @@ def plan(
             best,
             table,
             usual,
-            mean_recent,
+            fleet,
             one,
         )
         spent = -one[REPLICA]

@@ -58,6 +58,7 @@ class Weighed(NamedTuple):
     lost_ms: float  # for want of one more copy of it
     spent_ms: float  # on one more copy
     pace_ms: tuple[float, float] | None = None  # waited, prefill; None: not bound by a plan
+    is_bound: bool = False
 
 
 class Books(NamedTuple):
@@ -115,8 +116,8 @@ def plan_together(
     _plan_kernel()(desk.prompts, table, usual, placed, desk.scratch)
     bound, weighed = list[Bound](), list[Weighed]()
     for r in placed.order.tolist():
-        pace_ms, spent_ms = None, 0.0
-        if placed.is_bound[r]:
+        pace_ms, spent_ms, is_bound = None, 0.0, placed.is_bound.item(r)
+        if is_bound:
             then = before if len(asks) == 1 else before.copy()
             then[at.BACKLOG_MS], then[at.IN_FLIGHT] = placed.backlog_ms[r], placed.in_flight[r]
             then.setflags(write=False)
@@ -127,13 +128,13 @@ def plan_together(
                 followers=followers.item(r),
                 mean_prefill_ms=usual.mean_prefill_ms,
                 compute=usual.compute,
-                answer=usual.answer,
             )
             view = _view(question, r, then, terms)
             bound.append(Bound(asks[r], _decision(question, r, view, best, placed)))
             pace_ms = waited_ms.item(r), _prefill_ms(view, best)
         lost_ms = placed.lost_ms.item(r)
-        weighed.append(Weighed(asks[r].request_id, prefixes[r], lost_ms, spent_ms, pace_ms))
+        request_id, prefix = asks[r].request_id, prefixes[r]
+        weighed.append(Weighed(request_id, prefix, lost_ms, spent_ms, pace_ms, is_bound))
     return Plan(bound, is_weighed=True, own=weighed)
 
 

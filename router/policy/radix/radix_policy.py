@@ -15,7 +15,7 @@ from radixroute.router.policy.decision import Decision
 from radixroute.router.policy.forecast import cheapest
 from radixroute.router.policy.formula.at_once import no_room, one_by_one
 from radixroute.router.policy.policy import Bound, Dispatched, Plan, PolicyParts
-from radixroute.router.policy.radix.beginnings import Beginnings, crowding
+from radixroute.router.policy.radix.beginnings import Beginnings
 from radixroute.router.policy.radix.planning import (
     Books,
     Desk,
@@ -83,7 +83,6 @@ class RadixPolicy:
                 followers=self._books.beginnings.followers_of(prefix, ask.request_id),
                 mean_prefill_ms=self._pace.prefill_ms,
                 compute=self._compute(),
-                answer=self._answer(view.in_flight),
             )
         )
         scores, least = scored(view, self._weights)
@@ -98,7 +97,7 @@ class RadixPolicy:
             chosen=chosen,
             ttft_ms=float(scores.terms[:3, chosen].sum()),
         )
-        weighed = Weighed(ask.request_id, prefix, lost_ms, spent_ms)
+        weighed = Weighed(ask.request_id, prefix, lost_ms, spent_ms, is_bound=True)
         return Plan((Bound(ask, decision),), own=(weighed,))
 
     def idle(self, snapshot: Snapshot, need: str) -> Plan | None:
@@ -132,7 +131,7 @@ class RadixPolicy:
         ]
         question = Question(self._name, waiting, candidates, snapshot, draws, believed)
         desk = self._desk_for(len(waiting), table.shape[1])
-        usual = self._usual(waiting[0], snapshot, table)
+        usual = self._usual(waiting[0], snapshot)
         plan = plan_together(question, table, usual, self._books, desk)
         if len(plan.bound) == len(waiting):
             return plan
@@ -149,6 +148,7 @@ class RadixPolicy:
             replicas.spent(weighed.prefix, weighed.spent_ms)
             if weighed.pace_ms is not None:
                 self._pace.bound(*weighed.pace_ms)
+            if weighed.is_bound:
                 beginnings.bound(weighed.prefix, weighed.request_id)
 
     def on_dispatch(self, dispatched: Dispatched) -> None:
@@ -166,7 +166,7 @@ class RadixPolicy:
     def check(self) -> None:
         pass
 
-    def _usual(self, ask: Ask, snapshot: Snapshot, table: Numbers) -> Usual:
+    def _usual(self, ask: Ask, snapshot: Snapshot) -> Usual:
         usual: Usual = kernels().Usual(
             block_size=float(snapshot.block_size),
             output_tokens=snapshot.expected_output(ask),
@@ -174,7 +174,6 @@ class RadixPolicy:
             mean_wait_ms=self._pace.wait_ms,
             mean_prefill_ms=self._pace.prefill_ms,
             compute=self._compute(),
-            answer=self._answer(table[at.IN_FLIGHT]),
             weights=self._weights,
         )
         return usual
@@ -202,8 +201,3 @@ class RadixPolicy:
     def _compute(self) -> float:
         """What a millisecond of computing costs those who come next."""
         return self._weights.compute + min(self._weights.most_delayed, self._pace.delayed)
-
-    def _answer(self, in_flight: Numbers) -> float:
-        """What a millisecond of other answers is worth: more, where some are crowded."""
-        weights = self._weights
-        return weights.answer + weights.answers_to_come * crowding(in_flight)

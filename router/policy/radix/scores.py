@@ -31,7 +31,6 @@ class Terms(NamedTuple):
     followers: float = 0.0  # that it brings to its worker
     mean_prefill_ms: float = 0.0  # of all requests, lately
     compute: float = WEIGHTS.compute  # what a millisecond of it costs those who come next
-    answer: float = WEIGHTS.answer  # what a millisecond of other answers is worth
 
 
 @cache
@@ -58,7 +57,6 @@ def scored(view: View, weights: Weights = WEIGHTS) -> tuple[Scores, float]:
         mean_wait_ms=0.0,
         mean_prefill_ms=own.mean_prefill_ms,
         compute=own.compute,
-        answer=own.answer,
         weights=weights,
     )
     least = kernels().score(

@@ -1,10 +1,11 @@
 """The policies' arithmetic worker by worker, in plain Python: what the array form must equal.
 
-Written from the meaning of each term, not from `router/policy/radix_kernels.py`, whose weights it
-takes. `view` makes a `View` of rows that a test can read.
+Written from the meaning of each term, not from `router/policy/radix/cost_kernels.py`. `view` makes
+a `View` of rows that a test can read.
 """
 
 import math
+import statistics
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -12,12 +13,13 @@ import numpy as np
 
 from radixroute.radix.ids import WorkerId
 from radixroute.router.policy import columns_layout as at
-from radixroute.router.policy.radix import cost_kernels as weights
 from radixroute.router.policy.radix.scores import Terms
+from radixroute.router.policy.radix.weights import WEIGHTS as weights
 from radixroute.router.policy.view import View
 
 TIE_MS = 1e-6
 OUTPUT = 32.0
+MEAN_PREFILL_MS = 200.0
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,20 @@ class Row:
     ms_per_decode: float = 1.0
 
 
-def terms(*, replica_ms: float = 0.0) -> Terms:
+def terms(
+    *,
+    replica_ms: float = 0.0,
+    followers: float = 0.0,
+    compute: float = weights.compute,
+) -> Terms:
     """What the radix policy adds to a view."""
-    return Terms(output_tokens=OUTPUT, replica_ms=replica_ms)
+    return Terms(
+        output_tokens=OUTPUT,
+        replica_ms=replica_ms,
+        followers=followers,
+        mean_prefill_ms=MEAN_PREFILL_MS,
+        compute=compute,
+    )
 
 
 def view(*rows: Row, tokens: int = 1000, replica_ms: float = 0.0, **changes) -> View:
@@ -93,17 +106,29 @@ def _plain_terms(what: View, row: Row, rows: list[Row]) -> dict[str, float]:
     prefill_ms = steps * row.prefill_base_ms + uncached * row.ms_per_prefill_token
     step_ms = row.step_base_ms + row.ms_per_decode * row.decoding if row.decoding else 0.0
     mean_recent = sum(other.recent_prefill for other in rows) / len(rows)
-    pushed_ms = min(uncached + OUTPUT, weights.TURNOVER_TOKENS) * row.ms_per_prefill_token
+    pushed_ms = min(uncached + OUTPUT, weights.turnover_tokens) * row.ms_per_prefill_token
     share = row.recent_prefill / mean_recent if mean_recent else 0.0
-    lost_ms = prefill_ms + row.ms_per_decode * OUTPUT
+    longer_ms = row.ms_per_decode * OUTPUT
+    now_ms = answer_price(rows) * (prefill_ms + longer_ms)
+    later_ms = what.own.followers * (what.own.mean_prefill_ms + longer_ms)
+    harm_ms = now_ms + weights.answers_to_come * later_ms
     return {
         "queue": row.backlog_ms or row.step_left_ms,
         "prefill": prefill_ms,
         "steps": steps * step_ms,
-        "compute": weights.COMPUTE_WEIGHT * prefill_ms,
-        "slow_down": weights.SLOW_DOWN_WEIGHT * row.in_flight * lost_ms,
-        "turnover": weights.TURNOVER_WEIGHT * pushed_ms * share,
+        "compute": what.own.compute * prefill_ms,
+        "slow_down": row.in_flight * harm_ms,
+        "turnover": weights.turnover * pushed_ms * share,
     }
+
+
+def answer_price(rows: list[Row]) -> float:
+    """Of a millisecond of others' answers: more, as far as the requests of workers differ by more
+    than chance, which is by as much as they are many."""
+    requests = [row.in_flight for row in rows]
+    mean, variance = statistics.fmean(requests), statistics.pvariance(requests)
+    crowding = max(0.0, 1.0 - mean / variance) if variance else 0.0
+    return weights.answer + weights.answers_to_come * crowding
 
 
 def scalar_totals(policy: str, what: View, rows: list[Row]) -> list[float]:

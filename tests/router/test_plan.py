@@ -11,8 +11,17 @@ from radixroute.router.messages.inputs import Delta, PromptFacts, StepReport
 from radixroute.router.policy import columns_layout as at
 from radixroute.router.policy.radix import cost_kernels as kernels
 from radixroute.router.policy.radix.planning import desk_for
+from radixroute.router.policy.radix.weights import WEIGHTS
 from radixroute.router.policy.view import TIE_MS
-from tests.router.scalar_score import OUTPUT, Row, held_total, scalar_terms, view
+from tests.router.scalar_score import (
+    MEAN_PREFILL_MS,
+    OUTPUT,
+    Row,
+    held_total,
+    scalar_terms,
+    terms,
+    view,
+)
 from tests.router.worlds import MS, World, packed, request, token
 
 
@@ -42,6 +51,8 @@ def run_plan(
     prompts_there=None,
     credits=None,
     longest=None,
+    followers=None,
+    compute=WEIGHTS.compute,
 ):
     """The kernel's answer: (order, worker of each or -1, backlogs as they stood, balances)."""
     table = view(*rows).table.copy()
@@ -57,8 +68,9 @@ def run_plan(
             [max(held) for held in overlaps] if longest is None else longest, np.int64
         ),
         replica_ms=np.zeros(n) if credits is None else np.array(credits, float),
+        followers=np.array([0.0] * n if followers is None else followers, float),
     )
-    usual = kernels.Usual(16.0, OUTPUT, lead_ms, 100.0, 200.0)
+    usual = kernels.Usual(16.0, OUTPUT, lead_ms, 100.0, MEAN_PREFILL_MS, compute, WEIGHTS)
     desk = desk_for(n, w)
     placed = desk.placed
     for left_from_before in (*placed, *desk.scratch):
@@ -70,7 +82,7 @@ def run_plan(
     return placed.order.tolist(), chosen.tolist(), placed.backlog_ms, balances
 
 
-def scalar_plan(rows, prompts, overlaps, waited, draws, credits):
+def scalar_plan(rows, prompts, overlaps, waited, draws, owns):
     """The same from the words of the docstrings, with dicts and loops."""
     rows = [vars(row).copy() for row in rows]
     is_busy = [row["backlog_ms"] > 0 for row in rows]
@@ -86,27 +98,27 @@ def scalar_plan(rows, prompts, overlaps, waited, draws, credits):
 
     def rank(r):
         work = least(r)
-        if waited[r] > kernels.OVERDUE_WAITS * 100.0:
+        if waited[r] > WEIGHTS.overdue_waits * 100.0:
             return (0, -waited[r])
-        return (1, -work) if work > kernels.GIANT_PREFILLS * 200.0 else (2, work)
+        return (1, -work) if work > WEIGHTS.giant_prefills * MEAN_PREFILL_MS else (2, work)
 
     order = sorted(range(len(prompts)), key=rank)
     chosen = [-1] * len(prompts)
     lost, spent, ttft = ([0.0] * len(prompts) for _ in range(3))
     for r in order:
         now = [Row(**{**row, "overlap": o}) for row, o in zip(rows, overlaps[r], strict=True)]
-        what = view(*now, tokens=prompts[r], replica_ms=credits[r])
-        terms = [scalar_terms(what, row, now) for row in now]
-        totals = [sum(t.values()) for t in terms]
+        what = view(*now, tokens=prompts[r], own=owns[r])
+        costs = [scalar_terms(what, row, now) for row in now]
+        totals = [sum(cost.values()) for cost in costs]
         ties = [w for w, total in enumerate(totals) if total <= min(totals) + TIE_MS]
         best = ties[draws[r] % len(ties)]
-        spent[r] = -terms[best]["replica"]
+        spent[r] = -costs[best]["replica"]
         if not spent[r]:
             lost[r] = totals[best] - min(held_total(what, row, now) for row in now)
-        ttft[r] = terms[best]["queue"] + terms[best]["prefill"] + terms[best]["steps"]
+        ttft[r] = costs[best]["queue"] + costs[best]["prefill"] + costs[best]["steps"]
         base = now[best].prefill_base_ms
         if given[best]:
-            fits = terms[best]["prefill"] - base <= kernels.JOIN_STEPS * base
+            fits = costs[best]["prefill"] - base <= WEIGHTS.join_steps * base
         else:
             fits = not is_busy[best] or rows[best]["backlog_ms"] <= 3.0
         if fits:
@@ -114,7 +126,7 @@ def scalar_plan(rows, prompts, overlaps, waited, draws, credits):
             given[best] = True
             rows[best]["in_flight"] += 1
         before = rows[best]["backlog_ms"] or rows[best]["step_left_ms"]
-        rows[best]["backlog_ms"] = before + terms[best]["prefill"]
+        rows[best]["backlog_ms"] = before + costs[best]["prefill"]
     return order, chosen, [lost, spent, ttft]
 
 
@@ -127,9 +139,17 @@ def test_the_kernel_plans_as_written(seed):
     waited = [rng.choice([0.0, 50.0, 900.0 + i]) for i in range(n)]
     draws = [rng.getrandbits(64) for _ in range(n)]
     credits = [rng.choice([0.0, 0.0, 4.0, 300.0]) for _ in range(n)]
+    followers = [rng.choice([0.0, 0.0, 2.5, 30.0]) for _ in range(n)]
+    compute = rng.choice([0.15, 2.0])
     asked = (rows, prompts, overlaps, waited, draws)
-    order, chosen, _, balances = run_plan(*asked, credits=credits)
-    *expected, balance = scalar_plan(*asked, credits)
+    order, chosen, _, balances = run_plan(
+        *asked, credits=credits, followers=followers, compute=compute
+    )
+    owns = [
+        terms(replica_ms=credit, followers=n_followers, compute=compute)
+        for credit, n_followers in zip(credits, followers, strict=True)
+    ]
+    *expected, balance = scalar_plan(*asked, owns)
     assert [order, chosen] == expected
     np.testing.assert_allclose(balances, balance, rtol=1e-9, atol=1e-9)
 

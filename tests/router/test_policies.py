@@ -10,14 +10,21 @@ from hypothesis import strategies as st
 
 from radixroute.router.errors import UnknownPolicy
 from radixroute.router.policy.forecast import expected_ttft_ms, expected_ttfts_ms
-from radixroute.router.policy.radix.cost_kernels import SLOW_DOWN_WEIGHT
 from radixroute.router.policy.radix.scores import radix_scores
+from radixroute.router.policy.radix.weights import WEIGHTS
 from radixroute.router.policy.reasons import reason_of
 from radixroute.router.policy.registry import POLICIES, policy_named
 from radixroute.router.policy.view import View
 from tests.parts import examples
 from tests.router.fixed_snapshot import FixedSnapshot, ask, decide, make
-from tests.router.scalar_score import Row, scalar_choice, scalar_terms, view
+from tests.router.scalar_score import (
+    MEAN_PREFILL_MS,
+    Row,
+    scalar_choice,
+    scalar_terms,
+    terms,
+    view,
+)
 
 
 def random_rows(rng: random.Random) -> list[Row]:
@@ -159,14 +166,17 @@ def test_the_step_that_runs_is_waited_for():
 
 
 def test_a_score_is_the_sum_of_its_terms_in_milliseconds():
-    what = view(Row("a", 10, in_flight=2, backlog_ms=50.0, decoding=1, recent_prefill=1.0))
+    row = Row("a", 10, in_flight=2, backlog_ms=50.0, decoding=1, recent_prefill=1.0)
+    what = view(row, own=terms(followers=3.0, compute=1.5))
     scores = radix_scores(what)
     by_name = dict(zip(scores.names, scores.terms[:, 0].tolist(), strict=True))
     assert by_name["queue"] == 50.0
     assert by_name["prefill"] == 5.0 + (1000 - 160) * 0.5
     assert by_name["steps"] == 11.0
-    assert by_name["compute"] == pytest.approx(0.15 * 425)
-    assert by_name["slow_down"] == pytest.approx(SLOW_DOWN_WEIGHT * 2 * (425 + 32))
+    assert by_name["compute"] == pytest.approx(1.5 * 425)
+    assert by_name["slow_down"] == pytest.approx(
+        2 * (WEIGHTS.answer * (425 + 32) + WEIGHTS.answers_to_come * 3 * (MEAN_PREFILL_MS + 32))
+    )
     assert by_name["turnover"] == pytest.approx(0.15 * (840 + 32) * 0.5)
     assert set(scores.units) == {"ms"}
     assert scores.totals.tolist() == pytest.approx([sum(by_name.values())])
@@ -229,6 +239,8 @@ def assert_equals_the_scalar_arithmetic(policy, rows, copies, draw, tokens, turn
     if policy == "round_robin":
         assert decision.chosen == turn % len(rows)
     else:
+        if policy == "radix":
+            what = what.with_own(decision.view.own)  # its guess of what follows
         assert decision.chosen == scalar_choice(policy, what, rows)
     terms = asked.scores(decision.view).terms
     if policy == "radix":
@@ -244,3 +256,16 @@ def assert_equals_the_scalar_arithmetic(policy, rows, copies, draw, tokens, turn
         forecast = sum(parts[name] for name in ("queue", "prefill", "steps"))
         assert expected_ttft_ms(what, decision.chosen) == pytest.approx(forecast, rel=1e-12)
         assert expected_ttfts_ms(what)[decision.chosen] == pytest.approx(forecast, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "crowding"),
+    [((3, 3, 3, 3), 0.0), ((5, 1, 4, 2), 0.0), ((12, 0, 0, 0), 1.0 - 3.0 / 27.0), ((9,), 0.0)],
+)
+def test_answers_weigh_more_only_where_workers_differ_by_more_than_chance(in_flight, crowding):
+    """Requests given at random vary by as much as they are many: 5, 1, 4, 2 by 2.5, less than 3."""
+    rows = [Row(f"w{i}", in_flight=n) for i, n in enumerate(in_flight)]
+    scores = radix_scores(view(*rows))
+    slow_down = scores.terms[scores.names.index("slow_down"), 0]
+    price = WEIGHTS.answer + WEIGHTS.answers_to_come * crowding
+    assert slow_down == pytest.approx(in_flight[0] * price * (505 + 32))

@@ -8,11 +8,11 @@ from radixroute.radix.ids import Keys, WorkerId
 from radixroute.router.counters import Count, Counters
 from radixroute.router.policy.radix.replicas import (
     MAX_PREFIXES,
-    SHARE,
     Replicas,
     longest_held,
     name_of,
 )
+from radixroute.router.policy.radix.weights import WEIGHTS
 from tests.router.worlds import World, request
 
 KEYS: Keys = np.arange(100, 110, dtype=np.uint64)
@@ -40,21 +40,25 @@ def test_no_more_is_spent_than_the_share_of_what_was_lost():
             replicas.spent(prefix, ms)
             spent[prefix] += ms
         assert (
-            abs(replicas.credit_ms(prefix, OTHER) - (SHARE * lost[prefix] - spent[prefix])) < 1e-6
+            abs(replicas.credit_ms(prefix, OTHER) - (WEIGHTS.copies * lost[prefix] - spent[prefix]))
+            < 1e-6
         )
-    assert all(0.0 < spent[p] <= SHARE * lost[p] + 1e-6 for p in range(5))
+    assert all(0.0 < spent[p] <= WEIGHTS.copies * lost[p] + 1e-6 for p in range(5))
 
 
 def test_a_request_never_spends_its_own_loss():
     replicas = Replicas(Counters())
     replicas.lost(7, 40.0, "a")
-    assert (replicas.credit_ms(7, "a"), replicas.credit_ms(7, OTHER)) == (0.0, SHARE * 40.0)
+    assert (replicas.credit_ms(7, "a"), replicas.credit_ms(7, OTHER)) == (
+        0.0,
+        WEIGHTS.copies * 40.0,
+    )
     replicas.lost(7, 10.0, "b")
-    assert replicas.credit_ms(7, "a") == SHARE * 10.0
+    assert replicas.credit_ms(7, "a") == WEIGHTS.copies * 10.0
     replicas.lost(7, 5.0, "a")  # it loses once
-    assert replicas.credit_ms(7, "b") == SHARE * 40.0
+    assert replicas.credit_ms(7, "b") == WEIGHTS.copies * 40.0
     replicas.ended("a")
-    assert replicas.credit_ms(7, "a") == SHARE * 50.0, "who comes back is somebody else"
+    assert replicas.credit_ms(7, "a") == WEIGHTS.copies * 50.0, "who comes back is somebody else"
 
 
 def test_what_nobody_holds_has_no_account():
@@ -72,7 +76,7 @@ def test_accounts_are_bounded_and_those_that_lost_least_lately_go():
     replicas.lost(0, 1.0, "again")
     replicas.lost(MAX_PREFIXES, 1.0, "more")
     assert len(replicas) == MAX_PREFIXES
-    assert (replicas.credit_ms(0, OTHER), replicas.credit_ms(1, OTHER)) == (2 * SHARE, 0.0)
+    assert (replicas.credit_ms(0, OTHER), replicas.credit_ms(1, OTHER)) == (2 * WEIGHTS.copies, 0.0)
     assert counters[Count.REPLICA_ACCOUNTS_FORGOTTEN] == 1
 
 

@@ -169,6 +169,9 @@ class ProgramPausing:
             program.shared = view.cached_tokens(int(view.overlap_blocks[chosen]))
             program.is_new = False
 
+    def on_first_token(self, booking: BookingId, now_ns: int) -> None:
+        pass
+
     def on_settle(self, booking: BookingId) -> None:
         self._may_restore = True
 

@@ -32,6 +32,7 @@ from radixroute.router.policy.forecast_kernels import (
     steps_of,
     uncached,
 )
+from radixroute.router.policy.radix.weights import Weights
 
 Floats: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
@@ -48,28 +49,17 @@ TURNOVER: Final = 5
 REPLICA: Final = 6
 N_TERMS: Final = 7
 
-# Weights, tuned by replay (docs/policy.md says on what): one set for every fleet.
-# Time spent computing is time that whoever comes next must wait.
-COMPUTE_WEIGHT: Final = 0.15
-# Those who run there pause for our prefill, and take longer for each token after it.
-SLOW_DOWN_WEIGHT: Final = 0.005
-# What is computed there pushes something out; on a worker that was given twice the mean lately,
-# what goes is younger and twice as likely to be asked for. No more than a few thousand tokens
-# count: a giant prompt should not wait for a colder cache.
-TURNOVER_WEIGHT: Final = 0.15
-TURNOVER_TOKENS: Final = 16384.0
-# Prompts join one given in the same instant if their own part is below so many fixed costs of a
-# step: that much the first can wait, since the others save a step each.
-JOIN_STEPS: Final = 4.0
-# A request that waited for so many mean waits goes before the shortest,
-OVERDUE_WAITS: Final = 4.0
-# and so does one that takes so many mean prefills: it is the tail, and others pass it elsewhere.
-GIANT_PREFILLS: Final = 6.0
-
 # Who goes first: classes of an order.
 OVERDUE: Final = 0
 GIANT: Final = 1
 SHORTEST: Final = 2
+
+
+class Fleet(NamedTuple):
+    """What one request sees of all workers together."""
+
+    mean_recent: float  # prompt tokens given lately
+    answer: float  # what a millisecond of others' answers is worth
 
 
 class Usual(NamedTuple):
@@ -80,6 +70,8 @@ class Usual(NamedTuple):
     lead_ms: float  # a worker is free for the next prompt so long before it is done
     mean_wait_ms: float
     mean_prefill_ms: float
+    compute: float  # what a millisecond of computing costs those who come next
+    weights: Weights
 
 
 class Prompts(NamedTuple):
@@ -91,6 +83,7 @@ class Prompts(NamedTuple):
     overlap_blocks: Runs  # (R, W) leading blocks each worker holds or will soon
     longest_blocks: Numbers  # (R,) of the longest prefix that any worker really holds
     replica_ms: Floats  # (R,) what one more copy of that may cost
+    followers: Floats  # (R,) that each brings to its worker
 
 
 class Placements(NamedTuple):
@@ -115,9 +108,10 @@ class Scratch(NamedTuple):
 
 _FLOATS, _INTS, _FLAGS = types.float64[::1], types.int64[::1], types.boolean[::1]
 _TABLE = types.float64[:, ::1]
-_USUAL = types.NamedUniTuple(types.float64, len(Usual._fields), Usual)
+_WEIGHTS = types.NamedUniTuple(types.float64, len(Weights._fields), Weights)
+_USUAL = types.NamedTuple((*[types.float64] * 6, _WEIGHTS), Usual)
 _PROMPTS = types.NamedTuple(
-    (_FLOATS, _FLOATS, types.uint64[::1], types.int32[:, ::1], _INTS, _FLOATS), Prompts
+    (_FLOATS, _FLOATS, types.uint64[::1], types.int32[:, ::1], _INTS, _FLOATS, _FLOATS), Prompts
 )
 _PLACEMENTS = types.NamedTuple(
     (_INTS, _INTS, _FLAGS, _TABLE, _TABLE, _FLOATS, _FLOATS, _FLOATS), Placements
@@ -129,25 +123,30 @@ _SCRATCH = types.NamedTuple((_TABLE, _FLAGS), Scratch)
 def _cost(
     prompt: float,
     overlap: int,
+    followers: float,
     w: int,
     table: Floats,
     usual: Usual,
-    mean_recent: float,
+    fleet: Fleet,
     terms: Floats,
 ) -> float:
     """Fills all `terms` but REPLICA for one request on one worker; their sum."""
     tokens = uncached(prompt, overlap, usual.block_size)
     prefill = prefill_ms(tokens, table, w)
-    output = usual.output_tokens
+    output, weights = usual.output_tokens, usual.weights
     terms[QUEUE] = table[BACKLOG_MS, w] if table[BACKLOG_MS, w] > 0.0 else table[STEP_LEFT_MS, w]
     terms[PREFILL] = prefill
     terms[STEPS] = steps_of(tokens, table, w) * decode_step_ms(table, w)
-    terms[COMPUTE] = COMPUTE_WEIGHT * prefill
-    lost = prefill + table[MS_PER_DECODE, w] * output
-    terms[SLOW_DOWN] = SLOW_DOWN_WEIGHT * table[IN_FLIGHT, w] * lost
-    pushed = min(tokens + output, TURNOVER_TOKENS) * table[MS_PER_PREFILL, w]
-    ratio = table[RECENT_PREFILL, w] / mean_recent if mean_recent > 0.0 else 0.0
-    terms[TURNOVER] = TURNOVER_WEIGHT * pushed * ratio
+    terms[COMPUTE] = usual.compute * prefill
+    # Whoever is there waits for our prompt, and then each of us takes longer for each token until
+    # one has ended, and so it will be with those that follow us here.
+    longer = table[MS_PER_DECODE, w] * output
+    lost = fleet.answer * (prefill + longer)
+    lost += weights.answers_to_come * followers * (usual.mean_prefill_ms + longer)
+    terms[SLOW_DOWN] = table[IN_FLIGHT, w] * lost
+    pushed = min(tokens + output, weights.turnover_tokens) * table[MS_PER_PREFILL, w]
+    ratio = table[RECENT_PREFILL, w] / fleet.mean_recent if fleet.mean_recent > 0.0 else 0.0
+    terms[TURNOVER] = weights.turnover * pushed * ratio
     total = 0.0
     for i in range(REPLICA):
         total += terms[i]
@@ -160,31 +159,40 @@ def _copied_cost(
     overlap: int,
     longest: int,
     credit: float,
+    followers: float,
     w: int,
     table: Floats,
     usual: Usual,
-    mean_recent: float,
+    fleet: Fleet,
     terms: Floats,
 ) -> tuple[float, float]:
     """Fills `terms` (N_TERMS,); their sum, and what it would be if the worker held `longest`
     blocks, the most that any holds. The difference is the cost of one more copy: REPLICA pays."""
     # What is expected may reach further than what anybody holds.
     most = max(overlap, longest)
-    held = _cost(prompt, most, w, table, usual, mean_recent, terms)
+    held = _cost(prompt, most, followers, w, table, usual, fleet, terms)
     terms[REPLICA] = 0.0
     if overlap == most:
         return held, held
-    total = _cost(prompt, overlap, w, table, usual, mean_recent, terms)
+    total = _cost(prompt, overlap, followers, w, table, usual, fleet, terms)
     terms[REPLICA] = -min(credit, max(0.0, total - held))
     return total + terms[REPLICA], held
 
 
 @helper
-def _mean_recent_prefill(table: Floats) -> float:
-    total = 0.0
-    for w in range(table.shape[1]):
-        total += table[RECENT_PREFILL, w]
-    return total / table.shape[1]  # type: ignore[no-any-return]
+def _fleet(table: Floats, weights: Weights) -> Fleet:
+    """Requests given at random vary between workers by as much as they are many (Poisson), and that
+    is gone before an answer ends. The share of the variance above that is no chance: a crowd."""
+    n = table.shape[1]
+    recent, requests, squares = 0.0, 0.0, 0.0
+    for w in range(n):
+        recent += table[RECENT_PREFILL, w]
+        requests += table[IN_FLIGHT, w]
+        squares += table[IN_FLIGHT, w] * table[IN_FLIGHT, w]
+    mean = requests / n
+    variance = squares / n - mean * mean
+    crowding = 1.0 - mean / variance if variance > mean else 0.0
+    return Fleet(recent / n, weights.answer + weights.answers_to_come * crowding)
 
 
 @kernel(
@@ -194,6 +202,7 @@ def _mean_recent_prefill(table: Floats) -> float:
         types.int64,
         types.Array(types.float64, 2, "C", readonly=True),
         _USUAL,
+        types.float64,
         types.float64,
         _TABLE,
         _FLOATS,
@@ -206,6 +215,7 @@ def score(
     table: Floats,
     usual: Usual,
     replica_ms: float,
+    followers: float,
     terms: Floats,
     one: Floats,
 ) -> float:
@@ -213,10 +223,19 @@ def score(
 
     Returns the lowest cost if all held the `longest` blocks that any holds.
     """
-    mean_recent, least = _mean_recent_prefill(table), np.inf
+    fleet, least = _fleet(table, usual.weights), np.inf
     for w in range(table.shape[1]):
         _, held = _copied_cost(
-            prompt, overlap_blocks[w], longest, replica_ms, w, table, usual, mean_recent, one
+            prompt,
+            overlap_blocks[w],
+            longest,
+            replica_ms,
+            followers,
+            w,
+            table,
+            usual,
+            fleet,
+            one,
         )
         least = min(least, held)
         for i in range(N_TERMS):
@@ -227,16 +246,16 @@ def score(
 @helper
 def _order(prompts: Prompts, table: Floats, usual: Usual, order: Numbers, scratch: Scratch) -> None:
     """Overdue ones, giants, then by what they would cost where they cost least."""
-    work, goes_as = scratch.rows[0], scratch.rows[1]
+    work, goes_as, weights = scratch.rows[0], scratch.rows[1], usual.weights
     n_requests, n_workers = prompts.overlap_blocks.shape
     for r in range(n_requests):
         least = np.inf
         for w in range(n_workers):
             tokens = uncached(prompts.tokens[r], prompts.overlap_blocks[r, w], usual.block_size)
             least = min(least, prefill_ms(tokens, table, w))
-        if prompts.waited_ms[r] > OVERDUE_WAITS * usual.mean_wait_ms:
+        if prompts.waited_ms[r] > weights.overdue_waits * usual.mean_wait_ms:
             goes_as[r], work[r] = OVERDUE, -prompts.waited_ms[r]
-        elif least > GIANT_PREFILLS * usual.mean_prefill_ms:
+        elif least > weights.giant_prefills * usual.mean_prefill_ms:
             goes_as[r], work[r] = GIANT, -least
         else:
             goes_as[r], work[r] = SHORTEST, least
@@ -266,22 +285,22 @@ def plan(
     n_requests, n_workers = prompts.overlap_blocks.shape
     costs, one = scratch.rows[2], scratch.rows[3]
     _order(prompts, table, usual, placed.order, scratch)
-    mean_recent = _mean_recent_prefill(table)
     for w in range(n_workers):
         scratch.was_given[w] = False
     for place in range(n_requests):
         r = placed.order[place]
-        least = np.inf
+        fleet, least = _fleet(table, usual.weights), np.inf
         for w in range(n_workers):
             costs[w], held = _copied_cost(
                 prompts.tokens[r],
                 prompts.overlap_blocks[r, w],
                 prompts.longest_blocks[r],
                 prompts.replica_ms[r],
+                prompts.followers[r],
                 w,
                 table,
                 usual,
-                mean_recent,
+                fleet,
                 one,
             )
             least = min(least, held)
@@ -293,10 +312,11 @@ def plan(
             prompts.overlap_blocks[r, best],
             prompts.longest_blocks[r],
             prompts.replica_ms[r],
+            prompts.followers[r],
             best,
             table,
             usual,
-            mean_recent,
+            fleet,
             one,
         )
         spent = -one[REPLICA]
@@ -307,7 +327,7 @@ def plan(
         base = table[PREFILL_BASE_MS, best]
         if scratch.was_given[best]:  # only small ones join what was given just now
             has_seat = table[IN_FLIGHT, best] < table[SEATS, best]
-            is_bound = has_seat and one[PREFILL] - base <= JOIN_STEPS * base
+            is_bound = has_seat and one[PREFILL] - base <= usual.weights.join_steps * base
         else:
             is_bound = can_start(table, usual.lead_ms, best)
         placed.is_bound[r] = is_bound

@@ -7,7 +7,7 @@ of each request when it is carried out.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -16,10 +16,13 @@ from radixroute.router.policy import columns_layout as at
 from radixroute.router.policy.candidates import Candidates
 from radixroute.router.policy.decision import Decision
 from radixroute.router.policy.policy import Bound, Plan
+from radixroute.router.policy.radix.beginnings import Beginnings
 from radixroute.router.policy.radix.replicas import Replicas, longest_held, name_of
 from radixroute.router.policy.radix.scores import NAMES, Terms, Usual, kernels
 from radixroute.router.policy.snapshot import Ask, Snapshot
 from radixroute.router.policy.view import Numbers, View
+
+LEAST_PREFILL_MS: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -28,11 +31,23 @@ class Pace:
 
     wait_ms: float = 100.0
     prefill_ms: float = 200.0
+    waits_ms: float = 0.0  # the same without a first guess
 
     def bound(self, waited_ms: float, prefill_ms: float) -> None:
         """One request more. The last hundred or so count."""
         self.wait_ms += (waited_ms - self.wait_ms) * 0.01
         self.prefill_ms += (prefill_ms - self.prefill_ms) * 0.01
+        self.waits_ms += (waited_ms - self.waits_ms) * 0.01
+
+    @property
+    def delayed(self) -> float:
+        """Requests that start a millisecond later for each millisecond that is computed longer.
+
+        With waits of a mean prefills a queue (M/M/1) is busy for rho = a / (1 + a) of the time, and
+        rho^2 / (1 - rho) requests wait in it; this grows with rho by 2 a + a^2.
+        """
+        waits = self.waits_ms / max(self.prefill_ms, LEAST_PREFILL_MS)
+        return waits * (2.0 + waits)
 
 
 class Weighed(NamedTuple):
@@ -43,6 +58,14 @@ class Weighed(NamedTuple):
     lost_ms: float  # for want of one more copy of it
     spent_ms: float  # on one more copy
     pace_ms: tuple[float, float] | None = None  # waited, prefill; None: not bound by a plan
+    is_bound: bool = False
+
+
+class Books(NamedTuple):
+    """What the policy learned of prefixes."""
+
+    replicas: Replicas
+    beginnings: Beginnings
 
 
 class Question(NamedTuple):
@@ -70,13 +93,13 @@ class Desk(NamedTuple):
 
 
 def plan_together(
-    question: Question, table: Numbers, usual: Usual, replicas: Replicas, desk: Desk
+    question: Question, table: Numbers, usual: Usual, books: Books, desk: Desk
 ) -> Plan:
     """`table` and `desk` change."""
     before = table.copy()
     asks, nothing = question.asks, question.candidates.nothing
     prefixes = list[int | None]()
-    tokens, waited_ms, draws, overlap_blocks, longest_blocks, replica_ms = desk.prompts
+    tokens, waited_ms, draws, overlap_blocks, longest_blocks, replica_ms, followers = desk.prompts
     for r, ask in enumerate(asks):
         overlap, expected = question.believed[r]
         longest = longest_held(overlap if expected is nothing else overlap - expected)
@@ -87,22 +110,31 @@ def plan_together(
         draws[r] = question.draws[r]
         overlap_blocks[r] = overlap
         longest_blocks[r] = longest
-        replica_ms[r] = replicas.credit_ms(prefix, ask.request_id)
+        replica_ms[r] = books.replicas.credit_ms(prefix, ask.request_id)
+        followers[r] = books.beginnings.followers_of(prefix, ask.request_id)
     placed = desk.placed
     _plan_kernel()(desk.prompts, table, usual, placed, desk.scratch)
     bound, weighed = list[Bound](), list[Weighed]()
     for r in placed.order.tolist():
-        pace_ms, spent_ms = None, 0.0
-        if placed.is_bound[r]:
+        pace_ms, spent_ms, is_bound = None, 0.0, placed.is_bound.item(r)
+        if is_bound:
             then = before if len(asks) == 1 else before.copy()
             then[at.BACKLOG_MS], then[at.IN_FLIGHT] = placed.backlog_ms[r], placed.in_flight[r]
             then.setflags(write=False)
             best, spent_ms = placed.best.item(r), placed.spent_ms.item(r)
-            view = _view(question, r, then, Terms(usual.output_tokens, replica_ms.item(r)))
+            terms = Terms(
+                output_tokens=usual.output_tokens,
+                replica_ms=replica_ms.item(r),
+                followers=followers.item(r),
+                mean_prefill_ms=usual.mean_prefill_ms,
+                compute=usual.compute,
+            )
+            view = _view(question, r, then, terms)
             bound.append(Bound(asks[r], _decision(question, r, view, best, placed)))
             pace_ms = waited_ms.item(r), _prefill_ms(view, best)
         lost_ms = placed.lost_ms.item(r)
-        weighed.append(Weighed(asks[r].request_id, prefixes[r], lost_ms, spent_ms, pace_ms))
+        request_id, prefix = asks[r].request_id, prefixes[r]
+        weighed.append(Weighed(request_id, prefix, lost_ms, spent_ms, pace_ms, is_bound))
     return Plan(bound, is_weighed=True, own=weighed)
 
 
@@ -143,7 +175,7 @@ def _plan_kernel() -> Any:
 def desk_for(n_requests: int, n_workers: int) -> Desk:
     """With nothing on it."""
     at_kernel = kernels()
-    tokens, waited_ms, replica_ms, lost_ms, spent_ms, ttft_ms = np.empty((6, n_requests))
+    tokens, waited_ms, replica_ms, followers, lost_ms, spent_ms, ttft_ms = np.empty((7, n_requests))
     longest_blocks, order, best = np.empty((3, n_requests), np.int64)
     backlog_ms, in_flight = np.empty((2, n_requests, n_workers))
     return Desk(
@@ -154,6 +186,7 @@ def desk_for(n_requests: int, n_workers: int) -> Desk:
             overlap_blocks=np.empty((n_requests, n_workers), np.int32),
             longest_blocks=longest_blocks,
             replica_ms=replica_ms,
+            followers=followers,
         ),
         at_kernel.Placements(
             order=order,

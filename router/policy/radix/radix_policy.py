@@ -15,7 +15,9 @@ from radixroute.router.policy.decision import Decision
 from radixroute.router.policy.forecast import cheapest
 from radixroute.router.policy.formula.at_once import no_room, one_by_one
 from radixroute.router.policy.policy import Bound, Dispatched, Plan, PolicyParts
+from radixroute.router.policy.radix.beginnings import Beginnings
 from radixroute.router.policy.radix.planning import (
+    Books,
     Desk,
     Pace,
     Question,
@@ -31,6 +33,7 @@ from radixroute.router.policy.radix.scores import (
     radix_scores,
     scored,
 )
+from radixroute.router.policy.radix.weights import WEIGHTS, Weights
 from radixroute.router.policy.snapshot import Ask, Beliefs, Snapshot
 from radixroute.router.policy.view import Numbers, Scores, View
 from radixroute.router.workers.load import BookingId
@@ -40,13 +43,19 @@ class RadixPolicy:
     """The default policy. `beliefs`: other than those of cache events."""
 
     def __init__(
-        self, parts: PolicyParts, *, binds_late: bool = True, beliefs: Beliefs | None = None
+        self,
+        parts: PolicyParts,
+        *,
+        binds_late: bool = True,
+        beliefs: Beliefs | None = None,
+        weights: Weights = WEIGHTS,
     ) -> None:
         self._name = parts.name
         self._binds_late = binds_late
         self._beliefs = beliefs
+        self._weights = weights
         self._lead_ms = float(parts.settings.dispatch_lead_ms)
-        self._replicas = Replicas(parts.counters)
+        self._books = Books(Replicas(parts.counters, share=weights.copies), Beginnings())
         self._pace = Pace()
         self._desk: Desk | None = None  # of the last plan of one request: nearly all are
 
@@ -70,10 +79,13 @@ class RadixPolicy:
         view = view.with_own(
             Terms(
                 output_tokens=snapshot.expected_output(ask),
-                replica_ms=self._replicas.credit_ms(prefix, ask.request_id),
+                replica_ms=self._books.replicas.credit_ms(prefix, ask.request_id),
+                followers=self._books.beginnings.followers_of(prefix, ask.request_id),
+                mean_prefill_ms=self._pace.prefill_ms,
+                compute=self._compute(),
             )
         )
-        scores, least = scored(view)
+        scores, least = scored(view, self._weights)
         totals = scores.totals
         chosen = cheapest(totals, view.draw)
         spent_ms = -float(scores.terms[-1, chosen])
@@ -85,7 +97,7 @@ class RadixPolicy:
             chosen=chosen,
             ttft_ms=float(scores.terms[:3, chosen].sum()),
         )
-        weighed = Weighed(ask.request_id, prefix, lost_ms, spent_ms)
+        weighed = Weighed(ask.request_id, prefix, lost_ms, spent_ms, is_bound=True)
         return Plan((Bound(ask, decision),), own=(weighed,))
 
     def idle(self, snapshot: Snapshot, need: str) -> Plan | None:
@@ -120,21 +132,24 @@ class RadixPolicy:
         question = Question(self._name, waiting, candidates, snapshot, draws, believed)
         desk = self._desk_for(len(waiting), table.shape[1])
         usual = self._usual(waiting[0], snapshot)
-        plan = plan_together(question, table, usual, self._replicas, desk)
+        plan = plan_together(question, table, usual, self._books, desk)
         if len(plan.bound) == len(waiting):
             return plan
         return plan._replace(wake_ns=self._next_wake(table, snapshot.now_ns))
 
     def scores(self, view: View) -> Scores:
-        return radix_scores(view)
+        return radix_scores(view, self._weights)
 
     def adopt(self, plan: Plan) -> None:
+        replicas, beginnings = self._books
         weighed: Weighed
         for weighed in plan.own or ():
-            self._replicas.lost(weighed.prefix, weighed.lost_ms, weighed.request_id)
-            self._replicas.spent(weighed.prefix, weighed.spent_ms)
+            replicas.lost(weighed.prefix, weighed.lost_ms, weighed.request_id)
+            replicas.spent(weighed.prefix, weighed.spent_ms)
             if weighed.pace_ms is not None:
                 self._pace.bound(*weighed.pace_ms)
+            if weighed.is_bound:
+                beginnings.bound(weighed.prefix, weighed.request_id)
 
     def on_dispatch(self, dispatched: Dispatched) -> None:
         pass
@@ -146,7 +161,7 @@ class RadixPolicy:
         pass
 
     def on_end(self, request_id: str) -> None:
-        self._replicas.ended(request_id)
+        self._books.replicas.ended(request_id)
 
     def forget(self, worker_id: WorkerId) -> None:
         pass
@@ -161,6 +176,8 @@ class RadixPolicy:
             lead_ms=self._lead_ms,
             mean_wait_ms=self._pace.wait_ms,
             mean_prefill_ms=self._pace.prefill_ms,
+            compute=self._compute(),
+            weights=self._weights,
         )
         return usual
 
@@ -183,3 +200,7 @@ class RadixPolicy:
         ahead = table[at.BACKLOG_MS] - self._lead_ms
         ahead = ahead[ahead > 0.0]
         return now_ns + int(np.ceil(ahead.min() * 1e6)) if len(ahead) else None
+
+    def _compute(self) -> float:
+        """What a millisecond of computing costs those who come next."""
+        return self._weights.compute + min(self._weights.most_delayed, self._pace.delayed)

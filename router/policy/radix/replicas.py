@@ -17,12 +17,10 @@ import numpy as np
 
 from radixroute.radix.ids import Keys, Runs
 from radixroute.router.counters import Count, Counters
+from radixroute.router.policy.radix.weights import WEIGHTS
 
 # Prefixes remembered; the one that lost nothing for longest goes first.
 MAX_PREFIXES: Final = 4096
-# Of what was lost so much may be spent: 1 answers soonest on average, less is kinder to the tail
-# (docs/policy.md).
-SHARE: Final = 0.5
 
 
 def longest_held(held_blocks: Runs) -> int:
@@ -38,8 +36,10 @@ def name_of(keys: Keys, n_blocks: int) -> int | None:
 class Replicas:
     """What was lost for want of one more copy, by prefix."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, *, share: float = WEIGHTS.copies) -> None:
+        """`share`: of what was lost so much may be spent."""
         self._counters = counters
+        self._share = share
         self._lost_ms: OrderedDict[int, float] = OrderedDict()
         self._own: dict[str, tuple[int, float]] = {}  # of each running request: whose, how much
 
@@ -52,7 +52,7 @@ class Replicas:
             return 0.0
         own_prefix, own_ms = self._own.get(request_id, (None, 0.0))
         others_ms = self._lost_ms.get(prefix, 0.0) - (own_ms if own_prefix == prefix else 0.0)
-        return SHARE * max(0.0, others_ms)
+        return self._share * max(0.0, others_ms)
 
     def lost(self, prefix: int | None, ms: float, request_id: str) -> None:
         """One request more lost so much; what it loses later does not count again."""
@@ -74,6 +74,6 @@ class Replicas:
         if prefix is None or ms <= 0.0:
             return
         self._counters.add(Count.REPLICAS_MADE)
-        left = self._lost_ms.pop(prefix, 0.0) - ms / SHARE
+        left = self._lost_ms.pop(prefix, 0.0) - ms / self._share
         if left > 0.0:
             self._lost_ms[prefix] = left

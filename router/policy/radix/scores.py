@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from radixroute.router.policy.radix.replicas import longest_held
+from radixroute.router.policy.radix.weights import WEIGHTS, Weights
 from radixroute.router.policy.view import Scores, View
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class Terms(NamedTuple):
 
     output_tokens: float  # expected
     replica_ms: float = 0.0  # that one more copy of the longest cached prefix may cost
+    followers: float = 0.0  # that it brings to its worker
+    mean_prefill_ms: float = 0.0  # of all requests, lately
+    compute: float = WEIGHTS.compute  # what a millisecond of it costs those who come next
 
 
 @cache
@@ -37,16 +41,24 @@ def kernels() -> Any:
     return kernels
 
 
-def radix_scores(view: View) -> Scores:
+def radix_scores(view: View, weights: Weights = WEIGHTS) -> Scores:
     """O(workers)."""
-    return scored(view)[0]
+    return scored(view, weights)[0]
 
 
-def scored(view: View) -> tuple[Scores, float]:
+def scored(view: View, weights: Weights = WEIGHTS) -> tuple[Scores, float]:
     """With the lowest cost if all held what the best holder does."""
     own: Terms = view.own
     terms = np.empty((len(NAMES), len(view.worker_ids)))
-    usual = kernels().Usual(float(view.block_size), own.output_tokens, 0.0, 0.0, 0.0)
+    usual = kernels().Usual(
+        block_size=float(view.block_size),
+        output_tokens=own.output_tokens,
+        lead_ms=0.0,
+        mean_wait_ms=0.0,
+        mean_prefill_ms=own.mean_prefill_ms,
+        compute=own.compute,
+        weights=weights,
+    )
     least = kernels().score(
         float(view.prompt_tokens),
         view.overlap_blocks,
@@ -54,6 +66,7 @@ def scored(view: View) -> tuple[Scores, float]:
         view.table,
         usual,
         own.replica_ms,
+        own.followers,
         terms,
         np.empty(len(NAMES)),
     )

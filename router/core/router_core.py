@@ -40,6 +40,7 @@ from radixroute.router.workers.columns import ColumnList
 from radixroute.router.workers.idle import WorkerIdle
 from radixroute.router.workers.journal import AuditedIndex
 from radixroute.router.workers.members import Adapters, MemberState
+from radixroute.router.workers.speed import Speed
 
 
 class RouterCore:
@@ -237,11 +238,13 @@ class RouterCore:
 
     def expects_blocks(self, worker_id: WorkerId) -> bool:
         """Whether `stored` would change anything for this worker."""
-        return self._state.expected.expects(worker_id)
+        state = self._state
+        return state.expected.expects(worker_id) or state.loads.is_shared(worker_id)
 
-    def stored(self, worker_id: WorkerId, keys: Keys) -> None:
-        """This chain of blocks is in the index now: no longer only expected."""
-        self._state.expected.stored(worker_id, keys)
+    def stored(self, worker_id: WorkerId, keys: Keys, heard_ns: int | None = None) -> None:
+        """This chain of blocks is in the index now: no longer only expected. `heard_ns`: see
+        `Booker.stored`."""
+        self._booker.stored(worker_id, keys, heard_ns)
 
     # -- time
 
@@ -316,6 +319,10 @@ class RouterCore:
     def idle_of(self, worker_id: WorkerId) -> WorkerIdle:
         """For how long it had nothing to run while requests waited."""
         return self._state.idle.of(worker_id)
+
+    def speed_of(self, worker_id: WorkerId) -> Speed:
+        """What its time costs, as learned by now; of a listed worker."""
+        return self._state.speeds.speed(worker_id)
 
     def columns_of(self, worker_ids: Sequence[WorkerId]) -> ColumnList:
         """Where the numbers of these workers stand, for `stepped`; while they are listed."""

@@ -46,6 +46,10 @@ class Speed(NamedTuple):
     ms_per_decode: float = PRIOR_MS_PER_DECODE
     drift: float = 1.0  # prompts really take so many times what this makes of them
 
+    def prefill_ms(self, tokens: float) -> float:
+        """A step that computes only so many prompt tokens."""
+        return self.prefill_base_ms + self.ms_per_prefill_token * tokens
+
     def step_ms(self, decoding: float) -> float:
         """A step that only decodes this many requests."""
         return self.step_base_ms + self.ms_per_decode * decoding if decoding else 0.0

@@ -14,6 +14,7 @@ from radixroute.radix.tree.eviction import LRU
 from radixroute.replay.traces.trace import Trace
 
 SIMULATED, LIVE = "simulated", "live"
+PROBE_TOKENS = 2_000  # a prompt by whose time learned speeds are compared
 # Idle time while requests waited at the router (`IdleBook`), and what each kind means.
 IDLE_KINDS = {
     "planned": "each waiting request was weighed and would rather wait for another worker",
@@ -36,6 +37,15 @@ class CacheEvents:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LearnedSpeeds:
+    """What the router thought of its workers' speeds while the run went on, about once a second."""
+
+    ns: Numbers  # shape (looks,)
+    # Of a prompt of `PROBE_TOKENS` uncached tokens; shape (looks, workers). NaN: not listed then.
+    prefill_ms: np.ndarray[tuple[int, int], np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RunResult:
     """One policy over one trace. Columns have shape (requests,), in trace order."""
 
@@ -46,7 +56,7 @@ class RunResult:
     seed: int
     block_size: int  # tokens of an engine block
     arrival_ns: Numbers
-    worker: Numbers
+    worker: Numbers  # of several attempts the first that was admitted, as in the next two
     decided_ns: Numbers  # when the router chose the worker
     admitted_ns: Numbers  # when the worker's scheduler took it: hits are pinned then
     first_ns: Numbers  # first token
@@ -63,6 +73,7 @@ class RunResult:
     # Shape (workers, kinds of `IDLE_KINDS`): ns that each worker idled while requests waited.
     idle_ns: Numbers | None = None
     eviction_policy: str = LRU  # of the workers
+    learned: LearnedSpeeds | None = None  # kept only when asked for
 
     @property
     def reuse(self) -> float:

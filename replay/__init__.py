@@ -15,6 +15,7 @@ The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From
 
     arrays.py        types of arrays
     calibration.py   the timing model fitted to measured steps, and its file
+    changes.py       workers that slow down, recover, come, leave and die in mid-run
     errors.py        errors, cut by what the caller can do
     findings.py      a finding: what a run's means do not show
     lab.py           one trace under many settings, into one report
@@ -26,12 +27,13 @@ The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From
     analysis/        bounds, the infinite cache, miss attribution
     fleet/           the simulated fleet: queues, batches, prefix caches
     report/          reports: figures, table, page, diff
+    routers/         one or several routers over the fleet, and what they hear
     synth/           synthetic workloads
     traces/          traces and their files
 
 Imports point one way: `lab`, `plan` > `simulate`, `calibration`, `analysis`, `report`, `synth` >
-`scenario` > `fleet` > `results`, `findings` > `traces` > `arrays`, `errors`. Of those on one level
-none imports another.
+`routers` > `scenario` > `changes`, `fleet` > `results`, `findings` > `traces` > `arrays`, `errors`.
+Of those on one level none imports another.
 """
 
 from importlib import import_module

@@ -12,13 +12,14 @@ from radixroute import __version__
 from radixroute.radix.tree.eviction import LRU
 from radixroute.replay.analysis import bounds, misses
 from radixroute.replay.analysis.detectors import detect
+from radixroute.replay.changes import FleetChange, check_lives
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet.shape import FleetShape, blocks_for, engine_block_size
 from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
 from radixroute.replay.report.report import Report, ReportedRun
 from radixroute.replay.report.settings import settings_in_words
 from radixroute.replay.results import RunResult
-from radixroute.replay.scenario import Conditions, Scenario
+from radixroute.replay.scenario import Conditions, Routers, Scenario
 from radixroute.replay.simulate import simulate
 from radixroute.replay.traces.trace import Prefixes, Trace, prefixes
 from radixroute.router.policy.registry import POLICIES, lab_policy_named
@@ -45,6 +46,8 @@ class LabSettings:
     slowness: tuple[float, ...] = ()  # of the first workers
     eviction_policy: str = LRU  # of all workers
     conditions: Conditions = field(default_factory=Conditions)
+    changes: tuple[FleetChange, ...] = ()  # of each fleet, in mid-run
+    routers: Routers = field(default_factory=Routers)  # over each fleet
 
     def __post_init__(self) -> None:
         for name in ("policies", "workers", "speeds"):
@@ -52,6 +55,8 @@ class LabSettings:
                 raise InvalidShape(f"{name}: name at least one")
         if any(speed <= 0 for speed in self.speeds):
             raise InvalidShape("a speed is a number above 0")
+        for workers in self.workers:
+            check_lives(self.changes, workers)
         for name in self.policies:
             if name != ALL:
                 lab_policy_named(name)
@@ -107,6 +112,8 @@ class LabSettings:
                             self.seed,
                             self.conditions,
                             keeps_events=True,
+                            changes=self.changes,
+                            routers=self.routers,
                         ),
                     )
 

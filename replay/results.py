@@ -46,6 +46,15 @@ class CacheSums:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LearnedSpeeds:
+    """What the router thought of its workers' speeds while the run went on, about once a second."""
+
+    ns: Numbers  # shape (looks,)
+    # Of a prompt of `PROBE_TOKENS` uncached tokens; shape (looks, workers). NaN: not listed then.
+    prefill_ms: np.ndarray[tuple[int, int], np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RunResult:
     """One policy over one trace. Columns have shape (requests,), in trace order."""
 
@@ -56,7 +65,7 @@ class RunResult:
     seed: int
     block_size: int  # tokens of an engine block
     arrival_ns: Numbers
-    worker: Numbers
+    worker: Numbers  # of several attempts the first that was admitted, as in the next two
     decided_ns: Numbers  # when the router chose the worker
     admitted_ns: Numbers  # when the worker's scheduler took it: hits are pinned then
     first_ns: Numbers  # first token
@@ -77,6 +86,7 @@ class RunResult:
     learned_ms: np.ndarray[tuple[int], np.dtype[np.float64]] | None = None
     caches: CacheSums | None = None
     eviction_policy: str = LRU  # of the workers
+    learned: LearnedSpeeds | None = None  # kept only when asked for
 
     @property
     def reuse(self) -> float:

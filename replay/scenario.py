@@ -1,9 +1,18 @@
-"""Scenario: the fleet that a trace meets, and what lies between router and workers. Values only."""
+"""Scenario: the fleet that a trace meets, what becomes of it, and what lies between routers and
+workers. Values only.
+"""
 
 from dataclasses import dataclass, field
+from typing import Final
 
+from radixroute.replay.changes import FleetChange, check_lives
+from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
+
+ROUND_ROBIN: Final = "round_robin"  # each request to the next router
+BY_HASH: Final = "hash"  # all of a session to one router
+SHARED_BY: Final = (ROUND_ROBIN, BY_HASH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +26,26 @@ class Conditions:
 
 
 @dataclass(frozen=True, slots=True)
+class Routers:
+    """How many routers share the fleet; of more than one none knows what the others decide.
+
+    They all hear of every cache change, and of each other's load by the workers' heartbeats alone.
+    """
+
+    n: int = 1
+    by: str = ROUND_ROBIN  # of `SHARED_BY`: which router a request comes to
+    heartbeat_ms: float = 250.0  # between two of one worker; with one router none is needed
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise InvalidShape(f"a fleet has at least 1 router, not {self.n}")
+        if self.by not in SHARED_BY:
+            raise InvalidShape(f"routers are shared by {' or '.join(SHARED_BY)}, not {self.by!r}")
+        if not self.heartbeat_ms > 0.0:
+            raise InvalidShape("heartbeat_ms: a time above 0")
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """The fleet that a trace meets, and how."""
 
@@ -26,3 +55,9 @@ class Scenario:
     seed: int = 0  # of ties and random choices
     conditions: Conditions = field(default_factory=Conditions)
     keeps_events: bool = False  # the result then has `events`
+    changes: tuple[FleetChange, ...] = ()  # of the fleet, in mid-run
+    routers: Routers = field(default_factory=Routers)
+    keeps_speeds: bool = False  # the result then has `learned`
+
+    def __post_init__(self) -> None:
+        check_lives(self.changes, self.shape.workers)

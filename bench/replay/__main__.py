@@ -4,8 +4,8 @@ The Mooncake conversation trace through both, in this process, one after the oth
 the same workers, timing and trace. First whether they agree where the policies are the same, then
 how the default policy does against the peer's presets, all in our simulator, and how long a run
 takes. Also with arrivals spread inside their buckets, under wrong assumptions, with a million
-requests (`growth`) and under each eviction policy of the workers (`eviction`). Writes
-bench/results/replay.json.
+requests (`growth`), over fleets that differ or change and several routers (`fleets`), and under
+each eviction policy of the workers (`eviction`). Writes bench/results/replay.json.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from bench.replay.eviction import on_synth, on_trace
+from bench.replay.fleets import fleets
 from bench.replay.growth import growth
 from bench.rows import Row, alone, write
 from radixroute.demo.machine import machine, versions
@@ -184,6 +185,7 @@ def rows(trace: Trace, path: Path, only: str) -> Iterator[Row]:
         ("synth", synthetic),
         ("robust", lambda: robust(trace, "robust")),
         ("robust_spread", lambda: robust(spread_out, "robust_spread")),
+        ("fleets", lambda: fleets(trace)),
         ("growth", lambda: growth(TRACE)),
         ("eviction", lambda: on_trace(trace, "trace", SETTINGS, BLOCKS)),
         ("eviction_spread", lambda: on_trace(spread_out, "spread", SETTINGS, BLOCKS)),

@@ -7,10 +7,11 @@ randomness. All of it is compiled: arrays are arguments, and their columns are n
 The way in: `SimulatedFleet` in `simulated_fleet.py`, then `advance` in `kernels.py`.
 
     agenda.py                what is next: when which worker's step ends, who may begin one
+    attempts.py              what requests had of workers that died under them
     blocks.py                KV blocks: which slot holds which prefix, and the events of that
     cache_events.py          packed words of events become `CacheEvents`
     decode_fast_forward.py   how long a step takes; decode steps that follow each other alike
-    kernels.py               the kernels: submit, settle, advance
+    kernels.py               the kernels: submit, interrupt, settle, advance
     layout.py                columns of all arrays
     runs.py                  the tree of cached prefixes: what is in use, what goes first
     scheduler.py             which requests a step computes, and what its end gives

@@ -54,6 +54,27 @@ def _settle(
             note_idle(idle, which)
 
 
+@helper
+def _interrupt(
+    now_ns: int,
+    which: int,
+    requests: Numbers,
+    worker: Numbers,
+    running: Cells,
+    timing: Floats,
+    ends: Numbers,
+    idle: Numbers,
+) -> None:
+    """The step that runs goes on; the next one is decided anew."""
+    _settle(now_ns, which, requests, worker, running, timing, ends, idle)
+    if worker[at.STEP_END] >= 0:
+        worker[at.FAST_FORWARD_STEPS] = 1
+        worker[at.FAST_FORWARD_END] = worker[at.STEP_END]
+        note_end(ends, which, worker[at.FAST_FORWARD_END])
+    else:
+        note_idle(idle, which)
+
+
 @kernel(
     "void(int64[:, ::1], int64[:, ::1], int32[:, ::1], float64[:, ::1], int64[::1], int64[::1],"
     " int64, int64, int64)"
@@ -82,14 +103,27 @@ def submit(
         worker[at.WAIT_HEAD] = index
     worker[at.WAIT_TAIL] = index
     worker[at.N_WAITING] += 1
-    _settle(now_ns, which, requests, worker, running[which], timing[which], ends, idle)
-    if worker[at.STEP_END] >= 0:
-        # The step that runs goes on; the next one asks it in.
-        worker[at.FAST_FORWARD_STEPS] = 1
-        worker[at.FAST_FORWARD_END] = worker[at.STEP_END]
-        note_end(ends, which, worker[at.FAST_FORWARD_END])
-    else:
-        note_idle(idle, which)
+    # The next step asks it in.
+    _interrupt(now_ns, which, requests, worker, running[which], timing[which], ends, idle)
+
+
+@kernel(
+    "void(int64[:, ::1], int64[:, ::1], int32[:, ::1], float64[:, ::1], int64[::1], int64[::1],"
+    " int64, int64)"
+)
+def interrupt(
+    requests: Numbers,
+    workers: Numbers,
+    running: Cells,
+    timing: Floats,
+    ends: Numbers,
+    idle: Numbers,
+    which: int,
+    now_ns: int,
+) -> None:
+    """Something changes at this worker: steps that begin from now on are decided anew."""
+    worker = workers[which]
+    _interrupt(now_ns, which, requests, worker, running[which], timing[which], ends, idle)
 
 
 @kernel(

@@ -16,16 +16,17 @@ _SIZES = ("workers", "kv_blocks", "block_size", "max_num_batched_tokens", "max_n
 
 @dataclass(frozen=True, slots=True)
 class FleetShape:
-    """The workers of a simulated fleet; all alike but for `slowness`."""
+    """The workers of a simulated fleet; all alike but for `slowness` and `first_kv_blocks`."""
 
     workers: int
-    kv_blocks: int  # of each worker
+    kv_blocks: int  # of each worker that `first_kv_blocks` does not name
     block_size: int = 16  # tokens
     max_num_batched_tokens: int = 8192
     max_num_seqs: int = 256
     watermark_blocks: int = 0
     slowness: tuple[float, ...] = ()  # of the first workers; 2: half as fast
     eviction_policy: str = LRU  # of `radix.tree.eviction.EVICTION_POLICIES`
+    first_kv_blocks: tuple[int, ...] = ()  # of the first workers
 
     def __post_init__(self) -> None:
         for name in _SIZES:
@@ -33,11 +34,23 @@ class FleetShape:
                 raise InvalidShape(f"{name} must be at least 1, not {getattr(self, name)}")
         if len(self.slowness) > self.workers or any(s <= 0 for s in self.slowness):
             raise InvalidShape("slowness: one number above 0 for each worker at most")
+        if len(self.first_kv_blocks) > self.workers or any(n < 1 for n in self.first_kv_blocks):
+            raise InvalidShape("first_kv_blocks: one number above 0 for each worker at most")
         if self.eviction_policy not in EVICTION_POLICIES:
             raise InvalidShape(
                 f"no eviction policy is called {self.eviction_policy!r}; use one of"
                 f" {', '.join(EVICTION_POLICIES)}"
             )
+
+    @property
+    def caches(self) -> tuple[int, ...]:
+        """KV blocks of each worker."""
+        return (*self.first_kv_blocks, *[self.kv_blocks] * self.workers)[: self.workers]
+
+    @property
+    def slownesses(self) -> tuple[float, ...]:
+        """Of each worker, at the start."""
+        return (*self.slowness, *[1.0] * self.workers)[: self.workers]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import Keys, Numbers
+from radixroute.radix.index.layout import PACKED_HEAD, PACKED_REMOVE
 from radixroute.replay.fleet import layout as at
+from radixroute.replay.fleet.attempts import EarlierAttempts
 from radixroute.replay.fleet.shape import FleetBuffers, FleetShape
 from radixroute.replay.fleet.tables import (
     new_requests,
@@ -62,6 +65,7 @@ class SimulatedFleet:
 
         self._kernels = kernels
         self.shape = shape
+        self._trace = trace
         self.now_ns = 0
         self.requests = new_requests(trace, prefixes)
         refuse_impossible(self.requests, shape)
@@ -75,19 +79,24 @@ class SimulatedFleet:
         self._changes: list[CacheWords] = []
         self._steps: list[FleetStep] = []
         self._new_buffers(buffers or FleetBuffers())
-        n, blocks = shape.workers, shape.kv_blocks
+        self.attempts = EarlierAttempts(self.requests)
+        n, blocks = shape.workers, max(shape.caches)
         running = np.zeros((n, shape.max_num_seqs), np.int32)
-        timings = timing_rows(shape, timing)
-        ends = np.full(2 * power_of_two(n), at.NEVER, np.int64)
+        self._timings = timing_rows(shape, timing)
+        self._ends = np.full(2 * power_of_two(n), at.NEVER, np.int64)
         idle = np.zeros(at.IDLE_LIST + 2 * n, np.int64)
+        self._slots = new_slots(shape)
+        self._runs = np.zeros((n, blocks, at.RUN_LEN), np.int64)
+        self._buckets = np.zeros((n, power_of_two(max(16, 3 * blocks))), np.int64)
+        timings, ends = self._timings, self._ends
         self._agenda = (self.requests, self.workers, running, timings, ends, idle)
         self._arrays = (
             self.requests,
             prefixes.nodes,
             self.workers,
-            new_slots(shape),
-            np.zeros((n, blocks, at.RUN_LEN), np.int64),
-            np.zeros((n, power_of_two(max(16, 3 * blocks))), np.int64),
+            self._slots,
+            self._runs,
+            self._buckets,
             running,
             self._limits,
             timings,
@@ -107,6 +116,45 @@ class SimulatedFleet:
     def submit(self, request: int, worker: int, now_ns: int) -> None:
         """The request reaches this worker's queue."""
         self._kernels.submit(*self._agenda, request, worker, now_ns)
+
+    def set_slowness(self, worker: int, slowness: float) -> None:
+        """Its steps take so many times what the timing says; the one that runs goes on as it is."""
+        self._kernels.interrupt(*self._agenda, worker, self.now_ns)
+        self._timings[worker, at.SLOWNESS] = slowness
+
+    def die(self, worker: int) -> list[tuple[int, int]]:
+        """The worker dies now, and its next life begins, with an empty cache.
+
+        Returns who waited or ran there, by number, and the tokens each had put out in all; whoever
+        drives the fleet submits them elsewhere, where they go on. O(requests).
+        """
+        self._kernels.interrupt(*self._agenda, worker, self.now_ns)
+        lost = self.attempts.cut_off(worker)
+        self.workers[worker, [at.N_RUNNING, at.N_WAITING]] = 0
+        self.renew(worker)
+        output = self._trace.output_tokens
+        return [
+            (request, int(output[request] - self.requests[request, at.OUTPUT])) for request in lost
+        ]
+
+    def renew(self, worker: int) -> None:
+        """An idle worker's next life begins: its cache is empty, which is told as blocks removed.
+
+        Raises BrokenInvariant for a busy one. What it did so far stays counted.
+        """
+        from radixroute.replay.fleet.agenda import note_end  # here: numba takes 0.5 s to import
+
+        row = self.workers[worker]
+        if row[at.N_RUNNING] or row[at.N_WAITING]:
+            raise BrokenInvariant(f"worker {worker} has requests still")
+        self._tell_removed(worker)
+        counted = row[[at.N_PREEMPTED, at.N_EVICTED, at.BUSY_NS]]
+        row[:] = new_workers(self.shape)[worker]
+        row[[at.N_PREEMPTED, at.N_EVICTED, at.BUSY_NS]] = counted
+        self._slots[worker] = new_slots(self.shape)[worker]
+        self._runs[worker] = 0
+        self._buckets[worker] = 0
+        note_end(self._ends, worker, at.NEVER)
 
     def advance(self, until_ns: int, *, stop: int = at.REPORT) -> int:
         """Lets time pass up to `until_ns`; returns the time reached.
@@ -152,6 +200,19 @@ class SimulatedFleet:
         """Nobody waits or runs anywhere."""
         work = self.workers[:, at.N_RUNNING] + self.workers[:, at.N_WAITING]
         return not work.any()
+
+    def _tell_removed(self, worker: int) -> None:
+        """Everything that this worker's cache holds."""
+        held = self._buckets[worker]
+        nodes = (held[held != 0] >> 32).astype(np.int32)
+        if not (self._cursors[at.KEEPS_EVENTS] and len(nodes)):
+            return
+        self._empty_buffers()  # what came before is told before
+        words = np.empty(PACKED_HEAD + len(nodes), np.uint64)
+        words[:PACKED_HEAD] = PACKED_REMOVE, 0, len(nodes)
+        self._kernels.keys_of(nodes, words[PACKED_HEAD:])
+        rows = np.array([[self.now_ns, worker, 0, len(words)]], np.int64)
+        self._changes.append(CacheWords(rows, words))
 
     def _new_buffers(self, sizes: FleetBuffers) -> None:
         n = self.shape.workers

@@ -49,35 +49,42 @@ def new_workers(shape: FleetShape) -> Numbers:
     workers = np.zeros((shape.workers, at.WORKER_LEN), np.int64)
     none = (at.STEP_END, at.FREE_RUN, at.WAIT_HEAD, at.WAIT_TAIL, at.DUPLICATE_HEAD)
     workers[:, none] = -1
-    workers[:, at.N_FREE] = shape.kv_blocks
-    policy = eviction_named(shape.eviction_policy, shape.kv_blocks, shape.block_size)
-    if policy is not None:
-        columns = (at.USE_STEP, at.USE_TOP, at.USE_INTERVALS, at.USE_FAR)
-        workers[:, columns] = policy.step, policy.top, policy.intervals, policy.far
+    workers[:, at.N_FREE] = shape.caches
+    columns = (at.USE_STEP, at.USE_TOP, at.USE_INTERVALS, at.USE_FAR)
+    for worker, kv_blocks in enumerate(shape.caches):
+        policy = eviction_named(shape.eviction_policy, kv_blocks, shape.block_size)
+        if policy is not None:
+            workers[worker, columns] = policy.step, policy.top, policy.intervals, policy.far
     return workers
 
 
 def new_slots(shape: FleetShape) -> Cells:
-    slots = np.zeros((shape.workers, shape.kv_blocks, at.SLOT_LEN), np.int32)
-    slots[:, :, at.AFTER] = np.arange(1, shape.kv_blocks + 1)
-    slots[:, -1, at.AFTER] = -1
+    """Rows beyond a smaller worker's cache are never used."""
+    most = max(shape.caches)
+    slots = np.zeros((shape.workers, most, at.SLOT_LEN), np.int32)
+    slots[:, :, at.AFTER] = np.arange(1, most + 1)
+    slots[np.arange(shape.workers), np.array(shape.caches) - 1, at.AFTER] = -1
     return slots
 
 
 def timing_rows(shape: FleetShape, timing: Timing) -> Floats:
     rows = np.tile(timing.coefficients(shape), (shape.workers, 1))
-    rows[: len(shape.slowness), at.SLOWNESS] *= shape.slowness
+    rows[:, at.SLOWNESS] *= shape.slownesses
+    if not timing.kv_tokens:
+        rows[:, at.D_TOTAL] = np.array(shape.caches) * shape.block_size
     return rows
 
 
 def refuse_impossible(requests: Numbers, shape: FleetShape) -> None:
+    """Any worker may get any request, so each must fit the smallest one."""
+    least = min(shape.caches)
     most = requests[:, at.PROMPT] + requests[:, at.OUTPUT] - 1
     wanted = -(-most // shape.block_size)
-    too_long = int((wanted > shape.kv_blocks).sum())
+    too_long = int((wanted > least).sum())
     if too_long:
         longest = int(wanted.max())
         raise InvalidShape(
-            f"{too_long} requests do not fit a worker of {shape.kv_blocks} blocks of"
+            f"{too_long} requests do not fit a worker of {least} blocks of"
             f" {shape.block_size} tokens; the longest needs {longest}: ask for larger workers"
         )
 

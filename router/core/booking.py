@@ -5,8 +5,10 @@ booked in one step, so that the next decision sees them. No clock, no I/O; `Disp
 `Scheduler` call.
 """
 
+from typing import Final
+
 from radixroute.radix.errors import BrokenInvariant
-from radixroute.radix.ids import WorkerId
+from radixroute.radix.ids import Keys, WorkerId
 from radixroute.router.core.leases import Lease
 from radixroute.router.core.requests import Request
 from radixroute.router.core.state import RouterState
@@ -19,6 +21,9 @@ from radixroute.router.policy.policy import Bound, Dispatched
 from radixroute.router.policy.snapshot import Snapshot
 from radixroute.router.workers.load import BookingId
 from radixroute.router.workers.members import Member
+
+# Blocks that an answer fills in one step; a longer chain is of a prompt.
+MOST_OUTPUT_BLOCKS: Final = 1
 
 
 class Booker:
@@ -80,6 +85,18 @@ class Booker:
             emitted_text_len=request.text_len,
         )
 
+    def stored(self, worker_id: WorkerId, keys: Keys, heard_ns: int | None) -> None:
+        """This chain is in a cache now. What nobody here expected other routers sent, if there are
+        any: a step began that computes it. `heard_ns`: when; None: at the last input."""
+        state, size = self._state, self._state.serving.block_size
+        n_others = len(keys) - state.expected.stored(worker_id, keys)
+        if n_others > MOST_OUTPUT_BLOCKS and state.loads.is_shared(worker_id):
+            now_ns = state.idle.last_ns if heard_ns is None else heard_ns
+            member = state.members.get(worker_id)
+            a_step = 0 if member is None else member.max_batched_tokens
+            began = state.loads.others_began(worker_id, n_others * size, now_ns, a_step=a_step)
+            self._fill(worker_id, began)
+
     def wait(self, request: Request, now_ns: int) -> None:
         """Into the queue. Room is asked for before."""
         request.waiting_since_ns = now_ns
@@ -114,13 +131,18 @@ class Booker:
         overlap, expected = view.overlap_blocks.item(chosen), view.expected_blocks.item(chosen)
         cached = view.cached_tokens(overlap)
         uncached = view.prompt_tokens - cached
+        member = state.members.get(decision.worker_id)
         state.loads.book(
-            booking, decision.worker_id, dispatch_seq=seq, queued_tokens=uncached, now_ns=now_ns
+            booking,
+            decision.worker_id,
+            dispatch_seq=seq,
+            queued_tokens=uncached,
+            now_ns=now_ns,
+            a_step=0 if member is None else member.max_batched_tokens,
         )
         state.waiting.serve(spec.tenant, prefill=uncached)
-        state.recent_prefill.give(decision.worker_id, uncached, self._fleet_tokens(view.block_size))
-        member = state.members.get(decision.worker_id)
         kv_blocks = 0 if member is None else member.kv_blocks_total
+        self._fill(decision.worker_id, uncached)
         policy = state.selector.policy(decision.policy)
         policy.on_dispatch(Dispatched(spec, booking, decision, kv_blocks, now_ns))
         state.expected.expect(
@@ -153,9 +175,14 @@ class Booker:
         state.requests.close(request)
         return Grant(spec.request_id, lease_id, worker_id, lease.address, overlap)
 
-    def _fleet_tokens(self, block_size: int) -> float:
-        """What all caches hold together."""
-        return block_size * float(self._state.members.kv_blocks_total)
+    def _fill(self, worker_id: WorkerId, tokens: int) -> None:
+        """A cache gets so many new tokens, whoever sent them."""
+        state = self._state
+        member = state.members.get(worker_id)
+        kv_blocks = 0 if member is None else member.kv_blocks_total
+        fleet_tokens = state.serving.block_size * float(state.members.kv_blocks_total)
+        smallness = state.members.mean_kv_blocks / kv_blocks if kv_blocks else 1.0
+        state.recent_prefill.give(worker_id, tokens, fleet_tokens, smallness=smallness)
 
     def _logged(self, bound: Bound) -> tuple[Decision, Member]:
         decision = bound.decision

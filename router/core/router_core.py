@@ -238,11 +238,13 @@ class RouterCore:
 
     def expects_blocks(self, worker_id: WorkerId) -> bool:
         """Whether `stored` would change anything for this worker."""
-        return self._state.expected.expects(worker_id)
+        state = self._state
+        return state.expected.expects(worker_id) or state.loads.is_shared(worker_id)
 
-    def stored(self, worker_id: WorkerId, keys: Keys) -> None:
-        """This chain of blocks is in the index now: no longer only expected."""
-        self._state.expected.stored(worker_id, keys)
+    def stored(self, worker_id: WorkerId, keys: Keys, heard_ns: int | None = None) -> None:
+        """This chain of blocks is in the index now: no longer only expected. `heard_ns`: see
+        `Booker.stored`."""
+        self._booker.stored(worker_id, keys, heard_ns)
 
     # -- time
 

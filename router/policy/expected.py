@@ -75,19 +75,24 @@ class ExpectedBlocks:
         if entry is not None:
             self._drop(entry)
 
-    def stored(self, worker_id: WorkerId, keys: Keys) -> None:
+    def stored(self, worker_id: WorkerId, keys: Keys) -> int:
         """The event came: from now on the index knows. O(keys) if anything is expected there.
 
-        Events of a prompt come in its order: blocks after a gap stay expected with the gap.
+        Events of a prompt come in its order: blocks after a gap stay expected with the gap. Returns
+        how many of these were expected.
         """
         entries = self._by_worker.get(worker_id)
         if not entries:
-            return
+            return 0
+        most = 0
         for entry in list(entries.values()):
             is_next = keys == entry.keys[entry.start]
             place = int(is_next.argmax()) if len(keys) else 0
             if len(keys) and is_next[place]:
-                self._advance(entry, _common(entry.keys[entry.start : entry.end], keys[place:]))
+                n_common = _common(entry.keys[entry.start : entry.end], keys[place:])
+                self._advance(entry, n_common)
+                most = max(most, n_common)
+        return most
 
     def expire(self, now_ns: int) -> int:
         """Ends expectations past their time; returns how many blocks never showed up."""

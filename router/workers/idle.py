@@ -57,6 +57,11 @@ class IdleBook:
                     sums.avoidable_ns += spent_ns
         self._is_weighed = False
 
+    @property
+    def last_ns(self) -> int:
+        """Of the last input."""
+        return self._last_ns
+
     def weighed(self) -> None:
         """Every request that still waits was weighed against every live worker, just now."""
         self._is_weighed = True

@@ -9,7 +9,7 @@ read when one reads them. No clock, no I/O; `RouterCore` calls.
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,13 @@ from radixroute.events.wire.records import SessionLoad
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
 from radixroute.router.workers.columns import ColumnList, Numbers, WorkerColumns
+
+# Of what a step may compute: other routers' prompts that take as much go on in the next one.
+FULL: Final = 0.9
+# How much more they have then is learned of our own prompts: the last of those that are as long.
+REST_MEMORY: Final = 16.0  # prompts
+USUAL_REST: Final = 8192.0  # tokens, until then
+MOST_STEP_NS: Final = 250_000_000  # few steps take longer
 
 
 class BookingId(NamedTuple):
@@ -63,6 +70,11 @@ class _Desk:
     reported_tokens: int | None = None  # ours, as last reported
     foreign_in_flight: int = 0
     foreign_tokens: int = 0
+    is_shared: bool = False  # its last report named another router
+    reported_ns: int = 0
+    begun_ns: int = 0  # when the last step of others' prompts began, as its cache showed
+    begun_tokens: int = 0  # that it computes of them
+    begun_least: int = 0  # with what is likely to follow
     is_busy: bool = False
 
 
@@ -77,6 +89,7 @@ class LoadBook:
         self._worker_by_id: dict[BookingId, WorkerId] = {}
         self._unwritten: dict[int, _Desk] = {}  # by column: desks that changed since a decision
         self.busy: set[WorkerId] = set()  # with requests in flight, other routers' too; read only
+        self._usual_rest = USUAL_REST
         self.n_turns = 0  # times one of them became busy, or idle
 
     def __len__(self) -> int:
@@ -90,7 +103,11 @@ class LoadBook:
         dispatch_seq: int,
         queued_tokens: int,
         now_ns: int,
+        a_step: int = 0,
     ) -> None:
+        """`a_step`: tokens that this worker computes in one; 0: not known."""
+        if 0 < a_step < queued_tokens:
+            self._usual_rest += (queued_tokens - a_step - self._usual_rest) / REST_MEMORY
         if key in self._worker_by_id:
             raise BrokenInvariant(f"{key} is booked already")
         desk = self._desk(worker_id)
@@ -135,8 +152,11 @@ class LoadBook:
         """A heartbeat's word on every session of this worker."""
         desk = self._desk(worker_id)
         before = _queued_tokens(desk)
+        # A report is made when a step ends: of one that runs it may know nothing yet.
+        runs = desk.begun_tokens > 0 and now_ns - desk.begun_ns < MOST_STEP_NS
         desk.foreign_in_flight = desk.foreign_tokens = 0
-        desk.reported_tokens = None
+        desk.reported_tokens, desk.reported_ns = None, now_ns
+        desk.is_shared = False
         for session in sessions:
             if session.router_id == self._router_id:
                 desk.reported_tokens = session.queued_tokens
@@ -146,11 +166,43 @@ class LoadBook:
                 elif desk.short_since_ns is None:
                     desk.short_since_ns = now_ns
             else:
+                desk.is_shared = True
                 desk.foreign_in_flight += session.in_flight
                 desk.foreign_tokens += session.queued_tokens
-        if _queued_tokens(desk) != before:
+        if runs:
+            desk.foreign_tokens = max(desk.foreign_tokens, desk.begun_least)
+        elif _queued_tokens(desk) != before:
             desk.since_ns = now_ns
         self._changed(worker_id, desk)
+
+    def is_shared(self, worker_id: WorkerId) -> bool:
+        """Whether other routers give it work, too, as far as its last report says."""
+        desk = self._desks.get(worker_id)
+        return desk is not None and desk.is_shared
+
+    def others_began(self, worker_id: WorkerId, tokens: int, now_ns: int, *, a_step: int) -> int:
+        """A step began that computes so many prompt tokens of other routers, as what its cache
+        stores shows; reports come later. What is told of one time adds up, to what `a_step` takes
+        at most: a cache that is told anew is no work. Returns how many counted."""
+        desk = self._desk(worker_id)
+        if now_ns < desk.begun_ns:  # heard late: it is over
+            return min(tokens, a_step)
+        is_news = now_ns >= desk.reported_ns
+        if desk.begun_ns != now_ns:  # the step before it is over
+            if is_news:
+                desk.foreign_tokens = max(0, desk.foreign_tokens - desk.begun_tokens)
+            desk.begun_ns, desk.begun_tokens = now_ns, 0
+        counted = max(0, min(tokens, a_step - desk.begun_tokens))
+        desk.begun_tokens += counted
+        if counted and is_news:
+            # Of a prompt that fills a step more will come. It may have been reported as waiting.
+            is_full = desk.begun_tokens >= FULL * a_step
+            rest = self._usual_rest if is_full else 0.0
+            desk.begun_least = desk.begun_tokens + round(rest)
+            desk.foreign_tokens = max(desk.foreign_tokens, desk.begun_least)
+            desk.since_ns = max(desk.since_ns, now_ns)
+        self._unwritten[desk.column] = desk
+        return counted
 
     def unaccounted(self, worker_id: WorkerId, *, since_ns: int, now_ns: int) -> list[BookingId]:
         """Acknowledged bookings, if reports have counted fewer of them all the time since then:

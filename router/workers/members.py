@@ -170,6 +170,11 @@ class Members:
             self._adapters = Adapters(served, may_be_any=None in said, needs=needs)
         return self._adapters
 
+    @property
+    def mean_kv_blocks(self) -> float:
+        """Of a member."""
+        return self.kv_blocks_total / max(1, len(self._by_id))
+
     def adapters_of(self, worker_id: WorkerId) -> frozenset[str] | None:
         """Listed or not: what it serves, or served when it was heard of last. None: not known."""
         member = self._by_id.get(worker_id)

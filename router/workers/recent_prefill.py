@@ -21,11 +21,17 @@ class RecentPrefill:
         self._columns = columns
         self._table = columns.table(0.0)
 
-    def give(self, worker_id: WorkerId, tokens: float, fleet_tokens: float) -> None:
-        """So many uncached tokens go there; all caches together hold `fleet_tokens`. O(workers)."""
+    def give(
+        self, worker_id: WorkerId, tokens: float, fleet_tokens: float, *, smallness: float = 1.0
+    ) -> None:
+        """So many uncached tokens go there; all caches together hold `fleet_tokens`. O(workers).
+
+        `smallness`: the mean cache over that of this worker, whose blocks are pushed out so much
+        sooner by as many tokens.
+        """
         table = self._table.numbers
         table *= exp(-tokens / max(fleet_tokens, UNKNOWN_TOKENS))
-        table[0, self._columns.of(worker_id)] += tokens
+        table[0, self._columns.of(worker_id)] += tokens * smallness
 
     def forget(self, worker_id: WorkerId) -> None:
         """Call it while the worker still has its column: its next life has an empty cache."""

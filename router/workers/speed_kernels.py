@@ -23,7 +23,10 @@ DECODE: Final = 5
 TOOK_MS: Final = 10  # prompts alone with their worker, dispatch to first token
 EXPECTED_MS: Final = 11  # what their steps made us expect
 FADED_NS: Final = 12  # until when time has been taken off
-N_SUMS: Final = 13
+SEEN_NS: Final = 13  # when it last computed a prompt as fast as was thought
+SLOWER: Final = 14  # times the fleet's: the last prompt step, if it took far more than was thought
+FASTER: Final = 15  # or far less; 0: it did not
+N_SUMS: Final = 16
 # The fleet has both lines in its one column, and its steps since all workers were solved.
 NEWS: Final = 10
 N_FLEET: Final = 11
@@ -42,10 +45,20 @@ SOLVE_ALL_AFTER: Final = 8.0
 STEP_MEMORY: Final = 200.0
 SURPRISE: Final = 0.2  # of the larger of both times
 SURPRISED_MEMORY: Final = 4.0
+# Two prompt steps in a row that are odd to one side are no chance: it has another speed. Then it
+# counts as having done so many steps, at most, of the fleet's shape at that speed.
+SURE_MEMORY: Final = 32.0
+MOST_TIMES: Final = 16.0
 FLEET_MEMORY: Final = 400.0
-# And so long ago does: who was slow and is not asked any more is thought to be like the others
-# after some minutes, and tried again.
+# And so long ago does.
 MEMORY_NS: Final = 120e9
+# Who was seen to be slow is asked no more while others cope, and could recover unseen. After some
+# time without a prompt it is thought faster, and ever more so, until it is asked again: first by
+# whoever has least to lose. A step as slow as before ends that at once.
+DOUBT_AFTER_NS: Final = 20e9
+DOUBT_NS: Final = 25e9  # from there until it is thought as fast as the fleet
+DOUBTED: Final = 1.25  # times slower than the fleet, or more
+LEAST_DOUBTED: Final = 0.5  # of the fleet's time: no faster is anybody thought
 DRIFT_MEMORY: Final = 64.0  # prompts
 # Weight of the belief that prompts take what their steps do.
 NO_DRIFT_MS: Final = 500.0
@@ -70,9 +83,10 @@ def _fit(w: float, x: float, xx: float, y: float, xy: float, anchor: float) -> t
 
 @helper
 def _solve_line(
-    sums: Floats, column: int, first: int, fleet: Floats, anchor: float
+    sums: Floats, column: int, first: int, fleet: Floats, anchor: float, doubt: float
 ) -> tuple[float, float]:
-    """Base and slope of one worker's line, whose five sums begin at row `first`."""
+    """Base and slope of one worker's line, whose five sums begin at row `first`. `doubt`: how far
+    from its own towards the fleet's, if it is slower."""
     lean = LEAN / fleet[first, 0]
     own_w, own_x, own_y = sums[first, column], sums[first + 1, column], sums[first + 3, column]
     base, slope = _fit(
@@ -85,7 +99,7 @@ def _solve_line(
     )
     usual = lean * fleet[first + 3, 0]
     times = (own_y + usual) / (base * own_w + slope * own_x + usual)  # slower than the fleet
-    return _fit(
+    own_base, own_slope = _fit(
         own_w + lean * fleet[first, 0],
         own_x + lean * fleet[first + 1, 0],
         sums[first + 2, column] + lean * fleet[first + 2, 0],
@@ -93,24 +107,30 @@ def _solve_line(
         sums[first + 4, column] + lean * times * fleet[first + 4, 0],
         anchor,
     )
+    if doubt > 0.0 and times >= DOUBTED:
+        own_base = max(LEAST_DOUBTED * base, own_base + doubt * (base - own_base))
+        own_slope = max(LEAST_DOUBTED * slope, own_slope + doubt * (slope - own_slope))
+    return own_base, own_slope
 
 
 @rare_helper
 def _solve_worker(sums: Floats, fleet: Floats, table: Floats, column: int) -> None:
-    base, slope = _solve_line(sums, column, PREFILL, fleet, ANCHOR_WEIGHT)
+    unseen_ns = sums[FADED_NS, column] - sums[SEEN_NS, column]
+    doubt = max(0.0, (unseen_ns - DOUBT_AFTER_NS) / DOUBT_NS)
+    base, slope = _solve_line(sums, column, PREFILL, fleet, ANCHOR_WEIGHT, doubt)
     table[BASE, column], table[BASE + 1, column] = base, max(slope, LEAST_MS_PER_TOKEN)
-    base, slope = _solve_line(sums, column, DECODE, fleet, 0.0)
+    base, slope = _solve_line(sums, column, DECODE, fleet, 0.0, 0.0)
     table[BASE + 2, column], table[BASE + 3, column] = base, slope
     drift = (sums[TOOK_MS, column] + NO_DRIFT_MS) / (sums[EXPECTED_MS, column] + NO_DRIFT_MS)
     table[DRIFT, column] = min(max(drift, 1.0 / MOST_DRIFT), MOST_DRIFT)
 
 
 @helper
-def _is_odd(sums: Floats, column: int, first: int, x: float, y: float) -> bool:
-    """Far from what the worker's own steps made expect: the fleet's would hide that it changed."""
+def _expected(sums: Floats, column: int, first: int, x: float) -> float:
+    """By the worker's own steps: the fleet's would hide that it changed. 0: too few."""
     own_w = sums[first, column]
     if own_w < 1.0:
-        return False
+        return 0.0
     base, slope = _fit(
         own_w,
         sums[first + 1, column],
@@ -119,8 +139,44 @@ def _is_odd(sums: Floats, column: int, first: int, x: float, y: float) -> bool:
         sums[first + 4, column],
         ANCHOR_WEIGHT,
     )
-    expected = base + slope * x
-    return abs(y - expected) > SURPRISE * max(y, expected)
+    return base + slope * x
+
+
+@helper
+def _is_odd(expected: float, y: float) -> bool:
+    return expected > 0.0 and abs(y - expected) > SURPRISE * max(y, expected)
+
+
+@helper
+def _judge_prompt(
+    sums: Floats, fleet: Floats, column: int, x: float, y: float, expected: float, now_ns: float
+) -> None:
+    """One prompt step against what was thought; the second odd one changes what went before."""
+    if y <= 0.0:  # what decodes beside it was thought to take all of the step: it tells nothing
+        return
+    if not _is_odd(expected, y):
+        sums[SEEN_NS, column] = now_ns
+        sums[SLOWER, column] = sums[FASTER, column] = 0.0
+        return
+    row, other = (SLOWER, FASTER) if y > expected else (FASTER, SLOWER)
+    base, slope = _fit(
+        fleet[PREFILL, 0],
+        fleet[PREFILL + 1, 0],
+        fleet[PREFILL + 2, 0],
+        fleet[PREFILL + 3, 0],
+        fleet[PREFILL + 4, 0],
+        ANCHOR_WEIGHT,
+    )
+    times, before = y / (base + slope * x), sums[row, column]
+    sums[row, column], sums[other, column] = times, 0.0
+    if before == 0.0:
+        return
+    sums[row, column] = 0.0
+    times = min(max(0.5 * (before + times), 1.0 / MOST_TIMES), MOST_TIMES)
+    weight = min(sums[PREFILL, column], SURE_MEMORY) / fleet[PREFILL, 0]
+    for i in range(5):
+        of_fleet = fleet[PREFILL + i, 0] * (times if i >= 3 else 1.0)
+        sums[PREFILL + i, column] = weight * of_fleet
 
 
 @helper
@@ -188,7 +244,10 @@ def observe(
         if decode_tokens > 0.0:
             beside = table[BASE + 2, column] + table[BASE + 3, column] * decode_tokens
         first, x, y = PREFILL, prefill_tokens, max(0.0, step_ms - beside)
-    is_odd = _is_odd(sums, column, first, x, y)
+    expected = _expected(sums, column, first, x)
+    is_odd = _is_odd(expected, y)
+    if first == PREFILL:
+        _judge_prompt(sums, fleet, column, x, y, expected, now_ns)
     _add(sums, column, first, x, y, steps, SURPRISED_MEMORY if is_odd else STEP_MEMORY)
     _add(fleet, 0, first, x, y, steps, FLEET_MEMORY)
     fleet[NEWS, 0] += 1.0

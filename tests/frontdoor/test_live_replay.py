@@ -152,6 +152,10 @@ def test_capture_tells_what_it_could_not_get(cli, script, router):
         (("--live", "nowhere:port"), "is not HOST:PORT"),
         (("--live", "127.0.0.1:1", "--workers", "2"), "--workers: the cluster says that"),
         (("--live", "127.0.0.1:1", "--block-size", "16"), "--block-size: the cluster says that"),
+        (
+            ("--live", "127.0.0.1:1", "--routers", "2"),
+            "--routers: it is for simulated fleets alone",
+        ),
         (("--calibrate",), "--calibrate: it goes with --live"),
         (("--skip-long",), "--skip-long: it goes with --live"),
         (("--live", "127.0.0.1:1", "--calibrate", "--timing", "linear"), "leave out --timing"),

@@ -109,3 +109,34 @@ def test_the_help_of_replay_shows_that_a_trace_needs_no_command(cli):
     shown = " ".join(cli("replay", "--help").stdout.split())
     assert "replay TRACE [OPTIONS] | COMMAND [ARGS]..." in shown
     assert "`radixroute replay TRACE` is `radixroute replay run TRACE`" in shown
+
+
+@pytest.fixture
+def trace_file(cli):
+    cli("replay", "synth", "chats", "-o", "t.jsonl", "--requests", 40)
+    return "t.jsonl"
+
+
+def test_a_fleet_is_disturbed_and_shared_by_several_routers(cli, trace_file):
+    result = cli(
+        *("replay", trace_file, "--workers", 3, "--policy", "round_robin"),
+        *("--disturb", "0:x3@5,1:die@10,1:join@20", "--routers", 2, "--routers-by", "hash"),
+    )
+    assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (("--disturb", "0:slow@5"), "write WORKER:WHAT@SECONDS"),
+        (("--disturb", "9:die@5"), "there is no worker 9 at 5 s"),
+        (("--routers", "0"), "at least 1 router"),
+        (("--routers", "2", "--routers-by", "luck"), "round_robin or hash"),
+    ],
+    ids=str,
+)
+def test_fleets_that_cannot_be_are_one_line_and_exit_code_2(cli, trace_file, args, reason):
+    result = cli("replay", trace_file, *args)
+    assert result.exit_code == 2
+    assert reason in result.stderr
+    assert result.stderr.count("\n") == 1

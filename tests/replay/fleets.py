@@ -8,13 +8,14 @@ import numpy as np
 
 from radixroute.radix.index.layout import PACKED_HEAD, PACKED_STORE
 from radixroute.radix.tree.eviction import EVICTION_POLICIES
+from radixroute.replay.changes import DIE, SLOWNESS, FleetChange, in_order
 from radixroute.replay.fleet import layout as at
 from radixroute.replay.fleet.kernels import keys_of
 from radixroute.replay.fleet.shape import FleetBuffers, FleetShape
 from radixroute.replay.fleet.simulated_fleet import CacheWords, FleetStep, SimulatedFleet
 from radixroute.replay.fleet.timing import Timing
 from radixroute.replay.traces.trace import Prefixes, Trace, prefixes
-from tests.replay.slow_fleet import SlowFleet
+from tests.replay.slow_fleet import SlowFleet, SlowRow
 
 _NEVER = 1 << 50
 
@@ -28,6 +29,7 @@ class Workload:
     shape: FleetShape
     timing: Timing
     placement: list[int]
+    changes: tuple[FleetChange, ...] = ()  # of slowness, and deaths after which it lives again
 
 
 def random_workload(seed: int) -> Workload:
@@ -77,6 +79,26 @@ def _trace(rng: random.Random, block_size: int, n: int) -> Trace:
     return new_trace(block_size, arrivals, inputs, outputs, first, blocks)
 
 
+def changing_workload(seed: int) -> Workload:
+    """The same with caches of different size, workers that slow down and recover, and deaths."""
+    load, rng = random_workload(seed), random.Random(seed + 1_000_000)
+    shape, n_workers = load.shape, load.shape.workers
+    caches = tuple(
+        shape.kv_blocks + rng.choice((0, 2, 9)) for _ in range(rng.randint(0, n_workers))
+    )
+    last_s = load.trace.arrival_ns[-1] / 1e9 + 0.1
+    changes = [
+        FleetChange(
+            round(rng.uniform(0.0, last_s), 3),
+            rng.randrange(n_workers),
+            rng.choice((SLOWNESS, SLOWNESS, DIE)),
+            rng.choice((0.5, 1.0, 3.0)),
+        )
+        for _ in range(rng.randint(1, 5))
+    ]
+    return replace(load, shape=replace(shape, first_kv_blocks=caches), changes=tuple(changes))
+
+
 def new_trace(block_size: int, *columns: list[int]) -> Trace:
     """Columns as `Trace` has them, from the arrivals on."""
     after = [-1] * len(columns[0])
@@ -99,20 +121,39 @@ class Record:
     reports: list[FleetStep]
 
 
+def happenings(load: Workload) -> list[tuple[int, int | FleetChange]]:
+    """Arrivals, as numbers of requests, and changes, in order of time; changes go first."""
+    changes = [(change.at_ns, 0, change) for change in in_order(load.changes)]
+    arrivals = [(ns, 1, n) for n, ns in enumerate(load.trace.arrival_ns.tolist())]
+    both: list[tuple[int, int, int | FleetChange]] = [*changes, *arrivals]
+    both.sort(key=lambda one: one[:2])
+    return [(ns, what) for ns, _, what in both]
+
+
+def next_worker(load: Workload, worker: int) -> int:
+    """Who takes what another had when it died; alone, its own next life."""
+    return (worker + 1) % load.shape.workers
+
+
 def drive(load: Workload, fleet: SimulatedFleet, advance: Any) -> Record:
     """All requests through the fleet; `advance(fleet, until_ns)` lets some time pass."""
     events: list[Any] = []
     reports: list[FleetStep] = []
-    arrivals = load.trace.arrival_ns.tolist()
-    for request in range(len(arrivals) + 1):
-        until_ns = arrivals[request] if request < len(arrivals) else _NEVER
+    for until_ns, what in [*happenings(load), (_NEVER, None)]:
         while fleet.now_ns < until_ns and not (until_ns == _NEVER and fleet.is_idle):
             advance(fleet, until_ns)
             events += events_by_step(fleet.take_events())
             reports += fleet.take_reports()
-        if request < len(arrivals):
-            fleet.submit(request, load.placement[request], until_ns)
-    return Record(fleet.requests, fleet.workers, events, reports)
+        match what:
+            case int(request):
+                fleet.submit(request, load.placement[request], until_ns)
+            case FleetChange(kind="die", worker=worker):
+                for request, _ in fleet.die(worker):
+                    fleet.submit(request, next_worker(load, worker), until_ns)
+                events += events_by_step(fleet.take_events())
+            case FleetChange():
+                fleet.set_slowness(what.worker, what.slowness)
+    return Record(fleet.attempts.outcomes(), fleet.workers, events, reports)
 
 
 def events_by_step(taken: list[CacheWords]) -> list[Any]:
@@ -126,13 +167,20 @@ def events_by_step(taken: list[CacheWords]) -> list[Any]:
 
 def drive_slowly(load: Workload) -> SlowFleet:
     slow = SlowFleet(load.trace, load.prefixes, load.shape, load.timing)
-    for request, ns in enumerate(load.trace.arrival_ns.tolist()):
+    for ns, what in happenings(load):
         if ns > slow.now_ns:
             slow.advance(ns)
-        slow.submit(request, load.placement[request], ns)
+        match what:
+            case int(request):
+                slow.submit(request, load.placement[request], ns)
+            case FleetChange(kind="die", worker=worker):
+                for request in slow.die(worker):
+                    slow.resume(request, next_worker(load, worker), ns)
+            case FleetChange():
+                slow.set_slowness(what.worker, what.slowness)
     slow.advance(_NEVER)
-    for worker in slow.workers:
-        worker.scheduler.check()
+    for one in slow.workers:
+        one.scheduler.check()
     return slow
 
 
@@ -163,14 +211,17 @@ def times(fleet_requests: Any) -> list[Any]:
 
 
 def slow_times(slow: SlowFleet) -> list[Any]:
-    rows = [slow.rows[request] for request in range(len(slow.rows))]
-    return [
-        (
-            row.sequence.first_scheduled_ns,
-            row.first_ns,
-            row.finish_ns,
-            row.sequence.cached_tokens,
-            row.sequence.recomputed_tokens,
-        )
-        for row in rows
-    ]
+    return [_slow_times(slow.rows[request]) for request in range(len(slow.rows))]
+
+
+def _slow_times(row: SlowRow) -> tuple[int | None, ...]:
+    """All attempts as one: as `EarlierAttempts` has it."""
+    admitted = [one for one in (*row.earlier, row.sequence) if one.cached_tokens is not None]
+    first, recomputed, computed = admitted[0], 0, 0
+    for one in admitted:
+        cached = one.cached_tokens or 0
+        # Of an attempt that goes on the engine counts what was put out before, which no cache has.
+        recomputed += one.recomputed_tokens - len(one.request.emitted)
+        recomputed += max(0, computed - cached)
+        computed = one.n_lost if one.lease is None else one.n_computed
+    return (first.first_scheduled_ns, row.first_ns, row.finish_ns, first.cached_tokens, recomputed)

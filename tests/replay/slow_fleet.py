@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from radixroute.events.wire.records import BlocksStored
+from radixroute.events.wire.records import BlocksRemoved, BlocksStored
 from radixroute.radix.keys.block_keys import block_keys
 from radixroute.radix.keys.scope import Scope
 from radixroute.replay.fleet.shape import FleetShape
@@ -34,7 +34,8 @@ _ONCE_FROM = 1 << 24  # above all tokens of prefix blocks
 class SlowRow:
     """What became of one request."""
 
-    sequence: Sequence
+    sequence: Sequence  # of the last attempt
+    earlier: list[Sequence] = field(default_factory=list)  # cut off when a worker died
     first_ns: int = -1
     finish_ns: int = -1
 
@@ -44,9 +45,13 @@ class SlowWorker:
     cache: PrefixCache
     scheduler: Scheduler
     slowness: float
+    kv_blocks: int
     end_ns: int | None = None
     n_sampled: int = 0
     steps: list[tuple[int, int, int, int]] = field(default_factory=list)  # start, end, counts
+    held: set[int] = field(default_factory=set)  # keys in its cache
+    preemptions: int = 0  # of earlier lives
+    evicted: int = 0
 
 
 class SlowFleet:
@@ -58,18 +63,44 @@ class SlowFleet:
         self.now_ns = 0
         self.rows: dict[int, SlowRow] = {}
         self.events: list[tuple[int, int, list[Any]]] = []  # time, worker, its step's events
-        slowness = (*shape.slowness, *[1.0] * shape.workers)[: shape.workers]
-        self.workers = [self._new_worker(slow) for slow in slowness]
+        self.workers = [
+            self._new_worker(slow, kv_blocks)
+            for slow, kv_blocks in zip(shape.slownesses, shape.caches, strict=True)
+        ]
 
     def submit(self, request: int, worker: int, now_ns: int) -> None:
         sampling = SamplingParams(max_tokens=int(self._trace.output_tokens[request]))
         none = np.empty(0, np.uint32)
         prompt = self._prompt(request)
         wanted = EngineRequest(str(request), 1, "s", prompt, sampling, none)
-        scheduler = self.workers[worker].scheduler
-        scheduler.submit(wanted, now_ns)
-        *_, sequence = scheduler.sequences()
-        self.rows[request] = SlowRow(sequence)
+        self.rows[request] = SlowRow(self._submit(wanted, worker, now_ns))
+
+    def set_slowness(self, worker: int, slowness: float) -> None:
+        self.workers[worker].slowness = slowness
+
+    def die(self, worker: int) -> list[int]:
+        """Who was there, by number. Its cache is empty now, told as blocks removed."""
+        old = self.workers[worker]
+        lost = {int(one.request.request_id): one for one in old.scheduler.sequences()}
+        for request, sequence in lost.items():
+            self.rows[request].earlier.append(sequence)
+        if old.held:
+            keys = np.array(sorted(old.held), np.uint64)
+            self.events.append((self.now_ns, worker, [BlocksRemoved(keys)]))
+        new = self.workers[worker] = self._new_worker(old.slowness, old.kv_blocks)
+        new.preemptions = old.preemptions + old.scheduler.counters.preemptions
+        new.evicted = old.evicted + old.cache.counters.evicted
+        return sorted(lost)
+
+    def resume(self, request: int, worker: int, now_ns: int) -> None:
+        """Elsewhere, with what it had put out."""
+        row = self.rows[request]
+        was = row.earlier[-1].request
+        emitted = row.earlier[-1].tokens[len(was.prompt) :].copy()
+        again = EngineRequest(
+            was.request_id, was.attempt + 1, "s", was.prompt, was.sampling, emitted
+        )
+        row.sequence = self._submit(again, worker, now_ns)
 
     def advance(self, until_ns: int) -> None:
         while True:
@@ -97,10 +128,16 @@ class SlowFleet:
             found |= dict(zip(keys, [*nodes, *outputs], strict=False))
         return found
 
-    def _new_worker(self, slowness: float) -> SlowWorker:
+    def _submit(self, wanted: EngineRequest, worker: int, now_ns: int) -> Sequence:
+        scheduler = self.workers[worker].scheduler
+        scheduler.submit(wanted, now_ns)
+        *_, sequence = scheduler.sequences()
+        return sequence
+
+    def _new_worker(self, slowness: float, kv_blocks: int) -> SlowWorker:
         shape = self._shape
         cache = PrefixCache(
-            shape.kv_blocks, shape.block_size, SCOPE, eviction_policy=shape.eviction_policy
+            kv_blocks, shape.block_size, SCOPE, eviction_policy=shape.eviction_policy
         )
         limits = SchedulerLimits(
             max_model_len=1 << 30,
@@ -111,7 +148,7 @@ class SlowFleet:
             preemption_order="youngest",
             eos_token_ids=frozenset(),
         )
-        return SlowWorker(cache, Scheduler(cache, limits), slowness)
+        return SlowWorker(cache, Scheduler(cache, limits), slowness, kv_blocks)
 
     def _prompt(self, request: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
         size, n_tokens = self._shape.block_size, int(self._trace.input_tokens[request])
@@ -125,36 +162,45 @@ class SlowFleet:
         events = list(worker.cache.take_events())
         if events:
             self.events.append((self.now_ns, which, events))
+            _note(worker.held, events)
         if planned is None:
             return
         decoding = [part.sequence.n_tokens for part in planned.sequences if part.is_decode]
         prefill, decodes = planned.prefill_tokens, len(decoding)
-        worker.end_ns = self.now_ns + self._step_ns(
-            prefill, decodes, sum(decoding), worker.slowness
-        )
+        worker.end_ns = self.now_ns + self._step_ns(prefill, decodes, sum(decoding), worker)
         worker.n_sampled = sum(part.samples for part in planned.sequences)
         worker.steps.append((self.now_ns, worker.end_ns, prefill, decodes))
 
-    def _step_ns(self, prefill: int, decodes: int, context: int, slowness: float) -> int:
+    def _step_ns(self, prefill: int, decodes: int, context: int, worker: SlowWorker) -> int:
         timing, shape = self._timing, self._shape
         ms = 0.0
         if prefill:
             ms += (timing.a2 * prefill + timing.a1) * prefill + timing.a0
         if decodes:
-            p = context / float(shape.kv_blocks * shape.block_size)
+            p = context / float(worker.kv_blocks * shape.block_size)
             decode_ms = (timing.d2 * p + timing.d1) * p + timing.d0 + timing.d_each * decodes
             ms += max(timing.d_min, decode_ms)
-        return max(1, round(ms * slowness * 1e6))
+        return max(1, round(ms * worker.slowness * 1e6))
 
     def _end(self, worker: SlowWorker) -> None:
         sampled = [next(self._once) for _ in range(worker.n_sampled)]
         worker.end_ns = None
         for output in worker.scheduler.commit(StepResult(tuple(sampled)), self.now_ns):
             row = self.rows[int(output.request_id)]
-            if output.position == 0:
+            if row.first_ns < 0:
                 row.first_ns = self.now_ns
             if output.finish is not None:
                 row.finish_ns = self.now_ns
+
+
+def _note(held: set[int], events: list[Any]) -> None:
+    """What these leave in a cache."""
+    for change in events:
+        keys = set(change.keys.tolist())
+        if isinstance(change, BlocksStored):
+            held |= keys
+        else:
+            held -= keys
 
 
 def numbered_events(events: list[tuple[int, int, list[Any]]], nodes: dict[int, int]) -> list[Any]:

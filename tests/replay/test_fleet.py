@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from radixroute.replay.changes import DIE, SLOWNESS
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import layout as at
 from radixroute.replay.fleet.shape import FleetBuffers, FleetShape
@@ -16,6 +17,7 @@ from tests.parts import parts
 from tests.replay.conversation import conversation, round_robin
 from tests.replay.fleets import (
     Workload,
+    changing_workload,
     drive,
     drive_slowly,
     new_fleet,
@@ -51,14 +53,15 @@ def assert_equals_the_real_thing(load):
     slow = drive_slowly(load)
     nodes = slow.nodes_by_key(seen.requests[:, at.FIRST_OUTPUT].tolist())
     assert times(seen.requests) == slow_times(slow)
-    assert unpacked(seen.events, max(nodes.values(), default=0) + 1) == numbered_events(
-        slow.events, nodes
-    )
-    preempted = [worker.scheduler.counters.preemptions for worker in slow.workers]
-    evicted = [worker.cache.counters.evicted for worker in slow.workers]
+    told = unpacked(seen.events, max(nodes.values(), default=0) + 1)
+    assert in_any_order(load, told) == in_any_order(load, numbered_events(slow.events, nodes))
+    preempted = [one.preemptions + one.scheduler.counters.preemptions for one in slow.workers]
+    evicted = [one.evicted + one.cache.counters.evicted for one in slow.workers]
     assert seen.workers[:, at.N_PREEMPTED].tolist() == preempted
     assert seen.workers[:, at.N_EVICTED].tolist() == evicted
-    assert_reports_tell_all_steps(seen.reports, slow)
+    cut_off = sum(len(row.earlier) for row in slow.rows.values())
+    if not any(change.kind == DIE for change in load.changes):  # who dies tells no more
+        assert_reports_tell_all_steps(seen.reports, slow)
     duplicates = sum(worker.cache.counters.deduplicated for worker in slow.workers)
     chunked = max((row[2] for worker in slow.workers for row in worker.steps), default=0)
     return Counter(
@@ -68,7 +71,22 @@ def assert_equals_the_real_thing(load):
         duplicates=duplicates,
         chunks=chunked == load.shape.max_num_batched_tokens,
         recomputed=int(seen.requests[:, at.RECOMPUTED].sum()),
+        cut_off=cut_off,
+        went_on=sum(row.first_ns < row.sequence.arrived_ns for row in slow.rows.values()),
+        slowed=sum(change.kind == SLOWNESS and change.slowness != 1.0 for change in load.changes),
+        smaller=len(set(load.shape.caches)) > 1,
     )
+
+
+def in_any_order(load, rows):
+    """What a cache loses when its worker dies has no order."""
+    deaths = {(change.at_ns, change.worker) for change in load.changes if change.kind == DIE}
+    return [
+        (ns, worker, [(sorted(one[0]),) if len(one) == 1 else one for one in changes])
+        if (ns, worker) in deaths
+        else (ns, worker, changes)
+        for ns, worker, changes in rows
+    ]
 
 
 def assert_reports_tell_all_steps(reports, slow):
@@ -100,6 +118,20 @@ def test_it_does_what_real_schedulers_over_real_caches_do(seeds):
     ), f"the workloads are too tame: {met}"
 
 
+@pytest.mark.parametrize("seeds", parts(400, quick=100))
+def test_it_still_does_when_workers_differ_slow_down_recover_and_die(seeds):
+    met: Counter[str] = Counter()
+    for seed in seeds:
+        try:
+            met += assert_equals_the_real_thing(changing_workload(seed))
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}") from error
+    assert all(
+        met[what] > 0
+        for what in ("cut_off", "went_on", "slowed", "smaller", "preemptions", "recomputed")
+    ), f"the workloads are too tame: {met}"
+
+
 def test_output_blocks_are_found_again_after_a_preemption():
     """Its own output is in the cache still: the engine does not compute it a second time."""
     trace = new_trace(2, [0, 0], [2, 2], [7, 9], [0, 1, 2], [1, 2])
@@ -124,7 +156,8 @@ def test_a_watermark_refuses_no_request_that_fits_an_empty_worker():
 @pytest.mark.parametrize("seeds", parts(400, quick=100))
 def test_how_time_is_cut_changes_nothing(seeds):
     for seed in seeds:
-        load, rng = random_workload(seed), random.Random(seed)
+        load = changing_workload(seed) if seed % 4 == 3 else random_workload(seed)
+        rng = random.Random(seed)
 
         def cut(fleet, until_ns, rng=rng):
             ahead = rng.choice((1, 10**5, 10**6, 5 * 10**6))

@@ -9,7 +9,13 @@ from radixroute.events.wire.records import SessionLoad
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import WorkerId
 from radixroute.router.workers.columns import WorkerColumns
-from radixroute.router.workers.load import BookingId, Load, LoadBook
+from radixroute.router.workers.load import (
+    MOST_STEP_NS,
+    USUAL_REST,
+    BookingId,
+    Load,
+    LoadBook,
+)
 
 W = WorkerId("w")
 WORKERS = [WorkerId(name) for name in ("w", "w0", "w1", "w2")]
@@ -150,3 +156,94 @@ def test_totals_always_agree_with_the_bookings(steps):
         for name in map(WorkerId, ("w0", "w1", "w2")):
             assert book.load(name).in_flight == sum(v == name for v in live.values())
             assert book.load(name).queued_tokens >= 0
+
+
+def shared_book(queued: int = 0) -> LoadBook:
+    """Another router was named in a report at 100 ns."""
+    book = new_book()
+    book.report(W, [session("me", 0, 0, 0), session("other", 1, 1, queued)], now_ns=100)
+    return book
+
+
+def test_a_step_of_others_prompts_is_work_until_a_report_says_what_is_left():
+    book = shared_book()
+    assert book.is_shared(W)
+    assert book.others_began(W, 300, 150, a_step=1000) == 300
+    assert book.others_began(W, 200, 150, a_step=1000) == 200, "of one step"
+    assert book.load(W).queued_tokens == 500
+    assert book.load(W).since_ns == 150
+    assert book.others_began(W, 200, 170, a_step=1000) == 200, "of the next one: the first is over"
+    assert book.load(W).queued_tokens == 200
+    book.check()
+    book.report(W, [session("me", 0, 0, 0), session("other", 2, 1, 40)], now_ns=200)
+    assert book.load(W).queued_tokens == 200, "it may still run"
+    later_ns = 200 + MOST_STEP_NS
+    book.report(W, [session("me", 0, 0, 0), session("other", 2, 1, 40)], now_ns=later_ns)
+    assert book.load(W).queued_tokens == 40
+    book.check()
+
+
+def test_what_was_reported_as_waiting_counts_once_when_its_step_begins():
+    book = shared_book(queued=400)
+    book.others_began(W, 300, 150, a_step=1000)
+    assert book.load(W).queued_tokens == 400
+    assert book.load(W).since_ns == 150, "the work goes on"
+
+
+def test_no_more_counts_than_a_step_computes_and_nothing_from_before_the_report():
+    book = shared_book()
+    assert book.others_began(W, 5000, 150, a_step=1000) == 1000
+    assert book.others_began(W, 5000, 150, a_step=1000) == 0
+    assert book.load(W).queued_tokens == 1000 + USUAL_REST, "what fills a step goes on"
+    late = shared_book()  # reported at 100
+    assert late.others_began(W, 500, 99, a_step=1000) == 500, "its cache filled all the same"
+    assert late.load(W).queued_tokens == 0
+
+
+def test_a_worker_is_shared_as_long_as_its_reports_name_others():
+    book = shared_book()
+    assert not book.is_shared(WORKERS[1])
+    book.report(W, [session("me", 0, 0, 0)], now_ns=200)
+    assert not book.is_shared(W)
+
+
+def test_how_long_prompts_that_fill_a_step_usually_are_is_learned_of_our_own():
+    book = shared_book()
+    for n in range(200):
+        book.book(booking(n), W, dispatch_seq=n + 1, queued_tokens=1400, now_ns=1, a_step=1000)
+        book.settle(booking(n))
+    book.others_began(W, 1000, 150, a_step=1000)
+    assert book.load(W).queued_tokens == pytest.approx(1400, abs=2)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["began", "report", "book", "settle"]),
+            st.integers(0, 1200),
+            st.integers(0, 400 * 10**6),
+        ),
+        max_size=30,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_columns_say_what_the_bookings_do_whatever_is_heard_of_others(history):
+    """Whatever the order: also what is heard late."""
+    book, booked = shared_book(), 0
+    for what, tokens, now_ns in history:
+        book.now()
+        match what:
+            case "began":
+                book.others_began(W, tokens, now_ns, a_step=1000)
+            case "report":
+                mine, other = session("me", 0, 0, 0), session("other", 1, 1, tokens)
+                book.report(W, [mine, other], now_ns)
+            case "book":
+                booked += 1
+                book.book(
+                    booking(booked), W, dispatch_seq=booked, queued_tokens=tokens, now_ns=now_ns
+                )
+            case _ if booked:
+                book.settle(booking(booked))
+                booked -= 1
+        book.check()

@@ -1,6 +1,7 @@
 """Speed: learned from steps, sane before the first, and stable under noise."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -156,6 +157,79 @@ def test_a_slow_worker_is_known_as_such_and_believed_again_after_some_minutes():
     for _ in range(600):
         second(steps_of=names[1:])  # nobody asks the slow one
     assert prefill_ms(book.speed(names[0]), 2000) < 1.1 * prefill_ms(book.speed(names[1]), 2000)
+
+
+def some_tokens(n: int) -> int:
+    return 500 + 700 * (n % 5)
+
+
+def a_slow_one_among_four(times: float = 3.0) -> tuple[SpeedBook, list[WorkerId], int]:
+    """All were asked each second for a minute; the first takes so many times longer."""
+    columns = WorkerColumns()
+    book, names = SpeedBook(columns), [WorkerId(f"w{n}") for n in range(4)]
+    for name in names:
+        columns.give(name)
+    for second in range(60):
+        step(book, names, second, {names[0]: times})
+    return book, names, 60
+
+
+def step(
+    book: SpeedBook, names: list[WorkerId], second: int, slowness: dict[WorkerId, float]
+) -> None:
+    for name in names:
+        tokens = some_tokens(second)
+        step_ms = (10.0 + 0.02 * tokens) * slowness.get(name, 1.0)
+        now_ns = second * NS_PER_S
+        book.observe(name, step_ms=step_ms, prefill_tokens=tokens, decode_tokens=0, now_ns=now_ns)
+        book.check()
+
+
+def slower(book: SpeedBook, names: list[WorkerId]) -> float:
+    """How many times slower than the second one the first is thought to be."""
+    return prefill_ms(book.speed(names[0]), 2000) / prefill_ms(book.speed(names[1]), 2000)
+
+
+@pytest.mark.parametrize(("before", "after"), [(3.0, 1.0), (1.0, 3.0), (2.0, 4.0)])
+def test_two_steps_in_a_row_show_that_a_worker_has_another_speed(before, after):
+    book, names, second = a_slow_one_among_four(before)
+    step(book, names, second, {names[0]: after})
+    assert slower(book, names) == pytest.approx(before, rel=0.25), "one may be chance"
+    step(book, names, second + 1, {names[0]: after})
+    assert slower(book, names) == pytest.approx(after, rel=0.25)
+
+
+def test_steps_that_are_odd_to_either_side_show_nothing():
+    book, names, second = a_slow_one_among_four(1.0)
+    for times in (2.0, 0.4, 2.0, 0.4, 2.0, 0.4):
+        second += 1
+        step(book, names, second, {names[0]: times})
+    assert slower(book, names) == pytest.approx(1.0, rel=0.4)
+
+
+def test_a_slow_worker_that_nobody_asks_is_doubted_within_a_minute_and_one_step_settles_it():
+    book, names, second = a_slow_one_among_four()
+    assert slower(book, names) > 2.5
+    thought = []
+    for _ in range(55):
+        second += 1
+        step(book, names[1:], second, {})
+        thought.append(slower(book, names))
+    assert thought[18] > 2.4, "not before some time has passed"
+    assert all(after <= before + 0.02 for before, after in pairwise(thought))
+    assert thought[-1] < 1.0, "it is faster than the others before the minute is over"
+    step(book, names, second + 1, {names[0]: 3.0})
+    assert slower(book, names) > 2.4, "it is as slow as it was"
+
+
+def test_a_worker_that_is_fast_or_a_little_slow_is_not_doubted():
+    for times in (0.5, 1.15):
+        book, names, second = a_slow_one_among_four(times)
+        before = slower(book, names)
+        for _ in range(60):
+            second += 1
+            step(book, names[1:], second, {})
+        assert slower(book, names) == pytest.approx(before, rel=0.15)
 
 
 def test_an_unknown_worker_is_thought_to_be_like_the_others():

@@ -141,6 +141,20 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
     slow_worker: Annotated[
         float, typer.Option(help="One worker takes so many times longer.")
     ] = 1.0,
+    disturb: Annotated[
+        str,
+        typer.Option(
+            metavar="WORKER:WHAT@SECONDS,...",
+            help="In mid-run a worker slows down (x3) or recovers (x1), joins, drains or dies.",
+        ),
+    ] = "",
+    routers: Annotated[
+        int, typer.Option(help="Routers over one fleet; none knows what the others decide.")
+    ] = 1,
+    routers_by: Annotated[
+        str,
+        typer.Option(help="Which router a request comes to: round_robin, or hash of its session."),
+    ] = "round_robin",
     eviction: Annotated[
         str, typer.Option(help="What leaves a full cache: lru, slru, lfu or cost.")
     ] = "lru",
@@ -170,8 +184,9 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
 
     Example: [bold]radixroute replay trace.jsonl.gz --workers 8 --speed 1,4 -o report[/]
     """
+    from radixroute.replay.changes import read_changes
     from radixroute.replay.lab import LabSettings, replay_all
-    from radixroute.replay.scenario import Conditions
+    from radixroute.replay.scenario import Conditions, Routers
     from radixroute.router.errors import UnknownPolicy
     from radixroute.router.policy.registry import policy_named
 
@@ -196,6 +211,8 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
                 slowness=(slow_worker,) if slow_worker != 1.0 else (),
                 eviction_policy=eviction,
                 conditions=Conditions(event_delay_ms, dispatch_ms),
+                changes=read_changes(disturb),
+                routers=Routers(routers, routers_by),
             )
             for name in settings.chosen if live is not None else ():
                 policy_named(name)  # a router serves by it

@@ -41,6 +41,8 @@ _TOLD_BY_CLUSTER = (
     *("max_num_batched_tokens", "max_num_seqs"),
 )
 _ONLY_LIVE = ("skip_long", "calibrate")
+# What nobody does to a cluster that serves.
+_ONLY_SIMULATED = ("disturb", "routers", "routers_by")
 
 
 def check_live_options(ctx: typer.Context, live: str | None) -> None:
@@ -50,6 +52,10 @@ def check_live_options(ctx: typer.Context, live: str | None) -> None:
             option = "--" + name.replace("_", "-")
             why = "the cluster says that" if live is not None else "it goes with --live HOST:PORT"
             raise BadInput(f"{option}: {why}")
+    for name in _ONLY_SIMULATED if live is not None else ():
+        if is_given(ctx, name):
+            option = "--" + name.replace("_", "-")
+            raise BadInput(f"{option}: it is for simulated fleets alone; leave out --live")
     if is_given(ctx, "calibrate") and is_given(ctx, "timing"):
         raise BadInput("--calibrate makes the timing: leave out --timing")
 

@@ -40,7 +40,9 @@ def replay(policy: str) -> tuple[RunResult, float]:
 
 def test_sessions_spread_because_their_answers_would_slow_each_other(monkeypatch):
     blind = WEIGHTS._replace(answers_to_come=0.0)
-    monkeypatch.setitem(registry.POLICIES, "blind", lambda parts: RadixPolicy(parts, weights=blind))
+    monkeypatch.setitem(
+        registry.LAB_POLICIES, "blind", lambda parts: RadixPolicy(parts, weights=blind)
+    )
     run, most = replay("radix")
     run_blind, most_blind = replay("blind")
     assert most < 1.7 < most_blind

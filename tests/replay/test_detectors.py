@@ -103,8 +103,8 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def faulty(monkeypatch):
-    monkeypatch.setitem(registry.POLICIES, "one", _among(1))
-    monkeypatch.setitem(registry.POLICIES, "two", _among(2))
+    monkeypatch.setitem(registry.LAB_POLICIES, "one", _among(1))
+    monkeypatch.setitem(registry.LAB_POLICIES, "two", _among(2))
 
 
 @cache

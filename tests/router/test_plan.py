@@ -276,6 +276,19 @@ def test_the_core_asks_to_be_woken_before_its_worker_is_done():
     assert world.on("a") == ["r0", "r1"], "one prompt ahead: the worker need not wait for us"
 
 
+def test_the_core_asks_to_be_woken_as_early_where_another_worker_idles_on_purpose():
+    wakes = {}
+    for workers in ("a", "ab"):
+        world = World(*workers, dispatch_lead_ms=3.0)
+        for name, blocks, n in (("w0", 700, 1), ("r0", 695, 5), ("r1", 710, 5)):
+            world.submit(request(name, prefix=1, blocks=blocks, shared=690, n=n, policy="radix"))
+            if name == "w0":
+                world.step(next(w for w in workers if world.on(w)))  # it holds the prefix now
+        assert world.core.n_waiting == 1, "r1 waits for who holds its prefix"
+        wakes[workers] = world.core.wake_ns
+    assert wakes["ab"] == wakes["a"]
+
+
 def test_waiting_for_a_busy_worker_is_no_reason_to_fail():
     world = World("a", no_worker_wait_s=1.0)
     world.submit(request("r0", prefix=0, n=100, policy="radix"))

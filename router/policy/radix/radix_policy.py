@@ -132,10 +132,14 @@ class RadixPolicy:
         question = Question(self._name, waiting, candidates, snapshot, draws, believed)
         desk = self._desk_for(len(waiting), table.shape[1])
         usual = self._usual(waiting[0], snapshot)
+        backlog_ms = table[at.BACKLOG_MS].copy()  # planning adds those that wait for a worker
         plan = plan_together(question, table, usual, self._books, desk)
         if len(plan.bound) == len(waiting):
             return plan
-        return plan._replace(wake_ns=self._next_wake(table, snapshot.now_ns))
+        for bound in plan.bound:
+            chosen = bound.decision.chosen
+            backlog_ms[chosen] = table[at.BACKLOG_MS, chosen]
+        return plan._replace(wake_ns=self._next_wake(backlog_ms, snapshot.now_ns))
 
     def scores(self, view: View) -> Scores:
         return radix_scores(view, self._weights)
@@ -191,13 +195,13 @@ class RadixPolicy:
         return desk
 
     def _waits(self, table: Numbers, now_ns: int) -> Plan:
-        return Plan(is_weighed=True, wake_ns=self._next_wake(table, now_ns))
+        return Plan(is_weighed=True, wake_ns=self._next_wake(table[at.BACKLOG_MS], now_ns))
 
-    def _next_wake(self, table: Numbers, now_ns: int) -> int | None:
+    def _next_wake(self, backlog_ms: Numbers, now_ns: int) -> int | None:
         """When the next busy worker will be nearly done with what it has."""
         if self._lead_ms <= 0.0:
             return None  # only what really ended counts
-        ahead = table[at.BACKLOG_MS] - self._lead_ms
+        ahead = backlog_ms - self._lead_ms
         ahead = ahead[ahead > 0.0]
         return now_ns + int(np.ceil(ahead.min() * 1e6)) if len(ahead) else None
 

@@ -15,12 +15,13 @@ import numpy as np
 
 from radixroute.radix.ids import Numbers
 from radixroute.replay.changes import DIE, DRAIN, JOIN, absent_at_first, in_order
+from radixroute.replay.arrays import Floats
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import layout as at
 from radixroute.replay.fleet.cache_events import cache_events
 from radixroute.replay.fleet.simulated_fleet import CacheWords, FleetStep, SimulatedFleet
 from radixroute.replay.results import CacheSums, LearnedSpeeds, RunResult
-from radixroute.replay.routers.load_reports import LoadReports
+from radixroute.replay.routers.load_reports import LoadReports, Told
 from radixroute.replay.routers.simulated_requests import SimulatedRequests
 from radixroute.replay.routers.simulated_router import SimulatedRouter
 from radixroute.replay.scenario import Scenario
@@ -74,7 +75,7 @@ class Simulation:
         self._draining: dict[int, int] = {}  # workers that leave: routers that have not let them go
         self._unheard: deque[CacheWords] = deque()  # cache events still on their way
         self._kept: list[CacheWords] = []  # all cache events, if they are wanted
-        self._learned: list[tuple[int, Numbers]] = []  # what speeds were thought to be, if wanted
+        self._learned: list[tuple[int, Floats]] = []  # what speeds were thought to be, if wanted
         self._event_delay_ns = round(conditions.event_delay_ms * 1e6)
         self._dispatch_ns = round(conditions.dispatch_ms * 1e6)
         self._follow_ups = FollowUps(trace)
@@ -181,6 +182,7 @@ class Simulation:
         """What the workers' sessions say."""
         conditions, requests = self._scenario.conditions, self._requests
         for report in reports:
+            told: list[Told]
             if self._loads is None:
                 told = [(0, True, report.items)]
             else:

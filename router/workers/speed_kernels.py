@@ -45,8 +45,8 @@ SOLVE_ALL_AFTER: Final = 8.0
 STEP_MEMORY: Final = 200.0
 SURPRISE: Final = 0.2  # of the larger of both times
 SURPRISED_MEMORY: Final = 4.0
-# Two prompt steps in a row that are odd to one side are no chance: it has another speed. Then it
-# counts as having done so many steps, at most, of the fleet's shape at that speed.
+# Two prompt steps in a row that are odd to one side, and equally so, are no chance: it has another
+# speed. Then it counts as having done so many steps, at most, of the fleet's shape at that speed.
 SURE_MEMORY: Final = 32.0
 MOST_TIMES: Final = 16.0
 FLEET_MEMORY: Final = 400.0
@@ -169,7 +169,7 @@ def _judge_prompt(
     )
     times, before = y / (base + slope * x), sums[row, column]
     sums[row, column], sums[other, column] = times, 0.0
-    if before == 0.0:
+    if before == 0.0 or _is_odd(before, times):  # one speed makes both equally slow
         return
     sums[row, column] = 0.0
     times = min(max(0.5 * (before + times), 1.0 / MOST_TIMES), MOST_TIMES)

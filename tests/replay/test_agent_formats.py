@@ -94,7 +94,7 @@ def test_dependencies_that_cannot_be_are_refused(read, case):
         (row("plan", [8], timestamp=0), "line 2: its request_id stands on a line above"),
         (row("r", [8, 8], timestamp=0), "line 2: a block id stands twice"),
         (row("r", [8], timestamp=0, input_length=5), "line 2: 1 block ids, but the prompt fills 2"),
-        ({"request_id": "r", "hash_ids": [1]}, "line 2: input_length and output_length"),
+        ({"request_id": "r", "hash_ids": [1]}, "line 2: input_length is missing"),
         (row("r", [8], timestamp=-1), "line 2: a time must be a number, and not negative"),
     ],
 )

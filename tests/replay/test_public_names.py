@@ -74,4 +74,5 @@ def test_a_trace_is_replayed_in_ten_lines(tmp_path):
     report = replay_all(trace, settings)
     by_policy = {run.policy: run.reuse for run in report.figures()}
     assert by_policy["radix"] > by_policy["round_robin"]
-    assert report.settings == settings_in_words(asdict(settings), radixroute.__version__)
+    sized = asdict(settings.sized_for(trace))
+    assert report.settings == settings_in_words(sized, radixroute.__version__)

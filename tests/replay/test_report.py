@@ -330,7 +330,7 @@ def test_every_setting_of_a_replay_is_told():
     assert told["slowness of the first workers"] == "2, 3"
     assert told["cache events reach the router after"] == "0 ms"
     assert told["timing"].startswith("polynomial, a2 4.20999e-07, a1 0.0151834")
-    inner = len(fields(settings.conditions)) - 1
+    inner = sum(len(fields(one)) - 1 for one in (settings.conditions, settings.routers))
     assert len(told) == len(fields(settings)) + inner + 1
 
 

@@ -245,8 +245,11 @@ def observe(
             beside = table[BASE + 2, column] + table[BASE + 3, column] * decode_tokens
         first, x, y = PREFILL, prefill_tokens, max(0.0, step_ms - beside)
     expected = _expected(sums, column, first, x)
-    is_odd = _is_odd(expected, y)
-    if first == PREFILL:
+    # Of short prompts the base is all there is, and no straight line fits it well: a speed shows in
+    # those that are half as long as usual, or longer.
+    tells = first == DECODE or x >= 0.5 * fleet[PREFILL + 1, 0] / fleet[PREFILL, 0]
+    is_odd = tells and _is_odd(expected, y)
+    if first == PREFILL and tells:
         _judge_prompt(sums, fleet, column, x, y, expected, now_ns)
     _add(sums, column, first, x, y, steps, SURPRISED_MEMORY if is_odd else STEP_MEMORY)
     _add(fleet, 0, first, x, y, steps, FLEET_MEMORY)

@@ -160,7 +160,7 @@ def test_a_slow_worker_is_known_as_such_and_believed_again_after_some_minutes():
 
 
 def some_tokens(n: int) -> int:
-    return 500 + 700 * (n % 5)
+    return 1200 + 400 * (n % 5)
 
 
 def a_slow_one_among_four(times: float = 3.0) -> tuple[SpeedBook, list[WorkerId], int]:
@@ -205,6 +205,14 @@ def test_steps_that_are_odd_to_either_side_show_nothing():
         second += 1
         step(book, names, second, {names[0]: times})
     assert slower(book, names) == pytest.approx(1.0, rel=0.4)
+
+
+def test_short_prompts_say_little_of_a_speed():
+    book, names, second = a_slow_one_among_four(1.0)
+    for later in (1, 2):
+        now_ns = (second + later) * NS_PER_S
+        book.observe(names[0], step_ms=16.5, prefill_tokens=50, decode_tokens=0, now_ns=now_ns)
+    assert slower(book, names) == pytest.approx(1.0, rel=0.03)
 
 
 def test_a_slow_worker_that_nobody_asks_is_doubted_within_a_minute_and_one_step_settles_it():

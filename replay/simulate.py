@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from radixroute.radix.ids import Numbers
-from radixroute.replay.changes import DIE, DRAIN, JOIN, absent_at_first, in_order
 from radixroute.replay.arrays import Floats
+from radixroute.replay.changes import DIE, DRAIN, JOIN, absent_at_first, in_order
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import layout as at
 from radixroute.replay.fleet.cache_events import cache_events

@@ -58,18 +58,20 @@ class Measured:
 
 
 def replay_beside(
-    trace: Trace, settings: LabSettings, options: LiveOptions, progress: Progress, command: str
-) -> LiveOutcome:
-    """Raises `FrontDoorError` and `ReplayError`."""
-    measured = asyncio.run(run_live(trace, settings, options, progress))
+    trace: Trace, settings: LabSettings, options: LiveOptions, progress: Progress, command: str,
+    on_answer: Callable[[], None] | None = None,
+) -> LiveOutcome:  # fmt: skip
+    """Raises `FrontDoorError` and `ReplayError`. `on_answer`: there is a cluster; called once."""
+    measured = asyncio.run(run_live(trace, settings, options, progress, on_answer))
     return simulate_beside(measured, progress, command)
 
 
 async def run_live(
-    trace: Trace, settings: LabSettings, options: LiveOptions, progress: Progress
-) -> Measured:
+    trace: Trace, settings: LabSettings, options: LiveOptions, progress: Progress,
+    on_answer: Callable[[], None] | None = None,
+) -> Measured:  # fmt: skip
     """The part that needs the cluster."""
-    return await _Lab(settings, options, progress).run(trace)
+    return await _Lab(settings, options, progress).run(trace, on_answer)
 
 
 def simulate_beside(measured: Measured, progress: Progress, command: str) -> LiveOutcome:
@@ -101,9 +103,11 @@ class _Lab:
         self._notes: list[str] = []
         self._calibration: str | None = None
 
-    async def run(self, trace: Trace) -> Measured:
+    async def run(self, trace: Trace, on_answer: Callable[[], None] | None) -> Measured:
         async with AsyncRouterClient(self._options.address) as client:
             cluster = await ask_cluster(client)
+            if on_answer is not None:
+                on_answer()
             fitted = self._fit(trace, cluster)
             settings = await self._adapted(client, cluster, fitted)
             live = await self._live(client, cluster, fitted, settings)

@@ -231,7 +231,6 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
             from radixroute.live.lab import LiveOptions, replay_beside
             from radixroute.replay.fleet.timing import CALIBRATED
 
-            show_understood(reading, trace, None)
             options = LiveOptions(
                 address=live,
                 fitting=Fitting(scale_lengths, max_output, skip_long),
@@ -239,7 +238,10 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
                 calibrates=calibrate,
             )
             with progress_bar() as tell_progress:
-                outcome = replay_beside(trace, settings, options, tell_progress, command)
+                outcome = replay_beside(
+                    trace, settings, options, tell_progress, command,
+                    on_answer=lambda: show_understood(reading, trace, None),
+                )  # fmt: skip
             report = outcome.report
             for note in outcome.notes:
                 tell(note)

@@ -181,7 +181,7 @@ def test_options_that_do_not_go_together_are_one_line_and_exit_code_2(cli, args,
 def test_a_live_run_that_measures_nothing_says_how_to(cli, monkeypatch, options, is_told):
     write(synthesize("chats", 1), "t.jsonl")
     outcome = lab.LiveOutcome(cast("Report", None), ("a note",))
-    monkeypatch.setattr(lab, "replay_beside", lambda *_: outcome)
+    monkeypatch.setattr(lab, "replay_beside", lambda *_, **__: outcome)
     monkeypatch.setattr(command, "show_report", lambda _report: None)
     told = cli("replay", "t.jsonl", "--live", "127.0.0.1:1", *options)
     assert told.exit_code == 0, told.stderr

@@ -43,7 +43,7 @@ def asked(first, n=2, **more):
 
 
 async def until_heard(service):
-    await until(lambda: not service.runtime.core.expects_blocks(A))
+    await until(lambda: not service.runtime.core._state.expected.expects(A))
 
 
 async def cached(service, router, first, **more):

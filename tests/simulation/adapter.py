@@ -310,7 +310,7 @@ class Router:
         return self.core.scores(decision)
 
     def expects_blocks(self, worker: str) -> bool:
-        return self.core.expects_blocks(WorkerId(worker))
+        return self.core._state.expected.expects(WorkerId(worker))
 
     def check(self) -> None:
         self.core.check()

@@ -16,8 +16,8 @@ The way in: `app.py`, then the file of a command.
     policies.py           `policies`
     completion.py         `completion`
     events/               `events record`, `events show`, `events replay`
-    kv/                   `kv plan`
-    replay/               `replay run`, `replay diff`, `replay synth`, `replay capture`
+    kv/                   `kv plan`, `kv lab`
+    replay/               `replay run`, `replay diff`, `replay synth`, `replay capture`, `replay plan`
     compile_progress.py   lines while kernels compile
     console.py            tables, JSON, and one line for an error
     context.py            the settings of a command

@@ -10,18 +10,9 @@ import numpy as np
 
 from radixroute.radix.ids import Numbers
 from radixroute.replay.fleet import layout as at
+from radixroute.replay.fleet.tables import UNSET
 
 _ZERO = (at.COMPUTED, at.GENERATED, at.N_CHAINED, at.STEP_TOKENS, at.RECOMPUTED, at.LOST)
-_UNSET = (
-    at.WORKER,
-    at.NEXT,
-    at.LEAF,
-    at.PARTIAL,
-    at.CACHED,
-    at.ARRIVED_NS,
-    at.ADMITTED_NS,
-    at.FIRST_NS,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +48,7 @@ class EarlierAttempts:
             row[at.PROMPT] += row[at.GENERATED]
             row[at.OUTPUT] -= row[at.GENERATED]
             row[[*_ZERO]] = 0
-            row[[*_UNSET]] = -1
+            row[[*UNSET]] = -1
             row[at.STATE] = at.UNSENT
         self.n_cut_off += len(lost)
         return lost

@@ -16,6 +16,19 @@ from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.timing import Timing
 from radixroute.replay.traces.trace import Prefixes, Trace
 
+# Columns of a request that begin as "not yet".
+UNSET = (
+    at.WORKER,
+    at.NEXT,
+    at.LEAF,
+    at.PARTIAL,
+    at.CACHED,
+    at.ARRIVED_NS,
+    at.ADMITTED_NS,
+    at.FIRST_NS,
+    at.FINISH_NS,
+)
+
 
 def new_requests(trace: Trace, prefixes: Prefixes) -> NDArray[np.int64]:
     requests = np.zeros((len(trace), at.REQUEST_LEN), np.int64)
@@ -25,18 +38,7 @@ def new_requests(trace: Trace, prefixes: Prefixes) -> NDArray[np.int64]:
     requests[trace.joins[:, 1], at.IS_FOLLOWED] = 1
     requests[:, at.FIRST_NODE] = prefixes.first[:-1]
     requests[:, at.N_NODES] = np.diff(prefixes.first)
-    unset = (
-        at.WORKER,
-        at.NEXT,
-        at.LEAF,
-        at.PARTIAL,
-        at.CACHED,
-        at.ARRIVED_NS,
-        at.ADMITTED_NS,
-        at.FIRST_NS,
-        at.FINISH_NS,
-    )
-    requests[:, unset] = -1
+    requests[:, UNSET] = -1
     most = requests[:, at.PROMPT] + requests[:, at.OUTPUT] - 1
     n_outputs = most // prefixes.block_size - requests[:, at.N_NODES]
     requests[:, at.FIRST_OUTPUT] = prefixes.n_nodes + np.cumsum(n_outputs) - n_outputs

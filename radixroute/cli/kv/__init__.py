@@ -2,5 +2,6 @@
 
 command.py   the group
 lab.py       `kv lab`
+model.py     a model's KV cache as options name it
 plan.py      `kv plan`
 """

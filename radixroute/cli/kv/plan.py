@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from radixroute.cli.console import JsonOption, share, show, show_json, show_table, table_of
+from radixroute.cli.kv.model import kv_of
 from radixroute.config_values import WrongType, from_text
 from radixroute.errors import BadInput
 
@@ -61,22 +62,13 @@ def plan(  # noqa: PLR0913 - every parameter is an option of the command line
 
 
 def _plan_of(model: Path, memory: str, dtype: str, block_size: int) -> KVPlan:
-    from radixroute.worker.errors import ModelError
-    from radixroute.worker.model.kv.formats import AUTO, FORMATS, format_named
     from radixroute.worker.model.kv.plan import KVPlan
-    from radixroute.worker.model.kv.shape import read_shape
 
     try:
         n_bytes = from_text(memory, int, "kv_memory")
     except WrongType as error:
         raise BadInput(f"--memory {error}") from None
-    try:
-        shape = read_shape(model)
-    except ModelError as error:
-        raise BadInput(str(error)) from error
-    kv_format = shape.dtype if dtype == AUTO else format_named(dtype)
-    if kv_format is None:
-        raise BadInput(f"--dtype is not known: use {AUTO}, {', '.join(FORMATS)}")
+    shape, kv_format = kv_of(model, dtype, "--dtype")
     planned = KVPlan(shape, kv_format, block_size, int(str(n_bytes)))
     if planned.n_blocks < 1:
         raise BadInput(f"--memory holds not one block of {planned.block_bytes:,} bytes: give more")

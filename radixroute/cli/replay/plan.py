@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from radixroute.cli.console import JsonOption, show, show_json, show_table, table_of, tell
+from radixroute.cli.kv.model import kv_of
 from radixroute.cli.policies import NamesPolicies
 from radixroute.cli.replay.options import BlockSizeOption, numbers, shaped, timing_of, words
 from radixroute.cli.replay.report import progress_bar
@@ -274,15 +275,5 @@ def _tokens(word: str) -> int:
 
 
 def _memory(model: Path, dtype: str) -> Memory:
-    from radixroute.worker.errors import ModelError
-    from radixroute.worker.model.kv.formats import AUTO, FORMATS, format_named
-    from radixroute.worker.model.kv.shape import read_shape
-
-    try:
-        shape = read_shape(model)
-    except ModelError as error:
-        raise BadInput(str(error)) from error
-    kv_format = shape.dtype if dtype == AUTO else format_named(dtype)
-    if kv_format is None:
-        raise BadInput(f"--kv-dtype is not known: use {AUTO}, {', '.join(FORMATS)}")
+    shape, kv_format = kv_of(model, dtype, "--kv-dtype")
     return Memory(sum(layout.bytes_per_token(kv_format) for layout in shape.layouts))

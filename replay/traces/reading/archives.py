@@ -47,7 +47,7 @@ def _in_zip(opener: Opener) -> Iterator[BinaryIO]:
                     yield cast(BinaryIO, inner)
         except (zipfile.BadZipFile, EOFError, zlib.error) as broken:
             raise BadTrace(f"its zip is damaged: {broken}") from broken
-        except NotImplementedError as unknown:
+        except NotImplementedError as unknown:  # what zipfile says of a packing it has not
             raise BadTrace(f"its zip cannot be read ({unknown}): unpack it") from unknown
 
 

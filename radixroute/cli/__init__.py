@@ -17,7 +17,7 @@ The way in: `app.py`, then the file of a command.
     completion.py         `completion`
     events/               `events record`, `events show`, `events replay`
     kv/                   `kv plan`, `kv lab`
-    replay/               `replay run`, `replay diff`, `replay synth`, `replay capture`, `replay plan`
+    replay/               `replay run`, `diff`, `synth`, `capture`, `plan`
     compile_progress.py   lines while kernels compile
     console.py            tables, JSON, and one line for an error
     context.py            the settings of a command

@@ -42,18 +42,24 @@ def asked(first, n=2, **more):
     return pb.GenerateRequest(token_ids=prompt, sampling=sampling, **more)
 
 
-async def until_heard(service):
+def indexed(service):
+    return service.runtime.events.status(A).indexed_blocks
+
+
+async def until_indexed(service, blocks):
+    """Blocks may be heard of after the answer that left them ends."""
+    await until(lambda: indexed(service) >= blocks)
     await until(lambda: not service.runtime.core._state.expected.expects(A))
 
 
 async def cached(service, router, first, **more):
-    """Tokens found cached, when all that was stored before is known; as the router foresaw."""
-    await until_heard(service)
+    """Tokens found cached, as the router foresaw. Returns when all that was stored is known."""
     hits = service.runtime.core._state.hits
-    before = hits.of(A).predicted_tokens
+    before, blocks = hits.of(A).predicted_tokens, indexed(service)
     messages = await collect(router.Generate(asked(first, **more)))
     found = messages[-1].usage.cached_tokens
     assert hits.of(A).predicted_tokens - before == found
+    await until_indexed(service, blocks + (40 - found) // 4)
     return found
 
 
@@ -85,8 +91,10 @@ async def test_tenants_may_share_nothing_and_a_tenant_is_no_salt(apart):
 
 
 async def test_a_resume_lands_in_the_scope_of_its_stream(shared):
-    _, router = shared
+    service, router = shared
+    blocks = indexed(service)
     whole = await collect(router.Generate(asked(52, n=8, cache_salt="X")))
+    await until_indexed(service, blocks + 12)  # 41 tokens of the prompt and 7 of the output
     emitted = b"".join(m.token_ids for m in whole)
     resume = asked(52, cache_salt="X")
     resume.sampling.CopyFrom(whole[0].sampling)
@@ -101,7 +109,7 @@ async def test_a_resume_lands_in_the_scope_of_its_stream(shared):
 async def test_a_client_that_streams_directly_is_told_its_scope(apart):
     service, router = apart
     for expected in (0, 40):
-        await until_heard(service)
+        blocks = indexed(service)
         wanted = asked(53, tenant="T", cache_salt="X")
         routed = await router.Route(pb.RouteRequest(request=wanted))
         assert routed.scope == pb.RequestScope(cache_salt="X", tenant="T")
@@ -117,7 +125,7 @@ async def test_a_client_that_streams_directly_is_told_its_scope(apart):
             first, *_ = await collect(rpc.EngineStub(channel).Generate(submit))
         assert first.prompt.cached_tokens == expected
         await until(lambda: not len(service.runtime.core._state.leases))
-    await until_heard(service)
+        await until_indexed(service, blocks + (40 - expected) // 4)
     plain = await router.Route(pb.RouteRequest(request=asked(53)))
     assert not plain.HasField("scope")
     assert plain.overlap_tokens == 0

@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM ?= false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo check test test-deep test-slow simulate simulate-long planted fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-numerics bench-index bench-events bench-compat bench-replay bench-policy bench-overload bench-pause bench-chats bench-router bench-compile chaos chaos-long e2e-vllm model clean
+.PHONY: help dev demo check test test-deep test-slow simulate simulate-long planted fuzz-index fuzz-events e2e proto bench bench-demo bench-engine bench-numerics bench-index bench-events bench-compat bench-replay bench-policy bench-overload bench-pause bench-chats bench-router bench-compile bench-calibration chaos chaos-long e2e-vllm model clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -85,6 +85,9 @@ bench-router: $(STAMP) $(ROUTERS)/.ready ## What a token and a request cost besi
 
 bench-compile: $(STAMP) ## CPU seconds of compiling and loading all kernels (5 minutes)
 	$(BIN)/python -m bench.compile
+
+bench-calibration: $(STAMP) model ## The simulated fleet, calibrated, beside our own engine that serves (12 minutes on two quiet cores)
+	$(BIN)/python -m bench.calibration
 
 # vLLM for CPU and the routers that are compared: 3.5 GB, in an environment of their own.
 VLLM := .cache/vllm

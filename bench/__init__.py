@@ -5,6 +5,7 @@ ships; tests import named modules, never a `__main__`. Begin with a folder's `__
 docstring says what is compared.
 
     rows.py    rows of a benchmark, and the file they go to; all folders but `engine`
+    calibration/  the simulated fleet, calibrated, beside our own engine
     chaos/     streams while processes are killed: none lost, none torn, all as without faults
     compile/   what kernels cost a new machine
     compat/    does NVIDIA Dynamo's indexer understand our compat endpoint

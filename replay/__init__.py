@@ -14,7 +14,6 @@ The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From
         print(run.policy, run.speed, run.reuse, run.ttft_mean_ms)
 
     arrays.py        types of arrays
-    calibration.py   the timing model fitted to measured steps, and its file
     changes.py       workers that slow down, recover, come, leave and die in mid-run
     errors.py        errors, cut by what the caller can do
     findings.py      a finding: what a run's means do not show
@@ -25,6 +24,7 @@ The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From
     simulate.py      one policy over one trace
     warm.py          every kernel of the room, loaded
     analysis/        bounds, the infinite cache, miss attribution
+    calibration/     the timing model fitted to measured steps, and its file
     fleet/           the simulated fleet: queues, batches, prefix caches
     report/          reports: figures, table, page, diff
     routers/         one or several routers over the fleet, and what they hear

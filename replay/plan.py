@@ -8,7 +8,7 @@ take.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet.shape import FleetShape, blocks_for, engine_block_size
 from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
 from radixroute.replay.report.figures import RunFigures, run_figures
-from radixroute.replay.scenario import Scenario
+from radixroute.replay.scenario import Conditions, Scenario
 from radixroute.replay.simulate import simulate
 from radixroute.replay.traces.reshape import scaled
 from radixroute.replay.traces.trace import Prefixes, Trace, prefixes
@@ -78,6 +78,7 @@ class Space:
     speed: float = 1.0
     seed: int = 0
     eviction_policy: str = LRU
+    conditions: Conditions = field(default_factory=Conditions)
 
     def __post_init__(self) -> None:
         if not self.policies:
@@ -236,7 +237,11 @@ class _Search:
             n_searches = len(self._space.policies) * len(self._memories)
             self._tell(self._n_done, n_searches, f"{policy}, {workers} workers of {size:,} tokens")
             scenario = Scenario(
-                self._shape(size, workers), self._timing, self._space.speed, self._space.seed
+                self._shape(size, workers),
+                self._timing,
+                self._space.speed,
+                self._space.seed,
+                self._space.conditions,
             )
             self._known[key] = run_figures(simulate(self._trace, policy, scenario, self._numbered))
         return self._known[key]

@@ -23,6 +23,7 @@ class Conditions:
     dispatch_ms: float = 0.0  # until a request is at its worker
     prefill_bias: float = 1.0  # the router is told times wrong by this factor
     decode_bias: float = 1.0
+    client_ms: float = 0.0  # that clients see more: from them to the router, from a step's end back
 
 
 @dataclass(frozen=True, slots=True)

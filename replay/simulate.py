@@ -78,6 +78,7 @@ class Simulation:
         self._learned: list[tuple[int, Floats]] = []  # what speeds were thought to be, if wanted
         self._event_delay_ns = round(conditions.event_delay_ms * 1e6)
         self._dispatch_ns = round(conditions.dispatch_ms * 1e6)
+        self._client_ns = round(conditions.client_ms * 1e6)
         self._follow_ups = FollowUps(trace)
         self._n_left = len(trace)
         ids = [router.router_id for router in self._routers]
@@ -217,7 +218,8 @@ class Simulation:
         self._n_left -= 1
         if self._loads is not None:
             self._loads.ended(request, report.worker)
-        for follower, end_ns in self._follow_ups.ended(request, report.end_ns):
+        heard_ns = report.end_ns + self._client_ns
+        for follower, end_ns in self._follow_ups.ended(request, heard_ns):
             due_ns = end_ns + int(self._arrival_ns[follower])
             self._arrival_ns[follower] = due_ns
             heapq.heappush(arrivals, (due_ns, follower))
@@ -338,8 +340,8 @@ class Simulation:
             worker=rows[:, at.WORKER].copy(),
             decided_ns=self._decided_ns,
             admitted_ns=rows[:, at.ADMITTED_NS].copy(),
-            first_ns=rows[:, at.FIRST_NS].copy(),
-            finish_ns=rows[:, at.FINISH_NS].copy(),
+            first_ns=self._heard_ns(rows[:, at.FIRST_NS]),
+            finish_ns=self._heard_ns(rows[:, at.FINISH_NS]),
             cached_tokens=rows[:, at.CACHED].copy(),
             predicted_tokens=self._predicted,
             recomputed_tokens=rows[:, at.RECOMPUTED].copy(),
@@ -352,6 +354,10 @@ class Simulation:
             caches=self._caches(),
             learned=self._learned_speeds(),
         )
+
+    def _heard_ns(self, told_ns: Numbers) -> Numbers:
+        """When whoever asked has it. What never came is -1 still."""
+        return np.where(told_ns < 0, told_ns, told_ns + self._client_ns)
 
     def _idle_ns(self) -> Numbers:
         """Of each worker, by all routers together."""

@@ -20,7 +20,7 @@ from radixroute.client import AsyncRouterClient
 from radixroute.errors import RequestFailed
 from radixroute.live.cluster import ClusterFacts
 from radixroute.radix.ids import Tokens
-from radixroute.replay.calibration import BesideRow, DecodeRow, PrefillRow, Rows
+from radixroute.replay.calibration.rows import BesideRow, DecodeRow, PrefillRow, Rows
 from radixroute.request.limits import PartialSampling
 
 LENGTHS = 6  # of prompts, from a block to the longest
@@ -41,6 +41,7 @@ class Answer:
     sent_ns: int = 0
     worker_id: str = ""
     cached_tokens: int = 0
+    router_ms: float = 0.0  # from the router's arrival to its first token
     token_ns: list[int] = field(default_factory=list)  # those of one message came together
     begun: asyncio.Event = field(default_factory=asyncio.Event)  # its first token came
 
@@ -55,6 +56,11 @@ class Answer:
     @property
     def ttft_ms(self) -> float:
         return (self.token_ns[0] - self.sent_ns) / 1e6
+
+    @property
+    def client_ms(self) -> float:
+        """What its client waited for it, and the router did not."""
+        return max(0.0, self.ttft_ms - self.router_ms)
 
 
 async def measure(
@@ -74,10 +80,10 @@ async def measure(
 
 
 def _max_prompt_tokens(cluster: ClusterFacts, wanted: int) -> int:
-    """Longer prompts take several steps, and a pool must hold a whole round."""
+    """A pool must hold a whole round. The longest may take several steps."""
     pool = cluster.kv_blocks * cluster.block_size
     fitting = min(pool // (max(DECODING) + 1), cluster.max_tokens) - DECODED - cluster.block_size
-    tokens = min(max(wanted, 4 * cluster.block_size), cluster.max_num_batched_tokens, fitting)
+    tokens = min(max(wanted, 4 * cluster.block_size), fitting)
     if tokens < 2 * cluster.block_size:
         raise RequestFailed("this cluster holds too little to be measured: give it more KV memory")
     return tokens
@@ -108,7 +114,7 @@ class _Series:
         beside: list[BesideRow] = []
         for length in order:
             prefill += [
-                PrefillRow(one.computed_tokens, one.ttft_ms)
+                PrefillRow(one.computed_tokens, one.ttft_ms, one.cached_tokens, one.client_ms)
                 for one in alone(await self._all(length, 1))
             ]
             done += 1
@@ -131,7 +137,8 @@ class _Series:
                 done += 1
                 self._tell(done, total)
         pool = self._cluster.kv_blocks * self._cluster.block_size
-        return Rows(pool, tuple(prefill), tuple(decode), tuple(beside))
+        chunk_tokens = self._cluster.max_num_batched_tokens
+        return Rows(pool, tuple(prefill), tuple(decode), tuple(beside), chunk_tokens)
 
     def _context(self, share: float) -> int:
         return max(1, round(self._max_prompt_tokens * share))
@@ -176,6 +183,7 @@ class _Series:
             if delta.usage is not None:
                 answer.worker_id = delta.usage.worker_id
                 answer.cached_tokens = delta.usage.cached_tokens
+                answer.router_ms = delta.usage.ttft_ms
         if not answer.token_ns:
             raise RequestFailed("a request that was to be timed gave no token; try again")
 

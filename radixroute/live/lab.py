@@ -18,7 +18,8 @@ from radixroute.live.cluster import ClusterFacts, Fitting, ask_cluster, fit_trac
 from radixroute.live.replay import LiveResult, LiveRun, replay_live
 from radixroute.replay.analysis.detectors import detect
 from radixroute.replay.analysis.warm_caches import DEFINITION, INFINITE_WARM, warm_share
-from radixroute.replay.calibration import Calibration, calibration_json, fit
+from radixroute.replay.calibration.calibration_file import calibration_json
+from radixroute.replay.calibration.fitting import Calibration, fit
 from radixroute.replay.lab import LabSettings, replay_all
 from radixroute.replay.report.report import Report, ReportedRun
 from radixroute.replay.results import RunResult
@@ -152,7 +153,8 @@ class _Lab:
         found = fit(rows)
         self._calibration = calibration_json(rows)
         self._notes.extend(calibration_lines(found))
-        return replace(settings, timing=found.timing)
+        conditions = found.way.onto(settings.conditions)
+        return replace(settings, timing=found.timing, conditions=conditions)
 
     async def _live(
         self,
@@ -219,16 +221,18 @@ def calibration_lines(found: Calibration) -> list[str]:
     """The fitted timing and how well it fits, for people."""
     t = found.timing
     lines = [
-        f"prefill ms = {t.a2:.3g} t^2 + {t.a1:.3g} t + {t.a0:.3g}  (t: prompt tokens;"
-        f" {found.prefill.rows} prompts, off by {found.prefill.mean:.1%} in the mean,"
-        f" {found.prefill.most:.1%} at most)",
-        f"decode ms = {t.d1:.3g} p + {t.d0:.3g} + {t.d_each:.3g} n  (n: requests, p: their share of"
-        f" {t.kv_tokens:,} KV tokens; {found.decode.rows} rounds, off by {found.decode.mean:.1%} in"
-        f" the mean, {found.decode.most:.1%} at most)",
+        f"step ms = {t.every:.3g} + prefill + decode; beside steps {found.way.dispatch_ms:.3g} ms"
+        f" from the router to an engine, {found.way.client_ms:.3g} between them and clients",
+        f"prefill ms = {t.a1:.3g} t + {t.a_pair:.3g} r + {t.a_each:.3g} q  (t: prompt tokens, that"
+        f" read r before them, of q prompts; {found.prefill.rows} measured, off by"
+        f" {found.prefill.mean:.1%} in the mean, {found.prefill.most:.1%} at most)",
+        f"decode ms = {t.d1:.3g} p + {t.d_each:.3g} n  (n: requests, p: their share of"
+        f" {t.kv_tokens:,} KV tokens; {found.decode.rows} measured, off by {found.decode.mean:.1%}"
+        f" in the mean, {found.decode.most:.1%} at most)",
     ]
     if found.beside is not None:
         lines.append(
-            f"both together, not fitted: {found.beside.rows} prompts beside decoding, off by"
+            f"both together: {found.beside.rows} prompts beside decoding, off by"
             f" {found.beside.mean:.1%} in the mean, {found.beside.most:.1%} at most"
         )
     return lines

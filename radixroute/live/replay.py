@@ -53,6 +53,7 @@ class LiveResult:
     short_outputs: int = 0  # answers with fewer tokens than the trace says
     missed_log: int = 0  # requests whose predicted tokens the router no longer knew
     restarts: int = 0  # of the router, during the run
+    start_ns: int = 0  # of the result's times, on this machine's monotonic clock
 
 
 async def replay_live(
@@ -222,6 +223,7 @@ class _Sender:
             self._n_short,
             unknown,
             reader.restarts,
+            self._start_ns,
         )
 
 

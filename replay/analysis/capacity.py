@@ -58,9 +58,13 @@ def work_of(trace: Trace, numbered: Prefixes, shape: FleetShape, timing: Timing)
             "all requests come at one time, so no speed makes a load: spread the trace"
         )
     cached = pooled_lru_tokens(trace, numbered, shape.workers * shape.kv_blocks)
-    whole, rest = np.divmod(trace.input_tokens - cached, shape.max_num_batched_tokens)
-    full_ms = timing.prefill_ms(shape.max_num_batched_tokens)
-    prefill_ms = float(whole.sum()) * full_ms + sum(map(timing.prefill_ms, rest.tolist()))
+    computed, chunk = trace.input_tokens - cached, shape.max_num_batched_tokens
+    whole, rest = np.divmod(computed, chunk)
+    prefill_ms = float(whole.sum()) * timing.prefill_ms(chunk)
+    prefill_ms += sum(map(timing.prefill_ms, rest.tolist()))
+    # What chunks read of those before them, and of the cache.
+    prefill_ms += timing.a_pair * float((computed * cached + (computed - rest) * rest).sum())
+    prefill_ms += timing.a_pair * chunk**2 * float((whole * (whole - 1) / 2).sum())
     steps = int(whole.sum()) + int((rest > 0).sum())
     return Work(
         workers=shape.workers,

@@ -15,11 +15,14 @@ from radixroute.replay.fleet import layout as at
 
 
 @helper
-def step_ns(prefill: int, decodes: int, context: int, timing: Floats) -> int:
-    ms = 0.0
+def step_ns(
+    prefill: int, prompts: int, pairs: int, decodes: int, context: int, timing: Floats
+) -> int:
+    ms = timing[at.EVERY]
     if prefill > 0:
         t = np.float64(prefill)
         ms += (timing[at.A2] * t + timing[at.A1]) * t + timing[at.A0]
+        ms += timing[at.A_PAIR] * pairs + timing[at.A_EACH] * prompts
     if decodes > 0:
         ms += _decode_ms(decodes, context, timing)
     return _rounded_ns(ms, timing)
@@ -42,7 +45,7 @@ def _rounded_ns(ms: float, timing: Floats) -> int:
 def _decode_ns(decodes: int, context: int, timing: Floats) -> int:
     """`step_ns` of a step that only decodes. Without its branches: LLVM makes of a loop over them
     a division of 128 bits, which numba cannot link."""
-    return _rounded_ns(_decode_ms(decodes, context, timing), timing)
+    return _rounded_ns(timing[at.EVERY] + _decode_ms(decodes, context, timing), timing)
 
 
 @rare_helper

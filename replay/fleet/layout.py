@@ -107,8 +107,9 @@ BLOCK: Final = 2  # tokens
 WATERMARK: Final = 3  # blocks kept free when others run
 LIMITS_LEN: Final = 4
 
-# Timing, for each worker: prefill ms = (A2 t + A1) t + A0 for t > 0 prompt tokens of a step; decode
-# ms = max(D_MIN, (D2 p + D1) p + D0 + D_EACH n), p: context tokens / D_TOTAL, n: requests, n > 0.
+# Timing, for each worker: a step takes EVERY and what is in it. Prefill ms = (A2 t + A1) t + A0 +
+# A_PAIR pairs + A_EACH prompts for t > 0 prompt tokens; decode ms = max(D_MIN, (D2 p + D1) p + D0 +
+# D_EACH n), p: context tokens / D_TOTAL, n: requests, n > 0.
 A2: Final = 0
 A1: Final = 1
 A0: Final = 2
@@ -119,7 +120,10 @@ D_EACH: Final = 6
 D_MIN: Final = 7
 D_TOTAL: Final = 8
 SLOWNESS: Final = 9  # times everything
-TIMING_LEN: Final = 10
+EVERY: Final = 10
+A_PAIR: Final = 11
+A_EACH: Final = 12
+TIMING_LEN: Final = 13
 
 # Cursors of what the kernels write.
 N_REPORTS: Final = 0

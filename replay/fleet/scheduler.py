@@ -167,6 +167,7 @@ def begin(
     """Schedules the next step of an idle worker; it stays idle when nothing can run."""
     budget, n_preempted = limits[at.MAX_BATCHED], worker[at.N_PREEMPTED]
     prefill, decodes, context = 0, 0, 0
+    prompts, pairs = 0, 0
     place = 0
     while budget > 0:
         if place == worker[at.N_RUNNING] and (
@@ -190,6 +191,9 @@ def begin(
             context += _known(request)
         else:
             prefill += wanted
+            prompts += 1
+            # Each token reads what was computed before it, and itself.
+            pairs += wanted * request[at.COMPUTED] + wanted * (wanted + 1) // 2
         _place(request, wanted, nodes, worker, slots, runs, buckets, limits, words, cursors)
         budget -= wanted
         place += 1
@@ -197,7 +201,7 @@ def begin(
     if place == 0:
         return
     worker[at.STEP_START] = now_ns
-    worker[at.STEP_END] = now_ns + step_ns(prefill, decodes, context, timing)
+    worker[at.STEP_END] = now_ns + step_ns(prefill, prompts, pairs, decodes, context, timing)
     worker[at.STEP_PREFILL] = prefill
     worker[at.STEP_DECODES] = decodes
     worker[at.STEP_CONTEXT] = context

@@ -1,11 +1,15 @@
 """Timing of an engine's step: models behind one form that the fleet's kernel computes.
 
-    prefill ms = a2 t^2 + a1 t + a0                   t > 0: prompt tokens computed in the step
+    prefill ms = a2 t^2 + a1 t + a0 + a_pair r + a_each q
+                                 t > 0: prompt tokens computed in the step, of q prompts;
+                                 r: for each of them the tokens that it reads, itself the last
     decode ms  = max(d_min, d2 p^2 + d1 p + d0 + d_each n)
                                  n > 0: requests that decode, p: their context / all KV tokens
+    step ms    = every + prefill ms + decode ms
 
-Pure values. A step of both costs the sum. The kernel computes it in `decode_fast_forward.step_ns`.
-A first token has the time at which its step ends (`scheduler`); TTFT is that less the arrival.
+Pure values. What a step of both saves over two is `every`: weights are read once. The kernel
+computes it in `decode_fast_forward.step_ns`. A first token has the time at which its step ends
+(`scheduler`); TTFT is that less the arrival, and `Conditions.client_ms` more.
 """
 
 from dataclasses import dataclass
@@ -32,6 +36,9 @@ class Timing:
     d_each: float = 0.0
     d_min: float = 0.0
     kv_tokens: int = 0  # that "all KV tokens" means; 0: those of the worker
+    every: float = 0.0
+    a_pair: float = 0.0
+    a_each: float = 0.0
 
     def coefficients(self, shape: FleetShape) -> Floats:
         """Shape (TIMING_LEN,), for workers of this shape."""
@@ -41,16 +48,26 @@ class Timing:
         row[at.D_EACH], row[at.D_MIN] = self.d_each, self.d_min
         row[at.D_TOTAL] = self.kv_tokens or shape.kv_blocks * shape.block_size
         row[at.SLOWNESS] = 1.0
+        row[at.EVERY], row[at.A_PAIR], row[at.A_EACH] = self.every, self.a_pair, self.a_each
         return row
 
     def decode_ms(self, decoding: float, context_tokens: float) -> float:
         """Of a step in which so many requests decode, with so much context together."""
         p = context_tokens / self.kv_tokens if self.kv_tokens else 0.0
-        return max(self.d_min, (self.d2 * p + self.d1) * p + self.d0 + self.d_each * decoding)
+        decode_ms = (self.d2 * p + self.d1) * p + self.d0 + self.d_each * decoding
+        return self.every + max(self.d_min, decode_ms)
 
-    def prefill_ms(self, tokens: float) -> float:
-        """Of a step that computes only so many prompt tokens."""
-        return (self.a2 * tokens + self.a1) * tokens + self.a0 if tokens > 0 else 0.0
+    def prefill_ms(self, tokens: float, cached: float = 0.0) -> float:
+        """Of a step that computes only so many tokens of one prompt, behind those cached."""
+        if tokens <= 0:
+            return 0.0
+        own_ms = (self.a2 * tokens + self.a1) * tokens + self.a0
+        return self.every + own_ms + self.a_pair * pairs_of(tokens, cached) + self.a_each
+
+
+def pairs_of(tokens: float, before: float) -> float:
+    """Tokens read by so many of one prompt, behind so many: each reads those before, and itself."""
+    return tokens * before + tokens * (tokens + 1) / 2
 
 
 # Dynamo's mocker (`polynomial`), fitted by NVIDIA to one of its GPUs.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from radixroute.replay.analysis.bounds import bounds
-from radixroute.replay.calibration import read_calibration
+from radixroute.replay.calibration.calibration_file import read_calibration
 from radixroute.replay.traces.files import read_trace
 from radixroute.replay.traces.trace import prefixes
 from tests.frontdoor.test_live_replay import chats, write

@@ -57,6 +57,14 @@ def random_workload(seed: int) -> Workload:
         d_each=rng.choice((0.0, 0.11)),
         d_min=rng.choice((0.0, 1.0)),
     )
+    # Drawn apart: workloads stay what they were.
+    drawn = random.Random(seed + 2_000_000)
+    timing = replace(
+        timing,
+        every=drawn.choice((0.0, 0.7)),
+        a_pair=drawn.choice((0.0, 0.013)),
+        a_each=drawn.choice((0.0, 0.9)),
+    )
     placement = [rng.randrange(shape.workers) for _ in range(len(trace))]
     shape = replace(shape, eviction_policy=EVICTION_POLICIES[seed % len(EVICTION_POLICIES)])
     return Workload(trace, prefixes(trace, block_size), shape, timing, placement)

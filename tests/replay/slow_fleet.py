@@ -167,15 +167,26 @@ class SlowFleet:
             return
         decoding = [part.sequence.n_tokens for part in planned.sequences if part.is_decode]
         prefill, decodes = planned.prefill_tokens, len(decoding)
-        worker.end_ns = self.now_ns + self._step_ns(prefill, decodes, sum(decoding), worker)
+        chunks = [part for part in planned.sequences if not part.is_decode]
+        pairs = sum(
+            read + 1
+            for part in chunks
+            for read in range(part.sequence.n_computed, part.sequence.n_computed + part.n_tokens)
+        )
+        worker.end_ns = self.now_ns + self._step_ns(
+            prefill, len(chunks), pairs, decodes, sum(decoding), worker
+        )
         worker.n_sampled = sum(part.samples for part in planned.sequences)
         worker.steps.append((self.now_ns, worker.end_ns, prefill, decodes))
 
-    def _step_ns(self, prefill: int, decodes: int, context: int, worker: SlowWorker) -> int:
+    def _step_ns(
+        self, prefill: int, prompts: int, pairs: int, decodes: int, context: int, worker: SlowWorker
+    ) -> int:
         timing, shape = self._timing, self._shape
-        ms = 0.0
+        ms = timing.every
         if prefill:
             ms += (timing.a2 * prefill + timing.a1) * prefill + timing.a0
+            ms += timing.a_pair * pairs + timing.a_each * prompts
         if decodes:
             p = context / float(worker.kv_blocks * shape.block_size)
             decode_ms = (timing.d2 * p + timing.d1) * p + timing.d0 + timing.d_each * decodes

@@ -196,6 +196,7 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
     with reported_replay_errors():
         reading = read_trace_file(file, meant_by(ctx))
         trace = shaped(reading.trace, spread=spread, seed=seed, limit=limit)
+        used, way = timing_of(timing, calibration, is_coming=calibrate)
         try:
             settings = LabSettings(
                 policies=tuple(words(policy)),
@@ -207,10 +208,10 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
                 kv_tokens=DEFAULT_KV_TOKENS if kv_tokens is None else kv_tokens,
                 max_num_batched_tokens=max_num_batched_tokens,
                 max_num_seqs=max_num_seqs,
-                timing=timing_of(timing, calibration, is_coming=calibrate),
+                timing=used,
                 slowness=(slow_worker,) if slow_worker != 1.0 else (),
                 eviction_policy=eviction,
-                conditions=Conditions(event_delay_ms, dispatch_ms),
+                conditions=way.onto(Conditions(event_delay_ms, dispatch_ms)),
                 changes=read_changes(disturb),
                 routers=Routers(routers, routers_by),
             )

@@ -9,6 +9,7 @@ import typer
 from radixroute.errors import BadInput
 
 if TYPE_CHECKING:
+    from radixroute.replay.calibration.fitting import Way
     from radixroute.replay.fleet.timing import Timing
     from radixroute.replay.traces.trace import Trace
 
@@ -66,22 +67,24 @@ def check_capacity(kv_tokens: int | None, kv_blocks: int | None) -> None:
         raise BadInput("--kv-tokens and --kv-blocks say the same: give one of them")
 
 
-def timing_of(name: str, path: Path, *, is_coming: bool) -> "Timing":
-    """Of the name given; any will do for what is about to be measured."""
-    from radixroute.replay.calibration import read_calibration
+def timing_of(name: str, path: Path, *, is_coming: bool) -> "tuple[Timing, Way]":
+    """Of the name given, and what lies beside its steps; any, if it is about to be measured."""
+    from radixroute.replay.calibration.calibration_file import read_calibration
+    from radixroute.replay.calibration.fitting import Way
     from radixroute.replay.errors import BadCalibration
     from radixroute.replay.fleet.timing import CALIBRATED, timing_named
 
     if is_coming or name != CALIBRATED:
-        return timing_named(name)
+        return timing_named(name), Way()
     try:
-        return read_calibration(path.read_bytes()).timing
+        found = read_calibration(path.read_bytes())
     except OSError as error:
         raise BadInput(
             f"{path} cannot be read: {error.strerror}; --live HOST:PORT --calibrate writes one"
         ) from error
     except BadCalibration as error:
         raise BadInput(f"{path}: {error}") from error
+    return found.timing, found.way
 
 
 def fitted(

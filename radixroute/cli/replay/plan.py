@@ -120,11 +120,13 @@ def plan(  # noqa: PLR0913 - every parameter is an option of the command line
     """
     from radixroute.replay.plan import Goals, Space
     from radixroute.replay.plan import plan as search
+    from radixroute.replay.scenario import Conditions
     from radixroute.router.errors import UnknownPolicy
 
     memory = None if model is None else _memory(model, kv_dtype)
     with reported_replay_errors():
         goals = Goals(ttft_ms, itl_ms, ttft_at, itl_at)
+        used, way = timing_of(timing, calibration, is_coming=False)
         try:
             space = Space(
                 policies=tuple(dict.fromkeys(words(policy))),
@@ -133,7 +135,8 @@ def plan(  # noqa: PLR0913 - every parameter is an option of the command line
                 block_size=block_size,
                 max_num_batched_tokens=max_num_batched_tokens,
                 max_num_seqs=max_num_seqs,
-                timing=timing_of(timing, calibration, is_coming=False),
+                timing=used,
+                conditions=way.onto(Conditions()),
                 speed=speed,
                 seed=seed,
                 eviction_policy=eviction,

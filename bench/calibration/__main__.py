@@ -37,9 +37,9 @@ from radixroute.replay.traces.trace import Trace
 
 RESULTS = Path("bench/results/calibration.json")
 LOADS = (0.3, 0.6, 0.9)
-PROBE_SEED, CALIBRATION_SEED, FIRST_SEED = 100, 101, 1
+PROBE_SEED, CALIBRATION_SEED, FIRST_SEED = 200, 100, 1
 DRAWS = 3
-PROBES = 6  # requests, one after the other
+PROBES = 10  # requests, one after the other
 CALIBRATION_LOAD = 0.6  # of what the probes take one after the other
 CALIBRATION_S = 90.0
 RUN_S = 60.0
@@ -81,29 +81,28 @@ class Bench:
 
     async def calibrate(self) -> tuple[Rows, Calibration, float]:
         """What was measured, what was fitted, and how crowded it was."""
-        probe = await self._probe_s()
-        per_s = CALIBRATION_LOAD * self._shape.workers / probe
+        probe_s, alone = await self._probed()
+        per_s = CALIBRATION_LOAD * self._shape.workers / probe_s
         n = max(20, min(MAX_REQUESTS, round(per_s * self._calibration_s)))
         trace = at_speed(drawn(CALIBRATION_SEED, n, MANY_OUTPUT_TOKENS), per_s)
         seen = await self.live(trace, CALIBRATION_SEED)
         rows = Rows(
             self._shape.kv_blocks * self._shape.block_size,
             chunk_tokens=self._shape.max_num_batched_tokens,
-            steps=tuple(step.row for step in seen.all_steps),
-            way=(*self._ways_of_probes, *seen.ways()),
+            steps=tuple(step.row for one in (*alone, seen) for step in one.all_steps),
+            way=tuple(way for one in (*alone, seen) for way in one.ways()),
         )
         return rows, fit(rows), crowding(seen.all_steps)
 
-    async def _probe_s(self) -> float:
-        """Seconds of a request in the mean, one after the other."""
-        trace = drawn(PROBE_SEED, PROBES)
-        await self.live(at_speed(trace, 2.0), PROBE_SEED + 1000)  # the first ones pay for all
-        began, ways_seen = time.monotonic(), []
+    async def _probed(self) -> tuple[float, list[Observed]]:
+        """Seconds of a request in the mean, one after the other, and each from all sides."""
+        first = at_speed(drawn(PROBE_SEED, 3), 2.0)
+        await self.live(first, PROBE_SEED + 1000)  # the first ones pay for all
+        began, found = time.monotonic(), []
         for request in range(PROBES):
             one = drawn(PROBE_SEED + request, 1, MANY_OUTPUT_TOKENS)
-            ways_seen += (await self.live(at_speed(one, 100.0), PROBE_SEED + request)).ways()
-        self._ways_of_probes = ways_seen
-        return (time.monotonic() - began) / PROBES
+            found.append(await self.live(at_speed(one, 100.0), PROBE_SEED + request))
+        return (time.monotonic() - began) / PROBES, found
 
     async def live(self, trace: Trace, seed: int) -> Observed:
         since_ns, reader = time.monotonic_ns(), RequestLogReader()

@@ -72,7 +72,7 @@ def test_a_file_of_steps_is_read_as_far_as_it_is_whole(tmp_path):
 
     path = tmp_path / "steps"
     with path.open("w", buffering=1) as file:
-        runner = RecordingRunner(Model(), file)
+        runner = RecordingRunner(Model(), file)  # type: ignore[arg-type]
         for start, n in ((0, 20), (20, 1), (21, 1)):
             table = np.array([4, 5], np.int32)
             one = SequenceSlice(np.zeros(n, np.uint32), start, table, SamplingParams())
@@ -102,10 +102,24 @@ def live_of(sent_ms, first_ms):
     trace = make_trace([([number], 4) for number in range(len(sent_ms))])
     sent, first = np.array(sent_ms) * MS, np.array(first_ms) * MS
     zero = np.zeros_like(sent)
-    facts = {"policy": "radix", "workers": 1, "speed": 1.0, "seed": 1, "block_size": 4}
-    times = {"arrival_ns": sent, "decided_ns": sent, "admitted_ns": sent, "first_ns": first}
-    tokens = dict.fromkeys(("cached_tokens", "predicted_tokens", "recomputed_tokens"), zero)
-    result = RunResult(trace, **facts, **times, **tokens, worker=zero, finish_ns=first, wall_s=1.0)
+    result = RunResult(
+        trace=trace,
+        policy="radix",
+        workers=1,
+        speed=1.0,
+        seed=1,
+        block_size=4,
+        arrival_ns=sent,
+        worker=zero,
+        decided_ns=sent,
+        admitted_ns=sent,
+        first_ns=first,
+        finish_ns=first,
+        cached_tokens=zero,
+        predicted_tokens=zero,
+        recomputed_tokens=zero,
+        wall_s=1.0,
+    )
     return LiveResult(result, start_ns=1000 * MS)
 
 

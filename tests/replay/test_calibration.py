@@ -78,7 +78,8 @@ def engine_rows(seed, noise=0.0):
             (int(rng.integers(1, 500)), 16 * int(rng.integers(0, 60)))
             for _ in range(int(rng.integers(1, 4)) if number % 3 else 0)
         ]
-        contexts = rng.integers(20, 900, int(rng.integers(1, 9))) if number % 3 != 1 else []
+        n_decoding = int(rng.integers(1, 9)) if number % 3 != 1 else 0
+        contexts = rng.integers(20, 900, n_decoding).tolist()
         ms = timing.every + sum(
             timing.a1 * n + timing.a_each + timing.a_pair * sum(c + i + 1 for i in range(n))
             for n, c in chunks
@@ -87,9 +88,7 @@ def engine_rows(seed, noise=0.0):
         pairs = sum(int(pairs_of(n, c)) for n, c in chunks)
         tokens = sum(n for n, _ in chunks)
         ms *= rng.uniform(1 - noise, 1 + noise)
-        steps.append(
-            StepRow(tokens, len(chunks), pairs, len(contexts), int(sum(contexts)), float(ms))
-        )
+        steps.append(StepRow(tokens, len(chunks), pairs, len(contexts), sum(contexts), float(ms)))
     return timing, Rows(9000, steps=tuple(steps), way=(WayRow(3.0, 1.0), WayRow(4.0, 1.5)))
 
 

@@ -7,6 +7,8 @@ from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
 from radixroute.doctor.kinds.joining import join_code
 from radixroute.doctor.kinds.refusals import SERVING, workers_of
+from radixroute.doctor.kinds.serving.answering import does_nothing, is_stuck, serving_pages
+from radixroute.doctor.page import Page
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.worker.companions.health import STUCK
 from radixroute.worker.companions.settings import CompanionSettings
@@ -39,8 +41,8 @@ def _none_serves(evidence: Evidence) -> Iterator[Seen]:
 
 
 def _suspect(evidence: Evidence) -> Iterator[Seen]:
-    for _router, one in workers_of(evidence):
-        if one.state == "suspect":
+    for router, one in workers_of(evidence):
+        if one.state == "suspect" and not is_stuck(router.pages.get(one.worker_id, Page())):
             yield Seen(one.worker_id, one.reason or "it is suspect: silent, or without a step")
 
 
@@ -109,6 +111,8 @@ def _given_up(evidence: Evidence) -> Iterator[Seen]:
     if router is None:
         return
     moved, accepted = router.count("requests_resumed"), router.count("requests_accepted")
+    if any(does_nothing(page) for _, page in serving_pages(evidence)):
+        return  # that is who
     of_deaths = MOVED_BY_A_DEATH * router.count("workers_died")
     if moved < max(GIVEN_UP, GIVEN_UP_SHARE * accepted) or moved <= of_deaths:
         return

@@ -16,6 +16,7 @@ BLIND_POLICIES: Final = (
 PLAIN: Final = "openai"  # an engine that has no events by nature: its cache is believed
 ENOUGH_REQUESTS: Final = 5
 MANY_GAPS: Final = 100
+FEW_GAPS: Final = 3  # of an engine and the companion beside it: a link that breaks once is no fault
 
 
 def _live(evidence: Evidence) -> Iterator[tuple[RouterSeen, pb.WorkerStatus]]:
@@ -44,10 +45,44 @@ def _gaps(evidence: Evidence) -> Iterator[Seen]:
     router = evidence.router
     if router is None:
         return
+    yield from _gaps_before(evidence)
     before = router.before.page.by(name, "worker")
     for worker_id, gaps in router.now.page.by(name, "worker").items():
         if gaps >= MANY_GAPS or gaps > before.get(worker_id, gaps):
             yield Seen(worker_id, f"its stream missed batches {gaps:.0f} times")
+
+
+def _gaps_before(evidence: Evidence) -> Iterator[Seen]:
+    """Between an engine and its companion, as that counted them."""
+    router = evidence.router
+    for worker_id, page in () if router is None else router.pages.items():
+        gaps = page.total("radixroute_companion_event_gaps_total")
+        unmended = page.total("radixroute_companion_event_gaps_unmended_total")
+        if gaps < FEW_GAPS and not unmended:
+            continue
+        missed = page.total("radixroute_companion_event_batches_missed_total")
+        came = page.total("radixroute_companion_event_batches_total")
+        lost = f"{unmended:,.0f} could not be mended" if unmended else "a replay mended all"
+        what = (
+            f"{missed:,.0f} of {came + missed:,.0f} batches of its engine's events did not arrive,"
+            f" in {max(gaps, unmended):,.0f} gaps; {lost}"
+        )
+        told = router.told.get(worker_id, pb.GetInfoResponse()) if router else pb.GetInfoResponse()
+        yield Seen(
+            worker_id, what, _KEEPS_MORE if unmended else _LOSES_LESS.get(told.engine_kind, "")
+        )
+
+
+_LOSES_LESS: Final = {
+    "vllm": 'raise "hwm" and "max_queue_size" in the --kv-events-config of that vLLM (100000 are '
+    "their defaults), and see whether the network between is full or its companion's CPU is",
+    "sglang": 'raise "hwm" and "max_queue_size" in the --kv-events-config of that SGLang (100000 '
+    "are their defaults), and see whether the network between is full or its companion's CPU is",
+}
+_KEEPS_MORE: Final = (
+    'raise "buffer_steps" in the --kv-events-config of that engine (10000 is its default; each '
+    'step is a batch) and "hwm", and see that its "replay_endpoint" can be reached from here'
+)
 
 
 def _rejected(evidence: Evidence) -> Iterator[Seen]:

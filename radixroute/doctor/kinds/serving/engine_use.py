@@ -5,7 +5,7 @@ from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence
-from radixroute.doctor.kinds.refusals import SERVING, workers_of
+from radixroute.doctor.kinds.serving.answering import is_stuck, serving_pages
 from radixroute.doctor.page import Page
 
 ENOUGH_LOOKS: Final = 5
@@ -17,10 +17,8 @@ AT_ONCE: Final = 0.5  # of long answers: a loop that was late hands on several t
 
 
 def _pages(evidence: Evidence) -> Iterator[tuple[str, Page]]:
-    """Of those that serve: one that others keep busy may be suspect."""
-    for router, one in workers_of(evidence):
-        if one.state in SERVING and one.worker_id in router.pages:
-            yield one.worker_id, router.pages[one.worker_id]
+    """Of engines that do something: what is left at one that stands still is nobody's use."""
+    return ((one, page) for one, page in serving_pages(evidence) if not is_stuck(page))
 
 
 def _looks(page: Page) -> dict[str, float]:

@@ -7,6 +7,7 @@ from radixroute.doctor.evidence import Evidence
 from radixroute.doctor.kinds.caches import CACHE_CHECKS
 from radixroute.doctor.kinds.engines import ENGINE_CHECKS
 from radixroute.doctor.kinds.joining import JOIN_CHECKS
+from radixroute.doctor.kinds.keeping import KEEPING_CHECKS
 from radixroute.doctor.kinds.load import LOAD_CHECKS
 from radixroute.doctor.kinds.machine import MACHINE_CHECKS
 from radixroute.doctor.kinds.members import MEMBER_CHECKS
@@ -26,7 +27,7 @@ KINDS: Final[tuple[tuple[str, tuple[Check, ...]], ...]] = (
     ("Workers", (*MEMBER_CHECKS, *REFUSAL_CHECKS)),
     ("Requests that fail", (*ANSWERING_CHECKS, *FAILURE_CHECKS)),
     ("Event streams and the audit", STREAM_CHECKS),
-    ("Caches", CACHE_CHECKS),
+    ("Caches", (*KEEPING_CHECKS, *CACHE_CHECKS)),
     ("What clients send", PROMPT_CHECKS),
     ("Load", (*QUEUE_CHECKS, *LOAD_CHECKS, *USE_CHECKS)),
     ("Who can reach and read what", SAFETY_CHECKS),

@@ -25,7 +25,7 @@ def spread_widely() -> Any:
 def forgetting(kv_blocks_total: int) -> Any:
     """Nothing that comes again is found, in a cache that has had 600 blocks."""
     log = [entry(at, "a", prefix(at % 10, 60), 0) for at in range(60)]
-    now = look(workers=(worker("a", kv_blocks_total=kv_blocks_total), worker("b")))
+    now = look(workers=tuple(worker(one, kv_blocks_total=kv_blocks_total) for one in "ab"))
     return fleet(router(now, log=tuple(log)))
 
 

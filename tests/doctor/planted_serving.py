@@ -3,7 +3,22 @@
 from typing import Any
 
 from radixroute.doctor.page import Page
-from tests.doctor.evidences import PAGE, fleet, look, router, told
+from radixroute.protos import radixroute_pb2 as pb
+from tests.doctor.evidences import (
+    PAGE,
+    engine,
+    entry,
+    fleet,
+    hits,
+    look,
+    of_engines,
+    prefix,
+    router,
+    statement,
+    told,
+    well_served,
+    worker,
+)
 from tests.doctor.planted_pages import of_pages
 
 _COMPANION = "radixroute_companion"
@@ -70,6 +85,39 @@ def losing(kind: str, **page: int) -> Any:
     return evidence
 
 
+def keeping_none(kind: str = "openai", cached: int = 0) -> Any:
+    """`b` has the same prompts again and again, and tells of none that it had them."""
+    log = [entry(at, "b", prefix(at % 2), cached, predicted_tokens=0) for at in range(30)]
+    now = look(
+        workers=(worker("a"), worker("b", audit="", audit_judged=0)),
+        hits=pb.HitRatesResponse(workers=[hits("a"), hits("b", requests=30, cached_tokens=0)]),
+    )
+    return fleet(router(now, log=tuple(log), told={"a": told(), "b": told(engine_kind=kind)}))
+
+
+def sharing(scopes: int, *, predicted: int = 0, **changes: Any) -> Any:
+    """The first request of each of so many salts is told eight cached blocks at `b`."""
+    log = [*well_served()]
+    for at in range(3 * scopes):
+        given = {"apart": at % scopes + 1, "predicted_tokens": predicted if at < scopes else 128}
+        log.append(entry(100 + at, "b", prefix(50 + at % scopes), 8, **given))
+    now = look(workers=(worker("a"), worker("b", **changes)))
+    kinds = {"a": told(engine_kind="vllm"), "b": told(engine_kind="vllm")}
+    return fleet(router(now, log=tuple(log), told=kinds))
+
+
+def pooled(*blocks: int, kinds: tuple[str, ...] = (), ranks: int = 1) -> Any:
+    """Workers with pools of so many blocks; the first has so many ranks."""
+    names = "abcd"[: len(blocks)]
+    now = look(
+        workers=tuple(worker(one, kv_blocks_total=n) for one, n in zip(names, blocks, strict=True)),
+        hits=pb.HitRatesResponse(workers=[hits(one) for one in names]),
+    )
+    saying = {one: told(engine_kind=kind) for one, kind in zip(names, kinds, strict=False)}
+    saying.setdefault("a", told()).ranks = ranks
+    return fleet(router(now, told=saying))
+
+
 PLANTED_SERVING: dict[str, list[Any]] = {
     "engine_refuses": [
         of_pages(a=refusing(0, 40), b=refusing(4)),
@@ -78,6 +126,13 @@ PLANTED_SERVING: dict[str, list[Any]] = {
     "worker_stuck": [
         of_pages(a=standing(0.1), b=standing(20.0)),
         of_pages(a=standing(0.1), b=standing(70.0, steps=0)),
+    ],
+    "keeps_nothing": [keeping_none(), keeping_none("vllm")],
+    "salts_ignored": [sharing(3), sharing(5, audit="drifted", audit_differing=30)],
+    "pools_uneven": [
+        pooled(4000, 300),
+        pooled(4000, 5000, 1000),
+        of_engines(engine(), engine(said=statement(kv_blocks=300), url="http://b")),
     ],
     "requests_rejected": [rejecting(40), rejecting(12, fields_of(temperature=11, n=1))],
 }

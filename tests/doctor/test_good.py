@@ -65,6 +65,7 @@ def good(draw):
     n_workers, log = draw(logs())
     names = [f"w{at}" for at in range(n_workers)]
     adapters = draw(st.sampled_from([(), ("x",), ("x", "y")]))
+    pool = draw(st.integers(256, 10**6))  # of the least machine: others have up to thrice as much
     now = look(
         policy=draw(st.sampled_from(POLICIES)),
         counters={
@@ -81,7 +82,7 @@ def good(draw):
                 deaths=draw(st.integers(0, 9)),  # long ago: it lives
                 in_flight=draw(st.integers(0, 64)),
                 idle_planned_ms=draw(st.integers(0, 10**6)),
-                kv_blocks_total=draw(st.integers(256, 10**6)),
+                kv_blocks_total=draw(st.integers(pool, 3 * pool)),
                 adapters=adapters,
                 audit=draw(st.sampled_from(["", "agrees"])),
                 metrics_address="127.0.0.1:1",

@@ -8,6 +8,8 @@ import pytest
 
 from radixroute.doctor.kinds.serving import answering
 from tests.doctor.test_planted_fleets import ROOM, Asked, found_in, tokens
+from tests.engines.fake_openai import FakeOpenAi
+from tests.engines.fake_vllm import FakeVllm
 from tests.engines.fleets import Fleet, fleet
 from tests.router.clusters import collect, until
 
@@ -96,3 +98,29 @@ async def test_batches_that_are_lost_are_told_mended_or_not(tmp_path, answers_re
         found = await found_in(made, tmp_path, [])
     assert "events_lost" in found
     assert said in found["events_lost"]
+
+
+async def test_a_plain_server_that_keeps_nothing_is_not_said_to_evict(tmp_path):
+    given: dict[str, Any] = {"kind": FakeOpenAi, "companion": {"allow_no_events": True}}
+    async with fleet("a", n_blocks=ROOM, has_prefix_cache=False, **given) as made:
+        found = await found_in(made, tmp_path, many())
+    assert set(found) == {"keeps_nothing"}
+    assert found["keeps_nothing"].startswith("a: ")
+
+
+async def test_an_engine_that_ignores_salts_is_told_by_what_it_finds_cached(tmp_path):
+    async with fleet("a", n_blocks=ROOM, keeps_salts=False) as made:
+        shared = tokens(80, 0)
+        salted: Asked = [(shared, {"cache_salt": f"salt-{at % 12}"}) for at in range(36)]
+        found = await found_in(made, tmp_path, [(shared, {}), *salted])
+    assert {"salts_ignored"} <= set(found) <= {"salts_ignored", "scopes_split"}
+    assert found["salts_ignored"].startswith("a: for 12 salts or tenants")
+
+
+async def test_a_pool_that_is_far_smaller_than_the_others_is_named(tmp_path):
+    async with fleet("a", "b", n_blocks=ROOM) as made:
+        await made.start_engine("c", FakeVllm(n_blocks=ROOM // 13))
+        await made.join("c")
+        found = await found_in(made, tmp_path, many())
+    assert set(found) == {"pools_uneven"}
+    assert found["pools_uneven"].startswith("c: its KV pool has 1,2")

@@ -5,7 +5,8 @@ from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
-from radixroute.doctor.flags import TELLS_CACHED
+from radixroute.doctor.flags import NAMES, TELLS_CACHED
+from radixroute.doctor.kinds.keeping import keeping_nothing, sharing_scopes
 from radixroute.protos import radixroute_pb2 as pb
 
 # They learn from what they sent where, or ask for no cache at all.
@@ -113,15 +114,25 @@ def _off(evidence: Evidence) -> Iterator[Seen]:
         told = router.told.get(one.worker_id, pb.GetInfoResponse())
         if told.engine_kind == PLAIN:
             continue
+        fix = _SENDS.get(told.engine_kind, "")
         if told.cache_is_believed:
-            yield Seen(one.worker_id, "its engine sends none: what it has cached is believed")
+            what = "its engine sends none: what it has cached is believed"
+            yield Seen(one.worker_id, what, fix)
         elif one.indexed_blocks or one.stream_state != "live":
             continue
         elif has_served and is_long:
             what = f"it served {served.requests} requests, and no event told of a block"
-            yield Seen(one.worker_id, what)
+            yield Seen(one.worker_id, what, fix)
         elif is_allowed:
-            yield Seen(one.worker_id, "companion.allow_no_events is set, and no block is known")
+            what = "companion.allow_no_events is set, and no block is known"
+            yield Seen(one.worker_id, what, fix)
+
+
+_OR_APPROXIMATE: Final = (
+    " --kv-events-config (as in docs/engines.md) and leave out --allow-no-events; or choose "
+    "--policy prefix_approx, which needs none"
+)
+_SENDS: Final = {kind: f"start that {name} with{_OR_APPROXIMATE}" for kind, name in NAMES.items()}
 
 
 def tells_nothing(router: RouterSeen, one: pb.WorkerStatus) -> bool:
@@ -135,7 +146,10 @@ def _not_told(evidence: Evidence) -> Iterator[Seen]:
     is_allowed = evidence.settings_are_its_own and evidence.setting(
         "companion.allow_no_cached_tokens", False
     )
+    tells_zero = {} if evidence.router is None else keeping_nothing(evidence.router)
     for router, one in _live(evidence):
+        if one.worker_id in tells_zero:
+            continue
         # A request that nothing is told of is in no hit rate, but in the log.
         log = [entry for entry in router.log if entry.worker_id == one.worker_id]
         if not tells_nothing(router, one) or len(log) < ENOUGH_REQUESTS:
@@ -150,15 +164,18 @@ def _not_told(evidence: Evidence) -> Iterator[Seen]:
 
 
 def _drifted(evidence: Evidence) -> Iterator[Seen]:
-    for _router, one in _live(evidence):
-        if one.audit == "drifted":
+    for router, one in _live(evidence):
+        if one.audit == "drifted" and one.worker_id not in sharing_scopes(router):
             of = f"{one.audit_differing} of {one.audit_judged} reports differ"
             why = f": {one.audit_reason}" if one.audit_reason else ""
             yield Seen(one.worker_id, f"its cache counts for nothing ({of}){why}")
 
 
 def _differs(evidence: Evidence) -> Iterator[Seen]:
+    sharing = {} if evidence.router is None else sharing_scopes(evidence.router)
     for _router, one in _live(evidence):
+        if one.worker_id in sharing:
+            continue
         many = max(5, 0.01 * one.audit_judged)
         if one.audit != "drifted" and one.audit_differing >= many:
             yield Seen(
@@ -218,8 +235,7 @@ STREAM_CHECKS: Final = (
         Level.ERROR,
         "a worker serves without cache events",
         "the router cannot know what it has cached: it routes by load, or by a belief",
-        "start the engine with --kv-events-config (as in docs/engines.md) and leave out "
-        "--allow-no-events; or choose --policy prefix_approx, which needs none",
+        f"start the engine with{_OR_APPROXIMATE}",
         _off,
     ),
     Check(

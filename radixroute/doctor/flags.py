@@ -28,6 +28,7 @@ KV_DTYPE: Final = {
     "vllm": "--kv-cache-dtype",
     "sglang": "--kv-cache-dtype",
 }
+MODEL: Final = {OURS: "worker.model", "vllm": "--model", "sglang": "--model-path"}
 MODEL_NAME: Final = {
     OURS: "worker.served_model_name",
     "vllm": "--served-model-name",

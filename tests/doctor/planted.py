@@ -20,6 +20,7 @@ from tests.doctor.evidences import (
     told,
     worker,
 )
+from tests.doctor.planted_engines import PLANTED_ENGINES
 from tests.doctor.planted_logs import (
     by_turns,
     forgetting,
@@ -82,6 +83,7 @@ def failing_engine(code: str) -> Any:
 
 PLANTED: dict[str, list[Any]] = {
     **PLANTED_SETTINGS,
+    **PLANTED_ENGINES,
     **PLANTED_SERVING,
     **{code: [failing_engine(code)] for code in findings.CODES},
     "template_missing": [of_engines(engine(has_template_here=False))],
@@ -133,7 +135,7 @@ PLANTED: dict[str, list[Any]] = {
         refused("scope fingerprint 'a' is not 'b'", scope=pb.Scope(kv_dtype="float32"))
     ],
     "model_differs": [
-        refused("model 'x' is not 'y'"),
+        refused("model 'x' is not 'm'", model="x"),
         refused("scope fingerprint 'a' is not 'b'"),
     ],
     "max_model_len_differs": [refused("max_model_len 1024 is below the fleet's 4096: a request")],

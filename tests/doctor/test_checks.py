@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from radixroute.doctor.check import Level
-from radixroute.doctor.kinds.weights import roots_alike
+from radixroute.doctor.kinds.attaching.weights import roots_alike
 from radixroute.doctor.page import Page
 from radixroute.doctor.table import CHECKS, CODES, diagnose
 from radixroute.worker.companions.join import findings

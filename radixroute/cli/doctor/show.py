@@ -9,7 +9,7 @@ from radixroute.cli.console import cell, complain, show_wrapped
 from radixroute.deploy.serving.story import with_flags
 from radixroute.doctor.check import Finding, Level
 from radixroute.doctor.gather.gathering import Gathered
-from radixroute.doctor.kinds.weights import roots_alike
+from radixroute.doctor.kinds.attaching.weights import roots_alike
 
 _COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow"}
 

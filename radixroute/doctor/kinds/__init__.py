@@ -1,8 +1,6 @@
 """The checks, a file for each kind. Each has a table; all of them are pure.
 
-joining.py    what keeps an engine or a worker out: the join's own findings
-engines.py    engines beyond their joining: buffers, ports, pools, how they differ
-weights.py    engines under one name with other weights
+attaching/    engines before they are attached, and why some are not
 refusals.py   workers that the router refuses, and versions that do not fit
 members.py    workers that do not serve, or not well
 streams.py    event streams and the audit: what is believed of caches

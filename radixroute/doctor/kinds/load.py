@@ -7,9 +7,9 @@ from typing import Final
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import EngineSeen, Evidence, RouterSeen
 from radixroute.doctor.flags import SPEED
+from radixroute.doctor.kinds.attaching.weights import have_one_name
 from radixroute.doctor.kinds.serving.answering import does_nothing
 from radixroute.doctor.kinds.serving.engine_use import is_at_once
-from radixroute.doctor.kinds.weights import have_one_name
 from radixroute.doctor.page import Page
 from radixroute.doctor.speeds import paces_of
 from radixroute.protos import radixroute_pb2 as pb

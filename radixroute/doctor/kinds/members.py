@@ -5,7 +5,7 @@ from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
-from radixroute.doctor.kinds.joining import join_code
+from radixroute.doctor.kinds.attaching.joining import join_code
 from radixroute.doctor.kinds.refusals import SERVING, workers_of
 from radixroute.doctor.kinds.serving.answering import does_nothing, is_stuck, serving_pages
 from radixroute.doctor.page import Page

@@ -58,7 +58,7 @@ def of_told(own: pb.GetInfoResponse, usual: pb.GetInfoResponse) -> Kinship:
 def engine_of(evidence: Evidence, worker_id: str) -> EngineSeen | None:
     """That stands behind this worker, where the cluster says so."""
     served = evidence.setting("serve.engines", ()) if evidence.settings_are_its_own else ()
-    urls = {one.name: one.url for one in engines_of(served)} if served else {}
+    urls = {str(one.name): one.url for one in engines_of(served)} if served else {}
     return next((one for one in evidence.engines if one.url == urls.get(worker_id)), None)
 
 

@@ -38,7 +38,8 @@ MODEL_NAME: Final = {
 TELLS_CACHED: Final = {
     "vllm": "start the engine with --enable-prompt-tokens-details",
     "sglang": "start an SGLang of 0.4 or later",
-    "openai": "start the server so that usage.prompt_tokens_details.cached_tokens is told",
+    "openai": "start the server so that usage.prompt_tokens_details.cached_tokens is told "
+    "(--enable-prompt-tokens-details of vLLM, --enable-cache-report of SGLang)",
 }
 KEEPS_PROMPTS: Final = {
     "vllm": "start engines with --enable-prefix-caching and --enable-prompt-tokens-details",
@@ -68,10 +69,17 @@ MOST_SEQS: Final = {
     "vllm": "--max-num-seqs",
     "sglang": "--max-running-requests",
 }
+# Which adapters are served.
+ADAPTERS: Final = {
+    "vllm": "--enable-lora and --lora-modules",
+    "sglang": "--enable-lora and --lora-paths",
+}
 # What makes an engine slower than one without, or with another value.
 SPEED: Final = {
     "vllm": "--enforce-eager, --max-num-batched-tokens, --dtype",
     "sglang": "--disable-cuda-graph, --chunked-prefill-size, --dtype",
+    OURS: "worker.torch_threads, worker.max_num_batched_tokens, worker.dtype",
+    "openai": "its threads, its batches, its dtype",
 }
 
 

@@ -27,6 +27,7 @@ from tests.doctor.evidences import (
     well_served,
     worker,
 )
+from tests.doctor.planted_serving import missing, refusing, standing
 
 COUNTS = st.integers(0, 10_000)
 POLICIES = ("radix", "radix_at_once", "dynamo_agentic", "llm_d", "vllm_kv_aware")
@@ -61,6 +62,17 @@ def logs(draw):
 
 
 @st.composite
+def companions(draw):
+    """A worker's page: an engine that errs now and then, rests, or loses a batch or two."""
+    parts = [
+        refusing(draw(st.integers(0, 9)), draw(st.integers(1, 10_000))),
+        standing(draw(st.floats(0.0, 14.0))),
+        missing(draw(st.integers(0, 2)), missed=draw(st.integers(0, 9))),
+    ]
+    return "\n".join(draw(st.lists(st.sampled_from(parts), unique=True)))
+
+
+@st.composite
 def good(draw):
     n_workers, log = draw(logs())
     names = [f"w{at}" for at in range(n_workers)]
@@ -74,6 +86,7 @@ def good(draw):
             "expected_blocks_lapsed": draw(COUNTS),
             "workers_died": draw(st.integers(0, 9)),
             "requests_refused_too_long": draw(st.integers(0, 4)),
+            "requests_rejected": draw(st.integers(0, 4)),
             "requests_aborted_by_client": draw(COUNTS),
         },
         workers=tuple(
@@ -103,7 +116,7 @@ def good(draw):
         told={name: told() for name in names},
         listeners=listeners,
         age_s=draw(st.sampled_from([None, 1e6])),
-        pages={name: Page() for name in names},
+        pages={name: Page(draw(companions()).encode()) for name in names},
     )
     here = machine(
         n_cpus=draw(st.integers(1, 64)),

@@ -1,10 +1,11 @@
 """Workers that do not serve, or not well: away, silent, restarting, resting, alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
+from radixroute.doctor.flags import ADAPTERS, NAMES
 from radixroute.doctor.kinds.attaching.joining import join_code
 from radixroute.doctor.kinds.refusals import SERVING, workers_of
 from radixroute.doctor.kinds.serving.answering import does_nothing, is_stuck, serving_pages
@@ -147,13 +148,28 @@ def _alone(evidence: Evidence) -> Iterator[Seen]:
     """Adapters that only one of several has: workers, else engines before they are attached."""
     router = evidence.router
     served = {one.worker_id: set(one.adapters) for one in (router.live if router else ())}
+    kinds = {name: told.engine_kind for name, told in router.told.items()} if router else {}
     if not served:
-        said = ((one.url, one.examination.statement) for one in evidence.engines)
+        said = [(one.url, one.examination.statement) for one in evidence.engines]
         served = {url: set(one.adapters) for url, one in said if one is not None}
+        kinds = {url: one.kind for url, one in said if one is not None}
     for name in sorted(set().union(*served.values())) if len(served) > 1 else ():
         having = [where for where, names in served.items() if name in names]
         if len(having) == 1:
-            yield Seen(having[0], f"of {len(served)} it alone serves the adapter {name!r}")
+            lacking = sorted({kinds.get(where, "") for where in served if where not in having})
+            what = f"of {len(served)} it alone serves the adapter {name!r}"
+            yield Seen(having[0], what, _with_adapters(lacking))
+
+
+def _with_adapters(kinds: Sequence[str]) -> str:
+    """By the flags of those that lack it; empty: of some nobody knows them."""
+    if not set(kinds) <= ADAPTERS.keys():
+        return ""
+    flags = ", ".join(f"{NAMES[kind]} with the same {ADAPTERS[kind]}" for kind in kinds)
+    return f"start the others ({flags}){_WHERE_MEANT}"
+
+
+_WHERE_MEANT: Final = "; where one is meant to be enough, leave this out with --ignore"
 
 
 MEMBER_CHECKS: Final = (
@@ -239,8 +255,8 @@ MEMBER_CHECKS: Final = (
         Level.WARNING,
         "one worker alone serves an adapter",
         "all its requests go there, whatever waits, and none is served while it is away",
-        "start the other engines with the same --enable-lora and --lora-modules; where one is "
-        "meant to be enough, leave this out with --ignore",
+        f"start the other engines with the same {ADAPTERS['vllm']} (SGLang: "
+        f"{ADAPTERS['sglang']}){_WHERE_MEANT}",
         _alone,
     ),
 )

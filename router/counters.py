@@ -23,6 +23,12 @@ class Count(StrEnum):
     REQUESTS_RETRIED = "requests_retried"  # after an error of a live worker
     REQUESTS_SENT_BACK = "requests_sent_back_by_full_workers"
     QUEUE_OVERFLOWED = "requests_refused_queue_full"
+    # Among these, by the setting that is reached.
+    HOUSE_FULL = "requests_refused_by_max_in_flight"
+    HOUSE_FULL_OF_BYTES = "requests_refused_by_max_in_flight_bytes"
+    HOUSE_FULL_OF_TOKENS = "requests_refused_by_max_in_flight_tokens"
+    WAITING_FULL = "requests_refused_by_max_waiting"
+    WAITING_FULL_OF_TOKENS = "requests_refused_by_max_waiting_tokens"
     NO_WORKERS = "requests_refused_no_workers"
     REFUSED_DRAINING = "requests_refused_draining"
     DEADLINES_PASSED = "requests_past_deadline"

@@ -247,7 +247,11 @@ class RouterService:
         """In this loop: no other thread may read the core."""
         host, port = _metrics_host(self._settings), self._settings.metrics_port
         sights = RouterSights(
-            runtime, self._settings, self._dropped_items, lambda: self._remembered_bytes
+            runtime,
+            self._settings,
+            self._dropped_items,
+            lambda: self._remembered_bytes,
+            lambda: self.reception.rejections.by_field,
         )
         server = MetricsServer(Part(ROUTER_METRICS, sights.take))
         if port is None:

@@ -92,6 +92,14 @@ def read_state(folder: Path, name: str) -> ClusterState | None:
         return None
 
 
+def written_s(folder: Path, name: str) -> float | None:
+    """When the file of that name was written, Unix time; None: there is none."""
+    try:
+        return _path(folder, name).stat().st_mtime
+    except OSError:
+        return None
+
+
 def states_in(folder: Path) -> Iterator[ClusterState]:
     """Of every cluster, live or stale, by name. Changes nothing; what cannot be read is none."""
     for path in sorted(folder.glob("*.json")):

@@ -58,6 +58,10 @@ class EngineCounters:
     skipped_events: int = 0  # of an unknown tag or a wrong form
     late_replies: int = 0  # of a replay nobody waits for any more
     gaps: int = 0
+    # Of the PUB socket alone, whether a replay mended them or not; and batches that it left out.
+    live_gaps: int = 0
+    live_missed: int = 0
+    unmended: int = 0  # gaps after the beginning that nothing mended
     replays_requested: int = 0
     timeouts: int = 0  # replays that fell silent
     restarts: int = 0  # lives of the engine that were seen to end
@@ -137,6 +141,9 @@ class EngineStream:
         actions = []
         if self._last_live is not None and batch.seq <= self._last_live:
             actions = self.ended()
+        elif self._last_live is not None and batch.seq > self._last_live + 1:
+            self.counters.live_gaps += 1
+            self.counters.live_missed += batch.seq - self._last_live - 1
         self._last_live = batch.seq
         self._is_proven = True
         return [*actions, *self._take(batch, now_ns)]
@@ -274,13 +281,16 @@ class EngineStream:
 
     def _stop_replay(self, now_ns: int) -> list[EngineAction]:
         """What was known to miss when it was asked for, and still does, is kept nowhere."""
-        self._is_replaying, self._has_asked = False, True
+        self._is_replaying = False
         is_lost = bool(self._waiting) and self._next_seq <= self._asked_for
-        return [*(self._forget() if is_lost else []), *self._ask_if_behind(now_ns)]
+        actions = self._forget() if is_lost else []
+        self._has_asked = True
+        return [*actions, *self._ask_if_behind(now_ns)]
 
     def _forget(self) -> list[EngineAction]:
         """A gap stays: what was known may be gone, so it goes on with the oldest that waits."""
         self.counters.forgotten += 1
+        self.counters.unmended += self._has_asked
         self._next_seq = self._known_from = min(self._waiting)
         return [*self._clear(), *self._drain()]
 

@@ -40,6 +40,13 @@ def show_wrapped(text: str) -> None:
     Console(highlight=False, width=page_width()).print(text)
 
 
+def show_whole(text: str) -> None:
+    """The same on a terminal; piped, in one line however long: who searches it finds whole flags
+    and paths."""
+    console = Console(highlight=False)
+    console.print(text, soft_wrap=not console.is_terminal)
+
+
 def page_width() -> int:
     """Columns of the terminal; piped, those of a page."""
     console = Console()

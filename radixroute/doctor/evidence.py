@@ -121,6 +121,16 @@ class UnusableFile:
 
 
 @dataclass(frozen=True, slots=True)
+class EditedSetting:
+    """One that a settings file has otherwise than what runs, since that started. No secret."""
+
+    setting: str
+    path: str  # of the file
+    written: str
+    running: str
+
+
+@dataclass(frozen=True, slots=True)
 class PortSeen:
     """A port that something of the fleet would listen on, and cannot."""
 
@@ -151,6 +161,7 @@ class MachineSeen:
     disks: tuple[DiskSeen, ...] = ()
     secrets: tuple[FileSeen, ...] = ()
     unusable: tuple[UnusableFile, ...] = ()
+    edited: tuple[EditedSetting, ...] = ()
     ports: tuple[PortSeen, ...] = ()
     stale: tuple[StaleState, ...] = ()
     folder_problem: str = ""  # of the folder for state files

@@ -4,29 +4,33 @@ from typing import Final
 
 from radixroute.doctor.check import Check, Finding, Level
 from radixroute.doctor.evidence import Evidence
+from radixroute.doctor.kinds.attaching.engine_events import ENGINE_EVENT_CHECKS
+from radixroute.doctor.kinds.attaching.engines import ENGINE_CHECKS
+from radixroute.doctor.kinds.attaching.joining import JOIN_CHECKS
+from radixroute.doctor.kinds.attaching.weights import WEIGHT_CHECKS
 from radixroute.doctor.kinds.caches import CACHE_CHECKS
-from radixroute.doctor.kinds.engine_use import USE_CHECKS
-from radixroute.doctor.kinds.engines import ENGINE_CHECKS
-from radixroute.doctor.kinds.failures import FAILURE_CHECKS
-from radixroute.doctor.kinds.joining import JOIN_CHECKS
+from radixroute.doctor.kinds.keeping import KEEPING_CHECKS
 from radixroute.doctor.kinds.load import LOAD_CHECKS
 from radixroute.doctor.kinds.machine import MACHINE_CHECKS
 from radixroute.doctor.kinds.members import MEMBER_CHECKS
 from radixroute.doctor.kinds.prompts import PROMPT_CHECKS
+from radixroute.doctor.kinds.queue import QUEUE_CHECKS
 from radixroute.doctor.kinds.refusals import REFUSAL_CHECKS
 from radixroute.doctor.kinds.safety import SAFETY_CHECKS
+from radixroute.doctor.kinds.serving.answering import ANSWERING_CHECKS
+from radixroute.doctor.kinds.serving.engine_use import USE_CHECKS
+from radixroute.doctor.kinds.serving.failures import FAILURE_CHECKS
 from radixroute.doctor.kinds.streams import STREAM_CHECKS
-from radixroute.doctor.kinds.weights import WEIGHT_CHECKS
 
 KINDS: Final[tuple[tuple[str, tuple[Check, ...]], ...]] = (
     ("What keeps an engine out", JOIN_CHECKS),
-    ("Engines, beyond their joining", (*ENGINE_CHECKS, *WEIGHT_CHECKS)),
+    ("Engines, beyond their joining", (*ENGINE_EVENT_CHECKS, *ENGINE_CHECKS, *WEIGHT_CHECKS)),
     ("Workers", (*MEMBER_CHECKS, *REFUSAL_CHECKS)),
-    ("Requests that fail", FAILURE_CHECKS),
+    ("Requests that fail", (*ANSWERING_CHECKS, *FAILURE_CHECKS)),
     ("Event streams and the audit", STREAM_CHECKS),
-    ("Caches", CACHE_CHECKS),
+    ("Caches", (*KEEPING_CHECKS, *CACHE_CHECKS)),
     ("What clients send", PROMPT_CHECKS),
-    ("Load", (*LOAD_CHECKS, *USE_CHECKS)),
+    ("Load", (*QUEUE_CHECKS, *LOAD_CHECKS, *USE_CHECKS)),
     ("Who can reach and read what", SAFETY_CHECKS),
     ("This machine", MACHINE_CHECKS),
 )

@@ -14,6 +14,7 @@ The way in: `Reception` in `reception.py`; of a client, `grpc/` and `http/`.
     fan.py              one prompt, several answers: a request for each
     random_bits.py      unguessable bits for ids and seeds
     request_ids.py      ids that a tenant can prove to be its own
+    rejections.py       how many were told to change their request, by what is wrong with it
     open_streams.py     which stream has a request's answer now
     status.py           errors as gRPC status codes
     grpc/               `Router` and `Inspect` over gRPC

@@ -14,6 +14,7 @@ from radixroute.router.api.fan import fan_out
 from radixroute.router.api.guard.keys import Keys
 from radixroute.router.api.open_streams import OpenStreams, Stream
 from radixroute.router.api.prompts import PromptReader
+from radixroute.router.api.rejections import Rejections
 from radixroute.router.api.request_ids import RequestIds
 from radixroute.router.api.status import failure_error
 from radixroute.router.counters import Count
@@ -48,6 +49,7 @@ class Reception:
         self._rng = rng
         self._ids = RequestIds(secret, rng)
         self._open = OpenStreams()
+        self.rejections = Rejections()
         self._is_draining = False
 
     @property
@@ -158,8 +160,10 @@ class Reception:
         """A door tells its client so: whose fault that is gets counted."""
         if isinstance(error, (InvalidRequest, RequestRejected)):
             self.runtime.core.count(Count.REQUESTS_REJECTED)
-        if isinstance(error, InvalidRequest) and is_too_long(error):
-            self.runtime.core.count(Count.REQUESTS_TOO_LONG)
+            if isinstance(error, InvalidRequest) and is_too_long(error):
+                self.runtime.core.count(Count.REQUESTS_TOO_LONG)
+            else:
+                self.rejections.add(error)
 
     def retry_after_ms(self, error: Exception) -> float | None:
         """When to come back, for whoever may."""

@@ -70,7 +70,9 @@ class Dispatcher:
             return self._go_on(request, now_ns)
         is_planned = is_alone and policy.binds_late and not goes_at_once
         action = self._go_now(request, now_ns, goes_at_once=goes_at_once, is_planned=is_planned)
-        if action is None and not state.waiting.has_room(request):
+        limit = None if action is not None else state.waiting.limit_reached(request)
+        if limit is not None:
+            state.counters.add(limit)
             return self.fail(request, Failure.QUEUE_FULL, now_ns)
         state.counters.add(Count.REQUESTS_ACCEPTED)  # who is refused is no part of it
         if action is not None:
@@ -209,7 +211,11 @@ class Dispatcher:
             admission.counted(spec.request_id, tokens)
             return True
         n_bytes = spec.prompt.nbytes + len(emitted)
-        return admission.enter(spec.request_id, n_bytes=n_bytes, tokens=tokens)
+        if admission.enter(spec.request_id, n_bytes=n_bytes, tokens=tokens):
+            return True
+        limit = admission.limit_reached(n_bytes=n_bytes, tokens=tokens)
+        self._state.counters.add(limit or Count.HOUSE_FULL)
+        return False
 
     def _is_hopeless(self, spec: RequestSpec, now_ns: int) -> bool:
         """Not even the fastest worker, idle and with all that anybody holds of the prompt, would

@@ -73,10 +73,12 @@ class RouterCore:
         `tokens`: None for text. Who is in ends by `submit`, or by `leave` if that never comes.
         False is counted as a refusal.
         """
-        is_in = self._state.admission.enter(request_id, n_bytes=n_bytes, tokens=tokens)
-        if not is_in:
-            self._state.counters.add(Count.QUEUE_OVERFLOWED)
-        return is_in
+        admission, counters = self._state.admission, self._state.counters
+        if admission.enter(request_id, n_bytes=n_bytes, tokens=tokens):
+            return True
+        counters.add(Count.QUEUE_OVERFLOWED)
+        counters.add(admission.limit_reached(n_bytes=n_bytes, tokens=tokens) or Count.HOUSE_FULL)
+        return False
 
     def leave(self, request_id: str) -> None:
         """It entered and will not be submitted, or has ended already."""

@@ -9,19 +9,30 @@ from radixroute.worker.companions.join import findings
 from tests.doctor.evidences import (
     PAGE,
     engine,
-    entry,
     fleet,
     hits,
     look,
     machine,
-    marks,
     of_engines,
     placed,
-    prefix,
     router,
     statement,
     told,
     worker,
+)
+from tests.doctor.planted_engines import PLANTED_ENGINES
+from tests.doctor.planted_logs import (
+    by_turns,
+    forgetting,
+    kept_apart,
+    never_repeating,
+    one_slow,
+    overfull,
+    spread_widely,
+    starving,
+    tenants_apart,
+    untold,
+    varying,
 )
 from tests.doctor.planted_pages import (
     answering,
@@ -32,6 +43,7 @@ from tests.doctor.planted_pages import (
     paced,
     steps,
 )
+from tests.doctor.planted_serving import PLANTED_SERVING, losing, refusing_for
 from tests.doctor.planted_settings import PLANTED_SETTINGS
 
 
@@ -65,119 +77,14 @@ def listening(kind: str, **changes: Any) -> Any:
     return fleet(router(listeners=(one,)))
 
 
-def by_turns(policy: str) -> Any:
-    """Two workers in turn, and caches that only know what came to them: spread."""
-    seen: set[tuple[str, int]] = set()
-    log = []
-    for at in range(60):
-        where, group = "ab"[at % 2], at // 4  # four of each group, two at each worker
-        log.append(entry(at, where, prefix(group), 8 if (where, group) in seen else 0))
-        seen.add((where, group))
-    return fleet(router(look(policy=policy), log=tuple(log)))
-
-
-def spread_widely() -> Any:
-    log = [entry(at, "abcdefgh"[at % 8], prefix(at // 8), 0) for at in range(64)]
-    return fleet(router(log=tuple(log)))
-
-
-def forgetting(kv_blocks_total: int) -> Any:
-    """Nothing that comes again is found, in a cache that has had 600 blocks."""
-    log = [entry(at, "a", prefix(at % 10, 60), 0) for at in range(60)]
-    now = look(workers=(worker("a", kv_blocks_total=kv_blocks_total), worker("b")))
-    return fleet(router(now, log=tuple(log)))
-
-
-def overfull() -> Any:
-    """Forty prompts by turns at either of two workers, each with room for a third of them: of what
-    is not found again most is looked for at the other one."""
-    log = [
-        entry(at, "ab"[at // 40 % 2], prefix(at % 40, 60), 60 * _is_found(at)) for at in range(160)
-    ]
-    now = look(workers=tuple(worker(name, kv_blocks_total=800) for name in "ab"))
-    return fleet(router(now, log=tuple(log)))
-
-
-def _is_found(at: int) -> bool:
-    return at >= 40 and at % (3 if at < 80 else 12) > 0
-
-
-def tenants_apart() -> Any:
-    """A text of 640 tokens that all begin with, and 20 tenants that share no cache."""
-    log = [
-        entry(
-            at, "a", prefix(at % 20, 40), 40 * (at >= 20), apart=at % 20 + 1, marks=marks((7, 641))
-        )
-        for at in range(100)
-    ]
-    return fleet(router(log=tuple(log)), settings={"router.tenants_share_cache": False})
-
-
-def kept_apart(**settings: Any) -> Any:
-    """A text of 640 tokens that all begin with, half of them with salts of their own."""
-    log = []
-    for at in range(60):
-        group = at if at % 2 else 999
-        cached = 40 if group == 999 and at else 0
-        salt = at + 1 if at % 2 else 0
-        log.append(entry(at, "a", prefix(group, 40), cached, apart=salt, marks=marks((7, 641))))
-    return fleet(router(log=tuple(log)), settings=settings)
-
-
-def varying() -> Any:
-    """A line of each one's own, and then what all share."""
-    log = [
-        entry(at, "ab"[at % 2], prefix(at, 40), 0, marks=marks((at + 1, 65), (99, 576)))
-        for at in range(60)
-    ]
-    return fleet(router(log=tuple(log)))
-
-
-def never_repeating() -> Any:
-    log = [
-        entry(at, "ab"[at % 2], prefix(at, 40), 0, marks=marks((at + 1, 641))) for at in range(60)
-    ]
-    return fleet(router(log=tuple(log)))
-
-
-def one_slow(ms: float = 400.0) -> Any:
-    """Prompts of one size by turns, one after the other; `b` takes longer."""
-    log = []
-    for at in range(60):
-        sent = at * 1_000_000_000
-        taken = ms if at % 2 else 100.0
-        ends = {"dispatched_ns": sent, "first_token_ns": sent + round(taken * 1e6)}
-        log.append(entry(at, "ab"[at % 2], prefix(at % 2, 9), 8 if at > 1 else 0, **ends))
-    return fleet(router(log=tuple(log)))
-
-
-def untold(predicted: int, **settings: Any) -> Any:
-    """Of what `b` had cached nothing is told, and its requests are in no hit rate."""
-    log = [
-        entry(at, "b", prefix(0), 0, predicted_tokens=predicted if at else 0) for at in range(30)
-    ]
-    now = look(
-        workers=(worker("a"), worker("b", audit="", audit_judged=0)),
-        hits=pb.HitRatesResponse(workers=[hits("a")]),
-    )
-    return fleet(router(now, log=tuple(log)), settings=settings)
-
-
-def starving() -> Any:
-    """All go to one of two, and are computed one behind the other."""
-    log = [
-        entry(at, "a", prefix(at % 40), 8 * (at >= 40), first_token_ns=at * 1000 + 5000)
-        for at in range(60)
-    ]
-    return fleet(router(log=tuple(log)))
-
-
 def failing_engine(code: str) -> Any:
     return of_engines(engine(code))
 
 
 PLANTED: dict[str, list[Any]] = {
     **PLANTED_SETTINGS,
+    **PLANTED_ENGINES,
+    **PLANTED_SERVING,
     **{code: [failing_engine(code)] for code in findings.CODES},
     "template_missing": [of_engines(engine(has_template_here=False))],
     "replay_buffer_small": [
@@ -228,7 +135,7 @@ PLANTED: dict[str, list[Any]] = {
         refused("scope fingerprint 'a' is not 'b'", scope=pb.Scope(kv_dtype="float32"))
     ],
     "model_differs": [
-        refused("model 'x' is not 'y'"),
+        refused("model 'x' is not 'm'", model="x"),
         refused("scope fingerprint 'a' is not 'b'"),
     ],
     "max_model_len_differs": [refused("max_model_len 1024 is below the fleet's 4096: a request")],
@@ -273,7 +180,11 @@ PLANTED: dict[str, list[Any]] = {
     ],
     "events_stale": [with_worker(stream_state="stale")],
     "events_behind": [with_worker(stream_state="gap"), with_worker(stream_state="resync")],
-    "events_lost": [with_page('gaps_total{worker="a"} 1.0', 'gaps_total{worker="a"} 200.0')],
+    "events_lost": [
+        with_page('gaps_total{worker="a"} 1.0', 'gaps_total{worker="a"} 200.0'),
+        losing("vllm", gaps=5),
+        losing("vllm", gaps=0, unmended=1),
+    ],
     "events_refused": [with_worker(rejected_batches=3)],
     "events_unread": [with_page("unread_total 0.0", "unread_total 9.0")],
     "events_off": [
@@ -310,7 +221,7 @@ PLANTED: dict[str, list[Any]] = {
     "prompts_never_repeat": [never_repeating()],
     "requests_fail": [
         counted(requests_refused_by_worker=100, requests_failed=100, requests_rejected=100),
-        counted(requests_accepted=0, requests_rejected=30),
+        counted(requests_accepted=0, http_requests_malformed=30),
         counted(requests_failed_by_worker=40, requests_failed=40),
     ],
     "requests_too_long": [counted(requests_refused_too_long=12)],
@@ -345,6 +256,7 @@ PLANTED: dict[str, list[Any]] = {
     "fields_dropped": [counted(http_fields_dropped=2)],
     "queue_full": [
         counted(requests_refused_queue_full=40),
+        refusing_for("max_in_flight"),
         fleet(settings={"router.max_waiting": 3}),
     ],
     "connections_full": [counted(http_connections_too_many=1)],

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from radixroute.doctor.evidence import RouterSeen, UnusableFile
+from radixroute.doctor.evidence import EditedSetting, RouterSeen, UnusableFile
 from tests.doctor.evidences import engine, fleet, machine
 
 
@@ -15,7 +15,13 @@ def overstating(setting: str, value: int, *, seen: RouterSeen | None = None) -> 
     return fleet(seen, engines=(engine(),), settings={setting: value})
 
 
+def edited(setting: str, written: str, running: str) -> Any:
+    one = EditedSetting(setting, "radixroute.toml", written, running)
+    return fleet(machine=machine(edited=(one,)))
+
+
 PLANTED_SETTINGS: dict[str, list[Any]] = {
+    "settings_edited": [edited("router.policy", "llm_d", "radix")],
     "keys_unusable": [unusable("router.keys_file", "/k: line 3 is no `name:key`")],
     "certificate_unusable": [
         unusable("router.tls_cert_file", "/c with router.tls_key_file /k: KEY_VALUES_MISMATCH"),

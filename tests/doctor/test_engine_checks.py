@@ -17,7 +17,8 @@ from tests.doctor.evidences import (
     told,
     worker,
 )
-from tests.doctor.planted import forgetting, refused, untold, with_worker
+from tests.doctor.planted import refused, with_worker
+from tests.doctor.planted_logs import forgetting, untold
 from tests.doctor.planted_pages import cached_as, paced
 
 B = "http://b"

@@ -27,6 +27,7 @@ from tests.doctor.evidences import (
     well_served,
     worker,
 )
+from tests.doctor.planted_serving import missing, refusing, standing
 
 COUNTS = st.integers(0, 10_000)
 POLICIES = ("radix", "radix_at_once", "dynamo_agentic", "llm_d", "vllm_kv_aware")
@@ -61,10 +62,22 @@ def logs(draw):
 
 
 @st.composite
+def companions(draw):
+    """A worker's page: an engine that errs now and then, rests, or loses a batch or two."""
+    parts = [
+        refusing(draw(st.integers(0, 9)), draw(st.integers(1, 10_000))),
+        standing(draw(st.floats(0.0, 14.0))),
+        missing(draw(st.integers(0, 2)), missed=draw(st.integers(0, 9))),
+    ]
+    return "\n".join(draw(st.lists(st.sampled_from(parts), unique=True)))
+
+
+@st.composite
 def good(draw):
     n_workers, log = draw(logs())
     names = [f"w{at}" for at in range(n_workers)]
     adapters = draw(st.sampled_from([(), ("x",), ("x", "y")]))
+    pool = draw(st.integers(256, 10**6))  # of the least machine: others have up to thrice as much
     now = look(
         policy=draw(st.sampled_from(POLICIES)),
         counters={
@@ -73,6 +86,7 @@ def good(draw):
             "expected_blocks_lapsed": draw(COUNTS),
             "workers_died": draw(st.integers(0, 9)),
             "requests_refused_too_long": draw(st.integers(0, 4)),
+            "requests_rejected": draw(st.integers(0, 4)),
             "requests_aborted_by_client": draw(COUNTS),
         },
         workers=tuple(
@@ -81,7 +95,7 @@ def good(draw):
                 deaths=draw(st.integers(0, 9)),  # long ago: it lives
                 in_flight=draw(st.integers(0, 64)),
                 idle_planned_ms=draw(st.integers(0, 10**6)),
-                kv_blocks_total=draw(st.integers(256, 10**6)),
+                kv_blocks_total=draw(st.integers(pool, 3 * pool)),
                 adapters=adapters,
                 audit=draw(st.sampled_from(["", "agrees"])),
                 metrics_address="127.0.0.1:1",
@@ -102,7 +116,7 @@ def good(draw):
         told={name: told() for name in names},
         listeners=listeners,
         age_s=draw(st.sampled_from([None, 1e6])),
-        pages={name: Page() for name in names},
+        pages={name: Page(draw(companions()).encode()) for name in names},
     )
     here = machine(
         n_cpus=draw(st.integers(1, 64)),

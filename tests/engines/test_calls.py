@@ -205,3 +205,29 @@ def test_a_rank_with_work_that_stands_still_is_not_hidden_by_the_others():
     assert vitals.counted(told(19, 4), 10 * S, busy=(0,)) == ""
     assert vitals.counted(told(29, 4), 14 * S, busy=(0, 1)) == ""
     assert vitals.counted(told(39, 4), 16 * S, busy=(0, 1)) == health.STUCK
+
+
+def test_who_waits_for_an_engine_that_stands_still_is_added_up_though_each_leaves():
+    vitals = Vitals(30 * S)
+    for at in (0, 20, 40):
+        vitals.busy(at * S)
+        vitals.counted(told(7), (at + 1) * S, busy=(0,))  # the first look is a first number
+        vitals.rests((at + 6) * S)
+    assert vitals.still_ns(60 * S) == 17 * S
+    vitals.busy(60 * S)
+    assert vitals.still_ns(62 * S) == 19 * S
+    vitals.counted(told(8), 63 * S, busy=(0,))
+    assert vitals.still_ns(64 * S) == 1 * S
+    vitals.moved(70 * S)  # an output
+    vitals.rests(70 * S)
+    assert vitals.still_ns(99 * S) == 0
+
+
+def test_errors_of_an_engine_are_counted_by_status_and_in_a_row():
+    counters = CompanionCounters()
+    for status in (503, 503, 404, 799):
+        counters.heard(Heard(finish=FinishReason.ERROR, status=status))
+    assert dict(counters.statuses) == {"503": 2, "404": 1, "other": 1}
+    assert counters.errors_in_a_row == 3
+    counters.heard(Heard(finish=FinishReason.STOP))
+    assert counters.errors_in_a_row == 0

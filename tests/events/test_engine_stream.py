@@ -360,3 +360,21 @@ def test_a_life_that_ended_is_not_live_until_the_next_one_is_heard():
     states.append(engine.source.state)
     assert states == [StreamState.LIVE, StreamState.SYNCING]
     assert engine.n_blocks == 0
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_batches_that_are_lost_live_are_counted_whether_they_are_mended_or_not(answers):
+    stream = EngineStream(SCOPE)
+    batches = [decode_live(frames_of(seq, 2 * seq + 1)) for seq in range(9)]
+    (asked,) = stream.receive(batches[3], 0)  # what was before we listened is not lost
+    stream.receive_replayed(asked.number, batches[0], 0)
+    for batch in batches[1:3]:
+        stream.receive_replayed(asked.number, batch, 0)
+    stream.receive_replayed(asked.number, ForeignReplayEnd(), 0)
+    found = stream.counters
+    assert (found.live_gaps, found.live_missed, found.unmended) == (0, 0, 0)
+    asked = next(one for one in stream.receive(batches[6], 0) if isinstance(one, AskReplay))
+    for batch in batches[4:6] if answers else ():
+        stream.receive_replayed(asked.number, batch, 0)
+    stream.receive_replayed(asked.number, ForeignReplayEnd(), 0)
+    assert (found.live_gaps, found.live_missed, found.unmended) == (1, 2, 0 if answers else 1)

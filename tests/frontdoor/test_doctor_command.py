@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -95,6 +97,19 @@ def test_why_and_fix_are_said_once_for_what_is_alike(cli, router, well):
     out = cli("doctor", "--router", router, "--seconds", 0).stdout
     assert out.count("warning worker_suspect") == 2
     assert out.count("  fix: ") == 1
+
+
+def test_in_a_pipe_no_line_is_cut(router, well):
+    """Of eighty columns a flag, a path or a code would go on in the next line."""
+    reason = f"told 4 of /a/path{'/that/goes/on' * 30}"
+    well.workers.workers[1].audit = "drifted"
+    well.workers.workers[1].audit_reason = reason
+    command = [sys.executable, "-m", "radixroute", "doctor", "--router", router, "--seconds", "0"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["error", "why:", "fix:", "1"]
+    assert lines[0].endswith(reason)
 
 
 def test_what_is_known_can_be_left_out(cli, router, well):

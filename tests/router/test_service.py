@@ -126,6 +126,8 @@ async def test_bad_input_is_refused_with_what_to_do_and_costs_nothing():
         core = service.runtime.core
         assert len(core._state.requests) == 0
         assert core._state.counters.as_dict()["requests_rejected"] == len(BAD) + 1
+        by_field = service.reception.rejections.by_field
+        assert by_field["model"] == by_field["policy"] == by_field["temperature"] == 1
         assert_whole(await collect(router.Generate(request())), PROMPT, 8)
 
 

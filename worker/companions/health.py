@@ -27,7 +27,10 @@ class Vitals:
     """One life of an engine."""
 
     progress_timeout_ns: int
-    moved_ns: int = 0  # the last output, or step
+    moved_ns: int = 0  # the last output, or step, or that it had nothing to do
+    alive_ns: int = 0  # the last output, or step, and nothing else
+    _busy_ns: int | None = None  # since when it has something to do; None: it has not
+    _waited_ns: int = 0  # for it since, by requests that are over
     failed: int = 0  # looks in a row
     looks: int = 0
     failed_looks: int = 0  # of them
@@ -37,8 +40,25 @@ class Vitals:
     _rank_moved_ns: list[int] = field(default_factory=list)  # each rank's last step, of several
 
     def moved(self, now_ns: int) -> None:
-        """An output came, or it was idle until now."""
-        self.moved_ns = now_ns
+        """An output came."""
+        self.moved_ns = self.alive_ns = now_ns
+
+    def busy(self, now_ns: int) -> None:
+        """It was idle until now."""
+        self.moved_ns = self._busy_ns = now_ns
+
+    def rests(self, now_ns: int) -> None:
+        """It has nothing more to do, whether it did what it had or was given up."""
+        self._waited_ns, self._busy_ns = self.still_ns(now_ns), None
+
+    def still_ns(self, now_ns: int) -> int:
+        """For how long it has had something to do and nothing came of it. Requests that are given
+        up one after another count together: who waits for an engine that stands still leaves."""
+        if self._busy_ns is None:
+            return self._waited_ns
+        if self.alive_ns >= self._busy_ns:
+            return now_ns - self.alive_ns
+        return self._waited_ns + now_ns - self._busy_ns
 
     def looked(self, health: Answer) -> str:
         """The answer of its health page; why it is dead, or nothing."""
@@ -62,8 +82,11 @@ class Vitals:
             self.started_s = numbers.started_s
         if None not in (self.steps, numbers.steps) and (numbers.steps or 0) < (self.steps or 0):
             return ANOTHER_LIFE
-        if not has_calls or (numbers.steps is not None and numbers.steps != self.steps):
+        has_stepped = numbers.steps is not None and numbers.steps != self.steps
+        if not has_calls or has_stepped:
             self.moved_ns = now_ns
+        if has_stepped:
+            self.alive_ns, self._waited_ns = now_ns, 0
         self.steps = numbers.steps
         is_still = has_calls and now_ns - self.moved_ns > self.progress_timeout_ns
         if self._has_still_rank(before, now_ns, busy) or is_still:

@@ -72,7 +72,7 @@ class Hearing:
         now_ns = time.monotonic_ns()
         if not len(self.calls):
             self._meter.busy(now_ns)
-            self._vitals.moved(now_ns)
+            self._vitals.busy(now_ns)
         return self.calls.begin(request, uncached_tokens=uncached_tokens, now_ns=now_ns, rank=rank)
 
     def output(self, output: TokenOutput) -> None:
@@ -89,7 +89,10 @@ class Hearing:
 
     def cancel(self, call: Call) -> None:
         """Nobody waits for it any more."""
-        self._believe(call, None, time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        self._believe(call, None, now_ns)
+        if call.relaying is not None and call.relaying.is_paused:
+            self._vitals.alive_ns = now_ns  # it waited for its client
         self._tick.output(self.calls.cancel(call))
         self._counters.ended(CANCELLED)
         self._rest_if_idle()
@@ -97,6 +100,8 @@ class Hearing:
     def forget_session(self, session_id: str) -> None:
         """The same of all its calls; nobody is told."""
         before = len(self.calls)
+        if before and not self.calls.busy_ranks:
+            self._vitals.alive_ns = time.monotonic_ns()  # it waited for its clients
         self.calls.forget_session(session_id)
         self._counters.ends[CANCELLED] += before - len(self.calls)
         self._rest_if_idle()
@@ -109,6 +114,7 @@ class Hearing:
         is_first = call.first_ns is None
         output = self.calls.hear(call, heard, now_ns)
         if output is not None:
+            self._vitals.alive_ns = now_ns
             self._counters.heard(heard)
             if call.belief is not None:
                 self._believe(call, heard, now_ns)
@@ -160,6 +166,7 @@ class Hearing:
     def _rest_if_idle(self) -> None:
         if not len(self.calls):
             self._meter.idle()
+            self._vitals.rests(time.monotonic_ns())
 
     # -- what is told
 

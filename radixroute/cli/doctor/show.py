@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from radixroute.cli.console import cell, complain, show_wrapped
+from radixroute.cli.console import cell, complain, show_whole
 from radixroute.deploy.serving.story import with_flags
 from radixroute.doctor.check import Finding, Level
 from radixroute.doctor.gather.gathering import Gathered
-from radixroute.doctor.kinds.weights import roots_alike
+from radixroute.doctor.kinds.attaching.weights import roots_alike
 
 _COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow"}
 
@@ -47,16 +47,16 @@ def show_findings(gathered: Gathered, found: Sequence[Finding]) -> None:
         group = list(alike)
         for one in group:
             level = f"[{_COLOURS[one.level]}]{one.level.value}[/]"
-            show_wrapped(f"{level} [bold]{cell(one.code)}[/] {cell(one.where)}: {cell(one.seen)}")
-        show_wrapped(f"  why: {cell(group[0].why)}")
-        show_wrapped(f"  fix: {cell(with_flags(group[0].fix))}")
+            show_whole(f"{level} [bold]{cell(one.code)}[/] {cell(one.where)}: {cell(one.seen)}")
+        show_whole(f"  why: {cell(group[0].why)}")
+        show_whole(f"  fix: {cell(with_flags(group[0].fix))}")
     for url in _believed(gathered):
-        show_wrapped(f"{cell(url)}: its cache is believed, as nothing tells of it")
+        show_whole(f"{cell(url)}: its cache is believed, as nothing tells of it")
     for url, what in roots_alike(gathered.evidence):
-        show_wrapped(f"{cell(url)}: {cell(what)}")
+        show_whole(f"{cell(url)}: {cell(what)}")
     for sentence in gathered.not_seen:
         complain(sentence)
-    show_wrapped(f"{_counted(found)} in {cell(_looked_at(gathered))}")
+    show_whole(f"{_counted(found)} in {cell(_looked_at(gathered))}")
 
 
 def _believed(gathered: Gathered) -> list[str]:

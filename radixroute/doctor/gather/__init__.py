@@ -5,6 +5,7 @@ What does not answer, or may not be read, is left out: that is no fault by itsel
     gathering.py   `gather`: all of it, for one run of the command
     routers.py     a router and its workers, twice
     engines.py     engines, examined
+    edited.py      settings that were edited after a start
     files.py       files with secrets and certificates, and which of them cannot be used
     listeners.py   who else can connect to the fleet's ports
     sockets.py     ports of this machine, and short exchanges over them

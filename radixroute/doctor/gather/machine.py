@@ -13,6 +13,7 @@ import zmq
 from radixroute import __version__
 from radixroute.deploy.state.state_file import ClusterState, runtime_path, states_in, unsafe
 from radixroute.doctor.evidence import DiskSeen, MachineSeen, PortSeen, StaleState
+from radixroute.doctor.gather.edited import edited_of
 from radixroute.doctor.gather.files import secrets_of, unusable_of
 from radixroute.doctor.kinds.machine import SHM
 from radixroute.events.net.bind import why_not_free
@@ -41,6 +42,7 @@ def machine_seen(
         disks=tuple(_disks([folder, Path(tempfile.gettempdir())])),
         secrets=tuple(secrets_of(settings, cluster, config_path)),
         unusable=tuple(unusable_of(settings, cluster)),
+        edited=tuple(edited_of(cluster, folder, config_path)),
         ports=tuple(_taken(ports)),
         stale=tuple(_stale(states)),
         folder_problem=problem,

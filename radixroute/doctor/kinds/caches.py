@@ -6,6 +6,7 @@ from typing import Final
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import EngineSeen, Evidence, RouterSeen
 from radixroute.doctor.flags import KEEPS_PROMPTS, LENGTH, MORE_MEMORY, OURS, of_all
+from radixroute.doctor.kinds.keeping import keeping_nothing, sharing_scopes
 from radixroute.doctor.kinds.streams import BLIND_POLICIES, tells_nothing
 from radixroute.doctor.reuse import EVICTED, SPREAD, Reuse
 from radixroute.protos import radixroute_pb2 as pb
@@ -25,6 +26,8 @@ def _reuse(evidence: Evidence) -> tuple[RouterSeen, Reuse] | None:
         return None
     if any(tells_nothing(router, one) and _has_served(router, one) for one in router.now.workers):
         return None
+    if keeping_nothing(router) or sharing_scopes(router):
+        return None  # that is why, and by how much the others differ is not to be told from it
     return (router, router.reuse) if router.reuse.answered >= ENOUGH_REQUESTS else None
 
 

@@ -1,4 +1,4 @@
-"""Queues that are full, loops that are late, workers that starve or are slow."""
+"""Loops that are late, workers that starve or are slow."""
 
 from collections.abc import Iterator, Sequence
 from statistics import median
@@ -7,19 +7,16 @@ from typing import Final
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import EngineSeen, Evidence, RouterSeen
 from radixroute.doctor.flags import SPEED
-from radixroute.doctor.kinds.engine_use import is_at_once
-from radixroute.doctor.kinds.weights import have_one_name
+from radixroute.doctor.kinds.attaching.weights import have_one_name
+from radixroute.doctor.kinds.serving.answering import does_nothing
+from radixroute.doctor.kinds.serving.engine_use import is_at_once
 from radixroute.doctor.page import Page
 from radixroute.doctor.speeds import paces_of
 from radixroute.protos import radixroute_pb2 as pb
-from radixroute.router.settings import RouterSettings
 
 LATE_S: Final = 0.25  # a bucket's bound of the histogram
 LATE_SHARE: Final = 0.05
 LATE_LOOKS: Final = 5
-REFUSED: Final = 5
-REFUSED_SHARE: Final = 0.01
-SMALL_QUEUE: Final = 0.25  # of its default
 WITHOUT_KEY: Final = 10  # a probe or a scanner may be some of them
 STARVED_REQUESTS: Final = 40  # of the fleet
 STARVED_SHARE: Final = 0.1  # of what would be its part
@@ -32,45 +29,6 @@ SLOW_STEP_RATIO: Final = 4.0
 SLOW_STEP_MS: Final = 50.0
 STEPS: Final = "radixroute_engine_step_seconds"
 SLOW_MS: Final = 20.0  # below that it is noise of the machine
-
-
-def _queue(evidence: Evidence) -> Iterator[Seen]:
-    router = evidence.router
-    if router is None:
-        return
-    refused = router.count("requests_refused_queue_full")
-    asked = refused + router.count("requests_accepted")
-    most = evidence.setting("router.max_waiting", 0)
-    waiting = router.now.page.total("radixroute_queue_requests")
-    waited = router.before.page.total("radixroute_queue_requests")
-    if refused >= max(REFUSED, REFUSED_SHARE * asked):
-        what = f"{refused:,} of {asked:,} requests were refused: the queue was full"
-        yield Seen("router", what, _small_queue(evidence))
-    elif most and min(waiting, waited) >= 0.9 * most:
-        yield Seen("router", f"{waiting:.0f} requests wait, {most:,} may", _small_queue(evidence))
-
-
-def _small_queue(evidence: Evidence) -> str:
-    """What mends it where its own settings make the queue small; empty: they do not."""
-    if not evidence.settings_are_its_own:
-        return ""
-    usual = RouterSettings()
-    for name in ("max_waiting", "max_waiting_tokens"):
-        default = getattr(usual, name)
-        given = evidence.setting(f"router.{name}", default)
-        if given < SMALL_QUEUE * default:
-            return (
-                f"raise router.{name}: it is {given:,}, its default {default:,}; add workers where "
-                "the queue is full even then"
-            )
-    return ""
-
-
-def _connections(evidence: Evidence) -> Iterator[Seen]:
-    router = evidence.router
-    n = 0 if router is None else router.count("http_connections_too_many")
-    if n:
-        yield Seen("router", f"{n:,} connections over HTTP were turned away")
 
 
 def _late(evidence: Evidence) -> Iterator[Seen]:
@@ -97,6 +55,8 @@ def _starved(evidence: Evidence) -> Iterator[Seen]:
     fair = reuse.requests / len(live)
     is_piled = reuse.piled >= PILED_SHARE * reuse.requests
     for one in live:
+        if does_nothing(router.pages.get(one.worker_id, Page())):
+            continue  # that is why
         n = counts.get(one.worker_id, 0)
         if reuse.requests >= STARVED_REQUESTS and is_piled and n < STARVED_SHARE * fair:
             what = f"it got {n} of {reuse.requests} requests while they queued at others"
@@ -114,8 +74,9 @@ def _slow(evidence: Evidence) -> Iterator[Seen]:
         return
     paces = paces_of(router.log)
     for worker_id in live:
-        if is_at_once(router.pages.get(worker_id, Page())):
-            continue  # its first tokens wait for the last ones
+        page = router.pages.get(worker_id, Page())
+        if is_at_once(page) or does_nothing(page):
+            continue  # its first tokens wait for the last ones, or for ever
         pace = paces.get(worker_id)
         kind = router.told.get(worker_id, pb.GetInfoResponse()).engine_kind
         is_known = (
@@ -195,48 +156,12 @@ def _keys(evidence: Evidence) -> Iterator[Seen]:
         yield Seen("router", f"{n:,} requests came without a key that is known")
 
 
-def _timed_out(evidence: Evidence) -> Iterator[Seen]:
-    router = evidence.router
-    if router is None:
-        return
-    hopeless = router.count("requests_refused_hopeless_deadline")  # these were not accepted
-    n = router.count("requests_past_deadline") + hopeless
-    asked = router.count("requests_accepted") + hopeless
-    if n >= max(REFUSED, 0.05 * asked):
-        yield Seen("router", f"{n:,} of {asked:,} requests ended for want of time")
-
-
 _AS_FAST: Final = (
     "see what it shares its machine or GPU with, its clocks and its log; start it with the options "
     "that the others have ({}); leave it out where it cannot be faster"
 )
 
 LOAD_CHECKS: Final = (
-    Check(
-        "queue_full",
-        Level.WARNING,
-        "the router's queue is full",
-        "clients are told to come again later",
-        "add workers; raise router.max_waiting (and router.max_waiting_tokens) only for bursts: "
-        "who waits longer than it bears is not helped",
-        _queue,
-    ),
-    Check(
-        "connections_full",
-        Level.WARNING,
-        "connections over HTTP are turned away",
-        "clients see resets, not answers",
-        "raise router.http_max_connections, and the hard limit of open files (ulimit -Hn) with it",
-        _connections,
-    ),
-    Check(
-        "requests_timed_out",
-        Level.WARNING,
-        "many requests end for want of time",
-        "what was computed for them is lost",
-        "add workers, or raise router.request_timeout_s and the clients' own deadlines",
-        _timed_out,
-    ),
     Check(
         "loop_late",
         Level.WARNING,

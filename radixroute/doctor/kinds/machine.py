@@ -109,7 +109,23 @@ def _zmq(evidence: Evidence) -> Iterator[Seen]:
         yield Seen(HERE, f"libzmq is {'.'.join(map(str, machine.zmq_version))}")
 
 
+def _edited(evidence: Evidence) -> Iterator[Seen]:
+    machine = evidence.machine
+    for one in () if machine is None else machine.edited:
+        what = f"{one.setting} is {one.written} in {one.path}, and {one.running} where it runs"
+        yield Seen("router", what)
+
+
 MACHINE_CHECKS: Final = (
+    Check(
+        "settings_edited",
+        Level.WARNING,
+        "settings were edited after the start: what runs has others",
+        "a file is read at a start alone: what was meant to change has not",
+        "restart it (`radixroute down`, then `up` or `serve` again), or put the file back; what is "
+        "typed or in the environment wins over the file",
+        _edited,
+    ),
     Check(
         "port_taken",
         Level.ERROR,

@@ -1,12 +1,15 @@
 """Workers that do not serve, or not well: away, silent, restarting, resting, alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
-from radixroute.doctor.kinds.joining import join_code
+from radixroute.doctor.flags import ADAPTERS, NAMES
+from radixroute.doctor.kinds.attaching.joining import join_code
 from radixroute.doctor.kinds.refusals import SERVING, workers_of
+from radixroute.doctor.kinds.serving.answering import does_nothing, is_stuck, serving_pages
+from radixroute.doctor.page import Page
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.worker.companions.health import STUCK
 from radixroute.worker.companions.settings import CompanionSettings
@@ -39,8 +42,8 @@ def _none_serves(evidence: Evidence) -> Iterator[Seen]:
 
 
 def _suspect(evidence: Evidence) -> Iterator[Seen]:
-    for _router, one in workers_of(evidence):
-        if one.state == "suspect":
+    for router, one in workers_of(evidence):
+        if one.state == "suspect" and not is_stuck(router.pages.get(one.worker_id, Page())):
             yield Seen(one.worker_id, one.reason or "it is suspect: silent, or without a step")
 
 
@@ -109,6 +112,8 @@ def _given_up(evidence: Evidence) -> Iterator[Seen]:
     if router is None:
         return
     moved, accepted = router.count("requests_resumed"), router.count("requests_accepted")
+    if any(does_nothing(page) for _, page in serving_pages(evidence)):
+        return  # that is who
     of_deaths = MOVED_BY_A_DEATH * router.count("workers_died")
     if moved < max(GIVEN_UP, GIVEN_UP_SHARE * accepted) or moved <= of_deaths:
         return
@@ -143,13 +148,28 @@ def _alone(evidence: Evidence) -> Iterator[Seen]:
     """Adapters that only one of several has: workers, else engines before they are attached."""
     router = evidence.router
     served = {one.worker_id: set(one.adapters) for one in (router.live if router else ())}
+    kinds = {name: told.engine_kind for name, told in router.told.items()} if router else {}
     if not served:
-        said = ((one.url, one.examination.statement) for one in evidence.engines)
+        said = [(one.url, one.examination.statement) for one in evidence.engines]
         served = {url: set(one.adapters) for url, one in said if one is not None}
+        kinds = {url: one.kind for url, one in said if one is not None}
     for name in sorted(set().union(*served.values())) if len(served) > 1 else ():
         having = [where for where, names in served.items() if name in names]
         if len(having) == 1:
-            yield Seen(having[0], f"of {len(served)} it alone serves the adapter {name!r}")
+            lacking = sorted({kinds.get(where, "") for where in served if where not in having})
+            what = f"of {len(served)} it alone serves the adapter {name!r}"
+            yield Seen(having[0], what, _with_adapters(lacking))
+
+
+def _with_adapters(kinds: Sequence[str]) -> str:
+    """By the flags of those that lack it; empty: of some nobody knows them."""
+    if not set(kinds) <= ADAPTERS.keys():
+        return ""
+    flags = ", ".join(f"{NAMES[kind]} with the same {ADAPTERS[kind]}" for kind in kinds)
+    return f"start the others ({flags}){_WHERE_MEANT}"
+
+
+_WHERE_MEANT: Final = "; where one is meant to be enough, leave this out with --ignore"
 
 
 MEMBER_CHECKS: Final = (
@@ -235,8 +255,8 @@ MEMBER_CHECKS: Final = (
         Level.WARNING,
         "one worker alone serves an adapter",
         "all its requests go there, whatever waits, and none is served while it is away",
-        "start the other engines with the same --enable-lora and --lora-modules; where one is "
-        "meant to be enough, leave this out with --ignore",
+        f"start the other engines with the same {ADAPTERS['vllm']} (SGLang: "
+        f"{ADAPTERS['sglang']}){_WHERE_MEANT}",
         _alone,
     ),
 )

@@ -16,6 +16,8 @@ OF_WHAT_REPEATS: Final = 0.25
 NEVER: Final = 0.99  # of all prompt tokens, for the first time
 LONG_BLOCKS: Final = 4  # of a prompt, on average
 UNREAD_SHARE: Final = 0.05  # of all requests
+MANY_REJECTED: Final = 10  # somebody who tries something sends fewer
+REJECTED_SHARE: Final = 0.05
 REFUSED: Final = 5
 REFUSED_SHARE: Final = 0.01
 
@@ -85,6 +87,39 @@ def _too_long(evidence: Evidence) -> Iterator[Seen]:
         )
 
 
+def _rejected(evidence: Evidence) -> Iterator[Seen]:
+    """What doors turn away; too long ones, and those without a key, are told of elsewhere, and so
+    is what engines refuse."""
+    router = evidence.router
+    if router is None:
+        return
+    n = router.count("requests_rejected") - sum(map(router.count, _TOLD_ELSEWHERE))
+    asked = n + router.count("requests_accepted")
+    rose = router.rose("requests_rejected")
+    is_over = router.rose("requests_finished") >= MANY_REJECTED and not rose
+    if n < max(MANY_REJECTED, REJECTED_SHARE * asked) or is_over:
+        return
+    by_field = router.now.page.by("radixroute_requests_rejected_fields_total", "field")
+    ours = {name: count for name, count in by_field.items() if name not in _ELSEWHERE}
+    main = max(ours, key=lambda one: ours[one], default="")
+    of = f", most of them ({ours[main]:,.0f}) for what they give as {main!r}" if main else ""
+    fix = (
+        f"send one with curl: its error says what is wrong with {main!r}; mend the client"
+        if main
+        else ""
+    )
+    yield Seen("clients", f"{n:,} of {asked:,} requests were rejected as they stand{of}", fix)
+
+
+# Counters of requests that are rejected, too; and what the page calls their fields.
+_TOLD_ELSEWHERE: Final = (
+    "requests_refused_too_long",
+    "requests_refused_by_worker",
+    "requests_without_a_known_key",
+)
+_ELSEWHERE: Final = ("worker", "authorization")
+
+
 def _fields(evidence: Evidence) -> Iterator[Seen]:
     router = evidence.router
     n = 0 if router is None else router.count("http_fields_dropped")
@@ -144,6 +179,14 @@ PROMPT_CHECKS: Final = (
         "worker.max_model_len), as far as model and KV pool allow; else let clients keep below "
         "the max_model_len that /v1/models tells",
         _too_long,
+    ),
+    Check(
+        "requests_rejected",
+        Level.WARNING,
+        "clients send requests that cannot be served as they stand",
+        "each is answered with 400 (INVALID_ARGUMENT) or the like, wherever it would go",
+        "send one with curl: its error names the field and what it may be; mend the client",
+        _rejected,
     ),
     Check(
         "chats_unread",

@@ -7,7 +7,8 @@ from typing import Final
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
 from radixroute.doctor.flags import AUTO, LENGTH, NAMES
-from radixroute.doctor.kinds.joining import join_code
+from radixroute.doctor.kinds.attaching.joining import join_code
+from radixroute.doctor.kinds.attaching.models import Kinship, engine_of, fix_of, kinship, of_told
 from radixroute.protos import radixroute_pb2 as pb
 
 SERVING: Final = ("live", "suspect", "draining")
@@ -61,7 +62,10 @@ def _refused(code: str) -> Callable[[Evidence], Iterator[Seen]]:
         for router, one in workers_of(evidence):
             if one.state == "refused" and _refusal(router, one) == code:
                 what = f"refused: {one.reason}{_dtypes(router, one, code)}"
-                yield Seen(one.worker_id, what, _fix(router, one, code))
+                fix = _fix(router, one, code)
+                if code == "model_differs":
+                    fix = _model(evidence, router, one)
+                yield Seen(one.worker_id, what, fix)
 
     return look
 
@@ -81,6 +85,20 @@ def _fix(router: RouterSeen, one: pb.WorkerStatus, code: str) -> str:
     if code != "max_model_len_differs" or told is None or told.engine_kind not in LENGTH:
         return ""
     return f"start it with a {LENGTH[told.engine_kind]} of no less than the fleet has"
+
+
+def _model(evidence: Evidence, router: RouterSeen, one: pb.WorkerStatus) -> str:
+    """By what its engine says, where it is seen; else by what it tells itself."""
+    told = router.told.get(one.worker_id)
+    usual = next(iter(_others(router, one.worker_id)), None)
+    kin = Kinship() if told is None or usual is None else of_told(told, usual)
+    own = engine_of(evidence, one.worker_id)
+    others = [each.worker_id for each in router.now.workers if each.state in SERVING]
+    seen = (engine_of(evidence, each) for each in others if each != one.worker_id)
+    first = next((engine for engine in seen if engine is not None), None)
+    if own is not None and first is not None and not kin.other:
+        kin = kinship(own, first)
+    return fix_of("" if told is None else told.engine_kind, kin, router.now.info.model)
 
 
 def _versions(evidence: Evidence) -> Iterator[Seen]:
@@ -128,8 +146,9 @@ REFUSAL_CHECKS: Final = (
         Level.ERROR,
         "a worker serves another model",
         "an answer would depend on where a request went",
-        "serve one model under one name: --served-model-name (worker.served_model_name), the same "
-        "folder on each",
+        "restart it with the model that the others have (--model, SGLang: --model-path, "
+        "worker.model: the same folder or revision); only where it is the same model under another "
+        "name, give it theirs (--served-model-name, worker.served_model_name)",
         _refused("model_differs"),
     ),
     Check(

@@ -5,7 +5,8 @@ from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
-from radixroute.doctor.flags import TELLS_CACHED
+from radixroute.doctor.flags import NAMES, TELLS_CACHED
+from radixroute.doctor.kinds.keeping import keeping_nothing, sharing_scopes
 from radixroute.protos import radixroute_pb2 as pb
 
 # They learn from what they sent where, or ask for no cache at all.
@@ -16,6 +17,7 @@ BLIND_POLICIES: Final = (
 PLAIN: Final = "openai"  # an engine that has no events by nature: its cache is believed
 ENOUGH_REQUESTS: Final = 5
 MANY_GAPS: Final = 100
+FEW_GAPS: Final = 3  # of an engine and the companion beside it: a link that breaks once is no fault
 
 
 def _live(evidence: Evidence) -> Iterator[tuple[RouterSeen, pb.WorkerStatus]]:
@@ -44,10 +46,44 @@ def _gaps(evidence: Evidence) -> Iterator[Seen]:
     router = evidence.router
     if router is None:
         return
+    yield from _gaps_before(evidence)
     before = router.before.page.by(name, "worker")
     for worker_id, gaps in router.now.page.by(name, "worker").items():
         if gaps >= MANY_GAPS or gaps > before.get(worker_id, gaps):
             yield Seen(worker_id, f"its stream missed batches {gaps:.0f} times")
+
+
+def _gaps_before(evidence: Evidence) -> Iterator[Seen]:
+    """Between an engine and its companion, as that counted them."""
+    router = evidence.router
+    for worker_id, page in () if router is None else router.pages.items():
+        gaps = page.total("radixroute_companion_event_gaps_total")
+        unmended = page.total("radixroute_companion_event_gaps_unmended_total")
+        if gaps < FEW_GAPS and not unmended:
+            continue
+        missed = page.total("radixroute_companion_event_batches_missed_total")
+        came = page.total("radixroute_companion_event_batches_total")
+        lost = f"{unmended:,.0f} could not be mended" if unmended else "a replay mended all"
+        what = (
+            f"{missed:,.0f} of {came + missed:,.0f} batches of its engine's events did not arrive,"
+            f" in {max(gaps, unmended):,.0f} gaps; {lost}"
+        )
+        told = router.told.get(worker_id, pb.GetInfoResponse()) if router else pb.GetInfoResponse()
+        yield Seen(
+            worker_id, what, _KEEPS_MORE if unmended else _LOSES_LESS.get(told.engine_kind, "")
+        )
+
+
+_LOSES_LESS: Final = {
+    "vllm": 'raise "hwm" and "max_queue_size" in the --kv-events-config of that vLLM (100000 are '
+    "their defaults), and see whether the network between is full or its companion's CPU is",
+    "sglang": 'raise "hwm" and "max_queue_size" in the --kv-events-config of that SGLang (100000 '
+    "are their defaults), and see whether the network between is full or its companion's CPU is",
+}
+_KEEPS_MORE: Final = (
+    'raise "buffer_steps" in the --kv-events-config of that engine (10000 is its default; each '
+    'step is a batch) and "hwm", and see that its "replay_endpoint" can be reached from here'
+)
 
 
 def _rejected(evidence: Evidence) -> Iterator[Seen]:
@@ -78,15 +114,25 @@ def _off(evidence: Evidence) -> Iterator[Seen]:
         told = router.told.get(one.worker_id, pb.GetInfoResponse())
         if told.engine_kind == PLAIN:
             continue
+        fix = _SENDS.get(told.engine_kind, "")
         if told.cache_is_believed:
-            yield Seen(one.worker_id, "its engine sends none: what it has cached is believed")
+            what = "its engine sends none: what it has cached is believed"
+            yield Seen(one.worker_id, what, fix)
         elif one.indexed_blocks or one.stream_state != "live":
             continue
         elif has_served and is_long:
             what = f"it served {served.requests} requests, and no event told of a block"
-            yield Seen(one.worker_id, what)
+            yield Seen(one.worker_id, what, fix)
         elif is_allowed:
-            yield Seen(one.worker_id, "companion.allow_no_events is set, and no block is known")
+            what = "companion.allow_no_events is set, and no block is known"
+            yield Seen(one.worker_id, what, fix)
+
+
+_OR_APPROXIMATE: Final = (
+    " --kv-events-config (as in docs/engines.md) and leave out --allow-no-events; or choose "
+    "--policy prefix_approx, which needs none"
+)
+_SENDS: Final = {kind: f"start that {name} with{_OR_APPROXIMATE}" for kind, name in NAMES.items()}
 
 
 def tells_nothing(router: RouterSeen, one: pb.WorkerStatus) -> bool:
@@ -100,7 +146,10 @@ def _not_told(evidence: Evidence) -> Iterator[Seen]:
     is_allowed = evidence.settings_are_its_own and evidence.setting(
         "companion.allow_no_cached_tokens", False
     )
+    tells_zero = {} if evidence.router is None else keeping_nothing(evidence.router)
     for router, one in _live(evidence):
+        if one.worker_id in tells_zero:
+            continue
         # A request that nothing is told of is in no hit rate, but in the log.
         log = [entry for entry in router.log if entry.worker_id == one.worker_id]
         if not tells_nothing(router, one) or len(log) < ENOUGH_REQUESTS:
@@ -115,15 +164,18 @@ def _not_told(evidence: Evidence) -> Iterator[Seen]:
 
 
 def _drifted(evidence: Evidence) -> Iterator[Seen]:
-    for _router, one in _live(evidence):
-        if one.audit == "drifted":
+    for router, one in _live(evidence):
+        if one.audit == "drifted" and one.worker_id not in sharing_scopes(router):
             of = f"{one.audit_differing} of {one.audit_judged} reports differ"
             why = f": {one.audit_reason}" if one.audit_reason else ""
             yield Seen(one.worker_id, f"its cache counts for nothing ({of}){why}")
 
 
 def _differs(evidence: Evidence) -> Iterator[Seen]:
+    sharing = {} if evidence.router is None else sharing_scopes(evidence.router)
     for _router, one in _live(evidence):
+        if one.worker_id in sharing:
+            continue
         many = max(5, 0.01 * one.audit_judged)
         if one.audit != "drifted" and one.audit_differing >= many:
             yield Seen(
@@ -183,8 +235,7 @@ STREAM_CHECKS: Final = (
         Level.ERROR,
         "a worker serves without cache events",
         "the router cannot know what it has cached: it routes by load, or by a belief",
-        "start the engine with --kv-events-config (as in docs/engines.md) and leave out "
-        "--allow-no-events; or choose --policy prefix_approx, which needs none",
+        f"start the engine with{_OR_APPROXIMATE}",
         _off,
     ),
     Check(

@@ -72,6 +72,18 @@ COUNT_ROWS: tuple[Row, ...] = (
             Count.WORKER_REFUSALS: "worker_refused",
         },
     ),
+    _by(
+        "setting",
+        "radixroute_requests_without_room_total",
+        "Among these as queue_full, by the setting of the router that was reached",
+        {
+            Count.HOUSE_FULL: "max_in_flight",
+            Count.HOUSE_FULL_OF_BYTES: "max_in_flight_bytes",
+            Count.HOUSE_FULL_OF_TOKENS: "max_in_flight_tokens",
+            Count.WAITING_FULL: "max_waiting",
+            Count.WAITING_FULL_OF_TOKENS: "max_waiting_tokens",
+        },
+    ),
     _one(
         Count.REQUESTS_REJECTED,
         "radixroute_requests_rejected_total",

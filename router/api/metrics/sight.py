@@ -33,6 +33,7 @@ class RouterSight:
     index_bytes: int
     index_max_bytes: int
     memo_bytes: int  # of tokenised prompts
+    rejected: Mapping[str, int]  # requests, by the field that is wrong
     version: str
     router_id: str
     policy: str
@@ -47,11 +48,13 @@ class RouterSights:
         settings: RouterSettings,
         dropped_items: Callable[[], int],
         memo_bytes: Callable[[], int],
+        rejected: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._runtime = runtime
         self._settings = settings
         self._dropped_items = dropped_items
         self._memo_bytes = memo_bytes
+        self._rejected = rejected
         self._tenants = FewNames(MAX_TENANTS)
 
     def take(self) -> RouterSight:
@@ -68,6 +71,7 @@ class RouterSights:
             index_bytes=runtime.index_bytes,
             index_max_bytes=settings.index_bytes,
             memo_bytes=self._memo_bytes(),
+            rejected=dict(self._rejected()),
             version=__version__,
             router_id=settings.router_id,
             policy=settings.policy,

@@ -1,11 +1,12 @@
 """Table: every metric of the router, in the order of the page and of docs/metrics.md."""
 
-from radixroute.metrics.metric import Kind, Metric, Sample, Unit, one
+from radixroute.metrics.metric import Kind, Metric, Sample, Unit, by_label, one
 from radixroute.metrics.own import loop_lag_metric
 from radixroute.router.api.metrics.counts import COUNT_METRICS
 from radixroute.router.api.metrics.fleet import FLEET_METRICS
 from radixroute.router.api.metrics.queue import QUEUE_METRICS
 from radixroute.router.api.metrics.sight import RouterSight
+from radixroute.router.api.rejections import MOST_FIELDS
 
 _ROUTER: tuple[Metric[RouterSight], ...] = (
     Metric(
@@ -42,6 +43,14 @@ _ROUTER: tuple[Metric[RouterSight], ...] = (
         Kind.COUNTER,
         "Items of event streams lost because the router was too slow; their streams see gaps",
         lambda seen: one(seen.dropped_items),
+    ),
+    by_label(
+        "field",
+        "radixroute_requests_rejected_fields_total",
+        "Requests whose client was told to change them, by the field that is wrong, those left"
+        " out that are too long: the first"
+        f" {MOST_FIELDS} that were seen, and `other`; `worker`: an engine refused it",
+        lambda seen: seen.rejected.items(),
     ),
 )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from radixroute.radix.errors import BrokenInvariant
+from radixroute.router.counters import Count
 
 # Bytes of text that make a token, at the least: an overestimate of tokens refuses too much, and
 # few tokenizers average below two bytes.
@@ -60,16 +61,21 @@ class Admission:
         """
         if request_id in self._guests:
             raise BrokenInvariant("a request came in twice")
-        guest = _Guest(n_bytes, -(-n_bytes // BYTES_PER_TOKEN) if tokens is None else tokens)
-        most = self._most
-        if self._guests and (
-            len(self._guests) >= most.requests
-            or self._n_bytes + guest.n_bytes > most.n_bytes
-            or self._tokens + guest.tokens > most.tokens
-        ):
+        if self.limit_reached(n_bytes=n_bytes, tokens=tokens) is not None:
             return False
-        self._add(request_id, guest)
+        self._add(request_id, _guest(n_bytes, tokens))
         return True
+
+    def limit_reached(self, *, n_bytes: int, tokens: int | None = None) -> Count | None:
+        """What a request of this size is refused for now; None: it may come in."""
+        guest, most = _guest(n_bytes, tokens), self._most
+        if not self._guests:
+            return None
+        if len(self._guests) >= most.requests:
+            return Count.HOUSE_FULL
+        if self._n_bytes + guest.n_bytes > most.n_bytes:
+            return Count.HOUSE_FULL_OF_BYTES
+        return Count.HOUSE_FULL_OF_TOKENS if self._tokens + guest.tokens > most.tokens else None
 
     def counted(self, request_id: str, tokens: int) -> None:
         """Its tokens are known now."""
@@ -96,3 +102,8 @@ class Admission:
         self._guests[request_id] = guest
         self._n_bytes += guest.n_bytes
         self._tokens += guest.tokens
+
+
+def _guest(n_bytes: int, tokens: int | None) -> _Guest:
+    """Text of that many bytes where its tokens are not known."""
+    return _Guest(n_bytes, -(-n_bytes // BYTES_PER_TOKEN) if tokens is None else tokens)

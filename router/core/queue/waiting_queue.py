@@ -21,6 +21,7 @@ from radixroute.radix.errors import BrokenInvariant
 from radixroute.router.core.queue.line import Key, Lane, Line, Place, firsts
 from radixroute.router.core.queue.tenants import PREFILL_WEIGHT, Tenants
 from radixroute.router.core.requests import Request
+from radixroute.router.counters import Count
 from radixroute.router.messages.inputs import N_BANDS
 
 # Tokens by which one tenant's requests may be looked at before another's in one front: what a
@@ -91,12 +92,13 @@ class WaitingQueue:
                 counts[request.spec.priority] += 1
         return counts
 
-    def has_room(self, request: Request) -> bool:
-        """For new requests only: one that lost its worker is never turned away here."""
-        n_fresh = len(self._places) - self._n_lost
-        return n_fresh < self._max_requests and (
-            self._n_tokens + request.prompt_tokens <= self._max_tokens or not self._places
-        )
+    def limit_reached(self, request: Request) -> Count | None:
+        """What a new one is refused for now; None: it may wait. One that lost its worker is never
+        turned away here."""
+        if len(self._places) - self._n_lost >= self._max_requests:
+            return Count.WAITING_FULL
+        is_too_much = self._n_tokens + request.prompt_tokens > self._max_tokens
+        return Count.WAITING_FULL_OF_TOKENS if is_too_much and self._places else None
 
     def push(self, request: Request, now_ns: int) -> None:
         """Room is the caller's to ask for."""

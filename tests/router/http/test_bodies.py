@@ -242,6 +242,7 @@ async def test_too_long_a_prompt_has_the_code_that_clients_look_for():
         await ask(service, COMPLETIONS, {"prompt": [5] * 8, "temperature": -1})
         counts = service.runtime.core._state.counters
         assert (counts[Count.REQUESTS_REJECTED], counts[Count.REQUESTS_TOO_LONG]) == (2, 1)
+        assert service.reception.rejections.by_field == {"temperature": 1}
 
 
 async def test_an_unknown_model_is_not_found():

@@ -10,6 +10,7 @@ from radixroute.radix.ids import WorkerId
 from radixroute.router.core.queue.tenants import DECODE_WEIGHT, MAX_IDLE, Tenants
 from radixroute.router.core.queue.waiting_queue import QUANTUM, Front, WaitingQueue
 from radixroute.router.core.requests import Request
+from radixroute.router.counters import Count
 from tests.router.worlds import S, request
 
 AGE_NS = 30 * S
@@ -161,17 +162,18 @@ def test_the_front_is_bounded_and_goes_on_into_the_next_band():
 def test_room_is_by_requests_and_by_tokens_and_never_for_who_lost_a_worker():
     queue = new_queue(max_requests=2)
     put(queue, waiting("a"))
-    assert queue.has_room(waiting("b"))
+    assert queue.limit_reached(waiting("b")) is None
     put(queue, waiting("b"))
-    assert not queue.has_room(waiting("c"))
+    assert queue.limit_reached(waiting("c")) is Count.WAITING_FULL
     lost = waiting("lost")
     lost.excluded.add((WorkerId("a"), "e1"))
     put(queue, lost)
     assert len(queue) == 3
     queue = new_queue(max_tokens=200)
     put(queue, waiting("a"))
-    assert not queue.has_room(waiting("b"))
-    assert new_queue(max_tokens=1).has_room(waiting("alone")), "its own limits are the model's"
+    assert queue.limit_reached(waiting("b")) is Count.WAITING_FULL_OF_TOKENS
+    alone = new_queue(max_tokens=1).limit_reached(waiting("alone"))
+    assert alone is None, "its own limits are the model's"
 
 
 def test_who_waits_cannot_wait_twice_or_leave_twice():

@@ -74,6 +74,8 @@ class EventFollower:
         self.breaks = 0  # times that the link was lost, or the engine's count began anew
         self.known_from = self.next_seq = 0  # it knows the batches between
         self.batches = 0
+        # Of the engine's count, as its batches arrived: see `EngineCounters`.
+        self.gaps = self.missed = self.unmended = 0
         self.malformed = 0  # messages
         self.drops: Mapping[str, int] = {}  # whatever was not believed, by reason
 
@@ -131,6 +133,9 @@ class EventFollower:
         self.is_begun = connection.is_up and stream.is_begun
         self.is_whole = stream.is_whole
         self.known_from, self.next_seq = stream.known_from, stream.next_seq
+        counters = stream.counters
+        self.gaps, self.missed = counters.live_gaps, counters.live_missed
+        self.unmended = counters.unmended
         self.drops = {**stream.drops(), "malformed": self.malformed}
         events, self._ready = self._ready, []
         if events:

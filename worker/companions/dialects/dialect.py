@@ -54,6 +54,7 @@ class Heard(msgspec.Struct, frozen=True):
     prompt_tokens: int | None = None  # with the end of such a one, where the engine says so
     is_engine_fault: bool = False  # the engine may be ending: worth a look
     text: str = ""  # of new tokens whose ids it does not tell
+    status: int = 0  # of HTTP, where an error has one; 0: it has none
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from radixroute.request.verbatim.records import Verbatim
 from radixroute.worker.companions.dialects import sglang_facts as facts
 from radixroute.worker.companions.dialects.common import verbatim
 from radixroute.worker.companions.dialects.common.completions import (
-    FULL,
     JSON,
     REFUSED,
     SEED_MASK,
+    full,
     given_up,
     number,
     of_code,
@@ -145,7 +145,7 @@ class SglangReader:
         if code is None:
             return Heard(finish=FinishReason.INVALID, error=REFUSED)
         if code in (429, 503) and not self._n_told:
-            return Heard(finish=FinishReason.FULL, error=FULL, is_engine_fault=code == 503)
+            return full(int(code))
         return given_up() if code == 429 else of_code(code)
 
     def _logprobs(self, meta: _Meta, n_new: int) -> Logprobs | None:

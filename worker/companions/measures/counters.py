@@ -3,6 +3,8 @@
 A few additions an answer's piece; read when somebody asks for the metrics page.
 """
 
+from collections import Counter
+from http import HTTPStatus
 from typing import Final
 
 from radixroute.request.sampling import FinishReason
@@ -11,6 +13,9 @@ from radixroute.worker.companions.dialects.dialect import EngineNumbers, Heard
 # Ends that an engine does not say: its client or router left, or it was never asked.
 CANCELLED: Final = "cancelled"
 REFUSED: Final = "refused"
+OWN_FAULT: Final = 500  # statuses of HTTP from here on are the engine's
+_STATUSES: Final = frozenset(HTTPStatus)  # few names on a page
+_ANSWERED: Final = (FinishReason.STOP, FinishReason.LENGTH)
 HALF_FULL: Final = 0.5  # of its blocks are pinned: what waits there waits for something else
 
 
@@ -23,6 +28,8 @@ class CompanionCounters:
             CANCELLED: 0,
             REFUSED: 0,
         }
+        self.statuses: Counter[str] = Counter()  # errors told instead of an answer, by theirs
+        self.errors_in_a_row = 0  # of the engine's own, since the last answer
         self.output_tokens = self.cached_tokens = 0
         self.passed_bytes = 0  # of verbatim answers
         self.events = 0  # of ours, that were told on
@@ -40,10 +47,20 @@ class CompanionCounters:
         self.cached_tokens += heard.cached_tokens or 0
         if heard.finish is not None:
             self.ended(heard.finish.name.lower())
+            self._told(heard)
 
     def ended(self, how: str) -> None:
         """An attempt is over."""
         self.ends[how] += 1
+
+    def _told(self, heard: Heard) -> None:
+        if heard.status:
+            is_known = heard.status in _STATUSES
+            self.statuses[str(heard.status) if is_known else "other"] += 1
+        if heard.status >= OWN_FAULT:
+            self.errors_in_a_row += 1
+        elif heard.finish in _ANSWERED:
+            self.errors_in_a_row = 0
 
     def looked(self, n_calls: int, engine: EngineNumbers) -> None:
         """It was asked how it does while so many calls were under way."""

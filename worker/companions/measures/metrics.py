@@ -30,10 +30,13 @@ class CompanionSight:
     kind: str
     version: str
     ends: Mapping[str, int]
+    statuses: Mapping[str, int]
+    errors_in_a_row: int
     output_tokens: int
     cached_tokens: int
     passed_bytes: int
     looks: int
+    still_s: float
     failed_looks: int
     told_looks: int
     crowded_looks: int
@@ -43,6 +46,9 @@ class CompanionSight:
     lumps: int
     events: int
     event_batches: int
+    missed_batches: int
+    gaps: int
+    unmended_gaps: int
     link_breaks: int
     drops: Mapping[str, int]
     belief: BeliefCounters
@@ -83,6 +89,18 @@ COMPANION_METRICS: tuple[Metric[CompanionSight], ...] = (
         " refused without asking the engine",
         lambda seen: seen.ends.items(),
     ),
+    by_label(
+        "status",
+        "radixroute_companion_errors_total",
+        "Errors that the engine told instead of an answer, by their HTTP status",
+        lambda seen: seen.statuses.items(),
+    ),
+    Metric(
+        "radixroute_companion_errors_in_a_row",
+        Kind.GAUGE,
+        "Of these with a status of 500 and more, those since the last whole answer",
+        lambda seen: one(seen.errors_in_a_row),
+    ),
     _counter(
         "radixroute_companion_output_tokens_total",
         "Tokens of answers, those of verbatim ones as far as they can be told",
@@ -106,6 +124,14 @@ COMPANION_METRICS: tuple[Metric[CompanionSight], ...] = (
         "radixroute_companion_looks_total",
         "Times that the engine was asked whether it is well, by what it answered",
         lambda seen: (("well", seen.looks - seen.failed_looks), ("ill", seen.failed_looks)),
+    ),
+    Metric(
+        "radixroute_companion_engine_still_seconds",
+        Kind.GAUGE,
+        "For how long the engine has had requests of this companion and has made no step and no"
+        " output, those included that were given up meanwhile",
+        lambda seen: one(seen.still_s),
+        Unit.SECONDS,
     ),
     by_label(
         "found",
@@ -139,6 +165,22 @@ COMPANION_METRICS: tuple[Metric[CompanionSight], ...] = (
         "radixroute_companion_event_batches_total",
         "Batches of cache events that the engine sent",
         lambda seen: seen.event_batches,
+    ),
+    _counter(
+        "radixroute_companion_event_batches_missed_total",
+        "Batches that the engine counted and that did not arrive, those included that were asked"
+        " for again",
+        lambda seen: seen.missed_batches,
+    ),
+    _counter(
+        "radixroute_companion_event_gaps_total",
+        "Times that such batches were missed, whether a replay mended it or not",
+        lambda seen: seen.gaps,
+    ),
+    _counter(
+        "radixroute_companion_event_gaps_unmended_total",
+        "Times that nothing mended it: what the engine held before is not believed any more",
+        lambda seen: seen.unmended_gaps,
     ),
     by_label(
         "reason",

@@ -1,5 +1,6 @@
 """Sight: one moment of a companion, for its metrics page. Cheap: it is taken in the loop."""
 
+import time
 from collections import Counter
 
 from radixroute.worker.companions.cache.believed import BeliefCounters
@@ -28,10 +29,13 @@ def sight_of(
         kind="" if joined is None else joined.statement.kind,
         version="" if joined is None else joined.statement.version,
         ends=dict(counters.ends),
+        statuses=dict(counters.statuses),
+        errors_in_a_row=counters.errors_in_a_row,
         output_tokens=counters.output_tokens,
         cached_tokens=counters.cached_tokens,
         passed_bytes=counters.passed_bytes,
         looks=vitals.looks,
+        still_s=_still_s(vitals, calls),
         failed_looks=vitals.failed_looks,
         told_looks=counters.told_looks,
         crowded_looks=counters.crowded_looks,
@@ -41,11 +45,20 @@ def sight_of(
         lumps=calls.lumps,
         events=counters.events,
         event_batches=sum(follower.batches for follower in followers),
+        missed_batches=sum(follower.missed for follower in followers),
+        gaps=sum(follower.gaps for follower in followers),
+        unmended_gaps=sum(follower.unmended for follower in followers),
         link_breaks=sum(follower.breaks for follower in followers),
         drops=dict(drops),
         belief=_belief(ranks),
         ranks=_ranks(ranks, vitals),
     )
+
+
+def _still_s(vitals: Vitals, calls: Calls) -> float:
+    """What waits for slow clients alone is nothing to do."""
+    is_paused = len(calls) > 0 and not calls.busy_ranks
+    return 0.0 if is_paused else vitals.still_ns(time.monotonic_ns()) / 1e9
 
 
 def _belief(ranks: Ranks | None) -> BeliefCounters:

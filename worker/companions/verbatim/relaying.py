@@ -171,7 +171,10 @@ class Relaying:
     def _finish(self, finish: FinishReason, error: str, *, is_engine_fault: bool) -> None:
         if self._has_begun:
             self._pass()  # what came before it stopped is its client's
-        self._tell(Heard(finish=finish, error=error, is_engine_fault=is_engine_fault))
+        status = 0 if self._status == 200 else self._status
+        self._tell(
+            Heard(finish=finish, error=error, is_engine_fault=is_engine_fault, status=status)
+        )
 
     def _tell(self, heard: Heard) -> None:
         if not self._is_over:

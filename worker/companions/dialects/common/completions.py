@@ -216,24 +216,33 @@ def _head_of(event: bytes) -> bytes:
     return head if alone == _Chunk() else b""
 
 
-def given_up() -> Heard:
-    return Heard(finish=FinishReason.ABORT, error=GAVE_UP, is_engine_fault=True)
+def given_up(status: int = 0) -> Heard:
+    error = GAVE_UP
+    return Heard(finish=FinishReason.ABORT, error=error, is_engine_fault=True, status=status)
 
 
 def of_code(code: int | str | None) -> Heard:
     """An error in a stream. 4xx: the request's own fault, wherever it goes. Else the engine's."""
-    if isinstance(code, int) and 400 <= code < 500:
-        return Heard(finish=FinishReason.INVALID, error=REFUSED)
-    return given_up()
+    status = code if isinstance(code, int) else 0
+    if 400 <= status < 500:
+        return Heard(finish=FinishReason.INVALID, error=REFUSED, status=status)
+    return given_up(status)
+
+
+def full(status: int) -> Heard:
+    """It has no room now, or says so before its end."""
+    is_fault = status == 503
+    return Heard(finish=FinishReason.FULL, error=FULL, is_engine_fault=is_fault, status=status)
 
 
 def of_status(status: int) -> Heard:
     """An answer that is no stream. 503 is its queue, or its end: whoever asks looks whether it
     lives. 429 is a queue as well."""
     if status in (429, 503):
-        return Heard(finish=FinishReason.FULL, error=FULL, is_engine_fault=status == 503)
+        return full(status)
     if status in (401, 403, 404):  # a key or a model: of the companion, not of the request
-        return Heard(finish=FinishReason.ERROR, error=CLOSED, is_engine_fault=True)
+        error = CLOSED
+        return Heard(finish=FinishReason.ERROR, error=error, is_engine_fault=True, status=status)
     return of_code(status)
 
 

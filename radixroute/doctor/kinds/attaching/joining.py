@@ -11,6 +11,8 @@ from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence
+from radixroute.doctor.kinds.attaching.engine_events import are_shared
+from radixroute.doctor.kinds.attaching.models import TOKENS, other_by_name
 from radixroute.worker.companions.join.findings import (
     CODES,
     NOTICES,
@@ -78,12 +80,16 @@ def join_code(reason: str) -> str | None:
 
 
 def _look(code: str, evidence: Evidence) -> Iterator[Seen]:
-    told = set()
+    if code in _OF_SHARED_EVENTS and are_shared(evidence):
+        return  # that is told, and mended otherwise
+    told, others = set(), {}
+    if code in TOKENS:
+        others = {engine.url: fix for engine, fix in other_by_name(evidence)}
     for engine in evidence.engines:
         for one in (*engine.examination.findings, *engine.examination.notices):
             if one.code == code:
                 told.add(engine.url)
-                yield _seen(engine.url, one)
+                yield _seen(engine.url, one, others.get(engine.url, ""))
     for worker in () if evidence.router is None else evidence.router.now.workers:
         reason = worker.reason
         if not reason or worker.state == "live" or any(f"{url}:" in reason for url in told):
@@ -95,9 +101,13 @@ def _look(code: str, evidence: Evidence) -> Iterator[Seen]:
             yield Seen(worker.worker_id, f"refused: {reason}", _REFUSALS[code][1])
 
 
-def _seen(where: str, found: Finding) -> Seen:
+def _seen(where: str, found: Finding, fix: str = "") -> Seen:
     what = f"{found.problem} ({found.detail})" if found.detail else found.problem
-    return Seen(where, what, found.remedy)
+    return Seen(where, what, fix or found.remedy)
+
+
+# What a companion finds that follows another engine's events.
+_OF_SHARED_EVENTS: Final = ("events_differ", "events_silent", "events_not_live", "replay_silent")
 
 
 def _check(code: str) -> Check:

@@ -1,4 +1,4 @@
-"""Engines beyond their joining: buffers, ports, pools, and how several of them differ."""
+"""Engines beyond their joining: ports, pools, versions, and how several of them differ."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,53 +15,13 @@ from radixroute.doctor.flags import (
     MORE_MEMORY,
     NAMES,
 )
-from radixroute.doctor.kinds.joining import join_code
-from radixroute.worker.companions.dialects.dialect import EventPlace, Statement
+from radixroute.doctor.kinds.attaching.joining import join_code
+from radixroute.doctor.kinds.attaching.models import fix_of, kinship
+from radixroute.worker.companions.dialects.dialect import Statement
 
-# Batches; an engine makes one each step, some 100 a second: ten seconds of them, which is what a
-# companion or a network takes to come back. vLLM's own defaults are 10,000 and 100,000.
-FEW_BATCHES: Final = 1000
 SAME_STEPS: Final = 64  # a few prompts lie between two looks
 # What companions were written for: older ones lack token ids, or say nothing of themselves.
 LEAST_VERSIONS: Final = {"vllm": (0, 10, 2), "sglang": (0, 5, 0)}
-
-
-def _places(evidence: Evidence) -> Iterator[tuple[EngineSeen, EventPlace]]:
-    for engine in evidence.engines:
-        statement = engine.examination.statement
-        for place in () if statement is None else statement.places:
-            yield engine, place
-
-
-def _replay_buffer(evidence: Evidence) -> Iterator[Seen]:
-    for engine, place in _places(evidence):
-        kept = engine.examination.kept_batches
-        if 0 < place.buffer_steps < FEW_BATCHES:
-            yield Seen(engine.url, f"its buffer_steps is {place.buffer_steps}")
-        elif kept is not None and kept < FEW_BATCHES:
-            yield Seen(engine.url, f"its replay goes back {kept} batches and no further")
-
-
-def _no_replay(evidence: Evidence) -> Iterator[Seen]:
-    """It was let in without; where it was not, the join says so."""
-    for engine, place in _places(evidence):
-        is_said = any(one.code in ("replay", "ranks") for one in engine.examination.findings)
-        if not place.replay and not is_said:
-            yield Seen(
-                engine.url, "companion.allow_no_replay is set, and it has no replay endpoint"
-            )
-
-
-def _few(read: Callable[[EventPlace], int], name: str, evidence: Evidence) -> Iterator[Seen]:
-    for engine, place in _places(evidence):
-        if 0 < read(place) < FEW_BATCHES:
-            yield Seen(engine.url, f"its {name} is {read(place)}")
-
-
-def _event_port(evidence: Evidence) -> Iterator[Seen]:
-    for engine in evidence.engines:
-        if engine.events_are_wide:
-            yield Seen(engine.url, "its event port takes connections at every address")
 
 
 def _http_port(evidence: Evidence) -> Iterator[Seen]:
@@ -221,12 +181,15 @@ def _differ(evidence: Evidence) -> Iterator[Seen]:
         if len(set(values)) < 2:
             continue
         usual = max(values, key=values.count)
+        first = next(engine for engine, _, value in known if value == usual)
         theirs = next(_shown(read, said, value) for _, said, value in known if value == usual)
         for engine, said, value in known:
             if value != usual:
                 flag = flags.get(said.kind, "")
                 what = f"its {name} is {_shown(read, said, value)}, that of the others {theirs}"
                 fix = f"give all engines the same: {flag}" if flag else ""
+                if name == "model":
+                    fix = fix_of(said.kind, kinship(engine, first), str(usual))
                 yield Seen(engine.url, what, fix)
 
 
@@ -239,47 +202,6 @@ ENGINE_CHECKS: Final = (
         "give companion.model a folder whose tokenizer_config.json has a chat_template, or that "
         "has a chat_template.jinja",
         _template,
-    ),
-    Check(
-        "replay_buffer_small",
-        Level.WARNING,
-        "the engine's replay buffer is small",
-        "what a companion misses while it restarts is gone then, and blocks of before stay unknown",
-        'raise "buffer_steps" in its --kv-events-config: 10000 is its default',
-        _replay_buffer,
-    ),
-    Check(
-        "replay_off",
-        Level.WARNING,
-        "the engine cannot be asked for events that were missed",
-        "batches that are lost, and all that was cached before, stay unknown",
-        'add "replay_endpoint" to its --kv-events-config and leave out companion.allow_no_replay',
-        _no_replay,
-    ),
-    Check(
-        "event_hwm_small",
-        Level.WARNING,
-        "the engine's event socket drops messages early",
-        "a burst of events is lost whenever the listener is a moment late; each loss is a gap",
-        'raise "hwm" in its --kv-events-config: 100000 is its default',
-        lambda evidence: _few(lambda place: place.hwm, "hwm", evidence),
-    ),
-    Check(
-        "event_queue_small",
-        Level.WARNING,
-        "the engine's queue of events is short",
-        "the engine itself waits when it is full: every request there stands still",
-        'raise "max_queue_size" in its --kv-events-config: 100000 is its default',
-        lambda evidence: _few(lambda place: place.queue_len, "max_queue_size", evidence),
-    ),
-    Check(
-        "event_port_open",
-        Level.WARNING,
-        "an engine sends token ids in the clear to whoever connects to its event port",
-        "token ids are the prompts: everybody who can reach the port reads all of them",
-        "let a firewall or network policy give that port and the replay port to the router's "
-        'machine alone, or use an "ipc://" endpoint and a router beside the engine',
-        _event_port,
     ),
     Check(
         "engine_open",

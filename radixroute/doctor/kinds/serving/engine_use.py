@@ -5,7 +5,8 @@ from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence
-from radixroute.doctor.kinds.refusals import SERVING, workers_of
+from radixroute.doctor.flags import MOST_SEQS, NAMES
+from radixroute.doctor.kinds.serving.answering import is_stuck, serving_pages
 from radixroute.doctor.page import Page
 
 ENOUGH_LOOKS: Final = 5
@@ -17,10 +18,8 @@ AT_ONCE: Final = 0.5  # of long answers: a loop that was late hands on several t
 
 
 def _pages(evidence: Evidence) -> Iterator[tuple[str, Page]]:
-    """Of those that serve: one that others keep busy may be suspect."""
-    for router, one in workers_of(evidence):
-        if one.state in SERVING and one.worker_id in router.pages:
-            yield one.worker_id, router.pages[one.worker_id]
+    """Of engines that do something: what is left at one that stands still is nobody's use."""
+    return ((one, page) for one, page in serving_pages(evidence) if not is_stuck(page))
 
 
 def _looks(page: Page) -> dict[str, float]:
@@ -60,7 +59,17 @@ def _queued(evidence: Evidence) -> Iterator[Seen]:
                 f"in {n:.0f} of {looks['any']:.0f} looks requests waited in its engine, whose KV"
                 f" memory was less than half in use; it runs {most[worker_id]:.0f} at once at"
                 f" most, another {others:.0f}",
+                _runs_more(evidence, worker_id),
             )
+
+
+def _runs_more(evidence: Evidence, worker_id: str) -> str:
+    """By the flag of its own kind; empty: of which it is none."""
+    told = None if evidence.router is None else evidence.router.told.get(worker_id)
+    kind = "" if told is None else told.engine_kind
+    if kind not in MOST_SEQS:
+        return ""
+    return f"raise {MOST_SEQS[kind]} of that {NAMES.get(kind, 'worker')} to what the others have"
 
 
 def is_at_once(page: Page) -> bool:
@@ -100,8 +109,8 @@ USE_CHECKS: Final = (
         Level.WARNING,
         "requests wait in one engine that runs few at once, and others run more",
         "they wait for a place, not for memory, where another engine would take them",
-        "raise --max-num-seqs of that vLLM (--max-running-requests of SGLang) to what the others "
-        "have",
+        f"raise {MOST_SEQS['vllm']} of a vLLM, {MOST_SEQS['sglang']} of an SGLang, to what the "
+        "others have",
         _queued,
     ),
     Check(

@@ -27,7 +27,6 @@ class _End:
     reason: str  # as their page of metrics names it, in words
     fix: str
     is_accepted: bool = True  # else it was turned away before it counted as asked
-    among: tuple[str, ...] = ()  # counters of some of these that are told of elsewhere
 
 
 _ENDS: Final = (
@@ -36,13 +35,6 @@ _ENDS: Final = (
         "its engine refuses it (worker_refused)",
         "send one with curl: its error names the field or limit that the engine refuses; let "
         "clients leave it out, or start engines with the options that allow it",
-    ),
-    _End(
-        "requests_rejected",
-        "the router refuses it as it stands (rejected)",
-        "send one with curl: its error says what to change",
-        is_accepted=False,
-        among=("requests_refused_too_long", REFUSED),
     ),
     _End(
         "http_requests_malformed",
@@ -78,10 +70,7 @@ _ENDS: Final = (
 
 def _counts(router: RouterSeen) -> list[tuple[int, _End]]:
     """Since the router's start; most first."""
-    counts = [
-        (max(0, router.count(one.counter) - sum(map(router.count, one.among))), one)
-        for one in _ENDS
-    ]
+    counts = [(router.count(one.counter), one) for one in _ENDS]
     return sorted(counts, key=lambda one: -one[0])
 
 

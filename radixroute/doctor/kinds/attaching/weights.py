@@ -45,6 +45,17 @@ def _is_tie(told: Sequence[tuple[int, float]], chosen: int, candidate: int) -> b
     return abs(known.get(chosen, 0.0) - known.get(candidate, least)) <= TIE
 
 
+def are_other(one: EngineSeen, other: EngineSeen) -> bool:
+    """Whatever they are called: their answers cannot be of one model."""
+    return _differing(one, other) > 0
+
+
+def are_alike(one: EngineSeen, other: EngineSeen) -> bool:
+    """Both answered, and alike."""
+    has_answers = bool(one.examination.answers and other.examination.answers)
+    return has_answers and not are_other(one, other)
+
+
 def have_one_name(one: EngineSeen, other: EngineSeen) -> bool:
     this, that = one.examination.statement, other.examination.statement
     return this is not None and that is not None and this.model == that.model
@@ -70,10 +81,10 @@ def _other_roots(evidence: Evidence) -> Iterator[tuple[str, str, bool]]:
     first: dict[tuple[str, str], EngineSeen] = {}
     for engine in evidence.engines:
         said = engine.examination.statement
-        if said is None or not _name(engine):
+        if said is None or not name_of(engine):
             continue
         usual = first.setdefault((said.kind, said.model), engine)
-        if _name(usual) != _name(engine):
+        if name_of(usual) != name_of(engine):
             what = f"its model is of {said.root}, that of {usual.url} of {_root(usual)}"
             is_compared = bool(engine.examination.answers and usual.examination.answers)
             yield engine.url, what, is_compared
@@ -84,7 +95,8 @@ def _root(engine: EngineSeen) -> str:
     return "" if said is None else said.root
 
 
-def _name(engine: EngineSeen) -> str:
+def name_of(engine: EngineSeen) -> str:
+    """The last part of its root: of a revision, or of a folder, wherever it lies."""
     return _root(engine).rstrip("/").rpartition("/")[2]
 
 

@@ -21,6 +21,7 @@ from radixroute.replay.report.settings import settings_in_words
 from radixroute.replay.results import RunResult
 from radixroute.replay.scenario import Conditions, Routers, Scenario
 from radixroute.replay.simulate import simulate
+from radixroute.replay.traces.session_ends import SessionEnds
 from radixroute.replay.traces.trace import Prefixes, Trace, prefixes
 from radixroute.router.policy.registry import POLICIES, lab_policy_named
 
@@ -48,11 +49,13 @@ class LabSettings:
     conditions: Conditions = field(default_factory=Conditions)
     changes: tuple[FleetChange, ...] = ()  # of each fleet, in mid-run
     routers: Routers = field(default_factory=Routers)  # over each fleet
+    session_ends: float = 0.0  # share of sessions whose last request says that it is
 
     def __post_init__(self) -> None:
         for name in ("policies", "workers", "speeds"):
             if not getattr(self, name):
                 raise InvalidShape(f"{name}: name at least one")
+        SessionEnds(self.session_ends)  # refuses what is no share
         if any(speed <= 0 for speed in self.speeds):
             raise InvalidShape("a speed is a number above 0")
         for workers in self.workers:
@@ -114,6 +117,7 @@ class LabSettings:
                             keeps_events=True,
                             changes=self.changes,
                             routers=self.routers,
+                            session_ends=SessionEnds(self.session_ends),
                         ),
                     )
 

@@ -9,6 +9,7 @@ from radixroute.replay.changes import FleetChange, check_lives
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet.shape import FleetShape
 from radixroute.replay.fleet.timing import POLYNOMIAL, Timing
+from radixroute.replay.traces.session_ends import SessionEnds
 
 ROUND_ROBIN: Final = "round_robin"  # each request to the next router
 BY_HASH: Final = "hash"  # all of a session to one router
@@ -59,6 +60,7 @@ class Scenario:
     changes: tuple[FleetChange, ...] = ()  # of the fleet, in mid-run
     routers: Routers = field(default_factory=Routers)
     keeps_speeds: bool = False  # the result then has `learned`
+    session_ends: SessionEnds = field(default_factory=SessionEnds)  # as clients tell them
 
     def __post_init__(self) -> None:
         check_lives(self.changes, self.shape.workers)

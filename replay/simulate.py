@@ -26,6 +26,7 @@ from radixroute.replay.routers.simulated_requests import SimulatedRequests
 from radixroute.replay.routers.simulated_router import SimulatedRouter
 from radixroute.replay.scenario import Scenario
 from radixroute.replay.traces.programs.follow_ups import FollowUps
+from radixroute.replay.traces.session_ends import session_ends
 from radixroute.replay.traces.trace import Prefixes, Trace, prefixes
 from radixroute.router.messages.actions import Action, Disconnect, Dispatch, Drop, Fail
 from radixroute.router.messages.inputs import StepReport
@@ -61,7 +62,8 @@ class Simulation:
         shape, conditions, routers = scenario.shape, scenario.conditions, scenario.routers
         self._trace, self._policy, self._scenario = trace, policy, scenario
         self._prefixes = numbered or prefixes(trace, shape.block_size)
-        self._fleet = SimulatedFleet(trace, self._prefixes, shape, scenario.timing)
+        told = session_ends(trace, scenario.session_ends, scenario.seed)
+        self._fleet = SimulatedFleet(trace, self._prefixes, shape, scenario.timing, last_of=told)
         self._fleet.listen()
         self._changes = deque(in_order(scenario.changes))
         present = sorted({*range(shape.workers)} - absent_at_first(scenario.changes))

@@ -8,7 +8,7 @@ Called by `RadixTree`; the simulated fleet compiles the functions of `HeadStart`
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol
+from typing import ClassVar, Generic, NamedTuple, Protocol
 
 from sortedcontainers import SortedList
 
@@ -33,11 +33,15 @@ class EvictionPolicy(Protocol):
     """Ranks leaves: the smallest rank goes first; of equals the one touched longest ago, then the
     older node."""
 
+    ranks_in_blocks: ClassVar[bool]  # ranks are counts of stored blocks
+
     def rank(self, leaf: LeafFacts) -> int: ...
 
 
 class LeastRecentlyUsed:
     """The leaf whose latest touch is longest ago goes first."""
+
+    ranks_in_blocks: ClassVar[bool] = False
 
     def rank(self, leaf: LeafFacts) -> int:
         return leaf.touched_ns
@@ -50,6 +54,7 @@ class HeadStart:
     Age is counted in blocks stored since the last use, so a policy is the same at any pace.
     """
 
+    ranks_in_blocks: ClassVar[bool] = True
     step: int  # blocks, for each use after the first
     top: int  # no more than so many steps
     intervals: int = 0  # no more than so many of its own intervals; 0: no limit
@@ -117,19 +122,35 @@ def eviction_named(name: str, n_blocks: int, block_size: int) -> HeadStart | Non
     return HeadStart(n_blocks * shares.step_percent // 100, shares.top, shares.intervals, far)
 
 
-class EvictionQueue(Generic[S]):
-    """Evictable leaves in the order of a policy. Each operation is O(log leaves)."""
+def over_age(n_blocks: int) -> int:
+    """Blocks by which what only a session that is over used counts as older, in such a pool.
 
-    def __init__(self, policy: EvictionPolicy) -> None:
+    80 %: of what was tried, from 25 % to "before all else", the largest under which examples that
+    others are to share still outlive the first who brings them (`docs/eviction.md`).
+    """
+    return n_blocks * 80 // 100
+
+
+class EvictionQueue(Generic[S]):
+    """Evictable leaves in the order of a policy. Each operation is O(log leaves).
+
+    Leaves of sessions that are over stand apart, in the same order: so nothing changes for the
+    others where no client tells. Of the two first ones that of the former goes, if it would be the
+    older one with `over_age` stored blocks more.
+    """
+
+    def __init__(self, policy: EvictionPolicy, over_age: int = 0) -> None:
         self._policy = policy
+        self._over_age = over_age
         # `born` is unique, so two entries never compare their nodes.
         self._entries: SortedList = SortedList()
+        self._over: SortedList = SortedList()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._over)
 
     def __iter__(self) -> Iterator[Node[S]]:
-        return (entry[-1] for entry in self._entries)
+        return (entry[-1] for entries in (self._over, self._entries) for entry in entries)
 
     def add(self, leaf: Node[S]) -> None:
         if leaf.queued is not None:
@@ -137,16 +158,29 @@ class EvictionQueue(Generic[S]):
         touched_ns, born = leaf.touched_ns, leaf.born
         facts = LeafFacts(touched_ns, born, leaf.uses, leaf.used_at, leaf.interval, leaf.end)
         leaf.queued = (self._policy.rank(facts), touched_ns, born, leaf)
-        self._entries.add(leaf.queued)
+        self._among(leaf).add(leaf.queued)
 
     def discard(self, leaf: Node[S]) -> None:
         if leaf.queued is not None:
-            self._entries.remove(leaf.queued)
+            self._among(leaf).remove(leaf.queued)
             leaf.queued = None
 
     def first(self) -> Node[S] | None:
         """The leaf to evict next; it stays in the queue."""
-        if not self._entries:
+        entries = self._entries
+        if self._over and (not entries or self._is_over_older()):
+            entries = self._over
+        if not entries:
             return None
-        node: Node[S] = self._entries[0][-1]
+        node: Node[S] = entries[0][-1]
         return node
+
+    def _among(self, leaf: Node[S]) -> SortedList:
+        return self._over if leaf.is_over else self._entries
+
+    def _is_over_older(self) -> bool:
+        """Of the two first ones, the session that is over has the older: in blocks."""
+        over, other = self._over[0], self._entries[0]
+        if self._policy.ranks_in_blocks:
+            return bool(over[0] - self._over_age <= other[0])
+        return bool(over[-1].used_at - self._over_age <= other[-1].used_at)

@@ -26,6 +26,7 @@ class Node(Generic[S]):
     used_at: int = 0  # blocks the tree had ever stored when the last of them ended
     interval: int = 0  # of `eviction.LeafFacts`
     end: int = 0  # blocks from the root to its end
+    is_over: bool = False  # only a session that is over used it: `RadixTree.unlock`
     children: "dict[S, Node[S]]" = field(default_factory=dict)  # by first symbol
     queued: "tuple[int, int, int, Node[S]] | None" = None  # its entry while it is in the queue
 
@@ -116,6 +117,7 @@ def split(node: Node[S], at: int, born: int) -> Node[S]:
         used_at=node.used_at,
         interval=node.interval,
         end=node.end - len(node.symbols) + at,
+        is_over=node.is_over,
     )
     del node.symbols[:at], node.blocks[:at]
     attach(upper, parent)

@@ -75,9 +75,10 @@ class Extension:
 class RadixTree(Generic[S]):
     """Cached prefixes over symbols. Costs count symbols and the nodes on one path."""
 
-    def __init__(self, policy: EvictionPolicy | None = None) -> None:
+    def __init__(self, policy: EvictionPolicy | None = None, over_age: int = 0) -> None:
+        """`over_age`: blocks by which what only a session that is over used counts as older."""
         self._root: Node[S] = Node(0, [], [], None)
-        self._queue: EvictionQueue[S] = EvictionQueue(policy or LeastRecentlyUsed())
+        self._queue: EvictionQueue[S] = EvictionQueue(policy or LeastRecentlyUsed(), over_age)
         self._refs: set[NodeRef[S]] = set()
         self._n_blocks = 0
         self._n_evictable = 0
@@ -122,15 +123,17 @@ class RadixTree(Generic[S]):
         self._refs.add(ref)
         return ref
 
-    def unlock(self, ref: NodeRef[S]) -> None:
+    def unlock(self, ref: NodeRef[S], session_uses: int | None = None) -> None:
         """Give the lock back; the ref is dead. Nothing is evicted by it. O(nodes).
 
-        Where it was ever touched, its path was used once more.
+        Where it was ever touched, its path was used once more. `session_uses`: that was the last
+        use by a session that had so many, so what was not used more often may go earlier, unless
+        it is used again.
         """
         self._must_be_live(ref)
         self._refs.remove(ref)
         if ref._is_used:
-            self._count_use(ref._node)
+            self._count_use(ref._node, session_uses or 0)
         self._unpin(ref._node)
 
     def extend(self, ref: NodeRef[S], symbols: Sequence[S], blocks: Sequence[int]) -> Extension:
@@ -243,12 +246,13 @@ class RadixTree(Generic[S]):
                 self._n_evictable += len(at.blocks)
                 self._queue_if_leaf(at)
 
-    def _count_use(self, node: Node[S]) -> None:
+    def _count_use(self, node: Node[S], session_uses: int) -> None:
         for at in upwards(node):
             if at.uses:
                 at.interval = interval_after(at.interval, self._n_stored - at.used_at)
             at.uses += 1
             at.used_at = self._n_stored
+            at.is_over = at.uses <= session_uses
 
     def _insert(self, above: Node[S], symbols: list[S], blocks: tuple[int, ...]) -> Node[S]:
         """Put new blocks, pinned once, below `above`, whose last lock is the caller's."""

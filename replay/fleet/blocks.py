@@ -216,11 +216,13 @@ def publish(
 
 
 @rare_helper
-def release(request: Numbers, worker: Numbers, slots: Cells, runs: Numbers, now_ns: int) -> None:
-    """Gives its blocks up; full ones stay cached, as used until now."""
+def release(
+    request: Numbers, worker: Numbers, slots: Cells, runs: Numbers, now_ns: int, session_uses: int
+) -> None:
+    """Gives its blocks up; full ones stay cached, as used until now. `session_uses`: of `unpin`."""
     if request[at.PARTIAL] >= 0:
         push_free(worker, slots, request[at.PARTIAL])
         request[at.PARTIAL] = -1
-    unpin(worker, runs, run_at(slots, request[at.LEAF]), now_ns)
+    unpin(worker, runs, run_at(slots, request[at.LEAF]), now_ns, session_uses)
     request[at.LEAF] = -1
     request[at.N_CHAINED] = 0

@@ -28,7 +28,7 @@ N_COLD: Final = 9  # cached blocks that nobody uses
 N_RUNS: Final = 10  # rows of `runs` that were ever used
 FREE_RUN: Final = 11  # rows used no longer, linked by ABOVE; -1: none
 N_BORN: Final = 12  # runs
-N_QUEUED: Final = 13  # runs that may be evicted next
+N_QUEUED: Final = 13  # runs that may be evicted next, but for those of sessions that are over
 WAIT_HEAD: Final = 14  # requests; -1: none
 WAIT_TAIL: Final = 15
 N_WAITING: Final = 16
@@ -45,7 +45,9 @@ USE_STEP: Final = 26  # of `radix.tree.eviction.HeadStart`
 USE_TOP: Final = 27  # 0: least recently used
 USE_INTERVALS: Final = 28
 USE_FAR: Final = 29
-WORKER_LEN: Final = 30
+OVER_AGE: Final = 30  # of `radix.tree.eviction.EvictionQueue`
+N_OVER: Final = 31  # of those that may be evicted next, runs of sessions that are over; apart
+WORKER_LEN: Final = 32
 
 # A request.
 PROMPT: Final = 0  # tokens
@@ -70,7 +72,8 @@ FINISH_NS: Final = 18
 LOST: Final = 19  # tokens computed before the last preemption
 FIRST_OUTPUT: Final = 20  # node of its first full block after those of the prompt
 IS_FOLLOWED: Final = 21  # 1: somebody comes only after it has ended
-REQUEST_LEN: Final = 22
+LAST_OF: Final = 22  # it is the last of a session with so many requests; 0: nobody says so
+REQUEST_LEN: Final = 23
 
 UNSENT: Final = 0
 WAITING: Final = 1
@@ -98,7 +101,9 @@ USES: Final = 9  # requests that ran on it and left
 USED_AT: Final = 10  # blocks stored when the last of them left
 INTERVAL: Final = 11  # of `radix.tree.eviction.LeafFacts`
 RANK: Final = 12  # while in the queue: the smallest goes first
-RUN_LEN: Final = 13
+IS_OVER: Final = 13  # 1: only a session that is over used it
+OVER_QUEUE: Final = 14  # not of this run: as QUEUE, of those runs
+RUN_LEN: Final = 15
 
 # Limits.
 MAX_BATCHED: Final = 0  # tokens a step computes

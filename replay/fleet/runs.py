@@ -44,8 +44,11 @@ def pin(worker: Numbers, runs: Numbers, run: int, until: int) -> None:
 
 
 @rare_helper
-def unpin(worker: Numbers, runs: Numbers, run: int, now_ns: int) -> None:
-    """A request that used this run and all before it until now does so no longer."""
+def unpin(worker: Numbers, runs: Numbers, run: int, now_ns: int, session_uses: int) -> None:
+    """A request that used this run and all before it until now does so no longer.
+
+    `session_uses`: it is the last of a session that had so many; 0: nobody says so.
+    """
     while run >= 0:
         runs[run, at.TOUCHED] = now_ns
         if runs[run, at.USES] > 0:
@@ -53,6 +56,7 @@ def unpin(worker: Numbers, runs: Numbers, run: int, now_ns: int) -> None:
             runs[run, at.INTERVAL] = _interval_after(runs[run, at.INTERVAL], since)
         runs[run, at.USES] += 1
         runs[run, at.USED_AT] = worker[at.N_STORED]
+        runs[run, at.IS_OVER] = 1 if runs[run, at.USES] <= session_uses else 0
         runs[run, at.LOCKS] -= 1
         if runs[run, at.LOCKS] == 0:
             worker[at.N_COLD] += blocks_in(runs, run)
@@ -75,6 +79,7 @@ def cut(worker: Numbers, slots: Cells, runs: Numbers, slot: int, end: int) -> in
     runs[upper, at.USES] = runs[run, at.USES]
     runs[upper, at.USED_AT] = runs[run, at.USED_AT]
     runs[upper, at.INTERVAL] = runs[run, at.INTERVAL]
+    runs[upper, at.IS_OVER] = runs[run, at.IS_OVER]
     runs[upper, at.LOCKS] = runs[run, at.LOCKS]
     runs[upper, at.CHILDREN] = 1
     runs[upper, at.ABOVE] = runs[run, at.ABOVE]
@@ -96,6 +101,7 @@ def grow(worker: Numbers, runs: Numbers, above: int, end: int) -> int:
         runs[run, at.TOUCHED] = 0
         runs[run, at.USES] = 0
         runs[run, at.INTERVAL] = 0
+        runs[run, at.IS_OVER] = 0
         runs[run, at.LOCKS] = 1
         runs[run, at.CHILDREN] = 0
         runs[run, at.ABOVE] = above
@@ -108,7 +114,7 @@ def grow(worker: Numbers, runs: Numbers, above: int, end: int) -> int:
 @helper
 def evict(worker: Numbers, slots: Cells, runs: Numbers) -> int:
     """Takes the coldest block out of the tree; its slot."""
-    run = runs[0, at.QUEUE]
+    run = _first(worker, runs)
     slot = runs[run, at.TAIL]
     runs[run, at.TAIL] = slots[slot, at.PARENT]
     runs[run, at.END] -= 1
@@ -146,7 +152,8 @@ def _new(worker: Numbers, runs: Numbers) -> int:
     return run  # type: ignore[no-any-return]
 
 
-# -- the queue: a binary heap of runs without users and without runs below
+# -- the queue: two binary heaps of runs without users and without runs below, those of sessions that
+# are over apart
 
 
 @helper
@@ -175,52 +182,77 @@ def _goes_before(runs: Numbers, run: int, other: int) -> bool:
 
 
 @helper
-def _stand(runs: Numbers, run: int, place: int) -> None:
-    runs[place, at.QUEUE] = run
+def _first(worker: Numbers, runs: Numbers) -> int:
+    """The run that goes next: as `EvictionQueue.first`."""
+    if worker[at.N_OVER] == 0:
+        return runs[0, at.QUEUE]  # type: ignore[no-any-return]
+    over, other = runs[0, at.OVER_QUEUE], runs[0, at.QUEUE]
+    # Least recently used ranks by time, which blocks cannot be taken from.
+    rank = at.USED_AT if worker[at.USE_TOP] == 0 else at.RANK
+    if worker[at.N_QUEUED] > 0 and runs[over, rank] - worker[at.OVER_AGE] > runs[other, rank]:
+        return other  # type: ignore[no-any-return]
+    return over  # type: ignore[no-any-return]
+
+
+@helper
+def _heap_of(runs: Numbers, run: int) -> int:
+    """The column of the heap that this run stands in."""
+    return at.QUEUE if runs[run, at.IS_OVER] == 0 else at.OVER_QUEUE
+
+
+@helper
+def _count_of(runs: Numbers, run: int) -> int:
+    """The worker's column that counts the runs of that heap."""
+    return at.N_QUEUED if runs[run, at.IS_OVER] == 0 else at.N_OVER
+
+
+@helper
+def _stand(runs: Numbers, heap: int, run: int, place: int) -> None:
+    runs[place, heap] = run
     runs[run, at.PLACE] = place
 
 
 @rare_helper
-def _rise(runs: Numbers, run: int, place: int) -> int:
+def _rise(runs: Numbers, heap: int, run: int, place: int) -> int:
     """Moves a run up from `place`, which is its to take, to where it belongs."""
     while place > 0:
         over = (place - 1) // 2
-        other = runs[over, at.QUEUE]
+        other = runs[over, heap]
         if not _goes_before(runs, run, other):
             break
-        _stand(runs, other, place)
+        _stand(runs, heap, other, place)
         place = over
-    _stand(runs, run, place)
+    _stand(runs, heap, run, place)
     return place
 
 
 @rare_helper
-def _sink(worker: Numbers, runs: Numbers, run: int, place: int) -> None:
-    n = worker[at.N_QUEUED]
+def _sink(n: int, runs: Numbers, heap: int, run: int, place: int) -> None:
     while 2 * place + 1 < n:
         under = 2 * place + 1
-        if under + 1 < n and _goes_before(runs, runs[under + 1, at.QUEUE], runs[under, at.QUEUE]):
+        if under + 1 < n and _goes_before(runs, runs[under + 1, heap], runs[under, heap]):
             under += 1
-        other = runs[under, at.QUEUE]
+        other = runs[under, heap]
         if not _goes_before(runs, other, run):
             break
-        _stand(runs, other, place)
+        _stand(runs, heap, other, place)
         place = under
-    _stand(runs, run, place)
+    _stand(runs, heap, run, place)
 
 
 @helper
 def _queue(worker: Numbers, runs: Numbers, run: int) -> None:
     runs[run, at.RANK] = _rank(worker, runs, run)
-    worker[at.N_QUEUED] += 1
-    _rise(runs, run, worker[at.N_QUEUED] - 1)
+    count = _count_of(runs, run)
+    worker[count] += 1
+    _rise(runs, _heap_of(runs, run), run, worker[count] - 1)
 
 
 @helper
 def _unqueue(worker: Numbers, runs: Numbers, run: int) -> None:
-    place = runs[run, at.PLACE]
+    place, heap, count = runs[run, at.PLACE], _heap_of(runs, run), _count_of(runs, run)
     runs[run, at.PLACE] = -1
-    worker[at.N_QUEUED] -= 1
-    last = runs[worker[at.N_QUEUED], at.QUEUE]
+    worker[count] -= 1
+    last = runs[worker[count], heap]
     if last != run:
-        _sink(worker, runs, last, _rise(runs, last, place))
+        _sink(worker[count], runs, heap, last, _rise(runs, heap, last, place))

@@ -80,7 +80,7 @@ def _preempt(
     index = running[place]
     request = requests[index]
     # Its last step ended just now: a worker with running requests never pauses.
-    release(request, worker, slots, runs, now_ns)
+    release(request, worker, slots, runs, now_ns, 0)
     request[at.LOST] = request[at.COMPUTED]
     request[at.COMPUTED] = 0
     request[at.STEP_TOKENS] = 0
@@ -262,7 +262,7 @@ def end(
                 request[at.STATE] = at.DONE
                 if request[at.IS_FOLLOWED]:
                     outcome = at.FOLLOWED
-                release(request, worker, slots, runs, now_ns)
+                release(request, worker, slots, runs, now_ns, request[at.LAST_OF])
             if kind:
                 _item(index, kind, items, cursors)
         if not is_done:

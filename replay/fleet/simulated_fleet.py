@@ -60,14 +60,17 @@ class SimulatedFleet:
         timing: Timing,
         *,
         buffers: FleetBuffers | None = None,
+        last_of: Numbers | None = None,
     ) -> None:
+        """`last_of`: of each request, how many its session had if it says that it is the last of
+        it, else 0; None: nobody says so."""
         from radixroute.replay.fleet import kernels  # here: numba takes 0.5 s to import
 
         self._kernels = kernels
         self.shape = shape
         self._trace = trace
         self.now_ns = 0
-        self.requests = new_requests(trace, prefixes)
+        self.requests = new_requests(trace, prefixes, last_of)
         refuse_impossible(self.requests, shape)
         self.workers = new_workers(shape)
         self._limits = np.zeros(at.LIMITS_LEN, np.int64)

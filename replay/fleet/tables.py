@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radixroute.radix.ids import Numbers
-from radixroute.radix.tree.eviction import eviction_named
+from radixroute.radix.tree.eviction import eviction_named, over_age
 from radixroute.replay.arrays import Cells, Floats
 from radixroute.replay.errors import InvalidShape
 from radixroute.replay.fleet import layout as at
@@ -30,7 +30,10 @@ UNSET = (
 )
 
 
-def new_requests(trace: Trace, prefixes: Prefixes) -> NDArray[np.int64]:
+def new_requests(
+    trace: Trace, prefixes: Prefixes, last_of: Numbers | None = None
+) -> NDArray[np.int64]:
+    """`last_of`: of `SimulatedFleet`."""
     requests = np.zeros((len(trace), at.REQUEST_LEN), np.int64)
     requests[:, at.PROMPT] = trace.input_tokens
     requests[:, at.OUTPUT] = trace.output_tokens
@@ -38,6 +41,8 @@ def new_requests(trace: Trace, prefixes: Prefixes) -> NDArray[np.int64]:
     requests[trace.joins[:, 1], at.IS_FOLLOWED] = 1
     requests[:, at.FIRST_NODE] = prefixes.first[:-1]
     requests[:, at.N_NODES] = np.diff(prefixes.first)
+    if last_of is not None:
+        requests[:, at.LAST_OF] = last_of
     requests[:, UNSET] = -1
     most = requests[:, at.PROMPT] + requests[:, at.OUTPUT] - 1
     n_outputs = most // prefixes.block_size - requests[:, at.N_NODES]
@@ -54,6 +59,7 @@ def new_workers(shape: FleetShape) -> Numbers:
     workers[:, at.N_FREE] = shape.caches
     columns = (at.USE_STEP, at.USE_TOP, at.USE_INTERVALS, at.USE_FAR)
     for worker, kv_blocks in enumerate(shape.caches):
+        workers[worker, at.OVER_AGE] = over_age(kv_blocks)
         policy = eviction_named(shape.eviction_policy, kv_blocks, shape.block_size)
         if policy is not None:
             workers[worker, columns] = policy.step, policy.top, policy.intervals, policy.far

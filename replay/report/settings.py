@@ -21,6 +21,7 @@ _WORDS: Final = {
     "max_num_seqs": "requests running on a worker, at most",
     "slowness": "slowness of the first workers",
     "eviction_policy": "eviction",
+    "session_ends": "share of sessions whose last request says so",
     "event_delay_ms": "cache events reach the router after",
     "dispatch_ms": "requests reach their worker after",
     "prefill_bias": "prefill times as the router is told, over true ones",

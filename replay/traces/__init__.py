@@ -14,6 +14,7 @@ The way in: `Trace` in `trace.py`, `read_trace` in `files.py`.
     own_format.py     our own files, read and written
     reader.py         the seam of formats: what each claims, and what reads its lines
     reshape.py        traces made of traces: faster, spread, cut, resized
+    session_ends.py   who says that a session is over
     token_ids.py      prompts that share exactly what a trace says
     trace.py          `Trace`, and its prefixes by number
     chats/            logs of chats: text in, lengths and prefixes out

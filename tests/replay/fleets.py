@@ -30,6 +30,7 @@ class Workload:
     timing: Timing
     placement: list[int]
     changes: tuple[FleetChange, ...] = ()  # of slowness, and deaths after which it lives again
+    last_of: Any = None  # of `SimulatedFleet`: who says that its session is over
 
 
 def random_workload(seed: int) -> Workload:
@@ -67,7 +68,11 @@ def random_workload(seed: int) -> Workload:
     )
     placement = [rng.randrange(shape.workers) for _ in range(len(trace))]
     shape = replace(shape, eviction_policy=EVICTION_POLICIES[seed % len(EVICTION_POLICIES)])
-    return Workload(trace, prefixes(trace, block_size), shape, timing, placement)
+    told = random.Random(seed + 3_000_000)
+    share, longest = told.choice((0.0, 0.3, 0.7, 1.0)), told.choice((1, 2, 4))
+    last_of = [told.randint(1, longest) if told.random() < share else 0 for _ in placement]
+    numbered = prefixes(trace, block_size)
+    return Workload(trace, numbered, shape, timing, placement, last_of=np.array(last_of, np.int64))
 
 
 def _trace(rng: random.Random, block_size: int, n: int) -> Trace:
@@ -114,7 +119,7 @@ def new_trace(block_size: int, *columns: list[int]) -> Trace:
 
 
 def new_fleet(load: Workload, buffers: FleetBuffers | None = None) -> SimulatedFleet:
-    fleet = SimulatedFleet(load.trace, load.prefixes, load.shape, load.timing, buffers=buffers)
+    fleet = SimulatedFleet(load.trace, load.prefixes, load.shape, load.timing, buffers=buffers, last_of=load.last_of)
     fleet.listen()
     return fleet
 
@@ -174,7 +179,7 @@ def events_by_step(taken: list[CacheWords]) -> list[Any]:
 
 
 def drive_slowly(load: Workload) -> SlowFleet:
-    slow = SlowFleet(load.trace, load.prefixes, load.shape, load.timing)
+    slow = SlowFleet(load.trace, load.prefixes, load.shape, load.timing, load.last_of)
     for ns, what in happenings(load):
         if ns > slow.now_ns:
             slow.advance(ns)

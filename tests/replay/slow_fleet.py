@@ -6,7 +6,7 @@ of prompts and all outputs are tokens that appear once.
 """
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,15 @@ class SlowWorker:
 class SlowFleet:
     """`submit` and `advance` as `SimulatedFleet` has them; `advance` never stops early."""
 
-    def __init__(self, trace: Trace, prefixes: Prefixes, shape: FleetShape, timing: Timing) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        prefixes: Prefixes,
+        shape: FleetShape,
+        timing: Timing,
+        last_of: Any = None,  # of `SimulatedFleet`
+    ) -> None:
+        self._last_of = [0] * len(trace) if last_of is None else last_of.tolist()
         self._trace, self._prefixes, self._shape, self._timing = trace, prefixes, shape, timing
         self._once = itertools.count(_ONCE_FROM)
         self.now_ns = 0
@@ -72,7 +80,10 @@ class SlowFleet:
         sampling = SamplingParams(max_tokens=int(self._trace.output_tokens[request]))
         none = np.empty(0, np.uint32)
         prompt = self._prompt(request)
-        wanted = EngineRequest(str(request), 1, "s", prompt, sampling, none)
+        last_of = self._last_of[request] or None
+        wanted = EngineRequest(
+            str(request), 1, "s", prompt, sampling, none, last_of_session=last_of
+        )
         self.rows[request] = SlowRow(self._submit(wanted, worker, now_ns))
 
     def set_slowness(self, worker: int, slowness: float) -> None:
@@ -97,9 +108,7 @@ class SlowFleet:
         row = self.rows[request]
         was = row.earlier[-1].request
         emitted = row.earlier[-1].tokens[len(was.prompt) :].copy()
-        again = EngineRequest(
-            was.request_id, was.attempt + 1, "s", was.prompt, was.sampling, emitted
-        )
+        again = replace(was, attempt=was.attempt + 1, emitted=emitted)
         row.sequence = self._submit(again, worker, now_ns)
 
     def advance(self, until_ns: int) -> None:

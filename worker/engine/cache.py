@@ -22,7 +22,7 @@ from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import BlockKey, Keys, Tokens
 from radixroute.radix.keys.block_keys import extend_keys
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope, Scope
-from radixroute.radix.tree.eviction import LRU, eviction_named
+from radixroute.radix.tree.eviction import LRU, eviction_named, over_age
 from radixroute.radix.tree.radix_tree import NodeRef, RadixTree
 from radixroute.worker.engine.blocks import BlockAllocator, LooseBlocks
 from radixroute.worker.engine.lease import BlockLease
@@ -63,7 +63,7 @@ class PrefixCache:
         self._seed = scope.seed  # of requests that add nothing
         self._blocks = BlockAllocator(n_blocks)
         policy = eviction_named(eviction_policy, n_blocks, block_size)
-        self._tree: RadixTree[bytes] = RadixTree(policy)
+        self._tree: RadixTree[bytes] = RadixTree(policy, over_age(n_blocks))
         self._key_by_block: dict[int, BlockKey] = {}
         self._leases: set[BlockLease] = set()
         self._loose = LooseBlocks()
@@ -202,12 +202,15 @@ class PrefixCache:
         if lease.ref is not None:
             self._tree.touch(lease.ref, now_ns)
 
-    def release(self, lease: BlockLease) -> None:
-        """Unpin the lease's blocks: those in the tree stay cached, its own are free."""
+    def release(self, lease: BlockLease, session_uses: int | None = None) -> None:
+        """Unpin the lease's blocks: those in the tree stay cached, its own are free.
+
+        `session_uses`: as for `RadixTree.unlock`; what left a sliding window is not told.
+        """
         if lease.duplicates or lease.n_fresh:
             raise BrokenInvariant("a lease is released inside a step")
         self._leases.remove(lease)
-        self._pin_nothing(lease)
+        self._pin_nothing(lease, session_uses)
         self._blocks.release(lease.table)
 
     @property
@@ -279,12 +282,12 @@ class PrefixCache:
             lease.ref = None
             self._loosen(lease)
 
-    def _pin_nothing(self, lease: BlockLease) -> None:
+    def _pin_nothing(self, lease: BlockLease, session_uses: int | None = None) -> None:
         """Neither pin nor hold loosely: the table changes next, or goes."""
         if lease.ref is None:
             self._loose.drop(lease.shared)
         else:
-            self._tree.unlock(lease.ref)
+            self._tree.unlock(lease.ref, session_uses)
             lease.ref = None
 
     def _loosen(self, lease: BlockLease) -> None:

@@ -37,6 +37,8 @@ class EngineRequest:
     verbatim: Verbatim | None = None
     allowance: int = 0  # bytes of its answer that may be put out; `EngineHost.allow` gives more
     traceparent: str = ""  # W3C trace context of its client's call; empty: none
+    # It is the last of its client's session, which had so many requests; None: nobody said so.
+    last_of_session: int | None = None
 
     @property
     def n_tokens(self) -> int:

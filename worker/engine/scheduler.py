@@ -304,16 +304,17 @@ class Scheduler:
             output = msgspec.structs.replace(output, prompt=sequence.report(now_ns))
         if finish is not None:
             self.counters.finished += 1
-            self._drop(sequence)
+            self._drop(sequence, sequence.request.last_of_session)
         return output
 
-    def _drop(self, sequence: Sequence) -> None:
+    def _drop(self, sequence: Sequence, session_uses: int | None = None) -> None:
+        """`session_uses`: of one that ended as it should, so its client may be done."""
         del self._sequences[sequence.key]
         if sequence.lease is None:
             self._waiting.remove(sequence)
             return
         self._running.remove(sequence)
-        self._cache.release(sequence.lease)
+        self._cache.release(sequence.lease, session_uses)
         sequence.lease = None
 
     def _close(self) -> ScheduledStep:

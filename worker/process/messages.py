@@ -130,11 +130,12 @@ def _request_row(request: EngineRequest) -> list[Any]:
         _raw(request.emitted, "<u4"),
         request.dispatch_seq,
         _scope_row(request.scope),
+        request.last_of_session,
     ]
 
 
 def _request(row: Row) -> EngineRequest:
-    request_id, attempt, session_id, prompt, sampling, emitted, dispatch_seq, scope = row
+    request_id, attempt, session_id, prompt, sampling, emitted, dispatch_seq, scope, last = row
     return EngineRequest(
         request_id=request_id,
         attempt=attempt,
@@ -144,6 +145,7 @@ def _request(row: Row) -> EngineRequest:
         emitted=_tokens(emitted),
         dispatch_seq=dispatch_seq,
         scope=_scope(scope),
+        last_of_session=last,
     )
 
 

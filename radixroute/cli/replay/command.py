@@ -158,6 +158,9 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
     eviction: Annotated[
         str, typer.Option(help="What leaves a full cache: lru, slru, lfu or cost.")
     ] = "lru",
+    session_ends: Annotated[
+        float, typer.Option(help="Share of sessions, 0 to 1, whose last request says that it is.")
+    ] = 0.0,
     event_delay_ms: Annotated[float, typer.Option(help="Until cache events are heard.")] = 0.0,
     dispatch_ms: Annotated[float, typer.Option(help="Until a request is at its worker.")] = 0.0,
     scale_lengths: Annotated[
@@ -211,6 +214,7 @@ def run(  # noqa: PLR0913 - every parameter is an option of the command line
                 timing=used,
                 slowness=(slow_worker,) if slow_worker != 1.0 else (),
                 eviction_policy=eviction,
+                session_ends=session_ends,
                 conditions=way.onto(Conditions(event_delay_ms, dispatch_ms)),
                 changes=read_changes(disturb),
                 routers=Routers(routers, routers_by),

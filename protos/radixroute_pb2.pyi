@@ -317,6 +317,7 @@ class GenerateRequest(_message.Message):
     RESUME_FIELD_NUMBER: _builtins.int
     CACHE_SALT_FIELD_NUMBER: _builtins.int
     LORA_FIELD_NUMBER: _builtins.int
+    LAST_OF_SESSION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """name the cluster serves; empty = the only one"""
     text: _builtins.str
@@ -335,6 +336,8 @@ class GenerateRequest(_message.Message):
     """cached blocks are shared with requests of the same salt only; opaque, 1,024 characters at most"""
     lora: _builtins.str
     """name of an adapter that workers serve; empty = the model as it is"""
+    last_of_session: _builtins.int
+    """no request of this session comes after it; it had so many, this one included; 0 = nobody says so"""
     @_builtins.property
     def messages(self) -> Global___ChatMessages:
         """rendered by the model's chat template"""
@@ -360,10 +363,11 @@ class GenerateRequest(_message.Message):
         resume: Global___StreamResume | None = ...,
         cache_salt: _builtins.str = ...,
         lora: _builtins.str = ...,
+        last_of_session: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "messages", b"messages", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "cache_salt", b"cache_salt", "lora", b"lora", "messages", b"messages", "model", b"model", "policy", b"policy", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "session_key", b"session_key", "tenant", b"tenant", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "cache_salt", b"cache_salt", "last_of_session", b"last_of_session", "lora", b"lora", "messages", b"messages", "model", b"model", "policy", b"policy", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "session_key", b"session_key", "tenant", b"tenant", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
@@ -587,6 +591,7 @@ class RouteResponse(_message.Message):
     TTL_MS_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
+    LAST_OF_SESSION_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     """names the booking; pass to Release"""
     request_id: _builtins.str
@@ -600,6 +605,8 @@ class RouteResponse(_message.Message):
     """prompt tokens the router believes the worker holds"""
     ttl_ms: _builtins.int
     """the booking lapses after this many milliseconds unless the worker has the request by then"""
+    last_of_session: _builtins.int
+    """as asked: send it to the worker"""
     @_builtins.property
     def sampling(self) -> Global___SamplingParams:
         """with every default filled in: send these to the worker"""
@@ -620,10 +627,11 @@ class RouteResponse(_message.Message):
         ttl_ms: _builtins.int = ...,
         sampling: Global___SamplingParams | None = ...,
         scope: Global___RequestScope | None = ...,
+        last_of_session: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "lease_id", b"lease_id", "overlap_tokens", b"overlap_tokens", "request_id", b"request_id", "sampling", b"sampling", "scope", b"scope", "token_ids", b"token_ids", "ttl_ms", b"ttl_ms", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "last_of_session", b"last_of_session", "lease_id", b"lease_id", "overlap_tokens", b"overlap_tokens", "request_id", b"request_id", "sampling", b"sampling", "scope", b"scope", "token_ids", b"token_ids", "ttl_ms", b"ttl_ms", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1530,6 +1538,7 @@ class SubmitRequest(_message.Message):
     SCOPE_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     VERBATIM_FIELD_NUMBER: _builtins.int
+    LAST_OF_SESSION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     attempt: _builtins.int
     """from 1; outputs carry it, so that a late answer of an old attempt is fenced"""
@@ -1541,6 +1550,8 @@ class SubmitRequest(_message.Message):
     """the prompt goes on in PromptChunk messages"""
     traceparent: _builtins.str
     """W3C trace context of the client's call; empty = none"""
+    last_of_session: _builtins.int
+    """as of a GenerateRequest: what only that session used may leave the cache earlier"""
     @_builtins.property
     def sampling(self) -> Global___SamplingParams:
         """complete: every default filled in by the router"""
@@ -1570,10 +1581,11 @@ class SubmitRequest(_message.Message):
         scope: Global___RequestScope | None = ...,
         traceparent: _builtins.str = ...,
         verbatim: Global___VerbatimRequest | None = ...,
+        last_of_session: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resume", b"resume", "sampling", b"sampling", "scope", b"scope", "verbatim", b"verbatim"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "dispatch_seq", b"dispatch_seq", "more_chunks", b"more_chunks", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "resume", b"resume", "sampling", b"sampling", "scope", b"scope", "traceparent", b"traceparent", "verbatim", b"verbatim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "dispatch_seq", b"dispatch_seq", "last_of_session", b"last_of_session", "more_chunks", b"more_chunks", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "resume", b"resume", "sampling", b"sampling", "scope", b"scope", "traceparent", b"traceparent", "verbatim", b"verbatim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

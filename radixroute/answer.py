@@ -92,6 +92,7 @@ class Routing(NamedTuple):
     priority: int | None = None  # band 0 (first) to 9
     cache_salt: str = ""  # cached blocks are shared with requests of the same one only
     lora: str = ""  # an adapter that workers serve
+    last_of_session: int | None = None  # how many requests the session had; None: it may go on
 
 
 AS_THE_ROUTER_LIKES = Routing()
@@ -119,7 +120,7 @@ def request_of(
         raise BadInput("the text is not valid Unicode: half of a surrogate pair") from error
     except (ValueError, TypeError) as error:
         raise BadInput(
-            f"a sampling parameter or the priority is out of range or no number: {error}"
+            f"a sampling parameter, priority or last_of_session is out of range or no number: {error}"
         ) from error
     return request
 

@@ -105,6 +105,7 @@ class RouterClient(_Client):
         priority: int | None = None,
         cache_salt: str = "",
         lora: str = "",
+        last_of_session: int | None = None,
     ) -> Iterator[Delta]:
         """The answer as it comes. Leaving the loop early, or closing it, aborts the request.
 
@@ -112,9 +113,13 @@ class RouterClient(_Client):
         submit`. `RawText` is continued as it stands. `tenant`: whose share of the workers' time it
         takes. `priority`: band 0 (first) to 9; None: 5. `cache_salt`: a secret; blocks cached under
         it serve requests with the same one alone. `lora`: an adapter that workers serve.
+        `last_of_session`: this is the last request of its session, which had so many with it; what
+        only that session used then leaves a full cache earlier. None: others may come.
         `sampling.n` answers come together, each piece with its `index`.
         """
-        routing = Routing(policy, session_key, model, tenant, priority, cache_salt, lora)
+        routing = Routing(
+            policy, session_key, model, tenant, priority, cache_salt, lora, last_of_session
+        )
         answers = self._answers(prompt, sampling, routing)
         while (request := answers.request) is not None:
             pause_s = 0.0
@@ -199,12 +204,15 @@ class AsyncRouterClient(_Client):
         priority: int | None = None,
         cache_salt: str = "",
         lora: str = "",
+        last_of_session: int | None = None,
     ) -> AsyncGenerator[Delta, None]:
         """The answer as it comes. Closing the iterator, or cancelling its task, aborts it.
 
         All mean the same as for `RouterClient.generate`.
         """
-        routing = Routing(policy, session_key, model, tenant, priority, cache_salt, lora)
+        routing = Routing(
+            policy, session_key, model, tenant, priority, cache_salt, lora, last_of_session
+        )
         answers = self._answers(prompt, sampling, routing)
         while (request := answers.request) is not None:
             pause_s = 0.0

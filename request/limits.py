@@ -37,6 +37,8 @@ MAX_PROMPT_BYTES = 2 * 1024 * 1024
 MAX_SALT_LEN = 1024
 MAX_ADAPTER_LEN = 256
 MAX_TENANT_LEN = 128
+# Requests of one session. A judgement: no thread of an agent is near it, and it is a count still.
+MOST_SESSION_REQUESTS = 1_000_000
 
 Value = TypeVar("Value")
 
@@ -112,6 +114,16 @@ def validate_scope(scope: RequestScope) -> None:
     ):
         if len(value) > most:
             raise InvalidRequest(name, f"has {len(value)} characters; use at most {most}")
+
+
+def validate_last_of_session(n_requests: int | None, field: str = "last_of_session") -> None:
+    """Refuses a session's count of requests that is none. None: nobody said it is over."""
+    if n_requests is not None and not 1 <= n_requests <= MOST_SESSION_REQUESTS:
+        raise InvalidRequest(
+            field,
+            f"is {n_requests}; send how many requests the session had, this last one included: "
+            f"1 to {MOST_SESSION_REQUESTS}",
+        )
 
 
 def validate_length(n_tokens: int, limits: Limits) -> None:

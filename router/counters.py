@@ -74,6 +74,7 @@ class Count(StrEnum):
     PIECES_ADDED = "prompt_pieces_added"  # to what is remembered
     PIECES_EVICTED = "prompt_pieces_evicted"  # for want of room
     PIECES_LAPSED = "prompt_pieces_lapsed"  # nobody asked for them for long
+    SESSIONS_ENDED = "sessions_told_over"  # by their clients, with the last request
     FIELDS_DROPPED = "http_fields_dropped"  # that reach into an engine
     VERBATIM = "verbatim_requests"  # for engines that understand more of them
     VERBATIM_RENDERED = "verbatim_requests_rendered"  # of these: an engine told their tokens

@@ -313,6 +313,7 @@ class WorkerService:
             in_flight=sessions.in_flight,
             sessions=len(sessions),
             refused=meter.refused,
+            told_over=sessions.told_over,
             unread_sessions=self.unread_sessions,
             unproven=self.unproven,
             batches=replace(publisher.stream_counters),

@@ -152,8 +152,8 @@ def _new(worker: Numbers, runs: Numbers) -> int:
     return run  # type: ignore[no-any-return]
 
 
-# -- the queue: two binary heaps of runs without users and without runs below, those of sessions that
-# are over apart
+# -- the queue: binary heaps of runs without users and without runs below; those of sessions that
+# are over have their own
 
 
 @helper

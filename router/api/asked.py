@@ -32,6 +32,10 @@ class Addressed(Protocol):
         """What the client calls its session; empty: it has none."""
 
     @property
+    def last_of_session(self) -> int | None:
+        """How many requests its session had, where it is the last of it; None: nobody says so."""
+
+    @property
     def tenant(self) -> str:
         """Empty: the default one."""
 

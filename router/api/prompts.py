@@ -21,7 +21,7 @@ from radixroute.radix.keys.block_keys import block_keys
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.chat import NO_DATE
 from radixroute.request.errors import InvalidRequest
-from radixroute.request.limits import validate_scope
+from radixroute.request.limits import validate_last_of_session, validate_scope
 from radixroute.router.api.asked import Addressed, Asked, AskedVerbatim
 from radixroute.router.api.giants.forms import Reading
 from radixroute.router.api.memo.prompt_memo import READER_SHARE, PromptMemo, count_memo
@@ -152,6 +152,7 @@ class PromptReader:
     async def _addressee(self, asked: Addressed) -> Addressee:
         settings = self._settings
         arrival_ns = self._runtime.now_ns()
+        validate_last_of_session(asked.last_of_session)
         policy = asked.policy or settings.policy
         policy_named(policy)
         if policy not in self._offered and "*" not in self._offered:
@@ -170,6 +171,7 @@ class PromptReader:
         request_id: str,
         remaining_s: float | None,
     ) -> RequestSpec:
+        self._runtime.core.count(Count.SESSIONS_ENDED, asked.last_of_session is not None)
         limit_s = self._settings.request_timeout_s
         left_s = limit_s if remaining_s is None else min(limit_s, remaining_s)
         return RequestSpec(
@@ -181,6 +183,7 @@ class PromptReader:
             arrival_ns=to.arrival_ns,
             deadline_ns=self._runtime.now_ns() + round(left_s * NS_PER_S),
             session=session_of(asked.session_key),
+            last_of_session=asked.last_of_session,
             tenant=to.tenant,
             priority=priority_of(asked),
             scope=to.scope,

@@ -81,6 +81,7 @@ def _dispatch_messages(dispatch: Dispatch, chunk_tokens: int) -> Iterator[pb.Eng
         sampling=sampling_to_proto(spec.sampling),
         scope=scope_to_proto(spec.scope),
         traceparent=spec.traceparent,
+        last_of_session=spec.last_of_session,
     )
     if dispatch.attempt > 1:
         submit.resume.emitted_token_ids = dispatch.emitted
@@ -100,7 +101,7 @@ def _dispatch_messages(dispatch: Dispatch, chunk_tokens: int) -> Iterator[pb.Eng
 def _verbatim_messages(
     dispatch: Dispatch, verbatim: Verbatim, step: int
 ) -> Iterator[pb.EngineRequest]:
-    """The same, of a body as it came."""
+    """The same, of a body as it came. Its engine has no use for the last of a session."""
     spec, body = dispatch.spec, verbatim.body
     request = pb.VerbatimRequest(
         path=verbatim.path,

@@ -62,6 +62,8 @@ class RequestSpec(msgspec.Struct, frozen=True, eq=False):
     arrival_ns: int
     deadline_ns: int
     session: int | None = None  # 64 bits; None: its client named none
+    # How many requests that session had, this last one included; None: nobody says it is over.
+    last_of_session: int | None = None
     tenant: str = DEFAULT_TENANT  # as a door says, never as a prompt does
     priority: int = DEFAULT_PRIORITY  # band, 0 to 9
     resumed: Resumed | None = None  # None: it begins here

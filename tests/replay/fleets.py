@@ -119,7 +119,9 @@ def new_trace(block_size: int, *columns: list[int]) -> Trace:
 
 
 def new_fleet(load: Workload, buffers: FleetBuffers | None = None) -> SimulatedFleet:
-    fleet = SimulatedFleet(load.trace, load.prefixes, load.shape, load.timing, buffers=buffers, last_of=load.last_of)
+    fleet = SimulatedFleet(
+        load.trace, load.prefixes, load.shape, load.timing, buffers=buffers, last_of=load.last_of
+    )
     fleet.listen()
     return fleet
 

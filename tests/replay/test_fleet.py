@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,7 +76,16 @@ def assert_equals_the_real_thing(load):
         went_on=sum(row.first_ns < row.sequence.arrived_ns for row in slow.rows.values()),
         slowed=sum(change.kind == SLOWNESS and change.slowness != 1.0 for change in load.changes),
         smaller=len(set(load.shape.caches)) > 1,
+        told=load.last_of is not None and bool(load.last_of.any()) and changes_something(load),
     )
+
+
+def changes_something(load):
+    """Who says that its session is over."""
+    told, untold = (
+        drive(one, new_fleet(one), straight) for one in (load, replace(load, last_of=None))
+    )
+    return told.events != untold.events
 
 
 def in_any_order(load, rows):
@@ -114,7 +124,15 @@ def test_it_does_what_real_schedulers_over_real_caches_do(seeds):
             raise AssertionError(f"seed {seed}") from error
     assert all(
         met[what] > 0
-        for what in ("preemptions", "evictions", "hits", "duplicates", "chunks", "recomputed")
+        for what in (
+            "preemptions",
+            "evictions",
+            "hits",
+            "duplicates",
+            "chunks",
+            "recomputed",
+            "told",
+        )
     ), f"the workloads are too tame: {met}"
 
 

@@ -68,8 +68,8 @@ def worded(rng: random.Random, pairs: list[tuple[str, Any]]) -> bytes:
 def told(read: Read) -> tuple[Any, ...]:
     """All that goes on from here to a worker."""
     sender = Sender(
-        session_key="", tenant="", model="", lora="", cache_salt=read.cache_salt,
-        priority=read.priority,
+        session_key="", last_of_session=None, tenant="", model="", lora="",
+        cache_salt=read.cache_salt, priority=read.priority,
     )  # fmt: skip
     asked = [asked_for(sender, read.body, form, data, lambda: NONE) for form, data in read.prompts]
     prompts = [(one.form, msgspec.json.decode(one.data)) for one in asked]

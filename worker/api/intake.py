@@ -13,7 +13,13 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import Tokens
 from radixroute.radix.keys.scope import RequestScope
 from radixroute.request.errors import InvalidRequest, NoRoom
-from radixroute.request.limits import Limits, validate_prompt, validate_sampling, validate_scope
+from radixroute.request.limits import (
+    Limits,
+    validate_last_of_session,
+    validate_prompt,
+    validate_sampling,
+    validate_scope,
+)
 from radixroute.request.sampling import SamplingParams
 from radixroute.request.verbatim.records import PATHS, Verbatim
 from radixroute.request.wire import (
@@ -45,6 +51,7 @@ class Submission:
     verbatim: Verbatim | None = None  # instead of prompt and sampling
     allowance: int = 0  # bytes of its answer that may be sent
     traceparent: str = ""  # W3C trace context; empty: none, or what was told is no such thing
+    last_of_session: int | None = None  # of an `EngineRequest`
 
 
 @dataclass(slots=True)
@@ -72,6 +79,7 @@ class Intake:
         if not 0 < len(message.request_id) <= MAX_ID_LEN:
             raise InvalidRequest("request_id", f"must have 1 to {MAX_ID_LEN} characters")
         validate_scope(scope_from_proto(message.scope))  # before chunks are waited for
+        validate_last_of_session(message.last_of_session or None)
         first = message.prompt_token_ids
         if message.HasField("verbatim"):
             _check_verbatim(message.verbatim, is_taken=self._max_verbatim_bytes > 0)
@@ -147,6 +155,7 @@ class Intake:
             emitted_text_len=message.resume.emitted_text_len,
             scope=scope_from_proto(message.scope),
             traceparent=traceparent_of(message.traceparent),
+            last_of_session=message.last_of_session or None,
         )
 
     def _check_emitted(self, emitted: Tokens, sampling: SamplingParams) -> None:

@@ -30,6 +30,7 @@ class WorkerSight:
     in_flight: int
     sessions: int
     refused: int
+    told_over: int
     unread_sessions: int
     unproven: int
     batches: OutboundCounters
@@ -116,6 +117,11 @@ WORKER_METRICS: tuple[Metric[WorkerSight], ...] = (
         "radixroute_engine_requests_refused_total",
         "Requests the engine would not take",
         lambda seen: seen.refused,
+    ),
+    _counter(
+        "radixroute_engine_sessions_told_over_total",
+        "Requests taken that are the last of their client's session, as it says",
+        lambda seen: seen.told_over,
     ),
     _counter(
         "radixroute_engine_connections_unproven_total",

@@ -119,6 +119,7 @@ class WorkerSession:
             verbatim=submission.verbatim,
             allowance=submission.allowance,
             traceparent=submission.traceparent,
+            last_of_session=submission.last_of_session,
         )
         stream = None
         if request.verbatim is None:
@@ -127,6 +128,7 @@ class WorkerSession:
             self.refuse(*caller_key, FinishReason.INVALID, LATER_ATTEMPT)
             return
         self._sessions.engine.submit(request)
+        self._sessions.told_over += request.last_of_session is not None
         self._engine_ids[caller_key] = request.request_id
         key = (request.request_id, submission.attempt)
         self._answers[key] = _Answer(submission.request_id, submission.dispatch_seq, stream)

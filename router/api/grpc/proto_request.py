@@ -108,6 +108,10 @@ class ProtoRequest:
         return self.message.session_key
 
     @property
+    def last_of_session(self) -> int | None:
+        return self.message.last_of_session or None
+
+    @property
     def tenant(self) -> str:
         return self.message.tenant
 

@@ -28,6 +28,7 @@ from radixroute.router.api.http.asked.openai_request import (
     OpenAIRequest,
     Sender,
     asked_for,
+    last_of_session,
 )
 from radixroute.router.api.http.asked.verbatim_body import read_verbatim
 from radixroute.router.api.http.connection import HttpConnection
@@ -272,6 +273,7 @@ class Completion:
         is_adapter = model in self._reception.runtime.core.adapters.served
         return Sender(
             session_key=self._incoming.header(b"x-session-id") or cache_key,
+            last_of_session=last_of_session(self._incoming.header(b"x-session-last")),
             tenant=self._tenant,
             model="" if is_adapter else model,
             lora=model if is_adapter else "",

@@ -95,6 +95,11 @@ COUNT_ROWS: tuple[Row, ...] = (
         "Among these: prompts that have more tokens than the model takes",
     ),
     _one(
+        Count.SESSIONS_ENDED,
+        "radixroute_sessions_told_over_total",
+        "Requests that are the last of their session, as their client says",
+    ),
+    _one(
         Count.CLIENTS_UNREAD,
         "radixroute_requests_unread_total",
         "Requests given up because their client read nothing for too long",

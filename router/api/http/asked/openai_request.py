@@ -6,16 +6,18 @@ Pure. Prompts stay bytes until they are tokenised, beside the loop where that ta
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from radixroute.radix.ids import Tokens
 from radixroute.request.errors import InvalidRequest
 from radixroute.request.limits import (
+    MOST_SESSION_REQUESTS,
     SEED_END,
     Limits,
     PartialSampling,
+    validate_last_of_session,
     validate_length,
     validate_n_biases,
     validate_stop_counts,
@@ -27,6 +29,8 @@ from radixroute.router.api.http.asked.bodies import ESCAPED, Body
 from radixroute.router.messages.inputs import TOKEN_BYTES, Resumed
 
 U32_END = 1 << 32
+SESSION_LAST: Final = "X-Session-Last"  # a header
+_MOST_DIGITS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Sender:
     """Whose request it is, and whom it asks. Implements `Addressed`."""
 
     session_key: str
+    last_of_session: int | None
     tenant: str
     model: str  # empty: whatever is served
     lora: str
@@ -67,6 +72,10 @@ class OpenAIRequest(msgspec.Struct, frozen=True, eq=False):
     @property
     def session_key(self) -> str:
         return self.sender.session_key
+
+    @property
+    def last_of_session(self) -> int | None:
+        return self.sender.last_of_session
 
     @property
     def tenant(self) -> str:
@@ -147,6 +156,20 @@ class OpenAIRequest(msgspec.Struct, frozen=True, eq=False):
             logit_bias=_biases(body.logit_bias or {}),
             logprobs=_u32("logprobs", body.top_logprobs_wanted),
         )
+
+
+def last_of_session(told: str) -> int | None:
+    """What the header of that meaning says; empty: nothing. Raises `InvalidRequest`."""
+    if not told:
+        return None
+    if not (told.isascii() and told.isdigit() and len(told) <= _MOST_DIGITS):
+        raise InvalidRequest(
+            SESSION_LAST,
+            "is no count; send how many requests the session had, this last one included: 1 to "
+            f"{MOST_SESSION_REQUESTS}",
+        )
+    validate_last_of_session(int(told), SESSION_LAST)
+    return int(told)
 
 
 def asked_for(

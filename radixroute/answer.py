@@ -120,7 +120,8 @@ def request_of(
         raise BadInput("the text is not valid Unicode: half of a surrogate pair") from error
     except (ValueError, TypeError) as error:
         raise BadInput(
-            f"a sampling parameter, priority or last_of_session is out of range or no number: {error}"
+            "a sampling parameter, priority or last_of_session is out of range or no number: "
+            f"{error}"
         ) from error
     return request
 

@@ -173,7 +173,7 @@ class _Lab:
                     client,
                     trace,
                     cluster,
-                    LiveRun(policy, speed, settings.seed, salt),
+                    LiveRun(policy, speed, settings.seed, salt, settings.session_ends),
                     lambda done, what=what: self._progress(done, len(trace), what),  # type: ignore[misc]
                 )
             )

@@ -25,6 +25,7 @@ from radixroute.radix.ids import Numbers, Tokens
 from radixroute.replay.results import LIVE, CacheSums, RunResult
 from radixroute.replay.traces.programs.follow_ups import FollowUps
 from radixroute.replay.traces.reshape import scaled
+from radixroute.replay.traces.session_ends import SessionEnds, session_ends
 from radixroute.replay.traces.token_ids import TokenSource
 from radixroute.replay.traces.trace import Trace
 from radixroute.request.limits import PartialSampling
@@ -42,6 +43,7 @@ class LiveRun:
     speed: float = 1.0
     seed: int = 0
     salt: int = 0  # of the tokens, beside `seed`: two runs of one command must share no prompt
+    session_ends: float = 0.0  # share of sessions whose last request says that it is
 
 
 @dataclass(slots=True)
@@ -92,6 +94,8 @@ class _Sender:
         self._client, self._trace, self._cluster, self._run = client, trace, cluster, run
         self._tell = tell
         self._timed = scaled(trace, run.speed)
+        ends = session_ends(trace, SessionEnds(run.session_ends), run.seed)
+        self._last_of = np.zeros(len(trace), np.int64) if ends is None else ends
         self._tokens = TokenSource(trace, cluster.vocab_size, run.seed * 1_000_003 + run.salt)
         n = len(trace)
         self._due, self._sent, self._first, self._finish = np.full((4, n), -1, np.int64)
@@ -147,10 +151,13 @@ class _Sender:
     async def _ask(self, request: int, prompt: Tokens) -> None:
         n_output = int(self._trace.output_tokens[request])
         sampling = PartialSampling(temperature=0.0, max_tokens=n_output, ignore_eos=True)
+        last_of = int(self._last_of[request]) or None
         self._sent[request] = self._now_ns()
         n_got = 0
         try:
-            async for delta in self._client.generate(prompt, sampling, policy=self._run.policy):
+            async for delta in self._client.generate(
+                prompt, sampling, policy=self._run.policy, last_of_session=last_of
+            ):
                 if delta.token_ids:
                     if not n_got:
                         self._first[request] = self._now_ns()

@@ -8,6 +8,7 @@ say nothing: many begin so. Pure; the same seed gives the same ends.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from radixroute.radix.ids import Numbers
 from radixroute.replay.errors import InvalidShape
@@ -45,12 +46,13 @@ def session_ends(trace: Trace, ends: SessionEnds, seed: int) -> Numbers | None:
     return np.where(tells, turn, 0)
 
 
-def _chains(trace: Trace) -> tuple[Numbers, Numbers, Numbers]:
+def _chains(trace: Trace) -> tuple[Numbers, Numbers, NDArray[np.bool_]]:
     """Of each request the first of its session, its place there from 1 (0: it has none), and
     whether another goes on from it."""
     numbered = prefixes(trace, trace.block_size)
     n = len(trace)
-    first, turn, is_followed = np.arange(n), np.zeros(n, np.int64), np.zeros(n, np.bool_)
+    first = np.arange(n, dtype=np.int64)
+    turn, is_followed = np.zeros(n, np.int64), np.zeros(n, np.bool_)
     ends: dict[int, int] = {}  # the last request whose whole prompt a prefix is
     for request in range(n):
         own = numbered.of(request).tolist()

@@ -81,7 +81,7 @@ def _dispatch_messages(dispatch: Dispatch, chunk_tokens: int) -> Iterator[pb.Eng
         sampling=sampling_to_proto(spec.sampling),
         scope=scope_to_proto(spec.scope),
         traceparent=spec.traceparent,
-        last_of_session=spec.last_of_session,
+        last_of_session=spec.last_of_session or 0,
     )
     if dispatch.attempt > 1:
         submit.resume.emitted_token_ids = dispatch.emitted

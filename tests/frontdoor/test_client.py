@@ -99,6 +99,10 @@ def test_a_prompt_travels_as_what_it_is(client, router, script):
 def test_options_reach_the_router_and_the_rest_stays_unset(client, router, script):
     sampling = PartialSampling(temperature=0.0, seed=5, stop=("\n",))
     client.generate(router, RawText("x"), sampling, policy="random", session_key="s", model="m")
+    client.generate(router, RawText("x"), last_of_session=4)
+    assert script.asked.pop() == pb.GenerateRequest(
+        text="x", sampling=pb.SamplingParams(), last_of_session=4
+    )
     assert script.asked == [
         pb.GenerateRequest(
             text="x",

@@ -48,6 +48,20 @@ def nothing(*_told):
     """Nobody watches."""
 
 
+async def test_the_last_request_of_each_session_says_so_if_that_is_asked_for():
+    workers = FakeWorker("a"), FakeWorker("b")
+    async with (
+        cluster(*workers) as (service, _, _),
+        AsyncRouterClient(f"127.0.0.1:{service.address.port}") as client,
+    ):
+        await until(lambda: all_live(service), 30)
+        facts = await ask_cluster(client)
+        run = LiveRun("radix", speed=0.5, session_ends=1.0)
+        await replay_live(client, chats(n=3), facts, run, nothing)
+    told = [one.last_of_session for worker in workers for one in worker.seen]
+    assert sorted(told) == [0, 0, 0, 2, 2, 2]
+
+
 async def test_each_request_is_sent_at_its_time_and_timed_here():
     async with (
         cluster(FakeWorker("a"), FakeWorker("b")) as (service, _, _),

@@ -59,6 +59,21 @@ def test_the_workers_eviction_policy_is_told_in_the_results(cli, trace):
     assert "'mru'; use one of lru, slru, lfu, cost" in " ".join(wrong.stderr.split())
 
 
+def test_clients_that_tell_the_end_of_their_sessions_are_replayed(cli, trace):
+    small = ("--workers", 1, "--policy", "round_robin", "--kv-blocks", 150)
+    reuse = {}
+    for share in ("0", "1"):
+        run = cli("replay", trace, *small, "--session-ends", share, "-o", share)
+        assert run.exit_code == 0, run.stderr
+        found = json.loads(Path(share, "results.json").read_text())
+        assert found["settings"]["share of sessions whose last request says so"] == share
+        reuse[share] = found["runs"][0]["reuse"]
+    assert reuse["0"] < reuse["1"]
+    wrong = cli("replay", trace, *small, "--session-ends", "2")
+    assert wrong.exit_code != 0
+    assert "a share of sessions that tell their end is 0 to 1, not 2" in wrong.stderr
+
+
 def test_two_processes_write_the_same_bytes_but_for_wall_times(cli, trace):
     written = []
     for hash_seed in ("1", "2"):

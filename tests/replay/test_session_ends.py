@@ -24,12 +24,18 @@ def trace_of(prompts):
     return new_trace(4, list(range(n)), lengths, [1] * n, first.tolist(), blocks)
 
 
+def told(trace, ends, seed=3):
+    found = session_ends(trace, ends, seed)
+    assert found is not None
+    return found
+
+
 def test_the_last_turn_of_each_session_says_how_many_there_were():
-    assert session_ends(trace_of(PROMPTS), ALL, seed=0).tolist() == [0, 0, 0, 2, 3, 3, 0]
+    assert told(trace_of(PROMPTS), ALL).tolist() == [0, 0, 0, 2, 3, 3, 0]
 
 
 def test_a_prompt_said_again_goes_on_with_its_session():
-    assert session_ends(trace_of([[1, 2], [1, 2]]), ALL, seed=0).tolist() == [0, 2]
+    assert told(trace_of([[1, 2], [1, 2]]), ALL).tolist() == [0, 2]
 
 
 def test_where_nobody_says_so_there_is_nothing():
@@ -38,14 +44,14 @@ def test_where_nobody_says_so_there_is_nothing():
 
 def test_a_share_of_the_sessions_and_of_those_that_go_on_says_so():
     trace = synthesize("chats", 1)
-    all_told = session_ends(trace, ALL, seed=3)
-    some = session_ends(trace, SessionEnds(told=0.5), seed=3)
+    all_told = told(trace, ALL)
+    some = told(trace, SessionEnds(told=0.5))
     is_told = some > 0
     assert np.array_equal(some[is_told], all_told[is_told])
     assert 0.4 < is_told.sum() / (all_told > 0).sum() < 0.6
-    assert np.array_equal(some, session_ends(trace, SessionEnds(told=0.5), seed=3))
-    assert not np.array_equal(some, session_ends(trace, SessionEnds(told=0.5), seed=4))
-    wrong = session_ends(trace, SessionEnds(told=1.0, wrong=0.1), seed=3)
+    assert np.array_equal(some, told(trace, SessionEnds(told=0.5)))
+    assert not np.array_equal(some, told(trace, SessionEnds(told=0.5), seed=4))
+    wrong = told(trace, SessionEnds(told=1.0, wrong=0.1))
     others = wrong[all_told == 0] > 0
     assert np.array_equal(wrong[all_told > 0], all_told[all_told > 0])
     assert 0.03 < others.mean() < 0.17
@@ -62,10 +68,10 @@ def test_what_is_no_share_is_refused(share):
 def test_workers_that_are_told_reuse_more_and_the_untold_replay_stays_what_it_was():
     trace = synthesize("chats", 1)
     shape = FleetShape(2, 1200, 64)
-    plain, told = (
+    plain, better = (
         simulate(trace, "radix", Scenario(shape, session_ends=SessionEnds(share)))
         for share in (0.0, 1.0)
     )
-    assert told.reuse > plain.reuse + 0.005
+    assert better.reuse > plain.reuse + 0.005
     again = simulate(trace, "radix", Scenario(shape))
     assert np.array_equal(again.first_ns, plain.first_ns)

@@ -12,7 +12,7 @@ from tests.router.http.wire import CHATS, COMPLETIONS, IDS, MESSAGES, ask, chatt
 
 
 def told(service) -> int:
-    return service.runtime.core._state.counters[Count.SESSIONS_ENDED]
+    return int(service.runtime.core._state.counters[Count.SESSIONS_ENDED])
 
 
 async def test_it_goes_to_the_worker_and_is_counted():

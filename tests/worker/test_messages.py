@@ -1,5 +1,7 @@
 """The pipe's codec: every message comes back as it went, other bytes are refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -60,6 +62,7 @@ def test_a_request_comes_back_with_its_arrays_and_sampling():
     more = {"stop": ("x",), "stop_token_ids": (4,), "seed": 2**63, "logit_bias": ((3, -1.5),)}
     more |= {"presence_penalty": 0.5, "min_p": 0.1, "logprobs": 2}
     sent = request("r", [1, 2**32 - 1], emitted=[3], scope=scope, **more)
+    sent = replace(sent, last_of_session=7)
     message = decode_message(encode_message(Submit(sent, 5)))
     assert isinstance(message, Submit)
     got = message.request
@@ -68,6 +71,7 @@ def test_a_request_comes_back_with_its_arrays_and_sampling():
     assert got.prompt.dtype == np.uint32
     assert got.sampling == sent.sampling
     assert got.scope == scope
+    assert got.last_of_session == 7
 
 
 def test_a_step_comes_back_with_its_events():

@@ -38,6 +38,8 @@ LATER_ATTEMPT = "request_id: a later attempt of this request runs here"
 class AllSessions(Protocol):
     """What a session needs of the others and of the engine."""
 
+    told_over: int  # requests taken that are the last of their client's session
+
     @property
     def tokenizer(self) -> Tokenizer: ...
 

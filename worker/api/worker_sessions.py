@@ -39,7 +39,7 @@ class WorkerSessions:
         self._n_opened = 0
         self.is_open = True  # False: the engine has ended
         self.unread = 0  # sessions closed because their caller read nothing for too long
-        self.told_over = 0  # requests that are the last of their client's session
+        self.told_over = 0  # requests taken that are the last of their client's session
 
     def __len__(self) -> int:
         return len(self._sessions)

@@ -65,7 +65,7 @@ class LeaseDesk:
             ttl_ms=self._ttl_ms,
             sampling=sampling_to_proto(spec.sampling),
             scope=scope_to_proto(spec.scope),
-            last_of_session=spec.last_of_session,
+            last_of_session=spec.last_of_session or 0,
         )
 
     def release(self, request: pb.ReleaseRequest) -> pb.ReleaseResponse:

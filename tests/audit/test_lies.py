@@ -13,7 +13,10 @@ from tests.audit.workers import SIZE, Shape
 LIAR, HONEST = "w1", "w0"
 # Small caches and several conversations: what is said falsely is soon asked for.
 SHAPE = Shape(workers=2, kv_blocks=40, talks=8, loss=0.01)
-KINDS = ("false_blocks", "dropped_removals", "double_copies", "hidden_stores")
+# Requests after the first false word in which it must be found. Nobody is sent to what is hidden:
+# such a lie is found when load brings a conversation back to the liar.
+SOON = {"false_blocks": 20, "dropped_removals": 20, "double_copies": 20, "hidden_stores": 40}
+KINDS = tuple(SOON)
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +37,7 @@ def lie_of(kind, fleet):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", [1, *(pytest.param(s, marks=pytest.mark.deep) for s in (2, 3, 4))])
-def test_a_lie_costs_its_teller_the_credit_within_20_requests(seed, kind):
+def test_a_lie_soon_costs_its_teller_the_credit(seed, kind):
     fleet = Fleet(seed, SHAPE)
     fleet.run(100)
     assert fleet.has_credit(LIAR)
@@ -43,7 +46,7 @@ def test_a_lie_costs_its_teller_the_credit_within_20_requests(seed, kind):
     while fleet.has_credit(LIAR):
         fleet.run(2)
         told, since = liar.told["reports"], liar.false_since
-        assert since is None or told - since <= 20, f"seed {seed}: {kind} goes unseen"
+        assert since is None or told - since <= SOON[kind], f"seed {seed}: {kind} goes unseen"
         assert told < 500
     fleet.run(60)
     assert not fleet.has_credit(LIAR), "the snapshot repeats the lie"

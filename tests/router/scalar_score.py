@@ -46,10 +46,11 @@ def terms(
     replica_ms: float = 0.0,
     followers: float = 0.0,
     compute: float = weights.compute,
+    output: float = OUTPUT,
 ) -> Terms:
     """What the radix policy adds to a view."""
     return Terms(
-        output_tokens=OUTPUT,
+        output_tokens=output,
         replica_ms=replica_ms,
         followers=followers,
         mean_prefill_ms=MEAN_PREFILL_MS,
@@ -85,17 +86,22 @@ def view(*rows: Row, tokens: int = 1000, replica_ms: float = 0.0, **changes) -> 
     return msgspec.structs.replace(made, **changes)
 
 
-def scalar_terms(what: View, row: Row, rows: list[Row]) -> dict[str, float]:
-    """The radix policy's terms for one of the workers, in milliseconds."""
+def scalar_terms(
+    what: View, row: Row, rows: list[Row], longest: int | None = None
+) -> dict[str, float]:
+    """The radix policy's terms for one of the workers, in milliseconds. `longest`: blocks that
+    any worker really holds; None: as many as the most of `rows`."""
     terms = _plain_terms(what, row, rows)
-    copy_ms = sum(terms.values()) - held_total(what, row, rows)
+    copy_ms = sum(terms.values()) - held_total(what, row, rows, longest)
     return {**terms, "replica": -min(what.own.replica_ms, max(0.0, copy_ms))}
 
 
-def held_total(what: View, row: Row, rows: list[Row]) -> float:
-    """If the worker held as much as the best does."""
-    longest = max(other.overlap for other in rows)
-    return sum(_plain_terms(what, replace(row, overlap=longest), rows).values())
+def held_total(what: View, row: Row, rows: list[Row], longest: int | None = None) -> float:
+    """If the worker held as much as the best really does; more, where it has more on its way."""
+    if longest is None:
+        longest = max(other.overlap for other in rows)
+    most = max(row.overlap, longest)
+    return sum(_plain_terms(what, replace(row, overlap=most), rows).values())
 
 
 def _plain_terms(what: View, row: Row, rows: list[Row]) -> dict[str, float]:
@@ -106,9 +112,10 @@ def _plain_terms(what: View, row: Row, rows: list[Row]) -> dict[str, float]:
     prefill_ms = steps * row.prefill_base_ms + uncached * row.ms_per_prefill_token
     step_ms = row.step_base_ms + row.ms_per_decode * row.decoding if row.decoding else 0.0
     mean_recent = sum(other.recent_prefill for other in rows) / len(rows)
-    pushed_ms = min(uncached + OUTPUT, weights.turnover_tokens) * row.ms_per_prefill_token
+    output = what.own.output_tokens
+    pushed_ms = min(uncached + output, weights.turnover_tokens) * row.ms_per_prefill_token
     share = row.recent_prefill / mean_recent if mean_recent else 0.0
-    longer_ms = row.ms_per_decode * OUTPUT
+    longer_ms = row.ms_per_decode * output
     now_ms = answer_price(rows) * (prefill_ms + longer_ms)
     later_ms = what.own.followers * (what.own.mean_prefill_ms + longer_ms)
     harm_ms = now_ms + weights.answers_to_come * later_ms

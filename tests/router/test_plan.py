@@ -1,6 +1,7 @@
 """Late binding: who waits, who goes first, and that the kernel does what is written."""
 
 import random
+from itertools import takewhile
 
 import numpy as np
 import pytest
@@ -53,6 +54,9 @@ def run_plan(
     longest=None,
     followers=None,
     compute=WEIGHTS.compute,
+    outputs=None,
+    keys=None,
+    mean_wait_ms=100.0,
 ):
     """The kernel's answer: (order, worker of each or -1, backlogs as they stood, balances)."""
     table = view(*rows).table.copy()
@@ -61,6 +65,7 @@ def run_plan(
     n, w = len(prompts), len(rows)
     asked = kernels.Prompts(
         tokens=np.array(prompts, float),
+        output_tokens=np.array([OUTPUT] * n if outputs is None else outputs, float),
         waited_ms=np.array(waited, float),
         draws=np.array(draws, np.uint64),
         overlap_blocks=np.array(overlaps, np.int32).reshape(n, w),
@@ -69,8 +74,10 @@ def run_plan(
         ),
         replica_ms=np.zeros(n) if credits is None else np.array(credits, float),
         followers=np.array([0.0] * n if followers is None else followers, float),
+        keys=np.array([key for own in keys or [] for key in own], np.uint64),
+        ends=np.cumsum([0] + [len(own) for own in keys or [[]] * n]),
     )
-    usual = kernels.Usual(16.0, OUTPUT, lead_ms, 100.0, MEAN_PREFILL_MS, compute, WEIGHTS)
+    usual = kernels.Usual(16.0, lead_ms, mean_wait_ms, MEAN_PREFILL_MS, compute, WEIGHTS)
     desk = desk_for(n, w)
     placed = desk.placed
     for left_from_before in (*placed, *desk.scratch):
@@ -78,15 +85,18 @@ def run_plan(
     kernels.plan(asked, table, usual, placed, desk.scratch)
     chosen = np.where(placed.is_bound, placed.best, -1)
     # What is spent on a copy counts only for who goes.
-    balances = [placed.lost_ms.tolist(), placed.spent_ms.tolist(), placed.ttft_ms.tolist()]
+    balances = [placed.lost_ms, placed.spent_ms, placed.ttft_ms, placed.prefill_ms]
+    balances = [each.tolist() for each in balances]
     return placed.order.tolist(), chosen.tolist(), placed.backlog_ms, balances
 
 
-def scalar_plan(rows, prompts, overlaps, waited, draws, owns):
+def scalar_plan(rows, prompts, overlaps, waited, draws, owns, *, keys, mean_wait_ms):
     """The same from the words of the docstrings, with dicts and loops."""
     rows = [vars(row).copy() for row in rows]
     is_busy = [row["backlog_ms"] > 0 for row in rows]
     given = [False] * len(rows)
+    overlaps, owns = [list(own) for own in overlaps], list(owns)
+    longest = [max(own) for own in overlaps]
 
     def least(r):
         plain = view(*(Row(**row) for row in rows), tokens=prompts[r])
@@ -98,24 +108,25 @@ def scalar_plan(rows, prompts, overlaps, waited, draws, owns):
 
     def rank(r):
         work = least(r)
-        if waited[r] > WEIGHTS.overdue_waits * 100.0:
+        if waited[r] > WEIGHTS.overdue_waits * mean_wait_ms:
             return (0, -waited[r])
         return (1, -work) if work > WEIGHTS.giant_prefills * MEAN_PREFILL_MS else (2, work)
 
     order = sorted(range(len(prompts)), key=rank)
     chosen = [-1] * len(prompts)
-    lost, spent, ttft = ([0.0] * len(prompts) for _ in range(3))
-    for r in order:
+    lost, spent, ttft, prefill = ([0.0] * len(prompts) for _ in range(4))
+    for place, r in enumerate(order):
         now = [Row(**{**row, "overlap": o}) for row, o in zip(rows, overlaps[r], strict=True)]
         what = view(*now, tokens=prompts[r], own=owns[r])
-        costs = [scalar_terms(what, row, now) for row in now]
+        costs = [scalar_terms(what, row, now, longest[r]) for row in now]
         totals = [sum(cost.values()) for cost in costs]
         ties = [w for w, total in enumerate(totals) if total <= min(totals) + TIE_MS]
         best = ties[draws[r] % len(ties)]
         spent[r] = -costs[best]["replica"]
         if not spent[r]:
-            lost[r] = totals[best] - min(held_total(what, row, now) for row in now)
+            lost[r] = totals[best] - min(held_total(what, row, now, longest[r]) for row in now)
         ttft[r] = costs[best]["queue"] + costs[best]["prefill"] + costs[best]["steps"]
+        prefill[r] = costs[best]["prefill"]
         base = now[best].prefill_base_ms
         if given[best]:
             fits = costs[best]["prefill"] - base <= WEIGHTS.join_steps * base
@@ -125,9 +136,24 @@ def scalar_plan(rows, prompts, overlaps, waited, draws, owns):
             chosen[r] = best
             given[best] = True
             rows[best]["in_flight"] += 1
+            for other in order[place + 1 :]:
+                shared = n_same(keys[r], keys[other])
+                overlaps[other][best] = max(overlaps[other][best], shared)
+                is_one_account = longest[r] == longest[other] <= shared
+                owns[other] = less(owns[other], spent[r] * is_one_account)
         before = rows[best]["backlog_ms"] or rows[best]["step_left_ms"]
         rows[best]["backlog_ms"] = before + costs[best]["prefill"]
-    return order, chosen, [lost, spent, ttft]
+    return order, chosen, [lost, spent, ttft, prefill]
+
+
+def less(own, spent):
+    """What another may spend of an account that so much was taken from."""
+    return own._replace(replica_ms=max(0.0, own.replica_ms - spent))
+
+
+def n_same(some, others):
+    """Leading keys that both have."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(some, others, strict=False))))
 
 
 @pytest.mark.parametrize("seed", range(300))
@@ -140,16 +166,26 @@ def test_the_kernel_plans_as_written(seed):
     draws = [rng.getrandbits(64) for _ in range(n)]
     credits = [rng.choice([0.0, 0.0, 4.0, 300.0]) for _ in range(n)]
     followers = [rng.choice([0.0, 0.0, 2.5, 30.0]) for _ in range(n)]
-    compute = rng.choice([0.15, 2.0])
+    compute, mean_wait_ms = rng.choice([0.15, 2.0]), rng.choice([1.0, 100.0, 500.0])
+    outputs = [rng.choice([1.0, OUTPUT, 900.0]) for _ in range(n)]
+    keys = [list(range(rng.choice([0, 2, 60]))) for _ in range(n)]
+    for own in keys:  # they part somewhere
+        own[rng.randrange(len(own) + 1) :] = [rng.getrandbits(64) for _ in range(3)]
     asked = (rows, prompts, overlaps, waited, draws)
     order, chosen, _, balances = run_plan(
-        *asked, credits=credits, followers=followers, compute=compute
+        *asked,
+        credits=credits,
+        followers=followers,
+        compute=compute,
+        outputs=outputs,
+        keys=keys,
+        mean_wait_ms=mean_wait_ms,
     )
     owns = [
-        terms(replica_ms=credit, followers=n_followers, compute=compute)
-        for credit, n_followers in zip(credits, followers, strict=True)
+        terms(replica_ms=credit, followers=n_followers, compute=compute, output=output)
+        for credit, n_followers, output in zip(credits, followers, outputs, strict=True)
     ]
-    *expected, balance = scalar_plan(*asked, owns)
+    *expected, balance = scalar_plan(*asked, owns, keys=keys, mean_wait_ms=mean_wait_ms)
     assert [order, chosen] == expected
     np.testing.assert_allclose(balances, balance, rtol=1e-9, atol=1e-9)
 
@@ -176,6 +212,34 @@ def test_giants_and_overdue_ones_go_before_the_shortest():
     assert order == [0, 1, 2]
 
 
+def test_requests_of_one_plan_see_what_those_before_them_compute():
+    rows, trunk = [Row("a"), Row("b", in_flight=1)], list(range(99))
+    keys = [[*trunk, 500], [*trunk, 600], [n + 1000 for n in trunk]]
+    given = ([1600, 1601, 1602], [[0, 0]] * 3, [0.0] * 3, [0] * 3)
+    assert run_plan(rows, *given, keys=keys)[1] == [0, 0, 1], "all but 17 tokens are on their way"
+    assert run_plan(rows, *given)[1] == [0, 1, -1]
+
+
+def test_a_credit_is_spent_once_in_a_plan():
+    """One copy costs 820 ms and more (above); two requests see the same account of 900."""
+    rows = [Row("a", backlog_ms=100.0), Row("b"), Row("c")]
+    keys = [[*range(100), 500], [*range(100), 600]]
+    asked = (rows, [2000, 2000], [[100, 0, 0]] * 2, [0.0] * 2, [0] * 2)
+    _, chosen, _, (_, spent, *_) = run_plan(*asked, credits=[900.0] * 2, keys=keys)
+    assert (chosen, spent) == ([1, -1], [900.0, 0.0])
+    apart = run_plan(*asked, credits=[900.0] * 2)
+    assert apart[1] == [1, 2], "accounts of two prefixes"
+
+
+def test_each_request_of_a_plan_is_priced_by_its_own_answer():
+    """Followers of a long answer would slow down who is there; those of a short one hardly."""
+    rows = [Row("a", in_flight=9), Row("b", backlog_ms=100.0)]
+    asked = (rows, [20, 20], [[0, 0]] * 2, [0.0] * 2, [0] * 2)
+    for outputs in ([1.0, 2000.0], [2000.0, 1.0]):
+        chosen = run_plan(*asked, outputs=outputs)[1]
+        assert chosen == [0 if output == 1.0 else -1 for output in outputs]
+
+
 def test_a_request_waits_for_its_prefix_or_goes_elsewhere_whichever_is_sooner():
     holder, other = Row("a", backlog_ms=100.0), Row("b")
     chosen = run_plan([holder, other], [2000], [[100, 0]], [0.0], [0])[1]
@@ -187,7 +251,7 @@ def test_a_request_waits_for_its_prefix_or_goes_elsewhere_whichever_is_sooner():
 def test_blocks_that_are_only_expected_count_where_they_are_and_nowhere_else():
     maker, other = Row("a", backlog_ms=100.0), Row("b")
     asked = ([maker, other], [2000], [[100, 0]], [0.0], [0])
-    _, chosen, _, (lost, spent, _) = run_plan(*asked, credits=[1e6], longest=[0])
+    _, chosen, _, (lost, spent, *_) = run_plan(*asked, credits=[1e6], longest=[0])
     assert (chosen, lost, spent) == ([-1], [pytest.approx(0.0)], [0.0])
 
 
@@ -195,13 +259,13 @@ def test_what_a_busy_holder_costs_is_told_and_pays_for_a_copy():
     """100 ms of waiting there; 1,600 tokens more to compute elsewhere: 800 ms, 920 with harm."""
     holder, other = Row("a", backlog_ms=100.0), Row("b")
     asked = ([holder, other], [2000], [[100, 0]], [0.0], [0])
-    _, chosen, _, (lost, spent, _) = run_plan(*asked)
+    _, chosen, _, (lost, spent, *_) = run_plan(*asked)
     assert (chosen, lost, spent) == ([-1], [100.0], [0.0])
-    _, chosen, _, (lost, spent, _) = run_plan(*asked, credits=[819.0])
+    _, chosen, _, (lost, spent, *_) = run_plan(*asked, credits=[819.0])
     assert (chosen, lost, spent) == ([-1], [100.0], [0.0])
-    _, chosen, _, (lost, spent, _) = run_plan(*asked, credits=[821.0])
+    _, chosen, _, (lost, spent, *_) = run_plan(*asked, credits=[821.0])
     assert (chosen, lost, spent) == ([1], [0.0], [821.0])
-    _, chosen, _, (lost, spent, _) = run_plan(*asked, credits=[1e6])
+    _, chosen, _, (lost, spent, *_) = run_plan(*asked, credits=[1e6])
     assert (chosen, lost, spent) == ([1], [0.0], [pytest.approx(920.0)]), "no more than it costs"
 
 
@@ -258,6 +322,25 @@ def test_those_that_come_together_are_planned_together():
     (dispatch,) = world.core.schedule_waiting(0)
     assert isinstance(dispatch, Dispatch)
     assert dispatch.spec.request_id == "r1"
+
+
+def test_what_one_of_a_plan_brings_is_expected_by_the_next_and_booked_once():
+    world, keys = World("a", "b"), []
+    for n in range(2):
+        spec = request(f"r{n}", prefix=1, blocks=200, shared=199, policy="radix")
+        keys.append(spec.keys)
+        world.clients[spec.request_id] = None  # type: ignore[assignment]  # nothing is answered
+        assert world.core.submit(spec, 0, is_last=False) == []
+    first, second = world.core.schedule_waiting(0)
+    assert isinstance(first, Dispatch)
+    assert isinstance(second, Dispatch)
+    assert first.worker_id == second.worker_id
+    (decision,) = world.core.logged(second.spec.request_id).decisions
+    view, chosen = decision.view, decision.chosen
+    assert (view.overlap_blocks[chosen], view.expected_blocks[chosen]) == (199, 199)
+    assert not view.held_blocks.any()
+    booked = world.core._state.loads.load(first.worker_id).queued_tokens
+    assert booked == 200 * 16 + 3 + 16 + 3
 
 
 def test_the_core_asks_to_be_woken_before_its_worker_is_done():

@@ -209,8 +209,8 @@ STREAM_CHECKS: Final = (
         Level.WARNING,
         "a worker's events are lost on their way again and again",
         "each gap costs a replay or a snapshot, and hits until that is there",
-        'raise "hwm" and "max_queue_size" in the engine\'s --kv-events-config, and see whether the '
-        "network or the router's CPU is full",
+        "see whether the network between that worker and the router is full, or a CPU at an end: "
+        "give the router a core of its own",
         _gaps,
     ),
     Check(

@@ -66,7 +66,6 @@ class Usual(NamedTuple):
     """What all requests and workers of one question share."""
 
     block_size: float  # tokens
-    output_tokens: float  # expected
     lead_ms: float  # a worker is free for the next prompt so long before it is done
     mean_wait_ms: float
     mean_prefill_ms: float
@@ -75,15 +74,20 @@ class Usual(NamedTuple):
 
 
 class Prompts(NamedTuple):
-    """Requests that wait; R of them."""
+    """Requests that wait; R of them. `plan` changes what one sees of those given before it."""
 
     tokens: Floats  # (R,) prompt tokens
+    output_tokens: Floats  # (R,) expected
     waited_ms: Floats  # (R,)
     draws: Keys  # (R,) random bits, for ties
     overlap_blocks: Runs  # (R, W) leading blocks each worker holds or will soon
     longest_blocks: Numbers  # (R,) of the longest prefix that any worker really holds
     replica_ms: Floats  # (R,) what one more copy of that may cost
     followers: Floats  # (R,) that each brings to its worker
+    # Block keys of one after the other, r's at ends[r] to ends[r + 1]; none of whose first block
+    # is that of nobody else.
+    keys: Keys
+    ends: Numbers  # (R + 1,)
 
 
 class Placements(NamedTuple):
@@ -97,6 +101,7 @@ class Placements(NamedTuple):
     lost_ms: Floats  # (R,) for want of one more copy of its prefix
     spent_ms: Floats  # (R,) on one more copy
     ttft_ms: Floats  # (R,) dispatch to first token, on the best worker
+    prefill_ms: Floats  # (R,) of that, computing its own prompt
 
 
 class Scratch(NamedTuple):
@@ -109,19 +114,19 @@ class Scratch(NamedTuple):
 _FLOATS, _INTS, _FLAGS = types.float64[::1], types.int64[::1], types.boolean[::1]
 _TABLE = types.float64[:, ::1]
 _WEIGHTS = types.NamedUniTuple(types.float64, len(Weights._fields), Weights)
-_USUAL = types.NamedTuple((*[types.float64] * 6, _WEIGHTS), Usual)
+_KEYS = types.uint64[::1]
+_USUAL = types.NamedTuple((*[types.float64] * 5, _WEIGHTS), Usual)
 _PROMPTS = types.NamedTuple(
-    (_FLOATS, _FLOATS, types.uint64[::1], types.int32[:, ::1], _INTS, _FLOATS, _FLOATS), Prompts
+    (*[_FLOATS] * 3, _KEYS, types.int32[:, ::1], _INTS, _FLOATS, _FLOATS, _KEYS, _INTS), Prompts
 )
-_PLACEMENTS = types.NamedTuple(
-    (_INTS, _INTS, _FLAGS, _TABLE, _TABLE, _FLOATS, _FLOATS, _FLOATS), Placements
-)
+_PLACEMENTS = types.NamedTuple((_INTS, _INTS, _FLAGS, _TABLE, _TABLE, *[_FLOATS] * 4), Placements)
 _SCRATCH = types.NamedTuple((_TABLE, _FLAGS), Scratch)
 
 
 @helper
 def _cost(
     prompt: float,
+    output: float,
     overlap: int,
     followers: float,
     w: int,
@@ -133,7 +138,7 @@ def _cost(
     """Fills all `terms` but REPLICA for one request on one worker; their sum."""
     tokens = uncached(prompt, overlap, usual.block_size)
     prefill = prefill_ms(tokens, table, w)
-    output, weights = usual.output_tokens, usual.weights
+    weights = usual.weights
     terms[QUEUE] = table[BACKLOG_MS, w] if table[BACKLOG_MS, w] > 0.0 else table[STEP_LEFT_MS, w]
     terms[PREFILL] = prefill
     terms[STEPS] = steps_of(tokens, table, w) * decode_step_ms(table, w)
@@ -156,6 +161,7 @@ def _cost(
 @helper
 def _copied_cost(
     prompt: float,
+    output: float,
     overlap: int,
     longest: int,
     credit: float,
@@ -170,11 +176,11 @@ def _copied_cost(
     blocks, the most that any holds. The difference is the cost of one more copy: REPLICA pays."""
     # What is expected may reach further than what anybody holds.
     most = max(overlap, longest)
-    held = _cost(prompt, most, followers, w, table, usual, fleet, terms)
+    held = _cost(prompt, output, most, followers, w, table, usual, fleet, terms)
     terms[REPLICA] = 0.0
     if overlap == most:
         return held, held
-    total = _cost(prompt, overlap, followers, w, table, usual, fleet, terms)
+    total = _cost(prompt, output, overlap, followers, w, table, usual, fleet, terms)
     terms[REPLICA] = -min(credit, max(0.0, total - held))
     return total + terms[REPLICA], held
 
@@ -198,6 +204,7 @@ def _fleet(table: Floats, weights: Weights) -> Fleet:
 @kernel(
     types.float64(
         types.float64,
+        types.float64,
         types.Array(types.int32, 1, "C", readonly=True),
         types.int64,
         types.Array(types.float64, 2, "C", readonly=True),
@@ -210,6 +217,7 @@ def _fleet(table: Floats, weights: Weights) -> Fleet:
 )
 def score(
     prompt: float,
+    output: float,
     overlap_blocks: Runs,
     longest: int,
     table: Floats,
@@ -227,6 +235,7 @@ def score(
     for w in range(table.shape[1]):
         _, held = _copied_cost(
             prompt,
+            output,
             overlap_blocks[w],
             longest,
             replica_ms,
@@ -273,14 +282,43 @@ def _order(prompts: Prompts, table: Floats, usual: Usual, order: Numbers, scratc
         order[place] = r
 
 
+@helper
+def _common(keys: Keys, a: int, a_end: int, b: int, b_end: int) -> int:
+    """Leading blocks that two prompts share. Keys are chained: the same key at one place tells of
+    all before it, so halving finds the last one."""
+    low, high = 0, min(a_end - a, b_end - b)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if keys[a + middle - 1] == keys[b + middle - 1]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@helper
+def _tell(prompts: Prompts, behind: Numbers, r: int, w: int, spent: float) -> None:
+    """Those behind `r`, which goes to `w` now: what it computes there they need not, and what it
+    spends of an account they cannot."""
+    keys, ends = prompts.keys, prompts.ends
+    for other in behind:
+        n_common = _common(keys, ends[r], ends[r + 1], ends[other], ends[other + 1])
+        if n_common == 0:
+            continue
+        prompts.overlap_blocks[other, w] = max(prompts.overlap_blocks[other, w], n_common)
+        longest = prompts.longest_blocks[other]
+        if spent > 0.0 and longest == prompts.longest_blocks[r] and longest <= n_common:
+            prompts.replica_ms[other] = max(0.0, prompts.replica_ms[other] - spent)
+
+
 @kernel(types.void(_PROMPTS, _TABLE, _USUAL, _PLACEMENTS, _SCRATCH))
 def plan(
     prompts: Prompts, table: Floats, usual: Usual, placed: Placements, scratch: Scratch
 ) -> None:
     """Binds those waiting requests whose best worker can start them now; fills `placed`.
 
-    `table` changes with what is given. Shortest uncached work first; those that wait for a worker
-    hold it against those behind them.
+    `table` and `prompts` change with what is given. Shortest uncached work first; those that wait
+    for a worker hold it against those behind them.
     """
     n_requests, n_workers = prompts.overlap_blocks.shape
     costs, one = scratch.rows[2], scratch.rows[3]
@@ -293,6 +331,7 @@ def plan(
         for w in range(n_workers):
             costs[w], held = _copied_cost(
                 prompts.tokens[r],
+                prompts.output_tokens[r],
                 prompts.overlap_blocks[r, w],
                 prompts.longest_blocks[r],
                 prompts.replica_ms[r],
@@ -309,6 +348,7 @@ def plan(
         best = cheapest(costs[:n_workers], prompts.draws[r])
         _copied_cost(
             prompts.tokens[r],
+            prompts.output_tokens[r],
             prompts.overlap_blocks[r, best],
             prompts.longest_blocks[r],
             prompts.replica_ms[r],
@@ -323,6 +363,7 @@ def plan(
         placed.spent_ms[r] = spent
         placed.lost_ms[r] = costs[best] - least if spent == 0.0 else 0.0
         placed.ttft_ms[r] = one[QUEUE] + one[PREFILL] + one[STEPS]
+        placed.prefill_ms[r] = one[PREFILL]
         placed.best[r] = best
         base = table[PREFILL_BASE_MS, best]
         if scratch.was_given[best]:  # only small ones join what was given just now
@@ -334,6 +375,7 @@ def plan(
         if is_bound:
             table[IN_FLIGHT, best] += 1.0
             scratch.was_given[best] = True
+            _tell(prompts, placed.order[place + 1 :], r, best, spent)
         # Those behind it see what it takes there, given or held.
         if table[BACKLOG_MS, best] <= 0.0:
             table[BACKLOG_MS, best] = table[STEP_LEFT_MS, best]

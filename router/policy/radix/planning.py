@@ -4,6 +4,7 @@ Pure, between Python's records and the kernel's arrays. `Weighed` is what a plan
 of each request when it is carried out.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from radixroute.radix.ids import Runs
+from radixroute.radix.ids import Keys, Runs
 from radixroute.router.policy import columns_layout as at
 from radixroute.router.policy.candidates import Candidates
 from radixroute.router.policy.decision import Decision
@@ -23,6 +24,7 @@ from radixroute.router.policy.snapshot import Ask, Snapshot
 from radixroute.router.policy.view import Numbers, View
 
 LEAST_PREFILL_MS: Final = 1.0
+_NO_KEYS: Final[Keys] = np.empty(0, np.uint64)
 
 
 @dataclass(slots=True)
@@ -99,13 +101,27 @@ def plan_together(
     before = table.copy()
     asks, nothing = question.asks, question.candidates.nothing
     prefixes = list[int | None]()
-    tokens, waited_ms, draws, overlap_blocks, longest_blocks, replica_ms, followers = desk.prompts
+    prompts = desk.prompts
+    if len(asks) > 1:
+        prompts = prompts._replace(keys=_shared_keys(asks, prompts.ends))
+    (
+        tokens,
+        output_tokens,
+        waited_ms,
+        draws,
+        overlap_blocks,
+        longest_blocks,
+        replica_ms,
+        followers,
+        *_,
+    ) = prompts
     for r, ask in enumerate(asks):
         overlap, expected = question.believed[r]
         longest = longest_held(overlap if expected is nothing else overlap - expected)
         prefix = name_of(ask.spec.keys, longest)
         prefixes.append(prefix)
         tokens[r] = ask.prompt_tokens
+        output_tokens[r] = question.snapshot.expected_output(ask)
         waited_ms[r] = (question.snapshot.now_ns - ask.spec.arrival_ns) / 1e6
         draws[r] = question.draws[r]
         overlap_blocks[r] = overlap
@@ -113,7 +129,7 @@ def plan_together(
         replica_ms[r] = books.replicas.credit_ms(prefix, ask.request_id)
         followers[r] = books.beginnings.followers_of(prefix, ask.request_id)
     placed = desk.placed
-    _plan_kernel()(desk.prompts, table, usual, placed, desk.scratch)
+    _plan_kernel()(prompts, table, usual, placed, desk.scratch)
     bound, weighed = list[Bound](), list[Weighed]()
     for r in placed.order.tolist():
         pace_ms, spent_ms, is_bound = None, 0.0, placed.is_bound.item(r)
@@ -123,23 +139,41 @@ def plan_together(
             then.setflags(write=False)
             best, spent_ms = placed.best.item(r), placed.spent_ms.item(r)
             terms = Terms(
-                output_tokens=usual.output_tokens,
+                output_tokens=output_tokens.item(r),
                 replica_ms=replica_ms.item(r),
                 followers=followers.item(r),
                 mean_prefill_ms=usual.mean_prefill_ms,
                 compute=usual.compute,
             )
-            view = _view(question, r, then, terms)
+            view = _view(question, r, overlap_blocks, then, terms)
             bound.append(Bound(asks[r], _decision(question, r, view, best, placed)))
-            pace_ms = waited_ms.item(r), _prefill_ms(view, best)
+            pace_ms = waited_ms.item(r), placed.prefill_ms.item(r)
         lost_ms = placed.lost_ms.item(r)
         request_id, prefix = asks[r].request_id, prefixes[r]
         weighed.append(Weighed(request_id, prefix, lost_ms, spent_ms, pace_ms, is_bound))
     return Plan(bound, is_weighed=True, own=weighed)
 
 
-def _view(question: Question, r: int, table: Numbers, terms: Terms) -> View:
+def _shared_keys(asks: Sequence[Ask], ends: Any) -> Keys:
+    """Block keys of those whose first block is another's, too; `ends` says whose they are."""
+    firsts = [ask.spec.keys[:1].tobytes() for ask in asks]
+    n_with = Counter(firsts)
+    keys = [
+        ask.spec.keys if first and n_with[first] > 1 else _NO_KEYS
+        for ask, first in zip(asks, firsts, strict=True)
+    ]
+    np.cumsum([len(own) for own in keys], out=ends[1:])
+    return np.concatenate(keys)
+
+
+def _view(question: Question, r: int, seen: Runs, table: Numbers, terms: Terms) -> View:
+    """`seen`: the overlaps as they stood when it was looked at, (requests, workers)."""
     overlap, expected = question.believed[r]
+    if len(seen) > 1 and (seen[r] != overlap).any():  # requests before it bring it some
+        expected = expected + (seen[r] - overlap)
+        overlap = seen[r].copy()
+        for blocks in (overlap, expected):
+            blocks.setflags(write=False)
     return View(
         question.asks[r].prompt_tokens,
         question.snapshot.block_size,
@@ -175,18 +209,22 @@ def _plan_kernel() -> Any:
 def desk_for(n_requests: int, n_workers: int) -> Desk:
     """With nothing on it."""
     at_kernel = kernels()
-    tokens, waited_ms, replica_ms, followers, lost_ms, spent_ms, ttft_ms = np.empty((7, n_requests))
+    tokens, output_tokens, waited_ms, replica_ms, followers = np.empty((5, n_requests))
+    lost_ms, spent_ms, ttft_ms, prefill_ms = np.empty((4, n_requests))
     longest_blocks, order, best = np.empty((3, n_requests), np.int64)
     backlog_ms, in_flight = np.empty((2, n_requests, n_workers))
     return Desk(
         at_kernel.Prompts(
             tokens=tokens,
+            output_tokens=output_tokens,
             waited_ms=waited_ms,
             draws=np.empty(n_requests, np.uint64),
             overlap_blocks=np.empty((n_requests, n_workers), np.int32),
             longest_blocks=longest_blocks,
             replica_ms=replica_ms,
             followers=followers,
+            keys=_NO_KEYS,
+            ends=np.zeros(n_requests + 1, np.int64),
         ),
         at_kernel.Placements(
             order=order,
@@ -197,16 +235,10 @@ def desk_for(n_requests: int, n_workers: int) -> Desk:
             lost_ms=lost_ms,
             spent_ms=spent_ms,
             ttft_ms=ttft_ms,
+            prefill_ms=prefill_ms,
         ),
         at_kernel.Scratch(
             rows=np.empty((4, max(n_requests, n_workers, len(NAMES)))),
             was_given=np.empty(n_workers, np.bool_),
         ),
     )
-
-
-def _prefill_ms(view: View, worker: int) -> float:
-    tokens = view.prompt_tokens - view.cached_tokens(int(view.overlap_blocks[worker]))
-    table = view.table
-    base, each = table.item(at.PREFILL_BASE_MS, worker), table.item(at.MS_PER_PREFILL, worker)
-    return float(base + tokens * each)

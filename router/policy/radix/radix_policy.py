@@ -131,7 +131,7 @@ class RadixPolicy:
         ]
         question = Question(self._name, waiting, candidates, snapshot, draws, believed)
         desk = self._desk_for(len(waiting), table.shape[1])
-        usual = self._usual(waiting[0], snapshot)
+        usual = self._usual(snapshot)
         backlog_ms = table[at.BACKLOG_MS].copy()  # planning adds those that wait for a worker
         plan = plan_together(question, table, usual, self._books, desk)
         if len(plan.bound) == len(waiting):
@@ -173,10 +173,9 @@ class RadixPolicy:
     def check(self) -> None:
         pass
 
-    def _usual(self, ask: Ask, snapshot: Snapshot) -> Usual:
+    def _usual(self, snapshot: Snapshot) -> Usual:
         usual: Usual = kernels().Usual(
             block_size=float(snapshot.block_size),
-            output_tokens=snapshot.expected_output(ask),
             lead_ms=self._lead_ms,
             mean_wait_ms=self._pace.wait_ms,
             mean_prefill_ms=self._pace.prefill_ms,

@@ -52,7 +52,6 @@ def scored(view: View, weights: Weights = WEIGHTS) -> tuple[Scores, float]:
     terms = np.empty((len(NAMES), len(view.worker_ids)))
     usual = kernels().Usual(
         block_size=float(view.block_size),
-        output_tokens=own.output_tokens,
         lead_ms=0.0,
         mean_wait_ms=0.0,
         mean_prefill_ms=own.mean_prefill_ms,
@@ -61,6 +60,7 @@ def scored(view: View, weights: Weights = WEIGHTS) -> tuple[Scores, float]:
     )
     least = kernels().score(
         float(view.prompt_tokens),
+        own.output_tokens,
         view.overlap_blocks,
         longest_held(view.held_blocks),
         view.table,

@@ -23,7 +23,9 @@ def test_no_name_is_also_one_of_the_router_s_but_those_that_every_process_has():
 
 async def test_a_scrape_tells_what_the_engine_did():
     async with worker() as (service, stub, _channel), session(stub) as call:
-        await call.write(pb.EngineRequest(submit=submit("r")))
+        told = submit("r")
+        told.last_of_session = 1
+        await call.write(pb.EngineRequest(submit=told))
         await collect(call, "r")
         info = await stub.GetInfo(pb.GetInfoRequest())
         assert info.metrics_address == service.metrics_address
@@ -42,7 +44,7 @@ async def test_a_scrape_tells_what_the_engine_did():
     assert value("tokens_total", kind="prefill") == len(PROMPT)
     assert value("tokens_total", kind="decode") == 7  # the first token is the prompt's
     assert value("requests") == value("queued_tokens") == 0
-    assert value("sessions") == 1
+    assert value("sessions") == value("sessions_told_over_total") == 1
     assert 0 < value("kv_used_blocks") <= value("kv_blocks") == info.kv_blocks_total
     assert value("max_requests") == info.max_num_seqs
     assert value("event_batches_total", outcome="dropped") == 0

@@ -12,6 +12,7 @@ from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.request.wire import sampling_to_proto
 from radixroute.worker.api.intake import Intake
 from tests.worker.fakes import FakeRunner, assert_at_rest, drain, make_engine, request
+from tests.worker.serving import collect, session, submit, worker
 
 OLD, TOLD, NEW = ([start] * 16 for start in (1, 2, 3))
 
@@ -86,6 +87,19 @@ def test_a_preemption_is_no_end():
     assert engine.scheduler_counters.preemptions > 0
     assert outputs["b"][-1].finish is FinishReason.LENGTH
     assert_at_rest(engine)
+
+
+@pytest.mark.parametrize(("last_of", "cached"), [(0, 8), (1, 36)])
+async def test_a_whole_worker_keeps_what_is_not_over(last_of, cached):
+    """A pool of 32 blocks, prompts of 10: the fourth one's blocks are an earlier one's."""
+    prompts = {name: [token] * 40 for token, name in enumerate(("old", "told", "b", "c"), 1)}
+    async with worker(kv_memory=32 * 32) as (_, stub, _channel), session(stub) as call:
+        for name, prompt in (*prompts.items(), ("again", prompts["old"])):
+            sent = submit(name, prompt, max_tokens=1)
+            sent.last_of_session = last_of if name == "told" else 0
+            await call.write(pb.EngineRequest(submit=sent))
+            (delta,) = (await collect(call, name))[name]
+    assert delta.prompt.cached_tokens == cached
 
 
 def submission(**more):

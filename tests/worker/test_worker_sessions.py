@@ -26,9 +26,11 @@ class Engine:
 
     def __init__(self):
         self.heard = []
+        self.taken = []  # requests
 
     def submit(self, sent):
         self.heard.append(("submit", sent.session_id))
+        self.taken.append(sent)
 
     def abort(self, request_id, attempt):
         self.heard.append(("abort", request_id))
@@ -61,6 +63,17 @@ def test_a_request_after_the_end_of_its_session_is_refused_and_never_reaches_the
     with pytest.raises(InvalidRequest, match="open another"):
         session.submit(submission())
     assert engine.heard == [("submit", "s1"), ("end", "s1")]
+
+
+def test_what_its_client_says_of_its_session_reaches_the_engine_and_is_counted():
+    engine = Engine()
+    sessions = WorkerSessions(make_tokenizer(), engine)
+    session = sessions.open("router")
+    session.submit(replace(submission(), last_of_session=3))
+    session.submit(replace(submission(), request_id="b"))
+    session.submit(replace(submission(), last_of_session=3))  # it runs already
+    assert [one.last_of_session for one in engine.taken] == [3, None]
+    assert sessions.told_over == 1
 
 
 def attempt(number):

@@ -107,12 +107,12 @@ def never_repeating() -> Any:
     return fleet(router(log=tuple(log)))
 
 
-def one_slow(ms: float = 400.0) -> Any:
+def one_slow(ms: float = 400.0, *, usual_ms: float = 100.0) -> Any:
     """Prompts of one size by turns, one after the other; `b` takes longer."""
     log = []
     for at in range(60):
         sent = at * 1_000_000_000
-        taken = ms if at % 2 else 100.0
+        taken = ms if at % 2 else usual_ms
         ends = {"dispatched_ns": sent, "first_token_ns": sent + round(taken * 1e6)}
         log.append(entry(at, "ab"[at % 2], prefix(at % 2, 9), 8 if at > 1 else 0, **ends))
     return fleet(router(log=tuple(log)))

@@ -9,7 +9,7 @@ from radixroute.doctor.check import Level
 from radixroute.doctor.page import Page
 from radixroute.doctor.table import diagnose
 from tests.doctor.evidences import engine, entry, fleet, look, prefix, router, told, worker
-from tests.doctor.planted_logs import cut, left, starving, varying
+from tests.doctor.planted_logs import cut, left, one_slow, starving, varying
 from tests.doctor.planted_pages import looks, of_pages
 from tests.doctor.planted_serving import (
     fields_of,
@@ -149,3 +149,9 @@ def test_workers_that_a_router_gives_up_between_heartbeats_are_mended_at_the_rou
     found = diagnose(fleet(router(now), settings={"router.dead_after_s": 0.2}))
     assert [one.code for one in found] == ["worker_restarts", "suspects_often"]
     assert found[0].fix.startswith("raise router.dead_after_s first: it is 0.2 s")
+
+
+def test_first_tokens_of_a_few_milliseconds_are_no_slow_engine():
+    """On a crowded machine one of two alike took 22 ms and the other 6.5."""
+    assert diagnose(one_slow(22.0, usual_ms=6.5)) == ()
+    assert [one.code for one in diagnose(one_slow(60.0, usual_ms=15.0))] == ["worker_slow"]

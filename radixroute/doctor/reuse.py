@@ -18,11 +18,12 @@ from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.keys.marks import RUN
 
 # Ends of requests that were told what of their prompts was cached.
-_WHOLE: Final = ("stop", "length", "leased")
+WHOLE: Final = ("stop", "length", "leased")
 
 EVICTED: Final = "evicted"
 SPREAD: Final = "spread"
 EARLY: Final = "early"
+CUT: Final = "cut"
 SHIFTED: Final = "shifted"
 APART: Final = "apart"
 ADAPTED: Final = "adapted"
@@ -32,6 +33,7 @@ CAUSES: Final[Mapping[str, str]] = {
     EVICTED: "had left the cache that had them",
     SPREAD: "were in caches of other workers",
     EARLY: "were still being computed for another request",
+    CUT: "begin as an earlier prompt did, in a block that goes on otherwise",
     SHIFTED: "repeat what an earlier prompt had behind another beginning",
     APART: "repeat what a request of another salt or tenant had",
     ADAPTED: "repeat what a request of another adapter had",
@@ -116,6 +118,7 @@ class _Walk:
         # Marks by what keeps them apart, and by adapter; who has what.
         self._seen: dict[tuple[str, int], set[int]] = {}
         self._seen_under: dict[str, set[int]] = {}
+        self._placed: dict[tuple[str, int], set[int]] = {}  # whole marks: with where they begin
         self._seen_at_all: set[int] = set()
 
     def take(self, one: pb.EndedRequest) -> None:
@@ -128,7 +131,7 @@ class _Walk:
         while begun < min(most, len(keys)) and keys[begun] in self.first_ns:
             begun += 1
         marks = np.frombuffer(one.marks, "<u8")
-        if one.outcome in _WHOLE:
+        if one.outcome in WHOLE:
             cached = one.cached_tokens // size
             self.answered += 1
             self.prompt += one.prompt_tokens
@@ -143,20 +146,33 @@ class _Walk:
         _keep_first(own_first_ns, keys[here:], one.first_token_ns)
         hashes = (marks & _HASH).tolist()
         self._seen.setdefault((one.lora, one.apart), set()).update(hashes)
+        self._placed.setdefault((one.lora, one.apart), set()).update(marks.tolist())
         self._seen_under.setdefault(one.lora, set()).update(hashes)
         self._seen_at_all.update(hashes)
 
     def _behind(self, one: pb.EndedRequest, first: int, marks: np.ndarray) -> None:
         """What of a prompt is behind all that its keys found, from that token on: each token has
         the cause of the mark next to it."""
-        # The rest of a block that is not whole repeats with what is before it.
+        # In a block that is not alike to its end, what stands where it stood before is cut; a run
+        # over that end may repeat with what is before it, and says nothing.
         begins = marks >> _HALF
         is_behind = begins >= first + (one.block_size if first else 0)
+        placed = self._placed.get((one.lora, one.apart), _NOTHING)
+        is_within = (begins >= first) & (begins + np.uint64(RUN) <= first + one.block_size)
+        is_cut = is_within & np.array([mark in placed for mark in marks.tolist()], bool)
+        is_behind |= is_within
         hashes = (marks[is_behind] & _HASH).tolist()
         shares = _shares(begins[is_behind], first, max(first, one.prompt_tokens))
+        room = float(one.block_size)  # of that block; a mark may speak for more
         own = self._seen.get((one.lora, one.apart), _NOTHING)
         same_adapter = self._seen_under.get(one.lora, _NOTHING)
-        for mark, n_tokens in zip(hashes, shares, strict=True):
+        for mark, cut, n_tokens in zip(hashes, is_cut[is_behind].tolist(), shares, strict=True):
+            if cut:
+                within = min(n_tokens, room)
+                room -= within
+                self.causes[CUT] += within
+                self.causes[FRESH] += n_tokens - within
+                continue
             if mark in own:
                 cause = SHIFTED
             elif mark in same_adapter:

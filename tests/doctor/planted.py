@@ -23,8 +23,10 @@ from tests.doctor.evidences import (
 from tests.doctor.planted_engines import PLANTED_ENGINES
 from tests.doctor.planted_logs import (
     by_turns,
+    cut,
     forgetting,
     kept_apart,
+    left,
     never_repeating,
     one_slow,
     overfull,
@@ -218,6 +220,8 @@ PLANTED: dict[str, list[Any]] = {
         tenants_apart(),
     ],
     "prefix_varies": [varying()],
+    "blocks_large": [cut(), cut(512)],
+    "clients_leave": [left(), left(60)],
     "prompts_never_repeat": [never_repeating()],
     "requests_fail": [
         counted(requests_refused_by_worker=100, requests_failed=100, requests_rejected=100),

@@ -74,6 +74,32 @@ def varying() -> Any:
     return fleet(router(log=tuple(log)))
 
 
+def cut(size: int = 256, **changes: Any) -> Any:
+    """Forty prompts that all begin with 120 tokens, and go on each in its own way; blocks are
+    `size` tokens."""
+    log = []
+    for at in range(40):
+        given = {"prompt_tokens": 180, "block_size": size, "marks": marks((7, 120), (at + 9, 60))}
+        log.append(entry(at, "ab"[at % 2], [], 0, **given, **changes))
+    now = look()
+    now.info.block_size = size
+    return fleet(router(now, log=tuple(log)))
+
+
+def left(n: int = 40, of: int = 60) -> Any:
+    """So many of so many were given up by their clients after three tokens, and told nothing."""
+    log = []
+    for at in range(of):
+        found = 8 if at > 2 else 0
+        given: dict[str, Any] = {"predicted_tokens": found * 16, "output_tokens": 3}
+        given |= {"outcome": "abort"} if at < n else {}
+        log.append(entry(at, "ab"[at % 2], prefix(at % 2), found if at >= n else 0, **given))
+    if n < of:
+        return fleet(router(log=tuple(log)))
+    silent = (worker("a", audit="", audit_judged=0), worker("b", audit="", audit_judged=0))
+    return fleet(router(look(workers=silent, hits=pb.HitRatesResponse()), log=tuple(log)))
+
+
 def never_repeating() -> Any:
     log = [
         entry(at, "ab"[at % 2], prefix(at, 40), 0, marks=marks((at + 1, 641))) for at in range(60)
@@ -81,12 +107,12 @@ def never_repeating() -> Any:
     return fleet(router(log=tuple(log)))
 
 
-def one_slow(ms: float = 400.0) -> Any:
+def one_slow(ms: float = 400.0, *, usual_ms: float = 100.0) -> Any:
     """Prompts of one size by turns, one after the other; `b` takes longer."""
     log = []
     for at in range(60):
         sent = at * 1_000_000_000
-        taken = ms if at % 2 else 100.0
+        taken = ms if at % 2 else usual_ms
         ends = {"dispatched_ns": sent, "first_token_ns": sent + round(taken * 1e6)}
         log.append(entry(at, "ab"[at % 2], prefix(at % 2, 9), 8 if at > 1 else 0, **ends))
     return fleet(router(log=tuple(log)))

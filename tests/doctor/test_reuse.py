@@ -9,6 +9,7 @@ from radixroute.doctor.reuse import (
     ADAPTED,
     APART,
     CAUSES,
+    CUT,
     EARLY,
     EVICTED,
     FRESH,
@@ -201,6 +202,25 @@ def test_the_rest_of_a_block_that_is_not_whole_has_no_other_beginning():
     reuse = reuse_of(logged(*((one, UNSCOPED) for one in [*prompts, *prompts]), block_size=128))
     assert reuse.lost(SHIFTED) == 0
     assert reuse.reachable == 20 * 4 * 128
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_alike_for_less_than_a_block_is_cut_whatever_the_seed(seed):
+    """160 tokens that all begin with, in blocks of 512, and again behind a whole block of them."""
+    for whole, n_blocks in ((0, 0), (512, 1)):
+        head = np.resize(SHARED, whole + 160)
+        asked = [np.concatenate((head, own_tokens(at, 150))) for at in range(40)]
+        reuse = reuse_of(logged(*((one, UNSCOPED) for one in asked), block_size=512, seed=seed))
+        assert reuse.lost(CUT) == pytest.approx(39 * 160, rel=0.4)
+        assert reuse.share(reuse.lost(SHIFTED)) < 0.01
+        assert reuse.reachable == 39 * n_blocks * 512
+
+
+def test_a_beginning_of_its_own_is_no_matter_of_the_block():
+    asked = [np.concatenate((own_tokens(at, 6), SHARED[:300])) for at in range(40)]
+    reuse = reuse_of(logged(*((one, UNSCOPED) for one in asked)))
+    assert reuse.share(reuse.lost(CUT)) < 0.06
+    assert reuse.share(reuse.lost(SHIFTED)) > 0.85
 
 
 def test_who_came_while_the_first_was_computed_is_told_so():

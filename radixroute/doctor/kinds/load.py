@@ -28,7 +28,7 @@ SLOW_RATIO: Final = 3.0
 SLOW_STEP_RATIO: Final = 4.0
 SLOW_STEP_MS: Final = 50.0
 STEPS: Final = "radixroute_engine_step_seconds"
-SLOW_MS: Final = 20.0  # below that it is noise of the machine
+SLOW_MS: Final = 50.0  # below that it is noise of the machine
 
 
 def _late(evidence: Evidence) -> Iterator[Seen]:

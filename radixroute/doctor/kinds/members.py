@@ -22,6 +22,7 @@ GIVEN_UP: Final = 5
 GIVEN_UP_SHARE: Final = 0.05
 MOVED_BY_A_DEATH: Final = 64
 OFTEN: Final = 10  # suspicions
+A_STEP_S: Final = 2.0  # a step with a part of a long prompt in it may take as long
 # Seconds: heartbeats come each 0.25 s, and one that is late is no silence.
 LEAST_PATIENCE: Final = (("router.suspect_after_s", 0.5), ("router.dead_after_s", 1.0))
 
@@ -59,10 +60,28 @@ def _circles(router: RouterSeen, one: pb.WorkerStatus) -> bool:
 
 def _restarts(evidence: Evidence) -> Iterator[Seen]:
     for router, one in workers_of(evidence):
-        if one.state != "refused" and _circles(router, one):
+        if one.state != "refused" and (_circles(router, one) or _is_hurried(evidence, one)):
             why = f": {one.reason}" if one.reason else ""
-            what = f"it ended {one.deaths} times and is {one.state}{why}"
-            yield Seen(one.worker_id, what, _patience(evidence, one))
+            times = "once" if one.deaths == 1 else f"{one.deaths} times"
+            what = f"it ended {times} and is {one.state}{why}"
+            fix = _patience(evidence, one) or _router_patience(evidence)
+            yield Seen(one.worker_id, what, fix)
+
+
+def _is_hurried(evidence: Evidence, one: pb.WorkerStatus) -> bool:
+    """It was given up for a step that took longer than its companion waits: one is enough."""
+    given = evidence.setting("companion.progress_timeout_s", A_STEP_S)
+    is_short = evidence.settings_are_its_own and given < A_STEP_S and bool(evidence.engines)
+    return is_short and one.deaths > 0 and (STUCK in one.reason or not one.reason)
+
+
+def _router_patience(evidence: Evidence) -> str:
+    """What mends workers that a router gives up between two heartbeats; empty: it does not."""
+    key, least = LEAST_PATIENCE[1]
+    given = evidence.setting(key, least)
+    if not evidence.settings_are_its_own or not 0 < given < least:
+        return ""
+    return f"raise {key} first: it is {given:g} s, and heartbeats come each 0.25 s"
 
 
 def _patience(evidence: Evidence, one: pb.WorkerStatus) -> str:
@@ -88,6 +107,8 @@ def _patience(evidence: Evidence, one: pb.WorkerStatus) -> str:
 def _down(evidence: Evidence) -> Iterator[Seen]:
     for router, one in workers_of(evidence):
         if _circles(router, one) or join_code(one.reason) is not None:
+            continue
+        if _is_hurried(evidence, one):
             continue
         if one.state == "dead" or (one.state in COMING and one.reason):
             yield Seen(one.worker_id, f"it is {one.state}: {one.reason or 'no reason is told'}")

@@ -5,7 +5,8 @@ from typing import Final
 
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence
-from radixroute.doctor.reuse import APART, EARLY, FRESH, SHIFTED, Reuse
+from radixroute.doctor.flags import BLOCK_SIZE, OURS, of_all
+from radixroute.doctor.reuse import APART, CUT, EARLY, FRESH, SHIFTED, Reuse
 
 # Fewer requests say nothing of what repeats; less of it is not worth a change.
 ENOUGH_REQUESTS: Final = 20
@@ -32,7 +33,7 @@ def _reuse(evidence: Evidence) -> Reuse | None:
 
 def _repeats(reuse: Reuse) -> float:
     """Tokens that an earlier prompt had, however they are kept from being reused."""
-    return reuse.reachable + sum(reuse.lost(cause) for cause in (EARLY, SHIFTED, APART))
+    return reuse.reachable + sum(reuse.lost(cause) for cause in (EARLY, CUT, SHIFTED, APART))
 
 
 def _varies(evidence: Evidence) -> Iterator[Seen]:
@@ -42,6 +43,25 @@ def _varies(evidence: Evidence) -> Iterator[Seen]:
     shifted = reuse.lost(SHIFTED)
     if reuse.share(shifted) >= WORTH_SHIFTING and shifted >= OF_WHAT_REPEATS * _repeats(reuse):
         yield Seen("clients", reuse.said)
+
+
+def _cut(evidence: Evidence) -> Iterator[Seen]:
+    reuse, router = _reuse(evidence), evidence.router
+    if reuse is None or router is None:
+        return
+    cut = reuse.lost(CUT)
+    if reuse.share(cut) >= WORTH_SHIFTING and cut >= OF_WHAT_REPEATS * _repeats(reuse):
+        flag = of_all(BLOCK_SIZE, {one.engine_kind for one in router.told.values()})
+        what = f"blocks have {router.now.info.block_size:,} tokens; {reuse.said}"
+        yield Seen(
+            "router", what, f"start all engines with a smaller {flag}{_HYBRID}" if flag else ""
+        )
+
+
+_HYBRID: Final = (
+    " (16 suits most), or put more of what all share before what differs; a hybrid model whose "
+    "engine chooses so large a block gains from long beginnings alone"
+)
 
 
 def _apart(evidence: Evidence) -> Iterator[Seen]:
@@ -150,6 +170,15 @@ PROMPT_CHECKS: Final = (
         "last what differs (the date, names, ids, the question); let a conversation that grows too "
         "long lose its middle, not its beginning",
         _varies,
+    ),
+    Check(
+        "blocks_large",
+        Level.WARNING,
+        "prompts begin alike for less than a block",
+        "blocks are reused whole: what is alike in one that goes on otherwise is computed again",
+        f"start all engines with a smaller block ({BLOCK_SIZE['vllm']} of vLLM, "
+        f"{BLOCK_SIZE['sglang']} of SGLang, {BLOCK_SIZE[OURS]} of ours){_HYBRID}",
+        _cut,
     ),
     Check(
         "prompts_never_repeat",

@@ -7,6 +7,7 @@ from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
 from radixroute.doctor.flags import NAMES, TELLS_CACHED
 from radixroute.doctor.kinds.keeping import keeping_nothing, sharing_scopes
+from radixroute.doctor.reuse import WHOLE
 from radixroute.protos import radixroute_pb2 as pb
 
 # They learn from what they sent where, or ask for no cache at all.
@@ -150,8 +151,13 @@ def _not_told(evidence: Evidence) -> Iterator[Seen]:
     for router, one in _live(evidence):
         if one.worker_id in tells_zero:
             continue
-        # A request that nothing is told of is in no hit rate, but in the log.
-        log = [entry for entry in router.log if entry.worker_id == one.worker_id]
+        # A request that nothing is told of is in no hit rate, but in the log. Who left before its
+        # end heard nothing of any engine.
+        log = [
+            entry
+            for entry in router.log
+            if entry.worker_id == one.worker_id and entry.outcome in WHOLE
+        ]
         if not tells_nothing(router, one) or len(log) < ENOUGH_REQUESTS:
             continue
         predicted = sum(entry.predicted_tokens for entry in log)
@@ -168,7 +174,16 @@ def _drifted(evidence: Evidence) -> Iterator[Seen]:
         if one.audit == "drifted" and one.worker_id not in sharing_scopes(router):
             of = f"{one.audit_differing} of {one.audit_judged} reports differ"
             why = f": {one.audit_reason}" if one.audit_reason else ""
-            yield Seen(one.worker_id, f"its cache counts for nothing ({of}){why}")
+            told = router.told.get(one.worker_id, pb.GetInfoResponse())
+            fix = _BELIEVES_LESS if told.cache_is_believed else ""
+            yield Seen(one.worker_id, f"its cache counts for nothing ({of}){why}", fix)
+
+
+# Nobody told that it held them: its engine is not at fault.
+_BELIEVES_LESS: Final = (
+    "set companion.believed_blocks to the blocks that the engine's pool has (less where others use "
+    "it, too), and let nobody send to it past this router; or let it send events (docs/engines.md)"
+)
 
 
 def _differs(evidence: Evidence) -> Iterator[Seen]:

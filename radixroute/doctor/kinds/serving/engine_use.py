@@ -98,10 +98,10 @@ USE_CHECKS: Final = (
         Level.WARNING,
         "an engine is used past this fleet",
         "its time and its cache go to requests that the router does not know of",
-        "send those clients through the router (its OpenAI door), and let a firewall or --api-key "
-        "keep others from the engine; where a proxy stands before it, see that it closes its side "
-        "when its client leaves; an engine that is meant to be shared: leave this out with "
-        "--ignore",
+        "send those clients through the router (its OpenAI door), give another router engines of "
+        "its own, and let a firewall or --api-key keep others from the engine; where a proxy "
+        "stands before it, see that it closes its side when its client leaves; an engine that is "
+        "meant to be shared: leave this out with --ignore",
         _crowded,
     ),
     Check(

@@ -8,8 +8,12 @@ from typing import Final
 from radixroute.doctor.check import Check, Level, Seen
 from radixroute.doctor.evidence import Evidence, RouterSeen
 from radixroute.doctor.kinds.streams import PLAIN
+from radixroute.doctor.reuse import WHOLE
 from radixroute.worker.companions.dialects.dialect import Statement
 
+ENOUGH_LEFT: Final = 20
+LEFT_SHARE: Final = 0.5  # of the log: some always have enough, or close a window
+SCOPED_SHARE: Final = 0.9
 ENOUGH: Final = 10  # of them: a client that tries something is none
 SHARE: Final = 0.2  # of all that were asked
 REFUSED: Final = "requests_refused_by_worker"
@@ -92,10 +96,48 @@ def _fail(evidence: Evidence) -> Iterator[Seen]:
     fix = main.fix
     if main.counter == REFUSED and any(_too_long(evidence)):
         fix = f"mend first what is found of companion.max_model_len; for what is left, {fix}"
+    if main.counter == REFUSED and _keeps_none_apart(router):
+        fix = _KEEP_APART
     beside = ""
     if main.counter == REFUSED and is_plain:
         beside = f"; a plain OpenAI server takes none of {_PLAIN_LACKS}"
     yield Seen("router", what, f"{fix}{beside}")
+
+
+def _keeps_none_apart(router: RouterSeen) -> bool:
+    """Whether those that ended without a first token had a salt or a tenant of their own, and none
+    that has one was answered."""
+    scoped = [one for one in router.log if one.apart]
+    failed = [one for one in router.log if not one.HasField("first_token_ns")]
+    kinds = {one.engine_kind for one in router.told.values()}
+    return (
+        bool(kinds & _MAY_KEEP_NONE)
+        and len(scoped) >= ENOUGH
+        and not any(one.outcome in WHOLE for one in scoped)
+        and sum(bool(one.apart) for one in failed) >= SCOPED_SHARE * len(failed)
+    )
+
+
+_MAY_KEEP_NONE: Final = frozenset((PLAIN, "sglang"))
+_KEEP_APART: Final = (
+    "those requests have a cache_salt, or a tenant with router.tenants_share_cache = false, and "
+    "their engines (older SGLang, plain servers) keep no two apart: upgrade that SGLang, serve "
+    "them by vLLM, or let them share (router.tenants_share_cache = true, no cache_salt)"
+)
+
+
+def _leave(evidence: Evidence) -> Iterator[Seen]:
+    log = () if evidence.router is None else evidence.router.log
+    left = [one for one in log if one.outcome == "abort"]
+    if len(left) < max(ENOUGH_LEFT, LEFT_SHARE * len(log)):
+        return
+    begun = sum(one.HasField("first_token_ns") for one in left)
+    n_tokens = sum(one.output_tokens for one in left)
+    yield Seen(
+        "clients",
+        f"{len(left):,} of {len(log):,} requests were given up by their clients: {begun:,} after a"
+        f" first token, {n_tokens / len(left):,.0f} tokens on average",
+    )
 
 
 def _is_so_still(router: RouterSeen) -> bool:
@@ -152,6 +194,16 @@ FAILURE_CHECKS: Final = (
         "believed of its cache is too much",
         "leave companion.kv_blocks out: the engine's own word counts then",
         _too_much,
+    ),
+    Check(
+        "clients_leave",
+        Level.WARNING,
+        "most clients leave before their answers end",
+        "what was computed for them is lost, and of what they found cached nobody tells",
+        "raise the time for which clients, and proxies between, wait (they close connections "
+        "after so long); let clients that need no more say so in max_tokens or stop; with waits "
+        "that nobody should have, mend first what is found of load",
+        _leave,
     ),
     Check(
         "requests_fail",

@@ -143,8 +143,10 @@ async def test_what_reaches_into_an_engine_is_dropped_and_ours_is_set():
     }  # fmt: skip
     async with fleet("a") as made:
         engine = made.engines["a"]
-        headers = ("X-data-parallel-rank: 1", "X-Session-ID: s", "X-Vllm-Priority: 0")
-        headers += ("X-Session-Last: 2",)
+        headers = (
+            *("X-data-parallel-rank: 1", "X-Session-ID: s", "X-Vllm-Priority: 0"),
+            "X-Session-Last: 2",
+        )
         told = await ask(made.router, CHATS, {**WITH_TOOLS, **bad}, *headers)
         assert told.status == 200
         assert json.loads(engine.chats.bodies[0]) == WITH_TOOLS

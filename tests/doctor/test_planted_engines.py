@@ -28,11 +28,11 @@ def many(n: int = 24) -> Asked:
 async def test_an_engine_that_answers_503_to_all_is_told_as_that_and_not_as_starved(tmp_path):
     async with fleet("a", "b", n_blocks=ROOM) as made:
         made.engines["b"].is_storming = True
-        counters = made.workers["b"]._engine._counters
+        companion: Any = made.workers["b"]._engine
         for at in range(100):
             # One that is full is asked again when it is heard of: how often is the clock's.
             await asked_at_once(made, [tokens(40, 8 * at + one) for one in range(8)])
-            if counters.errors_in_a_row >= answering.NEVER_ANSWERED:
+            if companion._counters.errors_in_a_row >= answering.NEVER_ANSWERED:
                 break
         found = await found_in(made, tmp_path, many(48))
     assert set(found) == {"engine_refuses"}
@@ -93,7 +93,8 @@ async def test_batches_that_are_lost_are_told_mended_or_not(tmp_path, answers_re
         for at in range(12):
             events.loses = at % 2
             await collect(made.ask(tokens(40, at), 4))
-        follower = made.workers["a"]._engine.followers[0]
+        companion: Any = made.workers["a"]._engine
+        (follower,) = companion.followers
         await until(lambda: follower.gaps >= 3 and follower.is_whole)
         found = await found_in(made, tmp_path, [])
     assert "events_lost" in found

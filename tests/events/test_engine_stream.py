@@ -367,6 +367,7 @@ def test_batches_that_are_lost_live_are_counted_whether_they_are_mended_or_not(a
     stream = EngineStream(SCOPE)
     batches = [decode_live(frames_of(seq, 2 * seq + 1)) for seq in range(9)]
     (asked,) = stream.receive(batches[3], 0)  # what was before we listened is not lost
+    assert isinstance(asked, AskReplay)
     stream.receive_replayed(asked.number, batches[0], 0)
     for batch in batches[1:3]:
         stream.receive_replayed(asked.number, batch, 0)

@@ -1,5 +1,7 @@
 """`RadixTree`, one promise at a time. Symbols are letters, blocks are numbers."""
 
+from typing import ClassVar
+
 import pytest
 
 from radixroute.radix.errors import BrokenInvariant, LocalMisuse, StaleMatch
@@ -9,6 +11,8 @@ from radixroute.radix.tree.radix_tree import Extension, NodeRef, RadixTree
 
 class NewestFirst:
     """Another policy: evicts what was touched last."""
+
+    ranks_in_blocks: ClassVar[bool] = False
 
     def rank(self, leaf: LeafFacts) -> int:
         return -leaf.touched_ns

@@ -10,41 +10,7 @@ from radixroute.radix.tree.eviction import (
     eviction_named,
     interval_after,
 )
-from radixroute.radix.tree.radix_tree import RadixTree
-
-BLOCKS, SIZE = 100, 16
-
-
-class Pool:
-    """A tree of one policy, and requests that run through it whole."""
-
-    def __init__(self, name: str) -> None:
-        self.tree: RadixTree[str] = RadixTree(eviction_named(name, BLOCKS, SIZE))
-        self.now_ns = 0
-        self.n_blocks = 0
-
-    def serve(self, text, *, is_touched=True):
-        self.now_ns += 1
-        ref = self.tree.lock(self.tree.match(text))
-        rest = text[ref.length :]
-        self.tree.extend(ref, rest, range(self.n_blocks, self.n_blocks + len(rest)))
-        self.n_blocks += len(rest)
-        if is_touched:
-            self.tree.touch(ref, self.now_ns)
-        self.tree.unlock(ref)
-        self.tree.check()
-
-    def store(self, letter, n):
-        """A request that nobody repeats: the clock goes on by `n` blocks."""
-        self.serve(letter * n)
-
-    def first_gone(self, *texts):
-        """Of prefixes in the tree, the one that is evicted first."""
-        while True:
-            assert self.tree.evict(1)
-            for text in texts:
-                if self.tree.match(text).length < len(text):
-                    return text
+from tests.radix.pools import BLOCKS, SIZE, Pool
 
 
 @pytest.mark.parametrize("name", EVICTION_POLICIES)

@@ -2,37 +2,10 @@
 
 import pytest
 
-from radixroute.radix.tree.eviction import EVICTION_POLICIES, eviction_named, over_age
-from radixroute.radix.tree.radix_tree import RadixTree
+from radixroute.radix.tree.eviction import EVICTION_POLICIES
+from tests.radix.pools import Pool
 
-BLOCKS, SIZE = 100, 16
 AGE = 80  # blocks: of this pool
-
-
-class Pool:
-    """A tree, and requests that run through it whole."""
-
-    def __init__(self, name: str) -> None:
-        self.tree: RadixTree[str] = RadixTree(eviction_named(name, BLOCKS, SIZE), over_age(BLOCKS))
-        self.now_ns = 0
-        self.n_blocks = 0
-
-    def serve(self, text, last_of=None, *, is_touched=True):
-        self.now_ns += 1
-        ref = self.tree.lock(self.tree.match(text))
-        rest = text[ref.length :]
-        self.tree.extend(ref, rest, range(self.n_blocks, self.n_blocks + len(rest)))
-        self.n_blocks += len(rest)
-        if is_touched:
-            self.tree.touch(ref, self.now_ns)
-        self.tree.unlock(ref, last_of)
-        self.tree.check()
-
-    def gone(self, n, *texts):
-        """Those of these prefixes that are not whole after `n` blocks were evicted."""
-        assert len(self.tree.evict(n)) == n
-        self.tree.check()
-        return [text for text in texts if self.tree.match(text).length < len(text)]
 
 
 @pytest.fixture(params=EVICTION_POLICIES)

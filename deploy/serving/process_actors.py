@@ -17,7 +17,7 @@ from radixroute.deploy.serving.engines import EngineAt
 from radixroute.deploy.settings import ClusterSettings
 from radixroute.deploy.state.ledger import Ledger
 from radixroute.deploy.state.records import RouterLook, StartOutcome
-from radixroute.deploy.state.state_file import runtime_path
+from radixroute.deploy.state.state_file import runtime_dir
 from radixroute.events.net.bind import is_loopback
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import RouterError
@@ -135,7 +135,7 @@ class CompanionSpawner:
             replace(
                 self.settings.worker, worker_id=self.engine.name, incarnation=incarnation, port=0
             ),
-            runtime_path(self.settings.runtime_dir) / f"{self.settings.name}{SESSIONS}",
+            runtime_dir(self.settings.runtime_dir) / f"{self.settings.name}{SESSIONS}",
         )
         order = StartLife(incarnation, self.engine.url, worker, self.settings.companion)
         link = self.links.of(self.place)

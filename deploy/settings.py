@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from radixroute.deploy.errors import ConfigError
 from radixroute.events.net.bind import is_loopback, why_not_free
+from radixroute.insight.settings import InsightSettings
 from radixroute.router.errors import UnknownPolicy
 from radixroute.router.policy.registry import policy_named
 from radixroute.router.settings import RouterSettings
@@ -50,6 +51,7 @@ class ClusterSettings:
     router: RouterSettings = field(default_factory=RouterSettings)
     companion: CompanionSettings = field(default_factory=CompanionSettings)
     serve: ServeSettings = field(default_factory=ServeSettings)
+    insight: InsightSettings = field(default_factory=InsightSettings)
     # What computes: torch (our own engine) or vllm (each worker starts a `vllm serve` and owns it).
     engine: str = "torch"
     engine_args: tuple[str, ...] = ()  # of each `vllm serve`, after those that let it join
@@ -211,6 +213,7 @@ def without_secrets(settings: ClusterSettings) -> dict[str, Any]:
         "router": settings.router,
         "companion": settings.companion,
         "serve": settings.serve,
+        "insight": settings.insight,
     }
     return {
         f"{section}.{one.name}": value
@@ -233,5 +236,6 @@ def from_record(record: Mapping[str, Any]) -> ClusterSettings:
             "router": RouterSettings(**fields["router"]),
             "companion": CompanionSettings(**fields["companion"]),
             "serve": ServeSettings(**fields["serve"] | {"engines": (*fields["serve"]["engines"],)}),
+            "insight": InsightSettings(**fields["insight"]),
         }
     )

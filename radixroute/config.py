@@ -20,6 +20,7 @@ from radixroute.config_values import WrongType, from_text, from_toml
 from radixroute.deploy.errors import DeployError
 from radixroute.deploy.settings import ClusterSettings, ServeSettings
 from radixroute.errors import BadConfig
+from radixroute.insight.settings import InsightSettings
 from radixroute.router.errors import RouterError
 from radixroute.router.settings import RouterSettings
 from radixroute.worker.companions.settings import CompanionSettings
@@ -81,7 +82,8 @@ class Config:
     def settings(self) -> Iterator[Setting]:
         """Every value in the order of its section's fields."""
         whole = self.cluster
-        records = (whole, whole.worker, whole.router, whole.companion, whole.serve, self.client)
+        inner = (whole.worker, whole.router, whole.companion, whole.serve, whole.insight)
+        records = (whole, *inner, self.client)
         for section, record in zip(SECTIONS, records, strict=True):
             for one in _fields(SECTIONS[section]):
                 key = f"{section}.{one.name}"
@@ -97,6 +99,7 @@ SECTIONS: Mapping[str, Any] = MappingProxyType(
         "router": RouterSettings,
         "companion": CompanionSettings,
         "serve": ServeSettings,
+        "insight": InsightSettings,
         "client": ClientSettings,
     }
 )
@@ -208,8 +211,9 @@ def _cluster(values: Mapping[str, Mapping[str, object]]) -> ClusterSettings:
     router = _built("router", RouterSettings, values["router"])
     companion = _built("companion", CompanionSettings, values["companion"])
     serve = _built("serve", ServeSettings, values["serve"])
+    insight = _built("insight", InsightSettings, values["insight"])
     inner = {"worker": worker, "router": router, "companion": companion, "serve": serve}
-    whole = {**values["cluster"], **inner}
+    whole = {**values["cluster"], **inner, "insight": insight}
     built: ClusterSettings = _built("cluster", ClusterSettings, whole)
     return built
 

@@ -8,6 +8,7 @@ The way in: `RouterService` (`service.py`) puts one router together; `RouterCore
 (`core/router_core.py`) is the router without I/O, which simulations drive, too.
 
     service.py      composition: settings, core, runtime, doors, event subscriber, tick
+    observer.py     the seam for whoever looks at a live router
     runtime.py      drives the core in one loop and performs what it asks for; knows no door
     ticker.py       calls its tick as often as time alone may lead to something
     loop_lag.py     how late the loop runs what is due
@@ -22,6 +23,6 @@ The way in: `RouterService` (`service.py`) puts one router together; `RouterCore
     workers/        what is known of workers: membership, load, speed
     messages/       what goes into the core and what comes out
 
-Imports point one way: `service` > `api`, `ticker` > `runtime` > `links` > `core` > `policy` >
-`workers` > `messages` > `identities` > `counters`, `settings`, `loop_lag`, `errors`.
+Imports point one way: `service` > `observer` > `api`, `ticker` > `runtime` > `links` > `core` >
+`policy` > `workers` > `messages` > `identities` > `counters`, `settings`, `loop_lag`, `errors`.
 """

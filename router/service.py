@@ -37,11 +37,13 @@ from radixroute.router.api.metrics.table import ROUTER_METRICS
 from radixroute.router.api.prompts import PromptReader
 from radixroute.router.api.random_bits import RandomBits
 from radixroute.router.api.reception import Reception
+from radixroute.router.core.logs.tape import Tape
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.errors import PortInUse, UnsafeBind
 from radixroute.router.identities import door_identity, link_identity
 from radixroute.router.links.channel import server_options
 from radixroute.router.messages.inputs import AbsentWorker, MemberSpec
+from radixroute.router.observer import Observed, Observer, ObserverOf
 from radixroute.router.policy.registry import policy_named
 from radixroute.router.policy.warm import warm as warm_policies
 from radixroute.router.runtime import RouterRuntime
@@ -70,7 +72,8 @@ class RouterAddress:
 class RouterService:
     """One router. `start` may be tried again after it raised; `stop` is final."""
 
-    def __init__(self, settings: RouterSettings) -> None:
+    def __init__(self, settings: RouterSettings, observed_by: ObserverOf | None = None) -> None:
+        """`observed_by`: who looks on; where nobody does, nothing is kept for it."""
         policy_named(settings.policy)
         router_id = settings.router_id or f"router-{secrets.token_hex(4)}"
         self._settings = replace(settings, router_id=router_id)
@@ -88,6 +91,9 @@ class RouterService:
         self._door: HttpDoor | None = None
         self._http_address: RouterAddress | None = None
         self._identity: Identity | None = None  # of the doors
+        self._observed_by = observed_by
+        self._observer: Observer | None = None
+        self._tape: Tape | None = None
 
     @property
     def runtime(self) -> RouterRuntime:
@@ -135,9 +141,13 @@ class RouterService:
         await asyncio.to_thread(reader_of_ids)
         index = PrefixIndex(settings.index_bytes)
         rng = random.Random(settings.seed)  # noqa: S311 - choices must be reproducible, not secret
-        core = RouterCore(settings, index, rng, secrets.randbits(64))
+        tape = None if self._observed_by is None else Tape()
+        core = RouterCore(settings, index, rng, secrets.randbits(64), tape)
         link = link_identity(settings)
         runtime = RouterRuntime(settings, core, index, time.monotonic_ns, link)
+        self._tape = tape
+        if self._observed_by is not None and tape is not None:
+            self._observer = self._observed_by(Observed(runtime, settings, tape))
         server, port = await self._serve(runtime)
         try:
             await self._serve_http(runtime, await self._serve_metrics(runtime))
@@ -196,6 +206,10 @@ class RouterService:
             self._server = None
         if self._runtime is not None:
             await self._runtime.close()
+        if self._observer is not None:
+            self._observe()
+            await self._observer.stop()
+            self._observer = None
         if self._prompts is not None:
             self._prompts.close()
         if self._subscriber is not None:
@@ -222,6 +236,8 @@ class RouterService:
         )
         rpc.add_InspectServicer_to_server(inspect_server, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self._observer is not None:
+            self._observer.add_to(server)
         target = str(RouterAddress(settings.host, settings.port))
         try:
             if identity is None:
@@ -253,7 +269,8 @@ class RouterService:
             lambda: self._remembered_bytes,
             lambda: self.reception.rejections.by_field,
         )
-        server = MetricsServer(Part(ROUTER_METRICS, sights.take))
+        more = () if self._observer is None else self._observer.parts
+        server = MetricsServer(Part(ROUTER_METRICS, sights.take), *more)
         if port is None:
             return server
         try:
@@ -272,7 +289,8 @@ class RouterService:
         settings = self._settings
         if settings.http_port is None:
             return
-        door = http_door(self.reception, settings, metrics.page)
+        more = None if self._observer is None else self._observer.pages
+        door = http_door(self.reception, settings, metrics.page, more)
         try:
             identity = self._identity
             context = None if identity is None else identity.server_context()
@@ -306,9 +324,14 @@ class RouterService:
         """With each tick."""
         if self._prompts is not None:
             self._prompts.tick()
+        self._observe()
         await self._show_health(self.runtime)
         if (keys := self.reception.keys) is not None:
             keys.refresh()
+
+    def _observe(self) -> None:
+        if self._observer is not None and self._tape is not None:
+            self._observer.observe(self._tape.take(), time.monotonic_ns())
 
     async def _show_health(self, runtime: RouterRuntime) -> None:
         is_draining = self._reception is not None and self._reception.is_draining

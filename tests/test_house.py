@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = ("protos", "request", "metrics", "trust", "radix")
-ROOMS = (*LEAVES, "events", "worker", "router", "replay", "deploy", "demo")
+ROOMS = (*LEAVES, "events", "worker", "router", "replay", "insight", "deploy", "demo")
 MAX_LINES = 400
 GENERATED = "_pb2"
 _FILE_NAME = re.compile(rf"`((?:{'|'.join(ROOMS)}|radixroute|bench)/[\w/-]+\.(?:py|proto|yaml))`")
@@ -107,7 +107,8 @@ import importlib, pkgutil
 names = [
     module.name
     for room in (
-        *("protos", "request", "metrics", "trust", "radix", "events", "router", "replay"),
+        *("protos", "request", "metrics", "trust", "radix", "events"),
+        *("router", "replay", "insight"),
         *("worker.api", "worker.companions", "worker.engine"),
     )
     for module in pkgutil.walk_packages(

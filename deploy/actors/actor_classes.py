@@ -13,6 +13,8 @@ from radixroute.deploy.actors.router_look import look_at
 from radixroute.deploy.actors.service_host import ServiceHost
 from radixroute.deploy.open_files import allow_files, files_needed
 from radixroute.deploy.state.records import RouterLook, StartOutcome
+from radixroute.insight.insight import observed_by
+from radixroute.insight.settings import InsightSettings
 from radixroute.radix.ids import WorkerId
 from radixroute.router.messages.inputs import AbsentWorker, MemberSpec
 from radixroute.router.service import RouterService
@@ -70,10 +72,16 @@ class WorkerActor:
 class RouterActor:
     """One router: `RouterService` and the membership it is given."""
 
-    def __init__(self, settings: RouterSettings, run_dir: str, ending: Ending) -> None:
+    def __init__(
+        self, settings: RouterSettings, insight: InsightSettings, run_dir: str, ending: Ending
+    ) -> None:
         log_to(run_dir, "router")
         allow_files(files_needed(settings.http_max_connections))
-        self._host = ServiceHost("router", lambda: RouterService(settings), ending.drain_s)
+
+        def make() -> RouterService:
+            return RouterService(settings, observed_by(insight))
+
+        self._host = ServiceHost("router", make, ending.drain_s)
         ending.on_sigterm(self._host.leave)
 
     async def start(self) -> StartOutcome:

@@ -125,7 +125,7 @@ class RaySpawners:
             return (
                 ray.remote(RouterActor)
                 .options(**options)
-                .remote(router, self.run_dir, self._ending)
+                .remote(router, settings.insight, self.run_dir, self._ending)
             )
 
         return RaySpawner(f"{settings.name}:router", make)

@@ -19,6 +19,7 @@ from radixroute.deploy.state.ledger import Ledger
 from radixroute.deploy.state.records import RouterLook, StartOutcome
 from radixroute.deploy.state.state_file import runtime_dir
 from radixroute.events.net.bind import is_loopback
+from radixroute.insight.insight import observed_by
 from radixroute.radix.ids import WorkerId
 from radixroute.router.errors import RouterError
 from radixroute.router.messages.inputs import AbsentWorker, MemberSpec
@@ -159,7 +160,8 @@ class RouterSpawner:
             policy=self._ledger.policy or self._settings.router.policy,
             port=self._ledger.router_port or self._settings.router.port,
         )
-        self.current = RouterHere(RouterService(settings), self._settings.drain_s, self.current)
+        service = RouterService(settings, observed_by(self._settings.insight))
+        self.current = RouterHere(service, self._settings.drain_s, self.current)
         return self.current
 
     def find(self, incarnation: int) -> RouterHere | None:

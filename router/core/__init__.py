@@ -14,12 +14,11 @@ on one worker; `Scheduler` and `Booker` bring it from the one to the other.
     delivery.py        workers' outputs to clients: each position once, in order
     requests.py        one request, and the table of those that have not ended
     leases.py          bookings of clients that stream from the worker themselves
-    decision_log.py    why each of the last requests went where it went
-    request_log.py     what was asked, and what became of it
     hits.py            what engines report about cached prompts
     latencies.py       how long requests that ended had waited and run, in buckets
     snapshot.py        what there is to see of one router, as plain records
     state.py           the parts of one router, in one record
+    logs/              what was done and why, for those who look
     queue/             who is let in, who waits, and in what order
     liveness/          which workers are there, and what time alone does
 """

@@ -10,6 +10,7 @@ from typing import Final
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import Keys, WorkerId
 from radixroute.router.core.leases import Lease
+from radixroute.router.core.logs.tape import LEASED, Closed, Sent
 from radixroute.router.core.requests import Request
 from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
@@ -76,6 +77,17 @@ class Booker:
             request.predicted_tokens = cached
         if request.dispatched_ns is None:
             request.dispatched_ns = now_ns
+        if self._state.tape is not None:
+            self._state.tape.add(
+                Sent(
+                    request.request_id,
+                    request.attempt,
+                    decision,
+                    cached,
+                    now_ns,
+                    request.mark.seqs,
+                )
+            )
         return Dispatch(
             worker_id=request.worker_id,
             spec=request.spec,
@@ -167,10 +179,14 @@ class Booker:
             overlap_tokens=overlap,
         )
         state.leases.grant(lease)
-        state.log.ended(spec.request_id, "leased")
+        state.log.ended(spec.request_id, LEASED)
         request.predicted_tokens = overlap
+        if state.tape is not None:
+            sent = Sent(spec.request_id, 1, decision, overlap, now_ns, is_leased=True)
+            state.tape.add(sent)
+            state.tape.add(Closed(spec, LEASED, None, request.usage(), now_ns))
         size, worker_id = state.serving.block_size, decision.worker_id
-        state.ended.ended(request, "leased", block_size=size, worker_id=worker_id)
+        state.ended.ended(request, LEASED, block_size=size, worker_id=worker_id)
         state.counters.add(Count.LEASES_GRANTED)
         state.requests.close(request)
         return Grant(spec.request_id, lease_id, worker_id, lease.address, overlap)

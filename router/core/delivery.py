@@ -11,6 +11,7 @@ from radixroute.request.sampling import FinishReason
 from radixroute.request.verbatim.records import More, Passage
 from radixroute.router.core.booking import Booker
 from radixroute.router.core.dispatcher import Dispatcher
+from radixroute.router.core.logs.tape import Begun, Reported
 from radixroute.router.core.requests import GIVEN_UP, Placement, Request
 from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
@@ -170,6 +171,8 @@ class Delivery:
     def _begin(self, request: Request, now_ns: int) -> None:
         """Its attempt has a first token."""
         request.begun = request.attempt
+        if self._state.tape is not None:
+            self._state.tape.add(Begun(request.request_id, request.attempt, now_ns))
         booking = request.booking
         self._state.loads.first_token(booking, now_ns)
         self._state.pace.ended(booking)
@@ -194,9 +197,14 @@ class Delivery:
             self._audit(worker_id, request, report, now_ns)
         else:
             self._state.counters.add(Count.REPORTS_UNAUDITED)
+        tape, is_first = self._state.tape, not request.is_counted
+        if tape is not None:
+            tape.add(
+                Reported(request.request_id, request.attempt, worker_id, report, is_first, now_ns)
+            )
         hits = self._state.hits
         request.reported(report.cached_tokens)
-        if not request.is_counted:
+        if is_first:
             request.is_counted = True
             request.cached_tokens = report.cached_tokens
             request.recomputed_tokens += report.recomputed_tokens

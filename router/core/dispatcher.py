@@ -9,12 +9,13 @@ from typing import Final
 
 from radixroute.request.sampling import FinishReason
 from radixroute.router.core.booking import Booker
-from radixroute.router.core.decision_log import LoggedRequest
+from radixroute.router.core.logs.decision_log import LoggedRequest
+from radixroute.router.core.logs.tape import DIED, FAILED, FULL, Closed, Lost, Opened, Refused
 from radixroute.router.core.requests import Request
 from radixroute.router.core.scheduler import Scheduler
 from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
-from radixroute.router.messages.actions import Abort, Action, Emit, Fail, Failure
+from radixroute.router.messages.actions import Abort, Action, Emit, Fail, Failure, Usage
 from radixroute.router.messages.inputs import Delta, PackedTokens, RequestSpec, packed_len
 from radixroute.router.workers.members import Member
 
@@ -58,10 +59,12 @@ class Dispatcher:
         state = self._state
         policy = state.selector.policy(spec.policy)
         if not self._enter(spec):
-            return self._refuse(spec, Failure.QUEUE_FULL)
+            return self._refuse(spec, Failure.QUEUE_FULL, now_ns)
         if spec.resumed is None and self._is_hopeless(spec, now_ns):
-            return self._refuse(spec, Failure.HOPELESS)
+            return self._refuse(spec, Failure.HOPELESS, now_ns)
         request = state.requests.open(spec)
+        if state.tape is not None:
+            state.tape.add(Opened(spec, now_ns))
         state.deadlines.add(spec.request_id, spec.deadline_ns)
         state.log.open(self._log_entry(spec))
         goes_at_once = policy.admit(request, self._booker.snapshot(now_ns))
@@ -116,6 +119,7 @@ class Dispatcher:
         `Request.died_with`."""
         self._booker.settle(request.booking, request.spec.policy)
         self._state.idle.lost(member.spec.worker_id)
+        self._note_lost(request, member, DIED, now_ns)
         request.excluded.add((member.spec.worker_id, member.epoch))
         request.died_with(now_ns, process)
         finish = request.implied_finish(self._state.serving.eos_token_ids)
@@ -139,6 +143,7 @@ class Dispatcher:
         self._state.idle.lost(member.spec.worker_id)
         self._state.members.fill(member, is_full=True)
         self._state.counters.add(Count.REQUESTS_SENT_BACK)
+        self._note_lost(request, member, FULL, now_ns)
         request.worker_id = None
         if request.has_passed:
             return self.fail(request, Failure.NOT_RESUMABLE, now_ns)
@@ -149,6 +154,7 @@ class Dispatcher:
         """A live worker failed it: elsewhere, if the budget for that allows."""
         state = self._state
         self._booker.settle(request.booking, request.spec.policy)
+        self._note_lost(request, member, FAILED, now_ns)
         request.worker_id = None
         if state.breakers.failed(member, now_ns):
             state.counters.add(Count.BREAKERS_OPENED)
@@ -177,7 +183,7 @@ class Dispatcher:
             state.speeds.answered(request.output_tokens)
         state.counters.add(Count.REQUESTS_FINISHED)
         usage = request.usage()
-        self._close(request, finish.name.lower(), now_ns)
+        self._close(request, finish.name.lower(), usage, now_ns)
         told = None if last is None else last.logprobs
         passage = None if last is None else last.passage
         return Emit(request.request_id, position, token_ids, text, finish, usage, told, passage)
@@ -187,7 +193,7 @@ class Dispatcher:
     ) -> list[Action]:
         """Ends it with an error, wherever it is. `detail`: see `Fail`."""
         actions = self._leave(request, now_ns)
-        self._close(request, "error", now_ns)
+        self._close(request, "error", request.usage(), now_ns, failure)
         self._count_failure(failure)
         return [*actions, Fail(request.request_id, failure, detail)]
 
@@ -195,7 +201,7 @@ class Dispatcher:
         """Its client is gone."""
         actions = self._leave(request, now_ns)
         self._state.counters.add(Count.REQUESTS_ABORTED)
-        self._close(request, "abort", now_ns)
+        self._close(request, "abort", request.usage(), now_ns)
         return actions
 
     def _has_successor(self, request: Request) -> bool:
@@ -240,9 +246,18 @@ class Dispatcher:
         self._booker.settle(request.booking, request.spec.policy)
         return [Abort(worker_id, request.request_id, request.attempt)]
 
-    def _close(self, request: Request, outcome: str, now_ns: int) -> None:
+    def _close(
+        self,
+        request: Request,
+        outcome: str,
+        usage: Usage,
+        now_ns: int,
+        failure: Failure | None = None,
+    ) -> None:
         """Its one end."""
         state, request_id = self._state, request.request_id
+        if state.tape is not None:
+            state.tape.add(Closed(request.spec, outcome, failure, usage, now_ns))
         state.latencies.ended(request, outcome, now_ns)
         state.selector.policy(request.spec.policy).on_end(request_id)
         state.log.ended(request_id, outcome)
@@ -252,8 +267,16 @@ class Dispatcher:
         state.requests.close(request)
         state.deadlines.shrink(len(state.requests), lambda other: other in state.requests)
 
-    def _refuse(self, spec: RequestSpec, failure: Failure) -> list[Action]:
+    def _note_lost(self, request: Request, member: Member, why: str, now_ns: int) -> None:
+        tape = self._state.tape
+        if tape is not None:
+            worker_id = member.spec.worker_id
+            tape.add(Lost(request.request_id, request.attempt, worker_id, why, now_ns))
+
+    def _refuse(self, spec: RequestSpec, failure: Failure, now_ns: int) -> list[Action]:
         self._state.admission.leave(spec.request_id)
+        if self._state.tape is not None:
+            self._state.tape.add(Refused(spec, failure, now_ns))
         self._count_failure(failure)
         return [Fail(spec.request_id, failure)]
 

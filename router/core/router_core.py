@@ -12,13 +12,14 @@ from radixroute.events.wire.records import LoadReport
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import Keys, Numbers, WorkerId
 from radixroute.router.core.booking import Booker
-from radixroute.router.core.decision_log import LoggedRequest
 from radixroute.router.core.delivery import Delivery
 from radixroute.router.core.dispatcher import Dispatcher
 from radixroute.router.core.liveness.inquiry import Inquiry
 from radixroute.router.core.liveness.membership import Membership
 from radixroute.router.core.liveness.watch import Watch
-from radixroute.router.core.request_log import EndedPage
+from radixroute.router.core.logs.decision_log import LoggedRequest
+from radixroute.router.core.logs.request_log import EndedPage
+from radixroute.router.core.logs.tape import Tape
 from radixroute.router.core.scheduler import Scheduler
 from radixroute.router.core.snapshot import RouterSnapshot, take_snapshot
 from radixroute.router.core.state import RouterState, new_state
@@ -52,9 +53,11 @@ class RouterCore:
         index: AuditedIndex,
         rng: random.Random,
         log_seed: int = 0,
+        tape: Tape | None = None,
     ) -> None:
-        """`log_seed`: 64 bits that only this router has; its request log hashes with them."""
-        self._state: RouterState = new_state(settings, index, rng, log_seed)
+        """`log_seed`: 64 bits that only this router has; its request log hashes with them. `tape`:
+        is told what is done."""
+        self._state: RouterState = new_state(settings, index, rng, log_seed, tape)
         self._booker = Booker(
             self._state, lease_unseen_ns=round(settings.lease_unseen_s * NS_PER_S)
         )

@@ -6,17 +6,18 @@ Owns nothing itself: each part is changed by its own verbs only. Built once by `
 import random
 from dataclasses import dataclass, field
 
-from radixroute.router.core.decision_log import DecisionLog
 from radixroute.router.core.hits import HitCounters
 from radixroute.router.core.latencies import Latencies
 from radixroute.router.core.leases import Leases
+from radixroute.router.core.logs.decision_log import DecisionLog
+from radixroute.router.core.logs.request_log import RequestLog
+from radixroute.router.core.logs.tape import Tape
 from radixroute.router.core.queue.admission import Admission, House
 from radixroute.router.core.queue.deadlines import Deadlines
 from radixroute.router.core.queue.pacing import ResumePace
 from radixroute.router.core.queue.retries import RetryBudget
 from radixroute.router.core.queue.usual_wait import UsualWait
 from radixroute.router.core.queue.waiting_queue import WaitingQueue
-from radixroute.router.core.request_log import RequestLog
 from radixroute.router.core.requests import RequestTable
 from radixroute.router.counters import Counters
 from radixroute.router.messages.inputs import NS_PER_S
@@ -71,11 +72,16 @@ class RouterState:
     latencies: Latencies
     counters: Counters
     selector: Selector
+    tape: Tape | None = None  # None: nobody looks on
     serving: Serving = field(default_factory=Serving)
 
 
 def new_state(
-    settings: RouterSettings, index: AuditedIndex, rng: random.Random, log_seed: int
+    settings: RouterSettings,
+    index: AuditedIndex,
+    rng: random.Random,
+    log_seed: int,
+    tape: Tape | None = None,
 ) -> RouterState:
     columns, counters = WorkerColumns(), Counters()
     members, loads = Members(columns), LoadBook(settings.router_id, columns)
@@ -124,4 +130,5 @@ def new_state(
             Beliefs(index, CandidateList(members), expected),
             draw,
         ),
+        tape=tape,
     )

@@ -23,7 +23,7 @@ from radixroute.radix.keys.block_keys import block_keys
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope, Scope
 from radixroute.request.sampling import SamplingParams
 from radixroute.router.api.grpc.inspect import _ended
-from radixroute.router.core.request_log import RequestLog
+from radixroute.router.core.logs.request_log import RequestLog
 from radixroute.router.core.requests import Request
 from radixroute.router.messages.inputs import RequestSpec
 from tests.doctor.evidences import BLOCK, entry, marks, prefix, well_served

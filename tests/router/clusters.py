@@ -22,9 +22,9 @@ def settings(**changes) -> RouterSettings:
 
 
 @asynccontextmanager
-async def cluster(*workers: FakeWorker, **changes):
+async def cluster(*workers: FakeWorker, observed_by=None, **changes):
     """A router with these workers listed; yields (service, router stub, inspect stub)."""
-    service = RouterService(settings(**changes))
+    service = RouterService(settings(**changes), observed_by)
     address = await service.start()
     service.set_members([await worker.start() for worker in workers])
     try:

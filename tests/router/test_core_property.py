@@ -11,6 +11,7 @@ from radixroute.request.sampling import FinishReason
 from radixroute.router.core.requests import Request
 from radixroute.router.messages.actions import Failure
 from radixroute.router.policy.registry import POLICIES
+from tests.router.tapes import check_grammar
 from tests.router.worlds import MS, World, request, spec
 
 WORKERS = "abc"
@@ -133,6 +134,20 @@ def test_the_short_way_of_a_token_changes_nothing(seed, monkeypatch):
 def served(world: World) -> dict[str, int]:
     tenants = world.core._state.waiting.tenants
     return {name: one.served for name, one in (tenants._idle | tenants.waiting).items()}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_tape_tells_every_request_once_and_in_order(seed):
+    world = run(seed)
+    told = check_grammar(world.tape._records)
+    refused = [end for end in (c.end for c in world.clients.values()) if end is Failure.QUEUE_FULL]
+    assert len(told.closed) + len(refused) == len(world.clients) + told.outcomes["leased"]
+    counters = world.core._state.counters.as_dict()
+    assert told.outcomes["length"] == counters["requests_finished"]
+    assert told.outcomes["abort"] == counters["requests_aborted_by_client"]
+    assert told.outcomes["leased"] == counters["leases_granted"]
+    # Some end before they are sent on.
+    assert 0 <= counters.get("requests_resumed", 0) - told.n_resumed <= len(world.clients)
 
 
 def test_another_seed_gives_other_choices():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from radixroute.radix.ids import WorkerId
-from radixroute.router.core.decision_log import DecisionLog, LoggedRequest
+from radixroute.router.core.logs.decision_log import DecisionLog, LoggedRequest
 from radixroute.router.errors import UnknownRequest
 from radixroute.router.policy import columns_layout as at
 from radixroute.router.policy.decision import Decision

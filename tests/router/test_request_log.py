@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from radixroute.live.request_log_reader import RequestLogReader, captured
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
-from radixroute.router.core.request_log import ENTRY_BYTES, RequestLog
+from radixroute.router.core.logs.request_log import ENTRY_BYTES, RequestLog
 from radixroute.router.core.requests import Request
 from tests.router.clusters import all_live, cluster, collect, request, until
 from tests.router.fakes import FakeWorker

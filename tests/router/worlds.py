@@ -18,6 +18,7 @@ from radixroute.radix.index.contract import Overlaps
 from radixroute.radix.keys.scope import UNSCOPED, RequestScope
 from radixroute.request.sampling import FinishReason, SamplingParams
 from radixroute.request.verbatim.records import More
+from radixroute.router.core.logs.tape import Tape
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.messages.actions import (
     Abort,
@@ -195,7 +196,9 @@ class World:
         self.seats, self.queue, self.checks = seats, queue, True
         self.index = FakeIndex()
         self.settings = RouterSettings(router_id="me", **settings)
-        self.core = RouterCore(self.settings, self.index, random.Random(seed))
+        self.tape = Tape()
+        rng = random.Random(seed)
+        self.core = RouterCore(self.settings, self.index, rng, tape=self.tape)
         self.now_ns = 0
         self.clients: dict[str, Client] = {}
         self.passed: dict[str, list[bytes]] = {}  # of verbatim answers, by request

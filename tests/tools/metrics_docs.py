@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from radixroute.insight.insight import INSIGHT_METRICS
 from radixroute.metrics.metric import Metric
 from radixroute.metrics.own import OWN_METRICS
 from radixroute.router.api.metrics.counts import COUNT_METRICS
@@ -46,6 +47,7 @@ def page() -> str:
         ("Router: the queue and the house", QUEUE_METRICS),
         ("Router: what happened", COUNT_METRICS),
         ("Router: its workers, as it sees them", FLEET_METRICS),
+        ("Router: who looks on", INSIGHT_METRICS),
         ("Worker", WORKER_METRICS),
         ("Worker: the companion of another's engine", COMPANION_METRICS),
     )

@@ -6,8 +6,8 @@ from radixroute import __version__
 from radixroute.protos import API_VERSION
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.radix.ids import WorkerId
-from radixroute.router.core.decision_log import LoggedRequest
-from radixroute.router.core.request_log import EndedRequest
+from radixroute.router.core.logs.decision_log import LoggedRequest
+from radixroute.router.core.logs.request_log import EndedRequest
 from radixroute.router.core.snapshot import RouterSnapshot, WorkerSnapshot
 from radixroute.router.policy.decision import Decision
 from radixroute.router.policy.reasons import reason_of

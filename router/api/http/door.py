@@ -18,7 +18,7 @@ from radixroute.router.api.http.completion import Desk
 from radixroute.router.api.http.connection import Exchange, HttpConnection
 from radixroute.router.api.http.pages import Pages
 from radixroute.router.api.http.request_reader import Incoming, Refusal, RequestReader
-from radixroute.router.api.http.routes import Routes
+from radixroute.router.api.http.routes import DoorPages, Routes
 from radixroute.router.api.reception import Reception
 from radixroute.router.counters import Count
 from radixroute.router.runtime import RouterRuntime
@@ -127,6 +127,7 @@ def http_door(
     reception: Reception,
     settings: RouterSettings,
     metrics: Callable[[str], Awaitable[Rendered]],
+    more: DoorPages | None = None,
 ) -> HttpDoor:
     """With everything behind it. `metrics` makes the page for who accepts this."""
     runtime = reception.runtime
@@ -140,4 +141,4 @@ def http_door(
         sign_s=settings.http_sign_s,
     )
     pages = Pages(reception, metrics, int(time.time()))
-    return HttpDoor(runtime, settings, Routes(desk, pages))
+    return HttpDoor(runtime, settings, Routes(desk, pages, more))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Protocol
 
 from radixroute.router.api.http.completion import Completion, Desk
 from radixroute.router.api.http.connection import Exchange, HttpConnection
@@ -16,12 +16,25 @@ MODELS: Final = "/v1/models"
 _OPEN: Final = ("/healthz", "/readyz", "/openapi.json")  # to whoever can reach the router
 
 
+class DoorPages(Protocol):
+    """More pages that are read at the door, of somebody who looks at the router."""
+
+    def page(self, path: str) -> Handler | None:
+        """None: it has none there."""
+        ...
+
+    def is_open(self, path: str) -> bool:
+        """To whoever can reach the router, without a key: it shows nothing of anybody's."""
+        ...
+
+
 class Routes:
     """All paths of the door."""
 
-    def __init__(self, desk: Desk, pages: Pages) -> None:
+    def __init__(self, desk: Desk, pages: Pages, more: DoorPages | None = None) -> None:
         self._desk = desk
         self._pages = pages
+        self._more = more
         self._posts: Mapping[str, bool] = {"/v1/completions": False, "/v1/chat/completions": True}
         self._gets: Mapping[str, Handler] = {
             MODELS: pages.models,
@@ -34,7 +47,7 @@ class Routes:
     def refusal(self, incoming: Incoming) -> Refusal | None:
         """None: it goes on, as its key's tenant where keys are asked for."""
         refusal = self._wrong_path(incoming)
-        if refusal is not None or incoming.path in _OPEN:
+        if refusal is not None or self._is_open(incoming.path):
             return refusal
         try:
             incoming.tenant = self._desk.reception.tenant_of(incoming.header(b"authorization"))
@@ -65,7 +78,14 @@ class Routes:
         page = self._gets.get(path)
         if page is None and path.startswith(MODELS + "/"):
             return self._pages.model
+        if page is None and self._more is not None:
+            return self._more.page(path)
         return page
+
+    def _is_open(self, path: str) -> bool:
+        if path in _OPEN:
+            return True
+        return path not in self._posts and self._more is not None and self._more.is_open(path)
 
 
 def _not_allowed(methods: str) -> Refusal:

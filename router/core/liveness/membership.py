@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from radixroute.radix.ids import WorkerId
 from radixroute.router.core.booking import Booker
 from radixroute.router.core.dispatcher import Dispatcher
+from radixroute.router.core.logs.tape import WorkerJoined, WorkerLost
 from radixroute.router.core.state import RouterState
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Action, Connect, Disconnect, Drop
@@ -17,6 +18,7 @@ from radixroute.router.workers.members import Member, MemberState
 
 SILENT = "no heartbeat"
 STUCK = "its engine finishes no step"
+UNLISTED = "no longer listed"
 
 
 class Membership:
@@ -53,6 +55,8 @@ class Membership:
         state.members.accept(member, facts)
         state.audit.begin(facts.worker_id, facts.epoch, is_believed=facts.is_cache_believed)
         member.last_heard_ns = now_ns
+        if state.tape is not None:
+            state.tape.add(WorkerJoined(facts, now_ns))
         state.serving.block_size = facts.block_size
         state.serving.eos_token_ids = facts.eos_token_ids
         state.counters.add(Count.JOINS_ACCEPTED)
@@ -76,6 +80,8 @@ class Membership:
         member.deaths += 1
         member.fell_silent = reason in (SILENT, STUCK)
         self._state.counters.add(Count.WORKERS_DIED)
+        if self._state.tape is not None:
+            self._state.tape.add(WorkerLost(worker_id, reason, now_ns))
         self._state.recent_prefill.forget(worker_id)
         self._state.selector.forget(worker_id)
         self._state.breakers.forget(worker_id)
@@ -124,12 +130,14 @@ class Membership:
         if member.state is MemberState.DRAINING:
             return []
         if member.is_connected and self._state.loads.n_booked(member.spec.worker_id):
-            self._state.members.move(member, MemberState.DRAINING, "no longer listed")
+            self._state.members.move(member, MemberState.DRAINING, UNLISTED)
             return []
         return self._forget(member)
 
     def _forget(self, member: Member) -> list[Action]:
         worker_id = member.spec.worker_id
+        if self._state.tape is not None and member.is_connected:
+            self._state.tape.add(WorkerLost(worker_id, UNLISTED, self._state.idle.last_ns))
         self._state.loads.forget_worker(worker_id)
         self._state.speeds.forget(worker_id)
         self._state.recent_prefill.forget(worker_id)

@@ -1,0 +1,95 @@
+"""Insight of one router: an `Observer` made of readers.
+
+Owns the readers and the order in which they read; counts what the tape had no room for. A reader
+that fails is a fault of ours: it is taken off, said once in the log and counted, and the router
+goes on.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import grpc
+
+from radixroute.insight.reader import Reader
+from radixroute.insight.settings import InsightSettings
+from radixroute.metrics.metric import Kind, Metric, one
+from radixroute.metrics.page import Part
+from radixroute.router.api.http.routes import DoorPages
+from radixroute.router.core.logs.tape import Record, Tape
+from radixroute.router.observer import Observed, ObserverOf
+
+_log = logging.getLogger(__name__)
+
+
+class Insight:
+    """Implements `Observer`."""
+
+    def __init__(self, tape: Tape, readers: Iterable[Reader]) -> None:
+        self._tape = tape
+        self._readers = list(readers)
+        self._n_failed = 0
+        own = Part(INSIGHT_METRICS, lambda: self)
+        self._parts = (own, *(part for reader in self._readers for part in reader.parts))
+
+    @property
+    def n_dropped(self) -> int:
+        """Records that found no room on the tape."""
+        return self._tape.n_dropped
+
+    @property
+    def n_failed(self) -> int:
+        """Readers that were taken off."""
+        return self._n_failed
+
+    @property
+    def parts(self) -> Sequence[Part[Any]]:
+        return self._parts
+
+    @property
+    def pages(self) -> DoorPages | None:
+        return None
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """There is no service yet."""
+
+    def observe(self, records: Sequence[Record], now_ns: int) -> None:
+        for reader in tuple(self._readers):
+            try:
+                reader.read(records, now_ns)
+            except Exception:  # noqa: BLE001 - whoever looks on must not end who is looked at
+                _log.exception("%s fails and looks on no more", type(reader).__name__)
+                self._readers.remove(reader)
+                self._n_failed += 1
+
+    async def stop(self) -> None:
+        readers, self._readers = self._readers, []
+        for reader in readers:
+            await reader.stop()
+
+
+def observed_by(settings: InsightSettings) -> ObserverOf | None:
+    """For `RouterService`. None: nobody looks on."""
+    if not settings.enabled:
+        return None
+
+    def begin(observed: Observed) -> Insight:
+        return Insight(observed.tape, ())
+
+    return begin
+
+
+INSIGHT_METRICS: Final[tuple[Metric[Insight], ...]] = (
+    Metric(
+        "radixroute_tape_records_dropped_total",
+        Kind.COUNTER,
+        "What the router did and nobody who looks on was told, for want of room",
+        lambda seen: one(seen.n_dropped),
+    ),
+    Metric(
+        "radixroute_insight_readers_failed",
+        Kind.GAUGE,
+        "Parts of what looks on that failed and were taken off; the log has why",
+        lambda seen: one(seen.n_failed),
+    ),
+)

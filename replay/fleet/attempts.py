@@ -25,6 +25,7 @@ class _Earlier:
     first_ns: int  # first token of all; -1: none yet
     recomputed: int
     computed: int  # tokens, when the last admitted attempt was cut off
+    emitted: int  # output tokens
 
 
 class EarlierAttempts:
@@ -36,9 +37,9 @@ class EarlierAttempts:
         self._by_request: dict[int, _Earlier] = {}
         self.n_cut_off = 0
 
-    def cut_off(self, worker: int) -> list[int]:
+    def cut_off(self, worker: int) -> list[tuple[int, int]]:
         """What waits or runs on this worker is nobody's now, as if it had never been sent; by
-        number. O(requests)."""
+        number, with the tokens each had put out in all. O(requests)."""
         rows = self._requests
         is_there = (rows[:, at.STATE] == at.WAITING) | (rows[:, at.STATE] == at.RUNNING)
         lost: list[int] = np.flatnonzero(is_there & (rows[:, at.WORKER] == worker)).tolist()
@@ -51,12 +52,29 @@ class EarlierAttempts:
             row[[*UNSET]] = -1
             row[at.STATE] = at.UNSENT
         self.n_cut_off += len(lost)
-        return lost
+        return [(request, self._by_request[request].emitted) for request in lost]
+
+    def exchange(self, requests: Numbers) -> None:
+        """The fleet's table is another one, with the same rows and more."""
+        self._requests = requests
+
+    def forget(self, request: int) -> None:
+        """Its number will be another's."""
+        self._by_request.pop(request, None)
 
     def was_admitted(self, request: int) -> bool:
         """In an earlier attempt."""
         earlier = self._by_request.get(request)
         return earlier is not None and earlier.worker >= 0
+
+    def outcome(self, request: int) -> Numbers:
+        """Its row with all its attempts as one. To read only."""
+        row: Numbers = self._requests[request]
+        if request not in self._by_request:
+            return row
+        row = row.copy()
+        self._merge(request, row)
+        return row
 
     def outcomes(self) -> Numbers:
         """The table with all attempts of a request as one: who admitted it first, its first token,
@@ -65,12 +83,14 @@ class EarlierAttempts:
             return self._requests
         rows = self._requests.copy()
         for request in self._by_request:
-            row = rows[request]
-            whole = self._together(request, self._requests[request])
-            row[at.WORKER], row[at.ADMITTED_NS] = whole.worker, whole.admitted_ns
-            row[at.CACHED], row[at.FIRST_NS] = whole.cached, whole.first_ns
-            row[at.RECOMPUTED] = whole.recomputed
+            self._merge(request, rows[request])
         return rows
+
+    def _merge(self, request: int, row: Numbers) -> None:
+        whole = self._together(request, self._requests[request])
+        row[at.WORKER], row[at.ADMITTED_NS] = whole.worker, whole.admitted_ns
+        row[at.CACHED], row[at.FIRST_NS] = whole.cached, whole.first_ns
+        row[at.RECOMPUTED] = whole.recomputed
 
     def _together(self, request: int, row: Numbers) -> _Earlier:
         """Earlier attempts and the one of this row."""
@@ -87,6 +107,7 @@ class EarlierAttempts:
             before.first_ns if before.first_ns >= 0 else now.first_ns,
             before.recomputed + now.recomputed + again,
             now.computed if now.worker >= 0 else before.computed,
+            before.emitted + now.emitted,
         )
 
 
@@ -101,4 +122,5 @@ def _attempt(row: Numbers) -> _Earlier:
         first_ns,
         int(row[at.RECOMPUTED]),
         int(row[at.LOST] if waits_again else row[at.COMPUTED]),
+        int(row[at.GENERATED]),
     )

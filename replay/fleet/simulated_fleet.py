@@ -7,10 +7,12 @@ drives it submits requests to workers and reads what happened. No clock, no rand
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import Keys, Numbers
 from radixroute.radix.index.layout import PACKED_HEAD, PACKED_REMOVE
+from radixroute.replay.arrays import Cells
 from radixroute.replay.fleet import layout as at
 from radixroute.replay.fleet.attempts import EarlierAttempts
 from radixroute.replay.fleet.shape import FleetBuffers, FleetShape
@@ -68,10 +70,10 @@ class SimulatedFleet:
 
         self._kernels = kernels
         self.shape = shape
-        self._trace = trace
         self.now_ns = 0
         self.requests = new_requests(trace, prefixes, last_of)
         refuse_impossible(self.requests, shape)
+        self._nodes = prefixes.nodes
         self.workers = new_workers(shape)
         self._limits = np.zeros(at.LIMITS_LEN, np.int64)
         self._limits[at.MAX_BATCHED] = shape.max_num_batched_tokens
@@ -91,11 +93,16 @@ class SimulatedFleet:
         self._slots = new_slots(shape)
         self._runs = np.zeros((n, blocks, at.RUN_LEN), np.int64)
         self._buckets = np.zeros((n, power_of_two(max(16, 3 * blocks))), np.int64)
-        timings, ends = self._timings, self._ends
+        self._running, self._idle = running, idle
+        self._collect()
+
+    def _collect(self) -> None:
+        """The arrays that kernels take, as they are now."""
+        running, idle, timings, ends = self._running, self._idle, self._timings, self._ends
         self._agenda = (self.requests, self.workers, running, timings, ends, idle)
         self._arrays = (
             self.requests,
-            prefixes.nodes,
+            self._nodes,
             self.workers,
             self._slots,
             self._runs,
@@ -116,6 +123,20 @@ class SimulatedFleet:
         """From now on cache events are kept for `take_events`."""
         self._cursors[at.KEEPS_EVENTS] = 1
 
+    def exchange(self, requests: NDArray[np.int64], nodes: Cells) -> None:
+        """The table is another one from now on, with the same rows and more, and so are the nodes
+        that its rows name: `new_requests` has its columns."""
+        self.requests, self._nodes = requests, nodes
+        self.attempts.exchange(requests)
+        self._collect()
+
+    def set_timing(self, worker: int, timing: Timing) -> None:
+        """Its steps take what this says; the one that runs goes on as it is."""
+        self._kernels.interrupt(*self._agenda, worker, self.now_ns)
+        slowness = self._timings[worker, at.SLOWNESS]
+        self._timings[worker] = timing.coefficients(self.shape)
+        self._timings[worker, at.SLOWNESS] = slowness
+
     def submit(self, request: int, worker: int, now_ns: int) -> None:
         """The request reaches this worker's queue."""
         self._kernels.submit(*self._agenda, request, worker, now_ns)
@@ -135,10 +156,7 @@ class SimulatedFleet:
         lost = self.attempts.cut_off(worker)
         self.workers[worker, [at.N_RUNNING, at.N_WAITING]] = 0
         self.renew(worker)
-        output = self._trace.output_tokens
-        return [
-            (request, int(output[request] - self.requests[request, at.OUTPUT])) for request in lost
-        ]
+        return lost
 
     def renew(self, worker: int) -> None:
         """An idle worker's next life begins: its cache is empty, which is told as blocks removed.
@@ -184,6 +202,11 @@ class SimulatedFleet:
         self._empty_buffers()
         taken, self._steps = self._steps, []
         return taken
+
+    def has_told_of(self, ns: int) -> bool:
+        """Whether something that ended then is in `take_reports`."""
+        self._empty_buffers()
+        return bool(self._steps) and self._steps[-1].end_ns == ns
 
     def take_events(self) -> list[CacheWords]:
         """Of each step that changed a cache since the last call."""

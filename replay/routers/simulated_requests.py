@@ -1,9 +1,10 @@
-"""Simulated requests: the rows of a trace as routers see them, and their outputs as workers tell.
+"""Simulated requests: as routers see them, those of a trace, and their outputs as workers tell.
 
 Owns which attempt of each request runs, and which router each one comes to. Reads the fleet's rows;
 changes nothing of it.
 """
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import numpy as np
@@ -37,41 +38,25 @@ class _Attempt(NamedTuple):
 _FIRST = _Attempt(1, 0)
 
 
-class SimulatedRequests:
-    """Of one run."""
+class RequestsOfRun(ABC):
+    """What routers and workers say of requests; rows of the fleet's table are their numbers."""
 
-    def __init__(
-        self, trace: Trace, policy: str, numbered: Prefixes, arrival_ns: Numbers, routers: Routers
-    ) -> None:
-        """`arrival_ns`: as replayed; those of follow-ups change."""
-        from radixroute.replay.fleet.kernels import keys_of  # here: numba takes 0.5 s to import
+    router_of: list[int]  # which router each request comes to
 
-        self._trace, self._policy, self._prefixes = trace, policy, numbered
-        self._arrival_ns = arrival_ns
-        self._keys_of = keys_of
-        self._session = sessions(trace)
-        # Only a prompt's length counts; all prompts are views of one.
-        self._prompt = np.zeros(int(trace.input_tokens.max(initial=0)), np.uint32)
+    def __init__(self) -> None:
         self._attempts: dict[int, _Attempt] = {}  # of requests that were cut off
-        self.router_of = self._shared(routers)
 
+    @abstractmethod
     def spec(self, request: int) -> RequestSpec:
         """As its client asks."""
-        first, end = self._prefixes.first[request : request + 2].tolist()
-        n_prompt, session = int(self._trace.input_tokens[request]), int(self._session[request])
-        arrival_ns = int(self._arrival_ns[request])
-        keys = np.empty(end - first, np.uint64)
-        self._keys_of(self._prefixes.nodes[first:end], keys)
-        return RequestSpec(
-            request_id=str(request),
-            prompt=self._prompt[:n_prompt],
-            keys=keys,
-            sampling=SamplingParams(max_tokens=int(self._trace.output_tokens[request])),
-            policy=self._policy,
-            arrival_ns=arrival_ns,
-            deadline_ns=_NEVER,
-            session=None if session < 0 else session,
-        )
+
+    def id_of(self, request: int) -> str:
+        """Its own alone for the whole run."""
+        return str(request)
+
+    def number_of(self, request_id: str) -> int:
+        """The inverse, while it has not ended."""
+        return int(request_id)
 
     def sent(self, request: int, dispatch: Dispatch) -> None:
         """From now on its outputs are those of this attempt."""
@@ -93,7 +78,7 @@ class SimulatedRequests:
         position = emitted if kind & at.FIRST_TOKEN else emitted + 1
         end = n_output if kind & at.LAST_TOKEN else emitted + 1
         return Delta(
-            request_id=str(request),
+            request_id=self.id_of(request),
             attempt=attempt,
             position=position,
             token_ids=PackedTokens(bytes(TOKEN_BYTES * (end - position))),
@@ -109,7 +94,47 @@ class SimulatedRequests:
         if n_more <= 0:
             return None
         tokens = PackedTokens(bytes(TOKEN_BYTES * n_more))
-        return Delta(str(request), attempt, before + 1, tokens, "")
+        return Delta(self.id_of(request), attempt, before + 1, tokens, "")
+
+    def forget(self, request: int) -> None:
+        """Its number will be another's."""
+        self._attempts.pop(request, None)
+
+
+class SimulatedRequests(RequestsOfRun):
+    """All of a trace."""
+
+    def __init__(
+        self, trace: Trace, policy: str, numbered: Prefixes, arrival_ns: Numbers, routers: Routers
+    ) -> None:
+        """`arrival_ns`: as replayed; those of follow-ups change."""
+        from radixroute.replay.fleet.kernels import keys_of  # here: numba takes 0.5 s to import
+
+        super().__init__()
+        self._trace, self._policy, self._prefixes = trace, policy, numbered
+        self._arrival_ns = arrival_ns
+        self._keys_of = keys_of
+        self._session = sessions(trace)
+        # Only a prompt's length counts; all prompts are views of one.
+        self._prompt = np.zeros(int(trace.input_tokens.max(initial=0)), np.uint32)
+        self.router_of = self._shared(routers)
+
+    def spec(self, request: int) -> RequestSpec:
+        first, end = self._prefixes.first[request : request + 2].tolist()
+        n_prompt, session = int(self._trace.input_tokens[request]), int(self._session[request])
+        arrival_ns = int(self._arrival_ns[request])
+        keys = np.empty(end - first, np.uint64)
+        self._keys_of(self._prefixes.nodes[first:end], keys)
+        return RequestSpec(
+            request_id=str(request),
+            prompt=self._prompt[:n_prompt],
+            keys=keys,
+            sampling=SamplingParams(max_tokens=int(self._trace.output_tokens[request])),
+            policy=self._policy,
+            arrival_ns=arrival_ns,
+            deadline_ns=_NEVER,
+            session=None if session < 0 else session,
+        )
 
     def _shared(self, routers: Routers) -> list[int]:
         """Which router each request comes to."""

@@ -261,5 +261,5 @@ def test_changes_are_the_same_every_time_however_often_it_is_looked_at(monkeypat
     )
     first = digest(run(chats, policy, *changes, speed=4.0))
     assert digest(run(chats, policy, *changes, speed=4.0)) == first
-    monkeypatch.setattr(Simulation, "_is_looked_at", lambda self, arrivals, now_ns: True)
+    monkeypatch.setattr(Simulation, "_is_looked_at", lambda self, now_ns: True)
     assert digest(run(chats, policy, *changes, speed=4.0)) == first

@@ -223,5 +223,5 @@ def test_looking_at_every_pass_changes_nothing(monkeypatch, policy, conditions):
     scenario = Scenario(replace(SHAPE, kv_blocks=900), speed=3.0, conditions=conditions)
     plain = columns(simulate(mixed, policy, scenario))
     monkeypatch.setattr(Simulation, "_stop", lambda self: at.REPORT)
-    monkeypatch.setattr(Simulation, "_is_looked_at", lambda self, arrivals, now_ns: True)
+    monkeypatch.setattr(Simulation, "_is_looked_at", lambda self, now_ns: True)
     assert columns(simulate(mixed, policy, scenario)) == plain

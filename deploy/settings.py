@@ -225,6 +225,10 @@ def without_secrets(settings: ClusterSettings) -> dict[str, Any]:
     }
 
 
+def _insight(fields: Mapping[str, Any]) -> InsightSettings:
+    return InsightSettings(**{**fields, "shadows": tuple(fields["shadows"])})
+
+
 def from_record(record: Mapping[str, Any]) -> ClusterSettings:
     """The inverse of `dataclasses.asdict`, for settings that came as JSON."""
     fields = dict(record)
@@ -236,6 +240,6 @@ def from_record(record: Mapping[str, Any]) -> ClusterSettings:
             "router": RouterSettings(**fields["router"]),
             "companion": CompanionSettings(**fields["companion"]),
             "serve": ServeSettings(**fields["serve"] | {"engines": (*fields["serve"]["engines"],)}),
-            "insight": InsightSettings(**fields["insight"]),
+            "insight": _insight(fields["insight"]),
         }
     )

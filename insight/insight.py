@@ -6,17 +6,19 @@ goes on.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import grpc
 
 from radixroute.insight.reader import Reader
 from radixroute.insight.settings import InsightSettings
+from radixroute.insight.shadow.shadows import Shadows
 from radixroute.metrics.metric import Kind, Metric, one
 from radixroute.metrics.page import Part
 from radixroute.router.api.http.routes import DoorPages
 from radixroute.router.core.logs.tape import Record, Tape
+from radixroute.router.messages.inputs import NS_PER_S
 from radixroute.router.observer import Observed, ObserverOf
 
 _log = logging.getLogger(__name__)
@@ -74,9 +76,19 @@ def observed_by(settings: InsightSettings) -> ObserverOf | None:
         return None
 
     def begin(observed: Observed) -> Insight:
-        return Insight(observed.tape, ())
+        return Insight(observed.tape, _readers(observed, settings))
 
     return begin
+
+
+def _readers(observed: Observed, settings: InsightSettings) -> Iterator[Reader]:
+    if settings.shadows:
+        yield Shadows(
+            observed,
+            settings.shadows,
+            lag_ns=round(settings.shadow_lag_s * NS_PER_S),
+            window_ns=round(settings.shadow_window_s * NS_PER_S),
+        )
 
 
 INSIGHT_METRICS: Final[tuple[Metric[Insight], ...]] = (

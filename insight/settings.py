@@ -2,9 +2,24 @@
 
 from dataclasses import dataclass
 
+from radixroute.router.errors import BadSetting
+from radixroute.router.policy.registry import policy_named
+
 
 @dataclass(frozen=True, slots=True)
 class InsightSettings:
     """What is kept of a router's work, and for how long."""
 
     enabled: bool = True  # False: nobody looks on, and nothing is kept
+    # Policies that are asked, too, what the router is asked, and never act; each takes some of a
+    # core. The live policy's own shadow is added.
+    shadows: tuple[str, ...] = ()
+    shadow_lag_s: float = 60.0  # an answer that takes longer is thought to be of a usual length
+    shadow_window_s: float = 900.0  # over which shadows are compared
+
+    def __post_init__(self) -> None:
+        for name in ("shadow_lag_s", "shadow_window_s"):
+            if not getattr(self, name) > 0:
+                raise BadSetting(name, "must be greater than 0")
+        for policy in self.shadows:
+            policy_named(policy)

@@ -25,6 +25,7 @@ from radixroute.replay.scenario import Scenario
 from radixroute.replay.traces.trace import Prefixes, Trace
 from radixroute.replay.world import SimulatedWorld
 from radixroute.request.sampling import SamplingParams
+from radixroute.router.messages.actions import Failure
 from radixroute.router.messages.inputs import DEFAULT_PRIORITY, RequestSpec
 
 LEAST_ROWS: Final = 64
@@ -85,6 +86,7 @@ class StreamedSimulation(SimulatedWorld):
         self._outputs = 0  # numbers of output blocks that nobody asks for again, from the top
         self.n_open = 0  # requests without an outcome
         self.n_unfit = 0  # that no worker could hold
+        self.n_failed = 0  # that their router gave up
 
     @property
     def now_ns(self) -> int:
@@ -119,9 +121,9 @@ class StreamedSimulation(SimulatedWorld):
         while True:
             next_ns, stop = self._next_ns(), self._stop()
             now_ns = fleet.advance(min(next_ns, last_ns), stop=stop)
-            if now_ns == last_ns < next_ns and not (
-                stop == at.REPORT and fleet.has_told_of(now_ns)
-            ):
+            is_told = stop == at.REPORT and fleet.has_told_of(now_ns)
+            if now_ns == last_ns < next_ns and not is_told:
+                self._report(fleet.take_reports())  # who has ended has an outcome
                 return
             self._happen(now_ns)
 
@@ -152,6 +154,12 @@ class StreamedSimulation(SimulatedWorld):
             )
         )
         self._over.append(request)
+        self.n_open -= 1
+
+    def _failed(self, request: int, failure: Failure, now_ns: int) -> None:
+        """Nobody could take it for too long, or workers died with it: it has no outcome."""
+        self._over.append(request)
+        self.n_failed += 1
         self.n_open -= 1
 
     def _n_blocks(self, one: Arrival) -> int:

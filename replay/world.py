@@ -25,7 +25,7 @@ from radixroute.replay.routers.load_reports import LoadReports, Told
 from radixroute.replay.routers.simulated_requests import RequestsOfRun
 from radixroute.replay.routers.simulated_router import SimulatedRouter
 from radixroute.replay.scenario import Scenario
-from radixroute.router.messages.actions import Action, Disconnect, Dispatch, Drop, Fail
+from radixroute.router.messages.actions import Action, Disconnect, Dispatch, Drop, Fail, Failure
 from radixroute.router.messages.inputs import StepReport
 
 _LOOK_NS = 1_000_000_000  # between two looks at what is learned
@@ -71,6 +71,10 @@ class SimulatedWorld(ABC):
     @abstractmethod
     def _ended(self, request: int, end_ns: int) -> None:
         """Its last token came, from its worker, at that time."""
+
+    def _failed(self, request: int, failure: Failure, now_ns: int) -> None:
+        """Its router gave it up."""
+        raise InvalidShape(f"request {request} failed in the router: {failure.value}")
 
     @property
     def _stops_at_ends(self) -> bool:
@@ -219,9 +223,7 @@ class SimulatedWorld(ABC):
                     else:
                         self._arrive(sent, now_ns)
                 case Fail(request_id=request_id, failure=failure):
-                    raise InvalidShape(
-                        f"request {request_id} failed in the router: {failure.value}"
-                    )
+                    self._failed(self._requests.number_of(request_id), failure, now_ns)
                 case Drop(worker_id=worker_id):
                     router.dropped(self._number_by_worker[worker_id])
                 case Disconnect(worker_id=worker_id):

@@ -257,7 +257,8 @@ class Dispatcher:
         """Its one end."""
         state, request_id = self._state, request.request_id
         if state.tape is not None:
-            state.tape.add(Closed(request.spec, outcome, failure, usage, now_ns))
+            closed = Closed(request.spec, outcome, failure, usage, now_ns, request.emitted)
+            state.tape.add(closed)
         state.latencies.ended(request, outcome, now_ns)
         state.selector.policy(request.spec.policy).on_end(request_id)
         state.log.ended(request_id, outcome)

@@ -162,7 +162,7 @@ def test_what_no_worker_could_hold_is_counted_and_left_out():
 
 
 def test_outputs_that_are_asked_for_again_are_found():
-    """The second turn has the first one's answer in its prompt: its blocks have the same numbers."""
+    """The second turn has the first one's answer in its prompt: equal blocks have equal numbers."""
     stream = StreamedSimulation("radix", Scenario(SHAPE))
     first, second = np.arange(3, dtype=np.int32), np.arange(5, dtype=np.int32)
     stream.add([Arrival(1, 0, 128, 65, first, 2), Arrival(2, 10**12, 300, 1, second, 4)])

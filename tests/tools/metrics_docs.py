@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from radixroute.insight.insight import INSIGHT_METRICS
+from radixroute.insight.shadow.metrics import SHADOW_METRICS
 from radixroute.metrics.metric import Metric
 from radixroute.metrics.own import OWN_METRICS
 from radixroute.router.api.metrics.counts import COUNT_METRICS
@@ -48,6 +49,7 @@ def page() -> str:
         ("Router: what happened", COUNT_METRICS),
         ("Router: its workers, as it sees them", FLEET_METRICS),
         ("Router: who looks on", INSIGHT_METRICS),
+        ("Router: shadows, where it has any", SHADOW_METRICS),
         ("Worker", WORKER_METRICS),
         ("Worker: the companion of another's engine", COMPANION_METRICS),
     )

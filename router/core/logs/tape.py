@@ -77,6 +77,7 @@ class Closed(msgspec.Struct, frozen=True, gc=False):
     failure: Failure | None  # with outcome error
     usage: Usage
     now_ns: int
+    emitted: bytes | bytearray = b""  # its output's token ids, packed; of none that is verbatim
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):

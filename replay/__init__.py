@@ -22,7 +22,9 @@ The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From
     results.py       results of one run, in columns
     scenario.py      the fleet that a trace meets, and how
     simulate.py      one policy over one trace
+    stream.py        one policy over requests that become known while it goes on
     warm.py          every kernel of the room, loaded
+    world.py         the fleet and its routers while time passes
     analysis/        bounds, the infinite cache, miss attribution
     calibration/     the timing model fitted to measured steps, and its file
     fleet/           the simulated fleet: queues, batches, prefix caches
@@ -31,8 +33,8 @@ The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From
     synth/           synthetic workloads
     traces/          traces and their files
 
-Imports point one way: `lab`, `plan` > `simulate`, `calibration`, `analysis`, `report`, `synth` >
-`routers` > `scenario` > `changes`, `fleet` > `results`, `findings` > `traces` > `arrays`, `errors`.
+Imports point one way: `lab`, `plan` > `simulate`, `stream`, `calibration`, `analysis`, `report`,
+`synth` > `world` > `routers` > `scenario` > `changes`, `fleet` > `results`, `findings` > `traces` > `arrays`, `errors`.
 Of those on one level none imports another.
 """
 

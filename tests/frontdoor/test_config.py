@@ -107,7 +107,7 @@ def test_engines_are_a_list_in_the_file_and_commas_in_text(written):
             r"unknown setting worker\.kv_memroy; did you mean worker\.kv_memory",
         ),
         ("[wroker]\nport = 1", "unknown section wroker; did you mean worker"),
-        ("[zzz]\nport = 1", "known are cluster, worker, router, companion, serve, client"),
+        ("[zzz]\nport = 1", "known are cluster, worker, router, companion, serve, insight, client"),
         ("[cluster]\nworker = 1", "unknown setting cluster.worker; did you mean cluster.workers"),
         ("workers = 2", "outside a section"),
         ("[companion]\nallow_events = true", "did you mean companion.allow_no_events"),

@@ -34,8 +34,8 @@ The way in: `replay_all` in `lab.py`; below it `simulate` in `simulate.py`. From
     traces/          traces and their files
 
 Imports point one way: `lab`, `plan` > `simulate`, `stream`, `calibration`, `analysis`, `report`,
-`synth` > `world` > `routers` > `scenario` > `changes`, `fleet` > `results`, `findings` > `traces` > `arrays`, `errors`.
-Of those on one level none imports another.
+`synth` > `world` > `routers` > `scenario` > `changes`, `fleet` > `results`, `findings` >
+`traces` > `arrays`, `errors`. Of those on one level none imports another.
 """
 
 from importlib import import_module

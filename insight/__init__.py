@@ -8,8 +8,9 @@ The way in: `observed_by` in `insight.py`, which `deploy` hands to each `RouterS
 
     insight.py      one router's observer: its readers, their metrics and pages
     reader.py       the seam: whoever reads the tape
+    service.py      what readers say over gRPC
     settings.py     what is kept, for how long
     shadow/         policies that are asked the same, and never act
 
-Imports point one way: `insight` > `shadow` > `reader` > `settings`.
+Imports point one way: `insight` > `service` > `shadow` > `reader` > `settings`.
 """

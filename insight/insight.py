@@ -12,10 +12,12 @@ from typing import Any, Final
 import grpc
 
 from radixroute.insight.reader import Reader
+from radixroute.insight.service import InsightServer
 from radixroute.insight.settings import InsightSettings
 from radixroute.insight.shadow.shadows import Shadows
 from radixroute.metrics.metric import Kind, Metric, one
 from radixroute.metrics.page import Part
+from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.router.api.http.routes import DoorPages
 from radixroute.router.core.logs.tape import Record, Tape
 from radixroute.router.messages.inputs import NS_PER_S
@@ -53,7 +55,7 @@ class Insight:
         return None
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """There is no service yet."""
+        rpc.add_InsightServicer_to_server(InsightServer(self._readers), server)
 
     def observe(self, records: Sequence[Record], now_ns: int) -> None:
         for reader in tuple(self._readers):
@@ -65,9 +67,9 @@ class Insight:
                 self._n_failed += 1
 
     async def stop(self) -> None:
-        readers, self._readers = self._readers, []
-        for reader in readers:
+        for reader in tuple(self._readers):
             await reader.stop()
+        self._readers.clear()
 
 
 def observed_by(settings: InsightSettings) -> ObserverOf | None:

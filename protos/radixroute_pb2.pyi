@@ -1447,6 +1447,217 @@ class EndedRequest(_message.Message):
 Global___EndedRequest: _TypeAlias = EndedRequest  # noqa: Y015
 
 @_typing.final
+class ShadowsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """what each shadow did with this one, too; empty = none is asked for"""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowsRequest: _TypeAlias = ShadowsRequest  # noqa: Y015
+
+@_typing.final
+class ShadowsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LeftOutEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    LIVE_POLICY_FIELD_NUMBER: _builtins.int
+    FIGURES_FIELD_NUMBER: _builtins.int
+    BEHIND_S_FIELD_NUMBER: _builtins.int
+    RESTARTS_FIELD_NUMBER: _builtins.int
+    BATCHES_LOST_FIELD_NUMBER: _builtins.int
+    REQUESTS_CUT_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
+    live_policy: _builtins.str
+    behind_s: _builtins.float
+    """of the live router: as far as the longest answer takes"""
+    restarts: _builtins.int
+    """times shadows began anew, with empty caches"""
+    batches_lost: _builtins.int
+    """times they were too slow for what the router was asked"""
+    requests_cut: _builtins.int
+    """answers that took too long: thought to be of a usual length"""
+    @_builtins.property
+    def figures(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowFigures]:
+        """what really happened, the live policy's shadow, then the others; none = no fleet yet"""
+
+    @_builtins.property
+    def left_out(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """requests that no shadow was asked, by why"""
+
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowChoice]:
+        """of `request_id`; none = not known yet, or no more"""
+
+    def __init__(
+        self,
+        *,
+        live_policy: _builtins.str = ...,
+        figures: _abc.Iterable[Global___ShadowFigures] | None = ...,
+        behind_s: _builtins.float = ...,
+        restarts: _builtins.int = ...,
+        batches_lost: _builtins.int = ...,
+        requests_cut: _builtins.int = ...,
+        left_out: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        choices: _abc.Iterable[Global___ShadowChoice] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches_lost", b"batches_lost", "behind_s", b"behind_s", "choices", b"choices", "figures", b"figures", "left_out", b"left_out", "live_policy", b"live_policy", "requests_cut", b"requests_cut", "restarts", b"restarts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowsResponse: _TypeAlias = ShadowsResponse  # noqa: Y015
+
+@_typing.final
+class Estimate(_message.Message):
+    """An estimate of the difference between two."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    value: _builtins.float
+    margin: _builtins.float
+    """how far off it may be, 95 %; absent = too little was seen to say"""
+    def __init__(
+        self,
+        *,
+        value: _builtins.float = ...,
+        margin: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_margin", b"_margin", "margin", b"margin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_margin", b"_margin", "margin", b"margin", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__margin: _TypeAlias = _typing.Literal["margin"]  # noqa: Y015
+    _WhichOneofArgType__margin: _TypeAlias = _typing.Literal["_margin", b"_margin"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__margin) -> _WhichOneofReturnType__margin | None: ...
+
+Global___Estimate: _TypeAlias = Estimate  # noqa: Y015
+
+@_typing.final
+class ShadowFigures(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    IS_LIVE_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    HIT_RATE_FIELD_NUMBER: _builtins.int
+    TTFT_MS_FIELD_NUMBER: _builtins.int
+    FLIPS_FIELD_NUMBER: _builtins.int
+    TTFT_TIMES_FIELD_NUMBER: _builtins.int
+    HIT_RATE_MORE_FIELD_NUMBER: _builtins.int
+    BUSY_S_FIELD_NUMBER: _builtins.int
+    REQUESTS_FAILED_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    policy: _builtins.str
+    is_live: _builtins.bool
+    """what really happened"""
+    requests: _builtins.int
+    """of the window"""
+    hit_rate: _builtins.float
+    """cached prompt tokens / prompt tokens"""
+    ttft_ms: _builtins.float
+    """mean time to first token"""
+    flips: _builtins.int
+    """decisions that are others than the live router's"""
+    busy_s: _builtins.float
+    """of a processor, since shadows began"""
+    requests_failed: _builtins.int
+    """that its router gave up, or none of its workers could hold"""
+    error: _builtins.str
+    """why it has ended; empty = it goes on"""
+    @_builtins.property
+    def ttft_times(self) -> Global___Estimate:
+        """Beside the live policy's own shadow; of that shadow itself, beside what really happened: the error of the method. Absent
+        while there is nothing to compare.
+        """
+
+    @_builtins.property
+    def hit_rate_more(self) -> Global___Estimate: ...
+    def __init__(
+        self,
+        *,
+        policy: _builtins.str = ...,
+        is_live: _builtins.bool = ...,
+        requests: _builtins.int = ...,
+        hit_rate: _builtins.float = ...,
+        ttft_ms: _builtins.float = ...,
+        flips: _builtins.int = ...,
+        ttft_times: Global___Estimate | None = ...,
+        hit_rate_more: Global___Estimate | None = ...,
+        busy_s: _builtins.float = ...,
+        requests_failed: _builtins.int = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hit_rate_more", b"hit_rate_more", "ttft_times", b"ttft_times"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_s", b"busy_s", "error", b"error", "flips", b"flips", "hit_rate", b"hit_rate", "hit_rate_more", b"hit_rate_more", "is_live", b"is_live", "policy", b"policy", "requests", b"requests", "requests_failed", b"requests_failed", "ttft_ms", b"ttft_ms", "ttft_times", b"ttft_times"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowFigures: _TypeAlias = ShadowFigures  # noqa: Y015
+
+@_typing.final
+class ShadowChoice(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    TTFT_MS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    policy: _builtins.str
+    worker_id: _builtins.str
+    ttft_ms: _builtins.float
+    cached_tokens: _builtins.int
+    def __init__(
+        self,
+        *,
+        policy: _builtins.str = ...,
+        worker_id: _builtins.str = ...,
+        ttft_ms: _builtins.float = ...,
+        cached_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "policy", b"policy", "ttft_ms", b"ttft_ms", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowChoice: _TypeAlias = ShadowChoice  # noqa: Y015
+
+@_typing.final
 class EngineRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

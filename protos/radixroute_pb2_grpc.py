@@ -489,6 +489,88 @@ class Inspect:
             _registered_method=True)
 
 
+class InsightStub:
+    """--------------------------------------------------------------------------------------- insight
+
+    What a router's onlookers make of its work; UNIMPLEMENTED where `insight.enabled` is false.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Shadows = channel.unary_unary(
+                '/radixroute.v1.Insight/Shadows',
+                request_serializer=radixroute_dot_protos_dot_radixroute__pb2.ShadowsRequest.SerializeToString,
+                response_deserializer=radixroute_dot_protos_dot_radixroute__pb2.ShadowsResponse.FromString,
+                _registered_method=True)
+
+
+class InsightServicer:
+    """--------------------------------------------------------------------------------------- insight
+
+    What a router's onlookers make of its work; UNIMPLEMENTED where `insight.enabled` is false.
+    """
+
+    def Shadows(self, request, context):
+        """What other policies would have made of the same requests.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_InsightServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Shadows': grpc.unary_unary_rpc_method_handler(
+                    servicer.Shadows,
+                    request_deserializer=radixroute_dot_protos_dot_radixroute__pb2.ShadowsRequest.FromString,
+                    response_serializer=radixroute_dot_protos_dot_radixroute__pb2.ShadowsResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'radixroute.v1.Insight', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('radixroute.v1.Insight', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Insight:
+    """--------------------------------------------------------------------------------------- insight
+
+    What a router's onlookers make of its work; UNIMPLEMENTED where `insight.enabled` is false.
+    """
+
+    @staticmethod
+    def Shadows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/radixroute.v1.Insight/Shadows',
+            radixroute_dot_protos_dot_radixroute__pb2.ShadowsRequest.SerializeToString,
+            radixroute_dot_protos_dot_radixroute__pb2.ShadowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class EngineStub:
     """---------------------------------------------------------------------------------------- engine
 

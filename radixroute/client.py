@@ -66,6 +66,7 @@ class _Client:
         self._channel = self._open(address, ca_file)
         self._router = _STUBS.RouterStub(self._channel)
         self._inspect = _STUBS.InspectStub(self._channel)
+        self._insight = _STUBS.InsightStub(self._channel)
 
     def _open(self, address: str, ca_file: str) -> Any:
         if not ca_file:
@@ -162,6 +163,13 @@ class RouterClient(_Client):
         answer: pb.RequestLogResponse = self._ask("RequestLog", request)
         return answer
 
+    def shadows(self, request_id: str = "") -> pb.ShadowsResponse:
+        """What other policies would have made of the same requests, and of this one. Raises
+        `RequestRefused` where the router has no shadows."""
+        request = pb.ShadowsRequest(request_id=request_id)
+        answer: pb.ShadowsResponse = self._ask("Shadows", request, self._insight)
+        return answer
+
     def close(self) -> None:
         self._channel.close()
 
@@ -176,9 +184,9 @@ class RouterClient(_Client):
     ) -> None:
         self.close()
 
-    def _ask(self, method: str, request: object) -> Any:
+    def _ask(self, method: str, request: object, stub: Any = None) -> Any:
         try:
-            answer = getattr(self._inspect, method)(
+            answer = getattr(stub or self._inspect, method)(
                 request, timeout=self._inspect_timeout_s, metadata=self._metadata
             )
         except grpc.RpcError as error:
@@ -255,6 +263,11 @@ class AsyncRouterClient(_Client):
         answer: pb.RequestLogResponse = await self._ask("RequestLog", request)
         return answer
 
+    async def shadows(self, request_id: str = "") -> pb.ShadowsResponse:
+        request = pb.ShadowsRequest(request_id=request_id)
+        answer: pb.ShadowsResponse = await self._ask("Shadows", request, self._insight)
+        return answer
+
     async def close(self) -> None:
         await self._channel.close()
 
@@ -269,9 +282,9 @@ class AsyncRouterClient(_Client):
     ) -> None:
         await self.close()
 
-    async def _ask(self, method: str, request: object) -> Any:
+    async def _ask(self, method: str, request: object, stub: Any = None) -> Any:
         try:
-            answer = await getattr(self._inspect, method)(
+            answer = await getattr(stub or self._inspect, method)(
                 request, timeout=self._inspect_timeout_s, metadata=self._metadata
             )
         except grpc.RpcError as error:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from radixroute import __version__
-from radixroute.cli import completion, inspect, policies, submit
+from radixroute.cli import completion, insight, inspect, policies, submit
 from radixroute.cli.cluster import certs, serve
 from radixroute.cli.cluster import command as cluster
 from radixroute.cli.compile_progress import compilation_shown
@@ -76,6 +76,7 @@ for commands in (
     certs,
     submit,
     inspect,
+    insight,
     doctor,
     policies,
     events,

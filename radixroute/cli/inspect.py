@@ -67,7 +67,7 @@ def workers(
 
     Example: [bold]radixroute workers --router 127.0.0.1:50051[/]
     """
-    with _client(ctx, router, name) as client:
+    with router_client(ctx, router, name) as client:
         answer = client.list_workers()
     if as_json:
         show_json(json_values(answer))
@@ -98,7 +98,7 @@ def hits(
 
     Example: [bold]radixroute hits --json[/]
     """
-    with _client(ctx, router, name) as client:
+    with router_client(ctx, router, name) as client:
         answer = client.hit_rates()
     if as_json:
         rows = [_with_rate(one) for one in answer.workers]
@@ -123,7 +123,7 @@ def explain(
 
     Example: [bold]radixroute explain 9f2c51d07a6e4b08b6a1c4de2f0c9e77[/]  (the id `submit` prints)
     """
-    with _client(ctx, router, name) as client:
+    with router_client(ctx, router, name) as client:
         answer = client.explain(request_id)
     if as_json:
         show_json(json_values(answer))
@@ -229,7 +229,8 @@ def _state(name: str) -> str:
     return f"[{colour}]{cell(name)}[/]" if colour else cell(name)
 
 
-def _client(ctx: typer.Context, router: str | None, name: str | None) -> "RouterClient":
+def router_client(ctx: typer.Context, router: str | None, name: str | None) -> "RouterClient":
+    """Of the router that is meant."""
     from radixroute.client import RouterClient
 
     config = config_for(ctx, router, name)

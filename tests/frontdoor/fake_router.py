@@ -111,6 +111,7 @@ class Script:
     workers: Any = field(default_factory=lambda: WORKERS)
     hits: Any = field(default_factory=lambda: HITS)
     explanation: Any = field(default_factory=lambda: EXPLANATION)
+    shadows: pb.ShadowsResponse = field(default_factory=pb.ShadowsResponse)
     logs: list[pb.RequestLogResponse] = field(default_factory=list)  # the last one stays
     log_asked: list[int] = field(default_factory=list)
     info: pb.RouterInfoResponse = field(
@@ -128,6 +129,15 @@ class FakeRouter(rpc.RouterServicer):
         self.script.asked.append(request)
         yield from self.script.answer
         _refuse(self.script, context)
+
+
+class FakeInsight(rpc.InsightServicer):
+    def __init__(self, script):
+        self.script = script
+
+    def Shadows(self, request, context):
+        _refuse(self.script, context)
+        return self.script.shadows
 
 
 class FakeInspect(rpc.InspectServicer):
@@ -169,6 +179,7 @@ def fake_router(script=None, options=()):
     )
     rpc.add_RouterServicer_to_server(FakeRouter(script), server)
     rpc.add_InspectServicer_to_server(FakeInspect(script), server)
+    rpc.add_InsightServicer_to_server(FakeInsight(script), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

@@ -8,7 +8,7 @@ import grpc
 
 from radixroute.router.api.guard.keys import Keys
 
-SERVICE: Final = "/radixroute.v1.Inspect/"
+SERVICES: Final = ("/radixroute.v1.Inspect/", "/radixroute.v1.Insight/")
 NEAR: Final = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 NO_KEY: Final = "a key is needed: `authorization: Bearer KEY`"
 
@@ -23,7 +23,7 @@ class InspectGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ha
         self, continuation: Callable[[Any], Awaitable[Any]], details: Any
     ) -> Any:
         handler = await continuation(details)
-        if handler is None or not details.method.startswith(SERVICE):
+        if handler is None or not details.method.startswith(SERVICES):
             return handler
 
         async def guarded(request: Any, context: Any) -> Any:

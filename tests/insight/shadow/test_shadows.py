@@ -5,11 +5,14 @@ import os
 import signal
 from contextlib import asynccontextmanager
 
+import grpc
 import pytest
 
 from radixroute.insight.insight import observed_by
 from radixroute.insight.settings import InsightSettings
 from radixroute.insight.shadow.shadows import Shadows
+from radixroute.protos import radixroute_pb2 as pb
+from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.router.errors import BadSetting, UnknownPolicy
 from tests.metrics.scraping import scrape
 from tests.router.clusters import all_live, cluster, collect, request, until
@@ -94,6 +97,22 @@ async def test_a_process_that_stands_still_holds_nothing_up(monkeypatch):
                     await answered(router, 40)
         finally:
             os.kill(pid, signal.SIGCONT)
+
+
+async def test_shadows_are_told_over_grpc_and_where_there_are_none_what_to_do():
+    async with shadowed(FakeWorker("a")) as (service, router, shadows):
+        answers = await answered(router, 2)
+        await until(lambda: shadows.seen().figures and shadows.seen().figures[1].requests == 2)
+        async with grpc.aio.insecure_channel(str(service.address)) as channel:
+            ask = pb.ShadowsRequest(request_id=answers[0][0].request_id)
+            told = await rpc.InsightStub(channel).Shadows(ask)
+        assert [one.requests for one in told.figures] == [2, 2, 2]
+        assert [one.policy for one in told.choices] == ["radix", "round_robin"]
+    plain = observed_by(InsightSettings())
+    async with cluster(observed_by=plain) as (service, _router, _):  # noqa: SIM117 - one needs the other
+        async with grpc.aio.insecure_channel(str(service.address)) as channel:
+            with pytest.raises(grpc.aio.AioRpcError, match=r"insight\.shadows"):
+                await rpc.InsightStub(channel).Shadows(pb.ShadowsRequest())
 
 
 def test_settings_that_make_no_sense_are_refused():

@@ -16,6 +16,10 @@ class FewNames:
         self._most = most
         self._known: set[str] = set()
 
+    def name_of(self, name: str) -> str:
+        """As it is shown."""
+        return next(iter(self.fold({name: 0})))
+
     def fold(self, values: Mapping[str, int]) -> dict[str, int]:
         """Values by name, at most `most` and one for the rest; new names in the order given."""
         folded: dict[str, int] = {}

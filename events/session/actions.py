@@ -14,6 +14,7 @@ class Apply:
 
     events: Sequence[Event]
     seq: int | None = field(default=None, compare=False)  # of their batch; None: of a snapshot
+    ts: float = field(default=0.0, compare=False)  # of their batch, as `EventBatch` has it
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ class StreamSession:
             return []
         if self._state is StreamState.LIVE and self._order.step(batch.seq):
             self.counters.applied += 1
-            return _apply(batch.events, batch.seq)
+            return _apply(batch.events, batch.seq, batch.ts)
         if self._is_seen(batch.seq):
             self.counters.duplicates += 1
             return []
@@ -284,7 +284,7 @@ class StreamSession:
 
     def _apply_batches(self, batches: list[EventBatch]) -> list[Action]:
         self.counters.applied += len(batches)
-        return [action for batch in batches for action in _apply(batch.events, batch.seq)]
+        return [action for batch in batches for action in _apply(batch.events, batch.seq, batch.ts)]
 
     # -- readers -----------------------------------------------------------------------------------
 
@@ -309,5 +309,5 @@ class StreamSession:
         return beat.last_seq == self.applied_seq and beat.account == self._account()
 
 
-def _apply(events: Sequence[Event], seq: int | None = None) -> list[Action]:
-    return [Apply(events, seq)] if events else []
+def _apply(events: Sequence[Event], seq: int | None = None, ts: float = 0.0) -> list[Action]:
+    return [Apply(events, seq, ts)] if events else []

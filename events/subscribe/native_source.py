@@ -18,6 +18,7 @@ from radixroute.events.session.stream_session import StreamSession
 from radixroute.events.settings import SessionSettings
 from radixroute.events.subscribe.stream_source import (
     AppliedListener,
+    CacheWatcher,
     LoadReported,
     SourceAction,
     StoredListener,
@@ -52,6 +53,7 @@ class NativeSource:
         turn_cost: int = 0,
     ) -> None:
         self._journal: AppliedListener | None = None
+        self._watcher: CacheWatcher | None = None
         self._is_based = False  # the journal knows which batches the index has
         self._turn_cost = turn_cost
         self._undone: deque[Action] = deque()
@@ -66,6 +68,10 @@ class NativeSource:
     def tell(self, journal: AppliedListener) -> None:
         """Who is told how far the index has followed. Before `begin`."""
         self._journal = journal
+
+    def watch(self, watcher: CacheWatcher) -> None:
+        """Who is told of all that it changes. Before `begin`."""
+        self._watcher = watcher
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -136,6 +142,9 @@ class NativeSource:
     def end(self) -> None:
         if self._journal is not None:
             self._journal.left(self._holder)
+        if self._watcher is not None:
+            self._watcher.credited(self._holder, is_credited=False)
+            self._watcher.cleared(self._holder)
         self._undone.clear()
         self._later.clear()
         self._index.leave(self._holder)
@@ -152,9 +161,11 @@ class NativeSource:
             action = self._undone.popleft()
             match action:
                 case Apply():
-                    left -= self._apply(action.events, action.seq, left)
+                    left -= self._apply(action, left)
                 case Reset():
                     self._index.clear(self._holder)
+                    if self._watcher is not None:
+                        self._watcher.cleared(self._holder)
                 case StateChanged():
                     self._state = action.new
                     self._tell_state()
@@ -163,26 +174,32 @@ class NativeSource:
                     wanted.append(action)
         return wanted
 
-    def _apply(self, events: Sequence[Event], seq: int | None, left: int) -> int:
+    def _apply(self, action: Apply, left: int) -> int:
         """Returns what it cost. What is over goes back to the front."""
+        events, seq, ts = action.events, action.seq, action.ts
         if not self._turn_cost:
-            apply_events(self._index, self._holder, events, self._listener)
+            self._change(events, ts)
             self._tell_applied(seq, events)
             return 0
         if isinstance(events, PackedEvents):  # of one engine step: never too much
-            apply_events(self._index, self._holder, events, self._listener)
+            self._change(events, ts)
             self._tell_applied(seq, events)
             return _CALL_COST + len(events.words)
         cost, end = 0, 0
         while cost < left and end < len(events):
             cost, end = cost + _cost(events[end]), end + 1
-        apply_events(self._index, self._holder, events[:end], self._listener)
+        self._change(events[:end], ts)
         if end < len(events):
             self._tell_rebuilding()  # until it is whole the index stands between two batches
-            self._undone.appendleft(Apply(events[end:], seq))
+            self._undone.appendleft(Apply(events[end:], seq, ts))
         else:
             self._tell_applied(seq, events)
         return cost
+
+    def _change(self, events: Sequence[Event], ts: float) -> None:
+        apply_events(self._index, self._holder, events, self._listener)
+        if self._watcher is not None:
+            self._watcher.changed(self._holder, events, ts)
 
     def _tell_applied(self, seq: int | None, events: Sequence[Event]) -> None:
         if self._journal is None or seq is None:
@@ -193,6 +210,8 @@ class NativeSource:
             self._tell_based(seq + 1)
 
     def _tell_state(self) -> None:
+        if self._watcher is not None:
+            self._watcher.credited(self._holder, is_credited=self._state.is_credited)
         if not self._state.is_credited:
             self._tell_rebuilding()
             return

@@ -72,6 +72,22 @@ class AppliedListener(Protocol):
         ...
 
 
+class CacheWatcher(Protocol):
+    """Who is told of all that a stream changes in the index, as it changes it."""
+
+    def changed(self, holder: Holder, events: Sequence[Event], ts: float) -> None:
+        """`ts`: when, as its publisher has it (`EventBatch`); 0: it does not say."""
+        ...
+
+    def cleared(self, holder: Holder) -> None:
+        """The index has nothing of it now: a snapshot follows, or it left."""
+        ...
+
+    def credited(self, holder: Holder, *, is_credited: bool) -> None:
+        """Whether from here on the index has what its stream tells."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LoadReported:
     """A heartbeat of this source's own epoch and rank brought this load."""

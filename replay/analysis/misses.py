@@ -57,6 +57,7 @@ DEFINITIONS = {
 }
 CLASSES = tuple(DEFINITIONS)  # column `misses_layout` has under this name
 _ALL = np.iinfo(np.int64).max
+_BITS = 64  # workers of a word
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +89,7 @@ class Misses:
 
 def attribute_misses(run: RunResult, numbered: Prefixes, beliefs: Beliefs | None = None) -> Misses:
     """O(blocks (1 + workers / 64) + cache changes). Requests never admitted lose nothing."""
-    from radixroute.replay.analysis.misses_kernels import attribute  # numba takes 0.5 s to import
+    from radixroute.replay.analysis.misses_kernels import classify, look  # numba takes 0.5 s
 
     events = run.events
     if events is None:
@@ -107,13 +108,13 @@ def attribute_misses(run: RunResult, numbered: Prefixes, beliefs: Beliefs | None
     end_ns = np.where(run.first_ns < 0, _ALL, run.first_ns)
     decided = np.flatnonzero(run.decided_ns >= 0)
     computing = decided[end_ns[decided] > run.decided_ns[decided]]
-    attribute(
+    words = (run.workers + _BITS - 1) // _BITS
+    reached = np.zeros((len(run.trace), at.REACH_LEN), np.int64)
+    look(
         numbered.first,
         id_by_node[numbered.nodes],
         reusable,
         run.worker,
-        cached,
-        _leading_blocks(run, beliefs or Beliefs()),
         decided[np.argsort(run.decided_ns[decided], kind="stable")],
         run.decided_ns,
         computing[np.argsort(end_ns[computing], kind="stable")],
@@ -122,11 +123,14 @@ def attribute_misses(run: RunResult, numbered: Prefixes, beliefs: Beliefs | None
         events.worker[is_in],
         event_node[is_in],
         events.is_stored[is_in],
-        n_ids,
-        run.workers,
-        block,
-        missed,
+        np.zeros((n_ids, words), np.uint64),
+        np.zeros((n_ids, words), np.uint64),
+        np.zeros((n_ids, run.workers), np.int32),
+        np.zeros(n_ids, np.bool_),
+        reached,
     )
+    beliefs_of = _leading_blocks(run, beliefs or Beliefs())
+    classify(reusable, cached, reached, beliefs_of, block, missed)
     return Misses(missed)
 
 

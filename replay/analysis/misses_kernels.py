@@ -1,4 +1,4 @@
-"""Kernel of miss attribution: goes through a run in time and asks, at each decision, who held what.
+"""Kernels of miss attribution: through a run in time, asking at each decision who held what.
 
 Compiled or loaded at import (`radix.jit`). `ids` are the nodes that could be known at a
 decision, numbered anew; -1 stands for all others, which nobody can hold then.
@@ -84,6 +84,23 @@ def _class_of(block: int, reach: Numbers, belief: Numbers) -> int:
 
 
 @rare_helper
+def _change(
+    node: int, worker: int, is_stored: bool, held: Keys, is_seen: NDArray[np.bool_]
+) -> None:
+    """A cache changed."""
+    word, bit = worker >> _WORD, _bit(worker)
+    if node < 0:
+        if not is_stored:
+            for i in range(len(held)):
+                held[i, word] &= ~bit
+    elif is_stored:
+        held[node, word] |= bit
+        is_seen[node] = True
+    else:
+        held[node, word] &= ~bit
+
+
+@rare_helper
 def _expect(path: Cells, worker: int, change: int, n_coming: Cells, coming: Keys) -> None:
     """One request more (`change` 1) or less (-1) is about to compute this path there."""
     word, bit = worker >> _WORD, _bit(worker)
@@ -96,18 +113,16 @@ def _expect(path: Cells, worker: int, change: int, n_coming: Cells, coming: Keys
 
 
 @kernel(
-    "void(int64[::1], int32[::1], int64[::1], int64[::1], int64[::1], int64[:, ::1], int64[::1],"
-    " int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int32[::1], boolean[::1],"
-    " int64, int64, int64, int64[:, ::1])",
+    "void(int64[::1], int32[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1],"
+    " int64[::1], int64[::1], int64[::1], int32[::1], boolean[::1], uint64[:, ::1],"
+    " uint64[:, ::1], int32[:, ::1], boolean[::1], int64[:, ::1])",
     makes_arrays=True,
 )
-def attribute(
+def look(
     first: Numbers,
     ids: Cells,
     reusable: Numbers,
     workers_of: Numbers,
-    cached: Numbers,
-    beliefs: Numbers,
     decided: Numbers,
     decided_ns: Numbers,
     ended: Numbers,
@@ -116,33 +131,28 @@ def attribute(
     event_worker: Numbers,
     event_node: Cells,
     is_stored: NDArray[np.bool_],
-    n_ids: int,
-    n_workers: int,
-    block_size: int,
-    missed: Numbers,
+    held: Keys,
+    coming: Keys,
+    n_coming: Cells,
+    is_seen: NDArray[np.bool_],
+    reached: Numbers,
 ) -> None:
-    """Adds each reusable token that was not cached to its class in `missed`.
+    """What each request's blocks reach when it is decided on, into its row of `reached`.
 
-    `beliefs`: shape (requests, BELIEF_LEN), leading blocks.
-    `decided`, `ended`: requests in the order in which they were sent and had computed their prompt.
-    `cached` is -1 for those that were never admitted: they lose nothing, but may compute.
+    `decided`, `ended`: requests in the order in which they were sent and had computed their prompt;
+    a request is in the second if it was in the first, now or before, with an end after it.
+    `held`, `coming`, `n_coming`, `is_seen`: what is so before, and afterwards; rows are ids,
+    columns words of workers' bits, or workers. What is given may be any part of a run, in order: a
+    part ends when all its events and ends have come. An event without a node (-1) that is no store
+    clears its worker.
     """
-    words = (n_workers + _IN_WORD) >> _WORD
-    held = np.zeros((n_ids, words), np.uint64)
-    coming = np.zeros((n_ids, words), np.uint64)
-    n_coming = np.zeros((n_ids, n_workers), np.int32)  # requests sent to compute it there
-    is_seen = np.zeros(n_ids, np.bool_)
+    words = held.shape[1]
     going, reach = np.zeros((2, words), np.uint64), np.zeros(at.REACH_LEN, np.int64)
     e, done = 0, 0
     for request in decided:
         now_ns = decided_ns[request]
         while e < len(event_ns) and event_ns[e] < now_ns:
-            node, word, bit = event_node[e], event_worker[e] >> _WORD, _bit(event_worker[e])
-            if is_stored[e]:
-                held[node, word] |= bit
-                is_seen[node] = True
-            else:
-                held[node, word] &= ~bit
+            _change(event_node[e], event_worker[e], is_stored[e], held, is_seen)
             e += 1
         while done < len(ended) and end_ns[ended[done]] <= now_ns:
             other = ended[done]
@@ -150,13 +160,37 @@ def attribute(
             _expect(path, workers_of[other], -1, n_coming, coming)
             done += 1
         worker, begin = workers_of[request], first[request]
-        n_reusable, n_cached = reusable[request], cached[request]
-        if n_cached >= 0:
-            path = ids[begin : begin + n_reusable]
-            _look(path, worker, held, coming, is_seen, going, reach)
-            for j in range(n_cached // block_size, n_reusable):
-                why = _class_of(j, reach, beliefs[request])
-                tokens = (j + 1) * block_size - max(n_cached, j * block_size)
-                missed[request, why] += tokens
+        path = ids[begin : begin + reusable[request]]
+        _look(path, worker, held, coming, is_seen, going, reach)
+        reached[request] = reach
         if end_ns[request] > now_ns:
             _expect(ids[begin : first[request + 1]], worker, 1, n_coming, coming)
+    for later in range(e, len(event_ns)):
+        _change(event_node[later], event_worker[later], is_stored[later], held, is_seen)
+    for later in range(done, len(ended)):
+        other = ended[later]
+        path = ids[first[other] : first[other + 1]]
+        _expect(path, workers_of[other], -1, n_coming, coming)
+
+
+@kernel("void(int64[::1], int64[::1], int64[:, ::1], int64[:, ::1], int64, int64[:, ::1])")
+def classify(
+    reusable: Numbers,
+    cached: Numbers,
+    reached: Numbers,
+    beliefs: Numbers,
+    block_size: int,
+    missed: Numbers,
+) -> None:
+    """Adds each reusable token that was not cached to its class in `missed`.
+
+    `reached`: of `look`, and `beliefs`, shape (requests, BELIEF_LEN): leading blocks. `cached` is
+    -1 for those that were never admitted: they lose nothing.
+    """
+    for request in range(len(cached)):
+        n_cached = cached[request]
+        if n_cached >= 0:
+            for j in range(n_cached // block_size, reusable[request]):
+                why = _class_of(j, reached[request], beliefs[request])
+                tokens = (j + 1) * block_size - max(n_cached, j * block_size)
+                missed[request, why] += tokens

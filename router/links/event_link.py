@@ -6,7 +6,7 @@ what the streams prove: life, load, stored blocks, and whether a worker's cache 
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,8 +19,9 @@ from radixroute.events.subscribe.stream_source import (
     WritableIndex,
 )
 from radixroute.events.wire.control import Delivery, Endpoints, Malformed
-from radixroute.events.wire.records import Epoch
+from radixroute.events.wire.records import Epoch, Event
 from radixroute.radix.ids import Holder, WorkerId
+from radixroute.router.core.logs.tape import CacheChanged, CacheCleared, CacheCredited, Tape
 from radixroute.router.core.router_core import RouterCore
 from radixroute.router.counters import Count
 from radixroute.router.messages.actions import Action
@@ -65,6 +66,23 @@ class StreamStatus:
     gaps: int  # times a batch was missing, healed or not
 
 
+class TapedCaches:
+    """What streams change, onto the router's tape. Implements `CacheWatcher`."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self.now_ns = 0  # of the input that is dealt with
+
+    def changed(self, holder: Holder, events: Sequence[Event], ts: float) -> None:
+        self._tape.add(CacheChanged(holder, events, ts, self.now_ns))
+
+    def cleared(self, holder: Holder) -> None:
+        self._tape.add(CacheCleared(holder, self.now_ns))
+
+    def credited(self, holder: Holder, *, is_credited: bool) -> None:
+        self._tape.add(CacheCredited(holder, is_credited, self.now_ns))
+
+
 class EventLink:
     """All event streams of one router."""
 
@@ -75,11 +93,14 @@ class EventLink:
         self._sources: dict[Holder, NativeSource] = {}
         self._of_worker: dict[WorkerId, dict[Holder, NativeSource]] = {}
         self._busy: dict[Holder, NativeSource] = {}  # in the order of their turns
+        self._taped = None if core.tape is None else TapedCaches(core.tape)
 
     def join(
         self, holders: Iterable[Holder], epoch: Epoch, endpoints: Endpoints, *, now_ns: int
     ) -> None:
         """A worker was accepted: its streams count from now on, and only in this epoch."""
+        if self._taped is not None:
+            self._taped.now_ns = now_ns
         for holder in holders:
             if holder in self._sources:
                 self._leave(holder)
@@ -87,6 +108,8 @@ class EventLink:
                 holder, epoch, self._index, listener=self._core, turn_cost=TURN_COST
             )
             source.tell(self._core.audit)
+            if self._taped is not None:
+                source.watch(self._taped)
             wanted = source.begin(now_ns)
             self._sources[holder] = source
             self._of_worker.setdefault(holder.worker, {})[holder] = source
@@ -109,6 +132,8 @@ class EventLink:
             if isinstance(delivery.item, Malformed):
                 self._core.count(Count.EVENTS_MALFORMED)
             heard_ns = now_ns if delivery.heard_ns is None else min(delivery.heard_ns, now_ns)
+            if self._taped is not None:
+                self._taped.now_ns = now_ns
             wanted = source.deliver(delivery.item, heard_ns)
             if wanted:  # almost every batch changes the index and nothing else
                 actions += self._perform(delivery.holder, wanted, now_ns, heard_ns)
@@ -134,6 +159,8 @@ class EventLink:
         """One turn of one busy stream; the others have theirs before it has another."""
         if not self._busy:
             return []
+        if self._taped is not None:
+            self._taped.now_ns = now_ns
         holder = next(iter(self._busy))
         source = self._busy.pop(holder)
         actions = self._perform(holder, source.go_on(now_ns), now_ns)
@@ -142,6 +169,8 @@ class EventLink:
         return actions
 
     def tick(self, now_ns: int) -> None:
+        if self._taped is not None:
+            self._taped.now_ns = now_ns
         for holder, source in self._sources.items():
             self._perform(holder, source.tick(now_ns), now_ns)
         self._follow_audit(now_ns)

@@ -6,11 +6,13 @@ things happened. A router on which nobody looks has none. Holds prompts' tokens 
 taken: whoever takes them shows lengths and ids, never a prompt.
 """
 
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import msgspec
 
-from radixroute.radix.ids import WorkerId
+from radixroute.events.wire.records import Event
+from radixroute.radix.ids import Holder, WorkerId
 from radixroute.router.messages.actions import Failure, Usage
 from radixroute.router.messages.inputs import PromptFacts, RequestSpec, WorkerFacts
 from radixroute.router.policy.decision import Decision
@@ -103,8 +105,43 @@ class WorkerLost(msgspec.Struct, frozen=True, gc=False):
     now_ns: int
 
 
+class CacheChanged(msgspec.Struct, frozen=True, gc=False):
+    """Blocks entered or left a cache, as its event stream tells."""
+
+    holder: Holder
+    events: Sequence[Event]
+    ts: float  # Unix seconds at the worker; 0: it does not say
+    now_ns: int  # when it was heard here
+
+
+class CacheCleared(msgspec.Struct, frozen=True, gc=False):
+    """Nothing is known to be there now: what is comes after, or it left."""
+
+    holder: Holder
+    now_ns: int
+
+
+class CacheCredited(msgspec.Struct, frozen=True, gc=False):
+    """Whether, from here on, what is told of a cache is all there is to know."""
+
+    holder: Holder
+    is_credited: bool
+    now_ns: int
+
+
 Record: TypeAlias = (
-    Opened | Sent | Reported | Begun | Lost | Closed | Refused | WorkerJoined | WorkerLost
+    Opened
+    | Sent
+    | Reported
+    | Begun
+    | Lost
+    | Closed
+    | Refused
+    | WorkerJoined
+    | WorkerLost
+    | CacheChanged
+    | CacheCleared
+    | CacheCredited
 )
 
 

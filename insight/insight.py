@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import grpc
 
+from radixroute.insight.misses.reader import Misses
 from radixroute.insight.reader import Reader
 from radixroute.insight.service import InsightServer
 from radixroute.insight.settings import InsightSettings
@@ -84,6 +85,12 @@ def observed_by(settings: InsightSettings) -> ObserverOf | None:
 
 
 def _readers(observed: Observed, settings: InsightSettings) -> Iterator[Reader]:
+    if settings.misses_bytes:
+        yield Misses(
+            observed,
+            max_bytes=settings.misses_bytes,
+            window_ns=round(settings.misses_window_s * NS_PER_S),
+        )
     if settings.shadows:
         yield Shadows(
             observed,

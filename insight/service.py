@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import grpc
 
+from radixroute.insight.misses.reader import Misses
+from radixroute.insight.misses.view import MissRow, MissView
 from radixroute.insight.reader import Reader
 from radixroute.insight.shadow.comparison import Estimate, ShadowFigures
 from radixroute.insight.shadow.messages import ShadowState
@@ -19,6 +21,11 @@ NO_SHADOWS = (
     "this router has no shadows: name policies in insight.shadows, for example"
     " --set insight.shadows='[\"least_loaded\"]', and start it again"
 )
+NO_MISSES = (
+    "this router keeps nothing of misses: insight.misses_bytes is 0; give it some and start it"
+    " again"
+)
+ALL_S = 1e9
 R = TypeVar("R", bound=Reader)
 
 
@@ -37,8 +44,43 @@ class InsightServer:
             raise AssertionError  # abort raises
         return shadows_seen(shadows, request.request_id)
 
+    async def Misses(
+        self, request: pb.MissesRequest, context: grpc.aio.ServicerContext
+    ) -> pb.MissesResponse:
+        misses = self._reader(Misses)
+        if misses is None:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, NO_MISSES)
+            raise AssertionError  # abort raises
+        return misses_seen(misses.view(request.window_s or ALL_S))
+
     def _reader(self, kind: type[R]) -> R | None:
         return next((one for one in self._readers if isinstance(one, kind)), None)
+
+
+def misses_seen(view: MissView) -> pb.MissesResponse:
+    """As a message."""
+    return pb.MissesResponse(
+        window_s=view.window_s,
+        total=_miss_row(view.total),
+        by_worker=map(_miss_row, view.by_worker),
+        by_tenant=map(_miss_row, view.by_tenant),
+        by_session=map(_miss_row, view.by_session),
+        by_minute=map(_miss_row, view.by_minute),
+        unattributed=view.unattributed,
+        largest=view.largest,
+        advice=view.advice,
+        ago_s=view.ago_s,
+    )
+
+
+def _miss_row(row: MissRow) -> pb.MissRow:
+    return pb.MissRow(
+        name=row.name,
+        requests=row.requests,
+        prompt_tokens=row.prompt_tokens,
+        cached_tokens=row.cached_tokens,
+        missed=row.missed,
+    )
 
 
 def shadows_seen(shadows: Shadows, request_id: str) -> pb.ShadowsResponse:

@@ -11,6 +11,9 @@ class InsightSettings:
     """What is kept of a router's work, and for how long."""
 
     enabled: bool = True  # False: nobody looks on, and nothing is kept
+    # Why prompt tokens were missed: memory of what is kept of blocks; 0: nobody asks why.
+    misses_bytes: int = 32 << 20
+    misses_window_s: float = 3600.0  # that can be looked back over
     # Policies that are asked, too, what the router is asked, and never act; each takes some of a
     # core. The live policy's own shadow is added.
     shadows: tuple[str, ...] = ()
@@ -18,7 +21,9 @@ class InsightSettings:
     shadow_window_s: float = 900.0  # over which shadows are compared
 
     def __post_init__(self) -> None:
-        for name in ("shadow_lag_s", "shadow_window_s"):
+        if self.misses_bytes < 0:
+            raise BadSetting("misses_bytes", "must not be negative")
+        for name in ("misses_window_s", "shadow_lag_s", "shadow_window_s"):
             if not getattr(self, name) > 0:
                 raise BadSetting(name, "must be greater than 0")
         for policy in self.shadows:

@@ -1447,6 +1447,164 @@ class EndedRequest(_message.Message):
 Global___EndedRequest: _TypeAlias = EndedRequest  # noqa: Y015
 
 @_typing.final
+class MissesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WINDOW_S_FIELD_NUMBER: _builtins.int
+    window_s: _builtins.float
+    """back from now, in whole minutes; 0 = all that is kept"""
+    def __init__(
+        self,
+        *,
+        window_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["window_s", b"window_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MissesRequest: _TypeAlias = MissesRequest  # noqa: Y015
+
+@_typing.final
+class MissesResponse(_message.Message):
+    """Tokens, prompt tokens unless said otherwise. Classes are those of replays; docs/misses.md has them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class UnattributedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    WINDOW_S_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    BY_WORKER_FIELD_NUMBER: _builtins.int
+    BY_TENANT_FIELD_NUMBER: _builtins.int
+    BY_SESSION_FIELD_NUMBER: _builtins.int
+    BY_MINUTE_FIELD_NUMBER: _builtins.int
+    UNATTRIBUTED_FIELD_NUMBER: _builtins.int
+    LARGEST_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    AGO_S_FIELD_NUMBER: _builtins.int
+    window_s: _builtins.float
+    """as far as anything is kept"""
+    largest: _builtins.str
+    """class that costs most of those that somebody can change; empty = none"""
+    advice: _builtins.str
+    """one sentence"""
+    ago_s: _builtins.float
+    """how long ago the last minute began"""
+    @_builtins.property
+    def total(self) -> Global___MissRow: ...
+    @_builtins.property
+    def by_worker(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissRow]: ...
+    @_builtins.property
+    def by_tenant(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissRow]: ...
+    @_builtins.property
+    def by_session(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissRow]:
+        """those that missed most; names are the router's hashes"""
+
+    @_builtins.property
+    def by_minute(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissRow]:
+        """oldest first; names are seconds on the router's clock"""
+
+    @_builtins.property
+    def unattributed(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """of which nobody can say why they were missed, if they were, by why not"""
+
+    def __init__(
+        self,
+        *,
+        window_s: _builtins.float = ...,
+        total: Global___MissRow | None = ...,
+        by_worker: _abc.Iterable[Global___MissRow] | None = ...,
+        by_tenant: _abc.Iterable[Global___MissRow] | None = ...,
+        by_session: _abc.Iterable[Global___MissRow] | None = ...,
+        by_minute: _abc.Iterable[Global___MissRow] | None = ...,
+        unattributed: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        largest: _builtins.str = ...,
+        advice: _builtins.str = ...,
+        ago_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "ago_s", b"ago_s", "by_minute", b"by_minute", "by_session", b"by_session", "by_tenant", b"by_tenant", "by_worker", b"by_worker", "largest", b"largest", "total", b"total", "unattributed", b"unattributed", "window_s", b"window_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MissesResponse: _TypeAlias = MissesResponse  # noqa: Y015
+
+@_typing.final
+class MissRow(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MissedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    requests: _builtins.int
+    prompt_tokens: _builtins.int
+    cached_tokens: _builtins.int
+    @_builtins.property
+    def missed(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """by class"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        requests: _builtins.int = ...,
+        prompt_tokens: _builtins.int = ...,
+        cached_tokens: _builtins.int = ...,
+        missed: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "missed", b"missed", "name", b"name", "prompt_tokens", b"prompt_tokens", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MissRow: _TypeAlias = MissRow  # noqa: Y015
+
+@_typing.final
 class ShadowsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

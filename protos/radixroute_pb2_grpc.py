@@ -506,6 +506,11 @@ class InsightStub:
                 request_serializer=radixroute_dot_protos_dot_radixroute__pb2.ShadowsRequest.SerializeToString,
                 response_deserializer=radixroute_dot_protos_dot_radixroute__pb2.ShadowsResponse.FromString,
                 _registered_method=True)
+        self.Misses = channel.unary_unary(
+                '/radixroute.v1.Insight/Misses',
+                request_serializer=radixroute_dot_protos_dot_radixroute__pb2.MissesRequest.SerializeToString,
+                response_deserializer=radixroute_dot_protos_dot_radixroute__pb2.MissesResponse.FromString,
+                _registered_method=True)
 
 
 class InsightServicer:
@@ -521,6 +526,13 @@ class InsightServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Misses(self, request, context):
+        """Why prompt tokens were computed that a cache might have served.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InsightServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -528,6 +540,11 @@ def add_InsightServicer_to_server(servicer, server):
                     servicer.Shadows,
                     request_deserializer=radixroute_dot_protos_dot_radixroute__pb2.ShadowsRequest.FromString,
                     response_serializer=radixroute_dot_protos_dot_radixroute__pb2.ShadowsResponse.SerializeToString,
+            ),
+            'Misses': grpc.unary_unary_rpc_method_handler(
+                    servicer.Misses,
+                    request_deserializer=radixroute_dot_protos_dot_radixroute__pb2.MissesRequest.FromString,
+                    response_serializer=radixroute_dot_protos_dot_radixroute__pb2.MissesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -560,6 +577,33 @@ class Insight:
             '/radixroute.v1.Insight/Shadows',
             radixroute_dot_protos_dot_radixroute__pb2.ShadowsRequest.SerializeToString,
             radixroute_dot_protos_dot_radixroute__pb2.ShadowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Misses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/radixroute.v1.Insight/Misses',
+            radixroute_dot_protos_dot_radixroute__pb2.MissesRequest.SerializeToString,
+            radixroute_dot_protos_dot_radixroute__pb2.MissesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -163,6 +163,14 @@ class RouterClient(_Client):
         answer: pb.RequestLogResponse = self._ask("RequestLog", request)
         return answer
 
+    def misses(self, window_s: float = 0.0) -> pb.MissesResponse:
+        """Why prompt tokens were missed, over so many seconds back from now; 0: all that is kept.
+        Raises `RequestRefused` where the router keeps nothing of it."""
+        answer: pb.MissesResponse = self._ask(
+            "Misses", pb.MissesRequest(window_s=window_s), self._insight
+        )
+        return answer
+
     def shadows(self, request_id: str = "") -> pb.ShadowsResponse:
         """What other policies would have made of the same requests, and of this one. Raises
         `RequestRefused` where the router has no shadows."""
@@ -261,6 +269,12 @@ class AsyncRouterClient(_Client):
         """A page of ended requests with numbers above `after`."""
         request = pb.RequestLogRequest(after=after)
         answer: pb.RequestLogResponse = await self._ask("RequestLog", request)
+        return answer
+
+    async def misses(self, window_s: float = 0.0) -> pb.MissesResponse:
+        answer: pb.MissesResponse = await self._ask(
+            "Misses", pb.MissesRequest(window_s=window_s), self._insight
+        )
         return answer
 
     async def shadows(self, request_id: str = "") -> pb.ShadowsResponse:

@@ -24,11 +24,12 @@ from radixroute.insight.misses.sums import (
     CACHED,
     EITHER,
     LIVE_CLASSES,
+    N_COLUMNS,
     PROMPT,
     REQUESTS,
     MissSums,
     Tokens,
-    new_tokens,
+    Whose,
 )
 from radixroute.radix.errors import BrokenInvariant
 from radixroute.radix.ids import Holder, Numbers, WorkerId
@@ -68,7 +69,6 @@ class _Asked(msgspec.Struct, eq=False):
     rows: Cells | None = None
     predicted: int = 0  # leading blocks, as the router thought
     best: int = 0
-    is_timed: bool = True
     reach: Numbers | None = None  # once it was looked at
     told: Reported | None = None
     is_over: bool = False
@@ -90,8 +90,8 @@ class Attribution:
         self._safe_stamp = 0
         caches = self._caches
         self._takes: dict[type, Callable[[Any], None]] = {
-            CacheChanged: lambda record: caches.changed(record, self._safe_stamp),
-            CacheCleared: caches.cleared,
+            CacheChanged: caches.told,
+            CacheCleared: caches.told,
             CacheCredited: caches.credited,
             WorkerJoined: lambda record: caches.joined(record.facts),
             WorkerLost: lambda record: caches.lost(record.worker_id),
@@ -144,10 +144,8 @@ class Attribution:
         if one.why_not:
             return
         one.unit = self._caches.unit_of(Holder(one.worker_id))
-        one.is_timed = self._caches.is_timed(one.worker_id)
         one.predicted = record.predicted_tokens // view.block_size
         one.best = int(view.held_blocks.max(initial=0))
-        one.rows = self.blocks.rows_of(one.spec.keys, self._safe_stamp)
         self._decided.append(one)
 
     def _reported(self, record: Reported) -> None:
@@ -186,13 +184,24 @@ class Attribution:
         ended = sorted(
             (one for one in computing if one.end_ns < until_ns), key=lambda one: one.end_ns
         )
-        events = self._caches.take(until_ns)
+        events = self._caches.take(until_ns, self._safe_stamp)
+        self._place(decided)
         if decided or ended or len(events[0]):
             earlier = [one for one in ended if one.decided_ns < 0 or one.reach is not None]
             self._run([*decided, *earlier], len(decided), ended, events)
         looked = [*self._looked, *decided]
         self._looked = [one for one in looked if one.told is None and not one.is_over]
         self._attribute([one for one in looked if one.told is not None], until_ns)
+
+    def _place(self, decided: Sequence[_Asked]) -> None:
+        """Rows of their blocks."""
+        if decided:
+            keys = np.concatenate([one.spec.keys for one in decided])
+            rows = self.blocks.rows_of(keys, self._safe_stamp)
+            first = 0
+            for one in decided:
+                end = first + len(one.spec.keys)
+                one.rows, first = rows[first:end], end
 
     def _run(
         self,
@@ -240,29 +249,36 @@ class Attribution:
         missed = np.zeros((len(asked), at.MISSES_LEN), np.int64)
         size = asked[0].block_size
         _miss_kernels().classify(reusable, cached, reached, beliefs, size, missed)
-        for one, classes in zip(asked, missed, strict=True):
-            self._add(one, classes, now_ns)
+        tokens = self._told(asked, missed, reusable, cached)
+        is_evicted = missed[:, at.EVICTED_EVERYWHERE] > 0
+        extra = [
+            self._extra(one) if evicted else None
+            for one, evicted in zip(asked, is_evicted.tolist(), strict=True)
+        ]
+        self.sums.add([_whose(one) for one in asked], tokens, extra, now_ns)
 
-    def _add(self, one: _Asked, classes: Numbers, now_ns: int) -> None:
-        facts, prompt, size = _facts(one), one.spec.prompt_tokens, one.block_size
-        tail = prompt - max(_reusable(one) * size, facts.cached_tokens)
-        classes[at.PARTIAL_BLOCK if prompt % size else at.LAST_TOKEN] += tail
-        classes[at.PREEMPTION] += facts.recomputed_tokens
-        tokens: Tokens = new_tokens()
-        tokens[: at.MISSES_LEN] = classes
-        if not one.is_timed:
-            either = (at.EVICTED_BEFORE_ADMISSION, at.STALE_INDEX)
-            tokens[_EITHER] = tokens[[*either]].sum()
-            tokens[[*either]] = 0
-        tokens[PROMPT], tokens[CACHED], tokens[REQUESTS] = prompt, facts.cached_tokens, 1
-        self.sums.add(
-            tokens,
-            worker_id=one.worker_id or WorkerId(""),
-            tenant=one.spec.tenant,
-            session=one.spec.session,
-            extra=self._extra(one) if classes[at.EVICTED_EVERYWHERE] else None,
-            now_ns=now_ns,
-        )
+    def _told(
+        self, asked: Sequence[_Asked], missed: Numbers, reusable: Numbers, cached: Numbers
+    ) -> Tokens:
+        """With what needs no history; shape (requests, columns of `sums`)."""
+        prompt = np.array([one.spec.prompt_tokens for one in asked], np.int64)
+        size = asked[0].block_size
+        tail, is_full = prompt - np.maximum(reusable * size, cached), prompt % size == 0
+        missed[:, at.LAST_TOKEN] += np.where(is_full, tail, 0)
+        missed[:, at.PARTIAL_BLOCK] += np.where(is_full, 0, tail)
+        missed[:, at.PREEMPTION] += [_facts(one).recomputed_tokens for one in asked]
+        tokens = np.zeros((len(asked), N_COLUMNS), np.int64)
+        tokens[:, : at.MISSES_LEN] = missed
+        untimed = [
+            row
+            for row, one in enumerate(asked)
+            if one.worker_id is not None and not self._caches.is_timed(one.worker_id)
+        ]
+        for column in (at.EVICTED_BEFORE_ADMISSION, at.STALE_INDEX):
+            tokens[untimed, _EITHER] += tokens[untimed, column]
+            tokens[untimed, column] = 0
+        tokens[:, PROMPT], tokens[:, CACHED], tokens[:, REQUESTS] = prompt, cached, 1
+        return tokens
 
     def _extra(self, one: _Asked) -> int | None:
         """So many blocks more, and the cache that lost the first of its evicted blocks last would
@@ -273,6 +289,10 @@ class Attribution:
         row = int(one.rows[place]) if place < len(one.rows) else -1
         by = int(self.blocks.gone_by[row]) if row >= 0 else -1
         return int(self.blocks.stores[by] - self.blocks.gone_at[row]) if by >= 0 else None
+
+
+def _whose(one: _Asked) -> Whose:
+    return Whose(one.worker_id or WorkerId(""), one.spec.tenant, one.spec.session)
 
 
 def _reusable(one: _Asked) -> int:

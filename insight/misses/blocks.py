@@ -104,10 +104,6 @@ class Blocks:
         stores[: self.units] = self.stores
         self.stores, self.units = stores, units
 
-    def clear(self, unit: int) -> None:
-        """That cache has nothing any more, as is told now; its bits go in their place in time."""
-        self.copies[:, unit] = 0
-
     def _forget(self, safe_stamp: int) -> bool:
         """Makes some rows free; False: there is none to be forgotten."""
         idle = (self._stamps > 0) & (self._stamps <= safe_stamp)

@@ -4,33 +4,34 @@ Owns which cache has which unit (a column of `Blocks`), each stream's clock, who
 and the changes that nobody has looked at yet. Pure: no clock.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from radixroute.events.wire.packed import PackedEvents
 from radixroute.events.wire.records import BlocksRemoved, BlocksStored, Event
-from radixroute.events.wire.records import CacheCleared as AllCleared
 from radixroute.insight.misses.blocks import Blocks
 from radixroute.insight.misses.offsets import Offset
 from radixroute.radix.ids import Holder, Keys, Numbers, WorkerId
+from radixroute.radix.index.layout import PACKED_CLEAR, PACKED_REMOVE, PACKED_STORE
 from radixroute.replay.arrays import Cells
 from radixroute.router.core.logs.tape import CacheChanged, CacheCleared, CacheCredited
 from radixroute.router.messages.inputs import WorkerFacts
 
 Bools: TypeAlias = NDArray[np.bool_]
+_CLEAR: Final = np.array([PACKED_CLEAR, 0, 0], np.uint64)
 
 
-class _Change(msgspec.Struct, eq=False):
-    """Of one cache at one time; no rows: it is cleared."""
+class _Changes(NamedTuple):
+    """Of one cache, in order of time. Shapes (changes,)."""
 
-    ns: int
+    ns: Numbers
     unit: int
-    rows: Cells
+    rows: Cells  # -1, where they are gone: all of it is
     is_there: Bools
 
 
@@ -39,9 +40,11 @@ class Caches:
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
-        self._changes: list[_Change] = []
+        # What nobody has read yet, as it came.
+        self._heard = defaultdict[Holder, list[CacheChanged | CacheCleared]](list)
+        self._changes: list[_Changes] = []
         self._unit: dict[Holder, int] = {}
-        self._offsets: dict[Holder, Offset] = {}
+        self._offsets = defaultdict[Holder, Offset](Offset)
         self._ranks: dict[WorkerId, int] = {}  # of workers that are there
         self._believed: set[WorkerId] = set()
         self._uncredited: set[WorkerId] = set()
@@ -85,109 +88,76 @@ class Caches:
                 self._blocks.add_units(2 * self._blocks.units)
         return unit
 
-    def changed(self, record: CacheChanged, safe_stamp: int) -> None:
-        """`safe_stamp`: of `Blocks.rows_of`."""
-        found = _unpacked(record.events)
-        if found is None:  # all went in between: what came before does not matter
-            self._clear(record.holder, record.now_ns)
-            found = _of_records(_after_clear(record.events))
-        keys, is_stored = found
-        ns = self._time_of(record)
-        unit, blocks = self.unit_of(record.holder), self._blocks
-        rows = blocks.rows_of(keys, safe_stamp)
-        changed, is_there = np.empty(len(rows), np.int32), np.empty(len(rows), np.bool_)
-        n = _kernels().told(
-            rows,
-            is_stored,
-            unit,
-            blocks.copies,
-            blocks.stores,
-            blocks.gone_at,
-            blocks.gone_by,
-            changed,
-            is_there,
-        )
-        if n:
-            self._changes.append(_Change(ns, unit, changed[:n], is_there[:n]))
+    def told(self, record: CacheChanged | CacheCleared) -> None:
+        """Kept as it is: there are several a request, and all of one cache are read at once."""
+        self._heard[record.holder].append(record)
 
-    def _time_of(self, record: CacheChanged) -> int:
-        """On the router's clock; never before what its stream told before."""
-        offset = self._offsets.get(record.holder)
-        if offset is None:
-            offset = self._offsets[record.holder] = Offset()
-        worker_id = record.holder.worker
-        if record.ts <= 0.0:
-            if worker_id not in self._uncredited:  # snapshots have no time, and need none
-                self._untimed.add(worker_id)
-            return offset.at_least(record.now_ns)
-        self._untimed.discard(worker_id)
-        return offset.of(round(record.ts * 1e9), record.now_ns)
+    def take(self, until_ns: int, safe_stamp: int) -> tuple[Numbers, Numbers, Cells, Bools]:
+        """What changed before and was not taken, in order of time: times, units, rows, whether they
+        are there then; a row of -1 clears its unit. `safe_stamp`: of `Blocks.rows_of`."""
+        for holder, records in self._heard.items():
+            self._changes.append(self._read(holder, records, safe_stamp))
+        self._heard.clear()
+        ready, later = list[_Changes](), list[_Changes]()
+        for one in self._changes:
+            n = int(np.searchsorted(one.ns, until_ns))
+            if n:
+                ready.append(_Changes(one.ns[:n], one.unit, one.rows[:n], one.is_there[:n]))
+            if n < len(one.ns):
+                later.append(_Changes(one.ns[n:], one.unit, one.rows[n:], one.is_there[n:]))
+        self._changes = later
+        ns = np.concatenate([np.zeros(0, np.int64), *(one.ns for one in ready)])
+        order = np.argsort(ns, kind="stable")
+        units = np.repeat([one.unit for one in ready], [len(one.ns) for one in ready])
+        rows = np.concatenate([np.zeros(0, np.int32), *(one.rows for one in ready)])
+        is_there = np.concatenate([np.zeros(0, np.bool_), *(one.is_there for one in ready)])
+        return ns[order], units.astype(np.int64)[order], rows[order], is_there[order]
 
-    def cleared(self, record: CacheCleared) -> None:
-        self._clear(record.holder, record.now_ns)
+    def _read(
+        self, holder: Holder, records: Sequence[CacheChanged | CacheCleared], safe_stamp: int
+    ) -> _Changes:
+        kernels, blocks, unit = _kernels(), self._blocks, self.unit_of(holder)
+        batches = [_words_in(record) for record in records]
+        words, ends = np.concatenate(batches), np.cumsum([len(one) for one in batches])
+        keys, kinds = np.empty(len(words), np.uint64), np.empty(len(words), np.int8)
+        of_batch = np.empty(len(words), np.int64)
+        n = kernels.unpack(words, ends, keys, kinds, of_batch)
+        rows, kinds = blocks.rows_of(keys[:n], safe_stamp), kinds[:n]
+        rows[kinds == kernels.CLEARED] = -1
+        chosen = np.empty(n, np.int64)
+        kept = blocks.copies, blocks.stores, blocks.gone_at, blocks.gone_by
+        chosen = chosen[: kernels.told(rows, kinds, unit, *kept, chosen)]
+        ns = self._times(holder, records)[of_batch[chosen]]
+        return _Changes(ns, unit, rows[chosen], kinds[chosen] == kernels.THERE)
 
-    def _clear(self, holder: Holder, now_ns: int) -> None:
-        unit = self._unit.get(holder)
-        if unit is None:
-            return
-        self._blocks.clear(unit)
-        offset = self._offsets.get(holder)
-        ns = now_ns if offset is None else offset.at_least(now_ns)
-        nothing = np.full(1, -1, np.int32), np.zeros(1, np.bool_)
-        self._changes.append(_Change(ns, unit, *nothing))
-
-    def _unit_of(self, holder: Holder) -> int:
-        unit = self._unit.get(holder)
-        if unit is None:
-            unit = self._unit[holder] = len(self._unit)
-            if unit >= self._blocks.units:
-                self._blocks.add_units(2 * self._blocks.units)
-        return unit
-
-    def take(self, until_ns: int) -> tuple[Numbers, Numbers, Cells, Bools]:
-        """Of before, in order of time: times, units, rows, whether they are there then."""
-        ready = [change for change in self._changes if change.ns < until_ns]
-        self._changes = [change for change in self._changes if change.ns >= until_ns]
-        ready.sort(key=lambda change: change.ns)
-        lengths = [len(change.rows) for change in ready]
-        return (
-            np.repeat(np.array([change.ns for change in ready], np.int64), lengths),
-            np.repeat(np.array([change.unit for change in ready], np.int64), lengths),
-            np.concatenate([np.zeros(0, np.int32), *(change.rows for change in ready)]),
-            np.concatenate([np.zeros(0, np.bool_), *(change.is_there for change in ready)]),
-        )
+    def _times(self, holder: Holder, records: Sequence[CacheChanged | CacheCleared]) -> Numbers:
+        """When each happened, on the router's clock. Notes who does not say."""
+        sent_s = np.array([one.ts if isinstance(one, CacheChanged) else 0.0 for one in records])
+        if (sent_s > 0.0).any():
+            self._untimed.discard(holder.worker)
+        elif holder.worker not in self._uncredited:  # snapshots have no time, and need none
+            self._untimed.add(holder.worker)
+        heard_ns = np.array([one.now_ns for one in records], np.int64)
+        return self._offsets[holder].of(np.rint(sent_s * 1e9).astype(np.int64), heard_ns)
 
 
-def _unpacked(events: Sequence[Event]) -> tuple[Keys, Bools] | None:
-    """Keys, and whether each was stored. None: one of the events clears all."""
-    if isinstance(events, PackedEvents):
-        words = events.words
-        keys, is_stored = np.empty(len(words), np.uint64), np.empty(len(words), np.bool_)
-        n = _kernels().unpack(words, keys, is_stored)
-        return None if n < 0 else (keys[:n], is_stored[:n])
-    if any(isinstance(event, AllCleared) for event in events):
-        return None
-    return _of_records(events)
+def _words_in(record: CacheChanged | CacheCleared) -> Keys:
+    if isinstance(record, CacheCleared):
+        return _CLEAR
+    events = record.events
+    return events.words if isinstance(events, PackedEvents) else _words_of(events)
 
 
-def _after_clear(events: Sequence[Event]) -> Sequence[Event]:
-    """Those behind the last event that clears all."""
-    listed = tuple(events)
-    last = max(n for n, event in enumerate(listed) if isinstance(event, AllCleared))
-    return listed[last + 1 :]
-
-
-def _of_records(events: Sequence[Event]) -> tuple[Keys, Bools]:
-    """Of events that store and remove."""
-    keys, is_stored = list[Keys](), list[Bools]()
+def _words_of(events: Sequence[Event]) -> Keys:
+    """As if they had come packed, as far as this looks."""
+    parts = list[Keys]()
     for event in events:
         if isinstance(event, BlocksStored | BlocksRemoved):
-            keys.append(event.keys)
-            is_stored.append(np.full(len(event.keys), isinstance(event, BlocksStored)))
-    return (
-        np.concatenate([np.zeros(0, np.uint64), *keys]),
-        np.concatenate([np.zeros(0, np.bool_), *is_stored]),
-    )
+            kind = PACKED_STORE if isinstance(event, BlocksStored) else PACKED_REMOVE
+            parts += [np.array([kind, 0, len(event.keys)], np.uint64), event.keys]
+        else:
+            parts.append(_CLEAR)
+    return np.concatenate([np.zeros(0, np.uint64), *parts])
 
 
 @cache

@@ -4,7 +4,7 @@ A table of hashes with linear probing; nothing is taken out of it: whoever forge
 anew. Compiled or loaded at import (`radix.jit`).
 """
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,12 @@ from radixroute.radix.jit import helper, kernel
 from radixroute.radix.mixing_kernels import finalise_word
 from radixroute.replay.arrays import Cells
 
+Kinds: TypeAlias = NDArray[np.int8]
+
+# What becomes of a block in a cache; `CLEARED` is of all of them.
+GONE: Final = 0
+THERE: Final = 1
+CLEARED: Final = 2
 # What `rows_of` counts with.
 N_FREE: Final = 0  # rows on the free list
 STAMP: Final = 1  # of the row that was touched last
@@ -70,49 +76,57 @@ def fill(table: Cells, keys: Keys, rows: Cells) -> None:
         table[_place(keys[rows[i]], table, keys)] = rows[i]
 
 
-@kernel("int64(uint64[::1], uint64[::1], boolean[::1])")
-def unpack(words: Keys, keys: Keys, is_stored: NDArray[np.bool_]) -> int:
-    """Packed events as one key a change, in order; how many. -1: one of them clears all."""
+@kernel("int64(uint64[::1], int64[::1], uint64[::1], int8[::1], int64[::1])")
+def unpack(words: Keys, ends: Numbers, keys: Keys, kinds: Kinds, batches: Numbers) -> int:
+    """Packed events of batches, one after the other, as one key a change, in order; how many.
+
+    `ends`: of each batch in `words`. `kinds`: `GONE`, `THERE`, or `CLEARED`, whose key is 0.
+    """
     n, at = 0, 0
-    while at < len(words):
-        kind, length = words[at] & _KIND, int(words[at + 2])
-        if kind == _CLEAR:
-            return -1
-        for i in range(length):
-            keys[n] = words[at + PACKED_HEAD + i]
-            is_stored[n] = kind == _STORE
-            n += 1
-        at += PACKED_HEAD + length
+    for batch in range(len(ends)):
+        while at < ends[batch]:
+            kind, length = words[at] & _KIND, int(words[at + 2])
+            if kind == _CLEAR:
+                keys[n], kinds[n], batches[n] = np.uint64(0), CLEARED, batch
+                n += 1
+            for i in range(length):
+                keys[n] = words[at + PACKED_HEAD + i]
+                kinds[n] = THERE if kind == _STORE else GONE
+                batches[n] = batch
+                n += 1
+            at += PACKED_HEAD + length
     return n
 
 
 @kernel(
-    "int64(int32[::1], boolean[::1], int64, uint8[:, ::1], int64[::1], int64[::1], int16[::1],"
-    " int32[::1], boolean[::1])"
+    "int64(int32[::1], int8[::1], int64, uint8[:, ::1], int64[::1], int64[::1], int16[::1],"
+    " int64[::1])"
 )
 def told(  # noqa: PLR0913, PLR0917 - what changes, and what is kept of it
     rows: Cells,
-    is_stored: NDArray[np.bool_],
+    kinds: Kinds,
     unit: int,
     copies: NDArray[np.uint8],
     stores: Numbers,
     gone_at: Numbers,
     gone_by: NDArray[np.int16],
-    changed: Cells,
-    is_there: NDArray[np.bool_],
+    chosen: Numbers,
 ) -> int:
-    """Those changes after which a cache has a block, or has it no more; how many, in `changed` and
-    `is_there`. A cache may have several copies of one; the last one counts.
+    """Which of these changes matter, into `chosen`; how many. After those its cache has a block, or
+    has it no more: it may have several copies of one, and the last one counts.
 
     `stores`: blocks that each cache ever took; `gone_at`, `gone_by`: which cache lost a block last,
     and how many it had taken then.
     """
     n = 0
     for i in range(len(rows)):
-        row = rows[i]
-        if row < 0:
+        row, kind = rows[i], kinds[i]
+        if kind == CLEARED:
+            for other in range(len(copies)):
+                copies[other, unit] = 0
+        elif row < 0:
             continue
-        if is_stored[i]:
+        elif kind == THERE:
             stores[unit] += 1
             if copies[row, unit] < _MOST:
                 copies[row, unit] += 1
@@ -125,6 +139,6 @@ def told(  # noqa: PLR0913, PLR0917 - what changes, and what is kept of it
             if copies[row, unit] > 0:
                 continue
             gone_at[row], gone_by[row] = stores[unit], unit
-        changed[n], is_there[n] = row, is_stored[i]
+        chosen[n] = i
         n += 1
     return n

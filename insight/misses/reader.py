@@ -72,4 +72,4 @@ class Misses:
         block_size = 16 if served is None else served.facts.block_size
         pool = round(sum(pools) / len(pools)) if pools else 0
         minutes = self._sums.within(round(window_s * 1e9), self._now_ns)
-        return view_of(minutes, pool, block_size)
+        return view_of(minutes, pool, block_size, self._now_ns)

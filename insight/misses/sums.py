@@ -4,8 +4,9 @@ Owns the buckets, one a minute. Bounded: so many buckets, tenants and sessions o
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ LIVE_CLASSES: Final = (*CLASSES, EITHER)
 PROMPT: Final = len(LIVE_CLASSES)
 CACHED: Final = PROMPT + 1
 REQUESTS: Final = PROMPT + 2
-_LEN: Final = PROMPT + 3
+N_COLUMNS: Final = PROMPT + 3
 
 MINUTE_NS: Final = 60_000_000_000
 MAX_TENANTS: Final = 64
@@ -29,6 +30,17 @@ MAX_SESSIONS: Final = 512  # of a minute
 MAX_EXTRA: Final = 4096  # of a minute
 
 Tokens = NDArray[np.int64]
+
+
+K = TypeVar("K")
+
+
+class Whose(NamedTuple):
+    """Whose tokens they are."""
+
+    worker_id: WorkerId
+    tenant: str
+    session: int | None
 
 
 @dataclass(slots=True)
@@ -56,28 +68,35 @@ class MissSums:
 
     def add(
         self,
+        whose: Sequence[Whose],
         tokens: Tokens,
-        *,
-        worker_id: WorkerId,
-        tenant: str,
-        session: int | None,
-        extra: int | None,
+        extra: Sequence[int | None],
         now_ns: int,
     ) -> None:
-        """One request: shape (columns,). `extra`: see `Minute`; None: nothing was evicted."""
+        """Of some requests: shapes (requests, columns), (requests,). `extra`: see `Minute`; None:
+        nothing was evicted."""
         minute = self._minute(now_ns)
-        _add(self.totals, worker_id, tokens)
-        _add(minute.workers, worker_id, tokens)
-        _add(minute.tenants, self._tenants.name_of(tenant), tokens)
-        if session is not None:
-            if len(minute.sessions) >= MAX_SESSIONS and session not in minute.sessions:
-                least = min(minute.sessions, key=lambda one: missed(minute.sessions[one]))
-                if missed(minute.sessions[least]) < missed(tokens):
-                    del minute.sessions[least]
-            if len(minute.sessions) < MAX_SESSIONS or session in minute.sessions:
-                _add(minute.sessions, session, tokens)
-        if extra is not None and len(minute.extra) < MAX_EXTRA:
-            minute.extra.append((extra, int(tokens[_EVICTED])))
+        for worker_id, summed in _grouped([one.worker_id for one in whose], tokens):
+            _add(self.totals, worker_id, summed)
+            _add(minute.workers, worker_id, summed)
+        for tenant, summed in _grouped([one.tenant for one in whose], tokens):
+            _add(minute.tenants, self._tenants.name_of(tenant), summed)
+        for session, summed in _grouped([one.session for one in whose], tokens):
+            if session is not None:
+                self._add_session(minute, session, summed)
+        for blocks, row in zip(extra, tokens, strict=True):
+            if blocks is not None and len(minute.extra) < MAX_EXTRA:
+                minute.extra.append((blocks, int(row[_EVICTED])))
+
+    def _add_session(self, minute: Minute, session: int, tokens: Tokens) -> None:
+        """Those that missed most stay."""
+        sessions = minute.sessions
+        if session not in sessions and len(sessions) >= MAX_SESSIONS:
+            least = min(sessions, key=lambda one: missed(sessions[one]))
+            if missed(sessions[least]) >= missed(tokens):
+                return
+            del sessions[least]
+        _add(sessions, session, tokens)
 
     def leave_out(self, prompt_tokens: int, why: str, now_ns: int) -> None:
         """Nobody can say why these were missed, if they were."""
@@ -106,10 +125,18 @@ def missed(tokens: Tokens) -> int:
 
 
 def new_tokens() -> Tokens:
-    return np.zeros(_LEN, np.int64)
+    return np.zeros(N_COLUMNS, np.int64)
 
 
-def _add(sums: dict[object, Tokens] | dict, key: object, tokens: Tokens) -> None:  # type: ignore[type-arg]
+def _grouped(keys: Sequence[K], tokens: Tokens) -> Iterator[tuple[K, Tokens]]:
+    """Rows of equal keys together."""
+    rows = dict[K, list[int]]()
+    for row, key in enumerate(keys):
+        rows.setdefault(key, []).append(row)
+    return ((key, tokens[mine].sum(axis=0)) for key, mine in rows.items())
+
+
+def _add(sums: dict[K, Tokens], key: K, tokens: Tokens) -> None:
     before = sums.get(key)
     if before is None:
         sums[key] = tokens.copy()

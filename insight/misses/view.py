@@ -58,9 +58,10 @@ class MissView:
     unattributed: dict[str, int]  # prompt tokens of which nobody can say, by why
     largest: str  # class that can be changed and costs most; empty: nothing was missed
     advice: str
+    ago_s: float  # how long ago the last minute began
 
 
-def view_of(minutes: Iterable[Minute], pool_blocks: int, block_size: int) -> MissView:
+def view_of(minutes: Iterable[Minute], pool_blocks: int, block_size: int, now_ns: int) -> MissView:
     """`pool_blocks`: of a worker, in the mean; 0: not known."""
     listed = list(minutes)
     total = _sum(listed, lambda one: one.workers.values())
@@ -85,6 +86,7 @@ def view_of(minutes: Iterable[Minute], pool_blocks: int, block_size: int) -> Mis
         unattributed=unattributed,
         largest=largest,
         advice=_advice(row, largest, listed, pool_blocks, block_size),
+        ago_s=(now_ns - listed[-1].number * MINUTE_NS) / 1e9 if listed else 0.0,
     )
 
 

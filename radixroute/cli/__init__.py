@@ -11,7 +11,7 @@ The way in: `app.py`, then the file of a command.
     submit.py             `submit`
     answers.py            what is shown of the answers to one prompt
     inspect.py            `workers`, `hits`, `explain`
-    insight.py            `shadow`
+    insight.py            `misses`, `shadow`
     doctor/               `doctor`
     by_worker.py          tables with a column for each worker, in pages
     policies.py           `policies`

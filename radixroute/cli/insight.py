@@ -1,32 +1,102 @@
-"""The commands that show what a router's onlookers make of its work: `shadow`."""
+"""The commands that show what a router's onlookers make of its work: `misses`, `shadow`."""
 
+import re
+from collections.abc import Callable, Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from radixroute.cli.by_worker import WorkerColumn, show_by_worker
 from radixroute.cli.console import (
     JsonOption,
     cell,
     json_values,
+    page_width,
     share,
     show,
     show_json,
+    show_table_within,
     show_wrapped,
+    table_of,
 )
 from radixroute.cli.inspect import router_client
 from radixroute.cli.router_address import NameOption, RouterOption
+from radixroute.errors import BadConfig
 
 if TYPE_CHECKING:
     from radixroute.protos import radixroute_pb2 as pb
 
 
+# Of prompt tokens that are left out.
+_WHY_NOT = {
+    "stream": "a worker's event stream was not up to date (`radixroute workers`)",
+    "believed": "a worker tells nothing of its cache",
+    "ranks": "their worker has several ranks, and which one runs a request it decides",
+    "leased": "their clients stream from the worker themselves",
+    "resumed": "another router began their streams",
+    "unread": "only their engine can read such prompts",
+    "too_many": "too many requests were open",
+}
 _ROWS = ("requests", "sent elsewhere", "hit rate", "more hits (points)", "TTFT (ms)", "TTFT")
+
+
+class By(StrEnum):
+    """What missed tokens are told apart by."""
+
+    CLASS = "class"
+    WORKER = "worker"
+    TENANT = "tenant"
+    SESSION = "session"
+    TIME = "time"
+
+
+def seconds_of(text: str) -> float:
+    """Of `90s`, `15m` or `1h`. Raises `BadConfig`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if found is None or float(found[1]) <= 0:
+        raise BadConfig(f"--window {text}: write a time such as 90s, 15m or 1h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
+    app.command()(misses)
     app.command()(shadow)
+
+
+def misses(
+    ctx: typer.Context,
+    window: Annotated[
+        str, typer.Option("--window", help="Back from now: 90s, 15m, 1h. Default: all kept.")
+    ] = "",
+    by: Annotated[By, typer.Option("--by", help="What the tokens are told apart by.")] = By.CLASS,
+    router: RouterOption = None,
+    name: NameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show why prompt tokens were computed that a cache might have served, and what to change.
+
+    Example: [bold]radixroute misses --window 15m --by worker[/]
+    """
+    with router_client(ctx, router, name) as client:
+        seen = client.misses(seconds_of(window) if window else 0.0)
+    if as_json:
+        show_json(json_values(seen))
+        return
+    total = seen.total
+    if not total.requests:
+        show("no request was attributed in that time")
+    else:
+        show_table_within(_BY[by](seen), page_width())
+        show_wrapped(
+            f"{total.requests:,} requests in {seen.window_s / 60:.0f} min:"
+            f" {share(total.cached_tokens, total.prompt_tokens)} of {total.prompt_tokens:,} prompt"
+            f" tokens from cache. [bold]{cell(seen.advice)}[/]"
+        )
+    for why, n in sorted(seen.unattributed.items()):
+        show_wrapped(f"{n:,} prompt tokens are left out: {_WHY_NOT.get(why, cell(why))}")
 
 
 def shadow(
@@ -61,6 +131,56 @@ def shadow(
         )
     if request_id and not seen.choices:
         show_wrapped("no shadow has come to that request yet, or it is forgotten")
+
+
+def _by_class(seen: "pb.MissesResponse") -> Table:
+    missed = seen.total.missed
+    everything = sum(missed.values())
+    table = table_of("", ("why", "tokens", "of missed", "of prompts"), left=("why",))
+    for name in sorted(missed, key=lambda one: -missed[one]):
+        of_prompts = share(missed[name], seen.total.prompt_tokens)
+        style = "bold" if name == seen.largest else ""
+        why = cell(name.replace("_", " "))
+        table.add_row(
+            why, f"{missed[name]:,}", share(missed[name], everything), of_prompts, style=style
+        )
+    return table
+
+
+def _by_rows(what: str, rows: "Sequence[pb.MissRow]", largest: str) -> Table:
+    shown = f"of these {largest.replace('_', ' ')}" if largest else ""
+    columns = (what, "requests", "prompt tokens", "hit rate", "missed", *filter(None, (shown,)))
+    table = table_of("", columns, left=(what,))
+    for row in rows:
+        cells = (
+            cell(row.name),
+            str(row.requests),
+            f"{row.prompt_tokens:,}",
+            share(row.cached_tokens, row.prompt_tokens),
+            f"{sum(row.missed.values()):,}",
+        )
+        table.add_row(*cells, *([f"{row.missed.get(largest, 0):,}"] if shown else []))
+    return table
+
+
+def _by_time(seen: "pb.MissesResponse") -> Table:
+    rows = []
+    last = int(seen.by_minute[-1].name)
+    for row in seen.by_minute:
+        ago = (last - int(row.name) + seen.ago_s) / 60
+        rows.append(type(row)())
+        rows[-1].CopyFrom(row)
+        rows[-1].name = f"{ago:.0f} min ago" if ago >= 1 else "now"
+    return _by_rows("minute", rows, seen.largest)
+
+
+_BY: "dict[By, Callable[[pb.MissesResponse], Table]]" = {
+    By.CLASS: _by_class,
+    By.WORKER: lambda seen: _by_rows("worker", seen.by_worker, seen.largest),
+    By.TENANT: lambda seen: _by_rows("tenant", seen.by_tenant, seen.largest),
+    By.SESSION: lambda seen: _by_rows("session", seen.by_session, seen.largest),
+    By.TIME: _by_time,
+}
 
 
 def _column(one: "pb.ShadowFigures", number: int) -> WorkerColumn:

@@ -111,6 +111,8 @@ class Script:
     workers: Any = field(default_factory=lambda: WORKERS)
     hits: Any = field(default_factory=lambda: HITS)
     explanation: Any = field(default_factory=lambda: EXPLANATION)
+    misses: pb.MissesResponse = field(default_factory=pb.MissesResponse)
+    windows: list[float] = field(default_factory=list)  # misses were asked over
     shadows: pb.ShadowsResponse = field(default_factory=pb.ShadowsResponse)
     logs: list[pb.RequestLogResponse] = field(default_factory=list)  # the last one stays
     log_asked: list[int] = field(default_factory=list)
@@ -134,6 +136,11 @@ class FakeRouter(rpc.RouterServicer):
 class FakeInsight(rpc.InsightServicer):
     def __init__(self, script):
         self.script = script
+
+    def Misses(self, request, context):
+        self.script.windows.append(request.window_s)
+        _refuse(self.script, context)
+        return self.script.misses
 
     def Shadows(self, request, context):
         _refuse(self.script, context)

@@ -1,15 +1,19 @@
-"""`radixroute shadow`: a table within 80 columns, words, and JSON; and where there is nothing."""
+"""`misses` and `shadow`: tables within 80 columns, words, and JSON; and where there is nothing."""
 
 import json
 
 import pytest
 
-from radixroute.insight.service import shadows_seen
+from radixroute.insight.misses.sums import MINUTE_NS, PROMPT, MissSums, Whose, new_tokens
+from radixroute.insight.misses.view import view_of
+from radixroute.insight.service import misses_seen, shadows_seen
 from radixroute.insight.shadow.collector import Collected
 from radixroute.insight.shadow.comparison import Estimate, ShadowFigures
 from radixroute.insight.shadow.messages import ShadowState
 from radixroute.insight.shadow.shadows import ShadowsSeen, WouldHave
 from radixroute.protos import radixroute_pb2 as pb
+from radixroute.radix.ids import WorkerId
+from radixroute.replay.analysis import misses_layout as at
 from tests.frontdoor.console_rows import rows_of
 
 NONE = Estimate(float("nan"), None)
@@ -80,3 +84,76 @@ def test_json_has_every_number_and_nothing_that_is_none(cli, router, script):
 def test_a_router_whose_workers_have_not_come_has_none_yet(cli, router, script):
     script.shadows = told()
     assert "have not begun" in cli("shadow", "--router", router).stdout
+
+
+# -- misses
+
+
+def missed(cached=600, never=100, evicted=300, extra=64, why="stream") -> pb.MissesResponse:
+    """Of two workers and sessions, in three minutes."""
+    sums = MissSums(60)
+    for n in range(3):
+        tokens = new_tokens()
+        tokens[at.NEVER_SEEN], tokens[at.EVICTED_EVERYWHERE] = never, evicted
+        tokens[PROMPT : PROMPT + 3] = cached + never + evicted, cached, 1
+        whose = Whose(WorkerId(f"worker-{n % 2}"), "acme" if n else "", 0xABC + n % 2)
+        sums.add([whose], tokens[None], [extra], n * MINUTE_NS)
+    sums.leave_out(500, why, 0)
+    now_ns = 2 * MINUTE_NS + 1
+    return misses_seen(view_of(sums.within(1 << 60, now_ns), 1000, 16, now_ns))
+
+
+def test_misses_are_shown_by_class_with_the_one_thing_to_change(cli, router, script):
+    script.misses = missed()
+    out = cli("misses", "--router", router).stdout
+    rows = rows_of(out)
+    assert "evicted everywhere 900 75.0 % 30.0 %" in rows
+    assert "never seen 300 25.0 % 10.0 %" in rows
+    words = " ".join(out.split())
+    assert "3 requests in 3 min: 60.0 % of 3,000 prompt tokens from cache." in words
+    assert (
+        "75 % of what was missed was evicted everywhere: 64 KV blocks (1,024 tokens) more a"
+        " worker, 6 % of what it has, would have kept 80 % of it." in words
+    )
+    assert "500 prompt tokens are left out: a worker's event stream was not up to date" in words
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("by", "row"),
+    [
+        ("worker", "worker-0 2 2,000 60.0 % 800 600"),
+        ("tenant", "acme 2 2,000 60.0 % 800 600"),
+        ("session", "0000000000000abd 1 1,000 60.0 % 400 300"),
+        ("time", "2 min ago 1 1,000 60.0 % 400 300"),
+    ],
+)
+def test_misses_are_told_apart_by_what_is_asked(cli, router, script, by, row):
+    script.misses = missed()
+    out = cli("misses", "--by", by, "--router", router).stdout
+    assert row in rows_of(out)
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_a_window_is_a_time_and_what_is_none_says_how_to_write_one(cli, router, script):
+    script.misses = missed()
+    for text, seconds in (("90s", 90.0), ("15m", 900.0), ("1.5h", 5400.0)):
+        cli("misses", "--window", text, "--router", router)
+        assert script.windows[-1] == seconds
+    for wrong in ("15", "m", "0m", "-3m", "1d"):
+        refused = cli("misses", f"--window={wrong}", "--router", router)
+        assert refused.exit_code != 0
+        assert "90s, 15m or 1h" in refused.stderr
+
+
+def test_where_nothing_was_attributed_that_is_said(cli, router, script):
+    script.misses = misses_seen(view_of([], 0, 16, 5))
+    assert "no request was attributed" in cli("misses", "--router", router).stdout
+
+
+def test_misses_as_json(cli, router, script):
+    script.misses = missed()
+    shown = json.loads(cli("misses", "--json", "--router", router).stdout)
+    assert shown["total"]["missed"] == {"evicted_everywhere": 900, "never_seen": 300}
+    assert shown["unattributed"] == {"stream": 500}
+    assert shown["largest"] == "evicted_everywhere"

@@ -8,6 +8,9 @@ from radixroute.router.core.logs.tape import (
     DIED,
     LEASED,
     Begun,
+    CacheChanged,
+    CacheCleared,
+    CacheCredited,
     Closed,
     Lost,
     Opened,
@@ -64,6 +67,8 @@ def check_grammar(records: Iterable[Record]) -> Told:
                     assert life.has_begun or spec.sampling.max_tokens == 1
             case Sent() | Begun() | Reported() | Lost():
                 _of_attempt(record, lives[record.request_id], joined, told)
+            case CacheChanged() | CacheCleared() | CacheCredited():
+                pass
             case _:
                 raise AssertionError(f"{record} is new here")
     assert lives == {}, "these were never closed"

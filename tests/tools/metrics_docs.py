@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from radixroute.insight.insight import INSIGHT_METRICS
+from radixroute.insight.misses.metrics import MISS_METRICS
 from radixroute.insight.shadow.metrics import SHADOW_METRICS
 from radixroute.metrics.metric import Metric
 from radixroute.metrics.own import OWN_METRICS
@@ -49,6 +50,7 @@ def page() -> str:
         ("Router: what happened", COUNT_METRICS),
         ("Router: its workers, as it sees them", FLEET_METRICS),
         ("Router: who looks on", INSIGHT_METRICS),
+        ("Router: why tokens were missed", MISS_METRICS),
         ("Router: shadows, where it has any", SHADOW_METRICS),
         ("Worker", WORKER_METRICS),
         ("Worker: the companion of another's engine", COMPANION_METRICS),

@@ -44,10 +44,12 @@ class Told(Attribution):
         super().__init__(max_bytes, SETTLE_NS, MissSums(60))
         self.by_request: dict[str, np.ndarray] = {}
 
-    def _add(self, one, classes, now_ns):
-        assert one.spec.request_id not in self.by_request
-        super()._add(one, classes, now_ns)
-        self.by_request[one.spec.request_id] = classes.copy()
+    def _told(self, asked, missed, reusable, cached):
+        tokens = super()._told(asked, missed, reusable, cached)
+        for one, row in zip(asked, missed, strict=True):
+            assert one.spec.request_id not in self.by_request
+            self.by_request[one.spec.request_id] = row.copy()
+        return tokens
 
 
 def simulated(policy, *, kv_blocks=120, seed=3, speed=6.0, event_delay_ms=0.0, n=250):
@@ -134,7 +136,7 @@ def test_live_attribution_is_that_of_a_replay_token_for_token(policy, event_dela
                 np.delete(classes, at.PREEMPTION).tolist()
                 == np.delete(others, at.PREEMPTION).tolist()
             ), request_id
-        (totals,) = [sum(told.sums.totals.values())]
+        totals = np.sum(list(told.sums.totals.values()), axis=0)
         again = totals[at.PREEMPTION]
         assert totals[:PROMPT].sum() + totals[CACHED] == totals[PROMPT] + again
     names = {name for name, n in wanted.totals.items() if n}
@@ -205,7 +207,7 @@ def test_a_worker_whose_events_have_no_times_has_one_class_for_two():
         live.world.index.held[WorkerId(w)].clear()
         live.world.step(w)
     live.settle()
-    (totals,) = [sum(live.told.sums.totals.values())]
+    totals = np.sum(list(live.told.sums.totals.values()), axis=0)
     missed = dict(zip(LIVE_CLASSES, totals[:PROMPT].tolist(), strict=True))
     assert missed[EITHER] > 0
     assert missed["evicted_before_admission"] == missed["stale_index"] == 0
@@ -289,11 +291,19 @@ def test_more_caches_than_there_was_room_for_change_nothing_of_what_is_known():
 
 def test_a_clock_that_is_not_ours_is_read_by_its_fastest_message():
     offset = Offset()
-    assert offset.of(1_000, 50) == 50
-    assert offset.of(1_100, 250) == 150  # 100 late
-    assert offset.of(1_200, 240) == 240  # 10 faster than the first
-    assert offset.of(1_300, 900) == 340
-    assert offset.at_least(330) == 340
+
+    def of(*pairs):
+        sent, heard = np.array(pairs, np.int64).T
+        return offset.of(sent, heard).tolist()
+
+    # At once, 100 late, 10 faster than the first, slow.
+    assert of((1_000, 50), (1_100, 250), (1_200, 240), (1_300, 900)) == [50, 150, 240, 340]
+    assert of((0, 330), (0, 950)) == [340, 950]  # none goes back, and some say nothing
+    assert of((1_500, 960)) == [950]
+    assert of((2_000, 10**12), (2_001, 10**12 + 1)) == [1040, 1041]
+    # Who was fastest long ago is forgotten, after a minute or two.
+    assert of((3_000, 3 * 10**12)) == [10**12 + 1000]
+    assert of((4_000, 5 * 10**12)) == [3 * 10**12 + 1000]
 
 
 def test_requests_that_never_end_are_bounded(monkeypatch):

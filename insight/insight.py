@@ -7,6 +7,7 @@ goes on.
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -16,13 +17,14 @@ from radixroute.insight.reader import Reader
 from radixroute.insight.service import InsightServer
 from radixroute.insight.settings import InsightSettings
 from radixroute.insight.shadow.shadows import Shadows
+from radixroute.insight.warm import warm
 from radixroute.metrics.metric import Kind, Metric, one
 from radixroute.metrics.page import Part
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.router.api.http.routes import DoorPages
 from radixroute.router.core.logs.tape import Record, Tape
 from radixroute.router.messages.inputs import NS_PER_S
-from radixroute.router.observer import Observed, ObserverOf
+from radixroute.router.observer import Observed
 
 _log = logging.getLogger(__name__)
 
@@ -73,15 +75,23 @@ class Insight:
         self._readers.clear()
 
 
-def observed_by(settings: InsightSettings) -> ObserverOf | None:
+@dataclass(frozen=True, slots=True)
+class InsightOf:
+    """Implements `ObserverOf`."""
+
+    settings: InsightSettings
+
+    def warm(self) -> None:
+        if self.settings.misses_bytes:
+            warm()
+
+    def __call__(self, observed: Observed) -> Insight:
+        return Insight(observed.tape, _readers(observed, self.settings))
+
+
+def observed_by(settings: InsightSettings) -> InsightOf | None:
     """For `RouterService`. None: nobody looks on."""
-    if not settings.enabled:
-        return None
-
-    def begin(observed: Observed) -> Insight:
-        return Insight(observed.tape, _readers(observed, settings))
-
-    return begin
+    return InsightOf(settings) if settings.enabled else None
 
 
 def _readers(observed: Observed, settings: InsightSettings) -> Iterator[Reader]:

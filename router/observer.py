@@ -5,9 +5,9 @@ metrics, pages and services to the router's own, and never changes what the rout
 `insight` has the one there is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import grpc
 
@@ -56,5 +56,11 @@ class Observer(Protocol):
         ...
 
 
-# Makes the observer of a router that is about to start; it may fail to, and be made once more.
-ObserverOf: TypeAlias = Callable[[Observed], Observer]
+class ObserverOf(Protocol):
+    """Makes the observer of a router that is about to start; it may fail to, and be made again."""
+
+    def warm(self) -> None:
+        """Whatever takes long the first time; in a thread, before the router serves."""
+        ...
+
+    def __call__(self, observed: Observed) -> Observer: ...

@@ -139,6 +139,8 @@ class RouterService:
         await asyncio.to_thread(warm)
         await asyncio.to_thread(warm_policies)
         await asyncio.to_thread(reader_of_ids)
+        if self._observed_by is not None:
+            await asyncio.to_thread(self._observed_by.warm)
         index = PrefixIndex(settings.index_bytes)
         rng = random.Random(settings.seed)  # noqa: S311 - choices must be reproducible, not secret
         tape = None if self._observed_by is None else Tape()

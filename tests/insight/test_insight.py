@@ -29,10 +29,22 @@ class Keeper:
         self.is_stopped = True
 
 
+class KeptBy:
+    """Makes the observer."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+
+    def warm(self) -> None:
+        """There is nothing to be loaded."""
+
+    def __call__(self, observed) -> Insight:
+        return Insight(observed.tape, (self._keeper,))
+
+
 async def one_request(keeper: Keeper) -> None:
     """By a router with one worker, on which the keeper looks; both have ended."""
-    observed_by = lambda observed: Insight(observed.tape, (keeper,))  # noqa: E731
-    async with cluster(FakeWorker("a"), observed_by=observed_by) as (service, router, _inspect):
+    async with cluster(FakeWorker("a"), observed_by=KeptBy(keeper)) as (service, router, _inspect):
         await until(lambda: all_live(service))
         answered = await collect(router.Generate(request(PROMPT, 4)))
         assert answered[-1].finish_reason == pb.FINISH_REASON_LENGTH

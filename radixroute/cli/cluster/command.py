@@ -171,12 +171,13 @@ def warm() -> None:
     Example: [bold]radixroute warm[/]
     """
     from radixroute.events.warm import warm as warm_events
+    from radixroute.insight.warm import warm as warm_insight
     from radixroute.replay.warm import warm as warm_replay
     from radixroute.router.policy.warm import warm as warm_policies
     from radixroute.worker.model.cpu.warm import warm as warm_engine
 
     started = time.perf_counter()
-    for warm_room in (warm_events, warm_policies, warm_replay, warm_engine):
+    for warm_room in (warm_events, warm_policies, warm_replay, warm_insight, warm_engine):
         warm_room()
     show(f"kernels are ready ({time.perf_counter() - started:.1f} s)")
 

@@ -10,9 +10,11 @@ The way in: `observed_by` in `insight.py`, which `deploy` hands to each `RouterS
     reader.py       the seam: whoever reads the tape
     service.py      what readers say over gRPC
     settings.py     what is kept, for how long
+    errors.py       errors, cut by what the caller can do
     warm.py         its kernels, loaded
     misses/         why each prompt token was computed that might have been cached
     shadow/         policies that are asked the same, and never act
 
-Imports point one way: `insight` > `warm`, `service` > `misses`, `shadow` > `reader` > `settings`.
+Imports point one way: `insight` > `warm`, `service` > `misses`, `shadow` > `reader` > `settings` >
+`errors`.
 """

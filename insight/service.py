@@ -19,7 +19,7 @@ from radixroute.protos import radixroute_pb2 as pb
 
 NO_SHADOWS = (
     "this router has no shadows: name policies in insight.shadows, for example"
-    " --set insight.shadows='[\"least_loaded\"]', and start it again"
+    " --set insight.shadows=least_loaded, and start it again"
 )
 NO_MISSES = (
     "this router keeps nothing of misses: insight.misses_bytes is 0; give it some and start it"
@@ -80,6 +80,7 @@ def _miss_row(row: MissRow) -> pb.MissRow:
         prompt_tokens=row.prompt_tokens,
         cached_tokens=row.cached_tokens,
         missed=row.missed,
+        reachable_tokens=row.reachable_tokens,
     )
 
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from radixroute.router.errors import BadSetting
+from radixroute.insight.errors import BadInsightSetting
+from radixroute.router.errors import UnknownPolicy
 from radixroute.router.policy.registry import policy_named
 
 
@@ -22,9 +23,12 @@ class InsightSettings:
 
     def __post_init__(self) -> None:
         if self.misses_bytes < 0:
-            raise BadSetting("misses_bytes", "must not be negative")
+            raise BadInsightSetting("misses_bytes", "must not be negative")
         for name in ("misses_window_s", "shadow_lag_s", "shadow_window_s"):
             if not getattr(self, name) > 0:
-                raise BadSetting(name, "must be greater than 0")
+                raise BadInsightSetting(name, "must be greater than 0")
         for policy in self.shadows:
-            policy_named(policy)
+            try:
+                policy_named(policy)
+            except UnknownPolicy as error:
+                raise BadInsightSetting("shadows", f"has {policy!r}: {error}") from None

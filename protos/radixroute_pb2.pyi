@@ -1579,10 +1579,13 @@ class MissRow(_message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     MISSED_FIELD_NUMBER: _builtins.int
+    REACHABLE_TOKENS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     requests: _builtins.int
     prompt_tokens: _builtins.int
     cached_tokens: _builtins.int
+    reachable_tokens: _builtins.int
+    """that one cache without a limit would have served"""
     @_builtins.property
     def missed(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """by class"""
@@ -1595,10 +1598,11 @@ class MissRow(_message.Message):
         prompt_tokens: _builtins.int = ...,
         cached_tokens: _builtins.int = ...,
         missed: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        reachable_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "missed", b"missed", "name", b"name", "prompt_tokens", b"prompt_tokens", "requests", b"requests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "missed", b"missed", "name", b"name", "prompt_tokens", b"prompt_tokens", "reachable_tokens", b"reachable_tokens", "requests", b"requests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from radixroute.insight.misses.reader import MissesSeen
-from radixroute.insight.misses.sums import LIVE_CLASSES
+from radixroute.insight.misses.sums import LIVE_CLASSES, reachable
 from radixroute.metrics.metric import Kind, Metric, Sample, Unit, by_label, one
 
 
@@ -25,6 +25,17 @@ MISS_METRICS: Final[tuple[Metric[MissesSeen], ...]] = (
         _missed,
         Unit.TOKENS,
         ("worker", "reason"),
+    ),
+    Metric(
+        "radixroute_reachable_tokens_total",
+        Kind.COUNTER,
+        "Prompt tokens that one cache without a limit would have served, of those that were"
+        " attributed: what a hit rate may be compared with",
+        lambda seen: (
+            Sample(reachable(tokens), (worker,)) for worker, tokens in sorted(seen.totals.items())
+        ),
+        Unit.TOKENS,
+        ("worker",),
     ),
     by_label(
         "reason",

@@ -119,6 +119,12 @@ class MissSums:
         return minute
 
 
+def reachable(tokens: Tokens) -> int:
+    """Prompt tokens that one cache without a limit would have served: all that anybody had stored,
+    or was about to. What `infinite` is in replays (`replay.analysis.bounds`)."""
+    return int(tokens[PROMPT] - tokens[[*_UNREACHABLE]].sum())
+
+
 def missed(tokens: Tokens) -> int:
     """All that no cache served, preemptions too."""
     return int(tokens[:PROMPT].sum())
@@ -145,3 +151,6 @@ def _add(sums: dict[K, Tokens], key: K, tokens: Tokens) -> None:
 
 
 _EVICTED: Final = CLASSES.index("evicted_everywhere")
+_UNREACHABLE: Final = tuple(
+    CLASSES.index(name) for name in ("never_seen", "partial_block", "last_token", "scope_mismatch")
+)

@@ -20,6 +20,7 @@ from radixroute.insight.misses.sums import (
     Minute,
     Tokens,
     new_tokens,
+    reachable,
 )
 from radixroute.replay.analysis.misses import DEFINITIONS
 
@@ -42,6 +43,7 @@ class MissRow:
     requests: int
     prompt_tokens: int
     cached_tokens: int
+    reachable_tokens: int  # of the prompts, with one cache without a limit
     missed: dict[str, int]  # by class, those that are there
 
 
@@ -171,5 +173,6 @@ def _row(name: str, tokens: Tokens) -> MissRow:
         int(tokens[REQUESTS]),
         int(tokens[PROMPT]),
         int(tokens[CACHED]),
+        reachable(tokens),
         {class_name: n for class_name, n in found if n},
     )

@@ -93,7 +93,8 @@ def misses(
         show_wrapped(
             f"{total.requests:,} requests in {seen.window_s / 60:.0f} min:"
             f" {share(total.cached_tokens, total.prompt_tokens)} of {total.prompt_tokens:,} prompt"
-            f" tokens from cache. [bold]{cell(seen.advice)}[/]"
+            f" tokens from cache, {share(total.cached_tokens, total.reachable_tokens)} of what one"
+            f" cache without a limit would have had. [bold]{cell(seen.advice)}[/]"
         )
     for why, n in sorted(seen.unattributed.items()):
         show_wrapped(f"{n:,} prompt tokens are left out: {_WHY_NOT.get(why, cell(why))}")

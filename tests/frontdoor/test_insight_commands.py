@@ -110,7 +110,10 @@ def test_misses_are_shown_by_class_with_the_one_thing_to_change(cli, router, scr
     assert "evicted everywhere 900 75.0 % 30.0 %" in rows
     assert "never seen 300 25.0 % 10.0 %" in rows
     words = " ".join(out.split())
-    assert "3 requests in 3 min: 60.0 % of 3,000 prompt tokens from cache." in words
+    assert (
+        "3 requests in 3 min: 60.0 % of 3,000 prompt tokens from cache, 66.7 % of what one cache"
+        in words
+    )
     assert (
         "75 % of what was missed was evicted everywhere: 64 KV blocks (1,024 tokens) more a"
         " worker, 6 % of what it has, would have kept 80 % of it." in words

@@ -3,13 +3,13 @@
 import grpc
 import pytest
 
+from radixroute.insight.errors import BadInsightSetting
 from radixroute.insight.insight import observed_by
 from radixroute.insight.misses.reader import Misses
 from radixroute.insight.settings import InsightSettings
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
-from radixroute.router.errors import BadSetting
 from tests.metrics.scraping import scrape
 from tests.router.clusters import all_live, cluster, collect, request, until
 from tests.router.fakes import FakeWorker
@@ -62,7 +62,7 @@ async def test_a_router_that_keeps_nothing_says_so():
 
 
 def test_settings_that_make_no_sense_are_refused():
-    with pytest.raises(BadSetting, match="misses_bytes"):
+    with pytest.raises(BadInsightSetting, match="misses_bytes"):
         InsightSettings(misses_bytes=-1)
-    with pytest.raises(BadSetting, match="misses_window_s"):
+    with pytest.raises(BadInsightSetting, match="misses_window_s"):
         InsightSettings(misses_window_s=0)

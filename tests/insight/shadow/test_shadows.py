@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
+from radixroute.insight.errors import BadInsightSetting
 from radixroute.insight.insight import observed_by
 from radixroute.insight.settings import InsightSettings
 from radixroute.insight.shadow.shadows import Shadows
 from radixroute.protos import radixroute_pb2 as pb
 from radixroute.protos import radixroute_pb2_grpc as rpc
-from radixroute.router.errors import BadSetting, UnknownPolicy
 from tests.metrics.scraping import scrape
 from tests.router.clusters import all_live, cluster, collect, request, until
 from tests.router.fakes import FakeWorker
@@ -116,7 +116,7 @@ async def test_shadows_are_told_over_grpc_and_where_there_are_none_what_to_do():
 
 
 def test_settings_that_make_no_sense_are_refused():
-    with pytest.raises(UnknownPolicy):
+    with pytest.raises(BadInsightSetting, match=r"shadows has .best.: unknown policy"):
         InsightSettings(shadows=("best",))
-    with pytest.raises(BadSetting, match="shadow_lag_s"):
+    with pytest.raises(BadInsightSetting, match="shadow_lag_s"):
         InsightSettings(shadow_lag_s=0)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import grpc
 
+from radixroute.insight.access_log import AccessLog
 from radixroute.insight.misses.reader import Misses
 from radixroute.insight.reader import Reader
 from radixroute.insight.service import InsightServer
@@ -95,6 +96,8 @@ def observed_by(settings: InsightSettings) -> InsightOf | None:
 
 
 def _readers(observed: Observed, settings: InsightSettings) -> Iterator[Reader]:
+    if settings.access_log:
+        yield AccessLog()
     if settings.misses_bytes:
         yield Misses(
             observed,

@@ -12,6 +12,7 @@ class InsightSettings:
     """What is kept of a router's work, and for how long."""
 
     enabled: bool = True  # False: nobody looks on, and nothing is kept
+    access_log: bool = False  # one line a request, when it ends: `radixroute.access` in the log
     # Why prompt tokens were missed: memory of what is kept of blocks; 0: nobody asks why.
     misses_bytes: int = 32 << 20
     misses_window_s: float = 3600.0  # that can be looked back over

@@ -9,6 +9,7 @@ The way in: `Metric` declares, `Page` renders, `MetricsServer` serves.
     metric.py         one metric: name, kind, unit, labels, help and where its values come from
     distribution.py   values in fixed buckets, as plain numbers
     few_names.py      a bounded set of label values out of names that others choose
+    board.py          a Grafana dashboard made of tables
     page.py           tables as text; alone knows `prometheus_client`
     server.py         GET /metrics over HTTP, in the loop of whoever starts it
     loop_lag.py       how late an event loop is

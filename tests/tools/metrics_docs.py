@@ -35,15 +35,18 @@ counters end with `_total`. Labels have few values: workers are seats of the fle
 tenants the first {MAX_TENANTS} that were seen to wait have their name, all others are `other`.
 Beside these a page has `process_*`: CPU, memory and open files of its process.
 
-This page is made by `python -m tests.tools.metrics_docs`.
+A Grafana dashboard of all of them is `deploy/grafana/radixroute.json`, and what a Prometheus
+scrapes is in `deploy/grafana/prometheus.yml`. This page is made by
+`python -m tests.tools.metrics_docs`, the dashboard by `python -m tests.tools.grafana`.
 """
 
 
-def page() -> str:
+def sections() -> tuple[tuple[str, Sequence[Metric[Any]]], ...]:
+    """Every table there is, with its title."""
     router = [
         m for m in ROUTER_METRICS if m not in (*QUEUE_METRICS, *COUNT_METRICS, *FLEET_METRICS)
     ]
-    sections: tuple[tuple[str, Sequence[Metric[Any]]], ...] = (
+    return (
         ("Of every page", OWN_METRICS),
         ("Router", router),
         ("Router: the queue and the house", QUEUE_METRICS),
@@ -55,7 +58,10 @@ def page() -> str:
         ("Worker", WORKER_METRICS),
         ("Worker: the companion of another's engine", COMPANION_METRICS),
     )
-    return "\n".join([HEAD, *(_section(title, table) for title, table in sections)])
+
+
+def page() -> str:
+    return "\n".join([HEAD, *(_section(title, table) for title, table in sections())])
 
 
 def main() -> int:

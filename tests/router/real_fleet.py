@@ -9,6 +9,7 @@ import grpc
 from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.router.messages.inputs import MemberSpec
+from radixroute.router.observer import ObserverOf
 from radixroute.router.service import RouterService
 from radixroute.router.settings import RouterSettings
 from radixroute.worker.service import WorkerService
@@ -26,6 +27,7 @@ async def fleet(
     runner: str = FAKE_RUNNER,
     worker: dict[str, Any] | None = None,
     router: dict[str, Any] | None = None,
+    observed_by: ObserverOf | None = None,
 ):
     """Started workers and a router over them. `worker`, `router`: settings of theirs."""
     workers = {
@@ -46,7 +48,7 @@ async def fleet(
         for w in worker_ids
     }
     service = RouterService(
-        RouterSettings(port=0, http_port=0, cluster_secret=SECRET, **(router or {}))
+        RouterSettings(port=0, http_port=0, cluster_secret=SECRET, **(router or {})), observed_by
     )
     try:
         addresses = await asyncio.gather(*(worker.start() for worker in workers.values()))

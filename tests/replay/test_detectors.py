@@ -73,15 +73,14 @@ def _among(n):
 class Lying(Simulation):
     """Worker 0 says that its prompts take three times what they take."""
 
-    def _report(self, reports, arrivals):
+    def _report(self, reports):
         super()._report(
             [
                 replace(one, step_ns=one.step_ns * 3)
                 if one.worker == 0 and one.prefill_tokens
                 else one
                 for one in reports
-            ],
-            arrivals,
+            ]
         )
 
 

@@ -34,6 +34,7 @@ from radixroute.router.workers.members import MemberState
 
 CHECK_NS = 5_000_000_000  # the paper's interval
 FORGOTTEN_NS = 1_800_000_000_000  # after so long without a request
+WEIGHTLESS_NS = 100_000_000_000  # c * 2^-100: of no c anything is left beside a worker's tokens
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +84,7 @@ class ProgramPausing:
         self._members = parts.members
         self._block_size = 1
         self._programs: dict[int | str, _Program] = {}
+        self._weighing: dict[_Program, None] = {}  # those that weigh anything
         self._program_by_request: dict[str, _Program] = {}  # requests that have not ended
         self._just_acting: list[_Program] = []  # since some moment before the next one we hear of
         self._check_at_ns = 0
@@ -105,7 +107,8 @@ class ProgramPausing:
         program = self._programs.setdefault(
             ask.request_id if session is None else session, _Program()
         )
-        others_wait = any(one.worker is None and one.open for one in self._programs.values())
+        others_wait = any(one.worker is None for one in self._program_by_request.values())
+        self._weighing[program] = None
         program.open.add(ask.request_id)
         program.tokens = max(program.tokens, ask.prompt_tokens + ask.spec.sampling.max_tokens)
         self._program_by_request[ask.request_id] = program
@@ -232,7 +235,7 @@ class ProgramPausing:
     def _rooms(self, now_ns: int) -> dict[WorkerId, float]:
         """Tokens that fit each worker beside its programs; below 0: too much is there."""
         rooms = {worker: float(tokens) for worker, tokens in self._capacity().items()}
-        for program in self._programs.values():
+        for program in self._weighing:
             if program.worker in rooms:
                 rooms[program.worker] -= program.weight(now_ns)
         return rooms
@@ -260,6 +263,9 @@ class ProgramPausing:
                     program.worker = None
 
     def _forget(self, now_ns: int) -> None:
+        for program in list(self._weighing):
+            if not program.open and now_ns - program.acting_since_ns > WEIGHTLESS_NS:
+                del self._weighing[program]
         for key, program in list(self._programs.items()):
             if not program.open and now_ns - program.acting_since_ns > FORGOTTEN_NS:
                 del self._programs[key]

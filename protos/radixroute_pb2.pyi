@@ -1820,6 +1820,150 @@ class ShadowChoice(_message.Message):
 Global___ShadowChoice: _TypeAlias = ShadowChoice  # noqa: Y015
 
 @_typing.final
+class SwitchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGIN_FIELD_NUMBER: _builtins.int
+    BACK_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    back: _builtins.bool
+    """all go by the usual policy again"""
+    keep: _builtins.bool
+    """what was tried is the usual policy from now on"""
+    @_builtins.property
+    def begin(self) -> Global___TrialTerms: ...
+    def __init__(
+        self,
+        *,
+        begin: Global___TrialTerms | None = ...,
+        back: _builtins.bool = ...,
+        keep: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["back", b"back", "begin", b"begin", "keep", b"keep", "what", b"what"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["back", b"back", "begin", b"begin", "keep", b"keep", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["begin", "back", "keep"]  # noqa: Y015
+    _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
+
+Global___SwitchRequest: _TypeAlias = SwitchRequest  # noqa: Y015
+
+@_typing.final
+class TrialTerms(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    MIN_REQUESTS_FIELD_NUMBER: _builtins.int
+    MOST_TIMES_FIELD_NUMBER: _builtins.int
+    LEAST_HITS_FIELD_NUMBER: _builtins.int
+    policy: _builtins.str
+    share: _builtins.float
+    """of the sessions, above 0 and up to 0.9"""
+    min_requests: _builtins.int
+    """of each side before anything is concluded; 0 = 200"""
+    most_times: _builtins.float
+    """mean time to first token, times the usual policy's, before it steps back; 0 = 1.1"""
+    least_hits: _builtins.float
+    """hit rate beside the usual policy's, at least; absent = -0.02"""
+    def __init__(
+        self,
+        *,
+        policy: _builtins.str = ...,
+        share: _builtins.float = ...,
+        min_requests: _builtins.int = ...,
+        most_times: _builtins.float = ...,
+        least_hits: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_least_hits", b"_least_hits", "least_hits", b"least_hits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_least_hits", b"_least_hits", "least_hits", b"least_hits", "min_requests", b"min_requests", "most_times", b"most_times", "policy", b"policy", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__least_hits: _TypeAlias = _typing.Literal["least_hits"]  # noqa: Y015
+    _WhichOneofArgType__least_hits: _TypeAlias = _typing.Literal["_least_hits", b"_least_hits"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__least_hits) -> _WhichOneofReturnType__least_hits | None: ...
+
+Global___TrialTerms: _TypeAlias = TrialTerms  # noqa: Y015
+
+@_typing.final
+class SwitchResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USUAL_FIELD_NUMBER: _builtins.int
+    IS_RUNNING_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    MINE_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    STEPPED_BACK_FIELD_NUMBER: _builtins.int
+    BESIDE_FIELD_NUMBER: _builtins.int
+    usual: _builtins.str
+    """policy"""
+    is_running: _builtins.bool
+    why: _builtins.str
+    """it ended"""
+    stepped_back: _builtins.int
+    """times a trial ended by itself"""
+    beside: _builtins.str
+    """the policy that `others` went by"""
+    @_builtins.property
+    def terms(self) -> Global___TrialTerms:
+        """of what runs, or ran last; absent = nothing was ever tried"""
+
+    @_builtins.property
+    def mine(self) -> Global___TrialSide: ...
+    @_builtins.property
+    def others(self) -> Global___TrialSide:
+        """of the usual policy since it began"""
+
+    def __init__(
+        self,
+        *,
+        usual: _builtins.str = ...,
+        is_running: _builtins.bool = ...,
+        terms: Global___TrialTerms | None = ...,
+        mine: Global___TrialSide | None = ...,
+        others: Global___TrialSide | None = ...,
+        why: _builtins.str = ...,
+        stepped_back: _builtins.int = ...,
+        beside: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mine", b"mine", "others", b"others", "terms", b"terms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beside", b"beside", "is_running", b"is_running", "mine", b"mine", "others", b"others", "stepped_back", b"stepped_back", "terms", b"terms", "usual", b"usual", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SwitchResponse: _TypeAlias = SwitchResponse  # noqa: Y015
+
+@_typing.final
+class TrialSide(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    TTFT_MS_FIELD_NUMBER: _builtins.int
+    HIT_RATE_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    ttft_ms: _builtins.float
+    """mean"""
+    hit_rate: _builtins.float
+    def __init__(
+        self,
+        *,
+        requests: _builtins.int = ...,
+        ttft_ms: _builtins.float = ...,
+        hit_rate: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hit_rate", b"hit_rate", "requests", b"requests", "ttft_ms", b"ttft_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrialSide: _TypeAlias = TrialSide  # noqa: Y015
+
+@_typing.final
 class EngineRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -615,6 +615,88 @@ class Insight:
             _registered_method=True)
 
 
+class AdminStub:
+    """----------------------------------------------------------------------------------------- admin
+
+    Changes what a router does. For whoever is on its machine alone.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Switch = channel.unary_unary(
+                '/radixroute.v1.Admin/Switch',
+                request_serializer=radixroute_dot_protos_dot_radixroute__pb2.SwitchRequest.SerializeToString,
+                response_deserializer=radixroute_dot_protos_dot_radixroute__pb2.SwitchResponse.FromString,
+                _registered_method=True)
+
+
+class AdminServicer:
+    """----------------------------------------------------------------------------------------- admin
+
+    Changes what a router does. For whoever is on its machine alone.
+    """
+
+    def Switch(self, request, context):
+        """Tries another policy on a share of the sessions, ends that, or keeps it; without any of these only tells how it stands.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_AdminServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Switch': grpc.unary_unary_rpc_method_handler(
+                    servicer.Switch,
+                    request_deserializer=radixroute_dot_protos_dot_radixroute__pb2.SwitchRequest.FromString,
+                    response_serializer=radixroute_dot_protos_dot_radixroute__pb2.SwitchResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'radixroute.v1.Admin', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('radixroute.v1.Admin', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Admin:
+    """----------------------------------------------------------------------------------------- admin
+
+    Changes what a router does. For whoever is on its machine alone.
+    """
+
+    @staticmethod
+    def Switch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/radixroute.v1.Admin/Switch',
+            radixroute_dot_protos_dot_radixroute__pb2.SwitchRequest.SerializeToString,
+            radixroute_dot_protos_dot_radixroute__pb2.SwitchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class EngineStub:
     """---------------------------------------------------------------------------------------- engine
 

@@ -67,6 +67,7 @@ class _Client:
         self._router = _STUBS.RouterStub(self._channel)
         self._inspect = _STUBS.InspectStub(self._channel)
         self._insight = _STUBS.InsightStub(self._channel)
+        self._admin = _STUBS.AdminStub(self._channel)
 
     def _open(self, address: str, ca_file: str) -> Any:
         if not ca_file:
@@ -161,6 +162,12 @@ class RouterClient(_Client):
         """A page of ended requests with numbers above `after`."""
         request = pb.RequestLogRequest(after=after)
         answer: pb.RequestLogResponse = self._ask("RequestLog", request)
+        return answer
+
+    def switch(self, request: pb.SwitchRequest) -> pb.SwitchResponse:
+        """Tries another policy, ends that or keeps it; as it stands then. From the router's machine
+        alone. Raises `RequestRefused`."""
+        answer: pb.SwitchResponse = self._ask("Switch", request, self._admin)
         return answer
 
     def misses(self, window_s: float = 0.0) -> pb.MissesResponse:

@@ -39,6 +39,10 @@ class UnknownModel(RequestRejected):
     """The cluster does not serve this model."""
 
 
+class BadTrial(RouterError):
+    """A policy cannot be tried so, or not now."""
+
+
 class UnknownPolicy(RequestRejected):
     """No policy has this name."""
 

@@ -28,6 +28,7 @@ from radixroute.protos import radixroute_pb2_grpc as rpc
 from radixroute.radix.ids import WorkerId
 from radixroute.radix.index.prefix_index import PrefixIndex
 from radixroute.router.api.giants.json_prompts import reader_of_ids
+from radixroute.router.api.grpc.admin import AdminServer
 from radixroute.router.api.grpc.server import SERVICE_NAME, InspectServer, RouterServer
 from radixroute.router.api.guard.inspect_guard import InspectGuard
 from radixroute.router.api.guard.keys import Keys
@@ -237,6 +238,7 @@ class RouterService:
             lambda: (self._metrics_address, self._http_address),
         )
         rpc.add_InspectServicer_to_server(inspect_server, server)
+        rpc.add_AdminServicer_to_server(AdminServer(runtime), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._observer is not None:
             self._observer.add_to(server)

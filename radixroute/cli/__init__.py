@@ -10,10 +10,8 @@ The way in: `app.py`, then the file of a command.
     cluster/              `up`, `serve`, `down`, `config`, `warm`
     submit.py             `submit`
     answers.py            what is shown of the answers to one prompt
-    inspect.py            `workers`, `hits`, `explain`
-    insight.py            `misses`, `shadow`
+    router/               `workers`, `hits`, `explain`, `misses`, `shadow`, `switch`
     doctor/               `doctor`
-    by_worker.py          tables with a column for each worker, in pages
     policies.py           `policies`
     completion.py         `completion`
     events/               `events record`, `events show`, `events replay`

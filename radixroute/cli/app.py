@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from radixroute import __version__
-from radixroute.cli import completion, insight, inspect, policies, submit
+from radixroute.cli import completion, policies, submit
 from radixroute.cli.cluster import certs, serve
 from radixroute.cli.cluster import command as cluster
 from radixroute.cli.compile_progress import compilation_shown
@@ -22,6 +22,7 @@ from radixroute.cli.doctor import command as doctor
 from radixroute.cli.events import command as events
 from radixroute.cli.kv import command as kv
 from radixroute.cli.replay import command as replay
+from radixroute.cli.router import insight, inspect, switch
 from radixroute.errors import FrontDoorError
 
 
@@ -77,6 +78,7 @@ for commands in (
     submit,
     inspect,
     insight,
+    switch,
     doctor,
     policies,
     events,

@@ -51,7 +51,7 @@ class Addressee(msgspec.Struct, frozen=True):
     """Where a request goes, as far as its client says."""
 
     arrival_ns: int
-    policy: str
+    policy: str  # that its client names; empty: none
     served: Served
     tenant: str
     scope: RequestScope
@@ -150,12 +150,12 @@ class PromptReader:
         return self._runtime.handshake.served or await self._first_served()
 
     async def _addressee(self, asked: Addressed) -> Addressee:
-        settings = self._settings
         arrival_ns = self._runtime.now_ns()
         validate_last_of_session(asked.last_of_session)
-        policy = asked.policy or settings.policy
-        policy_named(policy)
-        if policy not in self._offered and "*" not in self._offered:
+        policy = asked.policy
+        if policy:
+            policy_named(policy)
+        if policy and policy not in self._offered and "*" not in self._offered:
             raise PolicyNotOffered(
                 f"this router's clients may not name the policy {policy!r}: leave it out"
             )
@@ -174,20 +174,29 @@ class PromptReader:
         self._runtime.core.count(Count.SESSIONS_ENDED, asked.last_of_session is not None)
         limit_s = self._settings.request_timeout_s
         left_s = limit_s if remaining_s is None else min(limit_s, remaining_s)
+        session = session_of(asked.session_key)
         return RequestSpec(
             request_id=request_id,
             prompt=prompt.tokens,
             keys=prompt.keys,
             sampling=prompt.sampling,
-            policy=to.policy,
+            policy=to.policy or self._usual_policy(session, request_id),
             arrival_ns=to.arrival_ns,
             deadline_ns=self._runtime.now_ns() + round(left_s * NS_PER_S),
-            session=session_of(asked.session_key),
+            session=session,
             last_of_session=asked.last_of_session,
             tenant=to.tenant,
             priority=priority_of(asked),
             scope=to.scope,
         )
+
+    def _usual_policy(self, session: int | None, request_id: str) -> str:
+        """Of who names none: another one's for some, while that is tried."""
+        trials = self._runtime.core.trials
+        if trials.running is None:
+            return trials.usual
+        draw = session_of(request_id) if session is None else session
+        return trials.policy_of(draw or 0)
 
     async def _first_served(self) -> Served:
         """Without a worker there is no tokenizer: wait for the first one as for any worker."""

@@ -16,6 +16,7 @@ on one worker; `Scheduler` and `Booker` bring it from the one to the other.
     leases.py          bookings of clients that stream from the worker themselves
     hits.py            what engines report about cached prompts
     latencies.py       how long requests that ended had waited and run, in buckets
+    trial.py           another policy for some of the sessions, and back where it is worse
     snapshot.py        what there is to see of one router, as plain records
     state.py           the parts of one router, in one record
     logs/              what was done and why, for those who look

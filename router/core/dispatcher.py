@@ -260,6 +260,8 @@ class Dispatcher:
             closed = Closed(request.spec, outcome, failure, usage, now_ns, request.emitted)
             state.tape.add(closed)
         state.latencies.ended(request, outcome, now_ns)
+        if state.trials.running is not None:
+            state.trials.ended(request.ending(), now_ns)
         state.selector.policy(request.spec.policy).on_end(request_id)
         state.log.ended(request_id, outcome)
         state.ended.ended(request, outcome, block_size=state.serving.block_size)

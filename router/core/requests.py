@@ -6,7 +6,7 @@ contiguous whatever old attempts still send. No clock, no I/O; `RouterCore` call
 
 from collections.abc import Iterator
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -43,6 +43,15 @@ class Placement(Enum):
     OLD_ATTEMPT = "old_attempt"  # its attempt was given up
     DUPLICATE = "duplicate"  # these positions were emitted already
     MISPLACED = "misplaced"  # it would leave a hole or tear a token run: the attempt is broken
+
+
+class Ending(NamedTuple):
+    """What a request came to, for whoever compares policies."""
+
+    policy: str
+    ttft_ms: float | None  # None: it had no first token here, or began elsewhere
+    prompt_tokens: int
+    cached_tokens: int
 
 
 class Request(msgspec.Struct, eq=False):
@@ -187,6 +196,12 @@ class Request(msgspec.Struct, eq=False):
             by_attempt=tuple(self.by_attempt),
             predicted_tokens=self.predicted_tokens,
         )
+
+    def ending(self) -> Ending:
+        spec, first_ns = self.spec, self.first_token_ns
+        is_whole = first_ns is not None and spec.resumed is None and self.is_counted
+        ttft_ms = (first_ns - spec.arrival_ns) / 1e6 if first_ns is not None and is_whole else None
+        return Ending(spec.policy, ttft_ms, spec.prompt_tokens, self.cached_tokens)
 
     def reported(self, cached_tokens: int) -> None:
         """By the attempt that runs now, of its prompt."""

@@ -57,8 +57,9 @@ class RouterCore:
     ) -> None:
         """`log_seed`: 64 bits that only this router has; its request log hashes with them. `tape`:
         is told what is done."""
-        self.tape = tape  # for what the router's edges do
         self._state: RouterState = new_state(settings, index, rng, log_seed, tape)
+        self.tape = tape  # for what the router's edges do
+        self.trials = self._state.trials  # of policies, on some of the sessions
         self._booker = Booker(
             self._state, lease_unseen_ns=round(settings.lease_unseen_s * NS_PER_S)
         )

@@ -19,6 +19,7 @@ from radixroute.router.core.queue.retries import RetryBudget
 from radixroute.router.core.queue.usual_wait import UsualWait
 from radixroute.router.core.queue.waiting_queue import WaitingQueue
 from radixroute.router.core.requests import RequestTable
+from radixroute.router.core.trial import Trials
 from radixroute.router.counters import Counters
 from radixroute.router.messages.inputs import NS_PER_S
 from radixroute.router.policy.candidates import CandidateList
@@ -72,6 +73,7 @@ class RouterState:
     latencies: Latencies
     counters: Counters
     selector: Selector
+    trials: Trials
     tape: Tape | None = None  # None: nobody looks on
     serving: Serving = field(default_factory=Serving)
 
@@ -130,5 +132,6 @@ def new_state(
             Beliefs(index, CandidateList(members), expected),
             draw,
         ),
+        trials=Trials(settings.policy),
         tape=tape,
     )

@@ -112,6 +112,8 @@ class Script:
     hits: Any = field(default_factory=lambda: HITS)
     explanation: Any = field(default_factory=lambda: EXPLANATION)
     misses: pb.MissesResponse = field(default_factory=pb.MissesResponse)
+    switch: pb.SwitchResponse = field(default_factory=lambda: pb.SwitchResponse(usual="radix"))
+    switches: list[pb.SwitchRequest] = field(default_factory=list)  # that were asked for
     windows: list[float] = field(default_factory=list)  # misses were asked over
     shadows: pb.ShadowsResponse = field(default_factory=pb.ShadowsResponse)
     logs: list[pb.RequestLogResponse] = field(default_factory=list)  # the last one stays
@@ -131,6 +133,16 @@ class FakeRouter(rpc.RouterServicer):
         self.script.asked.append(request)
         yield from self.script.answer
         _refuse(self.script, context)
+
+
+class FakeAdmin(rpc.AdminServicer):
+    def __init__(self, script):
+        self.script = script
+
+    def Switch(self, request, context):
+        self.script.switches.append(request)
+        _refuse(self.script, context)
+        return self.script.switch
 
 
 class FakeInsight(rpc.InsightServicer):
@@ -186,6 +198,7 @@ def fake_router(script=None, options=()):
     )
     rpc.add_RouterServicer_to_server(FakeRouter(script), server)
     rpc.add_InspectServicer_to_server(FakeInspect(script), server)
+    rpc.add_AdminServicer_to_server(FakeAdmin(script), server)
     rpc.add_InsightServicer_to_server(FakeInsight(script), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

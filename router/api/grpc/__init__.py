@@ -15,4 +15,5 @@ The way in: `RouterServer.Generate` in `server.py`.
     coalescing.py       whether tokens go out as they come, or some together
     unread.py           clients that take nothing for too long
     inspect.py          the router's snapshot as messages
+    admin.py            what changes a router, for its own machine alone
 """

@@ -52,7 +52,7 @@ def explain(
 
 
 def router_info(
-    runtime: RouterRuntime, policy: str, metrics_address: str, http_address: str
+    runtime: RouterRuntime, metrics_address: str, http_address: str
 ) -> pb.RouterInfoResponse:
     served = runtime.handshake.served
     fleet = served.facts if served is not None else None
@@ -60,7 +60,7 @@ def router_info(
         api_version=API_VERSION,
         version=__version__,
         model=fleet.model if fleet is not None else "",
-        policy=policy,
+        policy=runtime.core.trials.usual,
         block_size=fleet.block_size if fleet is not None else 0,
         scope_fingerprint=fleet.scope_fingerprint if fleet is not None else "",
         counters=runtime.core.snapshot().counters,

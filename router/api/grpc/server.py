@@ -219,7 +219,7 @@ class InspectServer:
         self, request: pb.RouterInfoRequest, context: grpc.aio.ServicerContext
     ) -> pb.RouterInfoResponse:
         page, door = ("" if one is None else str(one) for one in self._addresses())
-        return inspect.router_info(self._runtime, self._settings.policy, page, door)
+        return inspect.router_info(self._runtime, page, door)
 
     async def RequestLog(
         self, request: pb.RequestLogRequest, context: grpc.aio.ServicerContext

@@ -74,7 +74,7 @@ class RouterSights:
             rejected=dict(self._rejected()),
             version=__version__,
             router_id=settings.router_id,
-            policy=settings.policy,
+            policy=runtime.core.trials.usual,
         )
 
 

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from radixroute.cli.by_worker import WorkerColumn, show_by_worker
 from radixroute.cli.console import (
     JsonOption,
     cell,
@@ -15,6 +14,7 @@ from radixroute.cli.console import (
     show_wrapped,
 )
 from radixroute.cli.context import config_for
+from radixroute.cli.router.by_worker import WorkerColumn, show_by_worker
 from radixroute.cli.router_address import NameOption, RouterOption, find_router
 
 if TYPE_CHECKING:

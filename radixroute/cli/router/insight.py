@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from radixroute.cli.by_worker import WorkerColumn, show_by_worker
 from radixroute.cli.console import (
     JsonOption,
     cell,
@@ -21,7 +20,8 @@ from radixroute.cli.console import (
     show_wrapped,
     table_of,
 )
-from radixroute.cli.inspect import router_client
+from radixroute.cli.router.by_worker import WorkerColumn, show_by_worker
+from radixroute.cli.router.inspect import router_client
 from radixroute.cli.router_address import NameOption, RouterOption
 from radixroute.errors import BadConfig
 
